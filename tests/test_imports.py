@@ -1,0 +1,107 @@
+"""What an import costs, which way imports point, and how the source files are cut."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "cutaway"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+HEAVY = ("torch", "transformers", "datasets", "matplotlib", "huggingface_hub", "gguf", "pandas", "rich")
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run this Python on the package under test, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Names of the heavy packages that a statement loads in a fresh interpreter."""
+    code = f"import sys; {statement}; print(*(m for m in {HEAVY!r} if m in sys.modules))"
+    return set(python("-c", code).stdout.split())
+
+
+def import_milliseconds(module: str) -> float:
+    """Cumulative import time of `module` as `-X importtime` reports it, in milliseconds."""
+    for line in reversed(python("-X", "importtime", "-c", f"import {module}").stderr.splitlines()):
+        _, cumulative, name = line.rsplit("|", 2)
+        if name.strip() == module:
+            return int(cumulative) / 1000
+    raise AssertionError(f"no line for {module}")
+
+
+def test_import_cutaway_is_quick_and_loads_nothing_heavy() -> None:
+    assert loaded_by("import cutaway") == set()
+    # The least of several: the others measure what else the machine was doing.
+    assert min(import_milliseconds("cutaway") for _ in range(5)) < 50
+
+
+@pytest.mark.parametrize("module", ["errors", "hub", "config", "tokenizer", "cli"])
+def test_these_modules_load_without_torch(module: str) -> None:
+    if (PACKAGE / f"{module}.py").exists() or (PACKAGE / module).is_dir():
+        assert loaded_by(f"import cutaway.{module}") & {"torch", "transformers", "datasets", "matplotlib"} == set()
+
+
+def test_help_loads_no_torch() -> None:
+    if not (PACKAGE / "cli.py").exists():
+        return
+    done = python("-X", "importtime", "-m", "cutaway", "--help")
+    assert "explain" in done.stdout
+    names = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert names & {"torch", "numpy", "matplotlib", "huggingface_hub"} == set()
+
+
+def test_pipeline_adds_little_to_the_import_of_torch() -> None:
+    if not (PACKAGE / "pipelines").is_dir():
+        return
+    code = (
+        "import time; a = time.perf_counter(); import torch; b = time.perf_counter();"
+        "from cutaway import pipeline; c = time.perf_counter(); print(b - a, c - b)"
+    )
+    best = min(float(python("-c", code).stdout.split()[1]) for _ in range(3))
+    assert best < 0.5
+
+
+def test_imports_point_one_way() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint, "--no-cache"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_public_name_can_be_imported() -> None:
+    import cutaway
+
+    assert [name for name in getattr(cutaway, "__all__", ()) if not hasattr(cutaway, name)] == []
+
+
+def test_a_source_file_is_one_noun() -> None:
+    assert [p.name for p in SOURCES if p.stem in {"utils", "util", "helpers", "helper", "common", "misc"}] == []
+
+
+def test_source_files_stay_short() -> None:
+    long = {p.relative_to(ROOT).as_posix(): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 410}
+    assert long == {}
+
+
+def test_a_family_is_a_declaration() -> None:
+    families = [p for p in SOURCES if p.parent.name == "families" and p.name != "__init__.py"]
+    assert {p.name: n for p in families if (n := len(p.read_text().splitlines())) > 110} == {}
+    # A forward in a family would be a second engine.
+    assert [p.name for p in families if "def forward" in p.read_text()] == []
