@@ -1,0 +1,117 @@
+"""Reading JSON that came with a checkpoint, within bounds, and writing JSON without ever leaving half a file.
+
+A file from elsewhere can be large, deep, or say the same thing twice. Everything is bounded before it is parsed, so a
+hostile file costs neither time nor memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cutaway.errors import CutawayError
+
+MEGABYTE = 1 << 20
+MAX_DEPTH = 64
+
+
+def parse_json(
+    data: bytes,
+    where: str,
+    error: type[CutawayError],
+    *,
+    max_bytes: int = 4 * MEGABYTE,
+    max_values: int = 1_000_000,
+) -> dict[str, Any]:
+    """Parse one JSON object from UTF-8 `data`; `where` names the source in the message of `error`.
+
+    Refused: more than `max_bytes`, more than `max_values` values, nesting deeper than 64, a key twice in one object,
+    NaN and Infinity (JSON has neither), and anything that is not an object at the top.
+    """
+    if len(data) > max_bytes:
+        raise error(f"{where} is {len(data):,} bytes; at most {max_bytes:,} are read. Is it the right file?")
+    # Every value but the first in its container follows a comma, so this bounds what parsing allocates.
+    values = data.count(b",") + data.count(b"{") + data.count(b"[")
+    if values > max_values:
+        raise error(f"{where} holds about {values:,} values; at most {max_values:,} are read. Is it the right file?")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise error(f"{where} names the field {twice[:80]!r} twice; remove one.")
+        return found
+
+    def constant(token: str) -> NoReturn:
+        raise error(f"{where} holds {token}, which is not JSON; write a number or null.")
+
+    try:
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique, parse_constant=constant)
+    except CutawayError:
+        raise
+    except RecursionError:
+        raise error(f"{where} is nested deeper than {MAX_DEPTH} levels.") from None
+    except (ValueError, UnicodeDecodeError) as e:
+        raise error(f"{where} is not valid JSON: {e}. Is the file complete?") from None
+    if not isinstance(value, dict):
+        raise error(f"{where} holds a JSON {type(value).__name__}, not an object with fields.")
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return value
+    raise error(f"{where} is nested deeper than {MAX_DEPTH} levels.")
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    error: type[CutawayError],
+    *,
+    max_bytes: int = 4 * MEGABYTE,
+    max_values: int = 1_000_000,
+) -> dict[str, Any]:
+    """Read one JSON object from a file, within the bounds of `parse_json`; the size is checked before reading."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as e:
+        raise error(f"{path} cannot be read: {e.strerror or e}.") from None
+    if len(data) > max_bytes:
+        raise error(f"{path} is larger than {max_bytes:,} bytes, the most that is read. Is it the right file?")
+    return parse_json(data, str(path), error, max_bytes=max_bytes, max_values=max_values)
+
+
+def write_aside(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary path beside `path`, then rename it to `path`: readers see the old or the new."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        write(aside)
+        umask = os.umask(0)
+        os.umask(umask)
+        aside.chmod(0o666 & ~umask)  # mkstemp makes it private; a saved model has the usual permissions
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    write_aside(path, lambda aside: _write(aside, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
