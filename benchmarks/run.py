@@ -32,6 +32,7 @@ class Peer:
             "OMP_NUM_THREADS": str(threads),
             "TRANSFORMERS_VERBOSITY": "error",
             "TOKENIZERS_PARALLELISM": "false",
+            "TQDM_DISABLE": "1",
         }
         command = [sys.executable, str(HERE / "peer.py"), library, str(folder), str(threads)]
         self.process = subprocess.Popen(
