@@ -1,0 +1,217 @@
+"""Attention: one implementation for self and cross, packed, padded and cached, fast and open.
+
+The output always comes from the fast kernel. Where a pattern is asked for, it is computed beside it from the same queries
+and keys, so looking never changes the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.architecture import Attention as Spec
+from cutaway.model.cache import Cache
+from cutaway.model.part import Part
+from cutaway.model.positions import rotate
+from cutaway.model.rows import Group, Rows
+from cutaway.model.taps import Tap
+
+
+@dataclass
+class Context:
+    """What all blocks of one stack share during one forward pass.
+
+    Attributes:
+        rows: the layout of the tokens that ask.
+        causal: whether a token sees only itself and those before it.
+        rotary: cosines and sines for the rows, or None.
+        bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
+            [batch, heads, n, longest + n], or None.
+        cache: keys and values of earlier tokens, or None.
+        prefill: whether the cache was empty before this pass.
+        memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
+    """
+
+    rows: Rows
+    causal: bool
+    rotary: tuple[Tensor, Tensor] | None = None
+    bias: Tensor | None = None
+    cache: Cache | None = None
+    prefill: bool = True
+    memory: Tensor | None = None
+    memory_rows: Rows | None = None
+
+
+def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """q [n, heads, a, d], k [n, kv heads, b, d] -> q k^T * scale + mask, [n, heads, a, b] (Vaswani et al., 2017, eq. 1)."""
+    if k.shape[1] != q.shape[1]:
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    s = q @ k.transpose(-1, -2) * scale
+    if mask is None:
+        return s
+    return s.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask
+
+
+class Attention(Part):
+    """Multi-head attention, with as many key/value heads as the architecture says."""
+
+    def __init__(self, spec: Spec, hidden_size: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.q = nn.Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
+        self.k = nn.Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
+        self.v = nn.Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
+        self.o = nn.Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
+
+    def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
+        """x: [batch, length, hidden] or packed [rows, hidden]; the result has the same shape."""
+        q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
+        if context.rotary is not None:
+            cos, sin = context.rotary
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
+        if tap is not None:
+            tap.take_heads("attn.q", q)
+            tap.take_heads("attn.k", k)
+            tap.take_heads("attn.v", v)
+        cache = context.cache
+        if cache is not None and not context.prefill:
+            z = self._cached(q, k, v, context, layer, tap)
+        else:
+            if cache is not None:
+                cache.store(layer, k, v, context.rows)
+            z = self._groups(q, k, v, context, tap)
+        return self._out(z, x.shape, "attn", tap)
+
+    def cross(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
+        """As forward, with keys and values from context.memory."""
+        memory, rows = context.memory, context.memory_rows
+        assert memory is not None and rows is not None
+        q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
+        cache = context.cache
+        if cache is not None and layer in cache.cross:
+            k, v = cache.cross[layer]
+        else:
+            k = rows.pad(self._split(self.k(memory)).flatten(0, -3)).transpose(1, 2)  # [batch, heads, length, head_size]
+            v = rows.pad(self._split(self.v(memory)).flatten(0, -3)).transpose(1, 2)
+            if cache is not None:
+                cache.cross[layer] = (k, v)
+        mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
+        if tap is not None:
+            tap.take_heads("cross.q", q)
+            tap.keep("cross.k", k.transpose(1, 2))
+            tap.keep("cross.v", v.transpose(1, 2))
+        open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+        for g in context.rows.groups:
+            queries = self._block(q, g)
+            own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
+            own_mask = mask if mask is None or g.texts is None else mask[g.texts]
+            found.append(self._fast(queries, own_k, own_v, own_mask, False))
+            if open_:
+                seen.append(scores(queries, own_k, own_mask, self.spec.scale))
+        if open_ and tap is not None:
+            self._show("cross", seen, context.rows, rows.length, tap)
+        return self._out(torch.cat(found) if len(found) > 1 else found[0], x.shape, "cross", tap)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.spec.head_size))  # [..., heads, head_size]
+
+    @staticmethod
+    def _block(x: Tensor, g: Group) -> Tensor:
+        return x[g.rows].view(g.n, g.length, *x.shape[1:]).transpose(1, 2)  # [n, heads, length, head_size]
+
+    def _fast(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """The fast kernel on [n, heads, length, head_size]; the result is [n * length, heads, head_size]."""
+        z = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.spec.dropout if self.training else 0.0,
+            is_causal=causal and q.shape[2] > 1,
+            scale=self.spec.scale,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )
+        return z.transpose(1, 2).flatten(0, 1)  # [n * length, heads, head_size]
+
+    def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, tap: Tap | None) -> Tensor:
+        """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
+        open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+        for g in context.rows.groups:
+            queries, keys, values = self._block(q, g), self._block(k, g), self._block(v, g)
+            mask = context.rows.key_mask
+            causal = context.causal
+            if context.bias is not None:
+                mask = _with_bias(context.bias[:, : g.length, : g.length], mask, causal)
+                causal = False
+            found.append(self._fast(queries, keys, values, mask, causal))
+            if open_:
+                if causal:
+                    mask = torch.ones(g.length, g.length, dtype=torch.bool, device=q.device).tril()
+                seen.append(scores(queries, keys, mask, self.spec.scale))
+        if open_ and tap is not None:
+            self._show("attn", seen, context.rows, context.rows.length, tap)
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    def _cached(self, q: Tensor, k: Tensor, v: Tensor, context: Context, layer: int, tap: Tap | None) -> Tensor:
+        """Attention of n new tokens per text to those held and to each other."""
+        cache, rows = context.cache, context.rows
+        assert cache is not None
+        shape = (rows.batch, rows.length, -1, self.spec.head_size)
+        keys, values = cache.append(layer, k.view(shape), v.view(shape), rows.length)
+        queries = q.view(shape).transpose(1, 2)  # [batch, heads, n, head_size]
+        mask = cache.mask(rows.length, q.device)
+        if context.bias is not None:
+            mask = context.bias if mask is None else context.bias.masked_fill(~mask, -torch.inf)
+        if tap is not None and tap.wants("attn.scores", "attn.pattern"):
+            s = scores(queries, keys, mask, self.spec.scale)
+            tap.keep("attn.scores", s)
+            tap.keep("attn.pattern", cache.align(torch.softmax(s, -1)))
+        return self._fast(queries, keys, values, mask, False)
+
+    @staticmethod
+    def _show(prefix: str, seen: list[Tensor], rows: Rows, keys: int, tap: Tap) -> None:
+        """Scores of each group -> scores and pattern of the padded batch, [batch, heads, queries, keys]."""
+        for part, blocks in (("scores", seen), ("pattern", [torch.softmax(s, -1) for s in seen])):
+            if not tap.wants(f"{prefix}.{part}"):
+                continue
+            if not rows.packed:
+                tap.keep(f"{prefix}.{part}", blocks[0])
+                continue
+            assert rows.mask is not None
+            out = blocks[0].new_zeros(rows.batch, blocks[0].shape[1], rows.length, keys)
+            places = [row.nonzero()[:, 0] for row in rows.mask]
+            for g, block in zip(rows.groups, blocks, strict=True):
+                assert g.texts is not None
+                for text, found in zip(g.texts.tolist(), block, strict=True):
+                    asks = places[text]
+                    sees = asks if prefix == "attn" else torch.arange(keys, device=asks.device)
+                    out[text, :, asks[:, None], sees] = found.transpose(0, 1).transpose(1, 2)
+            tap.keep(f"{prefix}.{part}", out)
+
+    def _out(self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None) -> Tensor:
+        """z [rows, heads, head_size] -> the output, in the shape of the input."""
+        out: Tensor = self.o(z.flatten(1)).view(*shape[:-1], -1)  # [..., hidden]
+        if tap is not None:
+            tap.take_heads(f"{prefix}.z", z)
+            tap.take(f"{prefix}.out", out)
+            for head in tap.heads(prefix):
+                part = self.o.weight[:, head * self.spec.head_size : (head + 1) * self.spec.head_size]
+                tap.take(f"{prefix}.head.{head}.out", z[:, head] @ part.T)
+        return out
+
+
+def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """bias [heads, a, b] joined with a boolean mask and causality: [1 or batch, heads, a, b]."""
+    bias = bias[None]
+    if causal:
+        seen = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
+        bias = bias.masked_fill(~seen, -torch.inf)
+    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)

@@ -1,0 +1,318 @@
+"""The base models: one stack, or an encoder and a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.architecture import Architecture
+from cutaway.errors import InputError
+from cutaway.model.cache import Cache
+from cutaway.model.family import Family
+from cutaway.model.part import publish
+from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.rows import Rows, check_mask
+from cutaway.model.run import Request, Wanted
+from cutaway.model.stack import Batch, Stack, build_stack, run_stack
+from cutaway.model.taps import Recorder, Taps, model_addresses
+from cutaway.model.weights import Source, expand
+from cutaway.outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    ModelOutput,
+    Seq2SeqModelOutput,
+)
+
+
+class Backbone(PreTrainedModel):
+    """One stack of blocks, from ids to hidden states."""
+
+    family: ClassVar[Family]
+    lays_out: ClassVar[bool] = True
+    own_options: ClassVar[tuple[str, ...]] = ("add_pooling_layer",)
+
+    def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.architecture = self._architecture(config, add_pooling_layer)
+        self.recorders: list[Recorder] = []
+        self.init_std = self.architecture.init_std
+        self._build()
+        publish(self, self.layer_sources)
+        if not next(self.parameters()).is_meta:
+            self.init_weights()
+
+    def _architecture(self, config: Any, pooler: bool) -> Architecture:
+        architecture = self.family.to_architecture(config)
+        return architecture if pooler else replace(architecture, pooler=False)
+
+    def _build(self) -> None:
+        spec = self.architecture.stack
+        self.prefix = ""
+        build_stack(self, spec)
+        if self.architecture.pooler:
+            self.pooler = Pooler(spec.hidden_size)
+
+    @property
+    def layer_sources(self) -> dict[str, Source]:
+        """{our layer: published layer} for every layer that holds weights."""
+        spec = self.architecture.stack
+        table = expand(self.family.weights, {"": spec.n_layers})
+        own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
+        return {ours: source for ours, source in table.items() if ours in own}
+
+    @property
+    def published_prefix(self) -> str:
+        return self.family.prefix
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed.tokens  # type: ignore[no-any-return]
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embed.tokens = value
+
+    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
+        new = super().resize_token_embeddings(n, pad_to_multiple_of)
+        self.note_vocabulary(new.num_embeddings)
+        return new
+
+    def note_vocabulary(self, size: int) -> None:
+        """Let the bounds of ids follow a new table of tokens."""
+        arch = self.architecture
+        stack = replace(arch.stack, embedding=replace(arch.stack.embedding, vocab_size=size))
+        self.architecture = replace(arch, stack=stack)
+        self.spec = stack
+
+    def addresses(self) -> list[str]:
+        return model_addresses(self.architecture)
+
+    def taps(self, *requests: Request | None) -> Taps:
+        wanted = [a for r in requests if r is not None for a in r.addresses()]
+        return Taps([*wanted, *(a for r in self.recorders for a in r.wanted)])
+
+    def report(self, taps: Taps) -> None:
+        """Hand what was seen to the recorders."""
+        for recorder in self.recorders:
+            recorder.runs.append({a: taps.values[a] for a in recorder.wanted if a in taps.values})
+
+    def ask(self, output_hidden_states: Wanted, output_attentions: Wanted, prefix: str = "", spec: Any = None) -> Request:
+        config = self.config
+        hidden = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        attended = config.output_attentions if output_attentions is None else output_attentions
+        return Request(spec or self.architecture.stack, prefix, hidden, attended)
+
+    def cache_for(self, past: Any, use_cache: bool | None, causal: bool) -> Cache | None:
+        """The cache to fill: the one given, a new one where it is wanted, or None."""
+        if past is not None and not isinstance(past, Cache):
+            raise InputError(f"past_key_values must be the cache that this model returned, not {type(past).__name__}.")
+        if past is not None:
+            if not causal:
+                raise InputError("past_key_values was given, but this model reads the whole text at once (not causal).")
+            return past
+        if use_cache is None:
+            use_cache = bool(getattr(self.config, "use_cache", True)) and not self.training
+        return Cache() if use_cache and causal else None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: Wanted = None,
+        output_hidden_states: Wanted = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Hidden states of a batch.
+
+        Args:
+            input_ids: [batch, length]; or inputs_embeds: [batch, length, hidden].
+            attention_mask: [batch, length], 1 for tokens, 0 for padding on either side. Padding is not computed.
+            token_type_ids: [batch, length], where the family has them.
+            position_ids: [batch, length]; by default real tokens are counted from 0, whatever the padding.
+            past_key_values: the cache of earlier tokens; input_ids then holds only the new ones.
+            output_attentions, output_hidden_states: True, or a list of layers.
+
+        Raises:
+            InputError: a shape, value or length that does not fit; the message names both sides.
+        """
+        spec = self.architecture.stack
+        request = self.ask(output_hidden_states, output_attentions)
+        taps = self.taps(request)
+        cache = self.cache_for(past_key_values, use_cache, spec.causal)
+        if token_type_ids is not None and not spec.embedding.n_types:
+            if spec.causal is False and bool((token_type_ids != 0).any()):
+                raise InputError("token_type_ids is not 0 everywhere, but this model has no token types; leave them out.")
+            token_type_ids = None
+        batch = Batch.of(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cache)
+        x = run_stack(self, batch, taps)
+        last = batch.rows.pad_hidden(x)
+        shown = {"hidden_states": request.hidden_states(taps), "attentions": request.attentions(taps)}
+        out: ModelOutput
+        if self.architecture.pooler:
+            pooled = self.pooler(last, batch.rows)
+            taps.offer("pooler", lambda: pooled)
+            out = BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=pooled, **shown)
+        elif spec.causal:
+            out = BaseModelOutputWithPast(last_hidden_state=last, past_key_values=cache, **shown)
+        else:
+            out = BaseModelOutput(last_hidden_state=last, **shown)
+        self.report(taps)
+        out.rows = batch.rows  # type: ignore[attr-defined]
+        return out if wants_dict(self, return_dict) else out.to_tuple()
+
+
+def wants_dict(model: PreTrainedModel, return_dict: bool | None) -> bool:
+    chosen = model.config.return_dict if return_dict is None else return_dict
+    return chosen is not False
+
+
+class Pooler(nn.Module):
+    """tanh(dense(first token)) (Devlin et al., 2019): the text as one vector."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, hidden: Tensor, rows: Rows | None = None) -> Tensor:
+        """hidden [batch, length, hidden] -> [batch, hidden]."""
+        return torch.tanh(self.dense(first_token(hidden, rows)))
+
+
+def first_token(hidden: Tensor, rows: Rows | None) -> Tensor:
+    """The first real token of each text; [batch, length, hidden] -> [batch, hidden]."""
+    if rows is None or rows.mask is None:
+        return hidden[:, 0]
+    return hidden[torch.arange(rows.batch, device=hidden.device), rows.mask.int().argmax(1)]
+
+
+class EncoderDecoder(Backbone):
+    """An encoder and a decoder that looks at it; both read the same table of tokens."""
+
+    own_options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+
+    def _build(self) -> None:
+        assert self.architecture.decoder is not None
+        self.encoder = Stack(self.architecture.stack, "encoder.")
+        self.decoder = Stack(self.architecture.decoder, "decoder.", self.encoder.embed.tokens)
+
+    @property
+    def layer_sources(self) -> dict[str, Source]:
+        decoder = self.architecture.decoder
+        assert decoder is not None
+        counts = {"encoder.": self.architecture.stack.n_layers, "decoder.": decoder.n_layers}
+        table = expand(self.family.weights, counts)
+        own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
+        return {ours: source for ours, source in table.items() if ours in own}
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.encoder.embed.tokens  # type: ignore[no-any-return]
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.encoder.embed.tokens = value
+        self.decoder.embed.tokens = value
+
+    def note_vocabulary(self, size: int) -> None:
+        super().note_vocabulary(size)
+        decoder = self.architecture.decoder
+        assert decoder is not None
+        decoder = replace(decoder, embedding=replace(decoder.embedding, vocab_size=size))
+        self.architecture = replace(self.architecture, decoder=decoder)
+        self.encoder.spec, self.decoder.spec = self.architecture.stack, decoder
+
+    def get_encoder(self) -> Stack:
+        return self.encoder
+
+    def get_decoder(self) -> Stack:
+        return self.decoder
+
+    def encode(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: Wanted = None,
+        output_hidden_states: Wanted = None,
+    ) -> BaseModelOutput:
+        """The encoder alone, as `encoder_outputs` for any number of forward passes."""
+        request = self.ask(output_hidden_states, output_attentions, "encoder.")
+        taps = self.taps(request)
+        batch = Batch.of(self.encoder, input_ids, attention_mask, inputs_embeds=inputs_embeds)
+        x = run_stack(self.encoder, batch, taps)
+        self.report(taps)
+        out = BaseModelOutput(
+            last_hidden_state=batch.rows.pad_hidden(x),
+            hidden_states=request.hidden_states(taps),
+            attentions=request.attentions(taps),
+        )
+        return out
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: Wanted = None,
+        output_hidden_states: Wanted = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Hidden states of the decoder, given a text for the encoder (or what the encoder said of it).
+
+        Args:
+            input_ids, attention_mask: [batch, source length].
+            decoder_input_ids, decoder_attention_mask: [batch, target length].
+            encoder_outputs: the result of `encode`, in place of input_ids.
+
+        Raises:
+            InputError: a missing side, or shapes that do not fit.
+        """
+        spec = self.architecture.decoder
+        assert spec is not None
+        if encoder_outputs is None:
+            encoder_outputs = self.encode(
+                input_ids, attention_mask, inputs_embeds, output_attentions, output_hidden_states
+            )
+        elif not isinstance(encoder_outputs, ModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            raise InputError("decoder_input_ids is missing: pass it, or labels=, or call generate().")
+        request = self.ask(output_hidden_states, output_attentions, "decoder.", spec)
+        taps = self.taps(request)
+        cache = self.cache_for(past_key_values, use_cache, True)
+        padded: Tensor = encoder_outputs.last_hidden_state  # [batch, source length, hidden]
+        mask = check_mask(attention_mask, padded.shape[0], padded.shape[1])
+        memory_rows = Rows(padded.shape[0], padded.shape[1], mask)
+        batch = Batch.of(
+            self.decoder, decoder_input_ids, decoder_attention_mask, inputs_embeds=decoder_inputs_embeds, cache=cache
+        )
+        if batch.rows.batch != padded.shape[0]:
+            raise InputError(f"the encoder saw {padded.shape[0]} texts, but decoder_input_ids has {batch.rows.batch}.")
+        x = run_stack(self.decoder, batch, taps, memory_rows.pack(padded).flatten(0, -2), memory_rows)
+        self.report(taps)
+        out = Seq2SeqModelOutput(
+            last_hidden_state=batch.rows.pad_hidden(x),
+            past_key_values=cache,
+            decoder_hidden_states=request.hidden_states(taps),
+            decoder_attentions=request.attentions(taps),
+            cross_attentions=request.cross_attentions(taps),
+            encoder_last_hidden_state=padded,
+            encoder_hidden_states=encoder_outputs.get("hidden_states"),
+            encoder_attentions=encoder_outputs.get("attentions"),
+        )
+        out.rows = batch.rows  # type: ignore[attr-defined]
+        return out if wants_dict(self, return_dict) else out.to_tuple()

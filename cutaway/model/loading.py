@@ -1,0 +1,333 @@
+"""Checkpoint -> model and back: names translated, shapes checked, nothing copied that need not be.
+
+A model of ours is laid out without memory first; each weight is then the tensor of the checkpoint itself (memory-mapped
+where the file allows it), or a view of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from cutaway.errors import CheckpointError, ConfigError, nearest
+from cutaway.hub import resolve
+from cutaway.model.weights import Source
+
+if TYPE_CHECKING:
+    from cutaway.model.pretrained import PreTrainedModel
+
+log = logging.getLogger("cutaway")
+
+# Buffers and twins that old checkpoints carry; they hold nothing that the model does not know.
+_IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq|embed_positions\._float_tensor|embeddings_project)$")
+_LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))  # how TensorFlow called the numbers of a norm
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+@dataclass
+class LoadReport:
+    """What a load found: weights that the checkpoint lacks (drawn anew) and tensors that the model has no place for."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+    def __getitem__(self, key: str) -> list[str]:
+        return {"missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": []}[key]
+
+
+def to_dtype(value: Any) -> torch.dtype | None:
+    """"bfloat16", torch.bfloat16, or None and "auto" for the stored dtype.
+
+    Raises:
+        ConfigError: any other value.
+    """
+    if value is None or value == "auto":
+        return None
+    if isinstance(value, torch.dtype) and value.is_floating_point:
+        return value
+    name = str(value).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ConfigError(f"dtype is {value!r}; it must be 'auto' or one of {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def draw(module: nn.Module, std: float) -> None:
+    """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1."""
+    with torch.no_grad():
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            module.weight.normal_(0.0, std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+        elif type(module).__name__ == "RMSNorm" or isinstance(module, nn.LayerNorm):
+            module.weight.fill_(1.0)  # type: ignore[operator]
+            if getattr(module, "bias", None) is not None:
+                module.bias.zero_()  # type: ignore[operator]
+
+
+def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Source]:
+    """{our name: where it is published} for every parameter and persistent buffer, tied ones included."""
+    found: dict[str, Source] = {}
+    table = getattr(model, "layer_sources", None)
+    if table is not None:
+        for name in _tensors(model):
+            layer, _, leaf = name.rpartition(".")
+            source: Source = table[layer]
+            full = f"{theirs}{source.name}.{leaf}"
+            found[ours + name] = Source(full, source.transpose, source.part, source.of)
+        return found
+    for name in [*model._parameters, *(b for b in model._buffers if b not in model._non_persistent_buffers_set)]:
+        if getattr(model, name) is not None:
+            found[ours + name] = Source(theirs + name)
+    for name, child in model.named_children():
+        published = getattr(model, "published_children", {}).get(name, name)
+        found |= sources(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
+    return found
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    found = dict(model.named_parameters(remove_duplicate=False))
+    for prefix, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name not in module._non_persistent_buffers_set:
+                found[f"{prefix}.{name}" if prefix else name] = buffer
+    return found
+
+
+def place(model: nn.Module, name: str, value: Tensor) -> None:
+    """Make `value` the parameter or buffer called `name`."""
+    above, _, last = name.rpartition(".")
+    owner = model.get_submodule(above)
+    if last in owner._parameters:
+        old = owner._parameters[last]
+        trains = bool(old is not None and old.requires_grad) and value.is_floating_point()
+        owner._parameters[last] = nn.Parameter(value, requires_grad=trains)
+    else:
+        owner._buffers[last] = value
+
+
+def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Put `new` wherever `old` stands."""
+    for module in model.modules():
+        for name, p in module._parameters.items():
+            if p is old:
+                module._parameters[name] = new
+
+
+class Stored:
+    """The tensors of a checkpoint under current names, with or without the base model's prefix."""
+
+    def __init__(self, checkpoint: Checkpoint, prefix: str) -> None:
+        self.checkpoint = checkpoint
+        self.names: dict[str, str] = {}
+        for stored in checkpoint.names():
+            name = stored
+            for old, new in _LEGACY:
+                if name.endswith(old):
+                    name = name.removesuffix(old) + new
+            self.names[name] = stored
+        self.prefix = f"{prefix}." if prefix else ""
+
+    def find(self, name: str) -> str | None:
+        """The stored name of a published one. A base model may be read from a checkpoint with a head, and the reverse."""
+        for candidate in (name, name.removeprefix(self.prefix), self.prefix + name):
+            if candidate in self.names:
+                return candidate
+        return None
+
+
+def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None) -> LoadReport:
+    """Give every weight of `model` its tensor; those that the checkpoint lacks are drawn anew.
+
+    Raises:
+        CheckpointError: a tensor has another shape than the config says.
+    """
+    stored = Stored(checkpoint, model.published_prefix if hasattr(model, "published_prefix") else model.base_model_prefix)
+    tensors = _tensors(model)
+    by_identity: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        by_identity.setdefault(id(tensor), []).append(name)
+    where = sources(model)
+    report, used = LoadReport(), set()
+    plan: list[tuple[list[str], str, Source]] = []
+    for names in by_identity.values():
+        hits = [(found, where[n]) for n in names if (found := stored.find(where[n].name)) is not None]
+        used.update(found for found, _ in hits)
+        if not hits:
+            report.missing.append(where[names[0]].name)
+            continue
+        found, source = hits[0]
+        shape, wanted = source.shape(checkpoint.shape(stored.names[found])), list(tensors[names[0]].shape)
+        if shape != wanted:
+            raise CheckpointError(
+                f"{found} has shape {shape} in the checkpoint, but the config asks for {wanted}; change the config's "
+                "sizes (num_labels, vocab_size, hidden_size), or load the matching checkpoint."
+            )
+        plan.append((names, found, source))
+    for names, found, source in plan:
+        value = source.take(checkpoint.read(stored.names[found]))
+        if dtype is not None and value.is_floating_point():
+            value = value.to(dtype)
+        _place_all(model, names, value)
+    report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
+    _draw_missing(model, tensors, by_identity, {where[ns[0]].name for ns in by_identity.values()} & set(report.missing), where, dtype)
+    model.tie_weights()
+    return report
+
+
+def _place_all(model: nn.Module, names: list[str], value: Tensor) -> None:
+    place(model, names[0], value)
+    if len(names) > 1:  # tied: the same parameter in every place
+        above, _, last = names[0].rpartition(".")
+        owner = model.get_submodule(above)
+        one = owner._parameters.get(last)
+        for other in names[1:]:
+            above, _, last = other.rpartition(".")
+            target = model.get_submodule(above)
+            if one is not None:
+                target._parameters[last] = one
+            else:
+                target._buffers[last] = value
+
+
+def _draw_missing(
+    model: PreTrainedModel,
+    tensors: dict[str, Tensor],
+    by_identity: dict[int, list[str]],
+    missing: set[str],
+    where: dict[str, Source],
+    dtype: torch.dtype | None,
+) -> None:
+    if not missing:
+        return
+    std = float(getattr(model.config, "initializer_range", None) or model.init_std)
+    known = dtype or next((p.dtype for p in model.parameters() if not p.is_meta), torch.get_default_dtype())
+    for names in by_identity.values():
+        if where[names[0]].name not in missing:
+            continue
+        old = tensors[names[0]]
+        value = torch.empty(old.shape, dtype=known if old.is_floating_point() else old.dtype)
+        owner = model.get_submodule(names[0].rpartition(".")[0])
+        last = names[0].rpartition(".")[2]
+        with torch.no_grad():
+            if isinstance(owner, (nn.Linear, nn.Embedding)) and last == "weight":
+                value.normal_(0.0, std)
+            elif last == "weight":
+                value.fill_(1.0)
+            else:
+                value.zero_()
+        _place_all(model, names, value)
+
+
+def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
+    """`cls.from_pretrained`: see PreTrainedModel."""
+    if isinstance(name, dict) or not isinstance(name, (str, Path)):
+        raise ConfigError(f"from_pretrained needs a name or a folder, not {type(name).__name__}.")
+    how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    gguf_file = kwargs.pop("gguf_file", None)
+    dtype = to_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", None)))
+    info = kwargs.pop("output_loading_info", False)
+    config = kwargs.pop("config", None)
+    model_options = {k: kwargs.pop(k) for k in getattr(cls, "own_options", ()) if k in kwargs}
+    files = resolve(name, **how)
+    config_class = cls.config_class
+    if config is None:
+        config = config_class.from_pretrained(name, gguf_file=gguf_file, **how)
+    elif not hasattr(config, "to_dict"):
+        raise ConfigError(f"config must be a PretrainedConfig, not {type(config).__name__}.")
+    declared = getattr(config, "model_type", "")
+    if config_class.model_type and declared and declared != config_class.model_type:
+        raise ConfigError(
+            f"{name} holds a {declared!r} model, but {cls.__name__} loads {config_class.model_type!r}; use an AutoModel class."
+        )
+    if kwargs:
+        _override(config, kwargs, cls)
+    with open_checkpoint(files, gguf_file=gguf_file) as checkpoint:
+        if getattr(cls, "lays_out", False):
+            with torch.device("meta"):
+                model = cls(config, *args, **model_options)
+        else:
+            model = cls(config, *args, **model_options)
+        report = fill(model, checkpoint, dtype)
+    config.name_or_path = model.name_or_path = str(name)
+    if report.missing:
+        log.warning(
+            "%s: these weights are not in %s and were drawn at random; train the model before you use it: %s",
+            cls.__name__,
+            name,
+            ", ".join(report.missing),
+        )
+    if report.unexpected:
+        log.info("%s: not used from %s: %s", cls.__name__, name, ", ".join(report.unexpected))
+    if model.can_generate:
+        model.generation_config_folder = files.get("generation_config.json")
+    model.eval()
+    return (model, report) if info else model
+
+
+def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
+    """Keyword arguments of from_pretrained are fields of the config; a name that is no field is a mistake."""
+    known = set(config.to_dict()) | set(config.attribute_map) | {
+        "num_labels", "id2label", "label2id", "problem_type", "output_attentions", "output_hidden_states", "return_dict",
+        "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "tie_word_embeddings", "classifier_dropout",
+        "is_decoder", "decoder_start_token_id",
+    }  # fmt: skip
+    accepted_and_needless = {"trust_remote_code", "attn_implementation", "use_safetensors", "low_cpu_mem_usage", "device_map"}
+    for key, value in fields.items():
+        if key in accepted_and_needless:
+            continue
+        if key not in known:
+            raise ConfigError(f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}")
+        setattr(config, key, value)
+
+
+def published_state(model: PreTrainedModel, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The weights under published names, each tied weight once."""
+    where = sources(model)
+    tensors = _tensors(model)
+    seen: set[int] = set()
+    gathered: dict[str, list[tuple[int, Source, Tensor]]] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        source = where[name]
+        value = tensor if state is None else state[name]
+        gathered.setdefault(source.name, []).append((source.part, source, value.detach()))
+    out: dict[str, Tensor] = {}
+    for name, parts in gathered.items():
+        parts.sort(key=lambda entry: entry[0])
+        out[name] = parts[0][1].give([value for _, _, value in parts]).contiguous()
+    return out
+
+
+def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+    """`model.save_pretrained`: see PreTrainedModel."""
+    state = kwargs.pop("state_dict", None)
+    for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):
+        if kwargs.pop(needless, None) and needless == "push_to_hub":
+            raise ConfigError("push_to_hub is not built; save to a folder and upload it with huggingface_hub.")
+    if kwargs:
+        raise ConfigError(f"save_pretrained has no argument {next(iter(kwargs))!r}.")
+    folder = Path(folder)
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; save_pretrained needs a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.save_pretrained(folder)
+    save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)

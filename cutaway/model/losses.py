@@ -1,0 +1,69 @@
+"""The losses that `labels=` asks for. -100 marks places without a label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cutaway.errors import InputError
+
+IGNORED = -100
+
+
+def _classes(logits: Tensor, labels: Tensor, name: str = "labels") -> Tensor:
+    """labels as int64, checked against the number of classes."""
+    n = logits.shape[-1]
+    labels = labels.to(logits.device).long()
+    if labels.device.type == "cpu" and labels.numel():
+        wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= n))]
+        if wrong.numel():
+            raise InputError(f"{name} holds {int(wrong[0])}, but there are {n} classes (0..{n - 1}); set num_labels=.")
+    return labels
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, name: str = "labels") -> Tensor:
+    """Mean of -log p(label) over labelled places; logits [..., classes], labels [...]."""
+    if logits.shape[:-1] != labels.shape:
+        raise InputError(f"{name} has shape {list(labels.shape)}, but it must be {list(logits.shape[:-1])}.")
+    labels = _classes(logits, labels, name)
+    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)
+
+
+def next_token(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of -log p(token | tokens before); logits [batch, length, vocabulary], labels [batch, length]."""
+    if logits.shape[:-1] != labels.shape:
+        raise InputError(f"labels has shape {list(labels.shape)}, but it must be {list(logits.shape[:-1])}.")
+    return cross_entropy(logits[:, :-1], labels[:, 1:])
+
+
+def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
+    """By config.problem_type; where it is not set: one output is a regression, whole-number labels name one class each,
+    other labels are several at once."""
+    kind = config.problem_type
+    if kind is None:
+        whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        kind = "regression" if logits.shape[-1] == 1 else "single_label_classification" if whole else None
+        kind = kind or "multi_label_classification"
+    if kind == "regression":
+        if logits.numel() != labels.numel():
+            raise InputError(f"labels has shape {list(labels.shape)}, but a regression needs {list(logits.shape)}.")
+        return F.mse_loss(logits.flatten().float(), labels.to(logits.device).flatten().float())
+    if kind == "single_label_classification":
+        labels = labels.flatten()
+        return cross_entropy(logits, labels)
+    if labels.shape != logits.shape:
+        raise InputError(f"labels has shape {list(labels.shape)}, but several labels at once need {list(logits.shape)}.")
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.to(logits.device).float())
+
+
+def span(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """Mean of the two cross-entropies; positions outside the text carry no loss (Devlin et al., 2019, section 4.2)."""
+    length = start_logits.shape[1]
+    losses = []
+    for logits, places in ((start_logits, starts), (end_logits, ends)):
+        places = places.to(logits.device).flatten().clamp(0, length)
+        losses.append(F.cross_entropy(logits.float(), places, ignore_index=length))
+    return (losses[0] + losses[1]) / 2

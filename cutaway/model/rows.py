@@ -1,0 +1,138 @@
+"""Where the tokens of a batch lie: the door at which padding is left outside.
+
+A padded batch is packed: the real tokens of all texts in one row after another, texts sorted by length, so that each run
+of equally long texts is one contiguous, unpadded block [texts, length, ...] without a copy. A batch without padding stays
+[batch, length, ...] and is one such block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import InputError
+
+# A right-padded batch of at most this many positions is computed whole, with masked keys: there the padding is cheaper
+# than packing, and positions under the mask get the values that upstream gives them.
+SMALL = 128
+
+
+@dataclass(frozen=True)
+class Group:
+    """Texts `texts` of the batch (None: all, in order), `n` of them, each `length` rows, from row `start`."""
+
+    start: int
+    n: int
+    length: int
+    texts: Tensor | None
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.n * self.length)
+
+
+class Rows:
+    """The layout of one batch.
+
+    Attributes:
+        batch, length: the shape [batch, length] of the padded input.
+        index: None where rows are simply [batch, length]; else [rows], the flat padded position of each packed row.
+        groups: runs of equally long texts that cover all rows in order.
+        key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
+        lengths: the number of real tokens of each text.
+    """
+
+    def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
+        self.batch, self.length = batch, length
+        self.index: Tensor | None = None
+        self.key_mask: Tensor | None = None
+        self.mask: Tensor | None = None
+        self.groups = [Group(0, batch, length, None)]
+        self.lengths: list[int] = [length] * batch
+        if mask is None:
+            return
+        real = mask != 0  # [batch, length]
+        lengths = real.sum(1)
+        self.lengths = lengths.tolist()
+        if all(n == length for n in self.lengths):
+            return
+        self.mask = real
+        if may_stay_padded and batch * length <= SMALL and 0 not in self.lengths:
+            steps = torch.arange(length, device=mask.device)
+            if bool((real == (steps < lengths[:, None])).all()):  # right padding only
+                self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
+                return
+        order = torch.argsort(lengths, stable=True)  # [batch]
+        by_length = [self.lengths[i] for i in order.tolist()]
+        flat = torch.arange(batch * length, device=mask.device).view(batch, length)
+        self.index = flat[order][real[order]]  # [rows]
+        self.groups = []
+        start = first = 0
+        while first < batch:
+            n = by_length[first]
+            last = first
+            while last < batch and by_length[last] == n:
+                last += 1
+            if n:
+                self.groups.append(Group(start, last - first, n, order[first:last]))
+                start += (last - first) * n
+            first = last
+
+    @property
+    def packed(self) -> bool:
+        return self.index is not None
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[batch, length, ...] -> [rows, ...] where packed, unchanged otherwise."""
+        if self.index is None:
+            return x
+        return x.reshape(self.batch * self.length, *x.shape[2:])[self.index]
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[rows, ...] -> [batch, length, ...]; where packed, padded positions are zeros."""
+        if self.index is None:
+            return x.view(self.batch, self.length, *x.shape[1:])
+        out = x.new_zeros(self.batch * self.length, *x.shape[1:])
+        return out.index_copy(0, self.index, x).view(self.batch, self.length, *x.shape[1:])
+
+    def pad_hidden(self, x: Tensor) -> Tensor:
+        """[rows, hidden] or [batch, length, hidden] -> [batch, length, hidden]."""
+        return self.pad(x.flatten(0, -2))
+
+    def positions(self, device: torch.device) -> Tensor:
+        """The place of each row in its own text, counted over real tokens: [batch, length] or [rows]."""
+        if self.mask is None:
+            return torch.arange(self.length, device=device).expand(self.batch, self.length)
+        counted = (self.mask.cumsum(1) - 1).clamp(min=0)  # [batch, length]
+        if self.index is None:
+            return torch.arange(self.length, device=device).expand(self.batch, self.length)
+        return self.pack(counted)
+
+    def last(self) -> Tensor:
+        """[batch]: the padded position of each text's last real token (0 for a text without one)."""
+        if self.mask is None:
+            return torch.full((self.batch,), self.length - 1)
+        steps = torch.arange(self.length, device=self.mask.device)
+        return (self.mask * steps).amax(1)
+
+
+def check_mask(mask: Tensor | None, batch: int, length: int, name: str = "attention_mask") -> Tensor | None:
+    """The mask as given, if it is [batch, length] of zeros and ones.
+
+    Raises:
+        InputError: another shape, or values other than 0 and 1.
+    """
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor):
+        raise InputError(f"{name} must be a tensor [batch, length], not {type(mask).__name__}; use return_tensors='pt'.")
+    if tuple(mask.shape) != (batch, length):
+        raise InputError(
+            f"{name} has shape {list(mask.shape)}, but the input is [batch, length] = [{batch}, {length}]; "
+            "pass the mask that the tokenizer made with these ids."
+        )
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError(f"{name} may hold only 0 (padding) and 1 (token); it holds {mask.unique()[:5].tolist()}.")
+    return mask

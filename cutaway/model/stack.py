@@ -1,0 +1,264 @@
+"""A stack: embeddings, blocks, the last norm; from ids to hidden states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.architecture import Embedding as EmbeddingSpec
+from cutaway.architecture import Relative, Rotary
+from cutaway.architecture import Stack as Spec
+from cutaway.errors import InputError
+from cutaway.model.attention import Context
+from cutaway.model.block import Block
+from cutaway.model.cache import Cache
+from cutaway.model.layers import make_norm
+from cutaway.model.part import Part
+from cutaway.model.positions import RelativeBias, RotaryTable
+from cutaway.model.rows import Rows, check_mask
+from cutaway.model.taps import Taps
+
+
+class Embed(Part):
+    """Token, position and type vectors, added, scaled and normed."""
+
+    def __init__(self, spec: EmbeddingSpec, hidden_size: int, dropout: float, tokens: nn.Embedding | None) -> None:
+        super().__init__()
+        self.spec, self.dropout = spec, dropout
+        # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
+        self.tokens = nn.Embedding(spec.vocab_size, hidden_size) if tokens is None else tokens
+        if spec.positions is not None:
+            learned = spec.positions
+            self.positions = nn.Embedding(learned.size + (0 if learned.after_padding else learned.offset), hidden_size)
+        if spec.n_types:
+            self.types = nn.Embedding(spec.n_types, hidden_size)
+        if spec.norm is not None:
+            self.norm = make_norm(spec.norm, hidden_size)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., hidden] stands for the tokens."""
+        x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.spec.scale != 1.0:
+            x = x * self.spec.scale
+        if self.spec.n_types:
+            x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
+        if self.spec.positions is not None:
+            if position_ids is None:
+                position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
+            x = x + self.positions(position_ids)
+        if self.spec.norm is not None:
+            x = self.norm(x)
+        return F.dropout(x, self.dropout, self.training)
+
+
+class Stack(Part):
+    """embed, blocks, final_norm."""
+
+    def __init__(self, spec: Spec, prefix: str = "", tokens: nn.Embedding | None = None) -> None:
+        super().__init__()
+        self.prefix = prefix
+        build_stack(self, spec, tokens)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Any:
+        """This stack alone: ids [batch, length] -> BaseModelOutput."""
+        from cutaway.outputs import BaseModelOutput
+
+        batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds)
+        x = run_stack(self, batch, Taps(()))
+        return BaseModelOutput(last_hidden_state=batch.rows.pad_hidden(x))
+
+
+def build_stack(owner: Part, spec: Spec, tokens: nn.Embedding | None = None) -> None:
+    """Give `owner` the modules of one stack."""
+    owner.spec = spec
+    owner.embed = Embed(spec.embedding, spec.hidden_size, spec.dropout, tokens)
+    owner.blocks = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
+    if spec.final_norm:
+        owner.final_norm = make_norm(spec.norm, spec.hidden_size)
+    if isinstance(spec.positions, Relative):
+        owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
+    if isinstance(spec.positions, Rotary):
+        owner.rotary = RotaryTable(spec.positions)
+
+
+class Batch:
+    """Checked inputs of one stack, and their layout."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        input_ids: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        cache: Cache | None,
+    ) -> None:
+        self.rows, self.cache = rows, cache
+        self.input_ids, self.token_type_ids = input_ids, token_type_ids
+        self.position_ids, self.inputs_embeds = position_ids, inputs_embeds
+
+    @classmethod
+    def of(
+        cls,
+        stack: Any,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Batch:
+        """Check shapes, ranges and lengths before anything is computed.
+
+        Raises:
+            InputError: it names the argument, its shape or value, and the bound.
+        """
+        spec: Spec = stack.spec
+        batch, length = _shape(input_ids, inputs_embeds, spec)
+        if input_ids is not None:
+            check_ids(input_ids, spec.embedding.vocab_size)
+        held = 0 if cache is None else cache.longest
+        if held and attention_mask is not None and attention_mask.dim() == 2:
+            attention_mask = attention_mask[:, -length:]
+        mask = check_mask(attention_mask, batch, length)
+        if held and mask is not None and not bool((mask != 0).all()):
+            raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
+        if held and cache is not None and cache.lengths.shape[0] != batch:
+            raise InputError(f"past_key_values holds {cache.lengths.shape[0]} texts, but input_ids has {batch}.")
+        rows = Rows(batch, length, None if held else mask, may_stay_padded=not spec.causal and cache is None)
+        longest = max(rows.lengths, default=0) + held
+        if spec.longest is not None and longest > spec.longest:
+            raise InputError(
+                f"The input has {longest} tokens, but the model can take {spec.longest}; shorten the text, or let the "
+                f"tokenizer cut it with truncation=True, max_length={spec.longest}."
+            )
+        for name, value in (("token_type_ids", token_type_ids), ("position_ids", position_ids)):
+            if value is not None and tuple(value.shape) not in ((batch, length), (1, length)):
+                raise InputError(f"{name} has shape {list(value.shape)}, but input_ids has [{batch}, {length}].")
+        if token_type_ids is not None:
+            token_type_ids = token_type_ids.expand(batch, length)
+            if spec.embedding.n_types:
+                check_ids(token_type_ids, spec.embedding.n_types, "token_type_ids", "config.type_vocab_size")
+        if position_ids is not None:
+            position_ids = position_ids.expand(batch, length)
+            if spec.embedding.positions is not None:
+                check_ids(position_ids, stack.embed.positions.num_embeddings, "position_ids", "the table of positions")
+        return cls(rows, input_ids, token_type_ids, position_ids, inputs_embeds, cache)
+
+
+def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -> tuple[int, int]:
+    if (input_ids is None) == (inputs_embeds is None):
+        raise InputError("Pass input_ids, or inputs_embeds, one of the two.")
+    given, name, dims = (input_ids, "input_ids", 2) if inputs_embeds is None else (inputs_embeds, "inputs_embeds", 3)
+    if not isinstance(given, Tensor):
+        raise InputError(f"{name} must be a tensor, not {type(given).__name__}; call the tokenizer with return_tensors='pt'.")
+    if given.dim() != dims:
+        wanted = "[batch, length]" if dims == 2 else "[batch, length, hidden]"
+        raise InputError(f"{name} must be {wanted}; it has shape {list(given.shape)}. One text needs input_ids[None].")
+    if dims == 3 and given.shape[2] != spec.hidden_size:
+        raise InputError(f"inputs_embeds has width {given.shape[2]}, but the model's hidden size is {spec.hidden_size}.")
+    if given.shape[0] == 0 or given.shape[1] == 0:
+        raise InputError(f"{name} is empty: shape {list(given.shape)}. A text needs at least one token.")
+    return given.shape[0], given.shape[1]
+
+
+def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "config.vocab_size") -> None:
+    """Ids must be whole numbers in 0 .. bound - 1; on a GPU the kernel checks instead, so that nothing waits."""
+    if ids.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+        raise InputError(f"{name} must be whole numbers; their dtype is {ids.dtype}.")
+    if ids.device.type == "cpu":
+        low, high = ids.aminmax()
+        if low < 0 or high >= bound:
+            wrong = int(low) if low < 0 else int(high)
+            raise InputError(
+                f"{name} holds {wrong}, but it must be in 0..{bound - 1} ({of} = {bound}); the tokenizer may belong to "
+                "another model, or tokens were added without model.resize_token_embeddings(len(tokenizer))."
+            )
+
+
+def embed_batch(stack: Any, batch: Batch) -> Tensor:
+    """The batch's tokens as vectors, [rows, hidden] where packed, else [batch, length, hidden]."""
+    spec: Spec = stack.spec
+    rows, pack = batch.rows, batch.rows.pack
+    learned = spec.embedding.positions
+    positions = batch.position_ids
+    if learned is not None and positions is None:
+        positions = _learned_positions(batch, learned.offset, learned.after_padding, spec.embedding.pad_id)
+    elif positions is not None:
+        positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
+    return stack.embed(  # type: ignore[no-any-return]
+        None if batch.input_ids is None else pack(batch.input_ids),
+        token_type_ids=None if batch.token_type_ids is None else pack(batch.token_type_ids),
+        position_ids=positions,
+        inputs_embeds=None if batch.inputs_embeds is None else pack(batch.inputs_embeds),
+    )
+
+
+def _learned_positions(batch: Batch, offset: int, after_padding: bool, pad_id: int | None) -> Tensor:
+    rows, cache = batch.rows, batch.cache
+    device = (batch.input_ids if batch.input_ids is not None else batch.inputs_embeds).device  # type: ignore[union-attr]
+    if after_padding and batch.input_ids is not None and (cache is None or cache.empty):
+        real = batch.input_ids != pad_id  # [batch, length]
+        if rows.mask is not None:
+            real = real & rows.mask
+        return rows.pack(real.cumsum(1) * real + (offset - 1))
+    positions = rows.positions(device) + offset
+    if cache is not None and not cache.empty:
+        positions = positions + cache.lengths[:, None]
+    return positions
+
+
+def run_stack(
+    stack: Any, batch: Batch, taps: Taps, memory: Tensor | None = None, memory_rows: Rows | None = None
+) -> Tensor:
+    """The batch through all blocks; the result has the rows' own layout.
+
+    `stack` has embed, blocks and, by its spec, final_norm, relative, rotary.
+    """
+    spec: Spec = stack.spec
+    rows, cache = batch.rows, batch.cache
+    prefill = cache is None or cache.empty
+    x = embed_batch(stack, batch)
+    context = Context(rows, spec.causal, cache=cache, prefill=prefill, memory=memory, memory_rows=memory_rows)
+    held = 0 if cache is None else cache.longest
+    if isinstance(spec.positions, Rotary):
+        positions = batch.position_ids
+        positions = rows.positions(x.device) if positions is None else rows.pack(positions)
+        if batch.position_ids is None and not prefill and cache is not None:
+            positions = positions + cache.lengths[:, None]
+        longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
+        context.rotary = stack.rotary(positions, longest, x.dtype)
+    elif isinstance(spec.positions, Relative):
+        steps = torch.arange(rows.length, device=x.device)
+        if prefill:
+            context.bias = stack.relative(steps, steps)
+        elif cache is not None:
+            queries = cache.lengths[:, None] + steps  # [batch, n]
+            context.bias = stack.relative(queries, torch.arange(held + rows.length, device=x.device))
+    _offer(stack, taps, "embed", x, rows)
+    for i, block in enumerate(stack.blocks):
+        x = block(x, context, i, taps.at(f"{stack.prefix}blocks.{i}.", rows))
+    if spec.final_norm:
+        x = F.dropout(stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training)
+        _offer(stack, taps, "final_norm", x, rows)
+    if cache is not None:
+        if prefill:
+            cache.begin(rows, x.device)
+        else:
+            cache.advance(rows.length)
+    return x
+
+
+def _offer(stack: Any, taps: Taps, part: str, x: Tensor, rows: Rows) -> None:
+    tap = taps.at(stack.prefix, rows)
+    if tap is not None:
+        tap.take(part, x)

@@ -1,0 +1,265 @@
+"""What a model returns: typed, and readable by key, by attribute and by index.
+
+A field that was not asked for is absent: reading it raises `MissingOutputError`, which says how to ask. Only `loss` and
+`past_key_values` read as None when absent, because a forward pass without labels or cache is not a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from cutaway.errors import MissingOutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HOW = {
+    "attentions": "pass output_attentions=True (or a list of layers)",
+    "hidden_states": "pass output_hidden_states=True (or a list of layers)",
+    "cross_attentions": "pass output_attentions=True (or a list of layers)",
+    "decoder_attentions": "pass output_attentions=True (or a list of layers)",
+    "encoder_attentions": "pass output_attentions=True (or a list of layers)",
+    "decoder_hidden_states": "pass output_hidden_states=True (or a list of layers)",
+    "encoder_hidden_states": "pass output_hidden_states=True (or a list of layers)",
+    "pooler_output": "this model has no pooler; use last_hidden_state",
+}
+_MAY_BE_NONE = ("loss", "past_key_values")
+
+
+class Layers(dict[int, Any]):
+    """The layers that were asked for, by layer number; negative numbers count from the last layer."""
+
+    def __init__(self, values: dict[int, Any], total: int, what: str) -> None:
+        super().__init__(values)
+        self.total, self.what = total, what
+
+    def __missing__(self, layer: int) -> Any:
+        if isinstance(layer, int) and -self.total <= layer < 0 and layer + self.total in self:
+            return self[layer + self.total]
+        raise MissingOutputError(f"{self.what}[{layer!r}] was not asked for; layers present: {sorted(self)}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (dict(self), self.total, self.what))
+
+
+class ModelOutput:
+    """Base of all outputs. Subclasses are dataclasses; the order of fields is the order of indices."""
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if value is None and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
+            how = _HOW.get(name, f"fields present: {', '.join(self.keys())}")
+            raise MissingOutputError(f"{type(self).__name__} has no {name!r}: {how}.")
+        return value
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: dict[str, Any]
+
+    def keys(self) -> list[str]:
+        """The names of the fields that are present."""
+        own = object.__getattribute__(self, "__dict__")
+        return [f.name for f in fields(self) if own.get(f.name) is not None]
+
+    def values(self) -> list[Any]:
+        return [self.__dict__[k] for k in self.keys()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(k, self.__dict__[k]) for k in self.keys()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.__dict__[name] if name in self.keys() else default
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The present fields in order: what `return_dict=False` returns."""
+        return tuple(self.values())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            if key in self.keys():
+                return self.__dict__[key]
+            how = _HOW.get(key, f"fields present: {', '.join(self.keys())}")
+            raise MissingOutputError(f"{type(self).__name__} has no {key!r}: {how}.")
+        return self.to_tuple()[key]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
+
+
+LayerTensors = "tuple[Tensor, ...] | Layers"
+
+
+@dataclass(repr=False)
+class BaseModelOutput(ModelOutput):
+    """last_hidden_state [batch, length, hidden]; hidden_states: embeddings and each block's result; attentions per block
+    [batch, heads, queries, keys]."""
+
+    last_hidden_state: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class BaseModelOutputWithPooling(ModelOutput):
+    """As `BaseModelOutput`, with pooler_output [batch, hidden]."""
+
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class BaseModelOutputWithPast(ModelOutput):
+    """As `BaseModelOutput`, with the key/value cache that continues the text."""
+
+    last_hidden_state: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class Seq2SeqModelOutput(ModelOutput):
+    """last_hidden_state [batch, target length, hidden] of the decoder, and what the encoder said."""
+
+    last_hidden_state: Tensor | None = None
+    past_key_values: Any = None
+    decoder_hidden_states: Any = None
+    decoder_attentions: Any = None
+    cross_attentions: Any = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: Any = None
+    encoder_attentions: Any = None
+
+
+@dataclass(repr=False)
+class MaskedLMOutput(ModelOutput):
+    """logits [batch, length, vocabulary]; loss: mean cross-entropy over labels that are not -100."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class CausalLMOutputWithPast(ModelOutput):
+    """logits [batch, length, vocabulary]; loss: mean cross-entropy of each token given those before it."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+CausalLMOutput = CausalLMOutputWithPast
+
+
+@dataclass(repr=False)
+class Seq2SeqLMOutput(ModelOutput):
+    """logits [batch, target length, vocabulary]."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    decoder_hidden_states: Any = None
+    decoder_attentions: Any = None
+    cross_attentions: Any = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: Any = None
+    encoder_attentions: Any = None
+
+
+@dataclass(repr=False)
+class SequenceClassifierOutput(ModelOutput):
+    """logits [batch, labels], before softmax or sigmoid."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class SequenceClassifierOutputWithPast(ModelOutput):
+    """logits [batch, labels] of a decoder, read at the last real token."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class Seq2SeqSequenceClassifierOutput(ModelOutput):
+    """logits [batch, labels] of an encoder-decoder, read at the last end-of-text token."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    decoder_hidden_states: Any = None
+    decoder_attentions: Any = None
+    cross_attentions: Any = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: Any = None
+    encoder_attentions: Any = None
+
+
+@dataclass(repr=False)
+class TokenClassifierOutput(ModelOutput):
+    """logits [batch, length, labels]."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class QuestionAnsweringModelOutput(ModelOutput):
+    """start_logits and end_logits [batch, length]."""
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
+
+
+@dataclass(repr=False)
+class Seq2SeqQuestionAnsweringModelOutput(ModelOutput):
+    """start_logits and end_logits [batch, length] of an encoder-decoder."""
+
+    loss: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    past_key_values: Any = None
+    decoder_hidden_states: Any = None
+    decoder_attentions: Any = None
+    cross_attentions: Any = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: Any = None
+    encoder_attentions: Any = None
+
+
+@dataclass(repr=False)
+class MultipleChoiceModelOutput(ModelOutput):
+    """logits [batch, choices]."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: Any = None
+    attentions: Any = None
