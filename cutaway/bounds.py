@@ -51,6 +51,15 @@ class Bounds:
             raise ConfigError(f"{self._called(name)} is {shown_value(value)}; give true or false.")
         return value
 
+    def divided(self, name: str, by: str) -> int:
+        """Field `name` / field `by`; ConfigError where that is not a whole number."""
+        whole, parts = self.integer(name, 1), self.integer(by, 1)
+        if whole % parts:
+            raise ConfigError(
+                f"{self._called(name)} is {whole}, which {self._called(by)}, {parts}, does not divide; change one of the two."
+            )
+        return whole // parts
+
     def _required(self, name: str) -> Any:
         try:
             return getattr(self, name)

@@ -60,7 +60,7 @@ class Backbone(PreTrainedModel):
     def layer_sources(self) -> dict[str, Source]:
         """{our layer: published layer} for every layer that holds weights."""
         spec = self.architecture.stack
-        table = expand(self.family.weights, {"": spec.n_layers})
+        table = expand(self.family.table(self.architecture), {"": spec.n_layers})
         own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
         return {ours: source for ours, source in table.items() if ours in own}
 
@@ -210,7 +210,7 @@ class EncoderDecoder(Backbone):
         decoder = self.architecture.decoder
         assert decoder is not None
         counts = {"encoder.": self.architecture.stack.n_layers, "decoder.": decoder.n_layers}
-        table = expand(self.family.weights, counts)
+        table = expand(self.family.table(self.architecture), counts)
         own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
         return {ours: source for ours, source in table.items() if ours in own}
 

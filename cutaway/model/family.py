@@ -16,10 +16,15 @@ class Family:
 
     Attributes:
         to_architecture: the published config -> Architecture; an unknown value raises ConfigError.
-        weights: our layer names -> published layer names, inside the base model.
+        weights: our layer names -> published layer names, inside the base model; a function where they depend on the
+            architecture.
         prefix: what published checkpoints with a head put before the base model's names ("bert"; "" for none).
     """
 
     to_architecture: Callable[[Any], Architecture]
-    weights: Table
+    weights: Table | Callable[[Architecture], Table]
     prefix: str
+
+    def table(self, architecture: Architecture) -> Table:
+        """The names of this architecture's layers."""
+        return self.weights(architecture) if callable(self.weights) else self.weights

@@ -1,0 +1,163 @@
+"""One name for every family: the class is chosen by the `model_type` in config.json."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cutaway.config import PretrainedConfig
+from cutaway.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from cutaway.model.pretrained import PreTrainedModel
+    from cutaway.tokenizer import PreTrainedTokenizerFast
+
+# model_type -> (module, the class name's first part, how its base models are called)
+FAMILIES: dict[str, tuple[str, str]] = {
+    "bert": ("cutaway.families.bert", "Bert"),
+    "distilbert": ("cutaway.families.distilbert", "DistilBert"),
+    "roberta": ("cutaway.families.roberta", "Roberta"),
+    "gpt2": ("cutaway.families.gpt2", "GPT2"),
+    "llama": ("cutaway.families.llama", "Llama"),
+    "t5": ("cutaway.families.t5", "T5"),
+    "bart": ("cutaway.families.bart", "Bart"),
+}
+
+
+def _family(model_type: str, where: str = "") -> tuple[str, str]:
+    if model_type not in FAMILIES:
+        said = f"{where}: " if where else ""
+        raise ConfigError(
+            f"{said}model_type is {model_type!r}; cutaway has {', '.join(FAMILIES)}.{nearest(model_type, FAMILIES)}"
+        )
+    return FAMILIES[model_type]
+
+
+def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
+    """The config class of a family.
+
+    Raises:
+        ConfigError: the family is unknown; the message lists those that are not.
+    """
+    module, first = _family(model_type, where)
+    found: type[PretrainedConfig] = getattr(importlib.import_module(module), f"{first}Config")
+    return found
+
+
+def read_config(name: Any, **kwargs: Any) -> Any:
+    """The config of a checkpoint, of its family's class."""
+    fields, left = PretrainedConfig.get_config_dict(name, **kwargs)
+    model_type = fields.get("model_type")
+    if not isinstance(model_type, str):
+        raise ConfigError(f"{name}: config.json has no model_type, so cutaway cannot tell which family it is.")
+    return config_class(model_type, str(name)).from_dict(fields, name_or_path=str(name), **left)
+
+
+class AutoConfig:
+    """`AutoConfig.from_pretrained(name)`; `AutoConfig.for_model("bert", hidden_size=128)`."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **kwargs: Any) -> Any:
+        """The config of a checkpoint; keyword arguments that are fields override it."""
+        return read_config(name, **kwargs)
+
+    @staticmethod
+    def for_model(model_type: str, **fields: Any) -> Any:
+        """A fresh config of a family."""
+        return config_class(model_type)(**fields)
+
+
+class AutoTokenizer:
+    """`AutoTokenizer.from_pretrained(name)`: the tokenizer that belongs to a checkpoint."""
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **kwargs: Any) -> PreTrainedTokenizerFast:
+        """Load by hub name, folder or built-in name."""
+        from cutaway.tokenizer import load_tokenizer
+
+        return load_tokenizer(name, **kwargs)
+
+
+class _AutoModel:
+    # family -> what follows the first part of the class name, where it is not `ending`
+    ending: ClassVar[str] = "Model"
+    others: ClassVar[dict[str, str]] = {}
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is made by {type(self).__name__}.from_pretrained(name) or .from_config(config).")
+
+    @classmethod
+    def model_class(cls, model_type: str, where: str = "") -> type[PreTrainedModel]:
+        """The family's class for this task.
+
+        Raises:
+            ConfigError: the family is unknown, or has no such head.
+        """
+        module, first = _family(model_type, where)
+        name = f"{first}{cls.others.get(model_type, cls.ending)}"
+        found = getattr(importlib.import_module(module), name, None)
+        if found is None:
+            raise ConfigError(f"{model_type} models have no {name}; {cls.__name__} does not fit {where or 'this family'}.")
+        return found  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; the arguments are those of `PreTrainedModel.from_pretrained`."""
+        config = kwargs.pop("config", None)
+        if config is None:
+            how = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "gguf_file")
+            config = read_config(name, **{k: kwargs[k] for k in how if k in kwargs})
+        return cls.model_class(config.model_type, str(name)).from_pretrained(name, *args, config=config, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
+        """A model with fresh random weights."""
+        return cls.model_class(config.model_type)(config, **kwargs)
+
+
+class AutoModel(_AutoModel):
+    """The base model: hidden states."""
+
+
+class AutoModelForMaskedLM(_AutoModel):
+    """Which token belongs at each place."""
+
+    ending = "ForMaskedLM"
+
+
+class AutoModelForCausalLM(_AutoModel):
+    """Which token comes next."""
+
+    ending = "ForCausalLM"
+    others: ClassVar[dict[str, str]] = {"gpt2": "LMHeadModel", "bert": "LMHeadModel"}
+
+
+class AutoModelForSeq2SeqLM(_AutoModel):
+    """A text from a text."""
+
+    ending = "ForConditionalGeneration"
+
+
+class AutoModelForSequenceClassification(_AutoModel):
+    """A label for a text."""
+
+    ending = "ForSequenceClassification"
+
+
+class AutoModelForTokenClassification(_AutoModel):
+    """A label for each token."""
+
+    ending = "ForTokenClassification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel):
+    """Where the answer stands in the text."""
+
+    ending = "ForQuestionAnswering"
+
+
+class AutoModelForMultipleChoice(_AutoModel):
+    """Which of several texts is right."""
+
+    ending = "ForMultipleChoice"

@@ -1,0 +1,136 @@
+"""GPT-2 (Radford et al., 2019)."""
+
+from __future__ import annotations
+
+from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
+from cutaway.config import PretrainedConfig
+from cutaway.errors import ConfigError
+from cutaway.model.backbone import Backbone
+from cutaway.model.family import Family
+from cutaway.model.heads import (
+    CausalLM,
+    Classifier,
+    Output,
+    QuestionAnswering,
+    SequenceClassification,
+    TokenClassification,
+)
+from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.weights import split, transposed
+
+
+class GPT2Config(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "gpt2"
+    attribute_map = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
+    defaults = {
+        "vocab_size": 50257,
+        "n_positions": 1024,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_inner": None,
+        "activation_function": "gelu_new",
+        "resid_pdrop": 0.1,
+        "embd_pdrop": 0.1,
+        "attn_pdrop": 0.1,
+        "layer_norm_epsilon": 1e-5,
+        "initializer_range": 0.02,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+        "bos_token_id": 50256,
+        "eos_token_id": 50256,
+        "use_cache": True,
+    }
+
+
+def to_architecture(config: GPT2Config) -> Architecture:
+    """The published config -> Architecture."""
+    hidden, n_heads = config.integer("n_embd", 1, 65_536), config.integer("n_head", 1, 1024)
+    size = config.divided("n_embd", "n_head")
+    norm = Norm("layer", config.number("layer_norm_epsilon", 0.0, 1.0))
+    for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+        if config.flag(name):
+            raise ConfigError(f"{name} is True, which cutaway does not build for GPT-2; it must be False.")
+    inner = 4 * hidden if config.n_inner is None else config.integer("n_inner", 1, 1_000_000)
+    return Architecture(
+        Stack(
+            n_layers=config.integer("n_layer", 1, 1000),
+            hidden_size=hidden,
+            embedding=Embedding(
+                vocab_size=config.integer("vocab_size", 1, 10_000_000),
+                positions=Learned(config.integer("n_positions", 1, 10_000_000)),
+            ),
+            attention=Attention(
+                n_heads,
+                n_heads,
+                size,
+                size**-0.5 if config.flag("scale_attn_weights") else 1.0,
+                dropout=config.number("attn_pdrop", 0.0, 1.0),
+            ),
+            feed_forward=FeedForward(inner, ACTIVATIONS[config.choice("activation_function", ACTIVATIONS)]),
+            norm=norm,
+            norm_place="pre",
+            final_norm=True,
+            causal=True,
+            dropout=config.number("resid_pdrop", 0.0, 1.0),
+        ),
+        init_std=config.number("initializer_range", 0.0, 10.0),
+        tied_output=config.flag("tie_word_embeddings"),
+    )
+
+
+WEIGHTS = {
+    "embed.tokens": "wte",
+    "embed.positions": "wpe",
+    "blocks.{i}.attn_norm": "h.{i}.ln_1",
+    "blocks.{i}.attn.q": split("h.{i}.attn.c_attn", 0, 3, transpose=True),
+    "blocks.{i}.attn.k": split("h.{i}.attn.c_attn", 1, 3, transpose=True),
+    "blocks.{i}.attn.v": split("h.{i}.attn.c_attn", 2, 3, transpose=True),
+    "blocks.{i}.attn.o": transposed("h.{i}.attn.c_proj"),
+    "blocks.{i}.mlp_norm": "h.{i}.ln_2",
+    "blocks.{i}.mlp.up": transposed("h.{i}.mlp.c_fc"),
+    "blocks.{i}.mlp.down": transposed("h.{i}.mlp.c_proj"),
+    "final_norm": "ln_f",
+}
+FAMILY = Family(to_architecture, WEIGHTS, "transformer")
+
+
+class GPT2PreTrainedModel(PreTrainedModel):
+    """Base for a user's own models around a `GPT2Model` called `transformer`."""
+
+    config_class = GPT2Config
+    base_model_prefix = "transformer"
+
+
+class GPT2Model(Backbone):
+    family = FAMILY
+    config_class = GPT2Config
+    base_model_prefix = "transformer"
+
+
+class GPT2LMHeadModel(CausalLM):
+    backbone = GPT2Model
+    head = Output("lm_head")
+
+
+class GPT2ForSequenceClassification(SequenceClassification):
+    backbone = GPT2Model
+    head = Classifier("score", pick="last", drops="none", bias=False)
+
+
+class GPT2ForTokenClassification(TokenClassification):
+    backbone = GPT2Model
+    head = Classifier(dropout=("classifier_dropout", "hidden_dropout", "resid_pdrop"))
+
+
+class GPT2ForQuestionAnswering(QuestionAnswering):
+    backbone = GPT2Model
+    head = Classifier("qa_outputs", drops="none")
