@@ -1,3 +1,74 @@
-"""cutaway: transformer text models that are fast and open at every joint."""
+"""cutaway: transformer text models that are fast and open at every joint.
+
+Public names are imported when they are first used, so `import cutaway` costs no torch.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "cutaway.auto": (
+        "AutoConfig AutoTokenizer AutoModel AutoModelForCausalLM AutoModelForMaskedLM AutoModelForMultipleChoice "
+        "AutoModelForQuestionAnswering AutoModelForSeq2SeqLM AutoModelForSequenceClassification "
+        "AutoModelForTokenClassification"
+    ),
+    "cutaway.config": "PretrainedConfig PreTrainedConfig",
+    "cutaway.errors": "CutawayError",
+    "cutaway.model.pretrained": "PreTrainedModel",
+    "cutaway.families.bert": (
+        "BertConfig BertPreTrainedModel BertModel BertForMaskedLM BertLMHeadModel BertForMultipleChoice "
+        "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification"
+    ),
+    "cutaway.families.distilbert": (
+        "DistilBertConfig DistilBertPreTrainedModel DistilBertModel DistilBertForMaskedLM DistilBertForMultipleChoice "
+        "DistilBertForQuestionAnswering DistilBertForSequenceClassification DistilBertForTokenClassification"
+    ),
+    "cutaway.families.roberta": (
+        "RobertaConfig RobertaPreTrainedModel RobertaModel RobertaForCausalLM RobertaForMaskedLM RobertaForMultipleChoice "
+        "RobertaForQuestionAnswering RobertaForSequenceClassification RobertaForTokenClassification"
+    ),
+    "cutaway.families.gpt2": (
+        "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2ForQuestionAnswering "
+        "GPT2ForSequenceClassification GPT2ForTokenClassification"
+    ),
+    "cutaway.families.llama": (
+        "LlamaConfig LlamaPreTrainedModel LlamaModel LlamaForCausalLM LlamaForQuestionAnswering "
+        "LlamaForSequenceClassification LlamaForTokenClassification"
+    ),
+    "cutaway.families.t5": (
+        "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "
+        "T5ForSequenceClassification T5ForTokenClassification"
+    ),
+    "cutaway.families.bart": (
+        "BartConfig BartPreTrainedModel BartModel BartForConditionalGeneration BartForQuestionAnswering "
+        "BartForSequenceClassification"
+    ),
+    "cutaway.tokenizer": (
+        "PreTrainedTokenizerFast BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast "
+        "RobertaTokenizer RobertaTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer LlamaTokenizerFast "
+        "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast"
+    ),
+    "cutaway.encoding": "BatchEncoding",
+    "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
+    "cutaway.pipelines": "pipeline",
+    "cutaway.train": "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        from cutaway.errors import nearest
+
+        raise AttributeError(f"cutaway has no {name!r}.{nearest(name, _HOME)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -47,11 +47,22 @@ def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
 
 def read_config(name: Any, **kwargs: Any) -> Any:
     """The config of a checkpoint, of its family's class."""
-    fields, left = PretrainedConfig.get_config_dict(name, **kwargs)
+    how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    gguf_file = kwargs.pop("gguf_file", None)
+    fields = (
+        PretrainedConfig.get_config_dict(name, **how)[0] if gguf_file is None else _gguf_fields(name, gguf_file, how)
+    )
     model_type = fields.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(f"{name}: config.json has no model_type, so cutaway cannot tell which family it is.")
-    return config_class(model_type, str(name)).from_dict(fields, name_or_path=str(name), **left)
+    return config_class(model_type, str(name)).from_dict(fields, name_or_path=str(name), **kwargs)
+
+
+def _gguf_fields(name: Any, gguf_file: str, how: dict[str, Any]) -> dict[str, Any]:
+    from cutaway.gguf import read_gguf
+    from cutaway.hub import resolve
+
+    return read_gguf(resolve(name, **how).require(gguf_file)).config
 
 
 class AutoConfig:
@@ -85,7 +96,9 @@ class _AutoModel:
     others: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
-        raise TypeError(f"{type(self).__name__} is made by {type(self).__name__}.from_pretrained(name) or .from_config(config).")
+        raise TypeError(
+            f"{type(self).__name__} is made by {type(self).__name__}.from_pretrained(name) or .from_config(config)."
+        )
 
     @classmethod
     def model_class(cls, model_type: str, where: str = "") -> type[PreTrainedModel]:
@@ -98,7 +111,9 @@ class _AutoModel:
         name = f"{first}{cls.others.get(model_type, cls.ending)}"
         found = getattr(importlib.import_module(module), name, None)
         if found is None:
-            raise ConfigError(f"{model_type} models have no {name}; {cls.__name__} does not fit {where or 'this family'}.")
+            raise ConfigError(
+                f"{model_type} models have no {name}; {cls.__name__} does not fit {where or 'this family'}."
+            )
         return found  # type: ignore[no-any-return]
 
     @classmethod

@@ -102,7 +102,8 @@ LayerTensors = "tuple[Tensor, ...] | Layers"
 @dataclass(repr=False)
 class BaseModelOutput(ModelOutput):
     """last_hidden_state [batch, length, hidden]; hidden_states: embeddings and each block's result; attentions per block
-    [batch, heads, queries, keys]."""
+    [batch, heads, queries, keys].
+    """
 
     last_hidden_state: Tensor | None = None
     hidden_states: Any = None

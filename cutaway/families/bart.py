@@ -60,9 +60,7 @@ def _stack(config: BartConfig, side: str) -> Stack:
             scale=hidden**0.5 if config.flag("scale_embedding") else 1.0,
             pad_id=config.pad_token_id,
         ),
-        attention=Attention(
-            n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)
-        ),
+        attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(
             config.integer(f"{side}_ffn_dim", 1, 1_000_000),
             ACTIVATIONS[config.choice("activation_function", ACTIVATIONS)],

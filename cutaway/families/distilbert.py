@@ -107,9 +107,7 @@ class DistilBertModel(Backbone):
 
 class DistilBertForMaskedLM(MaskedLM):
     backbone = DistilBertModel
-    head = Output(
-        "vocab_projector", bias="", dense="vocab_transform", norm="vocab_layer_norm", activation="activation"
-    )
+    head = Output("vocab_projector", bias="", dense="vocab_transform", norm="vocab_layer_norm", activation="activation")
 
 
 class DistilBertForSequenceClassification(SequenceClassification):

@@ -52,7 +52,9 @@ def to_architecture(config: T5Config) -> Architecture:
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer("num_heads", 1, 1024)
     gated, _, kind = str(config.feed_forward_proj).rpartition("-")
     if gated not in ("", "gated") or kind not in ACTIVATIONS:
-        raise ConfigError(f"feed_forward_proj is {config.feed_forward_proj!r}; it must be such as 'relu' or 'gated-gelu'.")
+        raise ConfigError(
+            f"feed_forward_proj is {config.feed_forward_proj!r}; it must be such as 'relu' or 'gated-gelu'."
+        )
     dropout = config.number("dropout_rate", 0.0, 1.0)
     encoder = Stack(
         n_layers=config.integer("num_layers", 1, 1000),
@@ -111,8 +113,6 @@ _CROSS = {
     "blocks.{i}.cross.v": "block.{i}.layer.1.EncDecAttention.v",
     "blocks.{i}.cross.o": "block.{i}.layer.1.EncDecAttention.o",
 }
-
-
 
 
 def _table(prefix: str, feed_forward: int, gated: bool, parts: dict[str, str]) -> dict[str, str]:

@@ -95,7 +95,9 @@ class Attention(Part):
         if cache is not None and layer in cache.cross:
             k, v = cache.cross[layer]
         else:
-            k = rows.pad(self._split(self.k(memory)).flatten(0, -3)).transpose(1, 2)  # [batch, heads, length, head_size]
+            k = rows.pad(self._split(self.k(memory)).flatten(0, -3)).transpose(
+                1, 2
+            )  # [batch, heads, length, head_size]
             v = rows.pad(self._split(self.v(memory)).flatten(0, -3)).transpose(1, 2)
             if cache is not None:
                 cache.cross[layer] = (k, v)
@@ -193,7 +195,7 @@ class Attention(Part):
                 for text, found in zip(g.texts.tolist(), block, strict=True):
                     asks = places[text]
                     sees = asks if prefix == "attn" else torch.arange(keys, device=asks.device)
-                    out[text, :, asks[:, None], sees] = found.transpose(0, 1).transpose(1, 2)
+                    out[text][:, asks[:, None], sees] = found
             tap.keep(f"{prefix}.{part}", out)
 
     def _out(self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None) -> Tensor:

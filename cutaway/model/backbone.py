@@ -12,6 +12,7 @@ from cutaway.architecture import Architecture
 from cutaway.errors import InputError
 from cutaway.model.cache import Cache
 from cutaway.model.family import Family
+from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.rows import Rows, check_mask
@@ -98,7 +99,9 @@ class Backbone(PreTrainedModel):
         for recorder in self.recorders:
             recorder.runs.append({a: taps.values[a] for a in recorder.wanted if a in taps.values})
 
-    def ask(self, output_hidden_states: Wanted, output_attentions: Wanted, prefix: str = "", spec: Any = None) -> Request:
+    def ask(
+        self, output_hidden_states: Wanted, output_attentions: Wanted, prefix: str = "", spec: Any = None
+    ) -> Request:
         config = self.config
         hidden = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         attended = config.output_attentions if output_attentions is None else output_attentions
@@ -148,7 +151,9 @@ class Backbone(PreTrainedModel):
         cache = self.cache_for(past_key_values, use_cache, spec.causal)
         if token_type_ids is not None and not spec.embedding.n_types:
             if spec.causal is False and bool((token_type_ids != 0).any()):
-                raise InputError("token_type_ids is not 0 everywhere, but this model has no token types; leave them out.")
+                raise InputError(
+                    "token_type_ids is not 0 everywhere, but this model has no token types; leave them out."
+                )
             token_type_ids = None
         batch = Batch.of(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cache)
         x = run_stack(self, batch, taps)
@@ -196,6 +201,8 @@ class EncoderDecoder(Backbone):
     """An encoder and a decoder that looks at it; both read the same table of tokens."""
 
     own_options: ClassVar[tuple[str, ...]] = ()
+    # whether a decoder without input of its own reads the encoder's text, shifted right (BART)
+    shifts_input: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -289,6 +296,8 @@ class EncoderDecoder(Backbone):
             )
         elif not isinstance(encoder_outputs, ModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
+        if decoder_input_ids is None and decoder_inputs_embeds is None and self.shifts_input and input_ids is not None:
+            decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             raise InputError("decoder_input_ids is missing: pass it, or labels=, or call generate().")
         request = self.ask(output_hidden_states, output_attentions, "decoder.", spec)
@@ -316,3 +325,17 @@ class EncoderDecoder(Backbone):
         )
         out.rows = batch.rows  # type: ignore[attr-defined]
         return out if wants_dict(self, return_dict) else out.to_tuple()
+
+
+def shift_right(ids: Tensor, start: int, pad: int) -> Tensor:
+    """What a decoder reads when it must say `ids` [batch, length]: `start`, then all but the last; -100 becomes `pad`."""
+    first = ids.new_full((ids.shape[0], 1), start)
+    shifted = torch.cat((first, ids[:, :-1]), 1)
+    return shifted.masked_fill(shifted == IGNORED, pad)
+
+
+def decoder_start(config: Any) -> tuple[int, int]:
+    """The id that a decoder's text begins with, and the padding id."""
+    pad = config.pad_token_id
+    start = config.decoder_start_token_id
+    return (pad if start is None else start), (0 if pad is None else pad)

@@ -91,7 +91,9 @@ class Cache:
         if self.equal and n == 1:
             return None
         places = self.lengths[:, None] + torch.arange(n, device=device)  # [batch, n]
-        return (torch.arange(self.longest + n, device=device) <= places[..., None])[:, None]  # [batch, 1, n, longest + n]
+        return (torch.arange(self.longest + n, device=device) <= places[..., None])[
+            :, None
+        ]  # [batch, 1, n, longest + n]
 
     def begin(self, rows: Rows, device: torch.device) -> None:
         """Note the lengths of the prompt that was just stored."""

@@ -5,7 +5,7 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +17,7 @@ from cutaway.errors import InputError
 from cutaway.model import losses
 from cutaway.model.backbone import Backbone, first_token, wants_dict
 from cutaway.model.layers import ACTIVATION, make_norm
-from cutaway.model.part import Part
+from cutaway.model.loading import draw
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.rows import Rows
 from cutaway.model.run import Wanted
@@ -115,8 +115,6 @@ class HeadModel(PreTrainedModel):
 
 
 def _draw(module: nn.Module, model: PreTrainedModel) -> None:
-    from cutaway.model.loading import draw
-
     draw(module, float(getattr(model.config, "initializer_range", None) or model.init_std))
 
 
@@ -294,7 +292,9 @@ class Classifier:
     bias: bool = True
 
 
-class _Labels(HeadModel):
+class LabelHead(HeadModel):
+    """What heads with labels share: one vector or all, dropout, at most two layers."""
+
     head: ClassVar[Classifier]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -326,8 +326,6 @@ class _Labels(HeadModel):
     def _last(self, out: Any, input_ids: Tensor | None) -> Tensor:
         hidden, pad = out.last_hidden_state, self.config.pad_token_id
         if out.rows.mask is not None or input_ids is None or pad is None:
-            if pad is None and input_ids is not None and out.rows.mask is None and hidden.shape[0] > 1:
-                pass  # no padding in the mask: every text ends at the last column
             return last_tokens(out, 1)[:, 0]
         steps = torch.arange(hidden.shape[1], device=hidden.device)
         places = ((input_ids != pad) * steps).amax(1)  # padding without a mask is known by its id
@@ -355,7 +353,7 @@ class _Labels(HeadModel):
         return self.get_submodule(spec.out)(x)  # type: ignore[no-any-return]
 
 
-class SequenceClassification(_Labels):
+class SequenceClassification(LabelHead):
     """A label for a text (or a number, or several labels at once)."""
 
     def forward(
@@ -388,7 +386,7 @@ class SequenceClassification(_Labels):
         return self.finish(result, logits, return_dict)
 
 
-class TokenClassification(_Labels):
+class TokenClassification(LabelHead):
     """A label for each token."""
 
     needs_pooler = False
@@ -419,7 +417,7 @@ class TokenClassification(_Labels):
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **_shown(out)), logits, return_dict)
 
 
-class QuestionAnswering(_Labels):
+class QuestionAnswering(LabelHead):
     """Where the answer begins and ends (Devlin et al., 2019, section 4.2)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -456,7 +454,7 @@ class QuestionAnswering(_Labels):
         return self.finish(result, logits, return_dict)
 
 
-class MultipleChoice(_Labels):
+class MultipleChoice(LabelHead):
     """Which of several texts is the right one."""
 
     def _outputs(self, config: Any) -> int:
@@ -483,9 +481,7 @@ class MultipleChoice(_Labels):
             None if x is None else x.flatten(0, 1)  # [batch * choices, length]
             for x in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         ]
-        out = self.base(
-            *flat, None, False, output_attentions, output_hidden_states, return_dict=True
-        )
+        out = self.base(*flat, None, False, output_attentions, output_hidden_states, return_dict=True)
         logits = self.labels_logits(self.picked(out, flat[0])).view(-1, choices)  # [batch, choices]
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **_shown(out)), logits, return_dict)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from cutaway.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub import resolve
 from cutaway.model.weights import Source
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cutaway")
 
 # Buffers and twins that old checkpoints carry; they hold nothing that the model does not know.
-_IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq|embed_positions\._float_tensor|embeddings_project)$")
+_IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq|(en|de)coder\.embed_tokens\.weight)$")
 _LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))  # how TensorFlow called the numbers of a norm
 _DTYPES = {
     "float32": torch.float32,
@@ -51,7 +52,7 @@ class LoadReport:
 
 
 def to_dtype(value: Any) -> torch.dtype | None:
-    """"bfloat16", torch.bfloat16, or None and "auto" for the stored dtype.
+    """ "bfloat16", torch.bfloat16, or None and "auto" for the stored dtype.
 
     Raises:
         ConfigError: any other value.
@@ -156,7 +157,9 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     Raises:
         CheckpointError: a tensor has another shape than the config says.
     """
-    stored = Stored(checkpoint, model.published_prefix if hasattr(model, "published_prefix") else model.base_model_prefix)
+    stored = Stored(
+        checkpoint, model.published_prefix if hasattr(model, "published_prefix") else model.base_model_prefix
+    )
     tensors = _tensors(model)
     by_identity: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
@@ -184,7 +187,14 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
             value = value.to(dtype)
         _place_all(model, names, value)
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
-    _draw_missing(model, tensors, by_identity, {where[ns[0]].name for ns in by_identity.values()} & set(report.missing), where, dtype)
+    _draw_missing(
+        model,
+        tensors,
+        by_identity,
+        {where[ns[0]].name for ns in by_identity.values()} & set(report.missing),
+        where,
+        dtype,
+    )
     model.tie_weights()
     return report
 
@@ -233,6 +243,15 @@ def _draw_missing(
         _place_all(model, names, value)
 
 
+def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dict[str, Any]:
+    """The fields of a checkpoint's config.json, or what its GGUF file says in the same words."""
+    if gguf_file is None:
+        return PretrainedConfig.get_config_dict(name, **how)[0]
+    from cutaway.gguf import read_gguf
+
+    return read_gguf(resolve(name, **how).require(gguf_file)).config
+
+
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
     if isinstance(name, dict) or not isinstance(name, (str, Path)):
@@ -246,7 +265,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     files = resolve(name, **how)
     config_class = cls.config_class
     if config is None:
-        config = config_class.from_pretrained(name, gguf_file=gguf_file, **how)
+        config = config_class.from_dict(config_fields(name, gguf_file=gguf_file, **how))
     elif not hasattr(config, "to_dict"):
         raise ConfigError(f"config must be a PretrainedConfig, not {type(config).__name__}.")
     declared = getattr(config, "model_type", "")
@@ -263,7 +282,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         else:
             model = cls(config, *args, **model_options)
         report = fill(model, checkpoint, dtype)
-    config.name_or_path = model.name_or_path = str(name)
+    config._apply({"name_or_path": str(name)})
+    model.name_or_path = str(name)
     if report.missing:
         log.warning(
             "%s: these weights are not in %s and were drawn at random; train the model before you use it: %s",
@@ -286,12 +306,20 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
         "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "tie_word_embeddings", "classifier_dropout",
         "is_decoder", "decoder_start_token_id",
     }  # fmt: skip
-    accepted_and_needless = {"trust_remote_code", "attn_implementation", "use_safetensors", "low_cpu_mem_usage", "device_map"}
+    accepted_and_needless = {
+        "trust_remote_code",
+        "attn_implementation",
+        "use_safetensors",
+        "low_cpu_mem_usage",
+        "device_map",
+    }
     for key, value in fields.items():
         if key in accepted_and_needless:
             continue
         if key not in known:
-            raise ConfigError(f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}")
+            raise ConfigError(
+                f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
+            )
         setattr(config, key, value)
 
 

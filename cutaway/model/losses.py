@@ -41,7 +41,8 @@ def next_token(logits: Tensor, labels: Tensor) -> Tensor:
 
 def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     """By config.problem_type; where it is not set: one output is a regression, whole-number labels name one class each,
-    other labels are several at once."""
+    other labels are several at once.
+    """
     kind = config.problem_type
     if kind is None:
         whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -55,7 +56,9 @@ def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
         labels = labels.flatten()
         return cross_entropy(logits, labels)
     if labels.shape != logits.shape:
-        raise InputError(f"labels has shape {list(labels.shape)}, but several labels at once need {list(logits.shape)}.")
+        raise InputError(
+            f"labels has shape {list(labels.shape)}, but several labels at once need {list(logits.shape)}."
+        )
     return F.binary_cross_entropy_with_logits(logits.float(), labels.to(logits.device).float())
 
 

@@ -131,7 +131,9 @@ def name_tree(layers: dict[str, Source]) -> Names:
         *above, last = source.name.split(".")
         for step in above:
             node = node.setdefault(step, {})
-        node.setdefault(last, []).append((path, source))
+        held = node.setdefault(last, [])
+        if source.of > 1 or not held:  # a tied layer is published once
+            held.append((path, source))
     return tree
 
 
@@ -187,12 +189,13 @@ def publish(owner: Part, layers: dict[str, Source]) -> None:
 
 
 def _publish_inside(owner: nn.Module, tree: Names) -> None:
-    for entry in tree.values():
+    for name, entry in tree.items():
         if isinstance(entry, list):
             continue
-        found = look_up(owner, entry)
+        same = owner._modules.get(name)  # called the same on both sides
+        found = same if isinstance(same, Part) else look_up(owner, entry)
         if isinstance(found, Part):
-            path = _common([p for p, _ in _leaves(entry)])
+            path = name if found is same else _common([p for p, _ in _leaves(entry)])
             own = _relative(entry, path)
             found.__dict__["_published"] = own
             _publish_inside(found, own)

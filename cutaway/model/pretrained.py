@@ -89,7 +89,9 @@ class PreTrainedModel(Part):
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the weights hold; tied weights count once."""
-        left_out = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)} if exclude_embeddings else set()
+        left_out = (
+            {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)} if exclude_embeddings else set()
+        )
         return sum(
             p.numel() for p in self.parameters() if (p.requires_grad or not only_trainable) and id(p) not in left_out
         )
@@ -166,7 +168,9 @@ class PreTrainedModel(Part):
         """Every activation of this model that has an address, in the order in which it is computed."""
         base = self.base_model
         if base is self:
-            raise InputError(f"{type(self).__name__} is not built from cutaway's engine; call .addresses() on its parts.")
+            raise InputError(
+                f"{type(self).__name__} is not built from cutaway's engine; call .addresses() on its parts."
+            )
         return [*base.addresses(), "logits"]
 
     @contextmanager

@@ -127,7 +127,9 @@ def check_mask(mask: Tensor | None, batch: int, length: int, name: str = "attent
     if mask is None:
         return None
     if not isinstance(mask, Tensor):
-        raise InputError(f"{name} must be a tensor [batch, length], not {type(mask).__name__}; use return_tensors='pt'.")
+        raise InputError(
+            f"{name} must be a tensor [batch, length], not {type(mask).__name__}; use return_tensors='pt'."
+        )
     if tuple(mask.shape) != (batch, length):
         raise InputError(
             f"{name} has shape {list(mask.shape)}, but the input is [batch, length] = [{batch}, {length}]; "

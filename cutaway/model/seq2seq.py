@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cutaway.model import losses
-from cutaway.model.heads import OutputHead, _Labels
+from cutaway.model.backbone import decoder_start, shift_right
+from cutaway.model.heads import LabelHead, OutputHead, last_tokens
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
     BaseModelOutput,
@@ -18,25 +19,12 @@ from cutaway.outputs import (
 )
 
 
-def shift_right(ids: Tensor, start: int, pad: int) -> Tensor:
-    """What the decoder reads when it must say `ids` [batch, length]: `start`, then all but the last; -100 becomes `pad`."""
-    first = ids.new_full((ids.shape[0], 1), start)
-    shifted = torch.cat((first, ids[:, :-1]), 1)
-    return shifted.masked_fill(shifted == losses.IGNORED, pad)
-
-
 def _carried(out: Any) -> dict[str, Any]:
     names = (
         "past_key_values", "decoder_hidden_states", "decoder_attentions", "cross_attentions",
         "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions",
     )  # fmt: skip
     return {name: out.get(name) for name in names}
-
-
-def _start(config: Any) -> tuple[int, int]:
-    pad = config.pad_token_id
-    start = config.decoder_start_token_id
-    return (pad if start is None else start), (0 if pad is None else pad)
 
 
 class Seq2SeqLM(OutputHead):
@@ -87,19 +75,17 @@ class Seq2SeqLM(OutputHead):
     ) -> Any:
         """logits [batch, target length, vocabulary]; labels [batch, target length] also serve as decoder_input_ids."""
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = shift_right(labels, *_start(self.config))
+            decoder_input_ids = shift_right(labels, *decoder_start(self.config))
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        from cutaway.model.heads import last_tokens
-
         logits = self.logits(last_tokens(out, logits_to_keep)) if logits_to_keep else self.row_logits(out)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), logits, return_dict)
 
 
-class Seq2SeqClassification(_Labels):
+class Seq2SeqClassification(LabelHead):
     """A label for a text, read from the decoder at the end-of-text token (Lewis et al., 2020, section 3.1)."""
 
     def forward(
@@ -118,17 +104,19 @@ class Seq2SeqClassification(_Labels):
     ) -> Any:
         """logits [batch, labels]; the decoder reads the text itself, shifted right."""
         if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids = shift_right(input_ids, *_start(self.config))
+            decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
         logits = self.labels_logits(self.picked(out, input_ids))
         loss = None if labels is None else losses.classification(logits, labels, self.config)
-        return self.finish(Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), logits, return_dict)
+        return self.finish(
+            Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), logits, return_dict
+        )
 
 
-class Seq2SeqQuestionAnswering(_Labels):
+class Seq2SeqQuestionAnswering(LabelHead):
     """Where the answer begins and ends, read from the decoder."""
 
     def _outputs(self, config: Any) -> int:
@@ -150,7 +138,7 @@ class Seq2SeqQuestionAnswering(_Labels):
     ) -> Any:
         """start_logits and end_logits [batch, length]."""
         if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids = shift_right(input_ids, *_start(self.config))
+            decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,

@@ -20,6 +20,7 @@ from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias, RotaryTable
 from cutaway.model.rows import Rows, check_mask
 from cutaway.model.taps import Taps
+from cutaway.outputs import BaseModelOutput
 
 
 class Embed(Part):
@@ -47,7 +48,7 @@ class Embed(Part):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., hidden] stands for the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if self.spec.scale != 1.0:
+        if self.spec.scale != 1.0 and inputs_embeds is None:
             x = x * self.spec.scale
         if self.spec.n_types:
             x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
@@ -68,10 +69,10 @@ class Stack(Part):
         self.prefix = prefix
         build_stack(self, spec, tokens)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Any:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
+    ) -> Any:
         """This stack alone: ids [batch, length] -> BaseModelOutput."""
-        from cutaway.outputs import BaseModelOutput
-
         batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds)
         x = run_stack(self, batch, Taps(()))
         return BaseModelOutput(last_hidden_state=batch.rows.pad_hidden(x))
@@ -160,12 +161,16 @@ def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -
         raise InputError("Pass input_ids, or inputs_embeds, one of the two.")
     given, name, dims = (input_ids, "input_ids", 2) if inputs_embeds is None else (inputs_embeds, "inputs_embeds", 3)
     if not isinstance(given, Tensor):
-        raise InputError(f"{name} must be a tensor, not {type(given).__name__}; call the tokenizer with return_tensors='pt'.")
+        raise InputError(
+            f"{name} must be a tensor, not {type(given).__name__}; call the tokenizer with return_tensors='pt'."
+        )
     if given.dim() != dims:
         wanted = "[batch, length]" if dims == 2 else "[batch, length, hidden]"
         raise InputError(f"{name} must be {wanted}; it has shape {list(given.shape)}. One text needs input_ids[None].")
     if dims == 3 and given.shape[2] != spec.hidden_size:
-        raise InputError(f"inputs_embeds has width {given.shape[2]}, but the model's hidden size is {spec.hidden_size}.")
+        raise InputError(
+            f"inputs_embeds has width {given.shape[2]}, but the model's hidden size is {spec.hidden_size}."
+        )
     if given.shape[0] == 0 or given.shape[1] == 0:
         raise InputError(f"{name} is empty: shape {list(given.shape)}. A text needs at least one token.")
     return given.shape[0], given.shape[1]
@@ -248,7 +253,9 @@ def run_stack(
     for i, block in enumerate(stack.blocks):
         x = block(x, context, i, taps.at(f"{stack.prefix}blocks.{i}.", rows))
     if spec.final_norm:
-        x = F.dropout(stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training)
+        x = F.dropout(
+            stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training
+        )
         _offer(stack, taps, "final_norm", x, rows)
     if cache is not None:
         if prefill:

@@ -1,0 +1,91 @@
+"""Tiny random models of every family, made by transformers, for live comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+
+BERT = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", BERT),
+    "distilbert": (
+        "DistilBert",
+        {"vocab_size": 99, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 40},
+    ),
+    "roberta": ("Roberta", {**BERT, "max_position_embeddings": 44}),
+    "gpt2": (
+        "GPT2",
+        {
+            "vocab_size": 99,
+            "n_embd": 32,
+            "n_layer": 3,
+            "n_head": 4,
+            "n_positions": 40,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+    ),
+    "llama": ("Llama", {**BERT, "num_key_value_heads": 2, "pad_token_id": 0}),
+    "t5": (
+        "T5",
+        {
+            "vocab_size": 99,
+            "d_model": 32,
+            "d_kv": 8,
+            "num_heads": 4,
+            "num_layers": 3,
+            "num_decoder_layers": 2,
+            "d_ff": 48,
+        },
+    ),
+    "t5-gated": (
+        "T5",
+        {
+            "vocab_size": 99,
+            "d_model": 32,
+            "d_kv": 16,
+            "num_heads": 4,
+            "num_layers": 2,
+            "d_ff": 48,
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+        },
+    ),
+    "bart": (
+        "Bart",
+        {
+            "vocab_size": 99,
+            "d_model": 32,
+            "encoder_layers": 3,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 40,
+            "max_position_embeddings": 40,
+        },
+    ),
+}
+ENCODER_DECODERS = ("t5", "t5-gated", "bart")
+
+
+def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> Any:
+    """A tiny random model of transformers, its weights spread out so that attention is not uniform."""
+    first, config = CONFIGS[family]
+    torch.manual_seed(seed)
+    config_class = getattr(transformers, f"{first}Config")
+    model = getattr(transformers, first + ending)(config_class(**{**config, **fields}))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3.0).add_(torch.randn_like(p) * 0.05) if p.dim() > 1 else p.add_(torch.randn_like(p) * 0.1)
+    return model.eval()
