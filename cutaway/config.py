@@ -236,7 +236,8 @@ class PretrainedConfig(Bounds):
     ) -> Self | tuple[Self, dict[str, Any]]:
         """Load config.json of a folder, a built-in or a hub repository (or a .json file), then apply `overrides`.
 
-        `revision`, `token`, `cache_dir`, `local_files_only` and `subfolder` say where; everything else is a field.
+        `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder` and `gguf_file` (a GGUF file instead of
+        config.json) say where; everything else is a field.
         With `return_unused_kwargs` also returns the overrides that are no fields. HubError, ConfigError.
         """
         fields, overrides = cls.get_config_dict(name, **overrides)
@@ -257,6 +258,11 @@ class PretrainedConfig(Bounds):
         where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
         located = {k: options.pop(k) for k in where if options.get(k) is not None}
         is_file = isinstance(name, (str, os.PathLike)) and str(name).endswith(".json") and Path(name).is_file()
+        gguf_file = options.pop("gguf_file", None)
+        if gguf_file is not None:
+            from cutaway.gguf import read_gguf
+
+            return read_gguf(hub.resolve(name, **located).require(gguf_file)).config, options
         path = Path(name) if is_file else hub.resolve(name, **located).require(CONFIG_NAME)
         return read_json(path, ConfigError), options
 
