@@ -300,11 +300,7 @@ class PretrainedConfig(Bounds):
         fields = self.to_diff_dict()
         kept = {name: value for name, value in fields.items() if _is_json(value, name)}
         if left := sorted(fields.keys() - kept.keys()):
-            logger.warning(
-                "config.json is written without %s of %s: JSON cannot hold such values.",
-                ", ".join(left),
-                type(self).__name__,
-            )
+            logger.warning("config.json is written without %s: JSON cannot hold such values.", ", ".join(left))
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_text(Path(folder) / CONFIG_NAME, _dump(kept))
 
@@ -350,10 +346,8 @@ class PretrainedConfig(Bounds):
 
     def _compared(self) -> dict[str, Any]:
         hidden = {"_given", "_name_or_path", "_id2label", "_label2id"}
-        return {k: v for k, v in self.__dict__.items() if k not in hidden} | {
-            "id2label": self.id2label,
-            "label2id": self.label2id,
-        }
+        fields = {k: v for k, v in self.__dict__.items() if k not in hidden}
+        return fields | {"id2label": self.id2label, "label2id": self.label2id}
 
 
 PreTrainedConfig = PretrainedConfig

@@ -152,8 +152,8 @@ def _read(cursor: _Cursor, types: dict[int, tuple[int, int]]) -> Header:
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if tensor.begin % alignment or tensor.begin < position or tensor.end > len(cursor.data):
             raise cursor.wrong(
-                f"the tensor {name[:80]!r} lies at bytes {tensor.begin:,} to {tensor.end:,}: not aligned to {alignment},"
-                f" over {last[:80]!r}, or beyond the file's {len(cursor.data):,} bytes"
+                f"the tensor {name[:80]!r} lies at bytes {tensor.begin:,} to {tensor.end:,}: not a multiple of "
+                f"{alignment}, over {last[:80]!r}, or beyond the file's {len(cursor.data):,} bytes"
             )
         position, last = tensor.end, name
     return Header(metadata, tensors)
