@@ -1,0 +1,246 @@
+"""The Rust tokenizer behind a tokenizer: built from a file or from parts, checked before it is trusted.
+
+The `tokenizers` library aborts with a panic, not with an exception, on some damaged files, and it gives an added token
+another id than the file says without a word. Everything that reaches it goes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE, Unigram, WordPiece
+
+from cutaway.errors import TokenizerError
+from cutaway.jsonfile import parse_json
+
+# The largest published tokenizer.json are near 35 MB, with about two million values in a few thousand objects. Parsed,
+# a value costs about 60 bytes and an object 230, so these bounds keep every file well under 300 MB.
+MOST_BYTES = 48 * 2**20
+MOST_VALUES = 3_000_000
+MOST_OBJECTS = 200_000
+# No vocabulary is larger; an id beyond it is a damaged file, and it would be an index into an embedding matrix.
+MOST_IDS = 2**24
+# A row of 2**20 tokens takes the Rust library about 100 MB; longer rows are never meant.
+LONGEST_ROW = 2**20
+
+METASPACE = "▁"
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Turn every failure of the Rust library into one TokenizerError that starts with `what`."""
+    try:
+        yield
+    except TokenizerError:
+        raise
+    except Exception as error:  # the library raises plain Exceptions
+        raise TokenizerError(f"{what}: {_first_line(error)}") from None
+    except BaseException as error:  # a Rust panic derives from BaseException, so that nobody catches it by accident
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{what}: the tokenizers library gave up: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a file that is not absurdly large.
+
+    Raises:
+        TokenizerError: the file is larger than `most` bytes, cannot be read, or holds too many entries.
+    """
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise TokenizerError(
+                f"{path.name} is {size / 2**20:.0f} MB; a tokenizer file has at most {most / 2**20:.0f} MB. "
+                "This is not a tokenizer file, or it is damaged."
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return content
+
+
+def read_object(path: Path, content: bytes) -> dict[str, Any]:
+    """The JSON object in `content`. Raises TokenizerError for anything else, however large, deep or broken."""
+    if content.count(b"{") > MOST_OBJECTS:
+        raise TokenizerError(f"{path.name} holds more than {MOST_OBJECTS:,} objects; no tokenizer needs that many.")
+    return parse_json(content, path.name, TokenizerError, max_bytes=MOST_BYTES, max_values=MOST_VALUES)
+
+
+def check_length(name: str, value: Any, most: int = LONGEST_ROW) -> None:
+    """Raises TokenizerError unless `value` is None or an integer from 0 to `most`."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
+        raise TokenizerError(f"{name} is {value!r}; it must be a whole number from 0 to {most:,}.")
+
+
+def load_backend(path: Path) -> Tokenizer:
+    """The Rust tokenizer of a tokenizer.json, after checking every size that the file states.
+
+    Raises:
+        TokenizerError: the file is not a tokenizer, or asks for something absurd.
+    """
+    content = read_bytes(path)
+    name = path.name
+    state = read_object(path, content)
+    padding, truncation = state.get("padding"), state.get("truncation")
+    if isinstance(padding, Mapping):
+        strategy = padding.get("strategy")
+        if isinstance(strategy, Mapping):
+            check_length(f"{name}: padding length", strategy.get("Fixed"))
+        check_length(f"{name}: padding pad_to_multiple_of", padding.get("pad_to_multiple_of"))
+    if isinstance(truncation, Mapping):
+        check_length(f"{name}: truncation max_length", truncation.get("max_length"))
+        check_length(f"{name}: truncation stride", truncation.get("stride"))
+    model = state.get("model")
+    vocab = model.get("vocab") if isinstance(model, Mapping) else None
+    if not isinstance(vocab, (Mapping, list)) or (not vocab and not state.get("added_tokens")):
+        raise TokenizerError(f"{name} has no vocabulary (model.vocab); it is not a tokenizer file, or it is damaged.")
+    if isinstance(vocab, Mapping):
+        for token, index in vocab.items():
+            if type(index) is not int or not 0 <= index < MOST_IDS:
+                raise TokenizerError(
+                    f"{name}: the id of {token[:40]!r} is {index!r}; ids go from 0 to {MOST_IDS - 1:,}."
+                )
+    listed = state.get("added_tokens") or []
+    added = [token for token in listed if isinstance(token, Mapping)] if isinstance(listed, list) else []
+    del state, model, vocab
+    with guarded(f"{name} cannot be loaded"):
+        backend = Tokenizer.from_str(content.decode("utf-8"))
+    for token in added:
+        check_token_id(backend, name, str(token.get("content")), token.get("id"))
+    return backend
+
+
+def check_token_id(backend: Tokenizer, source: str, token: str, index: Any) -> None:
+    """Raises TokenizerError where the backend knows `token` under another id than the file says."""
+    actual = backend.token_to_id(token)
+    if actual is not None and actual != index:
+        raise TokenizerError(
+            f"{source}: the added token {token[:40]!r} has the id {index!r}, but ids are given without gaps and the "
+            f"next one is {actual} (of {backend.get_vocab_size()}). The file is damaged, or for another vocabulary."
+        )
+
+
+def read_wordpiece(path: Path) -> dict[str, int]:
+    """vocab.txt, one token a line, the line number is the id."""
+    read_bytes(path)
+    with guarded(f"{path.name} cannot be read"):
+        return WordPiece.read_file(str(path))
+
+
+def read_byte_pairs(vocab: Path, merges: Path | None) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """vocab.json (token -> id) and merges.txt (one pair a line)."""
+    table = read_object(vocab, read_bytes(vocab))
+    for token, index in table.items():
+        if type(index) is not int or not 0 <= index < MOST_IDS:
+            raise TokenizerError(f"{vocab.name}: the id of {token[:40]!r} is {index!r}, which is no token id.")
+    pairs: list[tuple[str, str]] = []
+    if merges is not None:
+        try:
+            lines = read_bytes(merges).decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise TokenizerError(f"{merges.name} is not UTF-8 text: {error.reason}.") from None
+        for number, line in enumerate(lines, 1):
+            if not (line := line.rstrip("\r")) or line.startswith("#version"):
+                continue
+            left, _, right = line.partition(" ")
+            if not left or not right or " " in right:
+                raise TokenizerError(f"{merges.name}, line {number}: {line[:40]!r} is not a pair of two tokens.")
+            pairs.append((left, right))
+    return table, pairs
+
+
+def wordpiece_backend(
+    vocab: dict[str, int], unk: str, *, lower: bool, strip_accents: bool | None, chinese: bool
+) -> Tokenizer:
+    """BERT's pipeline: clean, lower, split at spaces and punctuation, then the longest known pieces."""
+    with guarded("The WordPiece tokenizer cannot be built"):
+        backend = Tokenizer(WordPiece(vocab, unk_token=unk))
+        backend.normalizer = bert_normalizer(lower, strip_accents, chinese)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def bert_normalizer(lower: bool, strip_accents: bool | None, chinese: bool) -> normalizers.BertNormalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=chinese, strip_accents=strip_accents, lowercase=lower
+    )
+
+
+def byte_level_backend(
+    vocab: dict[str, int], merges: Sequence[tuple[str, str]], *, add_prefix_space: bool, split: str | None = None
+) -> Tokenizer:
+    """GPT-2's pipeline: bytes as letters, split by GPT-2's pattern (or by `split`), then merges."""
+    with guarded("The byte-level tokenizer cannot be built"):
+        backend = Tokenizer(
+            BPE(
+                vocab=vocab,
+                merges=list(merges),
+                continuing_subword_prefix="",
+                end_of_word_suffix="",
+                fuse_unk=False,
+            )
+        )
+        if split is None:
+            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+        else:
+            backend.pre_tokenizer = pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(Regex(split), behavior="isolated"),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+                ]
+            )
+        backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def metaspace_backend(
+    vocab: dict[str, int], merges: Sequence[tuple[str, str]], *, add_prefix_space: bool, legacy: bool
+) -> Tokenizer:
+    """Llama's pipeline: spaces as ▁, no splitting, merges, unknown characters as bytes."""
+    with guarded("The byte-pair tokenizer cannot be built"):
+        backend = Tokenizer(BPE(vocab=vocab, merges=list(merges), fuse_unk=True, byte_fallback=True))
+        use_metaspace(backend, add_prefix_space=add_prefix_space, legacy=legacy)
+    return backend
+
+
+def use_metaspace(backend: Tokenizer, *, add_prefix_space: bool, legacy: bool) -> None:
+    """Give a byte-pair tokenizer Llama's treatment of spaces, on the way in and out."""
+    scheme = ("always" if legacy else "first") if add_prefix_space else "never"
+    backend.normalizer = None
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=METASPACE, prepend_scheme=scheme, split=False)
+    steps: list[Any] = [decoders.Replace(METASPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, decoders.Strip(content=" ", left=1)] if add_prefix_space else steps)
+
+
+def unigram_backend(pieces: Sequence[tuple[str, float]], unk_id: int, charsmap: bytes | None) -> Tokenizer:
+    """T5's pipeline: sentencepiece's own normalization, words that start with ▁, the most probable pieces."""
+    with guarded("The unigram tokenizer cannot be built"):
+        backend = Tokenizer(Unigram(list(pieces), unk_id=unk_id, byte_fallback=False))
+        if charsmap:
+            backend.normalizer = normalizers.Precompiled(charsmap)
+        space: dict[str, Any] = {"replacement": METASPACE, "prepend_scheme": "always", "split": True}
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
+        )
+        backend.decoder = decoders.Metaspace(**space)
+    return backend
+
+
+def framed(single: str, pair: str, special: Sequence[tuple[str, int | None]]) -> processors.TemplateProcessing:
+    """A post-processor that puts special tokens around the text: `$A`, `$B` are the texts, `:1` a type id."""
+    for token, index in special:
+        if index is None:
+            raise TokenizerError(f"The special token {token!r} is not in the vocabulary; name one that is.")
+    return processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=[(t, i) for t, i in special if i is not None]
+    )
