@@ -59,7 +59,7 @@ _SETTINGS = (
 
 
 def load(
-    name: str | Path,
+    name: str | Path | Files,
     general: type[PreTrainedTokenizerFast],
     classes: Mapping[str, type[PreTrainedTokenizerFast]],
     model_types: Mapping[str, type[PreTrainedTokenizerFast]],
@@ -96,10 +96,11 @@ def load(
 
 
 def load_as(
-    cls: type[T], name: str | Path, *, gguf_file: str | None = None, **arguments: Any
+    cls: type[T], name: str | Path | Files, *, gguf_file: str | None = None, **arguments: Any
 ) -> T | PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the general class."""
     files = _find(name, arguments)
+    source = str(name) if files is None else files.name
     given = {key: value for key, value in arguments.items() if key not in (*_HUB_ARGUMENTS, *_WITHOUT_EFFECT)}
     for key in given:
         if key not in _SETTINGS and not key.endswith("_token"):
@@ -108,12 +109,11 @@ def load_as(
         from cutaway.gguf import read_gguf
         from cutaway.gguf_tokenizer import from_gguf
 
-        *_, data = read_gguf(Path(name) if files is None else files.require(gguf_file))
-        return from_gguf(data, name_or_path=str(name), **given)
+        data = read_gguf(Path(source) if files is None else files.require(gguf_file)).tokenizer
+        return from_gguf(data, name_or_path=source, **given)
     if files is None:
-        single = Path(name)
-        key = "tokenizer_file" if single.suffix == ".json" else "vocab_file"
-        return cls(name_or_path=str(name), **{**given, key: str(single)})
+        key = "tokenizer_file" if source.endswith(".json") else "vocab_file"
+        return cls(name_or_path=source, **{**given, key: source})
     settings, added = read_settings(files)
     settings = {key: value for key, value in settings.items() if key not in _NOT_FROM_FILES}
     sources: dict[str, str] = {}
@@ -136,13 +136,13 @@ def load_as(
                 f"{files.name} holds no {TOKENIZER_FILE}, and neither tokenizer_config.json nor config.json names a "
                 "tokenizer that has other files. Load it with the class it was made with, such as BertTokenizerFast."
             )
-    return cls(name_or_path=str(name), added_tokens_decoder=added, **{**settings, **given, **sources})
+    return cls(name_or_path=source, added_tokens_decoder=added, **{**settings, **given, **sources})
 
 
-def _find(name: str | Path, arguments: Mapping[str, Any]) -> Files | None:
+def _find(name: str | Path | Files, arguments: Mapping[str, Any]) -> Files | None:
     """The checkpoint's files; None where `name` is itself a file."""
     from cutaway.hub import resolve
 
-    if Path(name).is_file():
+    if isinstance(name, (str, Path)) and Path(name).is_file():
         return None
-    return resolve(str(name), **{key: arguments[key] for key in _HUB_ARGUMENTS if arguments.get(key) is not None})
+    return resolve(name, **{key: arguments[key] for key in _HUB_ARGUMENTS if arguments.get(key) is not None})
