@@ -136,26 +136,32 @@ def _llama3(path: Path, factors: list[float], theta: Any) -> dict[str, Any]:
     gives the same functions). s is linear in 1/w, so two frequencies between the ends give L and h; all must agree.
     """
     half = len(factors)
-    if not isinstance(theta, float) or not 1 < theta < 1e12 or not all(1 <= f < 1e6 for f in factors):
+    if not isinstance(theta, float) or not 1 < theta < 1e12 or not all(0.999 < f < 1e6 for f in factors):
         raise CheckpointError(f"{path}: {_ROTARY_FACTORS} holds {factors[:4]} ..., which are no rotary factors.")
     frequencies = [theta ** (-i / half) / (2 * math.pi) for i in range(half)]  # 1/w
     largest = max(factors)
-    if largest == 1:
+    if largest < 1.001:
         return {"rope_type": "default"}
     smooth = [(1 / f - 1 / largest) / (1 - 1 / largest) for f in factors]
-    between = [(v, s) for v, s in zip(frequencies, smooth, strict=True) if 1e-4 < s < 1 - 1e-4]
+    between = [(v, s) for v, s in zip(frequencies, smooth, strict=True) if 1e-3 < s < 1 - 1e-3]
+    first = next(v for v, s in zip(frequencies, smooth, strict=True) if s < 1e-3)
+    tries = [(4.0, (3 * s + 1) / v) for v, s in between] or [(4.0, 1 / first)]  # h is 4 in every published model
     if len(between) >= 2:
         (v1, s1), (v2, s2) = between[0], between[-1]
         slope = (s1 - s2) / (v1 - v2)
         offset = slope * v1 - s1  # s = slope / w - offset = (L/w - 1) / (h - 1)
-        fitted = [min(max(slope * v - offset, 0.0), 1.0) for v in frequencies]
-        if slope > 0 and offset > 0 and all(abs(a - b) < 1e-3 for a, b in zip(fitted, smooth, strict=True)):
+        if offset > 0:
+            tries.append((1 + 1 / offset, slope / offset))
+    for high, length in tries:
+        original = round(length)
+        fitted = [min(max((original * v - 1) / (high - 1), 0.0), 1.0) for v in frequencies]
+        if all(abs(a - b) < 1e-3 for a, b in zip(fitted, smooth, strict=True)):
             return {
                 "rope_type": "llama3",
                 "factor": largest,
                 "low_freq_factor": 1.0,
-                "high_freq_factor": 1.0 + 1.0 / offset,
-                "original_max_position_embeddings": round(slope / offset),
+                "high_freq_factor": high,
+                "original_max_position_embeddings": original,
             }
     raise CheckpointError(f"{path}: {_ROTARY_FACTORS} is no scaling of Llama 3's kind, the only one that is read.")
 
