@@ -26,8 +26,9 @@ _MODULES = {
         "DistilBertForQuestionAnswering DistilBertForSequenceClassification DistilBertForTokenClassification"
     ),
     "cutaway.families.roberta": (
-        "RobertaConfig RobertaPreTrainedModel RobertaModel RobertaForCausalLM RobertaForMaskedLM RobertaForMultipleChoice "
-        "RobertaForQuestionAnswering RobertaForSequenceClassification RobertaForTokenClassification"
+        "RobertaConfig RobertaPreTrainedModel RobertaModel RobertaForCausalLM RobertaForMaskedLM "
+        "RobertaForMultipleChoice RobertaForQuestionAnswering RobertaForSequenceClassification "
+        "RobertaForTokenClassification"
     ),
     "cutaway.families.gpt2": (
         "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2ForQuestionAnswering "
@@ -53,11 +54,12 @@ _MODULES = {
     "cutaway.encoding": "BatchEncoding",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.pipelines": "pipeline",
-    "cutaway.train": "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed",
+    "cutaway.train": (
+        "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
-
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = sorted(_HOME)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,8 @@ class Bounds:
         whole, parts = self.integer(name, 1), self.integer(by, 1)
         if whole % parts:
             raise ConfigError(
-                f"{self._called(name)} is {whole}, which {self._called(by)}, {parts}, does not divide; change one of the two."
+                f"{self._called(name)} is {whole}, which {self._called(by)}, {parts}, does not divide; change one of "
+                "the two."
             )
         return whole // parts
 

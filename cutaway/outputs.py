@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cutaway.errors import MissingOutputError
 
@@ -55,7 +55,7 @@ class ModelOutput:
         return value
 
     if TYPE_CHECKING:
-        __dataclass_fields__: dict[str, Any]
+        __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def keys(self) -> list[str]:
         """The names of the fields that are present."""
@@ -101,8 +101,9 @@ LayerTensors = "tuple[Tensor, ...] | Layers"
 
 @dataclass(repr=False)
 class BaseModelOutput(ModelOutput):
-    """last_hidden_state [batch, length, hidden]; hidden_states: embeddings and each block's result; attentions per block
-    [batch, heads, queries, keys].
+    """last_hidden_state [batch, length, hidden]; hidden_states, the embeddings and each block's result; attentions.
+
+    attentions: [batch, heads, queries, keys] for each block.
     """
 
     last_hidden_state: Tensor | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
 from cutaway.config import PretrainedConfig
+from cutaway.model import seq2seq
 from cutaway.model.backbone import EncoderDecoder
 from cutaway.model.family import Family
-from cutaway.model.heads import Classifier, Output
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.seq2seq import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
 
 
 class BartConfig(PretrainedConfig):
@@ -17,31 +18,13 @@ class BartConfig(PretrainedConfig):
     model_type = "bart"
     attribute_map = {"hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads"}
     defaults = {
-        "vocab_size": 50265,
-        "max_position_embeddings": 1024,
-        "d_model": 1024,
-        "encoder_layers": 12,
-        "encoder_ffn_dim": 4096,
-        "encoder_attention_heads": 16,
-        "decoder_layers": 12,
-        "decoder_ffn_dim": 4096,
-        "decoder_attention_heads": 16,
-        "activation_function": "gelu",
-        "dropout": 0.1,
-        "attention_dropout": 0.0,
-        "activation_dropout": 0.0,
-        "init_std": 0.02,
-        "classifier_dropout": 0.0,
-        "scale_embedding": False,
-        "use_cache": True,
-        "num_labels": 3,
-        "pad_token_id": 1,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "is_encoder_decoder": True,
-        "decoder_start_token_id": 2,
-        "forced_eos_token_id": 2,
-    }
+        "vocab_size": 50265, "max_position_embeddings": 1024, "d_model": 1024, "encoder_layers": 12,
+        "encoder_ffn_dim": 4096, "encoder_attention_heads": 16, "decoder_layers": 12, "decoder_ffn_dim": 4096,
+        "decoder_attention_heads": 16, "activation_function": "gelu", "dropout": 0.1, "attention_dropout": 0.0,
+        "activation_dropout": 0.0, "init_std": 0.02, "classifier_dropout": 0.0, "scale_embedding": False,
+        "use_cache": True, "num_labels": 3, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+        "is_encoder_decoder": True, "decoder_start_token_id": 2, "forced_eos_token_id": 2,
+    }  # fmt: skip
 
 
 def _stack(config: BartConfig, side: str) -> Stack:
@@ -103,39 +86,29 @@ def _names(side: str) -> dict[str, str]:
 
 WEIGHTS = {**_names("encoder"), **_names("decoder")}
 FAMILY = Family(to_architecture, WEIGHTS, "model")
+_LABEL = Classifier(
+    "classification_head.out_proj", "eos", "classification_head.dense", dropout=("classifier_dropout",), drops="both"
+)
+_SPAN = Classifier("qa_outputs", drops="none")
 
 
-class BartPreTrainedModel(PreTrainedModel):
+class BartPreTrainedModel(PreTrainedModel, config=BartConfig, prefix="model"):
     """Base for a user's own models around a `BartModel` called `model`."""
 
-    config_class = BartConfig
-    base_model_prefix = "model"
+
+class BartModel(EncoderDecoder, family=FAMILY, config=BartConfig, prefix="model", shifts_input=True):
+    """The base model: hidden states."""
 
 
-class BartModel(EncoderDecoder):
-    family = FAMILY
-    config_class = BartConfig
-    base_model_prefix = "model"
-    shifts_input = True
+class BartForConditionalGeneration(
+    seq2seq.Seq2SeqLM, backbone=BartModel, head=Output("lm_head"), logits_bias="final_logits_bias"
+):
+    """A text from a text."""
 
 
-class BartForConditionalGeneration(Seq2SeqLM):
-    backbone = BartModel
-    head = Output("lm_head")
-    logits_bias = "final_logits_bias"
+class BartForSequenceClassification(seq2seq.Seq2SeqClassification, backbone=BartModel, head=_LABEL):
+    """A label for a text."""
 
 
-class BartForSequenceClassification(Seq2SeqClassification):
-    backbone = BartModel
-    head = Classifier(
-        "classification_head.out_proj",
-        pick="eos",
-        dense="classification_head.dense",
-        dropout=("classifier_dropout",),
-        drops="both",
-    )
-
-
-class BartForQuestionAnswering(Seq2SeqQuestionAnswering):
-    backbone = BartModel
-    head = Classifier("qa_outputs", drops="none")
+class BartForQuestionAnswering(seq2seq.Seq2SeqQuestionAnswering, backbone=BartModel, head=_SPAN):
+    """Where the answer stands."""

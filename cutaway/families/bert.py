@@ -5,18 +5,11 @@ from __future__ import annotations
 from cutaway.architecture import Architecture, Learned
 from cutaway.config import PretrainedConfig
 from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
 from cutaway.model.family import Family
-from cutaway.model.heads import (
-    CausalLM,
-    Classifier,
-    MaskedLM,
-    MultipleChoice,
-    Output,
-    QuestionAnswering,
-    SequenceClassification,
-    TokenClassification,
-)
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
 
 
@@ -46,46 +39,36 @@ _OUTPUT = Output(
     norm="cls.predictions.transform.LayerNorm",
     activation="hidden_act",
 )
+_SPAN = Classifier("qa_outputs", drops="none")
 
 
-class BertPreTrainedModel(PreTrainedModel):
+class BertPreTrainedModel(PreTrainedModel, config=BertConfig, prefix="bert"):
     """Base for a user's own models around a `BertModel` called `bert`."""
 
-    config_class = BertConfig
-    base_model_prefix = "bert"
+
+class BertModel(Backbone, family=FAMILY, config=BertConfig, prefix="bert"):
+    """The base model: hidden states."""
 
 
-class BertModel(Backbone):
-    family = FAMILY
-    config_class = BertConfig
-    base_model_prefix = "bert"
+class BertForMaskedLM(heads.MaskedLM, backbone=BertModel, head=_OUTPUT):
+    """Which token belongs at each place."""
 
 
-class BertForMaskedLM(MaskedLM):
-    backbone = BertModel
-    head = _OUTPUT
+class BertLMHeadModel(heads.CausalLM, backbone=BertModel, head=_OUTPUT):
+    """Which token comes next."""
 
 
-class BertLMHeadModel(CausalLM):
-    backbone = BertModel
-    head = _OUTPUT
+class BertForSequenceClassification(label_heads.SequenceClassification, backbone=BertModel, head=Classifier()):
+    """A label for a text."""
 
 
-class BertForSequenceClassification(SequenceClassification):
-    backbone = BertModel
-    head = Classifier()
+class BertForTokenClassification(label_heads.TokenClassification, backbone=BertModel, head=Classifier()):
+    """A label for each token."""
 
 
-class BertForTokenClassification(TokenClassification):
-    backbone = BertModel
-    head = Classifier()
+class BertForQuestionAnswering(label_heads.QuestionAnswering, backbone=BertModel, head=_SPAN):
+    """Where the answer stands."""
 
 
-class BertForQuestionAnswering(QuestionAnswering):
-    backbone = BertModel
-    head = Classifier("qa_outputs", drops="none")
-
-
-class BertForMultipleChoice(MultipleChoice):
-    backbone = BertModel
-    head = Classifier()
+class BertForMultipleChoice(label_heads.MultipleChoice, backbone=BertModel, head=Classifier()):
+    """Which text is right."""

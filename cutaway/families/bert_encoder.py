@@ -7,25 +7,13 @@ from typing import Any
 from cutaway.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
 
 DEFAULTS: dict[str, Any] = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "initializer_range": 0.02,
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-    "position_embedding_type": "absolute",
-    "classifier_dropout": None,
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "use_cache": True,
-}
+    "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1, "max_position_embeddings": 512, "type_vocab_size": 2,
+    "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0,
+    "position_embedding_type": "absolute", "classifier_dropout": None, "is_decoder": False,
+    "add_cross_attention": False, "use_cache": True,
+}  # fmt: skip
 
 WEIGHTS = {
     "embed.tokens": "embeddings.word_embeddings",

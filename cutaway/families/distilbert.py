@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
 from cutaway.config import PretrainedConfig
+from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
 from cutaway.model.family import Family
-from cutaway.model.heads import (
-    Classifier,
-    MaskedLM,
-    MultipleChoice,
-    Output,
-    QuestionAnswering,
-    SequenceClassification,
-    TokenClassification,
-)
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
 
 
@@ -29,21 +23,11 @@ class DistilBertConfig(PretrainedConfig):
         "intermediate_size": "hidden_dim",
     }
     defaults = {
-        "vocab_size": 30522,
-        "max_position_embeddings": 512,
-        "sinusoidal_pos_embds": False,
-        "n_layers": 6,
-        "n_heads": 12,
-        "dim": 768,
-        "hidden_dim": 3072,
-        "dropout": 0.1,
-        "attention_dropout": 0.1,
-        "activation": "gelu",
-        "initializer_range": 0.02,
-        "qa_dropout": 0.1,
-        "seq_classif_dropout": 0.2,
+        "vocab_size": 30522, "max_position_embeddings": 512, "sinusoidal_pos_embds": False, "n_layers": 6,
+        "n_heads": 12, "dim": 768, "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1,
+        "activation": "gelu", "initializer_range": 0.02, "qa_dropout": 0.1, "seq_classif_dropout": 0.2,
         "pad_token_id": 0,
-    }
+    }  # fmt: skip
 
 
 def to_architecture(config: DistilBertConfig) -> Architecture:
@@ -90,43 +74,35 @@ WEIGHTS = {
     "blocks.{i}.mlp_norm": "transformer.layer.{i}.output_layer_norm",
 }
 FAMILY = Family(to_architecture, WEIGHTS, "distilbert")
+_OUTPUT = Output("vocab_projector", bias="", dense="vocab_transform", norm="vocab_layer_norm", activation="activation")
+_LABEL = Classifier("classifier", "first", "pre_classifier", "relu", dropout=("seq_classif_dropout",), drops="after")
+_TOKEN = Classifier(dropout=("dropout",))
+_SPAN = Classifier("qa_outputs", dropout=("qa_dropout",))
 
 
-class DistilBertPreTrainedModel(PreTrainedModel):
+class DistilBertPreTrainedModel(PreTrainedModel, config=DistilBertConfig, prefix="distilbert"):
     """Base for a user's own models around a `DistilBertModel` called `distilbert`."""
 
-    config_class = DistilBertConfig
-    base_model_prefix = "distilbert"
+
+class DistilBertModel(Backbone, family=FAMILY, config=DistilBertConfig, prefix="distilbert"):
+    """The base model: hidden states."""
 
 
-class DistilBertModel(Backbone):
-    family = FAMILY
-    config_class = DistilBertConfig
-    base_model_prefix = "distilbert"
+class DistilBertForMaskedLM(heads.MaskedLM, backbone=DistilBertModel, head=_OUTPUT):
+    """Which token belongs at each place."""
 
 
-class DistilBertForMaskedLM(MaskedLM):
-    backbone = DistilBertModel
-    head = Output("vocab_projector", bias="", dense="vocab_transform", norm="vocab_layer_norm", activation="activation")
+class DistilBertForSequenceClassification(label_heads.SequenceClassification, backbone=DistilBertModel, head=_LABEL):
+    """A label for a text."""
 
 
-class DistilBertForSequenceClassification(SequenceClassification):
-    backbone = DistilBertModel
-    head = Classifier(
-        pick="first", dense="pre_classifier", activation="relu", dropout=("seq_classif_dropout",), drops="after"
-    )
+class DistilBertForTokenClassification(label_heads.TokenClassification, backbone=DistilBertModel, head=_TOKEN):
+    """A label for each token."""
 
 
-class DistilBertForTokenClassification(TokenClassification):
-    backbone = DistilBertModel
-    head = Classifier(dropout=("dropout",))
+class DistilBertForQuestionAnswering(label_heads.QuestionAnswering, backbone=DistilBertModel, head=_SPAN):
+    """Where the answer stands."""
 
 
-class DistilBertForQuestionAnswering(QuestionAnswering):
-    backbone = DistilBertModel
-    head = Classifier("qa_outputs", dropout=("qa_dropout",))
-
-
-class DistilBertForMultipleChoice(MultipleChoice):
-    backbone = DistilBertModel
-    head = DistilBertForSequenceClassification.head
+class DistilBertForMultipleChoice(label_heads.MultipleChoice, backbone=DistilBertModel, head=_LABEL):
+    """Which text is right."""

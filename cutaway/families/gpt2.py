@@ -5,18 +5,13 @@ from __future__ import annotations
 from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
 from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError
+from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
 from cutaway.model.family import Family
-from cutaway.model.heads import (
-    CausalLM,
-    Classifier,
-    Output,
-    QuestionAnswering,
-    SequenceClassification,
-    TokenClassification,
-)
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.weights import split, transposed
+from cutaway.model.weights import Table, split, transposed
 
 
 class GPT2Config(PretrainedConfig):
@@ -30,25 +25,12 @@ class GPT2Config(PretrainedConfig):
         "num_hidden_layers": "n_layer",
     }
     defaults = {
-        "vocab_size": 50257,
-        "n_positions": 1024,
-        "n_embd": 768,
-        "n_layer": 12,
-        "n_head": 12,
-        "n_inner": None,
-        "activation_function": "gelu_new",
-        "resid_pdrop": 0.1,
-        "embd_pdrop": 0.1,
-        "attn_pdrop": 0.1,
-        "layer_norm_epsilon": 1e-5,
-        "initializer_range": 0.02,
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-        "bos_token_id": 50256,
-        "eos_token_id": 50256,
-        "use_cache": True,
-    }
+        "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": None,
+        "activation_function": "gelu_new", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
+        "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False, "bos_token_id": 50256,
+        "eos_token_id": 50256, "use_cache": True,
+    }  # fmt: skip
 
 
 def to_architecture(config: GPT2Config) -> Architecture:
@@ -87,7 +69,7 @@ def to_architecture(config: GPT2Config) -> Architecture:
     )
 
 
-WEIGHTS = {
+WEIGHTS: Table = {
     "embed.tokens": "wte",
     "embed.positions": "wpe",
     "blocks.{i}.attn_norm": "h.{i}.ln_1",
@@ -101,36 +83,30 @@ WEIGHTS = {
     "final_norm": "ln_f",
 }
 FAMILY = Family(to_architecture, WEIGHTS, "transformer")
+_LABEL = Classifier("score", pick="last", drops="none", bias=False)
+_TOKEN = Classifier(dropout=("classifier_dropout", "hidden_dropout", "resid_pdrop"))
+_SPAN = Classifier("qa_outputs", drops="none")
 
 
-class GPT2PreTrainedModel(PreTrainedModel):
+class GPT2PreTrainedModel(PreTrainedModel, config=GPT2Config, prefix="transformer"):
     """Base for a user's own models around a `GPT2Model` called `transformer`."""
 
-    config_class = GPT2Config
-    base_model_prefix = "transformer"
+
+class GPT2Model(Backbone, family=FAMILY, config=GPT2Config, prefix="transformer"):
+    """The base model: hidden states."""
 
 
-class GPT2Model(Backbone):
-    family = FAMILY
-    config_class = GPT2Config
-    base_model_prefix = "transformer"
+class GPT2LMHeadModel(heads.CausalLM, backbone=GPT2Model, head=Output("lm_head")):
+    """Which token comes next."""
 
 
-class GPT2LMHeadModel(CausalLM):
-    backbone = GPT2Model
-    head = Output("lm_head")
+class GPT2ForSequenceClassification(label_heads.SequenceClassification, backbone=GPT2Model, head=_LABEL):
+    """A label for a text."""
 
 
-class GPT2ForSequenceClassification(SequenceClassification):
-    backbone = GPT2Model
-    head = Classifier("score", pick="last", drops="none", bias=False)
+class GPT2ForTokenClassification(label_heads.TokenClassification, backbone=GPT2Model, head=_TOKEN):
+    """A label for each token."""
 
 
-class GPT2ForTokenClassification(TokenClassification):
-    backbone = GPT2Model
-    head = Classifier(dropout=("classifier_dropout", "hidden_dropout", "resid_pdrop"))
-
-
-class GPT2ForQuestionAnswering(QuestionAnswering):
-    backbone = GPT2Model
-    head = Classifier("qa_outputs", drops="none")
+class GPT2ForQuestionAnswering(label_heads.QuestionAnswering, backbone=GPT2Model, head=_SPAN):
+    """Where the answer stands."""

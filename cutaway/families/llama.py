@@ -6,16 +6,11 @@ from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding
 from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError
 from cutaway.families.rope import rotary
+from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
 from cutaway.model.family import Family
-from cutaway.model.heads import (
-    CausalLM,
-    Classifier,
-    Output,
-    QuestionAnswering,
-    SequenceClassification,
-    TokenClassification,
-)
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
 
 
@@ -24,24 +19,12 @@ class LlamaConfig(PretrainedConfig):
 
     model_type = "llama"
     defaults = {
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": None,
-        "hidden_act": "silu",
-        "max_position_embeddings": 2048,
-        "initializer_range": 0.02,
-        "rms_norm_eps": 1e-6,
-        "use_cache": True,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "tie_word_embeddings": False,
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "mlp_bias": False,
-    }
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": None, "hidden_act": "silu",
+        "max_position_embeddings": 2048, "initializer_range": 0.02, "rms_norm_eps": 1e-6, "use_cache": True,
+        "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False, "attention_bias": False,
+        "attention_dropout": 0.0, "mlp_bias": False,
+    }  # fmt: skip
 
 
 def to_architecture(config: LlamaConfig) -> Architecture:
@@ -98,38 +81,32 @@ WEIGHTS = {
     "final_norm": "norm",
 }
 FAMILY = Family(to_architecture, WEIGHTS, "model")
+_LABEL = Classifier("score", pick="last", drops="none", bias=False)
+_TOKEN = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"))
+_SPAN = Classifier("qa_outputs", drops="none")
 
 
-class LlamaPreTrainedModel(PreTrainedModel):
+class LlamaPreTrainedModel(PreTrainedModel, config=LlamaConfig, prefix="model"):
     """Base for a user's own models around a `LlamaModel` called `model`."""
 
-    config_class = LlamaConfig
-    base_model_prefix = "model"
+
+class LlamaModel(Backbone, family=FAMILY, config=LlamaConfig, prefix="model"):
+    """The base model: hidden states."""
 
 
-class LlamaModel(Backbone):
-    family = FAMILY
-    config_class = LlamaConfig
-    base_model_prefix = "model"
+class LlamaForCausalLM(heads.CausalLM, backbone=LlamaModel, head=Output("lm_head")):
+    """Which token comes next."""
 
 
-class LlamaForCausalLM(CausalLM):
-    backbone = LlamaModel
-    head = Output("lm_head")
+class LlamaForSequenceClassification(label_heads.SequenceClassification, backbone=LlamaModel, head=_LABEL):
+    """A label for a text."""
 
 
-class LlamaForSequenceClassification(SequenceClassification):
-    backbone = LlamaModel
-    head = Classifier("score", pick="last", drops="none", bias=False)
+class LlamaForTokenClassification(label_heads.TokenClassification, backbone=LlamaModel, head=_TOKEN):
+    """A label for each token."""
 
 
-class LlamaForTokenClassification(TokenClassification):
-    backbone = LlamaModel
-    head = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"))
-
-
-class LlamaForQuestionAnswering(QuestionAnswering):
-    backbone = LlamaModel
-    base_model_prefix = "transformer"
-    published_base = "transformer"
-    head = Classifier("qa_outputs", drops="none")
+class LlamaForQuestionAnswering(
+    label_heads.QuestionAnswering, backbone=LlamaModel, head=_SPAN, prefix="transformer", published="transformer"
+):
+    """Where the answer stands."""

@@ -5,18 +5,11 @@ from __future__ import annotations
 from cutaway.architecture import Architecture, Learned
 from cutaway.config import PretrainedConfig
 from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
 from cutaway.model.family import Family
-from cutaway.model.heads import (
-    CausalLM,
-    Classifier,
-    MaskedLM,
-    MultipleChoice,
-    Output,
-    QuestionAnswering,
-    SequenceClassification,
-    TokenClassification,
-)
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
 
 
@@ -41,46 +34,38 @@ def to_architecture(config: RobertaConfig) -> Architecture:
 
 FAMILY = Family(to_architecture, WEIGHTS, "roberta")
 _OUTPUT = Output("lm_head.decoder", bias="lm_head.bias", dense="lm_head.dense", norm="lm_head.layer_norm")
+_LABEL = Classifier("classifier.out_proj", pick="first", dense="classifier.dense", drops="both")
+_SPAN = Classifier("qa_outputs", drops="none")
+_CHOICE = Classifier(dropout=("hidden_dropout_prob",))
 
 
-class RobertaPreTrainedModel(PreTrainedModel):
+class RobertaPreTrainedModel(PreTrainedModel, config=RobertaConfig, prefix="roberta"):
     """Base for a user's own models around a `RobertaModel` called `roberta`."""
 
-    config_class = RobertaConfig
-    base_model_prefix = "roberta"
+
+class RobertaModel(Backbone, family=FAMILY, config=RobertaConfig, prefix="roberta"):
+    """The base model: hidden states."""
 
 
-class RobertaModel(Backbone):
-    family = FAMILY
-    config_class = RobertaConfig
-    base_model_prefix = "roberta"
+class RobertaForMaskedLM(heads.MaskedLM, backbone=RobertaModel, head=_OUTPUT):
+    """Which token belongs at each place."""
 
 
-class RobertaForMaskedLM(MaskedLM):
-    backbone = RobertaModel
-    head = _OUTPUT
+class RobertaForCausalLM(heads.CausalLM, backbone=RobertaModel, head=_OUTPUT):
+    """Which token comes next."""
 
 
-class RobertaForCausalLM(CausalLM):
-    backbone = RobertaModel
-    head = _OUTPUT
+class RobertaForSequenceClassification(label_heads.SequenceClassification, backbone=RobertaModel, head=_LABEL):
+    """A label for a text."""
 
 
-class RobertaForSequenceClassification(SequenceClassification):
-    backbone = RobertaModel
-    head = Classifier("classifier.out_proj", pick="first", dense="classifier.dense", drops="both")
+class RobertaForTokenClassification(label_heads.TokenClassification, backbone=RobertaModel, head=Classifier()):
+    """A label for each token."""
 
 
-class RobertaForTokenClassification(TokenClassification):
-    backbone = RobertaModel
-    head = Classifier()
+class RobertaForQuestionAnswering(label_heads.QuestionAnswering, backbone=RobertaModel, head=_SPAN):
+    """Where the answer stands."""
 
 
-class RobertaForQuestionAnswering(QuestionAnswering):
-    backbone = RobertaModel
-    head = Classifier("qa_outputs", drops="none")
-
-
-class RobertaForMultipleChoice(MultipleChoice):
-    backbone = RobertaModel
-    head = Classifier(dropout=("hidden_dropout_prob",))
+class RobertaForMultipleChoice(label_heads.MultipleChoice, backbone=RobertaModel, head=_CHOICE):
+    """Which text is right."""

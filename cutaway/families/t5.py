@@ -7,11 +7,13 @@ from dataclasses import replace
 from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Relative, Stack
 from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError
+from cutaway.families.t5_weights import encoder_weights, weights
+from cutaway.model import label_heads, seq2seq
 from cutaway.model.backbone import Backbone, EncoderDecoder
 from cutaway.model.family import Family
-from cutaway.model.heads import Classifier, Output, TokenClassification
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.seq2seq import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
 
 
 class T5Config(PretrainedConfig):
@@ -25,26 +27,12 @@ class T5Config(PretrainedConfig):
         "head_dim": "d_kv",
     }
     defaults = {
-        "vocab_size": 32128,
-        "d_model": 512,
-        "d_kv": 64,
-        "d_ff": 2048,
-        "num_layers": 6,
-        "num_decoder_layers": None,
-        "num_heads": 8,
-        "relative_attention_num_buckets": 32,
-        "relative_attention_max_distance": 128,
-        "dropout_rate": 0.1,
-        "layer_norm_epsilon": 1e-6,
-        "initializer_factor": 1.0,
-        "feed_forward_proj": "relu",
-        "is_encoder_decoder": True,
-        "use_cache": True,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "decoder_start_token_id": 0,
-        "classifier_dropout": 0.0,
-    }
+        "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6,
+        "num_decoder_layers": None, "num_heads": 8, "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128, "dropout_rate": 0.1, "layer_norm_epsilon": 1e-6,
+        "initializer_factor": 1.0, "feed_forward_proj": "relu", "is_encoder_decoder": True, "use_cache": True,
+        "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "classifier_dropout": 0.0,
+    }  # fmt: skip
 
 
 def to_architecture(config: T5Config) -> Architecture:
@@ -97,98 +85,42 @@ def encoder_only(config: T5Config) -> Architecture:
     return replace(to_architecture(config), decoder=None)
 
 
-_ENCODER = {
-    "blocks.{i}.attn_norm": "block.{i}.layer.0.layer_norm",
-    "blocks.{i}.attn.q": "block.{i}.layer.0.SelfAttention.q",
-    "blocks.{i}.attn.k": "block.{i}.layer.0.SelfAttention.k",
-    "blocks.{i}.attn.v": "block.{i}.layer.0.SelfAttention.v",
-    "blocks.{i}.attn.o": "block.{i}.layer.0.SelfAttention.o",
-    "relative": "block.0.layer.0.SelfAttention.relative_attention_bias",
-    "final_norm": "final_layer_norm",
-}
-_CROSS = {
-    "blocks.{i}.cross_norm": "block.{i}.layer.1.layer_norm",
-    "blocks.{i}.cross.q": "block.{i}.layer.1.EncDecAttention.q",
-    "blocks.{i}.cross.k": "block.{i}.layer.1.EncDecAttention.k",
-    "blocks.{i}.cross.v": "block.{i}.layer.1.EncDecAttention.v",
-    "blocks.{i}.cross.o": "block.{i}.layer.1.EncDecAttention.o",
-}
-
-
-def _table(prefix: str, feed_forward: int, gated: bool, parts: dict[str, str]) -> dict[str, str]:
-    inside = f"block.{{i}}.layer.{feed_forward}"
-    names = {
-        **parts,
-        "blocks.{i}.mlp_norm": f"{inside}.layer_norm",
-        "blocks.{i}.mlp.gate": f"{inside}.DenseReluDense.wi_0",
-        "blocks.{i}.mlp.up": f"{inside}.DenseReluDense.wi_1" if gated else f"{inside}.DenseReluDense.wi",
-        "blocks.{i}.mlp.down": f"{inside}.DenseReluDense.wo",
-    }
-    return {f"{prefix}{ours}": f"{prefix}{theirs}" for ours, theirs in names.items()}
-
-
-def weights(architecture: Architecture) -> dict[str, str]:
-    """The names depend on whether the feed-forward layer is gated."""
-    gated = architecture.stack.feed_forward.gated
-    return {
-        "encoder.embed.tokens": "shared",
-        "decoder.embed.tokens": "shared",
-        **_table("encoder.", 1, gated, _ENCODER),
-        **_table("decoder.", 2, gated, {**_ENCODER, **_CROSS}),
-    }
-
-
-def encoder_weights(architecture: Architecture) -> dict[str, str]:
-    """The encoder alone keeps its published names."""
-    table = _table("encoder.", 1, architecture.stack.feed_forward.gated, _ENCODER)
-    return {"embed.tokens": "shared", **{ours.removeprefix("encoder."): theirs for ours, theirs in table.items()}}
-
-
 FAMILY = Family(to_architecture, weights, "")
+ENCODER = Family(encoder_only, encoder_weights, "")
+_TOKEN = Classifier(dropout=("classifier_dropout",))
+_LABEL = Classifier(
+    "classification_head.out_proj", "eos", "classification_head.dense", dropout=("classifier_dropout",), drops="both"
+)
+_SPAN = Classifier("qa_outputs", drops="none")
 
 
-class T5PreTrainedModel(PreTrainedModel):
+class T5PreTrainedModel(PreTrainedModel, config=T5Config, prefix="transformer"):
     """Base for a user's own models around a `T5Model` called `transformer`."""
 
-    config_class = T5Config
-    base_model_prefix = "transformer"
+
+class T5Model(EncoderDecoder, family=FAMILY, config=T5Config, prefix="transformer"):
+    """The base model: hidden states."""
 
 
-class T5Model(EncoderDecoder):
-    family = FAMILY
-    config_class = T5Config
-    base_model_prefix = "transformer"
+class T5EncoderModel(Backbone, family=ENCODER, config=T5Config, prefix="transformer"):
+    """The encoder alone."""
 
 
-class T5EncoderModel(Backbone):
-    family = Family(encoder_only, encoder_weights, "")
-    config_class = T5Config
-    base_model_prefix = "transformer"
+class T5ForConditionalGeneration(seq2seq.Seq2SeqLM, backbone=T5Model, head=Output("lm_head")):
+    """A text from a text."""
 
 
-class T5ForConditionalGeneration(Seq2SeqLM):
-    backbone = T5Model
-    head = Output("lm_head")
+class T5ForSequenceClassification(
+    seq2seq.Seq2SeqClassification, backbone=T5Model, head=_LABEL, published="transformer"
+):
+    """A label for a text."""
 
 
-class T5ForSequenceClassification(Seq2SeqClassification):
-    backbone = T5Model
-    published_base = "transformer"
-    head = Classifier(
-        "classification_head.out_proj",
-        pick="eos",
-        dense="classification_head.dense",
-        dropout=("classifier_dropout",),
-        drops="both",
-    )
+class T5ForTokenClassification(
+    label_heads.TokenClassification, backbone=T5EncoderModel, head=_TOKEN, published="transformer"
+):
+    """A label for each token."""
 
 
-class T5ForTokenClassification(TokenClassification):
-    backbone = T5EncoderModel
-    published_base = "transformer"
-    head = Classifier(dropout=("classifier_dropout",))
-
-
-class T5ForQuestionAnswering(Seq2SeqQuestionAnswering):
-    backbone = T5Model
-    head = Classifier("qa_outputs", drops="none")
+class T5ForQuestionAnswering(seq2seq.Seq2SeqQuestionAnswering, backbone=T5Model, head=_SPAN):
+    """Where the answer stands."""

@@ -1,7 +1,7 @@
 """Attention: one implementation for self and cross, packed, padded and cached, fast and open.
 
-The output always comes from the fast kernel. Where a pattern is asked for, it is computed beside it from the same queries
-and keys, so looking never changes the result.
+The output always comes from the fast kernel. Where a pattern is asked for, it is computed beside it from the same
+queries and keys, so looking never changes the result.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Context:
 
 
 def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """q [n, heads, a, d], k [n, kv heads, b, d] -> q k^T * scale + mask, [n, heads, a, b] (Vaswani et al., 2017, eq. 1)."""
+    """q k^T * scale + mask (Vaswani et al., 2017, eq. 1): q [n, heads, a, d], k [n, kv heads, b, d]."""
     if k.shape[1] != q.shape[1]:
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     s = q @ k.transpose(-1, -2) * scale
@@ -121,7 +121,7 @@ class Attention(Part):
         return self._out(torch.cat(found) if len(found) > 1 else found[0], x.shape, "cross", tap)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.spec.head_size))  # [..., heads, head_size]
+        return x.view(*x.shape[:-1], -1, self.spec.head_size)  # [..., heads, head_size]
 
     @staticmethod
     def _block(x: Tensor, g: Group) -> Tensor:

@@ -35,6 +35,17 @@ class Backbone(PreTrainedModel):
     family: ClassVar[Family]
     lays_out: ClassVar[bool] = True
     own_options: ClassVar[tuple[str, ...]] = ("add_pooling_layer",)
+    # whether a decoder without input of its own reads the encoder's text, shifted right (BART)
+    shifts_input: ClassVar[bool] = False
+
+    def __init_subclass__(
+        cls, *, family: Family | None = None, shifts_input: bool | None = None, **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family = family
+        if shifts_input is not None:
+            cls.shifts_input = shifts_input
 
     def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -159,7 +170,7 @@ class Backbone(PreTrainedModel):
         x = run_stack(self, batch, taps)
         last = batch.rows.pad_hidden(x)
         shown = {"hidden_states": request.hidden_states(taps), "attentions": request.attentions(taps)}
-        out: ModelOutput
+        out: Any
         if self.architecture.pooler:
             pooled = self.pooler(last, batch.rows)
             taps.offer("pooler", lambda: pooled)
@@ -169,7 +180,7 @@ class Backbone(PreTrainedModel):
         else:
             out = BaseModelOutput(last_hidden_state=last, **shown)
         self.report(taps)
-        out.rows = batch.rows  # type: ignore[attr-defined]
+        out.rows = batch.rows
         return out if wants_dict(self, return_dict) else out.to_tuple()
 
 
@@ -201,8 +212,6 @@ class EncoderDecoder(Backbone):
     """An encoder and a decoder that looks at it; both read the same table of tokens."""
 
     own_options: ClassVar[tuple[str, ...]] = ()
-    # whether a decoder without input of its own reads the encoder's text, shifted right (BART)
-    shifts_input: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -328,7 +337,7 @@ class EncoderDecoder(Backbone):
 
 
 def shift_right(ids: Tensor, start: int, pad: int) -> Tensor:
-    """What a decoder reads when it must say `ids` [batch, length]: `start`, then all but the last; -100 becomes `pad`."""
+    """What a decoder reads when it must say `ids` [batch, length]: `start`, then all but the last; -100 is `pad`."""
     first = ids.new_full((ids.shape[0], 1), start)
     shifted = torch.cat((first, ids[:, :-1]), 1)
     return shifted.masked_fill(shifted == IGNORED, pad)

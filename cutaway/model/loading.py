@@ -52,7 +52,7 @@ class LoadReport:
 
 
 def to_dtype(value: Any) -> torch.dtype | None:
-    """ "bfloat16", torch.bfloat16, or None and "auto" for the stored dtype.
+    """A dtype from "bfloat16", torch.bfloat16, or None and "auto" for the stored dtype.
 
     Raises:
         ConfigError: any other value.
@@ -101,7 +101,7 @@ def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Sou
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    found = dict(model.named_parameters(remove_duplicate=False))
+    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     for prefix, module in model.named_modules():
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:
@@ -144,7 +144,7 @@ class Stored:
         self.prefix = f"{prefix}." if prefix else ""
 
     def find(self, name: str) -> str | None:
-        """The stored name of a published one. A base model may be read from a checkpoint with a head, and the reverse."""
+        """The stored name of a published one. Base models may be read from checkpoints with heads, and back."""
         for candidate in (name, name.removeprefix(self.prefix), self.prefix + name):
             if candidate in self.names:
                 return candidate
@@ -165,7 +165,8 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     for name, tensor in tensors.items():
         by_identity.setdefault(id(tensor), []).append(name)
     where = sources(model)
-    report, used = LoadReport(), set()
+    report = LoadReport()
+    used: set[str] = set()
     plan: list[tuple[list[str], str, Source]] = []
     for names in by_identity.values():
         hits = [(found, where[n]) for n in names if (found := stored.find(where[n].name)) is not None]
@@ -271,7 +272,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     declared = getattr(config, "model_type", "")
     if config_class.model_type and declared and declared != config_class.model_type:
         raise ConfigError(
-            f"{name} holds a {declared!r} model, but {cls.__name__} loads {config_class.model_type!r}; use an AutoModel class."
+            f"{name} holds a {declared!r} model, but {cls.__name__} loads {config_class.model_type!r}; use an "
+            "AutoModel class."
         )
     if kwargs:
         _override(config, kwargs, cls)
@@ -302,7 +304,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
 def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
     """Keyword arguments of from_pretrained are fields of the config; a name that is no field is a mistake."""
     known = set(config.to_dict()) | set(config.attribute_map) | {
-        "num_labels", "id2label", "label2id", "problem_type", "output_attentions", "output_hidden_states", "return_dict",
+        "num_labels", "id2label", "label2id", "problem_type", "output_attentions", "output_hidden_states",
+        "return_dict",
         "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "tie_word_embeddings", "classifier_dropout",
         "is_decoder", "decoder_start_token_id",
     }  # fmt: skip

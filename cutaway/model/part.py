@@ -1,9 +1,9 @@
 """Modules that also answer to their published names.
 
 The engine has its own names (`blocks.3.attn.q`). A published checkpoint has others
-(`encoder.layer.3.attention.self.query`). The family's table joins the two, and every published name works as an attribute:
-where it stands for one of our modules, that module is returned; where it stands for a few modules or for a transformed
-weight, a `View` of them.
+(`encoder.layer.3.attention.self.query`). The family's table joins the two, and every published name works as an
+attribute: where it stands for one of our modules, that module is returned; where it stands for a few modules or for a
+transformed weight, a `View` of them.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class View(nn.Module):
 
 
 class Leaf(nn.Module):
-    """One of our layers whose weight is stored transposed or as a slice of a larger one: read-only, in published shape."""
+    """Layers of ours that are published transposed or as parts of one: read-only, in the published shape."""
 
     def __init__(self, layers: list[nn.Module], transpose: bool) -> None:
         super().__init__()
@@ -100,15 +100,15 @@ class Leaf(nn.Module):
     @property
     def weight(self) -> Tensor:
         found = [layer.weight for layer in self.__dict__["_layers"]]
-        whole = torch.cat(found) if len(found) > 1 else found[0]  # type: ignore[arg-type]
-        return whole.T if self.__dict__["_transpose"] else whole  # type: ignore[return-value, union-attr]
+        whole = torch.cat(found) if len(found) > 1 else found[0]
+        return whole.T if self.__dict__["_transpose"] else whole
 
     @property
     def bias(self) -> Tensor | None:
         found = [layer.bias for layer in self.__dict__["_layers"]]
         if any(b is None for b in found):
             return None
-        return torch.cat(found) if len(found) > 1 else found[0]  # type: ignore[arg-type, return-value]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
         memo = set() if memo is None else memo
@@ -124,7 +124,7 @@ class Leaf(nn.Module):
 
 
 def name_tree(layers: dict[str, Source]) -> Names:
-    """{our module path: published module} -> the tree of published names, with lists of (path, source) at the leaves."""
+    """{our layer: published layer} -> the tree of published names, with lists of (path, source) at the leaves."""
     tree: Names = {}
     for path, source in layers.items():
         node = tree
@@ -175,7 +175,7 @@ def replace(owner: nn.Module, entry: Any, value: nn.Module) -> None:
     leaves = _leaves(entry)
     if not isinstance(entry, list) or len(leaves) != 1 or leaves[0][1].transpose:
         raise AttributeError(
-            f"this name stands for {len(leaves)} layers ({', '.join(p for p, _ in leaves[:4])}); replace them one by one."
+            f"this name stands for {len(leaves)} layers ({', '.join(p for p, _ in leaves[:4])}); replace each alone."
         )
     above, _, last = leaves[0][0].rpartition(".")
     setattr(owner.get_submodule(above), last, value)

@@ -13,8 +13,9 @@ from cutaway.architecture import Relative, Rotary, RotaryScaling
 def rotary_frequencies(rotary: Rotary, length: int) -> tuple[Tensor, float]:
     """Angular frequencies [size / 2] in radians per position, and the factor on cosine and sine.
 
-    The unscaled frequencies are theta^(-2i/size) (Su et al., 2021, section 3.2.2). Scalings: linear (Chen et al., 2023),
-    dynamic NTK, Llama 3.1's wavelength bands, YaRN (Peng et al., 2023, sections 3.2 and 3.4), LongRoPE (Ding et al., 2024).
+    The unscaled frequencies are theta^(-2i/size) (Su et al., 2021, section 3.2.2). Scalings: linear (Chen et al.,
+    2023), dynamic NTK, Llama 3.1's wavelength bands, YaRN (Peng et al., 2023, sections 3.2 and 3.4), LongRoPE (Ding
+    et al., 2024).
     `length` is the number of tokens of the longest text, on which dynamic and LongRoPE depend.
     """
     size, s = rotary.size, rotary.scaling
@@ -123,7 +124,7 @@ class RelativeBias(nn.Embedding):
         far = (exact + (ratio * (n - exact)).long()).clamp(max=n - 1)
         return start + torch.where(distance < exact, distance, far)
 
-    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:  # type: ignore[override]
         """queries [..., q] and keys [k] are positions; the bias is [..., heads, q, k]."""
         distance = keys - queries[..., None]  # [..., q, k]
         return super().forward(self.buckets(distance)).movedim(-1, -3)

@@ -25,6 +25,16 @@ class PreTrainedModel(Part):
     base_model_prefix: ClassVar[str] = ""
     init_std: float = 0.02
 
+    def __init_subclass__(
+        cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: Any
+    ) -> None:
+        """A declaration says `class BertPreTrainedModel(PreTrainedModel, config=BertConfig, prefix="bert")`."""
+        super().__init_subclass__(**kwargs)
+        if config is not None:
+            cls.config_class = config
+        if prefix is not None:
+            cls.base_model_prefix = prefix
+
     def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):

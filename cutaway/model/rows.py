@@ -1,8 +1,8 @@
 """Where the tokens of a batch lie: the door at which padding is left outside.
 
-A padded batch is packed: the real tokens of all texts in one row after another, texts sorted by length, so that each run
-of equally long texts is one contiguous, unpadded block [texts, length, ...] without a copy. A batch without padding stays
-[batch, length, ...] and is one such block.
+A padded batch is packed: the real tokens of all texts in one row after another, texts sorted by length, so that each
+run of equally long texts is one contiguous, unpadded block [texts, length, ...] without a copy. A batch without padding
+stays [batch, length, ...] and is one such block.
 """
 
 from __future__ import annotations

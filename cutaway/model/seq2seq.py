@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cutaway.model import losses
 from cutaway.model.backbone import decoder_start, shift_right
-from cutaway.model.heads import LabelHead, OutputHead, last_tokens
+from cutaway.model.heads import OutputHead, last_tokens
+from cutaway.model.label_heads import LabelHead
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
     BaseModelOutput,
@@ -32,6 +33,10 @@ class Seq2SeqLM(OutputHead):
 
     # a published buffer that is added to the logits (BART), or ""
     logits_bias: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, logits_bias: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.logits_bias = logits_bias
 
     def _build(self, config: Any) -> None:
         super()._build(config)

@@ -46,7 +46,7 @@ class Embed(Part):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., hidden] stands for the tokens."""
+        """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., hidden] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
             x = x * self.spec.scale
@@ -193,7 +193,7 @@ def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "confi
 def embed_batch(stack: Any, batch: Batch) -> Tensor:
     """The batch's tokens as vectors, [rows, hidden] where packed, else [batch, length, hidden]."""
     spec: Spec = stack.spec
-    rows, pack = batch.rows, batch.rows.pack
+    pack = batch.rows.pack
     learned = spec.embedding.positions
     positions = batch.position_ids
     if learned is not None and positions is None:
@@ -212,7 +212,7 @@ def _learned_positions(batch: Batch, offset: int, after_padding: bool, pad_id: i
     rows, cache = batch.rows, batch.cache
     device = (batch.input_ids if batch.input_ids is not None else batch.inputs_embeds).device  # type: ignore[union-attr]
     if after_padding and batch.input_ids is not None and (cache is None or cache.empty):
-        real = batch.input_ids != pad_id  # [batch, length]
+        real = torch.ne(batch.input_ids, -1 if pad_id is None else pad_id)  # [batch, length]
         if rows.mask is not None:
             real = real & rows.mask
         return rows.pack(real.cumsum(1) * real + (offset - 1))

@@ -1,7 +1,7 @@
 """Reading activations while the model runs, by address.
 
-`Taps` belong to one forward pass and hold what was asked for; the engine offers a tensor at each place, and where nothing
-is asked the offer is a single test for None.
+`Taps` belong to one forward pass and hold what was asked for; the engine offers a tensor at each place, and where
+nothing is asked the offer is a single test for None.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Tap:
 
 
 def _split(address: str) -> tuple[str, str]:
-    """ "decoder.blocks.3.attn.q" -> ("decoder.blocks.3.", "attn.q"); "encoder.embed" -> ("encoder.", "embed")."""
+    """Place and part of an address: "decoder.blocks.3.attn.q" -> ("decoder.blocks.3.", "attn.q")."""
     parts = address.split(".")
     n = 1 if parts[0] in ("encoder", "decoder") else 0
     if len(parts) > n and parts[n] == "blocks":

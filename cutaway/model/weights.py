@@ -1,8 +1,8 @@
 """Our names <-> published names of weights: one table per family, read in both directions.
 
-A table maps module paths, with `{i}` for the number of a block: `"blocks.{i}.attn.q": "encoder.layer.{i}.attention.self.query"`.
-Three operations are known: `transposed`, `split` (our layer is one part of a published one), and tied weights, which are
-published once and need no entry of their own.
+A table maps layers, with `{i}` for the number of a block: `"blocks.{i}.attn.q": "layers.{i}.self_attn.q_proj"`. Three
+operations are known: `transposed`, `split` (our layer is one part of a published one), and tied weights, which are
+published once.
 """
 
 from __future__ import annotations
