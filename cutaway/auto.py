@@ -47,7 +47,9 @@ def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
 
 def read_config(name: Any, **kwargs: Any) -> Any:
     """The config of a checkpoint, of its family's class."""
-    how: dict[str, Any] = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    how: dict[str, Any] = {
+        k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs
+    }
     gguf_file = kwargs.pop("gguf_file", None)
     fields = (
         PretrainedConfig.get_config_dict(name, **how)[0] if gguf_file is None else _gguf_fields(name, gguf_file, how)

@@ -6,16 +6,14 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import ACTIVATIONS, Norm
-from cutaway.errors import InputError
 from cutaway.model import losses
-from cutaway.model.backbone import Backbone, first_token, wants_dict
+from cutaway.model.backbone import Backbone, wants_dict
 from cutaway.model.layers import ACTIVATION, make_norm
 from cutaway.model.loading import draw
 from cutaway.model.pretrained import PreTrainedModel
@@ -25,11 +23,6 @@ from cutaway.outputs import (
     CausalLMOutputWithPast,
     MaskedLMOutput,
     ModelOutput,
-    MultipleChoiceModelOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    SequenceClassifierOutputWithPast,
-    TokenClassifierOutput,
 )
 
 
@@ -101,7 +94,7 @@ class HeadModel(PreTrainedModel):
     @property
     def published_prefix(self) -> str:
         own = self.published_base
-        return self.base.family.prefix if own is None else own  # type: ignore[no-any-return]
+        return self.base.family.prefix if own is None else own
 
     @property
     def published_children(self) -> dict[str, str]:

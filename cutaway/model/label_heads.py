@@ -34,7 +34,6 @@ def config_dropout(config: Any, names: tuple[str, ...]) -> float:
     return 0.0
 
 
-
 @dataclass(frozen=True)
 class Classifier:
     """Which vector is read, and the layers on it.

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class PreTrainedModel(Part):
             CheckpointError: a file is damaged or does not fit.
             ConfigError: a field of the config cannot be built.
         """
-        return loading.load(cls, name, *args, **kwargs)
+        return cast(Self, loading.load(cls, name, *args, **kwargs))
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Self:
