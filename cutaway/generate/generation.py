@@ -1,0 +1,171 @@
+"""generate and stream: from a prompt and settings to ids, all at once or one token at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from cutaway.errors import GenerationError
+from cutaway.generate.characters import Characters
+from cutaway.generate.plan import Settings, make_plan
+from cutaway.generate.prompt import read_prompt
+from cutaway.generate.results import GenerateOutput
+from cutaway.generate.search import Search
+from cutaway.generate.settings import GenerationConfig
+
+INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs")
+
+
+def generate(
+    model: Any,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    *,
+    inputs: Any = None,
+    generation_config: GenerationConfig | None = None,
+    streamer: Any = None,
+    tokenizer: Any = None,
+    **settings: Any,
+) -> Tensor | GenerateOutput:
+    """Continues texts (a decoder), or answers them (an encoder-decoder), greedily or by sampling.
+
+    Args:
+        model: a model with a language-model head.
+        input_ids: ids [B, L] of the prompts, or of the texts the encoder reads. A decoder without them starts from bos.
+        attention_mask: [B, L], 1 at real tokens. Without it the padding id marks padding, unless it ends texts too.
+            Padding may be on either side: a decoder's prompts are moved to the right, so that the answers are always
+            `sequences[:, L:]`. Masked positions count neither as text nor as positions.
+        inputs: another name of `input_ids`.
+        generation_config: settings between those of the call and those of the model.
+        streamer: gets the prompt and each step's tokens (`put`), and `end` when it is over.
+        tokenizer: needed by `stop_strings`.
+        settings: any of `cutaway.generate.settings.DEFAULTS`; also `decoder_input_ids`, `decoder_attention_mask` and
+            `encoder_outputs`. `token_type_ids` is ignored.
+
+            Length: `max_new_tokens`, or `max_length`, which counts the prompt; without either, 20 new tokens, or as many
+            as the model has positions for. `min_new_tokens`, `min_length`, `eos_token_id` (one or several),
+            `stop_strings`.
+
+            Sampling (`do_sample=True`): `temperature`, `top_k` (50 unless given; 0 for none), `top_p`, `min_p`, and
+            `seed`. One seed is every prompt's, a list has one for each. Prompt b's sequence c of `num_return_sequences`
+            draws from its own generator, seeded with seed[b] + c: its text depends neither on the batch nor on its place
+            in it. Without a seed, torch's global generator is used.
+
+    Returns:
+        ids int64 [B * num_return_sequences, columns], prompt included (the decoder's, for an encoder-decoder), ended
+        rows filled with `pad_token_id` (without one: with the first end token). With `return_dict_in_generate`, a
+        GenerateDecoderOnlyOutput or GenerateEncoderDecoderOutput.
+
+    Dropout is off while the model runs, whatever its mode, and no gradients are recorded.
+
+    Raises:
+        GenerationError: settings that contradict each other or the model, before the model runs.
+        InputError: ids or mask of a wrong shape.
+    """
+    search = prepare(model, input_ids, attention_mask, inputs, generation_config, tokenizer, settings)
+    try:
+        if streamer is not None:
+            streamer.put(search.sequences[:, : search.width].cpu())
+        while not search.done:
+            search.step()
+            if streamer is not None:
+                streamer.put(search.sequences[:, search.width - 1].cpu())
+    finally:
+        if streamer is not None:  # after an error too: a reader in another thread must not wait for ever
+            streamer.end()
+    sequences = search.sequences[:, : search.width]
+    return sequences if search.record is None else search.record.output(sequences, search.cache)
+
+
+class Token(NamedTuple):
+    """One generated token.
+
+    row: the sequence it belongs to. id: the token. text: the characters that are whole now, "" while one is not; None
+    without a tokenizer. last: whether the sequence ends here.
+    """
+
+    row: int
+    id: int
+    text: str | None
+    last: bool
+
+
+def stream(
+    model: Any,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    *,
+    inputs: Any = None,
+    generation_config: GenerationConfig | None = None,
+    tokenizer: Any = None,
+    skip_special_tokens: bool = True,
+    **settings: Any,
+) -> Iterator[Token]:
+    """The tokens of `generate`, each as soon as it is chosen; of a batch, row after row in each step.
+
+    Arguments are those of `generate`. With a tokenizer, the texts of a row's tokens joined are its answer. Settings are
+    checked in the call, before the first token is asked for. Stopping to read stops the model.
+    """
+    if settings.get("return_dict_in_generate"):
+        raise GenerationError("return_dict_in_generate=True: stream() yields tokens only. Call generate() instead.")
+    settings["return_dict_in_generate"] = False
+    search = prepare(model, input_ids, attention_mask, inputs, generation_config, tokenizer, settings)
+    readers = None
+    if tokenizer is not None:
+        readers = [
+            Characters(tokenizer, context, skip_special_tokens=skip_special_tokens) for context in search.contexts()
+        ]
+    return read_tokens(search, readers)
+
+
+def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[Token]:
+    """Runs the search and yields its tokens."""
+    while not search.done:
+        step = search.step()
+        rows = range(search.total) if step.rows is None else step.rows.tolist()
+        tokens = step.tokens.tolist()
+        ended = [False] * len(tokens) if step.ended is None else step.ended.tolist()
+        for row, token, last in zip(rows, tokens, ended, strict=True):
+            text = None
+            if readers is not None:
+                text = readers[row].add(token) + (readers[row].flush() if last else "")
+            yield Token(row, token, text, last)
+
+
+def prepare(
+    model: Any,
+    input_ids: Any,
+    attention_mask: Any,
+    inputs: Any,
+    generation_config: GenerationConfig | None,
+    tokenizer: Any,
+    settings: dict[str, Any],
+) -> Search:
+    """Checks a call and sets up its search; the model has not run when this returns."""
+    if not getattr(model, "can_generate", True):
+        raise GenerationError(
+            f"{type(model).__name__} has no language-model head to generate with. Load the model with "
+            "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
+        )
+    if inputs is not None:
+        if input_ids is not None:
+            raise GenerationError("inputs and input_ids are two names of the same thing: pass one of them.")
+        input_ids = inputs
+    settings.pop("token_type_ids", None)  # tokenizers hand it to models that have no use for it
+    given = {name: settings.pop(name, None) for name in INPUTS}
+    call = Settings(model, generation_config, settings)
+    prompt = read_prompt(model, call, input_ids, attention_mask, given)
+    architecture = getattr(model, "architecture", None)
+    stack = None if architecture is None else architecture.decoder or architecture.stack
+    plan = make_plan(
+        call,
+        rows=prompt.ids.shape[0],
+        columns=prompt.ids.shape[1],
+        longest_prompt=prompt.longest,
+        positions=None if stack is None else stack.longest,
+        vocab_size=None if stack is None else stack.embedding.vocab_size,
+        tokenizer=tokenizer,
+    )
+    return Search(model, prompt, plan, tokenizer)

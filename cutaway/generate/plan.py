@@ -1,0 +1,297 @@
+"""Plan: the settings of one call, merged, checked against each other and against the model."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cutaway.errors import GenerationError
+from cutaway.generate.settings import (
+    BEAM_ONLY,
+    DEFAULT_NEW_TOKENS,
+    DEFAULTS,
+    NOT_BUILT,
+    GenerationConfig,
+    model_settings,
+    require_known,
+)
+
+SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
+    "temperature": (1.0,),
+    "top_k": (0, 50),
+    "top_p": (1.0,),
+    "min_p": (0.0,),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the search does. Lengths are columns of `sequences`; ids are non-negative."""
+
+    prompt_columns: int
+    max_length: int
+    min_length: int
+    eos: tuple[int, ...]
+    pad: int
+    forced_bos: int | None
+    forced_eos: tuple[int, ...]
+    stop_strings: tuple[str, ...]
+    do_sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: tuple[int, ...] | None
+    copies: int
+    use_cache: bool
+    return_dict: bool
+    output_scores: bool
+    output_logits: bool
+    output_attentions: bool | list[int]
+    output_hidden_states: bool | list[int]
+
+
+class Settings:
+    """Reads one call's settings: those of the call, then `generation_config=`, then the model's, then the defaults."""
+
+    def __init__(self, model: Any, given: GenerationConfig | None, call: Mapping[str, Any]) -> None:
+        require_known(call)
+        self.call = {n: v for n, v in call.items() if v is not None}
+        self.call = {**(given.to_dict() if given is not None else {}), **self.call}
+        self.off = {n for n, v in call.items() if v is None}  # top_k=None switches off what a file switched on
+        self.stored = model_settings(model).to_dict()
+        self.refuse_what_is_not_built()
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.call:
+            return self.call[name]
+        if name in self.off:
+            return None
+        return self.stored.get(name, DEFAULTS.get(name))
+
+    def refuse_what_is_not_built(self) -> None:
+        for name, off in NOT_BUILT.items():
+            value = self.call.get(name, None if name in self.off else self.stored.get(name))
+            if value is None or value == off or (not value and not off):
+                continue
+            where = "" if name in self.call else " in the model's generation_config.json"
+            raise GenerationError(
+                f"{name}={value!r}{where}: this comes later and is not built yet. Pass {name}={off!r} to generate without."
+            )
+        for name, off in BEAM_ONLY.items():
+            if self.call.get(name, off) != off:
+                raise GenerationError(
+                    f"{name}={self.call[name]!r} belongs to beam search, which comes later and is not built yet. "
+                    f"Leave {name} out."
+                )
+
+    def integer(self, name: str, low: int) -> int | None:
+        value = self[name]
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < low:
+            raise GenerationError(f"{name}={value!r}: pass an integer of {low} or more.")
+        return int(value)
+
+    def number(self, name: str, low: float, high: float, rule: str) -> float:
+        """A finite number in [low, high]; None is the default."""
+        value = DEFAULTS[name] if self[name] is None else self[name]
+        value = 0.0 if value is None else value
+        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not fits or not low <= value <= high:
+            raise GenerationError(f"{name}={value!r}: {rule}.")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        value = DEFAULTS[name] if self[name] is None else self[name]
+        if not isinstance(value, bool | numbers.Integral):
+            raise GenerationError(f"{name}={value!r}: pass True or False.")
+        return bool(value)
+
+    def layers(self, name: str) -> bool | list[int]:
+        value = self[name]
+        return list(value) if isinstance(value, list | tuple | range) else self.flag(name)
+
+    def ids(self, name: str, vocab_size: int | None) -> tuple[int, ...]:
+        """One id or several; -1 and None in a file mean none."""
+        value = self[name]
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        several = list(value) if isinstance(value, list | tuple | set) else [] if value is None else [value]
+        if name not in self.call:
+            several = [i for i in several if i is not None and i != -1]
+        for i in several:
+            if isinstance(i, bool) or not isinstance(i, numbers.Integral) or not 0 <= int(i) < (vocab_size or math.inf):
+                raise GenerationError(
+                    f"{name}={value!r}: {i!r} is not a token id of this model; ids are 0 to {(vocab_size or 0) - 1}."
+                )
+        return tuple(dict.fromkeys(int(i) for i in several))
+
+    def one_id(self, name: str, vocab_size: int | None) -> int | None:
+        ids = self.ids(name, vocab_size)
+        if len(ids) > 1:
+            raise GenerationError(f"{name}={self[name]!r}: pass one token id.")
+        return ids[0] if ids else None
+
+
+def refuse_contradictions(s: Settings) -> None:
+    """Raises GenerationError for settings of the call that cannot both hold."""
+    if not s.flag("do_sample"):
+        for name, neutral in SAMPLING_ONLY.items():
+            if name in s.call and s.call[name] not in neutral:
+                raise GenerationError(
+                    f"{name}={s.call[name]!r} only acts on sampling, and do_sample is False. "
+                    f"Pass do_sample=True, or leave {name} out."
+                )
+        if (s.integer("num_return_sequences", 1) or 1) > 1:
+            raise GenerationError(
+                f"num_return_sequences={s['num_return_sequences']}: greedy search has one answer. Pass do_sample=True."
+            )
+    if not s.flag("return_dict_in_generate"):
+        for name in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
+            if s.call.get(name):
+                raise GenerationError(
+                    f"{name}={s.call[name]!r} has nowhere to go: pass return_dict_in_generate=True as well, "
+                    f"or leave {name} out."
+                )
+
+
+def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int | None) -> tuple[int, int]:
+    """max_length and min_length in columns of `sequences`.
+
+    Args:
+        s: the settings.
+        columns: columns of the prompt (decoder prompt for an encoder-decoder), padding included.
+        longest_prompt: real tokens of the longest row: what counts against the model's positions.
+        positions: the most tokens the model can take, None where it sets no bound.
+    """
+    new, length = s.integer("max_new_tokens", 1), s.integer("max_length", 1)
+    room = None if positions is None else positions - longest_prompt
+    if room is not None and room <= 0:
+        raise GenerationError(
+            f"The prompt has {longest_prompt} tokens and the model has {positions} positions: there is no room for "
+            f"an answer. Shorten the prompt, or pass truncation=True with max_length below {positions} to the tokenizer."
+        )
+    if "max_new_tokens" in s.call and "max_length" in s.call and columns + s.call["max_new_tokens"] != length:
+        raise GenerationError(
+            f"max_new_tokens={new} and max_length={length} contradict each other for a prompt of {columns} tokens. "
+            "Pass one of them; max_length counts the prompt."
+        )
+    if "max_length" in s.call and "max_new_tokens" not in s.call:
+        new = None  # the call's way of counting wins over the file's
+    asked = "max_new_tokens" in s.call or "max_length" in s.call
+    if new is not None:
+        longest = columns + new
+    elif length is not None:
+        longest = length
+        if longest <= columns:
+            raise GenerationError(
+                f"max_length={length} counts the prompt, which has {columns} tokens already: nothing can be generated. "
+                "Raise max_length, or pass max_new_tokens."
+            )
+    else:
+        longest = columns + DEFAULT_NEW_TOKENS
+    if room is not None and longest - columns > room:
+        if asked:
+            name = "max_new_tokens" if new is not None else "max_length"
+            raise GenerationError(
+                f"{name}={s[name]} asks for {longest - columns} tokens after a prompt of {longest_prompt}, and the model "
+                f"has {positions} positions. Pass max_new_tokens={room} or less, or shorten the prompt."
+            )
+        longest = columns + room
+    least = s.integer("min_length", 0) or 0
+    least_new = s.integer("min_new_tokens", 0)
+    if least_new is not None:
+        least = columns + least_new
+    if least > longest:
+        name = "min_length" if least_new is None else "min_new_tokens"
+        if asked or name in s.call:
+            raise GenerationError(
+                f"{name}={s[name]} cannot be reached: the text ends at {longest} tokens, prompt included. "
+                f"Lower {name}, or raise max_new_tokens."
+            )
+        least = longest
+    return longest, least
+
+
+def read_seed(s: Settings, rows: int) -> tuple[int, ...] | None:
+    """One seed per prompt; a single seed is every prompt's."""
+    seed = s["seed"]
+    if seed is None:
+        return None
+    if hasattr(seed, "tolist"):
+        seed = seed.tolist()
+    seeds = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed] * rows
+    if len(seeds) != rows:
+        raise GenerationError(f"seed has {len(seeds)} numbers for {rows} prompts. Pass one number, or one per prompt.")
+    for value in seeds:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**63:
+            raise GenerationError(f"seed={value!r}: pass an integer from 0 to 2**63 - 1.")
+    return tuple(int(value) for value in seeds)
+
+
+def read_stop_strings(s: Settings, tokenizer: Any) -> tuple[str, ...]:
+    value = s["stop_strings"]
+    strings = (value,) if isinstance(value, str) else tuple(value or ())
+    if not all(isinstance(text, str) and text for text in strings):
+        raise GenerationError(f"stop_strings={value!r}: pass a text or a list of texts, none of them empty.")
+    if strings and tokenizer is None:
+        raise GenerationError(
+            f"stop_strings={value!r} needs the tokenizer to read the answer: pass tokenizer= as well."
+        )
+    return strings
+
+
+def make_plan(
+    s: Settings,
+    *,
+    rows: int,
+    columns: int,
+    longest_prompt: int,
+    positions: int | None,
+    vocab_size: int | None,
+    tokenizer: Any = None,
+) -> Plan:
+    """Checks everything that can be checked before the model runs; raises GenerationError."""
+    refuse_contradictions(s)
+    longest, least = read_lengths(s, columns, longest_prompt, positions)
+    do_sample = s.flag("do_sample")
+    eos = s.ids("eos_token_id", vocab_size)
+    pad = s.one_id("pad_token_id", None)  # padding may lie outside the model's vocabulary: it is never run
+    heat = s.number("temperature", 0.0, math.inf, "pass a number above 0, or do_sample=False for the likeliest tokens")
+    if do_sample and heat == 0.0:
+        raise GenerationError("temperature=0: pass a number above 0, or do_sample=False for the likeliest tokens.")
+    penalty = s.number("repetition_penalty", 0.0, math.inf, "pass a number above 0; 1 changes nothing")
+    nucleus = s.number("top_p", 0.0, 1.0, "pass a number above 0 and at most 1")
+    if penalty == 0.0 or nucleus == 0.0:
+        name = "repetition_penalty" if penalty == 0.0 else "top_p"
+        raise GenerationError(f"{name}=0: pass a number above 0.")
+    top_k = s.integer("top_k", 0)
+    return Plan(
+        prompt_columns=columns,
+        max_length=longest,
+        min_length=least,
+        eos=eos,
+        pad=pad if pad is not None else eos[0] if eos else 0,
+        forced_bos=s.one_id("forced_bos_token_id", vocab_size),
+        forced_eos=s.ids("forced_eos_token_id", vocab_size),
+        stop_strings=read_stop_strings(s, tokenizer),
+        do_sample=do_sample,
+        temperature=heat,
+        top_k=top_k or 0,
+        top_p=nucleus,
+        min_p=s.number("min_p", 0.0, 1.0, "pass a number from 0 to 1"),
+        repetition_penalty=penalty,
+        seed=read_seed(s, rows) if do_sample else None,
+        copies=s.integer("num_return_sequences", 1) or 1,
+        use_cache=s.flag("use_cache"),
+        return_dict=s.flag("return_dict_in_generate"),
+        output_scores=s.flag("output_scores"),
+        output_logits=s.flag("output_logits"),
+        output_attentions=s.layers("output_attentions"),
+        output_hidden_states=s.layers("output_hidden_states"),
+    )

@@ -1,0 +1,138 @@
+"""Prompt: the inputs of one call, checked, and with the padding of a text to be continued on the left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import GenerationError, InputError
+from cutaway.generate.plan import Settings
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """ids [B, L] that the answers follow, and what the encoder reads (encoder-decoder only).
+
+    `mask` is None where every position is a real token.
+    """
+
+    ids: Tensor
+    mask: Tensor | None
+    encoder_ids: Tensor | None = None
+    encoder_mask: Tensor | None = None
+    encoder_outputs: Any = None
+
+    @property
+    def longest(self) -> int:
+        """Real tokens of the longest row."""
+        return self.ids.shape[1] if self.mask is None else int(self.mask.sum(dim=1).max())
+
+
+def read_ids(name: str, value: Any, device: torch.device) -> Tensor:
+    """Ids as int64 [B, L] on the model's device; lists are read too."""
+    try:
+        ids = torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} is not a table of token ids ({error}). Pass a tensor [batch, length].") from error
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise InputError(
+            f"{name} has shape {tuple(ids.shape)}: pass ids [batch, length] with at least one row and one token"
+            + (", such as input_ids[None]." if ids.ndim == 1 and ids.numel() else ".")
+        )
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise InputError(f"{name} has dtype {ids.dtype}: pass integer token ids.")
+    return ids.long()
+
+
+def read_mask(value: Any, ids: Tensor, pad: int | None, eos: tuple[int, ...]) -> Tensor | None:
+    """The mask of `ids`, None where all of it is real.
+
+    Without a mask, the padding id marks padding, unless it also ends texts (then it may be part of one).
+    """
+    if value is None:
+        if pad is None or pad in eos:
+            return None
+        mask = ids != pad
+        if not bool(mask.any(dim=1).all()):
+            return None  # a text of nothing but that id is a text
+    else:
+        mask = torch.as_tensor(value, device=ids.device) != 0
+        if mask.shape != ids.shape:
+            raise InputError(
+                f"attention_mask has shape {tuple(mask.shape)} and input_ids {tuple(ids.shape)}: they must be the same."
+            )
+        if not bool(mask.any(dim=1).all()):
+            raise InputError("attention_mask leaves a row without a single token. Give every row at least one.")
+    return None if bool(mask.all()) else mask.long()
+
+
+def pad_left(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Moves each row's padding to its left, so that answers begin in one column whatever the tokenizer's side."""
+    if mask is None or bool((mask[:, 1:] >= mask[:, :-1]).all()):
+        return ids, mask
+    order = mask.argsort(dim=1, stable=True)  # [B, L], padding first, tokens in their order
+    return ids.gather(1, order), mask.gather(1, order)
+
+
+def read_prompt(model: Any, s: Settings, input_ids: Any, attention_mask: Any, inputs: dict[str, Any]) -> Prompt:
+    """Reads the inputs of one call.
+
+    Args:
+        model: the model that will run.
+        s: the call's settings, for the special ids.
+        input_ids: [B, L], or None to start from the bos token.
+        attention_mask: [B, L] or None.
+        inputs: `decoder_input_ids`, `decoder_attention_mask`, `encoder_outputs` (encoder-decoder).
+    """
+    device = model.device
+    pad, eos, bos = s.one_id("pad_token_id", None), s.ids("eos_token_id", None), s.one_id("bos_token_id", None)
+    if not model.is_encoder_decoder:
+        for name, value in inputs.items():
+            if value is not None:
+                raise GenerationError(
+                    f"{name} is an input of encoder-decoder models; this model is not one. Leave it out."
+                )
+        if input_ids is None:
+            if bos is None:
+                raise GenerationError(
+                    "input_ids is missing and the model has no bos_token_id to start from: pass input_ids."
+                )
+            input_ids = [[bos]]
+        ids = read_ids("input_ids", input_ids, device)
+        return Prompt(*pad_left(ids, read_mask(attention_mask, ids, pad, eos)))
+    outputs = inputs.get("encoder_outputs")
+    encoder_ids = encoder_mask = None
+    if input_ids is not None:
+        encoder_ids = read_ids("input_ids", input_ids, device)
+        encoder_mask = read_mask(attention_mask, encoder_ids, pad, eos)
+        rows = encoder_ids.shape[0]
+    elif outputs is not None:
+        rows = outputs[0].shape[0]
+        encoder_mask = None if attention_mask is None else torch.as_tensor(attention_mask, device=device)
+    else:
+        raise GenerationError("input_ids is missing: an encoder-decoder needs a text to read.")
+    start = s.one_id("decoder_start_token_id", None)
+    if start is None:
+        start = getattr(model.config, "decoder_start_token_id", None)
+    start = bos if start is None else start
+    given = inputs.get("decoder_input_ids")
+    if given is None:
+        if start is None:
+            raise GenerationError(
+                "decoder_start_token_id is not set, neither in the call nor in the model's files: pass it, or "
+                "decoder_input_ids."
+            )
+        return Prompt(torch.full((rows, 1), start, device=device), None, encoder_ids, encoder_mask, outputs)
+    ids = read_ids("decoder_input_ids", given, device)
+    if ids.shape[0] != rows:
+        raise InputError(
+            f"decoder_input_ids has {ids.shape[0]} rows and the encoder's text {rows}: they must be the same."
+        )
+    mask = read_mask(inputs.get("decoder_attention_mask"), ids, None, eos)
+    if start is not None and bool((ids[:, 0] != start).all()):  # as upstream: the decoder always begins with it
+        ids = torch.cat([ids.new_full((rows, 1), start), ids], dim=1)
+        mask = None if mask is None else torch.cat([mask.new_ones((rows, 1)), mask], dim=1)
+    return Prompt(*pad_left(ids, mask), encoder_ids, encoder_mask, outputs)

@@ -1,0 +1,143 @@
+"""What `generate` returns with `return_dict_in_generate=True`, and how the steps are gathered into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.generate.plan import Plan
+from cutaway.generate.sampling import MINUS_INF
+from cutaway.outputs import Layers, ModelOutput
+
+
+@dataclass(repr=False)
+class GenerateDecoderOnlyOutput(ModelOutput):
+    """Answers of a decoder. B = prompts x num_return_sequences, P = columns of the prompt, steps = generated columns.
+
+    sequences: [B, P + steps], prompt included, ended rows filled with the padding id.
+    scores: per step [B, V], the logits that the token was chosen from. For a sequence that has ended: 0 for the padding
+        id and -inf for all others, so that probabilities of whole sequences come out right.
+    logits: per step [B, V], as the model gave them (float32); 0 for a sequence that has ended.
+    attentions: per step and layer, [B, heads, P, P] in the first step, then [B, heads, 1, P + step]; columns are those
+        of `sequences`; 0 at padding and for sequences that have ended. With a list of layers: those, by layer number.
+    hidden_states: per step and layer (embeddings first), [B, P, H] in the first step, then [B, 1, H].
+    past_key_values: the cache at the end, for the sequences that were still running.
+
+    `use_cache` changes none of these shapes.
+    """
+
+    sequences: Tensor | None = None
+    scores: tuple[Tensor, ...] | None = None
+    logits: tuple[Tensor, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+    hidden_states: tuple[Any, ...] | None = None
+    past_key_values: Any = None
+
+
+@dataclass(repr=False)
+class GenerateEncoderDecoderOutput(ModelOutput):
+    """Answers of an encoder-decoder; P = columns of the decoder's prompt, S = columns of the encoder's text.
+
+    As `GenerateDecoderOnlyOutput`, with decoder_attentions and decoder_hidden_states in the place of attentions and
+    hidden_states, cross_attentions per step and layer ([B, heads, P or 1, S]), and of the one run of the encoder, per
+    layer: encoder_attentions [B, heads, S, S] and encoder_hidden_states [B, S, H].
+    """
+
+    sequences: Tensor | None = None
+    scores: tuple[Tensor, ...] | None = None
+    logits: tuple[Tensor, ...] | None = None
+    encoder_attentions: Any = None
+    encoder_hidden_states: Any = None
+    decoder_attentions: tuple[Any, ...] | None = None
+    cross_attentions: tuple[Any, ...] | None = None
+    decoder_hidden_states: tuple[Any, ...] | None = None
+    past_key_values: Any = None
+
+
+GenerateOutput = GenerateDecoderOnlyOutput | GenerateEncoderDecoderOutput
+
+
+def each_layer(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` (a tuple of layers, or `Layers`) with `change` applied to each layer's tensor."""
+    if isinstance(value, Layers):
+        return Layers({n: change(t) for n, t in value.items()}, value.total, value.what)
+    return tuple(change(t) for t in value)
+
+
+def spread(tensor: Tensor, rows: Tensor | None, total: int) -> Tensor:
+    """The running rows [A, ...] put at their places `rows` [A] of [total, ...]; 0 elsewhere."""
+    if rows is None:
+        return tensor
+    return tensor.new_zeros((total, *tensor.shape[1:])).index_copy_(0, rows, tensor)
+
+
+class Record:
+    """Gathers what the call asked to see, step by step."""
+
+    def __init__(self, plan: Plan, encoder_decoder: bool) -> None:
+        self.plan, self.encoder_decoder = plan, encoder_decoder
+        side = "decoder_" if encoder_decoder else ""
+        self.per_step: dict[str, list[Any]] = {}
+        self.encoder: dict[str, Any] = {}
+        if plan.output_attentions is not False:
+            self.per_step[f"{side}attentions"] = []
+            if encoder_decoder:
+                self.per_step["cross_attentions"] = []
+                self.encoder["encoder_attentions"] = None
+        if plan.output_hidden_states is not False:
+            self.per_step[f"{side}hidden_states"] = []
+            if encoder_decoder:
+                self.encoder["encoder_hidden_states"] = None
+        self.scores: list[Tensor] = []
+        self.logits: list[Tensor] = []
+
+    def add(
+        self, outputs: Any, logits: Tensor, scores: Tensor, rows: Tensor | None, total: int, copies: Tensor | None
+    ) -> None:
+        """One step.
+
+        Args:
+            outputs: the model's, for the rows that it ran.
+            logits, scores: [A, V] of the running sequences.
+            rows: [A] their places among all sequences, None where all run.
+            total: how many sequences there are.
+            copies: [total] the prompt of each sequence, in a step that ran each prompt once for several sequences.
+        """
+        if self.plan.output_logits:
+            self.logits.append(spread(logits, rows, total))
+        if self.plan.output_scores:
+            placed = spread(scores, rows, total)
+            if rows is not None:
+                ended = torch.ones(total, dtype=torch.bool, device=scores.device).index_fill_(0, rows, False)
+                placed[ended] = MINUS_INF
+                if self.plan.pad < scores.shape[-1]:
+                    placed[ended, self.plan.pad] = 0.0
+            self.scores.append(placed)
+        again = next(iter(self.per_step.values()), None)
+        last_only = (
+            bool(again) and not self.plan.use_cache
+        )  # without a cache the model returns the whole text each time
+
+        def place(tensor: Tensor) -> Tensor:
+            if last_only:
+                tensor = tensor[..., -1:, :]
+            return tensor[copies] if copies is not None else spread(tensor, rows, total)
+
+        for name, value in self.encoder.items():
+            if value is None:
+                self.encoder[name] = each_layer(outputs[name], lambda t: t if copies is None else t[copies])
+        for name, steps in self.per_step.items():
+            steps.append(each_layer(outputs[name], place))
+
+    def output(self, sequences: Tensor, cache: Any) -> GenerateOutput:
+        fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()} | self.encoder
+        if self.plan.output_scores:
+            fields["scores"] = tuple(self.scores)
+        if self.plan.output_logits:
+            fields["logits"] = tuple(self.logits)
+        kind = GenerateEncoderDecoderOutput if self.encoder_decoder else GenerateDecoderOnlyOutput
+        return kind(sequences=sequences, past_key_values=cache, **fields)

@@ -1,0 +1,130 @@
+"""What turns the logits of one step into the next tokens: pure functions on logits [B, V] -> [B, V], and the draw.
+
+A token that a function rules out gets -inf. Nothing here keeps state, reads a model or changes its arguments, so each
+formula can be checked, reused and combined by itself.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MINUS_INF = float("-inf")
+NUCLEUS_PREFIXES = (
+    128,
+    2048,
+)  # a full sort of a vocabulary costs milliseconds; the nucleus is nearly always this small
+
+
+def temperature(logits: Tensor, value: float) -> Tensor:
+    """softmax(logits / T): T < 1 sharpens, T > 1 flattens, T -> 0 is greedy (Ackley, Hinton & Sejnowski 1985).
+
+    Args:
+        logits: [B, V].
+        value: T, above 0.
+    """
+    return logits / value
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """Keeps the k most likely tokens (Fan, Lewis & Dauphin 2018, arXiv:1805.04833).
+
+    Ties: every token as likely as the k-th stays, so that the result does not depend on an order of sorting.
+
+    Args:
+        logits: [B, V].
+        k: how many to keep, at least 1; k >= V keeps all.
+    """
+    if k >= logits.shape[-1]:
+        return logits
+    threshold = logits.topk(k, dim=-1).values[:, -1:]  # [B, 1]
+    return logits.masked_fill(logits < threshold, MINUS_INF)
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """Keeps the nucleus: the fewest most likely tokens whose probability adds up to at least p
+    (Holtzman et al. 2020, arXiv:1904.09751).
+
+    A token stays while the probability of those before it, most likely first, is below p; so one always stays.
+    Ties: every token as likely as the last one of the nucleus stays.
+
+    Args:
+        logits: [B, V].
+        p: in (0, 1]; 1 keeps all.
+    """
+    if p >= 1.0:
+        return logits
+    vocabulary = logits.shape[-1]
+    total = logits.logsumexp(dim=-1, keepdim=True)  # [B, 1]
+    # Sorting it all is quick on an accelerator, where asking whether a prefix was enough would make it wait.
+    prefixes = NUCLEUS_PREFIXES if logits.device.type == "cpu" else ()
+    for size in (*(n for n in prefixes if 4 * n < vocabulary), vocabulary):
+        likely = logits.topk(size, dim=-1).values  # [B, size], most likely first
+        probability = (likely - total).exp()
+        below = probability.cumsum(dim=-1)
+        if size == vocabulary or bool((below[:, -1] >= p).all()):
+            break
+    kept = (below - probability < p).sum(dim=-1, keepdim=True).clamp_(min=1)  # [B, 1]
+    return logits.masked_fill(logits < likely.gather(1, kept - 1), MINUS_INF)
+
+
+def min_p(logits: Tensor, p: float) -> Tensor:
+    """Keeps the tokens that are at least p times as likely as the most likely one (Nguyen et al. 2024,
+    arXiv:2407.01082): logit >= max logit + log p.
+
+    Args:
+        logits: [B, V].
+        p: in [0, 1]; 0 keeps all.
+    """
+    if p <= 0.0:
+        return logits
+    top = logits.amax(dim=-1, keepdim=True)  # [B, 1]
+    return logits.masked_fill((logits - top).exp_() < p, MINUS_INF)
+
+
+def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Makes the tokens of `seen` less likely: logit / penalty where it is positive, logit * penalty where it is
+    negative (Keskar et al. 2019, arXiv:1909.05858, section 4.1).
+
+    Args:
+        logits: [B, V].
+        seen: ids [B, L] of the text so far; an id that is there twice is penalized once.
+        penalty: above 0; 1 changes nothing, below 1 favours repetition.
+    """
+    score = logits.gather(1, seen)  # [B, L]
+    return logits.scatter(1, seen, torch.where(score < 0, score * penalty, score / penalty))
+
+
+def forbid(logits: Tensor, ids: Tensor) -> Tensor:
+    """Rules out the tokens `ids` [N] in every row of logits [B, V]."""
+    return logits.index_fill(1, ids, MINUS_INF)
+
+
+def force(logits: Tensor, ids: Tensor) -> Tensor:
+    """Rules out every token but `ids` [N], which become equally likely (logit 0), in every row of logits [B, V]."""
+    return torch.full_like(logits, MINUS_INF).index_fill_(1, ids, 0.0)
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The most likely token of each row: [B, V] -> ids [B]; the lowest id among equals."""
+    return logits.argmax(dim=-1)
+
+
+def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    """One token per row with probability softmax(logits), by inverting the cumulative distribution (Devroye 1986,
+    III.2): the first token at which it passes u.
+
+    One random number per row makes a row's draw independent of the rest of the batch, and costs a tenth of
+    `torch.multinomial`, which draws one number per entry of the vocabulary. Sums are float64: with float32 the rounding
+    of 50,000 sums would be as large as the rarest tokens.
+
+    Args:
+        logits: [B, V].
+        uniform: u in [0, 1), float64 [B].
+
+    Returns:
+        ids [B]; never a token whose logit is -inf.
+    """
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # [B, V]
+    target = uniform[:, None] * cumulative[:, -1:]  # [B, 1]; below the last sum, as u is at most 1 - 2**-53
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]  # [B]

@@ -1,0 +1,236 @@
+"""Search: the loop that asks a model for the next tokens until every sequence has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import GenerationError
+from cutaway.generate import sampling
+from cutaway.generate.chance import Chance
+from cutaway.generate.plan import Plan
+from cutaway.generate.prompt import Prompt
+from cutaway.generate.results import Record
+from cutaway.generate.stopping import EndTokens, StopStrings
+
+
+@dataclass(slots=True)
+class Step:
+    """The newest tokens: `tokens` [A] of the sequences `rows` [A] (None: all), `ended` bool [A] (None: none has)."""
+
+    rows: Tensor | None
+    tokens: Tensor
+    ended: Tensor | None
+
+
+class Search:
+    """One call of generate, a step at a time: `while not search.done: search.step()`.
+
+    A sequence that ends leaves the batch, so that the others no longer pay for it. `sequences` is written in place and
+    never grows; `width` counts its columns that are filled.
+    """
+
+    def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
+        self.model, self.prompt, self.plan = model, prompt, plan
+        device, prompts = prompt.ids.device, prompt.ids.shape[0]
+        self.total = prompts * plan.copies
+        self.copies = None if plan.copies == 1 else torch.arange(prompts, device=device).repeat_interleave(plan.copies)
+        ids = prompt.ids if self.copies is None else prompt.ids[self.copies]
+        mask = prompt.mask if prompt.mask is None or self.copies is None else prompt.mask[self.copies]
+        self.width = ids.shape[1]
+        self.sequences = torch.full((self.total, plan.max_length), plan.pad, device=device)
+        self.sequences[:, : self.width] = ids
+        self.rows: Tensor | None = None  # [A] places of the running sequences; None while all run
+        self.done = False
+        self.newest = ids[:, -1]  # [A]
+        self.cache: Any = None
+        self.encoded = prompt.encoder_outputs
+        self.encoder_mask = prompt.encoder_mask
+        self.mask: Tensor | None = None  # [total, max_length], where the whole text is run in every step
+        if mask is not None and not plan.use_cache:
+            self.mask = torch.ones_like(self.sequences)
+            self.mask[:, : self.width] = mask
+        self.seen: Tensor | None = None  # [A, max_length] the running texts, where repetition is penalized
+        if plan.repetition_penalty != 1.0:
+            self.seen = self.sequences.clone()
+            if mask is not None:  # padding is no part of the text: the last token of the prompt, said twice, stands in
+                self.seen[:, : self.width] = torch.where(mask.bool(), ids, ids[:, -1:])
+        self.eos = torch.tensor(plan.eos, device=device) if plan.eos else None
+        self.forced_eos = torch.tensor(plan.forced_eos, device=device) if plan.forced_eos else None
+        self.forced_bos = None if plan.forced_bos is None else torch.tensor([plan.forced_bos], device=device)
+        self.ends = EndTokens(plan.eos, device) if plan.eos else None
+        self.stops: StopStrings | None = None
+        if plan.stop_strings:
+            self.stops = StopStrings(plan.stop_strings, tokenizer, self.contexts())
+        seeds = None
+        if plan.seed is not None:
+            seeds = [seed + copy for seed in plan.seed for copy in range(plan.copies)]
+        self.chance = Chance(seeds, device) if plan.do_sample else None
+        self.record = Record(plan, model.is_encoder_decoder) if plan.return_dict else None
+        self.asked: dict[str, Any] = {
+            "output_attentions": plan.output_attentions,
+            "output_hidden_states": plan.output_hidden_states,
+            "use_cache": plan.use_cache,
+            "logits_to_keep": 1,
+            "return_dict": True,
+        }
+        self.training = [module for module in model.modules() if module.training]
+
+    def contexts(self) -> list[list[int]]:
+        """The last tokens of each sequence's prompt, which its answer is read after; none for an encoder-decoder."""
+        if self.model.is_encoder_decoder:
+            return [[] for _ in range(self.total)]
+        prompts = self.sequences[:, : self.plan.prompt_columns].tolist()
+        if self.prompt.mask is None:
+            return prompts
+        real = self.prompt.mask.sum(dim=1).repeat_interleave(self.plan.copies).tolist()
+        return [ids[-count:] for ids, count in zip(prompts, real, strict=True)]
+
+    @torch.no_grad()
+    def step(self) -> Step:
+        """Runs the model once and appends one token to every running sequence."""
+        with self.evaluating():
+            outputs = self.run()
+        first = self.width == self.plan.prompt_columns
+        logits = outputs.logits[:, -1].float()  # [A, V]
+        copies = self.copies if first else None
+        if copies is not None:
+            logits = logits[copies]
+            self.spread_state(copies)
+        scores = self.process(logits)
+        if self.record is not None:
+            self.record.add(outputs, logits, scores, self.rows, self.total, copies)
+        tokens = self.choose(scores)
+        if self.rows is None:
+            self.sequences[:, self.width] = tokens
+        else:
+            self.sequences[self.rows, self.width] = tokens
+        if self.seen is not None:
+            self.seen[:, self.width] = tokens
+        self.width += 1
+        self.newest = tokens
+        step = Step(self.rows, tokens, self.ended(tokens))
+        self.leave(step.ended)
+        return step
+
+    def run(self) -> Any:
+        """The model's outputs for the running sequences; logits [A, 1, V]."""
+        whole = self.cache is None
+        if whole and self.width == self.plan.prompt_columns:
+            ids, mask = self.prompt.ids, self.prompt.mask
+        elif whole:
+            ids = self.sequences[:, : self.width] if self.rows is None else self.sequences[self.rows, : self.width]
+            mask = None if self.mask is None else self.mask[: ids.shape[0], : self.width]
+        else:
+            ids, mask = self.newest[:, None], None
+        inputs = dict(self.asked)
+        if self.cache is not None:
+            inputs["past_key_values"] = self.cache
+        if not self.model.is_encoder_decoder:
+            outputs = self.model(input_ids=ids, attention_mask=mask, **inputs)
+        else:
+            if self.encoded is None:
+                inputs["input_ids"] = self.prompt.encoder_ids
+            else:
+                inputs["encoder_outputs"] = self.encoded
+            outputs = self.model(
+                attention_mask=self.encoder_mask, decoder_input_ids=ids, decoder_attention_mask=mask, **inputs
+            )
+            if self.encoded is None:
+                self.encoded = (outputs.encoder_last_hidden_state,)
+        if self.plan.use_cache:
+            self.cache = outputs.past_key_values
+        return outputs
+
+    def spread_state(self, copies: Tensor) -> None:
+        """Goes on with several sequences for each prompt, after the prompts were run once."""
+        if self.cache is not None:
+            self.cache.select(copies)
+        self.select_encoded(copies)
+
+    def select_encoded(self, index: Tensor) -> None:
+        if self.encoded is not None:
+            self.encoded = (self.encoded[0][index],)
+        if self.encoder_mask is not None:
+            self.encoder_mask = self.encoder_mask[index]
+
+    def process(self, logits: Tensor) -> Tensor:
+        """The scores [A, V] that the next token is chosen from, in upstream's order of rules."""
+        plan, scores = self.plan, logits
+        if self.seen is not None:
+            scores = sampling.repetition_penalty(scores, self.seen[:, : self.width], plan.repetition_penalty)
+        if self.eos is not None and self.width < plan.min_length:
+            scores = sampling.forbid(scores, self.eos)
+        if self.forced_bos is not None and self.width == 1:
+            scores = sampling.force(scores, self.forced_bos)
+        if self.forced_eos is not None and self.width == plan.max_length - 1:
+            scores = sampling.force(scores, self.forced_eos)
+        if not plan.do_sample:
+            return scores
+        if plan.temperature != 1.0:
+            scores = sampling.temperature(scores, plan.temperature)
+        if plan.top_k:
+            scores = sampling.top_k(scores, plan.top_k)
+        if plan.top_p < 1.0:
+            scores = sampling.top_p(scores, plan.top_p)
+        return sampling.min_p(scores, plan.min_p) if plan.min_p else scores
+
+    def choose(self, scores: Tensor) -> Tensor:
+        """Tokens [A]; GenerationError where the scores hold no token to choose."""
+        if self.chance is None:
+            tokens = sampling.greedy(scores)
+        else:
+            tokens = sampling.draw(scores, self.chance.uniform(scores.shape[0])).clamp_(max=scores.shape[1] - 1)
+        chosen = scores.gather(1, tokens[:, None])  # [A, 1]
+        if not bool(chosen.isfinite().all()):
+            raise GenerationError(
+                f"The model's logits for token {self.width} are not finite: there is no token to choose. Load the model "
+                "with dtype='float32', and check its weights."
+            )
+        return tokens
+
+    def ended(self, tokens: Tensor) -> Tensor | None:
+        """Which running sequences end with `tokens` [A]: bool [A], None for none."""
+        ended = self.ends.ended(tokens) if self.ends is not None else None
+        if self.stops is not None:
+            stopped = self.stops.ended(tokens)
+            ended = stopped if ended is None else ended | stopped
+        if self.width == self.plan.max_length:
+            return torch.ones_like(tokens, dtype=torch.bool)
+        return ended if ended is not None and bool(ended.any()) else None
+
+    def leave(self, ended: Tensor | None) -> None:
+        """Takes the sequences that ended out of the batch."""
+        if ended is None:
+            return
+        keep = (~ended).nonzero()[:, 0]  # [A that remain]
+        if keep.numel() == 0:
+            self.done = True
+            return
+        self.rows = keep if self.rows is None else self.rows[keep]
+        self.newest = self.newest[keep]
+        if self.cache is not None:
+            self.cache.select(keep)
+        self.select_encoded(keep)
+        self.mask = None if self.mask is None else self.mask[keep]
+        self.seen = None if self.seen is None else self.seen[keep]
+        if self.stops is not None:
+            self.stops.select(keep)
+        if self.chance is not None:
+            self.chance.select(keep)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Dropout off while the model runs, each module's own mode restored afterwards."""
+        for module in self.training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in self.training:
+                module.training = True

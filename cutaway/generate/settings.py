@@ -1,0 +1,209 @@
+"""GenerationConfig: the settings of generation, as generation_config.json stores them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cutaway.errors import ConfigError, GenerationError, nearest
+
+# What a setting is where neither the call nor the model's files say.
+DEFAULTS: dict[str, Any] = {
+    "max_length": None,  # 20 new tokens, or up to the model's last position
+    "max_new_tokens": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "stop_strings": None,
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "seed": None,
+    "num_return_sequences": 1,
+    "use_cache": True,
+    "return_dict_in_generate": False,
+    "output_scores": False,
+    "output_logits": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "decoder_start_token_id": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+}
+DEFAULT_NEW_TOKENS = 20
+
+# Settings that would change the result and are not built: the value beside each means "off".
+NOT_BUILT: dict[str, Any] = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "bad_words_ids": None,
+    "force_words_ids": None,
+    "constraints": None,
+    "sequence_bias": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "exponential_decay_length_penalty": None,
+    "typical_p": 1.0,
+    "top_h": None,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "penalty_alpha": None,
+    "guidance_scale": None,
+    "watermarking_config": None,
+    "token_healing": False,
+    "remove_invalid_values": False,
+    "renormalize_logits": False,
+    "max_time": None,
+    "logits_processor": None,
+    "stopping_criteria": None,
+    "prefix_allowed_tokens_fn": None,
+    "assistant_model": None,
+    "prompt_lookup_num_tokens": None,
+    "dola_layers": None,
+    "inputs_embeds": None,
+    "past_key_values": None,
+}
+# Settings of beam search alone, without effect until `num_beams` is above 1.
+BEAM_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": False, "diversity_penalty": 0.0}
+# Hints about speed or memory that do not change the result; cutaway has its own ways.
+HINTS = frozenset(
+    {
+        "cache_implementation",
+        "cache_config",
+        "max_cache_len",
+        "return_legacy_cache",
+        "low_memory",
+        "prefill_chunk_size",
+        "compile_config",
+        "disable_compile",
+        "use_mtp",
+        "synced_gpus",
+        "is_assistant",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "assistant_confidence_threshold",
+        "assistant_early_exit",
+        "assistant_lookbehind",
+        "target_lookbehind",
+        "assistant_ensemble_weight",
+        "max_matching_ngram_size",
+        "speculation_type",
+        "custom_generate",
+    }
+)
+KNOWN = frozenset(DEFAULTS) | frozenset(NOT_BUILT) | frozenset(BEAM_ONLY) | HINTS
+FILE_NAME = "generation_config.json"
+
+
+def require_known(names: Mapping[str, Any] | list[str]) -> None:
+    """Raises GenerationError for the first name that is no setting of generation."""
+    for name in names:
+        if name not in KNOWN:
+            raise GenerationError(f"{name!r} is not a setting of generate().{nearest(name, KNOWN)}")
+
+
+class GenerationConfig:
+    """Settings of generation. A setting that is None is unset: the model's own value, then the default, applies.
+
+    Attributes are the names of `DEFAULTS`; other published settings are kept, so that a file that is read and written
+    again loses nothing.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        require_known(settings)
+        self._set(settings)
+
+    def _set(self, settings: Mapping[str, Any]) -> None:
+        for name in DEFAULTS:
+            setattr(self, name, None)
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any], **changes: Any) -> GenerationConfig:
+        """From the content of a generation_config.json, unknown fields included; `changes` win over it."""
+        require_known(changes)
+        config = cls()
+        config._set({**settings, **changes})
+        return config
+
+    @classmethod
+    def from_model_config(cls, config: Any) -> GenerationConfig:
+        """From the settings that an older config.json holds.
+
+        The output flags are left behind: a model that was loaded with `output_attentions=True` still generates ids.
+        """
+        stored = config if isinstance(config, Mapping) else config.to_dict()
+        names = (KNOWN - HINTS) - {n for n in DEFAULTS if n.startswith("output_")} - {"return_dict_in_generate"}
+        # A config.json also holds the defaults of long-gone versions, where None and "unset" were one.
+        return cls.from_dict({n: stored[n] for n in sorted(names) if stored.get(n) is not None})
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, config_file_name: str = FILE_NAME, **options: Any) -> GenerationConfig:
+        """From the generation_config.json of a folder, a built-in or a hub name.
+
+        `options` are those of `cutaway.hub.resolve` (revision, token, cache_dir, local_files_only, subfolder) and
+        settings that win over the file. A file that is missing is a HubError, a damaged one a ConfigError.
+        """
+        from cutaway.hub import resolve
+
+        settings = {n: options.pop(n) for n in list(options) if n in KNOWN}
+        path = resolve(str(name), **options).require(config_file_name)
+        return cls.from_dict(read_settings(path), **settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that are set."""
+        return {n: v for n, v in vars(self).items() if v is not None}
+
+    to_diff_dict = to_dict
+
+    def to_json_string(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
+        """Writes generation_config.json into `folder`, which is created where it is missing."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / config_file_name).write_text(self.to_json_string(), encoding="utf8")
+
+    def update(self, **changes: Any) -> dict[str, Any]:
+        """Sets the known names among `changes` and returns the others, as upstream does."""
+        for name in KNOWN & changes.keys():
+            setattr(self, name, changes.pop(name))
+        return changes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GenerationConfig) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"GenerationConfig {self.to_json_string()}"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The object in a generation_config.json; ConfigError where the file holds none."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path.name} is not valid JSON ({error}). Download or write it again.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path.name} holds a {type(settings).__name__}, not an object. Download or write it again.")
+    return settings
+
+
+def model_settings(model: Any) -> GenerationConfig:
+    """The model's own settings: `model.generation_config` (a GenerationConfig or a mapping), else its config's."""
+    own = getattr(model, "generation_config", None)
+    if own is None:
+        return GenerationConfig.from_model_config(model.config)
+    return own if isinstance(own, GenerationConfig) else GenerationConfig.from_dict(own)

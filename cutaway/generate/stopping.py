@@ -1,0 +1,51 @@
+"""What ends a sequence before its length does: end tokens and stop strings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.generate.characters import Characters
+
+
+class EndTokens:
+    """The sequences whose newest token is one of `ids`."""
+
+    def __init__(self, ids: tuple[int, ...], device: torch.device) -> None:
+        self.first = ids[0]
+        self.others = torch.tensor(ids[1:], device=device) if len(ids) > 1 else None
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """tokens [A] -> bool [A]."""
+        ended = tokens == self.first
+        return ended if self.others is None else ended | torch.isin(tokens, self.others)
+
+
+class StopStrings:
+    """The sequences whose answer has come to contain a stop string.
+
+    Only generated text counts: a stop string in the prompt ends nothing. The token that completes it is the last one, so
+    the text may go on past the string by the rest of that token.
+    """
+
+    def __init__(self, strings: tuple[str, ...], tokenizer: Any, contexts: list[list[int]]) -> None:
+        self.strings = strings
+        self.overlap = max(len(text) for text in strings) - 1
+        self.readers = [Characters(tokenizer, context) for context in contexts]
+        self.tails = ["" for _ in contexts]
+
+    def ended(self, tokens: Tensor) -> Tensor:
+        """tokens [A] of the running sequences, in order -> bool [A]."""
+        found = []
+        for row, token in enumerate(tokens.tolist()):
+            text = self.tails[row] + self.readers[row].add(token)
+            found.append(any(stop in text for stop in self.strings))
+            self.tails[row] = text[-self.overlap :] if self.overlap else ""
+        return torch.tensor(found, device=tokens.device)
+
+    def select(self, keep: Tensor) -> None:
+        """Leaves only the sequences at the positions `keep` [K] of the running ones."""
+        self.readers = [self.readers[i] for i in keep.tolist()]
+        self.tails = [self.tails[i] for i in keep.tolist()]

@@ -1,0 +1,409 @@
+"""generate on a fake model whose logits depend on the whole text: what the search hands to the model and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from fake_model import FakeModel
+from torch import Tensor
+
+from cutaway.errors import GenerationError, InputError, MissingOutputError
+from cutaway.generate import GenerateDecoderOnlyOutput, GenerateEncoderDecoderOutput, GenerationConfig, generate
+
+PROMPT = torch.tensor([[3, 4, 5]])
+TEXTS = [[3, 4, 5], [7], [9, 2, 2, 8, 1], [6, 6]]
+
+
+def padded(texts: list[list[int]], side: str, pad: int = 0) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, texts))
+    ids, mask = [], []
+    for text in texts:
+        gap = longest - len(text)
+        left, right = (gap, 0) if side == "left" else (0, gap)
+        ids.append([pad] * left + text + [pad] * right)
+        mask.append([0] * left + [1] * len(text) + [0] * right)
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def greedy(
+    model: FakeModel, text: list[int], n: int, eos: tuple[int, ...] = (), source: list[int] | None = None
+) -> list[int]:
+    text, answer = list(text), []
+    for _ in range(n):
+        token = int(model.logits_of(text, source or []).argmax())
+        text.append(token)
+        answer.append(token)
+        if token in eos:
+            break
+    return answer
+
+
+def filled(answers: list[list[int]], pad: int) -> list[list[int]]:
+    longest = max(map(len, answers))
+    return [answer + [pad] * (longest - len(answer)) for answer in answers]
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_greedy(use_cache: bool) -> None:
+    model = FakeModel()
+    out = generate(model, PROMPT, max_new_tokens=6, use_cache=use_cache)
+    assert isinstance(out, Tensor) and out.dtype == torch.int64 and not out.is_inference()
+    assert out.tolist() == [[3, 4, 5, *greedy(model, [3, 4, 5], 6)]]
+    assert len(model.calls) == 6
+    assert torch.equal(out, generate(model, inputs=PROMPT, max_length=9, use_cache=use_cache))
+    assert torch.equal(out, generate(model, PROMPT.tolist(), torch.ones(1, 3), max_length=9))
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_a_batch_equals_one_by_one(side: str, use_cache: bool, with_mask: bool) -> None:
+    model = FakeModel()
+    ids, mask = padded(TEXTS, side)
+    eos = (12, 20, 5)
+    out = generate(
+        model,
+        ids,
+        mask if with_mask else None,
+        max_new_tokens=15,
+        eos_token_id=list(eos),
+        pad_token_id=0,
+        use_cache=use_cache,
+    )
+    answers = [greedy(model, text, 15, eos) for text in TEXTS]
+    assert len({len(answer) for answer in answers}) > 1  # some end early
+    assert out[:, 5:].tolist() == filled(answers, 0)
+    assert out[:, :5].tolist() == padded(TEXTS, "left")[0].tolist()
+
+
+def test_ended_rows_leave_the_batch() -> None:
+    model = FakeModel()
+    ids, mask = padded(TEXTS, "left")
+    answers = [greedy(model, text, 15, (12, 20, 5)) for text in TEXTS]
+    generate(model, ids, mask, max_new_tokens=15, eos_token_id=[12, 20, 5])
+    sizes = [call["input_ids"].shape[0] for call in model.calls]
+    assert sizes == [sum(len(answer) > step for answer in answers) for step in range(max(map(len, answers)))]
+
+
+def test_padding_id() -> None:
+    model = FakeModel()
+    model.rig[(3, 4, 5)] = 9
+    two = torch.tensor([[3, 4, 5], [5, 4, 3]])
+    assert generate(model, two, max_new_tokens=4, eos_token_id=9)[0, 3:].tolist() == [9, 9, 9, 9]
+    assert generate(model, two, max_new_tokens=4, eos_token_id=[9, 2], pad_token_id=1)[0, 3:].tolist() == [9, 1, 1, 1]
+    assert generate(model, PROMPT, max_new_tokens=4, eos_token_id=9).shape == (1, 4)  # no columns of padding alone
+
+
+def test_an_end_token_in_padding_is_not_padding() -> None:
+    model = FakeModel()
+    ids = torch.tensor([[9, 4, 5]])
+    out = generate(model, ids, max_new_tokens=3, eos_token_id=9, pad_token_id=9)
+    assert out[0, 3:].tolist() == greedy(model, [9, 4, 5], 3, (9,))
+
+
+def test_lengths() -> None:
+    model = FakeModel()
+    model.rig[(3, 4, 5)] = 9
+    assert generate(model, PROMPT).shape == (1, 23)
+    assert generate(FakeModel(max_length=11), PROMPT).shape == (1, 11)
+    assert generate(FakeModel(max_length=11), PROMPT, max_new_tokens=2).shape == (1, 5)
+    assert generate(FakeModel(max_new_tokens=2), PROMPT, max_length=11).shape == (1, 11)
+    assert generate(FakeModel(positions=12), PROMPT).shape == (1, 12)  # the default stops at the last position
+    assert generate(FakeModel(positions=12, max_new_tokens=100), PROMPT).shape == (1, 12)
+    assert generate(model, PROMPT, max_new_tokens=8, eos_token_id=9).shape == (1, 4)
+    for least in ({"min_new_tokens": 3}, {"min_length": 6}):
+        out = generate(model, PROMPT, max_new_tokens=8, eos_token_id=list(range(1, 31)), **least)
+        assert out[0, 3:6].tolist() == [0, 0, 0]
+    with pytest.raises(GenerationError, match="max_new_tokens=9 or less"):
+        generate(FakeModel(positions=12), PROMPT, max_length=30)
+    with pytest.raises(GenerationError, match="no room"):
+        generate(FakeModel(positions=3), PROMPT)
+    ids, mask = padded(TEXTS, "left")
+    assert generate(FakeModel(positions=12), ids, mask, max_new_tokens=7).shape == (4, 12)
+
+
+def test_forced_tokens() -> None:
+    model = FakeModel()
+    out = generate(model, torch.tensor([[3]]), max_length=5, forced_bos_token_id=8, forced_eos_token_id=2)
+    assert out[0, 1] == 8 and out[0, 4] == 2
+    assert generate(model, PROMPT, max_length=6, forced_bos_token_id=8)[0, 3:].tolist() == greedy(model, [3, 4, 5], 3)
+
+
+def test_repetition_penalty_ignores_padding() -> None:
+    model = FakeModel()
+    ids, mask = padded(TEXTS, "left", pad=13)
+    together = generate(model, ids, mask, max_new_tokens=12, repetition_penalty=1.9)
+    plain = generate(model, ids, mask, max_new_tokens=12)
+    assert not torch.equal(together, plain)
+    for row, text in enumerate(TEXTS):
+        alone = generate(model, torch.tensor([text]), max_new_tokens=12, repetition_penalty=1.9)
+        assert together[row, 5:].tolist() == alone[0, len(text) :].tolist()
+
+
+def test_a_seed_gives_the_same_text_in_any_batch() -> None:
+    model = FakeModel()
+    settings: dict[str, Any] = {"max_new_tokens": 12, "do_sample": True, "eos_token_id": [12, 20], "pad_token_id": 0}
+    ids, mask = padded(TEXTS, "left")
+    together = generate(model, ids, mask, seed=5, **settings)
+    shuffled = generate(model, ids[[2, 0]], mask[[2, 0]], seed=5, **settings)
+    several = generate(model, ids, mask, seed=[5, 6, 7, 8], num_return_sequences=3, **settings)
+    assert several.shape[0] == 12
+
+    def answer(row: Tensor) -> list[int]:
+        return [token for token in row.tolist() if token]
+
+    for row, text in enumerate(TEXTS):
+        alone = generate(model, torch.tensor([text]), seed=5, **settings)
+        assert answer(alone[0, len(text) :]) == answer(together[row, 5:])
+        for copy in range(3):
+            alone = generate(model, torch.tensor([text]), seed=5 + row + copy, **settings)
+            assert answer(alone[0, len(text) :]) == answer(several[3 * row + copy, 5:])
+    assert answer(shuffled[0, 5:]) == answer(together[2, 5:]) and answer(shuffled[1, 5:]) == answer(together[0, 5:])
+    assert len({tuple(row.tolist()) for row in several}) > 4
+
+
+def test_sampling_without_a_seed_uses_the_global_generator() -> None:
+    model = FakeModel()
+    torch.manual_seed(1)
+    one = generate(model, PROMPT, max_length=20, do_sample=True, top_p=0.9)
+    two = generate(model, PROMPT, max_length=20, do_sample=True, top_p=0.9)
+    torch.manual_seed(1)
+    again = generate(model, PROMPT, max_length=20, do_sample=True, top_p=0.9)
+    assert torch.equal(one, again) and not torch.equal(one, two)
+    state = torch.get_rng_state()
+    generate(model, PROMPT, max_length=20, do_sample=True, seed=3)
+    generate(model, PROMPT, max_length=20)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_one_prompt_is_run_once_for_several_sequences() -> None:
+    model = FakeModel()
+    out = generate(model, PROMPT, max_new_tokens=4, do_sample=True, num_return_sequences=5, seed=0)
+    assert out.shape == (5, 7)
+    assert [call["input_ids"].shape[0] for call in model.calls] == [1, 5, 5, 5]
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_record(use_cache: bool) -> None:
+    model = FakeModel()
+    ids, mask = padded(TEXTS, "right")
+    out = generate(
+        model,
+        ids,
+        mask,
+        max_new_tokens=6,
+        eos_token_id=[12, 20, 5],
+        pad_token_id=0,
+        repetition_penalty=1.3,
+        use_cache=use_cache,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+        output_attentions=True,
+        output_hidden_states=True,
+    )
+    assert isinstance(out, GenerateDecoderOnlyOutput)
+    steps = out.sequences.shape[1] - 5
+    assert len(out.scores) == len(out.logits) == len(out.attentions) == len(out.hidden_states) == steps
+    ended = torch.zeros(4, dtype=torch.bool)
+    for step in range(steps):
+        assert out.scores[step].shape == out.logits[step].shape == (4, 31)
+        chosen = out.sequences[:, 5 + step]
+        assert torch.equal(out.scores[step].argmax(-1), chosen)
+        queries = 5 if step == 0 else 1
+        assert [a.shape for a in out.attentions[step]] == [(4, 2, queries, 5 + step)] * 2
+        assert [h.shape for h in out.hidden_states[step]] == [(4, queries, 3)] * 3
+        for row in range(4):
+            text = [*TEXTS[row], *out.sequences[row, 5 : 5 + step].tolist()]
+            if ended[row]:
+                assert chosen[row] == 0 and out.scores[step][row].softmax(-1)[0] == 1
+                assert not out.logits[step][row].any() and not out.attentions[step][0][row].any()
+            else:
+                assert torch.equal(out.logits[step][row], model.logits_of(text, []))
+                assert bool((out.attentions[step][0][row] == sum(text)).all())
+        ended |= torch.isin(chosen, torch.tensor([12, 20, 5]))
+    assert (out.past_key_values is not None) == use_cache
+    assert out["sequences"] is out[0] is out.sequences
+
+
+def test_only_what_was_asked_for_is_there() -> None:
+    model = FakeModel()
+    out = generate(
+        model, PROMPT, max_length=6, return_dict_in_generate=True, output_scores=True, output_attentions=False
+    )
+    assert out.keys() == ["sequences", "scores", "past_key_values"]
+    with pytest.raises(MissingOutputError):
+        out.attentions  # noqa: B018
+    assert all(call["output_attentions"] is False for call in model.calls)
+    some = generate(model, PROMPT, max_length=6, return_dict_in_generate=True, output_attentions=[1])
+    assert [sorted(step) for step in some.attentions] == [[1]] * 3
+    copies = generate(
+        model,
+        PROMPT,
+        max_length=6,
+        do_sample=True,
+        num_return_sequences=2,
+        return_dict_in_generate=True,
+        output_hidden_states=True,
+    )
+    assert [step[0].shape for step in copies.hidden_states] == [(2, 3, 3), (2, 1, 3), (2, 1, 3)]
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_encoder_decoder(use_cache: bool) -> None:
+    model = FakeModel(encoder_decoder=True, decoder_start_token_id=1, eos_token_id=2, pad_token_id=0)
+    ids, mask = padded(TEXTS, "right")
+    out = generate(model, ids, mask, max_new_tokens=9, use_cache=use_cache, eos_token_id=[12, 20, 5])
+    answers = [greedy(model, [1], 9, (12, 20, 5), text) for text in TEXTS]
+    assert out.tolist() == [[1, *row] for row in filled(answers, 0)]
+    assert model.encoder_runs == 1
+    assert generate(model, ids, mask).shape[1] <= 21
+    forced = generate(model, ids, mask, max_length=5, forced_bos_token_id=8, forced_eos_token_id=2)
+    assert forced[:, 1].tolist() == [8] * 4 and bool((forced[:, -1] == 2).any())
+    given = generate(model, ids, mask, decoder_input_ids=[[1, 7]] * 4, max_new_tokens=2, eos_token_id=30)
+    assert torch.equal(
+        given, generate(model, ids, mask, decoder_input_ids=[[7]] * 4, max_new_tokens=2, eos_token_id=30)
+    )
+    runs = model.encoder_runs
+    memory = (ids.float()[..., None],)
+    assert torch.equal(
+        out, generate(model, None, mask, encoder_outputs=memory, max_new_tokens=9, eos_token_id=[12, 20, 5])
+    )
+    assert model.encoder_runs == runs
+
+
+def test_the_record_of_an_encoder_decoder() -> None:
+    model = FakeModel(encoder_decoder=True, bos_token_id=1)
+    out = generate(
+        model,
+        torch.tensor([[4, 5, 6], [4, 5, 7]]),
+        max_new_tokens=3,
+        return_dict_in_generate=True,
+        output_attentions=True,
+        output_hidden_states=True,
+        do_sample=True,
+        num_return_sequences=2,
+        seed=1,
+    )
+    assert isinstance(out, GenerateEncoderDecoderOutput)
+    assert out.keys()[1:-1] == [
+        "encoder_attentions",
+        "encoder_hidden_states",
+        "decoder_attentions",
+        "cross_attentions",
+        "decoder_hidden_states",
+    ]
+    assert out.encoder_hidden_states[0].shape[0] == 4 and len(out.encoder_attentions) == 1
+    assert [step[0].shape for step in out.decoder_attentions] == [(4, 2, 1, 1), (4, 2, 1, 2), (4, 2, 1, 3)]
+
+
+def test_without_a_prompt_the_text_starts_at_bos() -> None:
+    model = FakeModel(bos_token_id=4)
+    assert generate(model, max_new_tokens=3).tolist() == [[4, *greedy(model, [4], 3)]]
+    with pytest.raises(GenerationError, match="bos_token_id"):
+        generate(FakeModel())
+
+
+def test_settings_come_from_the_call_the_object_and_the_model() -> None:
+    model = FakeModel(eos_token_id=9, do_sample=True, temperature=0.6)
+    model.rig[(3, 4, 5)] = 9
+    assert generate(model, PROMPT, do_sample=False, max_new_tokens=5).shape == (1, 4)
+    model.generation_config = GenerationConfig(max_new_tokens=3)
+    assert generate(model, PROMPT).shape == (1, 6)
+    model.generation_config = {"max_new_tokens": 4, "something_else": 1}
+    assert generate(model, PROMPT).shape == (1, 7)
+    own = GenerationConfig(max_new_tokens=5)
+    assert generate(model, PROMPT, generation_config=own).shape == (1, 8)
+    assert generate(model, PROMPT, generation_config=own, max_new_tokens=6).shape == (1, 9)
+    assert own == GenerationConfig(max_new_tokens=5)
+    assert generate(
+        model, PROMPT, max_new_tokens=2, do_sample=True, top_k=None, top_p=None, token_type_ids=PROMPT
+    ).shape == (1, 5)
+
+
+def test_dropout_is_off_and_each_mode_comes_back() -> None:
+    model = FakeModel().train()
+    generate(model, PROMPT, max_new_tokens=2)
+    assert model.modes == [False, False] and model.training and model.child.training
+    model.eval()
+    model.child.train()
+    model.broken = True
+    with pytest.raises(GenerationError, match="not finite"):
+        generate(model, PROMPT)
+    with pytest.raises(GenerationError, match="not finite"):
+        generate(model, PROMPT, do_sample=True)
+    assert model.child.training and not model.training
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("do_sample is False", {"temperature": 0.7}),
+    ("do_sample is False", {"do_sample": False, "top_p": 0.9}),
+    ("do_sample is False", {"do_sample": False, "top_k": 10}),
+    ("do_sample is False", {"min_p": 0.1}),
+    ("not built yet", {"num_beams": 4}),
+    ("not built yet", {"no_repeat_ngram_size": 3}),
+    ("beam search", {"length_penalty": 2.0}),
+    ("max_new_tokens=-1", {"max_new_tokens": -1}),
+    ("max_new_tokens=0", {"max_new_tokens": 0}),
+    ("max_new_tokens=2.5", {"max_new_tokens": 2.5}),
+    ("counts the prompt", {"max_length": 3}),
+    ("contradict", {"max_length": 9, "max_new_tokens": 9}),
+    ("cannot be reached", {"max_new_tokens": 3, "min_new_tokens": 5}),
+    ("cannot be reached", {"min_length": 50}),
+    ("top_p=0", {"do_sample": True, "top_p": 0.0}),
+    ("top_p=1.5", {"do_sample": True, "top_p": 1.5}),
+    ("min_p=-1", {"do_sample": True, "min_p": -1}),
+    ("top_k=-5", {"do_sample": True, "top_k": -5}),
+    ("temperature=0", {"do_sample": True, "temperature": 0}),
+    ("temperature=nan", {"do_sample": True, "temperature": float("nan")}),
+    ("temperature='hot'", {"do_sample": True, "temperature": "hot"}),
+    ("repetition_penalty=0", {"repetition_penalty": 0.0}),
+    ("greedy search has one answer", {"num_return_sequences": 2}),
+    ("Did you mean 'max_new_tokens'", {"max_new_token": 5}),
+    ("needs the tokenizer", {"stop_strings": "."}),
+    ("none of them empty", {"stop_strings": [""], "tokenizer": object()}),
+    ("return_dict_in_generate=True as well", {"output_scores": True}),
+    ("not a token id", {"eos_token_id": 99}),
+    ("not a token id", {"eos_token_id": -1}),
+    ("one token id", {"pad_token_id": [1, 2]}),
+    ("2 numbers for 1 prompts", {"do_sample": True, "seed": [1, 2]}),
+    ("seed=-3", {"do_sample": True, "seed": -3}),
+    ("do_sample='yes'", {"do_sample": "yes"}),
+    ("encoder-decoder", {"decoder_input_ids": PROMPT}),
+    ("pass one of them", {"inputs": PROMPT}),
+]
+
+
+@pytest.mark.parametrize(("message", "settings"), WRONG, ids=[f"{message}-{i}" for i, (message, _) in enumerate(WRONG)])
+def test_contradictions(message: str, settings: dict[str, Any]) -> None:
+    model = FakeModel()
+    with pytest.raises(GenerationError, match=message):
+        generate(model, PROMPT, **settings)
+    assert model.calls == []
+
+
+def test_what_a_file_says_is_no_contradiction() -> None:
+    model = FakeModel(
+        temperature=0.7, top_p=0.9, do_sample=True, early_stopping=True, length_penalty=2.0, eos_token_id=-1
+    )
+    assert generate(model, PROMPT, do_sample=False, max_new_tokens=2).shape == (1, 5)
+    with pytest.raises(GenerationError, match="Pass num_beams=1"):
+        generate(FakeModel(num_beams=4), PROMPT)
+    assert generate(FakeModel(num_beams=4), PROMPT, num_beams=1).shape == (1, 23)
+    assert generate(model, PROMPT, do_sample=False, temperature=1.0, top_k=50, max_length=5).shape == (1, 5)
+
+
+def test_wrong_inputs() -> None:
+    model = FakeModel()
+    for ids in (torch.tensor([3, 4]), torch.zeros(1, 0, dtype=torch.long), torch.randn(1, 3), "text", [[1], [2, 3]]):
+        with pytest.raises(InputError, match="input_ids"):
+            generate(model, ids)
+    with pytest.raises(InputError, match="attention_mask has shape"):
+        generate(model, PROMPT, torch.ones(1, 4))
+    with pytest.raises(InputError, match="without a single token"):
+        generate(model, PROMPT, torch.zeros(1, 3))
+    model.can_generate = False
+    with pytest.raises(GenerationError, match="no language-model head"):
+        generate(model, PROMPT)
