@@ -1,6 +1,6 @@
 """A model that shows what the search did: its logits are fixed random numbers for each text so far.
 
-It follows the forward contract of the engine (cache, padding, logits_to_keep) and costs nothing, so that the search can be
+It follows the engine's forward contract (cache, padding, logits_to_keep) and costs nothing, so that the search can be
 tested by itself. A wrong cache row, position, mask or history gives other logits.
 """
 
@@ -85,9 +85,11 @@ class FakeModel(nn.Module):
 
     def decode(self, inputs: dict[str, Any], ids: Tensor, mask: Tensor | None, sources: Any) -> CausalLMOutputWithPast:
         cache = inputs.get("past_key_values")
-        assert inputs["logits_to_keep"] == 1 and inputs["return_dict"] is True
+        assert inputs["logits_to_keep"] == 1
+        assert inputs["return_dict"] is True
         if cache is not None:
-            assert ids.shape == (len(cache.texts), 1) and mask is None
+            assert ids.shape == (len(cache.texts), 1)
+            assert mask is None
             for text, row in zip(cache.texts, ids.tolist(), strict=True):
                 text.extend(row)
             cache.columns += 1
@@ -109,7 +111,7 @@ class FakeModel(nn.Module):
         if asked is True:
             attentions = (attention, attention)
         elif asked is not False:
-            attentions = Layers({n: attention for n in asked}, 2, "attentions")
+            attentions = Layers(dict.fromkeys(asked, attention), 2, "attentions")
         return CausalLMOutputWithPast(
             logits=logits[:, None],
             past_key_values=cache if inputs["use_cache"] else None,

@@ -49,7 +49,9 @@ def filled(answers: list[list[int]], pad: int) -> list[list[int]]:
 def test_greedy(use_cache: bool) -> None:
     model = FakeModel()
     out = generate(model, PROMPT, max_new_tokens=6, use_cache=use_cache)
-    assert isinstance(out, Tensor) and out.dtype == torch.int64 and not out.is_inference()
+    assert isinstance(out, Tensor)
+    assert out.dtype == torch.int64
+    assert not out.is_inference()
     assert out.tolist() == [[3, 4, 5, *greedy(model, [3, 4, 5], 6)]]
     assert len(model.calls) == 6
     assert torch.equal(out, generate(model, inputs=PROMPT, max_length=9, use_cache=use_cache))
@@ -127,7 +129,8 @@ def test_lengths() -> None:
 def test_forced_tokens() -> None:
     model = FakeModel()
     out = generate(model, torch.tensor([[3]]), max_length=5, forced_bos_token_id=8, forced_eos_token_id=2)
-    assert out[0, 1] == 8 and out[0, 4] == 2
+    assert out[0, 1] == 8
+    assert out[0, 4] == 2
     assert generate(model, PROMPT, max_length=6, forced_bos_token_id=8)[0, 3:].tolist() == greedy(model, [3, 4, 5], 3)
 
 
@@ -160,7 +163,8 @@ def test_a_seed_gives_the_same_text_in_any_batch() -> None:
         for copy in range(3):
             alone = generate(model, torch.tensor([text]), seed=5 + row + copy, **settings)
             assert answer(alone[0, len(text) :]) == answer(several[3 * row + copy, 5:])
-    assert answer(shuffled[0, 5:]) == answer(together[2, 5:]) and answer(shuffled[1, 5:]) == answer(together[0, 5:])
+    assert answer(shuffled[0, 5:]) == answer(together[2, 5:])
+    assert answer(shuffled[1, 5:]) == answer(together[0, 5:])
     assert len({tuple(row.tolist()) for row in several}) > 4
 
 
@@ -171,7 +175,8 @@ def test_sampling_without_a_seed_uses_the_global_generator() -> None:
     two = generate(model, PROMPT, max_length=20, do_sample=True, top_p=0.9)
     torch.manual_seed(1)
     again = generate(model, PROMPT, max_length=20, do_sample=True, top_p=0.9)
-    assert torch.equal(one, again) and not torch.equal(one, two)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, two)
     state = torch.get_rng_state()
     generate(model, PROMPT, max_length=20, do_sample=True, seed=3)
     generate(model, PROMPT, max_length=20)
@@ -218,8 +223,10 @@ def test_the_record(use_cache: bool) -> None:
         for row in range(4):
             text = [*TEXTS[row], *out.sequences[row, 5 : 5 + step].tolist()]
             if ended[row]:
-                assert chosen[row] == 0 and out.scores[step][row].softmax(-1)[0] == 1
-                assert not out.logits[step][row].any() and not out.attentions[step][0][row].any()
+                assert chosen[row] == 0
+                assert out.scores[step][row].softmax(-1)[0] == 1
+                assert not out.logits[step][row].any()
+                assert not out.attentions[step][0][row].any()
             else:
                 assert torch.equal(out.logits[step][row], model.logits_of(text, []))
                 assert bool((out.attentions[step][0][row] == sum(text)).all())
@@ -261,7 +268,8 @@ def test_encoder_decoder(use_cache: bool) -> None:
     assert model.encoder_runs == 1
     assert generate(model, ids, mask).shape[1] <= 21
     forced = generate(model, ids, mask, max_length=5, forced_bos_token_id=8, forced_eos_token_id=2)
-    assert forced[:, 1].tolist() == [8] * 4 and bool((forced[:, -1] == 2).any())
+    assert forced[:, 1].tolist() == [8] * 4
+    assert bool((forced[:, -1] == 2).any())
     given = generate(model, ids, mask, decoder_input_ids=[[1, 7]] * 4, max_new_tokens=2, eos_token_id=30)
     assert torch.equal(
         given, generate(model, ids, mask, decoder_input_ids=[[7]] * 4, max_new_tokens=2, eos_token_id=30)
@@ -295,7 +303,8 @@ def test_the_record_of_an_encoder_decoder() -> None:
         "cross_attentions",
         "decoder_hidden_states",
     ]
-    assert out.encoder_hidden_states[0].shape[0] == 4 and len(out.encoder_attentions) == 1
+    assert out.encoder_hidden_states[0].shape[0] == 4
+    assert len(out.encoder_attentions) == 1
     assert [step[0].shape for step in out.decoder_attentions] == [(4, 2, 1, 1), (4, 2, 1, 2), (4, 2, 1, 3)]
 
 
@@ -326,7 +335,9 @@ def test_settings_come_from_the_call_the_object_and_the_model() -> None:
 def test_dropout_is_off_and_each_mode_comes_back() -> None:
     model = FakeModel().train()
     generate(model, PROMPT, max_new_tokens=2)
-    assert model.modes == [False, False] and model.training and model.child.training
+    assert model.modes == [False, False]
+    assert model.training
+    assert model.child.training
     model.eval()
     model.child.train()
     model.broken = True
@@ -334,7 +345,8 @@ def test_dropout_is_off_and_each_mode_comes_back() -> None:
         generate(model, PROMPT)
     with pytest.raises(GenerationError, match="not finite"):
         generate(model, PROMPT, do_sample=True)
-    assert model.child.training and not model.training
+    assert model.child.training
+    assert not model.training
 
 
 WRONG: list[tuple[str, dict[str, Any]]] = [

@@ -23,7 +23,9 @@ def test_round_trip_loses_nothing(tmp_path: Path) -> None:
     }
     (tmp_path / "generation_config.json").write_text(json.dumps(stored))
     config = GenerationConfig.from_pretrained(tmp_path)
-    assert config.temperature == 0.6 and config.top_p is None and config.own_field == {"a": 1}
+    assert config.temperature == 0.6
+    assert config.top_p is None
+    assert config.own_field == {"a": 1}
     config.save_pretrained(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "generation_config.json").read_text()) == stored
     assert GenerationConfig.from_pretrained(tmp_path, temperature=0.9).temperature == 0.9

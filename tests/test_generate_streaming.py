@@ -78,7 +78,8 @@ def test_pieces_are_whole_characters_and_join_to_the_text(before: str, text: str
 def test_unfinished_characters_are_told_at_the_end() -> None:
     reader = Characters(BYTES)
     assert [reader.add(b) for b in "né".encode()[:2]] == ["n", ""]
-    assert reader.flush() == "\ufffd" and reader.flush() == ""
+    assert reader.flush() == "\ufffd"
+    assert reader.flush() == ""
 
 
 def test_words_keep_their_space_after_a_prompt() -> None:
@@ -103,7 +104,8 @@ def test_stream_yields_tokens_as_they_come() -> None:
     rest = list(tokens)
     assert "".join(t.text for t in rest) == "é €!"
     assert [t.text for t in rest if t.text] == ["é", " ", "€", "!"]
-    assert rest[-1] == Token(0, 256, "", True) and not any(t.last for t in rest[:-1])
+    assert rest[-1] == Token(0, 256, "", True)
+    assert not any(t.last for t in rest[:-1])
 
 
 def test_stream_of_a_batch_is_generate() -> None:

@@ -44,14 +44,14 @@ def generate(
         settings: any of `cutaway.generate.settings.DEFAULTS`; also `decoder_input_ids`, `decoder_attention_mask` and
             `encoder_outputs`. `token_type_ids` is ignored.
 
-            Length: `max_new_tokens`, or `max_length`, which counts the prompt; without either, 20 new tokens, or as many
-            as the model has positions for. `min_new_tokens`, `min_length`, `eos_token_id` (one or several),
+            Length: `max_new_tokens`, or `max_length`, which counts the prompt; without either, 20 new tokens, or as
+            many as the model has positions for. `min_new_tokens`, `min_length`, `eos_token_id` (one or several),
             `stop_strings`.
 
             Sampling (`do_sample=True`): `temperature`, `top_k` (50 unless given; 0 for none), `top_p`, `min_p`, and
             `seed`. One seed is every prompt's, a list has one for each. Prompt b's sequence c of `num_return_sequences`
-            draws from its own generator, seeded with seed[b] + c: its text depends neither on the batch nor on its place
-            in it. Without a seed, torch's global generator is used.
+            draws from its own generator, seeded with seed[b] + c: its text depends neither on the batch nor on its
+            place in it. Without a seed, torch's global generator is used.
 
     Returns:
         ids int64 [B * num_return_sequences, columns], prompt included (the decoder's, for an encoder-decoder), ended

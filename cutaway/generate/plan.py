@@ -80,7 +80,8 @@ class Settings:
                 continue
             where = "" if name in self.call else " in the model's generation_config.json"
             raise GenerationError(
-                f"{name}={value!r}{where}: this comes later and is not built yet. Pass {name}={off!r} to generate without."
+                f"{name}={value!r}{where}: this comes later and is not built yet. "
+                f"Pass {name}={off!r} to generate without."
             )
         for name, off in BEAM_ONLY.items():
             if self.call.get(name, off) != off:
@@ -99,9 +100,9 @@ class Settings:
 
     def number(self, name: str, low: float, high: float, rule: str) -> float:
         """A finite number in [low, high]; None is the default."""
-        value = DEFAULTS[name] if self[name] is None else self[name]
+        value: Any = DEFAULTS[name] if self[name] is None else self[name]
         value = 0.0 if value is None else value
-        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        fits = not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
         if not fits or not low <= value <= high:
             raise GenerationError(f"{name}={value!r}: {rule}.")
         return float(value)
@@ -171,10 +172,11 @@ def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int 
     """
     new, length = s.integer("max_new_tokens", 1), s.integer("max_length", 1)
     room = None if positions is None else positions - longest_prompt
-    if room is not None and room <= 0:
+    if positions is not None and positions <= longest_prompt:
         raise GenerationError(
-            f"The prompt has {longest_prompt} tokens and the model has {positions} positions: there is no room for "
-            f"an answer. Shorten the prompt, or pass truncation=True with max_length below {positions} to the tokenizer."
+            f"The prompt has {longest_prompt} tokens and the model has {positions} positions: there is no room "
+            "for an answer. Shorten the prompt, or have the tokenizer cut it with truncation=True and "
+            f"max_length={positions - 1}."
         )
     if "max_new_tokens" in s.call and "max_length" in s.call and columns + s.call["max_new_tokens"] != length:
         raise GenerationError(
@@ -199,8 +201,8 @@ def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int 
         if asked:
             name = "max_new_tokens" if new is not None else "max_length"
             raise GenerationError(
-                f"{name}={s[name]} asks for {longest - columns} tokens after a prompt of {longest_prompt}, and the model "
-                f"has {positions} positions. Pass max_new_tokens={room} or less, or shorten the prompt."
+                f"{name}={s[name]} asks for {longest - columns} tokens after a prompt of {longest_prompt}, and the "
+                f"model has {positions} positions. Pass max_new_tokens={room} or less, or shorten the prompt."
             )
         longest = columns + room
     least = s.integer("min_length", 0) or 0

@@ -6,14 +6,16 @@ formula can be checked, reused and combined by itself.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 MINUS_INF = float("-inf")
-NUCLEUS_PREFIXES = (
-    128,
-    2048,
-)  # a full sort of a vocabulary costs milliseconds; the nucleus is nearly always this small
+# A full sort of a vocabulary costs milliseconds; the nucleus is nearly always this small.
+NUCLEUS_PREFIXES = (128, 2048)
+TIES = 16  # candidates beyond the k-th, so that those as likely as the k-th are among them
+BLOCK = 256  # tokens per partial sum of a draw: sums of a whole vocabulary in float64 are mostly memory traffic
 
 
 def temperature(logits: Tensor, value: float) -> Tensor:
@@ -59,10 +61,11 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     # Sorting it all is quick on an accelerator, where asking whether a prefix was enough would make it wait.
     prefixes = NUCLEUS_PREFIXES if logits.device.type == "cpu" else ()
     for size in (*(n for n in prefixes if 4 * n < vocabulary), vocabulary):
-        likely = logits.topk(size, dim=-1).values  # [B, size], most likely first
+        whole = size == vocabulary
+        likely = (logits.sort(dim=-1, descending=True) if whole else logits.topk(size, dim=-1)).values  # [B, size]
         probability = (likely - total).exp()
         below = probability.cumsum(dim=-1)
-        if size == vocabulary or bool((below[:, -1] >= p).all()):
+        if whole or bool((below[:, -1] >= p).all()):
             break
     kept = (below - probability < p).sum(dim=-1, keepdim=True).clamp_(min=1)  # [B, 1]
     return logits.masked_fill(logits < likely.gather(1, kept - 1), MINUS_INF)
@@ -78,8 +81,8 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     """
     if p <= 0.0:
         return logits
-    top = logits.amax(dim=-1, keepdim=True)  # [B, 1]
-    return logits.masked_fill((logits - top).exp_() < p, MINUS_INF)
+    threshold = logits.amax(dim=-1, keepdim=True) + math.log(p)  # [B, 1]
+    return logits.masked_fill(logits < threshold, MINUS_INF)
 
 
 def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
@@ -105,9 +108,31 @@ def force(logits: Tensor, ids: Tensor) -> Tensor:
     return torch.full_like(logits, MINUS_INF).index_fill_(1, ids, 0.0)
 
 
+def shortlist(logits: Tensor, k: int) -> tuple[Tensor, Tensor] | None:
+    """The entries that `top_k` can keep, so that what follows need not go through the whole vocabulary.
+
+    Args:
+        logits: [B, V].
+        k: as for `top_k`.
+
+    Returns:
+        logits [B, n] and their ids [B, n], ids ascending; None where it would leave out an entry that `top_k` keeps, or
+        would spare nothing.
+    """
+    size = k + TIES
+    if 2 * size > logits.shape[-1]:
+        return None
+    likely, ids = logits.topk(size, dim=-1)
+    if bool((likely[:, k - 1] == likely[:, -1]).any()):
+        return None
+    ids, order = ids.sort(dim=-1)
+    return likely.gather(1, order), ids
+
+
 def greedy(logits: Tensor) -> Tensor:
-    """The most likely token of each row: [B, V] -> ids [B]; the lowest id among equals."""
-    return logits.argmax(dim=-1)
+    """The most likely token of each row: [B, V] -> ids [B]; the lowest id among equals, -1 where none is finite."""
+    best, ids = logits.max(dim=-1)
+    return torch.where(best.isfinite(), ids, -1)
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
@@ -116,15 +141,28 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
 
     One random number per row makes a row's draw independent of the rest of the batch, and costs a tenth of
     `torch.multinomial`, which draws one number per entry of the vocabulary. Sums are float64: with float32 the rounding
-    of 50,000 sums would be as large as the rarest tokens.
+    of 50,000 sums would be as large as the rarest tokens. First the block of tokens is found, then the token in it.
 
     Args:
         logits: [B, V].
         uniform: u in [0, 1), float64 [B].
 
     Returns:
-        ids [B]; never a token whose logit is -inf.
+        ids [B]; never a token whose logit is -inf; -1 where the logits are no distribution (NaN, inf, or all -inf).
     """
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # [B, V]
-    target = uniform[:, None] * cumulative[:, -1:]  # [B, 1]; below the last sum, as u is at most 1 - 2**-53
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]  # [B]
+    probability = logits.softmax(dim=-1)
+    rows, vocabulary = probability.shape
+    full = vocabulary // BLOCK * BLOCK
+    sums = probability[:, :full].view(rows, -1, BLOCK).sum(dim=-1, dtype=torch.float64)  # [B, full blocks]
+    rest = probability[:, full:].sum(dim=-1, keepdim=True, dtype=torch.float64)
+    ends = torch.cat([sums, rest], dim=1).cumsum(dim=-1)  # [B, blocks]
+    target = uniform[:, None] * ends[:, -1:]  # [B, 1]; below the last sum, as u is at most 1 - 2**-53
+    block = torch.searchsorted(ends, target, right=True).clamp_(max=ends.shape[1] - 1)  # [B, 1]
+    ids = block * BLOCK + torch.arange(BLOCK, device=logits.device)  # [B, BLOCK]
+    inside = probability.gather(1, ids.clamp(max=vocabulary - 1)).masked_fill_(ids >= vocabulary, 0.0)
+    within = inside.cumsum(dim=-1, dtype=torch.float64)
+    before = torch.where(block > 0, ends.gather(1, (block - 1).clamp_(min=0)), 0.0)
+    # The two ways of summing a block may differ in the last bit; a token of probability 0 must not be reached by it.
+    target = torch.minimum(target - before, within[:, -1:] * (1 - 2.0**-53))
+    token = block * BLOCK + torch.searchsorted(within, target, right=True)  # [B, 1]
+    return torch.where(ends[:, -1].isfinite(), token[:, 0], -1)

@@ -102,10 +102,9 @@ class Search:
         if copies is not None:
             logits = logits[copies]
             self.spread_state(copies)
-        scores = self.process(logits)
+        tokens, scores = self.choose(self.process(logits))
         if self.record is not None:
             self.record.add(outputs, logits, scores, self.rows, self.total, copies)
-        tokens = self.choose(scores)
         if self.rows is None:
             self.sequences[:, self.width] = tokens
         else:
@@ -160,7 +159,7 @@ class Search:
             self.encoder_mask = self.encoder_mask[index]
 
     def process(self, logits: Tensor) -> Tensor:
-        """The scores [A, V] that the next token is chosen from, in upstream's order of rules."""
+        """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules."""
         plan, scores = self.plan, logits
         if self.seen is not None:
             scores = sampling.repetition_penalty(scores, self.seen[:, : self.width], plan.repetition_penalty)
@@ -170,29 +169,43 @@ class Search:
             scores = sampling.force(scores, self.forced_bos)
         if self.forced_eos is not None and self.width == plan.max_length - 1:
             scores = sampling.force(scores, self.forced_eos)
-        if not plan.do_sample:
-            return scores
-        if plan.temperature != 1.0:
-            scores = sampling.temperature(scores, plan.temperature)
+        return scores
+
+    def narrow(self, scores: Tensor) -> Tensor:
+        """The scores [A, V or fewer] with what sampling rules out at -inf."""
+        plan = self.plan
         if plan.top_k:
             scores = sampling.top_k(scores, plan.top_k)
         if plan.top_p < 1.0:
             scores = sampling.top_p(scores, plan.top_p)
         return sampling.min_p(scores, plan.min_p) if plan.min_p else scores
 
-    def choose(self, scores: Tensor) -> Tensor:
-        """Tokens [A]; GenerationError where the scores hold no token to choose."""
+    def choose(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [A], and the scores [A, V] that they were chosen from.
+
+        GenerationError where the scores hold no token to choose.
+        """
+        plan = self.plan
         if self.chance is None:
             tokens = sampling.greedy(scores)
         else:
-            tokens = sampling.draw(scores, self.chance.uniform(scores.shape[0])).clamp_(max=scores.shape[1] - 1)
-        chosen = scores.gather(1, tokens[:, None])  # [A, 1]
-        if not bool(chosen.isfinite().all()):
+            if plan.temperature != 1.0:
+                scores = sampling.temperature(scores, plan.temperature)
+            uniform = self.chance.uniform(scores.shape[0])
+            few = sampling.shortlist(scores, plan.top_k) if plan.top_k else None
+            if few is None or plan.output_scores:
+                scores = self.narrow(scores)
+            if few is None:
+                tokens = sampling.draw(scores, uniform)
+            else:
+                place = sampling.draw(self.narrow(few[0]), uniform)
+                tokens = torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0])
+        if bool((tokens < 0).any()):
             raise GenerationError(
-                f"The model's logits for token {self.width} are not finite: there is no token to choose. Load the model "
-                "with dtype='float32', and check its weights."
+                f"The model's logits for token {self.width} are not finite: there is no token to choose. Load the "
+                "model with dtype='float32', and check its weights."
             )
-        return tokens
+        return tokens, scores
 
     def ended(self, tokens: Tensor) -> Tensor | None:
         """Which running sequences end with `tokens` [A]: bool [A], None for none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.errors import ConfigError, GenerationError, nearest
+from cutaway.jsonfile import read_json, write_text
 
 # What a setting is where neither the call nor the model's files say.
 DEFAULTS: dict[str, Any] = {
@@ -159,7 +160,7 @@ class GenerationConfig:
 
         settings = {n: options.pop(n) for n in list(options) if n in KNOWN}
         path = resolve(str(name), **options).require(config_file_name)
-        return cls.from_dict(read_settings(path), **settings)
+        return cls.from_dict(read_json(path, ConfigError), **settings)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that are set."""
@@ -173,7 +174,7 @@ class GenerationConfig:
     def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
         """Writes generation_config.json into `folder`, which is created where it is missing."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / config_file_name).write_text(self.to_json_string(), encoding="utf8")
+        write_text(Path(folder) / config_file_name, self.to_json_string())
 
     def update(self, **changes: Any) -> dict[str, Any]:
         """Sets the known names among `changes` and returns the others, as upstream does."""
@@ -188,17 +189,6 @@ class GenerationConfig:
 
     def __repr__(self) -> str:
         return f"GenerationConfig {self.to_json_string()}"
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The object in a generation_config.json; ConfigError where the file holds none."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is not valid JSON ({error}). Download or write it again.") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path.name} holds a {type(settings).__name__}, not an object. Download or write it again.")
-    return settings
 
 
 def model_settings(model: Any) -> GenerationConfig:

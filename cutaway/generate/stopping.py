@@ -18,7 +18,7 @@ class EndTokens:
         self.others = torch.tensor(ids[1:], device=device) if len(ids) > 1 else None
 
     def ended(self, tokens: Tensor) -> Tensor:
-        """tokens [A] -> bool [A]."""
+        """Takes tokens [A]; returns bool [A]."""
         ended = tokens == self.first
         return ended if self.others is None else ended | torch.isin(tokens, self.others)
 
@@ -26,8 +26,8 @@ class EndTokens:
 class StopStrings:
     """The sequences whose answer has come to contain a stop string.
 
-    Only generated text counts: a stop string in the prompt ends nothing. The token that completes it is the last one, so
-    the text may go on past the string by the rest of that token.
+    Only generated text counts: a stop string in the prompt ends nothing. The token that completes it is the last one,
+    so the text may go on past the string by the rest of that token.
     """
 
     def __init__(self, strings: tuple[str, ...], tokenizer: Any, contexts: list[list[int]]) -> None:
@@ -37,7 +37,7 @@ class StopStrings:
         self.tails = ["" for _ in contexts]
 
     def ended(self, tokens: Tensor) -> Tensor:
-        """tokens [A] of the running sequences, in order -> bool [A]."""
+        """Takes the tokens [A] of the running sequences, in order; returns bool [A]."""
         found = []
         for row, token in enumerate(tokens.tolist()):
             text = self.tails[row] + self.readers[row].add(token)

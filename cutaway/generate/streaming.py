@@ -13,7 +13,7 @@ from cutaway.generate.characters import Characters
 
 
 class BaseStreamer:
-    """What `generate(streamer=)` takes: `put` is called with the prompt [B, P], then with the tokens [B] of each step."""
+    """What `generate(streamer=)` takes: `put` is called with the prompt [B, P], then with each step's tokens [B]."""
 
     def put(self, value: Tensor) -> None:
         raise NotImplementedError
@@ -37,7 +37,7 @@ class TextStreamer(BaseStreamer):
 
     def put(self, value: Tensor) -> None:
         """Takes the prompt, then each token; GenerationError for more than one sequence."""
-        if value.ndim > 1 and value.shape[0] > 1 or value.ndim == 1 and value.shape[0] > 1 and self.characters:
+        if value.shape[0] > 1 and (value.ndim > 1 or self.characters is not None):
             raise GenerationError(
                 f"{type(self).__name__} shows one text and got {value.shape[0]}. Generate one, or read them all from "
                 "cutaway.generate.stream()."
@@ -59,7 +59,7 @@ class TextStreamer(BaseStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Called with each piece; override it to send the text elsewhere."""
-        print(text, end="\n" if stream_end else "", flush=True)
+        print(text, end="\n" if stream_end else "", flush=True)  # noqa: T201 - printing is what it is for
 
 
 class TextIteratorStreamer(TextStreamer):
