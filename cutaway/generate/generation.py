@@ -158,14 +158,14 @@ def prepare(
     call = Settings(model, generation_config, settings)
     prompt = read_prompt(model, call, input_ids, attention_mask, given)
     architecture = getattr(model, "architecture", None)
-    stack = None if architecture is None else architecture.decoder or architecture.stack
+    writer = None if architecture is None else architecture.decoder or architecture.stack
     plan = make_plan(
         call,
         rows=prompt.ids.shape[0],
         columns=prompt.ids.shape[1],
         longest_prompt=prompt.longest,
-        positions=None if stack is None else stack.longest,
-        vocab_size=None if stack is None else stack.embedding.vocab_size,
+        positions=None if writer is None else writer.longest,
+        vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
         tokenizer=tokenizer,
     )
     return Search(model, prompt, plan, tokenizer)

@@ -118,13 +118,13 @@ class Settings:
         return list(value) if isinstance(value, list | tuple | range) else self.flag(name)
 
     def ids(self, name: str, vocab_size: int | None) -> tuple[int, ...]:
-        """One id or several; -1 and None in a file mean none."""
+        """One id or several; in a file, an id that the vocabulary does not have (-1, 50256 in a cut one) means none."""
         value = self[name]
         if hasattr(value, "tolist"):
             value = value.tolist()
         several = list(value) if isinstance(value, list | tuple | set) else [] if value is None else [value]
         if name not in self.call:
-            several = [i for i in several if i is not None and i != -1]
+            several = [i for i in several if isinstance(i, int) and 0 <= i < (vocab_size or math.inf)]
         for i in several:
             if isinstance(i, bool) or not isinstance(i, numbers.Integral) or not 0 <= int(i) < (vocab_size or math.inf):
                 raise GenerationError(

@@ -192,8 +192,16 @@ class GenerationConfig:
 
 
 def model_settings(model: Any) -> GenerationConfig:
-    """The model's own settings: `model.generation_config` (a GenerationConfig or a mapping), else its config's."""
+    """The model's own settings: `model.generation_config` (a GenerationConfig or a mapping), else what it came with."""
     own = getattr(model, "generation_config", None)
     if own is None:
-        return GenerationConfig.from_model_config(model.config)
+        return stored_settings(model)
     return own if isinstance(own, GenerationConfig) else GenerationConfig.from_dict(own)
+
+
+def stored_settings(model: Any) -> GenerationConfig:
+    """The settings in the model's generation_config.json, or in its config where it came without that file."""
+    path = getattr(model, "generation_config_file", None)
+    if path is None:
+        return GenerationConfig.from_model_config(model.config)
+    return GenerationConfig.from_dict(read_json(path, ConfigError))
