@@ -23,6 +23,7 @@ _HOW = {
     "encoder_attentions": "pass output_attentions=True (or a list of layers)",
     "decoder_hidden_states": "pass output_hidden_states=True (or a list of layers)",
     "encoder_hidden_states": "pass output_hidden_states=True (or a list of layers)",
+    "scores": "pass output_scores=True",
     "pooler_output": "this model has no pooler; use last_hidden_state",
 }
 _MAY_BE_NONE = ("loss", "past_key_values")

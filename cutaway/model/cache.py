@@ -110,12 +110,14 @@ class Cache:
             self.columns = torch.nn.functional.pad(self.columns, (0, n), value=True)
 
     def align(self, pattern: Tensor) -> Tensor:
-        """Attention over held tokens [batch, heads, n, longest] -> over the columns of the padded input."""
+        """Attention of n new tokens [batch, heads, n, longest + n] -> over the padded input's columns and theirs."""
         if self.columns is None:
             return pattern
-        out = pattern.new_zeros(*pattern.shape[:3], self.columns.shape[1])
-        for b, real in enumerate(self.columns):
-            out[b, :, :, real] = pattern[b, :, :, : int(self.lengths[b])]
+        n = pattern.shape[2]
+        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
+        out = pattern.new_zeros(*pattern.shape[:3], columns.shape[1])
+        for b, real in enumerate(columns):
+            out[b, :, :, real] = pattern[b, :, :, : int(self.lengths[b]) + n]
         return out
 
     def select(self, index: Tensor) -> None:

@@ -296,7 +296,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     if report.unexpected:
         log.info("%s: not used from %s: %s", cls.__name__, name, ", ".join(report.unexpected))
     if model.can_generate:
-        model.generation_config_folder = files.get("generation_config.json")
+        model.generation_config_file = files.get("generation_config.json")
     model.eval()
     return (model, report) if info else model
 

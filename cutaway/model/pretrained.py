@@ -131,6 +131,19 @@ class PreTrainedModel(Part):
     def is_encoder_decoder(self) -> bool:
         return bool(getattr(self.config, "is_encoder_decoder", False))
 
+    @property
+    def generation_config(self) -> Any:
+        """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
+        own = self.__dict__.get("_generation_config")
+        if own is None:
+            own = importlib.import_module("cutaway.generate.settings").stored_settings(self)
+            self.__dict__["_generation_config"] = own
+        return own
+
+    @generation_config.setter
+    def generation_config(self, value: Any) -> None:
+        self.__dict__["_generation_config"] = value
+
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Continue a text, or answer it: see `cutaway.generate.generate`."""
         if not self.can_generate:

@@ -15,6 +15,7 @@ from cutaway.errors import GenerationError
 
 VOCAB = 97
 SMALL = {"vocab_size": VOCAB, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+UNTIED = {**SMALL, "tie_word_embeddings": False}  # tied, an encoder-decoder of random weights repeats one token
 CONFIGS: dict[str, Any] = {
     "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=64, **SMALL),
     "llama": lambda: transformers.LlamaConfig(
@@ -27,7 +28,7 @@ CONFIGS: dict[str, Any] = {
         **SMALL,
     ),
     "t5": lambda: transformers.T5Config(
-        d_model=32, d_kv=8, d_ff=48, num_layers=3, num_decoder_layers=3, num_heads=4, decoder_start_token_id=0, **SMALL
+        d_model=32, d_kv=8, d_ff=48, num_layers=3, num_decoder_layers=3, num_heads=4, decoder_start_token_id=0, **UNTIED
     ),
     "bart": lambda: transformers.BartConfig(
         d_model=32,
@@ -40,7 +41,7 @@ CONFIGS: dict[str, Any] = {
         max_position_embeddings=64,
         decoder_start_token_id=2,
         forced_eos_token_id=2,
-        **SMALL,
+        **UNTIED,
     ),
 }
 DECODERS = ["gpt2", "llama"]
@@ -59,9 +60,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any
         kind = "AutoModelForCausalLM" if name in DECODERS else "AutoModelForSeq2SeqLM"
         theirs = getattr(transformers, kind).from_config(config(), attn_implementation="eager").eval()
         with torch.no_grad():
-            for parameter in theirs.parameters():
+            for weight, parameter in theirs.named_parameters():
                 if parameter.ndim > 1:
-                    parameter.mul_(6.0 if name != "t5" else 1.5)
+                    parameter.mul_(1.5 if name == "t5" else 6.0)
+                if name == "t5" and ("shared" in weight or "lm_head" in weight):
+                    parameter.mul_(2.0)
         theirs.save_pretrained(folder)
         found[name] = (theirs, getattr(auto, kind).from_pretrained(folder))
     return found
