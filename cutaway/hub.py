@@ -18,20 +18,29 @@ logger = logging.getLogger("cutaway")
 BUILTIN = Path(__file__).parent / "builtin"
 _OWNER = "cutaway/"
 
-_COMPANIONS = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-_VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
+# Files that are used together: small companions, and the sets of which one is enough. The companions are asked for
+# first, so a complete set in the cache proves that the others were asked for, or are not needed.
+_TOGETHER = (
+    (
+        ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+        (
+            ("tokenizer.json",),
+            ("vocab.txt",),
+            ("vocab.json", "merges.txt"),
+            ("spiece.model",),
+            ("tokenizer.model",),
+            ("sentencepiece.bpe.model",),
+        ),
+    ),
+    (
+        ("generation_config.json",),
+        (
+            ("model.safetensors",),
+            ("model.safetensors.index.json",),
+            ("pytorch_model.bin",),
+            ("pytorch_model.bin.index.json",),
+        ),
+    ),
 )
 _WAYS_OUT = (
     "Ways out: give a folder that holds config.json and the weights; use the built-in model 'cutaway/sentiment'; "
@@ -151,10 +160,12 @@ class HubFiles(Files):
             if known or self.offline:
                 return path
         last = PurePosixPath(filename).name
-        if last in _VOCABULARIES:
-            # The small files first: a vocabulary in the cache then proves that they were asked for.
-            for companion in _COMPANIONS:
-                self.get(companion)
+        for companions, sets in _TOGETHER:
+            if any(last in one for one in sets):
+                for companion in companions:
+                    self.get(companion)
+        if self.offline:  # found out while asking for the companions
+            return self._cached(filename)[1]
         return self._download(filename)
 
     def _cached(self, filename: str) -> tuple[bool, Path | None]:
@@ -166,11 +177,11 @@ class HubFiles(Files):
             return True, Path(found)
         if found is not None:  # the cache knows that the repository has no such file
             return True, None
-        here = self.names()
-        if PurePosixPath(filename).name in _COMPANIONS and any(v in here for v in _VOCABULARIES):
-            return True, None
-        weights = any(n.endswith((".safetensors", ".bin", ".gguf")) for n in here)
-        return filename.endswith("generation_config.json") and weights, None
+        here, last = set(self.names()), PurePosixPath(filename).name
+        for companions, sets in _TOGETHER:
+            if last in companions or any(last in one for one in sets):
+                return any(here.issuperset(one) for one in sets), None
+        return False, None
 
     def _download(self, filename: str) -> Path | None:
         import huggingface_hub
@@ -280,15 +291,19 @@ def resolve(
     if isinstance(name, Files):
         return name
     text = os.fspath(name)
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise HubError(f"The model name {text!r} is empty or not text. {_WAYS_OUT}")
+    if not isinstance(text, str) or not text.strip() or "\0" in text or len(text) > 4096:
+        raise HubError(f"The model name {text[:80]!r} is empty, too long or not text. {_WAYS_OUT}")
     inner = inside(subfolder) if subfolder else ""
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(text).expanduser()
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    except (OSError, RuntimeError) as e:  # a part of the name is too long; no home directory
+        raise HubError(f"The model name {text[:80]!r} cannot be a path: {e.args[-1]}. {_WAYS_OUT}") from None
+    if is_folder:
         if inner and not (folder / inner).is_dir():
             raise HubError(f"The folder {text!r} has no subfolder {subfolder!r}.")
         return Files(text, folder / inner, inner)
-    if folder.is_file():
+    if is_file:
         raise HubError(
             f"{text!r} is a file. Give the folder that holds it; for a GGUF file, pass the folder and "
             f"gguf_file={folder.name!r}."
