@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A machine with other work to do is no reason for a test to fail.
+settings.register_profile("cutaway", deadline=None)
+settings.load_profile("cutaway")
 
 # Read by huggingface_hub, matplotlib and tokenizers when they are imported, so set before anything else.
 os.environ["HF_HUB_OFFLINE"] = "1"
