@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,34 @@ def test_imports_point_one_way() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_module_named_in_a_string_obeys_the_same_direction() -> None:
+    """`import_module("cutaway.x")` is unseen by the linter; only the edges below may point forward."""
+    forward = {
+        "cutaway.__init__": "",  # the table of public names
+        "cutaway.auto": "cutaway.families.",  # the one place that knows the families
+        "cutaway.model.pretrained": "cutaway.generate",  # model.generate(...)
+    }
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rank = {
+        name: depth
+        for depth, layer in enumerate(reversed(contracts[0]["layers"]))
+        for name in re.findall(r"cutaway\.\w+", layer)
+    }
+
+    def top(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    wrong = []
+    for path in SOURCES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        strings = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant))
+        for target in {s for s in strings if isinstance(s, str) and re.fullmatch(r"cutaway(\.\w+)+", s)}:
+            allowed = module in forward and target.startswith(forward[module])
+            if top(target) in rank and not allowed and rank[top(target)] > rank.get(top(module), -1):
+                wrong.append(f"{module} -> {target}")
+    assert wrong == []
 
 
 def test_every_public_name_can_be_imported() -> None:
