@@ -97,9 +97,9 @@ def test_a_module_named_in_a_string_obeys_the_same_direction() -> None:
     }
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     rank = {
-        name: depth
+        f"cutaway.{name}": depth
         for depth, layer in enumerate(reversed(contracts[0]["layers"]))
-        for name in re.findall(r"cutaway\.\w+", layer)
+        for name in re.findall(r"\w+", layer)
     }
 
     def top(module: str) -> str:
@@ -124,6 +124,11 @@ def test_every_public_name_can_be_imported() -> None:
 
 def test_a_source_file_is_one_noun() -> None:
     assert [p.name for p in SOURCES if p.stem in {"utils", "util", "helpers", "helper", "common", "misc"}] == []
+
+
+def test_every_folder_is_a_package() -> None:
+    folders = {p.parent for p in SOURCES}  # without __init__.py the import linter does not see it
+    assert [f.name for f in folders if not (f / "__init__.py").exists()] == []
 
 
 def test_source_files_stay_short() -> None:

@@ -1,0 +1,1 @@
+"""The engine: one transformer for every family, built from an `Architecture`."""
