@@ -1,0 +1,186 @@
+"""Every layer of every family against transformers, with and without padding, and that the fast path gave it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, gaps, inputs, pair, real_values
+from torch import Tensor
+
+from cutaway.model import attention, rows
+
+LENGTHS = (9, 4, 7, 4)
+ALL = {"output_attentions": True, "output_hidden_states": True}
+
+
+@functools.cache
+def models(family: str) -> tuple[Any, Any]:
+    return pair(family)
+
+
+def run(model: Any, given: dict[str, Tensor], **asked: Any) -> Any:
+    with torch.no_grad():
+        return model(**given, **asked)
+
+
+def pad_id(family: str) -> int:
+    return models(family)[0].config.pad_token_id or 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("lengths", [(9, 9, 9), LENGTHS], ids=["unpadded", "right-padded"])
+@pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
+def test_every_layer_equals_transformers(
+    family: str, lengths: tuple[int, ...], small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "SMALL", small)
+    theirs, ours = models(family)
+    given = inputs(family, lengths, pad=pad_id(family))
+    found = gaps(run(ours, given, **ALL), run(theirs, given, **ALL), given)
+    assert len(found) >= 8
+    assert max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_every_text_of_a_padded_batch_equals_transformers_on_it_alone(family: str, side: str) -> None:
+    theirs, ours = models(family)
+    given = inputs(family, LENGTHS, side, pad_id(family))
+    batch = run(ours, given, **ALL)
+    for b in range(len(LENGTHS)):
+        row = {name: value[b : b + 1] for name, value in given.items()}
+        alone = {
+            name: value[row[name.replace("input_ids", "attention_mask")].bool()][None]
+            for name, value in row.items()
+            if name.endswith("input_ids")
+        }
+        wanted = run(theirs, alone, **ALL)
+        for name in (*FINAL, *LAYERS):
+            if name not in wanted or wanted[name] == ():
+                continue
+            many = name in LAYERS
+            for mine, yours in zip(
+                batch[name] if many else [batch[name]], wanted[name] if many else [wanted[name]], strict=True
+            ):
+                assert gap(real_values(name, mine[b : b + 1], row), yours.flatten()) < TOLERANCE, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_looking_changes_no_bit(family: str, small: int, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALL", small)
+    _, ours = models(family)
+    given = inputs(family, LENGTHS, side, pad_id(family))
+    plain = run(ours, given)
+    asked = run(ours, given, **ALL)
+    with torch.no_grad(), ours.record(*ours.addresses()) as recorder:
+        recorded = ours(**given)
+    assert set(recorder) == set(ours.addresses())
+    for name in plain:
+        if isinstance(plain[name], Tensor):
+            assert torch.equal(plain[name], asked[name]) and torch.equal(plain[name], recorded[name]), name
+    for name in LAYERS:  # one layer asked for is that layer of all
+        if name in asked and name.endswith("attentions"):
+            one = run(ours, given, output_attentions=[1])
+            assert torch.equal(one[name][1], asked[name][1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("looking", [False, True])
+def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only real tokens enter a block, and every attention goes through the fast kernel."""
+    monkeypatch.setattr(rows, "SMALL", 0)
+    _, ours = models(family)
+    entered: dict[str, int] = {}
+    calls: list[tuple[int, int]] = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
+        calls.append((q.shape[0] * q.shape[2], k.shape[0] * k.shape[2]))
+        return kernel(q, k, v, **kwargs)
+
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", spy)
+    hooks = []
+    for name, module in ours.named_modules():
+        if type(module).__name__ in ("Block", "MLP", "Attention") and not name.endswith("cross"):
+
+            def hook(_: Any, args: tuple[Any, ...], name: str = name) -> None:
+                entered[name] = args[0].shape[:-1].numel()
+
+            hooks.append(module.register_forward_pre_hook(hook))
+    given = inputs(family, LENGTHS, "left", pad_id(family))
+    run(ours, given, **(ALL if looking else {}))
+    for h in hooks:
+        h.remove()
+    target = int(given["decoder_attention_mask"].sum()) if "decoder_attention_mask" in given else 0
+    blocks = {name: n for name, n in entered.items() if name.rpartition(".")[0].endswith("blocks")}
+    assert len(entered) == 3 * len(blocks) and blocks
+    for name, n in entered.items():
+        assert n == (target if name.startswith("decoder") else sum(LENGTHS)), name
+    decoder = sum(name.startswith("decoder") for name in blocks)
+    asked = sum(q for q, _ in calls)
+    assert asked == sum(LENGTHS) * (len(blocks) - decoder) + 2 * target * decoder  # self and cross
+
+
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_a_small_right_padded_batch_stays_padded(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALL", len(LENGTHS) * max(LENGTHS))
+    mask = inputs(family, LENGTHS)["attention_mask"]
+    assert not rows.Rows(*mask.shape, mask, may_stay_padded=True).packed
+    monkeypatch.setattr(rows, "SMALL", len(LENGTHS) * max(LENGTHS) - 1)
+    assert rows.Rows(*mask.shape, mask, may_stay_padded=True).packed
+    left = inputs(family, LENGTHS, "left")["attention_mask"]
+    monkeypatch.setattr(rows, "SMALL", 10_000)
+    assert rows.Rows(*left.shape, left, may_stay_padded=True).packed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ten_tokens_over_the_length_of_the_pad_are_no_matter(family: str) -> None:
+    """Padding to a multiple changes nothing beyond rounding."""
+    _, ours = models(family)
+    given = inputs(family, LENGTHS, pad=pad_id(family))
+    wide = {
+        name: torch.nn.functional.pad(value, (0, 10), value=pad_id(family) if name.endswith("ids") else 0)
+        for name, value in given.items()
+    }
+    a, b = run(ours, given), run(ours, wide)
+    n = a.last_hidden_state.shape[1]
+    mine = real_values("last_hidden_state", a.last_hidden_state, given)
+    assert gap(real_values("last_hidden_state", b.last_hidden_state[:, :n], given), mine) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_inputs_embeds_are_the_tokens_vectors(family: str) -> None:
+    theirs, ours = models(family)
+    given = inputs(family, (6, 6), pad=pad_id(family))
+    embeds = ours.get_input_embeddings()(given["input_ids"]).detach()
+    given = {**given, "inputs_embeds": embeds}
+    del given["input_ids"]
+    assert gap(run(ours, given).last_hidden_state, run(theirs, given).last_hidden_state) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "gpt2", "llama"])
+def test_explicit_positions_are_obeyed(family: str) -> None:
+    theirs, ours = models(family)
+    given = inputs(family, LENGTHS, "left", pad_id(family))
+    longest = given["input_ids"].shape[1]
+    given["position_ids"] = torch.arange(longest).expand_as(given["input_ids"]) + 3
+    if family == "distilbert":  # upstream's takes no position_ids in 5.x; its plain count is the same table
+        given["position_ids"] = given["position_ids"] - 3
+        wanted = run(theirs, {k: v for k, v in given.items() if k != "position_ids"})
+    else:
+        wanted = run(theirs, given)
+    found = real_values("last_hidden_state", run(ours, given).last_hidden_state, given)
+    assert gap(found, real_values("last_hidden_state", wanted.last_hidden_state, given)) < TOLERANCE
+
+
+def test_token_types() -> None:
+    theirs, ours = models("bert")
+    given = inputs("bert", LENGTHS, "right")
+    given["token_type_ids"] = (torch.arange(9) > 3).long().expand(4, 9) * given["attention_mask"]
+    found = gaps(run(ours, given, **ALL), run(theirs, given, **ALL), given)
+    assert max(found.values()) < TOLERANCE, found
