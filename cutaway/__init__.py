@@ -53,7 +53,8 @@ _MODULES = {
     ),
     "cutaway.encoding": "BatchEncoding",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
-    "cutaway.pipelines": "pipeline",
+    "cutaway.inspect": "Explanation explain",
+    "cutaway.pipelines": "Pipeline TextClassificationPipeline pipeline",
     "cutaway.train": (
         "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
     ),

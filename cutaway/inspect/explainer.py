@@ -1,0 +1,371 @@
+"""Run a model once on a text and keep what it showed.
+
+Encoders: one forward pass. Decoders and encoder-decoders: greedy generation, then one forward pass over all of it,
+which gives every step's probabilities, attention and states at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cutaway import __version__
+from cutaway.errors import ConfigError, InputError, nearest
+from cutaway.inspect import measures
+from cutaway.inspect.explanation import (
+    Attention,
+    Candidate,
+    Explanation,
+    Kind,
+    Model,
+    States,
+    Step,
+    Token,
+    find_token,
+)
+from cutaway.inspect.label import token_label
+
+if TYPE_CHECKING:
+    import torch
+
+FIRST = 8  # how many numbers of each vector are kept
+TOP = 10  # how many candidates of each prediction are kept
+
+# The end of a published class name -> the class that loads it and what its answer is.
+HEADS: dict[str, tuple[str, Kind]] = {
+    "ForSequenceClassification": ("AutoModelForSequenceClassification", "labels"),
+    "LMHeadModel": ("AutoModelForCausalLM", "next-token"),
+    "ForCausalLM": ("AutoModelForCausalLM", "next-token"),
+    "ForConditionalGeneration": ("AutoModelForSeq2SeqLM", "target"),
+    "ForMaskedLM": ("AutoModelForMaskedLM", "mask"),
+}
+
+
+def explain(
+    text: str,
+    model: Any = "cutaway/sentiment",
+    tokenizer: Any = None,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    attention: str | None = None,
+    token: str | int | None = None,
+    max_new_tokens: int = 10,
+    truncation: bool = False,
+    **load: Any,
+) -> Explanation:
+    """Explain what `model` does with `text`.
+
+    Args:
+        model: a name, a folder, a GGUF file, or a loaded model (then with its `tokenizer`).
+        layer, head: the head to show, counted from 0. Without them, the head with the sharpest focus
+            (`cutaway.inspect.measures.focus`).
+        attention: "encoder", "decoder" or "cross", for an encoder-decoder; "cross" unless given.
+        token: the token whose vector is followed: a word of the text, or an index.
+        max_new_tokens: how much a decoder or an encoder-decoder writes, greedily.
+        truncation: cut a text that is longer than the model takes, instead of raising an error.
+        load: further arguments of `from_pretrained`, for example `revision=`, `dtype=`.
+
+    Raises:
+        InputError: an empty text, a layer, head or token that is not there. HubError: the model cannot be reached.
+    """
+    import torch
+
+    if not text.strip():
+        raise InputError("The text is empty: there is nothing to explain. Give at least one word.")
+    if isinstance(model, str | Path):
+        path = Path(model)
+        # a picture or a page may be passed on, and needs no more of a path on this machine than its end
+        name = path.name if path.is_absolute() else str(model)
+        model, tokenizer = load_model(str(model), tokenizer, **load)
+    else:
+        name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+        if tokenizer is None:
+            raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
+    model.eval()
+    with torch.inference_mode():
+        return _Run(text, name, model, tokenizer, max_new_tokens, truncation).explanation(layer, head, attention, token)
+
+
+def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:
+    """The model with the head that its checkpoint has, and its tokenizer."""
+    auto = import_module("cutaway.auto")
+    if name.lower().endswith(".gguf"):
+        load["gguf_file"] = Path(name).name
+        name = str(Path(name).parent)
+    shared = {key: value for key, value in load.items() if key != "dtype"}
+    config = auto.AutoConfig.from_pretrained(name, **shared)
+    class_name = (getattr(config, "architectures", None) or [""])[0]
+    if "gguf_file" in load:
+        class_name = class_name or "ForCausalLM"  # a GGUF file holds a decoder
+    loader = next((loader for ending, (loader, _) in HEADS.items() if class_name.endswith(ending)), "AutoModel")
+    model = getattr(auto, loader).from_pretrained(name, **load)
+    return model, tokenizer or auto.AutoTokenizer.from_pretrained(name, **shared)
+
+
+def kind_of(model: Any) -> Kind:
+    """What the model answers with, from the end of its class name; "states" for a model without a known head."""
+    for parent in type(model).__mro__:
+        for ending, (_, kind) in HEADS.items():
+            if parent.__name__.endswith(ending):
+                return kind
+    return "states"
+
+
+class _Run:
+    def __init__(self, text: str, name: str, model: Any, tokenizer: Any, max_new_tokens: int, truncation: bool) -> None:
+        import torch
+
+        self.text, self.name, self.model, self.tokenizer = text, name, model, tokenizer
+        self.kind = kind_of(model)
+        encoding = tokenizer(text, truncation=truncation, return_offsets_mapping=True, return_special_tokens_mask=True)
+        self.prompt = len(encoding["input_ids"])
+        self.encoding = {key: list(encoding[key]) for key in encoding}
+        inputs = {
+            key: torch.tensor([encoding[key]], device=model.device)  # [1, L]
+            for key in encoding
+            if key not in ("offset_mapping", "special_tokens_mask")
+        }
+        self.target_ids: list[int] = []
+        run = dict(inputs)
+        if self.kind in ("next-token", "target") and max_new_tokens > 0:
+            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+            if self.kind == "target":
+                self.target_ids = ids[0].tolist()
+                run["decoder_input_ids"] = ids
+            else:
+                run = {"input_ids": ids}
+        elif self.kind == "target":
+            run["decoder_input_ids"] = torch.tensor([[model.config.decoder_start_token_id]], device=model.device)
+            self.target_ids = run["decoder_input_ids"][0].tolist()
+        self.ids: list[int] = run["input_ids"][0].tolist()
+        self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
+
+    def explanation(
+        self, layer: int | None, head: int | None, attention: str | None, token: str | int | None
+    ) -> Explanation:
+        tokens, target = self._tokens(), self._target()
+        attentions = self._attentions(tokens, target)
+        shown = "cross" if "cross" in attentions else next(iter(attentions))
+        if attention is not None:
+            if attention not in attentions:
+                raise InputError(f"attention={attention!r} is not in this model.{nearest(attention, attentions)}")
+            shown = attention
+        attentions[shown] = _with_head(attentions[shown], layer, head)
+        answers, function = self._answers()
+        config = self.model.config
+        return Explanation(
+            version=__version__,
+            model=Model(
+                name=self.name,
+                class_name=type(self.model).__name__,
+                family=config.model_type,
+                layers=int(config.num_hidden_layers),
+                heads=int(config.num_attention_heads),
+                hidden_size=int(config.hidden_size),
+                parameters=int(self.model.num_parameters()),
+                dtype=str(self.model.dtype).removeprefix("torch."),
+            ),
+            text=self.text,
+            kind=self.kind,
+            tokens=tokens,
+            target=target,
+            attention=attentions,
+            shown=shown,
+            states=self._states(),
+            token=find_token(tokens[: self.prompt], self.text, token),
+            answers=answers,
+            function=function,
+            steps=self._steps(),
+            generated=self._generated(),
+        )
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    def _token(self, index: int, id: int, **known: Any) -> Token:
+        token = self.tokenizer.convert_ids_to_tokens(id)
+        special = known.pop("special", id in self.tokenizer.all_special_ids)
+        label = token_label(self.tokenizer, token, id, special)
+        return Token(index=index, id=id, token=token, label=label, special=special, **known)
+
+    def _tokens(self) -> list[Token]:
+        types = self.encoding.get("token_type_ids")
+        tokens = []
+        for index, id in enumerate(self.ids):
+            if index >= self.prompt:
+                tokens.append(self._token(index, id, start=None, end=None, attention_mask=1, generated=True))
+                continue
+            special = bool(self.encoding["special_tokens_mask"][index])
+            start, end = (None, None) if special else self.encoding["offset_mapping"][index]
+            tokens.append(
+                self._token(
+                    index,
+                    id,
+                    start=start,
+                    end=end,
+                    attention_mask=int(self.encoding["attention_mask"][index]),
+                    special=special,
+                    type_id=int(types[index]) if types else None,
+                )
+            )
+        return tokens
+
+    def _target(self) -> list[Token]:
+        return [
+            self._token(index, id, start=None, end=None, attention_mask=1, generated=index > 0)
+            for index, id in enumerate(self.target_ids)
+        ]
+
+    def _generated(self) -> str:
+        new = self.target_ids[1:] if self.kind == "target" else self.ids[self.prompt :]
+        return str(self.tokenizer.decode(new, skip_special_tokens=True)) if new else ""
+
+    # -- attention and states -------------------------------------------------------------------------------------
+
+    def _attentions(self, tokens: list[Token], target: list[Token]) -> dict[str, Attention]:
+        if self.kind != "target":
+            found = _attention("self", "blocks.{i}.attn.pattern", self.output.attentions, tokens, tokens)
+            return {"self": found}
+        output = self.output
+        return {
+            "encoder": _attention(
+                "encoder", "encoder.blocks.{i}.attn.pattern", output.encoder_attentions, tokens, tokens
+            ),
+            "decoder": _attention(
+                "decoder", "decoder.blocks.{i}.attn.pattern", output.decoder_attentions, target, target, "target"
+            ),
+            "cross": _attention(
+                "cross", "decoder.blocks.{i}.cross.pattern", output.cross_attentions, target, tokens, "target"
+            ),
+        }
+
+    def _states(self) -> dict[str, States]:
+        if self.kind != "target":
+            return {"self": self._track("self", "", self.output.hidden_states, "tokens")}
+        return {
+            "encoder": self._track("encoder", "encoder.", self.output.encoder_hidden_states, "tokens"),
+            "decoder": self._track("decoder", "decoder.", self.output.decoder_hidden_states, "target"),
+        }
+
+    def _track(self, name: str, prefix: str, states: Any, tokens: Literal["tokens", "target"]) -> States:
+        stacked = np.stack([_numpy(state[0]) for state in states])  # [states, L, H]
+        places = [f"{prefix}embed"] + [f"{prefix}blocks.{i}.resid" for i in range(len(states) - 1)]
+        if f"{prefix}final_norm" in self.model.addresses():
+            places[-1] = f"{prefix}final_norm"
+        before = np.concatenate([stacked[:1], stacked[:-1]])
+        return States(
+            name=name,
+            tokens=tokens,
+            places=places,
+            norm=np.linalg.norm(stacked, axis=-1).astype(np.float32),
+            to_embedding=measures.cosine(stacked, stacked[:1]),
+            to_previous=measures.cosine(stacked, before),
+            first=stacked[:, :, :FIRST].copy(),
+        )
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def _answers(self) -> tuple[list[Candidate], str]:
+        if self.kind == "labels":
+            config, logits = self.model.config, self.output.logits[0].float()
+            if config.problem_type == "regression":
+                function, scores = "none", logits
+            elif config.problem_type == "multi_label_classification" or config.num_labels == 1:
+                function, scores = "sigmoid", logits.sigmoid()
+            else:
+                function, scores = "softmax", logits.softmax(-1)
+            pairs = zip(logits.tolist(), scores.tolist(), strict=True)
+            return [Candidate(i, config.id2label[i], *pair) for i, pair in enumerate(pairs)], function
+        if self.kind in ("next-token", "target"):
+            place = self.prompt - 1 if self.kind == "next-token" else 0
+            return self._likeliest(place), "softmax"
+        return [], ""
+
+    def _likeliest(self, place: int, pick: int | None = None) -> list[Candidate]:
+        """The TOP tokens by the logits at `place`; or only the token `pick` there."""
+        import torch
+
+        logits = self.output.logits[0, place].float()  # [V]
+        probabilities = logits.softmax(-1)
+        ids = torch.topk(logits, min(TOP, logits.numel())).indices.tolist() if pick is None else [pick]
+        return [
+            Candidate(
+                id,
+                self._token(0, id, start=None, end=None, attention_mask=1).label,
+                float(logits[id]),
+                float(probabilities[id]),
+            )
+            for id in ids
+        ]
+
+    def _steps(self) -> list[Step]:
+        if self.kind == "next-token":
+            places = [(position, position - 1, self.ids[position]) for position in range(self.prompt, len(self.ids))]
+        elif self.kind == "target":
+            places = [
+                (position, position - 1, self.target_ids[position]) for position in range(1, len(self.target_ids))
+            ]
+        elif self.kind == "mask":
+            mask = self.tokenizer.mask_token_id
+            places = [(i, i, int(self.output.logits[0, i].argmax())) for i, id in enumerate(self.ids) if id == mask]
+        else:
+            places = []
+        return [Step(at, self._likeliest(row, pick)[0], self._likeliest(row)) for at, row, pick in places]
+
+
+def _numpy(tensor: torch.Tensor) -> measures.Array:
+    return np.asarray(tensor.detach().float().cpu().numpy())
+
+
+def _attention(
+    name: str,
+    address: str,
+    values: Any,
+    rows: list[Token],
+    columns: list[Token],
+    row_name: Literal["tokens", "target"] = "tokens",
+) -> Attention:
+    if not values:
+        raise ConfigError(f"The model returned no {name} attention; does it have layers at all?")
+    pattern = np.stack([_numpy(layer[0]) for layer in values])  # [layers, heads, Lq, Lk]
+    same = rows is columns
+    causal = same and pattern.shape[-1] > 1 and not pattern[:, :, 0, 1:].any()
+    words = [[t.index for t in part if not t.special and not (causal and t.index == 0)] for part in (rows, columns)]
+    found = {
+        "entropy": measures.entropy(pattern),
+        "focus": measures.focus(pattern, words[0], words[1], same=same),
+    }
+    if same:
+        found["distance"] = measures.distance(pattern)
+    layer, head = np.unravel_index(int(found["focus"].argmax()), pattern.shape[:2])
+    return Attention(
+        name=name,
+        address=address,
+        rows=row_name,
+        columns=row_name if same else "tokens",
+        pattern=pattern,
+        measures=found,
+        layer=int(layer),
+        head=int(head),
+        chosen="sharpest focus",
+    )
+
+
+def _with_head(attention: Attention, layer: int | None, head: int | None) -> Attention:
+    from dataclasses import replace
+
+    if layer is None and head is None:
+        return attention
+    layers, heads = attention.pattern.shape[:2]
+    for name, value, count in (("layer", layer, layers), ("head", head, heads)):
+        if value is not None and not 0 <= value < count:
+            raise InputError(f"{name}={value} is not there: {name}s go from 0 to {count - 1}.")
+    focus = attention.measures["focus"]
+    if layer is None:
+        layer = int(focus[:, head].argmax())
+    if head is None:
+        head = int(focus[layer].argmax())
+    return replace(attention, layer=layer, head=head, chosen="asked for")

@@ -1,0 +1,214 @@
+"""Everything that one run of a model showed, as plain data: it needs neither the model nor torch to be read."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from cutaway.errors import InputError, nearest
+from cutaway.inspect.measures import Array
+
+SCHEMA = "cutaway.explanation/1"
+Kind = Literal["labels", "next-token", "target", "mask", "states"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model ran: its name, class, family and sizes."""
+
+    name: str
+    class_name: str
+    family: str
+    layers: int
+    heads: int
+    hidden_size: int
+    parameters: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """One position. `start` and `end` are characters of the text, None for what is not in it."""
+
+    index: int
+    id: int
+    token: str
+    label: str
+    start: int | None
+    end: int | None
+    attention_mask: int
+    special: bool
+    type_id: int | None = None
+    generated: bool = False
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One kind of attention of the whole model.
+
+    pattern [layers, heads, Lq, Lk]: how much each query (row) took from each key (column); rows sum to 1.
+    `rows` and `columns` say which tokens they are: "tokens" or "target". `measures` [layers, heads] each, see
+    `cutaway.inspect.measures`. `layer` and `head` (counted from 0) are the head that is shown, `chosen` says why.
+    """
+
+    name: str
+    address: str
+    rows: Literal["tokens", "target"]
+    columns: Literal["tokens", "target"]
+    pattern: Array
+    measures: dict[str, Array]
+    layer: int
+    head: int
+    chosen: str
+
+    @property
+    def place(self) -> str:
+        """The address of the head's layer, for `model.record`."""
+        return self.address.format(i=self.layer)
+
+    @property
+    def matrix(self) -> Array:
+        """The chosen head, [Lq, Lk]."""
+        return np.asarray(self.pattern[self.layer, self.head])
+
+
+@dataclass(frozen=True)
+class States:
+    """How each token's vector changes from the embedding to the last layer.
+
+    `places`: the address of each state. `norm`, `to_embedding` and `to_previous` are [states, L]: the Euclidean length,
+    the cosine to the first state, and the cosine to the state before. `first` [states, L, n]: the first numbers.
+    """
+
+    name: str
+    tokens: Literal["tokens", "target"]
+    places: list[str]
+    norm: Array
+    to_embedding: Array
+    to_previous: Array
+    first: Array
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible answer: a class (its index and name) or a token (its id and text)."""
+
+    id: int
+    label: str
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token that the model wrote (or fills in): its position, what it is, and the likeliest candidates there."""
+
+    position: int
+    picked: Candidate
+    candidates: list[Candidate]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One run. `kind` says what the model answers with:
+
+    "labels": `answers` are the classes, `function` made probabilities of their logits (softmax, sigmoid, or none);
+    "next-token" and "target": `answers` are the likeliest first new tokens, `steps` what was generated;
+    "mask": `steps` are the positions of the mask token; "states": the checkpoint has no head, and gives vectors only.
+    """
+
+    version: str
+    model: Model
+    text: str
+    kind: Kind
+    tokens: list[Token]
+    target: list[Token]
+    attention: dict[str, Attention]
+    shown: str
+    states: dict[str, States]
+    token: int
+    answers: list[Candidate] = field(default_factory=list)
+    function: str = ""
+    steps: list[Step] = field(default_factory=list)
+    generated: str = ""
+
+    @property
+    def head(self) -> Attention:
+        """The attention that is shown."""
+        return self.attention[self.shown]
+
+    def strip(self, which: str) -> list[Token]:
+        """The tokens called `which`: "tokens" or "target"."""
+        return self.target if which == "target" else self.tokens
+
+    @property
+    def best(self) -> Candidate | None:
+        """The likeliest answer, if the model gives answers."""
+        return max(self.answers, key=lambda answer: answer.logit) if self.answers else None
+
+    def to_dict(self, *, patterns: bool = True) -> dict[str, Any]:
+        """JSON-able, numbers to six digits. Without `patterns`, only the shown head's matrix is kept."""
+        out: dict[str, Any] = {"schema": SCHEMA, **_plain(self)}
+        for name, attention in self.attention.items():
+            if not patterns:
+                del out["attention"][name]["pattern"]
+            out["attention"][name]["matrix"] = _plain(attention.matrix)
+        return out
+
+    def to_json(self, *, patterns: bool = True) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(patterns=patterns), allow_nan=False, ensure_ascii=True)
+
+
+def find_token(tokens: list[Token], text: str, wanted: str | int | None) -> int:
+    """The index of the token that the reader asked for.
+
+    A whole number within the text's length is an index (negative: from the end). Anything else is a word of the text:
+    its first token. None gives the longest word piece. Raises InputError where there is no such token.
+    """
+    if wanted is None:
+        ordinary = [token for token in tokens if not token.special] or tokens
+        return max(ordinary, key=lambda token: (len(token.label.strip("#·")), -token.index)).index
+    word = str(wanted).strip()
+    try:
+        index = int(word)
+    except ValueError:
+        index = len(tokens)
+    if -len(tokens) <= index < len(tokens):
+        return index % len(tokens)
+    for token in tokens:  # the token as it is called
+        if word.lower() in (token.token.lower(), token.label.lower(), token.label.lower().lstrip("·")):
+            return token.index
+    at = text.lower().find(word.lower()) if word else -1
+    for token in tokens:
+        if at >= 0 and token.start is not None and token.end is not None and token.start <= at < token.end:
+            return token.index
+    known = [token.label for token in tokens]
+    raise InputError(
+        f"token={wanted!r} is neither a word of the text nor an index from 0 to {len(tokens) - 1}."
+        f"{nearest(word, known)}"
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _digits(value.tolist())
+    if is_dataclass(value):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return _digits(value)
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_digits(entry) for entry in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,340 @@
+"""An explanation as one picture: the chosen head with its tokens, all heads, one measure of them, and the answers.
+
+Drawn with matplotlib's figure objects (no pyplot, no global state). All lengths here are points, y downward from
+the top; at the default resolution a point is two pixels.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cutaway.errors import InputError, MissingExtraError
+from cutaway.inspect import palette
+from cutaway.inspect.explanation import Explanation
+from cutaway.inspect.label import clipped, printable
+from cutaway.inspect.measures import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 144
+FORMATS = (".png", ".svg", ".pdf")
+SMALL, BODY, TITLE = 7.5, 9.0, 15.0
+MARGIN = 26.0
+MOST_BARS = 5
+
+FROM, TO = "from (query) ↓", "to (key) →"
+ALL_HEADS = "rows: layers, columns: heads; each scaled to its maximum"
+ENTROPY = "mean over its rows; 0: every token looks at one token"
+
+# Fonts that are used, where the machine has them, for scripts that matplotlib's own font lacks.
+FALLBACKS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari",
+    "Noto Sans Thai", "Noto Emoji", "Noto Sans Symbols2", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans",
+    "Apple Symbols", "Arial Unicode MS", "Microsoft YaHei", "Segoe UI Symbol", "Nirmala UI", "Unifont",
+)  # fmt: skip
+
+
+def save(explanation: Explanation, path: str | Path) -> None:
+    """Write the picture as .png, .svg or .pdf. Raises InputError for another ending."""
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path.name}: a picture's name ends in one of {', '.join(FORMATS)}.")
+    figure = draw(explanation)
+    dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same run gives the same file
+    figure.savefig(path, dpi=DPI, format=path.suffix[1:].lower(), metadata=dated.get(path.suffix.lower()))
+
+
+def draw(explanation: Explanation) -> Figure:
+    """The picture as a matplotlib Figure with its own Agg canvas."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("Pictures need matplotlib: pip install 'cutaway[plots]'.") from error
+    figure = Figure(figsize=(1, 1), dpi=DPI, facecolor=palette.PAPER)
+    FigureCanvasAgg(figure)
+    _Sheet(figure, explanation).fill()
+    return figure
+
+
+@cache
+def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
+    """The families to draw with, in order, and every character that one of them has."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
+
+    installed = {entry.name for entry in fontManager.ttflist}
+    families = ("DejaVu Sans", *(name for name in FALLBACKS if name in installed))
+    characters: set[int] = set()
+    for family in families:
+        characters.update(get_font(findfont(family)).get_charmap())
+    return families, frozenset(characters)
+
+
+def drawable(text: str) -> str:
+    """`text` with □ for each character that no font on this machine can draw."""
+    characters = _fonts()[1]
+
+    def shown(character: str) -> str:
+        if ord(character) in characters:
+            return character
+        if 0x2400 <= ord(character) < 0x2420:  # the control pictures of `printable`, which few fonts have
+            return "^" + chr(ord(character) - 0x2400 + 64)
+        return "□"
+
+    return "".join(shown(character) for character in printable(text))
+
+
+class _Sheet:
+    def __init__(self, figure: Figure, explanation: Explanation) -> None:
+        self.figure, self.it = figure, explanation
+        self.width = self.height = 1.0
+        self.families = list(_fonts()[0])
+
+    def fill(self) -> None:
+        it, head = self.it, self.it.head
+        rows = [drawable(clipped(t.label, 22)) for t in it.strip(head.rows)]
+        columns = [drawable(clipped(t.label, 22)) for t in it.strip(head.columns)]
+        layers, heads = head.pattern.shape[:2]
+        bars = self._bars()
+
+        # The map: cells from 9.5 points (where every label still fits) to 56; past 150 tokens they shrink further.
+        longest = max(len(rows), len(columns))
+        cell = float(np.clip(310 / longest, 9.5, 56)) if longest <= 150 else 1425 / longest
+        size = min(BODY, cell * 0.82) if cell > 9.5 else SMALL
+        row_space = max(*(self._width(text, size) for text in rows), self._width(FROM, SMALL)) + 8
+        column_space = max(self._width(text, size) for text in columns) + 8
+        map_width, map_height = cell * len(columns), cell * len(rows)
+        left = MARGIN + row_space
+
+        # The side: thumbnails over the measure, or next to it where the layers are many.
+        tile = float(np.clip(min(222 / heads, 300 / layers), 8, 28))
+        beside = layers > 16
+        measure = tile if beside else min(tile, 13.0)
+        grid = max(tile * heads + 18, *(self._width(text, SMALL) for text in (ALL_HEADS, ENTROPY)))
+        side = grid * 2 + 24 if beside else max(grid, 222)
+        right = left + max(map_width, 120) + 64  # past the colour bar
+        self.width = max(right + side, MARGIN + 420) + MARGIN
+        quote = self._wrapped(self._quote(), BODY + 1, 2)
+        note = self._wrapped(self._provenance(), SMALL, 3)
+
+        top = MARGIN + 46 + 14 * len(quote)
+        map_top = top + 14 + column_space
+        grids = tile * layers + 46 + (0 if beside else measure * layers + 86)
+        side_height = grids + (34 + 17 * len(bars) if bars else 0)
+        self.height = max(map_top + map_height, top + side_height) + 30 + 11 * len(note) + 12
+        self.figure.set_size_inches(self.width / 72, self.height / 72)
+
+        kind = "" if head.name == "self" else f"{head.name} attention, "
+        self._text(
+            MARGIN,
+            MARGIN + 12,
+            f"Where attention goes: {kind}layer {head.layer}, head {head.head}",
+            TITLE,
+            weight="bold",
+        )
+        for i, line in enumerate(quote):
+            self._text(MARGIN, MARGIN + 36 + 14 * i, line, BODY + 1, color=palette.MUTED)
+        self._map(left, map_top, map_width, map_height, rows, columns, size, cell)
+        y = self._heads(right, top, tile)
+        at = (right + grid + 24, top) if beside else (right, y + 30)
+        self._measure(at[0], at[1], tile, measure)
+        if bars:
+            self._answers(right, top + grids + 10, min(side, 300.0), bars)
+        for i, line in enumerate(note):
+            self._text(MARGIN, self.height - 20 - 11 * (len(note) - 1 - i), line, SMALL, color=palette.MUTED)
+
+    # -- the parts ------------------------------------------------------------------------------------------------
+
+    def _map(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        rows: list[str],
+        columns: list[str],
+        size: float,
+        cell: float,
+    ) -> None:
+        matrix = self.it.head.matrix
+        most = min(1.0, float(np.ceil(max(matrix.max(), 0.01) * 10) / 10))
+        axes = self._axes(x, y, width, height)
+        image = axes.imshow(
+            matrix, cmap=_ramp(palette.ATTENTION), vmin=0, vmax=most, aspect="auto", interpolation="nearest"
+        )
+        every = max(1, int(np.ceil(9.5 / cell)))
+        style = {"fontsize": size, "parse_math": False, "family": self.families, "color": palette.INK}
+        axes.set_xticks(range(0, len(columns), every), columns[::every], rotation=90, **style)
+        axes.set_yticks(range(0, len(rows), every), rows[::every], **style)
+        axes.tick_params(length=0, pad=4, labeltop=True, labelbottom=False)
+        if cell >= 9.5:  # white lines between the cells, drawn by the minor grid
+            axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
+            axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
+            axes.grid(which="minor", color=palette.PAPER, linewidth=min(1.2, cell / 16))
+            axes.tick_params(which="minor", length=0)
+        above = y - max(self._width(text, size) for text in columns) - 18
+        self._text(x, above, TO, SMALL, color=palette.MUTED)
+        self._text(x - 4, y - 8, FROM, SMALL, color=palette.MUTED, ha="right")
+
+        tall = min(height, 200.0)
+        bar = self._axes(x + width + 14, y, 8, tall)
+        self.figure.colorbar(image, cax=bar)
+        ticks = np.linspace(0, most, 3)
+        bar.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks], fontsize=SMALL, color=palette.INK, parse_math=False)
+        bar.tick_params(length=2, color=palette.MUTED, pad=2)
+        bar.spines["outline"].set_visible(False)
+        self._text(x + width + 14, y - 21, "share of", SMALL, color=palette.MUTED)
+        self._text(x + width + 14, y - 12, "the row", SMALL, color=palette.MUTED)
+
+    def _heads(self, x: float, y: float, tile: float) -> float:
+        from matplotlib.patches import Rectangle
+
+        head = self.it.head
+        layers, heads = head.pattern.shape[:2]
+        self._text(x, y, "All heads", BODY + 1, weight="bold")
+        self._text(x, y + 13, ALL_HEADS, SMALL, color=palette.MUTED)
+        axes = self._axes(x + 16, y + 36, tile * heads, tile * layers)
+        mosaic, share = _mosaic(head.pattern, int(tile))
+        axes.imshow(mosaic, cmap=_ramp(palette.ATTENTION), vmin=0, vmax=1, aspect="auto", extent=(0, heads, layers, 0))
+        self._numbers(axes, layers, heads, tile)
+        axes.add_patch(
+            Rectangle(
+                (head.head, head.layer), *share, fill=False, edgecolor=palette.ACCENT, linewidth=1.8, clip_on=False
+            )
+        )
+        return float(y + 36 + tile * layers)
+
+    def _measure(self, x: float, y: float, width: float, height: float) -> None:
+        head = self.it.head
+        values = head.measures["entropy"]
+        layers, heads = values.shape
+        most = float(np.log2(max(head.pattern.shape[-1], 2)))
+        self._text(x, y, "Entropy of each head", BODY + 1, weight="bold")
+        self._text(x, y + 13, ENTROPY, SMALL, color=palette.MUTED)
+        axes = self._axes(x + 16, y + 36, width * heads, height * layers)
+        image = axes.imshow(
+            values, cmap=_ramp(palette.MEASURE), vmin=0, vmax=most, aspect="auto", extent=(0, heads, layers, 0)
+        )
+        axes.set_xticks(range(1, heads), minor=True)
+        axes.set_yticks(range(1, layers), minor=True)
+        axes.grid(which="minor", color=palette.PAPER, linewidth=1)
+        axes.tick_params(which="minor", length=0)
+        self._numbers(axes, layers, heads, min(width, height))
+        bar = self._axes(x + 16, y + 36 + height * layers + 9, 90, 6)
+        self.figure.colorbar(image, cax=bar, orientation="horizontal")
+        bar.set_xticks([])
+        bar.spines["outline"].set_visible(False)
+        middle = y + 36 + height * layers + 12
+        self._text(x + 11, middle, "0", SMALL, ha="right", color=palette.MUTED)
+        self._text(x + 111, middle, f"{most:.1f} bits: uniform", SMALL, color=palette.MUTED)
+
+    def _answers(self, x: float, y: float, width: float, bars: list[tuple[str, float, str]]) -> None:
+        words = {"labels": "Answer", "mask": "At the mask"}
+        self._text(x, y, words.get(self.it.kind, "Next token"), BODY + 1, weight="bold")
+        name_width = min(max(self._width(name, BODY) for name, _, _ in bars) + 10, width * 0.5)
+        room = width - name_width - 46
+        axes = self._axes(x, y + 12, width, 17 * len(bars))
+        axes.set_xlim(0, width)
+        axes.set_ylim(len(bars), 0)
+        axes.axis("off")
+        for i, (name, share, number) in enumerate(bars):
+            axes.barh(i + 0.5, room, left=name_width, height=0.58, color="#eef2f7")
+            axes.barh(i + 0.5, room * share, left=name_width, height=0.58, color=palette.ATTENTION[5])
+            style = {"fontsize": BODY, "va": "center", "family": self.families, "parse_math": False}
+            axes.text(0, i + 0.5, name, color=palette.INK, **style)
+            axes.text(width, i + 0.5, number, color=palette.INK, ha="right", **style)
+
+    # -- what the parts share -------------------------------------------------------------------------------------
+
+    def _bars(self) -> list[tuple[str, float, str]]:
+        """Name, length (0 to 1) and number of each answer, the likeliest first."""
+        answers = self.it.answers or (self.it.steps[0].candidates if self.it.steps else [])
+        answers = sorted(answers, key=lambda answer: -answer.logit)[:MOST_BARS]
+        if self.it.function == "none":
+            most = max((abs(a.logit) for a in answers), default=1.0) or 1.0
+            return [(drawable(clipped(a.label, 18)), abs(a.logit) / most, f"{a.logit:.3g}") for a in answers]
+        return [(drawable(clipped(a.label, 18)), a.probability, f"{a.probability:.1%}") for a in answers]
+
+    def _quote(self) -> str:
+        text = f"“{drawable(self.it.text)}”"
+        return f"{text} → “{drawable(self.it.generated)}”" if self.it.generated else text
+
+    def _provenance(self) -> str:
+        it, head = self.it, self.it.head
+        return drawable(
+            f"cutaway {it.version} · {clipped(it.model.name, 80)} ({it.model.family}, {it.model.dtype})"
+            f" · {head.place}, head {head.head}, counted from 0 ({head.chosen}) · each row sums to 1"
+        )
+
+    def _wrapped(self, text: str, size: float, lines: int) -> list[str]:
+        """Lines that fit the sheet, by the mean width of this text's characters (with room for wider lines)."""
+        mean = self._width(text, size) / max(len(text), 1)
+        room = max(int((self.width - 2 * MARGIN) / max(mean, 1) * 0.93), 8)
+        return textwrap.wrap(text, room, max_lines=lines, placeholder=" …") or [""]
+
+    def _axes(self, x: float, y: float, width: float, height: float) -> Any:
+        axes = self.figure.add_axes(
+            (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
+        )
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return axes
+
+    def _numbers(self, axes: Any, layers: int, heads: int, cell: float) -> None:
+        every = max(1, int(np.ceil(9 / cell)))
+        style = {"fontsize": SMALL - 0.5, "color": palette.MUTED, "parse_math": False}
+        axes.set_xticks([i + 0.5 for i in range(0, heads, every)], [str(i) for i in range(0, heads, every)], **style)
+        axes.set_yticks([i + 0.5 for i in range(0, layers, every)], [str(i) for i in range(0, layers, every)], **style)
+        axes.tick_params(length=0, pad=2, labeltop=True, labelbottom=False)
+
+    def _text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
+        style = {"color": palette.INK, "va": "center", **style}
+        self.figure.text(
+            x / self.width, 1 - y / self.height, text, fontsize=size, family=self.families, parse_math=False, **style
+        )
+
+    def _width(self, text: str, size: float) -> float:
+        from matplotlib.font_manager import FontProperties
+
+        renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        font = FontProperties(family=self.families, size=size)
+        pixels: float = renderer.get_text_width_height_descent(text, font, ismath=False)[0]
+        return pixels * 72 / DPI
+
+
+def _ramp(colors: tuple[str, ...]) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("cutaway", list(colors)).with_extremes(bad=palette.PAPER)
+
+
+def _mosaic(pattern: Array, detail: int) -> tuple[Array, tuple[float, float]]:
+    """All heads in one image, and the share of a step that a tile takes in width and height; the rest is the gap.
+
+    pattern [layers, heads, Lq, Lk] -> [layers * (q + gap), heads * (k + gap)], the gaps NaN, each tile over its
+    maximum; q and k are at most `detail`.
+    """
+    layers = pattern.shape[0]
+    tiles = _pooled(pattern, detail)
+    tiles = tiles / np.maximum(tiles.max((-2, -1), keepdims=True), 1e-9)
+    rows, columns = tiles.shape[-2:]
+    # a gap is an eighth of a tile: the image is drawn finer where a tile has too few cells for that
+    fine = np.repeat(np.repeat(tiles, 8, axis=-2), 8, axis=-1)
+    padded = np.pad(fine, ((0, 0), (0, 0), (0, rows), (0, columns)), constant_values=np.nan)
+    image = padded.transpose(0, 2, 1, 3).reshape(layers * rows * 9, -1)  # [layers * row step, heads * column step]
+    return image, (8 / 9, 8 / 9)
+
+
+def _pooled(pattern: Array, detail: int) -> Array:
+    """Tiles of at most `detail` cells a side; a cell keeps the maximum of what it stands for, so that lines survive."""
+    for axis in (2, 3):
+        step = -(-pattern.shape[axis] // detail)
+        if step > 1:
+            pattern = np.maximum.reduceat(pattern, np.arange(0, pattern.shape[axis], step), axis=axis)
+    return pattern

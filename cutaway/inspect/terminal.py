@@ -1,0 +1,280 @@
+"""An explanation in a terminal: tables, a small map and bars, in colour where there is colour, in letters where not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cutaway.errors import MissingExtraError
+from cutaway.inspect import palette
+from cutaway.inspect.explanation import Candidate, Explanation, States, Token
+from cutaway.inspect.label import clipped, printable
+from cutaway.inspect.measures import MEANING, Array
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+SHADES = " ░▒▓█"
+ASCII_SHADES = " .:*#"
+LABEL = 14  # characters of a token's label
+
+
+def show(explanation: Explanation, console: Console | None = None, *, measure: str = "entropy") -> None:
+    """Print the explanation. `measure` colours the grid of heads: "entropy", "distance" or "focus"."""
+    try:
+        from rich.console import Console
+    except ImportError as error:
+        raise MissingExtraError("The terminal view needs rich: pip install 'cutaway[cli]'.") from error
+    sheet = _Sheet(explanation, console or Console(highlight=False))
+    sheet.head_line()
+    sheet.tokens()
+    sheet.states()
+    sheet.attention()
+    sheet.heads(measure)
+    sheet.answers()
+    sheet.steps()
+
+
+class _Sheet:
+    def __init__(self, explanation: Explanation, console: Console) -> None:
+        self.it, self.console = explanation, console
+        # rich calls 256 colours and more good enough for a ramp; `no_color` is the reader's wish (NO_COLOR)
+        self.colour = console.color_system in ("256", "truecolor") and not console.no_color
+        plain = console.encoding.lower().replace("-", "") not in ("utf8", "utf16", "utf32")
+        self.plain = plain
+        self.shades = ASCII_SHADES if plain else SHADES
+        self.full, self.empty = ("#", ".") if plain else ("█", "·")
+
+    # -- sections -------------------------------------------------------------------------------------------------
+
+    def head_line(self) -> None:
+        model = self.it.model
+        self._say(printable(self.it.text), style="bold")
+        sizes = f"{model.layers} layers x {model.heads} heads, {model.hidden_size} wide, {_count(model.parameters)}"
+        self._say(f"{printable(model.name)}: {model.class_name} ({model.family}), {sizes} parameters, {model.dtype}")
+
+    def tokens(self) -> None:
+        self._tokens("Tokens", self.it.tokens)
+        if self.it.target:
+            self._tokens("Target tokens, written by the decoder", self.it.target)
+
+    def _tokens(self, title: str, tokens: list[Token]) -> None:
+        given = [token for token in tokens if not token.generated]
+        types = any(token.type_id is not None for token in given)
+        columns = ["#>", "token", "id>", "chars>", "mask>", "special>"]
+        table = self._table(*columns, *(["type>"] if types else []))
+        for token in given:
+            chars = "" if token.start is None else f"{token.start}-{token.end}"
+            row: list[Any] = [str(token.index), self._label(token, 24), str(token.id), chars]
+            row += [str(token.attention_mask), "yes" if token.special else ""]
+            table.add_row(*row, *([str(token.type_id)] if types else []))
+        self._section(f"{title} ({len(given)})", table)
+
+    def states(self) -> None:
+        for states in self.it.states.values():
+            tokens = self.it.strip(states.tokens)
+            index = self.it.token if states.tokens == "tokens" else len(tokens) - 1
+            self._states(states, tokens[index])
+
+    def _states(self, states: States, token: Token) -> None:
+        at = token.index
+        width = 10 if self.console.width >= 88 else 6 if self.console.width >= 72 else 0
+        places = max(len(place) for place in states.places)
+        room = self.console.width - places - 2 * (max(width + 7, 10) + 2) - 10  # for the first numbers, 8 each
+        shown = max(min((room - 6) // 8, states.first.shape[-1]), 0)
+        table = self._table("state", "norm>", "cos(embed)", "cos(before)", *(["first numbers"] if shown else []))
+        for i, place in enumerate(states.places):
+            row: list[Any] = [
+                place,
+                f"{states.norm[i, at]:.2f}",
+                self._bar(float(states.to_embedding[i, at]), width),
+                self._bar(float(states.to_previous[i, at]), width) if i else "",
+            ]
+            if shown:
+                numbers = " ".join(f"{value:7.3f}" for value in states.first[i, at, :shown])
+                row.append(numbers + (" ..." if self.plain else " …"))
+            table.add_row(*row)
+        where = "" if states.name == "self" else f" in the {states.name}"
+        title = f"How the vector of {self._quoted(token)} (token {at}) changes{where}"
+        self._section(title, table, "cosine of the angle to the embedding, and to the state before; norm: its length")
+
+    def attention(self) -> None:
+        from rich.text import Text
+
+        head = self.it.head
+        rows, columns = self.it.strip(head.rows), self.it.strip(head.columns)
+        kind = "" if head.name == "self" else f"{head.name} attention, "
+        title = f"Where attention goes: {kind}layer {head.layer}, head {head.head} ({head.chosen})"
+        note = f"{head.place}, rows: from (query), columns: to (key); each row sums to 1"
+        room = self.console.width - LABEL - 7
+        cell = 3 if 3 * len(columns) <= room and len(columns) > 10 else 4 if 4 * len(columns) <= room else 2
+        matrix = head.matrix
+        if cell * len(columns) > room or len(rows) > 48:
+            self._section(title, self._strongest(matrix, rows, columns), note)
+            return
+        body = Text(" " * (LABEL + 4))
+        body.append("".join(f"{t.index % 10 ** (cell - 1):>{cell}}" for t in columns), style="dim")
+        top = max(float(matrix.max()), 1e-9)
+        for row, values in zip(rows, matrix, strict=True):
+            body.append(f"\n{row.index:>3} ", style="dim")
+            body.append_text(self._padded(self._label(row, LABEL)))
+            for value in values:
+                body.append_text(self._cell(float(value), float(value) / top, cell, palette.ATTENTION))
+        self._section(title, body, f"{note}; {'numbers: percent of the row' if cell > 2 else 'darker: more'}")
+
+    def _strongest(self, matrix: Array, rows: list[Token], columns: list[Token]) -> Table:
+        """For texts that are too long for a map: what each token looks at most."""
+        table = self._table("#>", "from", "looks most at")
+        for row, values in zip(rows, matrix, strict=True):
+            best = np.argsort(-values, kind="stable")[:3]
+            parts = [f"{clipped(columns[i].label, LABEL)} {values[i]:.0%}" for i in best]
+            table.add_row(str(row.index), self._label(row, LABEL), self._text(",  ".join(parts)))
+        return table
+
+    def heads(self, measure: str) -> None:
+        from rich.text import Text
+
+        head = self.it.head
+        name = measure if measure in head.measures else "entropy"
+        values = head.measures[name]
+        layers, heads = values.shape
+        cell = 6 if 6 * heads + 9 <= self.console.width else 2 if 2 * heads + 9 <= self.console.width else 1
+        body = Text()
+        body.append("layer    ", style="dim")
+        if cell > 1:
+            body.append("".join(f"{i % 10 ** (cell - 1):>{cell}}" for i in range(heads)), style="dim")
+        low, high = float(values.min()), float(values.max())
+        for i in range(layers):
+            body.append(f"\n{i:>5}    ", style="dim")
+            for j in range(heads):
+                share = (values[i, j] - low) / max(high - low, 1e-9)
+                number = f"{values[i, j]:.2f}" if cell == 6 else ""
+                style = "underline bold" if (i, j) == (head.layer, head.head) else ""
+                body.append_text(self._cell(float(share), float(share), cell, palette.MEASURE, number, style))
+        scale = f"from {low:.2f} (light) to {high:.2f} (dark)"
+        self._section(f"All heads, by {name}", body, f"{MEANING[name]}; {scale}")
+
+    def answers(self) -> None:
+        it = self.it
+        if it.kind == "labels":
+            table = self._table("label", "logit>", f"{'score' if it.function == 'none' else 'probability'}>", "")
+            for answer in sorted(it.answers, key=lambda answer: -answer.logit):
+                self._answer(table, answer)
+            how = {"softmax": "softmax of the logits", "sigmoid": "sigmoid of each logit", "none": "the logits"}
+            self._section("Answer", table, how[it.function])
+        elif it.answers:
+            table = self._table("token", "id>", "logit>", "probability>", "")
+            for answer in it.answers:
+                self._answer(table, answer, str(answer.id))
+            self._section("Next token, the ten likeliest", table, "softmax of the logits")
+        elif it.kind == "states":
+            self._say("\nThis checkpoint has no head: it gives one vector per token, and no answer.")
+
+    def steps(self) -> None:
+        it = self.it
+        if not it.steps:
+            if it.kind == "mask":
+                self._say("\nThe text has no mask token, so there is nothing to fill in.")
+            return
+        table = self._table("#>", "token", "probability>", "", "instead of")
+        for step in it.steps:
+            others = [entry for entry in step.candidates if entry.id != step.picked.id][:3]
+            rest = ",  ".join(f"{clipped(entry.label, LABEL)} {entry.probability:.0%}" for entry in others)
+            share = step.picked.probability
+            table.add_row(
+                str(step.position),
+                self._text(clipped(step.picked.label, 24)),
+                f"{share:.1%}",
+                self._fill(share, 10),
+                self._text(rest),
+            )
+        title = "Filled in" if it.kind == "mask" else "What was generated, the likeliest token each time"
+        self._section(title, table)
+        if it.generated:
+            self._say(f"\n{printable(it.generated)}", style="bold")
+
+    # -- pieces ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, table: Table, answer: Candidate, *more: str) -> None:
+        scored = self.it.function != "none"
+        number = f"{answer.probability:.2%}" if scored else f"{answer.probability:.4f}"
+        bar: Any = self._fill(answer.probability, 24) if scored else ""
+        label = self._text(clipped(printable(answer.label), 30))
+        table.add_row(label, *more, f"{answer.logit:.4f}", number, bar)
+
+    def _cell(
+        self, value: float, share: float, width: int, ramp: tuple[str, ...], number: str | None = None, style: str = ""
+    ) -> Text:
+        """One square of a map: a background colour, or a shade; with its number where there is room."""
+        from rich.style import Style
+        from rich.text import Text
+
+        text = number if number is not None else f"{value * 100:.0f}" if width > 2 and value >= 0.005 else ""
+        if not self.colour:
+            if width > 2 and text:
+                mark = "*" if style else ""
+                return Text(f"{text}{mark}".rjust(width))
+            shade = self.shades[min(int(share * len(self.shades)), len(self.shades) - 1)]
+            return Text((shade * 2).rjust(width) if width > 1 else shade)
+        red, green, blue = palette.at(ramp, share)
+        # black or white, whichever the background leaves legible (ITU-R BT.601 luma)
+        ink = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
+        look = Style.parse(f"{style} {ink} on #{red:02x}{green:02x}{blue:02x}".strip())
+        return Text(text.rjust(width), style=look)
+
+    def _bar(self, cosine: float, width: int) -> Text:
+        bar = self._fill(max(cosine, 0.0), width)
+        return bar.append(f"{' ' if width else ''}{cosine:5.2f}")
+
+    def _fill(self, share: float, width: int) -> Text:
+        from rich.text import Text
+
+        full = min(max(round(share * width), 0), width)
+        bar = Text(self.full * full, style="blue")
+        return Text().append_text(bar).append(self.empty * (width - full), style="dim")
+
+    def _label(self, token: Token, width: int) -> Text:
+        return self._text(clipped(token.label, width), "dim" if token.special else "")
+
+    def _padded(self, text: Text) -> Text:
+        text.append(" " * max(LABEL - text.cell_len, 0))
+        return text
+
+    def _quoted(self, token: Token) -> str:
+        return f"'{clipped(token.label, LABEL)}'"
+
+    def _table(self, *columns: str) -> Table:
+        """A table without a frame; a column whose name ends in > is set to the right."""
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+        for name in columns:
+            table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
+        return table
+
+    def _section(self, title: str, body: RenderableType, note: str = "") -> None:
+        self.console.print()
+        self._say(title, style="bold blue")
+        if note:
+            self._say(note, style="dim")
+        self.console.print(body, highlight=False, soft_wrap=False)
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(self._text(text, style))
+
+    def _text(self, text: str, style: str = "") -> Text:
+        """What this terminal's encoding can hold, and never markup: a token may hold [brackets]."""
+        from rich.text import Text
+
+        text = text.replace("·", "_").replace("…", ".") if self.plain else text
+        return Text(text.encode(self.console.encoding, "replace").decode(self.console.encoding), style=style)
+
+
+def _count(parameters: int) -> str:
+    for size, unit in ((10**9, "billion"), (10**6, "million")):
+        if parameters >= size:
+            return f"{parameters / size:.1f} {unit}"
+    return str(parameters)

@@ -1,0 +1,160 @@
+"""From a task's name and a model's name to a pipeline that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cutaway.errors import HubError, InputError, nearest
+
+if TYPE_CHECKING:
+    from cutaway.pipelines.base import Pipeline
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task needs: its pipeline class, its kind of model, and the model that the tutorials use for it.
+
+    `models` are names of the same checkpoint, in the order in which they are tried; `builtin` comes with the package.
+    """
+
+    module: str
+    pipeline: str
+    auto: str
+    models: tuple[str, ...]
+    builtin: str
+
+
+TASKS: dict[str, Task] = {
+    "text-classification": Task(
+        module="cutaway.pipelines.text_classification",
+        pipeline="TextClassificationPipeline",
+        auto="AutoModelForSequenceClassification",
+        models=(
+            "distilbert-base-uncased-finetuned-sst-2-english",
+            "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
+        ),
+        builtin="cutaway/sentiment",
+    ),
+}
+ALIASES = {"sentiment-analysis": "text-classification"}
+LATER = (
+    "feature-extraction",
+    "fill-mask",
+    "multiple-choice",
+    "ner",
+    "question-answering",
+    "summarization",
+    "text-generation",
+    "text2text-generation",
+    "token-classification",
+    "translation",
+    "zero-shot-classification",
+)
+
+
+def task_of(name: str) -> tuple[str, Task]:
+    """The canonical name and the entry of a task.
+
+    Raises InputError for a task that is unknown (naming the nearest) or planned but not built.
+    """
+    name = ALIASES.get(name, name)
+    if name in TASKS:
+        return name, TASKS[name]
+    if name in LATER or name.startswith("translation_"):
+        have = ", ".join(repr(task) for task in (*TASKS, *ALIASES))
+        raise InputError(
+            f"task={name!r} is planned, but not in this version of cutaway. The tasks that work today: {have}. "
+            "The models themselves work: load one with the AutoModelFor... class of the task."
+        )
+    raise InputError(f"task={name!r} is not a task that cutaway knows.{nearest(name, (*TASKS, *ALIASES, *LATER))}")
+
+
+def pipeline(
+    task: str | None = None,
+    model: Any = None,
+    tokenizer: Any = None,
+    *,
+    device: Any = None,
+    batch_size: int | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    dtype: Any = None,
+    torch_dtype: Any = None,
+    model_kwargs: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Pipeline:
+    """Make the pipeline of a task.
+
+    Args:
+        task: "text-classification", also called "sentiment-analysis". May be left out when `model` is given and is a
+            sequence classifier.
+        model: a name on the hub, a folder, a built-in ("cutaway/sentiment"), or a loaded model. Without one, the
+            tutorials' default is loaded.
+        tokenizer: a name, a folder, or a loaded tokenizer. Without one, the model's own.
+        device: "cpu", "cuda", "cuda:1", a number (-1: the CPU) or a torch device.
+        batch_size: how many texts go through the model at once; 32 unless set. It never changes a result.
+        revision, token, dtype: as in `from_pretrained`; `torch_dtype` is the older name of `dtype`.
+        model_kwargs: further arguments of the model's `from_pretrained`.
+        settings: defaults of the pipeline's call, for example `top_k=None`, `truncation=True`.
+
+    Raises:
+        InputError: an unknown task or setting. HubError: the model cannot be reached.
+    """
+    if settings.pop("trust_remote_code", False):
+        raise InputError("trust_remote_code=True: cutaway never runs code from a checkpoint. Leave the argument out.")
+    if settings.pop("framework", "pt") not in ("pt", None):
+        raise InputError("framework= can only be 'pt': cutaway runs on PyTorch.")
+    settings.pop("use_fast", None)  # every tokenizer here is a fast one
+    if task is None:
+        if model is None:
+            raise InputError("pipeline() needs a task or a model, for example pipeline('sentiment-analysis').")
+        task = "text-classification"
+    name, entry = task_of(task)
+
+    load: dict[str, Any] = {"revision": revision, "token": token}
+    load = {key: value for key, value in load.items() if value is not None}
+    model_load = {**load, **(model_kwargs or {})}
+    dtype = dtype if dtype is not None else torch_dtype
+    if dtype is not None:
+        model_load["dtype"] = dtype
+
+    if model is None:
+        model, source = _default_model(name, entry, model_load)
+    elif isinstance(model, str | Path):
+        source = str(model)
+        model = _auto(entry.auto).from_pretrained(source, **model_load)
+    else:
+        source = str(getattr(model, "name_or_path", "") or getattr(model.config, "_name_or_path", "") or "")
+    if tokenizer is None:
+        if not source:
+            raise InputError("pipeline(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
+        tokenizer = source
+    if isinstance(tokenizer, str | Path):
+        tokenizer = _auto("AutoTokenizer").from_pretrained(str(tokenizer), **load)
+
+    kind = getattr(import_module(entry.module), entry.pipeline)
+    made: Pipeline = kind(model=model, tokenizer=tokenizer, task=name, device=device, batch_size=batch_size, **settings)
+    return made
+
+
+def _auto(name: str) -> Any:
+    return getattr(import_module("cutaway.auto"), name)
+
+
+def _default_model(task: str, entry: Task, load: dict[str, Any]) -> tuple[Any, str]:
+    """The task's default model and the name it was found under. A local folder of either name wins."""
+    names = sorted(entry.models, key=lambda name: not Path(name).is_dir())
+    failures: list[HubError] = []
+    for name in names:
+        try:
+            return _auto(entry.auto).from_pretrained(name, **load), name
+        except HubError as error:
+            failures.append(error)
+    raise HubError(
+        f"The default model of {task!r}, {names[0]!r}, cannot be reached ({failures[0]}). "
+        f"A model that needs no network comes with cutaway: pipeline({task!r}, model={entry.builtin!r}). "
+        "Or pass model= with a folder or another name."
+    ) from failures[0]

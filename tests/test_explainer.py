@@ -1,0 +1,155 @@
+"""What `explain` says is what the model does: compared with transformers on tiny random models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from cutaway.errors import InputError
+from cutaway.inspect import explain
+
+TEXT = "I believe that the EU is trustworthy."
+
+
+def upstream(folder, auto):
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    model = getattr(transformers, auto).from_pretrained(str(folder), attn_implementation="eager").eval()
+    return model, transformers.AutoTokenizer.from_pretrained(str(folder))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    return tiny.classifier(tmp_path_factory.mktemp("models") / "classifier")
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    return tiny.decoder(tmp_path_factory.mktemp("models") / "decoder")
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    return tiny.encoder_decoder(tmp_path_factory.mktemp("models") / "t5")
+
+
+@torch.inference_mode()
+def test_an_encoder(classifier):
+    model, tokenizer = upstream(classifier, "AutoModelForSequenceClassification")
+    encoding = tokenizer(TEXT, return_tensors="pt", return_offsets_mapping=True)
+    offsets = encoding.pop("offset_mapping")[0].tolist()
+    theirs = model(**encoding, output_attentions=True, output_hidden_states=True)
+    ours = explain(TEXT, str(classifier))
+
+    assert [token.id for token in ours.tokens] == encoding["input_ids"][0].tolist()
+    assert [token.token for token in ours.tokens] == encoding.tokens()
+    inner = [[t.start, t.end] for t in ours.tokens if not t.special]
+    assert inner == offsets[1:-1]
+    np.testing.assert_allclose(ours.attention["self"].pattern, torch.cat(theirs.attentions).numpy(), atol=1e-5)
+    states = torch.cat(theirs.hidden_states).numpy()
+    np.testing.assert_allclose(ours.states["self"].first, states[:, :, :8], atol=1e-4)
+    np.testing.assert_allclose(ours.states["self"].norm, np.linalg.norm(states, axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(ours.states["self"].to_embedding[0], 1, atol=1e-5)
+    probabilities = theirs.logits.softmax(-1)[0].tolist()
+    assert [answer.probability for answer in ours.answers] == pytest.approx(probabilities, abs=1e-5)
+    assert ours.model.layers == 2
+    assert ours.model.parameters == sum(p.numel() for p in model.parameters())
+
+
+@torch.inference_mode()
+def test_a_decoder(decoder):
+    model, tokenizer = upstream(decoder, "AutoModelForCausalLM")
+    prompt = tokenizer("Today I", return_tensors="pt")
+    written = model.generate(**prompt, max_new_tokens=6, do_sample=False, pad_token_id=0)
+    theirs = model(written, output_attentions=True)
+    ours = explain("Today I", str(decoder), max_new_tokens=6)
+
+    length = prompt["input_ids"].shape[1]
+    assert [token.id for token in ours.tokens] == written[0].tolist()
+    assert [token.generated for token in ours.tokens].index(True) == length
+    np.testing.assert_allclose(ours.attention["self"].pattern, torch.cat(theirs.attentions).numpy(), atol=1e-5)
+    probabilities = theirs.logits[0].softmax(-1)
+    for step in ours.steps:
+        expected = probabilities[step.position - 1, step.picked.id].item()
+        assert step.picked.probability == pytest.approx(expected, abs=1e-5)
+        assert step.picked.id == written[0, step.position]
+    assert [answer.id for answer in ours.answers] == probabilities[length - 1].topk(10).indices.tolist()
+    assert ours.generated == tokenizer.decode(written[0, length:], skip_special_tokens=True)
+
+
+@torch.inference_mode()
+def test_an_encoder_decoder(t5):
+    model, tokenizer = upstream(t5, "AutoModelForSeq2SeqLM")
+    encoding = tokenizer(TEXT, return_tensors="pt")
+    encoding.pop("token_type_ids", None)
+    written = model.generate(**encoding, max_new_tokens=5, do_sample=False)
+    theirs = model(**encoding, decoder_input_ids=written, output_attentions=True)
+    ours = explain(TEXT, str(t5), max_new_tokens=5)
+
+    assert [token.id for token in ours.target] == written[0].tolist()
+    for name, values in [
+        ("encoder", theirs.encoder_attentions),
+        ("decoder", theirs.decoder_attentions),
+        ("cross", theirs.cross_attentions),
+    ]:
+        np.testing.assert_allclose(ours.attention[name].pattern, torch.cat(values).numpy(), atol=1e-5)
+    assert ours.shown == "cross"
+    assert explain(TEXT, str(t5), attention="encoder").shown == "encoder"
+
+
+@torch.inference_mode()
+def test_a_masked_word(tmp_path):
+    folder = tiny.classifier(tmp_path, head="BertForMaskedLM")
+    model, tokenizer = upstream(folder, "AutoModelForMaskedLM")
+    encoding = tokenizer("a [MASK] film", return_tensors="pt")
+    expected = model(**encoding).logits[0, 2].softmax(-1)
+    (step,) = explain("a [MASK] film", str(folder)).steps
+    assert step.position == 2
+    assert [candidate.id for candidate in step.candidates] == expected.topk(10).indices.tolist()
+    assert step.picked.probability == pytest.approx(expected.max().item(), abs=1e-5)
+
+
+def test_a_checkpoint_without_a_head(tmp_path):
+    ours = explain(TEXT, str(tiny.classifier(tmp_path, head="BertModel")))
+    assert ours.kind == "states"
+    assert ours.answers == ours.steps == []
+
+
+def test_an_encoder_runs_once(classifier):
+    from cutaway.auto import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(str(classifier))
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    explain(TEXT, model, AutoTokenizer.from_pretrained(str(classifier)))
+    assert len(calls) == 1
+
+
+def test_the_shown_head(classifier):
+    found = explain(TEXT, str(classifier)).head
+    focus = found.measures["focus"]
+    assert focus[found.layer, found.head] == focus.max()
+    asked = explain(TEXT, str(classifier), layer=1).head
+    assert asked.layer == 1
+    assert asked.place == "blocks.1.attn.pattern"
+    assert focus[1, asked.head] == focus[1].max()
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text(classifier, text):
+    with pytest.raises(InputError, match="empty"):
+        explain(text, str(classifier))
+
+
+def test_a_long_text(classifier):
+    with pytest.raises(InputError, match="64"):
+        explain("good " * 100, str(classifier))
+    assert len(explain("good " * 100, str(classifier), truncation=True).tokens) == 64
+
+
+def test_nothing_is_generated_when_not_wanted(decoder, t5):
+    assert explain("ab", str(decoder), max_new_tokens=0).steps == []
+    assert len(explain("a good film", str(t5), max_new_tokens=0).target) == 1

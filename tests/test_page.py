@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import inspect_samples as samples
+import numpy as np
+import pytest
+
+from cutaway.inspect import page
+
+HOSTILE_TEXT = "</script><img src=x onerror=alert(1)> <!-- <script> \u2028\u2029 \u202e \x00 😀 \ud800 &lt;"
+
+
+class Reader(HTMLParser):
+    """Collects elements, and the content of script and style elements."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.blocks, self.open = [], [], [], None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.extend((tag, name, value) for name, value in attrs)
+        self.open = (tag, dict(attrs)) if tag in ("script", "style") else None
+
+    def handle_data(self, data):
+        if self.open:
+            self.blocks.append((*self.open, data))
+
+    def handle_endtag(self, tag):
+        self.open = None
+
+
+def data_of(text):
+    return json.loads(next(content for _, attrs, content in Reader(text).blocks if attrs.get("id") == "run"))
+
+
+def hostile():
+    return samples.encoder(samples.HOSTILE, text=HOSTILE_TEXT)
+
+
+@pytest.mark.parametrize("make", [samples.encoder, samples.decoder, samples.encoder_decoder, hostile])
+def test_the_policy_allows_this_script_and_style_only(make):
+    reader = Reader(page.render(make()))
+    policy = next(v for t, n, v in reader.attributes if n == "content" and "default-src" in v)
+    hashes = re.findall(r"(script|style)-src '(sha256-[^']+)'", policy)
+    own = {
+        tag: "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        for tag, attrs, content in reader.blocks
+        if attrs.get("type") != "application/json"
+    }
+    assert dict(hashes) == own
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert policy.count("-src") == 3
+
+
+def test_nothing_is_loaded_and_no_handler_is_inline():
+    reader = Reader(page.render(hostile()))
+    assert not [a for a in reader.attributes if a[1] in ("src", "href", "style") or a[1].startswith("on")]
+    assert reader.tags.count("script") == 2
+    assert "img" not in reader.tags
+
+
+def test_hostile_text_stays_data():
+    text = page.render(hostile())
+    assert text.count("</script>") == 2
+    start = text.index('id="run">') + len('id="run">')
+    block = text[start : text.index("</script>", start)]
+    assert block.isascii()
+    assert not set("<>&") & set(block)
+    read = json.loads(block)
+    assert read["text"].startswith("</script><img src=x onerror=alert(1)> <!-- <script>")
+    assert [token["token"] for token in read["tokens"]] == samples.HOSTILE
+    assert "\x00" not in text
+    text.encode("utf-8")  # the lone surrogate is escaped
+
+
+def test_the_attention_can_be_read_back():
+    explanation = samples.encoder_decoder()
+    for name, entry in data_of(page.render(explanation))["attention"].items():
+        raw = np.frombuffer(base64.b64decode(entry["bytes"]), np.uint8).reshape(entry["shape"]) / 255
+        np.testing.assert_allclose(raw, explanation.attention[name].pattern, atol=1 / 510 + 1e-6)
+
+
+def test_the_script_builds_no_markup_from_text():
+    script = next(c for t, a, c in Reader(page.render(samples.encoder())).blocks if t == "script" and not a)
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "fetch("):
+        assert way not in script
+
+
+def test_a_text_of_128_tokens_stays_small(tmp_path):
+    path = tmp_path / "page.html"
+    page.save(samples.encoder([f"w{i}" for i in range(128)], 12, 12), path)
+    assert path.stat().st_size < 3.6e6
