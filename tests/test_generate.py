@@ -183,6 +183,29 @@ def test_sampling_without_a_seed_uses_the_global_generator() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("settings", [{}, {"top_k": 5}, {"top_k": 0, "top_p": 0.8}, {"min_p": 0.1, "temperature": 2.0}])
+def test_asking_for_scores_changes_no_token(settings: dict[str, Any]) -> None:
+    model = FakeModel(vocab=700)
+    settings = {"max_new_tokens": 30, "do_sample": True, "seed": 3, **settings}
+    out = generate(model, PROMPT, return_dict_in_generate=True, output_scores=True, **settings)
+    assert torch.equal(out.sequences, generate(model, PROMPT, **settings))
+    for step, scores in enumerate(out.scores):
+        assert scores[0, out.sequences[0, 3 + step]].isfinite()
+
+
+def test_answers_follow_the_scores() -> None:
+    model = FakeModel(vocab=200)
+    settings: dict[str, Any] = {"max_new_tokens": 1, "do_sample": True, "top_k": 12, "temperature": 1.3}
+    one = generate(model, PROMPT, return_dict_in_generate=True, output_scores=True, **settings)
+    expected = one.scores[0][0].double().softmax(-1) * 20_000
+    many = generate(model, PROMPT, num_return_sequences=20_000, **settings)
+    counts = many[:, 3].bincount(minlength=200).double()
+    there = expected > 0
+    assert counts[~there].sum() == 0
+    assert int(there.sum()) == 12
+    assert float(((counts - expected)[there].square() / expected[there]).sum()) < 31.3  # 11 degrees, one in a thousand
+
+
 def test_one_prompt_is_run_once_for_several_sequences() -> None:
     model = FakeModel()
     out = generate(model, PROMPT, max_new_tokens=4, do_sample=True, num_return_sequences=5, seed=0)

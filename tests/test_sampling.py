@@ -161,3 +161,38 @@ def test_each_sequence_has_its_own_numbers() -> None:
     first = Chance(None, torch.device("cpu")).uniform(4)
     torch.manual_seed(5)
     assert torch.equal(first, Chance(None, torch.device("cpu")).uniform(4))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60), st.sampled_from([0.01, 0.5, 4.0]))
+def test_a_shortlist_has_all_that_top_k_keeps(seed: int, k: int, step: float) -> None:
+    x = torch.randn(3, 400, generator=torch.Generator().manual_seed(seed)).div(step).round().mul(step)  # with ties
+    found = sampling.shortlist(x, k)
+    y = sampling.top_k(x, k)
+    if found is None:
+        assert (kept(y).sum(-1) >= k).all()
+        return
+    few, ids = found
+    assert bool((ids.diff(dim=-1) > 0).all())
+    assert torch.equal(torch.full_like(x, -math.inf).scatter(1, ids, sampling.top_k(few, k)), y)
+
+
+def test_a_shortlist_that_spares_nothing_is_none() -> None:
+    assert sampling.shortlist(torch.randn(1, 100), 50) is None
+    assert sampling.shortlist(torch.zeros(1, 1000), 50) is None
+    assert sampling.shortlist(torch.randn(1, 1000), 50) is not None
+
+
+def test_no_distribution_is_no_token() -> None:
+    x = torch.zeros(4, 300)
+    x[0, 7], x[1], x[2, 3] = math.nan, -math.inf, math.inf
+    u = torch.full((4,), 0.5, dtype=torch.float64)
+    assert sampling.draw(x, u).tolist() == [-1, -1, -1, 150]
+    assert sampling.greedy(x).tolist() == [-1, -1, -1, 0]
+
+
+def test_the_first_numbers_of_neighbouring_seeds_are_uniform() -> None:
+    u = Chance(range(30_000), torch.device("cpu")).uniform(30_000)
+    counts = (u * 50).long().bincount(minlength=50).double()
+    chi2 = float(((counts - 600).square() / 600).sum())
+    assert 20 < chi2 < 90  # 49 degrees of freedom
+    assert abs(float(torch.corrcoef(torch.stack([u[1:], u[:-1]]))[0, 1])) < 0.02
