@@ -69,8 +69,13 @@ class PreTrainedModel(Part):
         return cls(config, **kwargs)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
-        """Write config.json and model.safetensors under the published names, as Transformers reads them."""
+        """Write config.json, model.safetensors and, for a model that generates, generation_config.json.
+
+        Names are the published ones: Transformers reads the folder.
+        """
         loading.save(self, folder, max_shard_size=max_shard_size, **kwargs)
+        if self.can_generate:
+            self.generation_config.save_pretrained(folder)
 
     def post_init(self) -> None:
         """Give fresh layers their first weights; a user's own model may call it at the end of `__init__`."""

@@ -301,6 +301,10 @@ def test_the_models_generation_config_is_read_and_can_be_changed(tmp_path: Path,
     ours.generation_config.max_new_tokens = 6
     assert ours.generate(**batch(1)).shape == (1, 15)
     assert ours.generation_config.pad_token_id == 0
+    ours.save_pretrained(tmp_path / "saved")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert again.generation_config.max_new_tokens == 6
+    assert torch.equal(again.generate(**batch(1)), ours.generate(**batch(1)))
 
 
 def test_positions_run_out(models: dict[str, Any]) -> None:
