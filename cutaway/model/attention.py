@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.architecture import Attention as Spec
 from cutaway.model.cache import Cache
+from cutaway.model.layers import Linear
 from cutaway.model.part import Part
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Group, Rows
@@ -61,10 +62,10 @@ class Attention(Part):
     def __init__(self, spec: Spec, hidden_size: int) -> None:
         super().__init__()
         self.spec = spec
-        self.q = nn.Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
-        self.k = nn.Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
-        self.v = nn.Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
-        self.o = nn.Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
+        self.q = Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
+        self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
+        self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
+        self.o = Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         """x: [batch, length, hidden] or packed [rows, hidden]; the result has the same shape."""

@@ -12,6 +12,7 @@ from cutaway.architecture import Architecture
 from cutaway.errors import InputError
 from cutaway.model.cache import Cache
 from cutaway.model.family import Family
+from cutaway.model.layers import Linear
 from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
@@ -194,7 +195,7 @@ class Pooler(nn.Module):
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = Linear(hidden_size, hidden_size)
 
     def forward(self, hidden: Tensor, rows: Rows | None = None) -> Tensor:
         """hidden [batch, length, hidden] -> [batch, hidden]."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cutaway.architecture import ACTIVATIONS, Norm
 from cutaway.model import losses
 from cutaway.model.backbone import Backbone, wants_dict
-from cutaway.model.layers import ACTIVATION, make_norm
+from cutaway.model.layers import ACTIVATION, Linear, make_norm
 from cutaway.model.loading import draw
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.rows import Rows
@@ -158,7 +158,7 @@ class OutputHead(HeadModel):
         spec, stack = self.head, self.architecture.stack
         size = stack.hidden_size
         if spec.dense:
-            attach(self, spec.dense, nn.Linear(size, size))
+            attach(self, spec.dense, Linear(size, size))
             norm = stack.norm if stack.norm.kind == "layer" else Norm("layer", 1e-12)
             attach(self, spec.norm, make_norm(norm, size))
             name = getattr(config, spec.activation) if spec.activation else "gelu"
@@ -167,7 +167,7 @@ class OutputHead(HeadModel):
             above, _, last = spec.bias.rpartition(".")
             if above not in dict(self.named_modules()):
                 attach(self, above, nn.Module())
-        attach(self, spec.out, nn.Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
+        attach(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
         if spec.bias:
             self.get_submodule(above).register_parameter(last, self.get_submodule(spec.out).bias)  # type: ignore[arg-type]
 

@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.errors import InputError
 from cutaway.model import losses
 from cutaway.model.backbone import first_token
 from cutaway.model.heads import HeadModel, attach, last_tokens, shown
-from cutaway.model.layers import ACTIVATION
+from cutaway.model.layers import ACTIVATION, Linear
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
     ModelOutput,
@@ -65,8 +65,8 @@ class LabelHead(HeadModel):
         spec, size = self.head, self.architecture.stack.hidden_size
         self.rate = config_dropout(config, spec.dropout)
         if spec.dense:
-            attach(self, spec.dense, nn.Linear(size, size))
-        attach(self, spec.out, nn.Linear(size, self._outputs(config), bias=spec.bias))
+            attach(self, spec.dense, Linear(size, size))
+        attach(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
     def picked(self, out: Any, input_ids: Tensor | None) -> Tensor:
         """The one vector of each text, [batch, hidden]."""

@@ -31,6 +31,20 @@ ACTIVATION: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Linear(nn.Linear):
+    """torch's layer without its first weights: the model draws or loads them, so drawing them here too is in vain."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+class Embedding(nn.Embedding):
+    """torch's table without its first weights; on the meta device, drawing them alone would import torch's compiler."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, in float32 (Zhang and Sennrich, 2019)."""
 
@@ -59,9 +73,9 @@ class MLP(Part):
         super().__init__()
         self.spec = spec
         if spec.gated:
-            self.gate = nn.Linear(hidden_size, spec.size, bias=spec.bias)
-        self.up = nn.Linear(hidden_size, spec.size, bias=spec.bias)
-        self.down = nn.Linear(spec.size, hidden_size, bias=spec.bias)
+            self.gate = Linear(hidden_size, spec.size, bias=spec.bias)
+        self.up = Linear(hidden_size, spec.size, bias=spec.bias)
+        self.down = Linear(spec.size, hidden_size, bias=spec.bias)
         self.activation = ACTIVATION[spec.activation]
 
     def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.architecture import Relative, Rotary, RotaryScaling
+from cutaway.model.layers import Embedding
 
 
 def rotary_frequencies(rotary: Rotary, length: int) -> tuple[Tensor, float]:
@@ -102,7 +103,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned if rest is None else torch.cat((turned, rest), -1)
 
 
-class RelativeBias(nn.Embedding):
+class RelativeBias(Embedding):
     """T5's additive score bias by the distance between key and query, in buckets that widen with distance."""
 
     def __init__(self, spec: Relative, n_heads: int, causal: bool) -> None:

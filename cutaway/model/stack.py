@@ -15,7 +15,7 @@ from cutaway.errors import InputError
 from cutaway.model.attention import Context
 from cutaway.model.block import Block
 from cutaway.model.cache import Cache
-from cutaway.model.layers import make_norm
+from cutaway.model.layers import Embedding, make_norm
 from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias, RotaryTable
 from cutaway.model.rows import Rows, check_mask
@@ -30,12 +30,12 @@ class Embed(Part):
         super().__init__()
         self.spec, self.dropout = spec, dropout
         # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
-        self.tokens = nn.Embedding(spec.vocab_size, hidden_size) if tokens is None else tokens
+        self.tokens = Embedding(spec.vocab_size, hidden_size) if tokens is None else tokens
         if spec.positions is not None:
             learned = spec.positions
-            self.positions = nn.Embedding(learned.size + (0 if learned.after_padding else learned.offset), hidden_size)
+            self.positions = Embedding(learned.size + (0 if learned.after_padding else learned.offset), hidden_size)
         if spec.n_types:
-            self.types = nn.Embedding(spec.n_types, hidden_size)
+            self.types = Embedding(spec.n_types, hidden_size)
         if spec.norm is not None:
             self.norm = make_norm(spec.norm, hidden_size)
 
