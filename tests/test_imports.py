@@ -138,6 +138,6 @@ def test_source_files_stay_short() -> None:
 
 def test_a_family_is_a_declaration() -> None:
     families = [p for p in SOURCES if p.parent.name == "families" and p.name != "__init__.py"]
-    assert {p.name: n for p in families if (n := len(p.read_text().splitlines())) > 110} == {}
+    assert {p.name: n for p in families if (n := len(p.read_text().splitlines())) > 130} == {}
     # A forward in a family would be a second engine.
     assert [p.name for p in families if "def forward" in p.read_text()] == []
