@@ -10,6 +10,7 @@ from cutaway.model.family import Family
 from cutaway.model.heads import Output
 from cutaway.model.label_heads import Classifier
 from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.weights import Source, tied
 
 
 class BartConfig(PretrainedConfig):
@@ -67,9 +68,8 @@ def to_architecture(config: BartConfig) -> Architecture:
     )
 
 
-def _names(side: str) -> dict[str, str]:
+def _names(side: str) -> dict[str, str | Source]:
     parts = {
-        "embed.tokens": "",
         "embed.positions": "embed_positions",
         "embed.norm": "layernorm_embedding",
         "blocks.{i}.attn_norm": "layers.{i}.self_attn_layer_norm",
@@ -81,7 +81,8 @@ def _names(side: str) -> dict[str, str]:
     for ours, theirs in (("attn", "self_attn"), ("cross", "encoder_attn")):
         for short, long in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
             parts[f"blocks.{{i}}.{ours}.{short}"] = f"layers.{{i}}.{theirs}.{long}"
-    return {f"{side}.{ours}": f"{side}.{theirs}" if theirs else "shared" for ours, theirs in parts.items()}
+    names: dict[str, str | Source] = {f"{side}.{ours}": f"{side}.{theirs}" for ours, theirs in parts.items()}
+    return names | {f"{side}.embed.tokens": tied("shared", f"{side}.embed_tokens")}
 
 
 WEIGHTS = {**_names("encoder"), **_names("decoder")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cutaway.architecture import Architecture
+from cutaway.model.weights import Source, tied
 
 _ENCODER = {
     "blocks.{i}.attn_norm": "block.{i}.layer.0.layer_norm",
@@ -34,18 +35,19 @@ def _table(prefix: str, feed_forward: int, gated: bool, parts: dict[str, str]) -
     return {f"{prefix}{ours}": f"{prefix}{theirs}" for ours, theirs in names.items()}
 
 
-def weights(architecture: Architecture) -> dict[str, str]:
+def weights(architecture: Architecture) -> dict[str, str | Source]:
     """The names depend on whether the feed-forward layer is gated."""
     gated = architecture.stack.feed_forward.gated
     return {
-        "encoder.embed.tokens": "shared",
-        "decoder.embed.tokens": "shared",
+        "encoder.embed.tokens": tied("shared", "encoder.embed_tokens"),
+        "decoder.embed.tokens": tied("shared", "decoder.embed_tokens"),
         **_table("encoder.", 1, gated, _ENCODER),
         **_table("decoder.", 2, gated, {**_ENCODER, **_CROSS}),
     }
 
 
-def encoder_weights(architecture: Architecture) -> dict[str, str]:
+def encoder_weights(architecture: Architecture) -> dict[str, str | Source]:
     """The encoder alone keeps its published names."""
     table = _table("encoder.", 1, architecture.stack.feed_forward.gated, _ENCODER)
-    return {"embed.tokens": "shared", **{ours.removeprefix("encoder."): theirs for ours, theirs in table.items()}}
+    names: dict[str, str | Source] = {ours.removeprefix("encoder."): theirs for ours, theirs in table.items()}
+    return names | {"embed.tokens": tied("shared", "encoder.embed_tokens")}

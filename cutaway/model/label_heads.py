@@ -198,7 +198,7 @@ class QuestionAnswering(LabelHead):
         starts, ends = logits[..., 0], logits[..., 1]
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = losses.span(starts, ends, start_positions, end_positions)
+            loss = losses.span(starts, ends, start_positions, end_positions, out.rows.mask)
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, logits, return_dict)
 

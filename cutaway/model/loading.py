@@ -6,9 +6,10 @@ where the file allows it), or a view of it.
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cutaway")
 
 # Buffers and twins that old checkpoints carry; they hold nothing that the model does not know.
-_IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq|(en|de)coder\.embed_tokens\.weight)$")
+_IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq)$")
 _LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))  # how TensorFlow called the numbers of a norm
 _DTYPES = {
     "float32": torch.float32,
@@ -88,8 +89,7 @@ def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Sou
         for name in _tensors(model):
             layer, _, leaf = name.rpartition(".")
             source: Source = table[layer]
-            full = f"{theirs}{source.name}.{leaf}"
-            found[ours + name] = Source(full, source.transpose, source.part, source.of)
+            found[ours + name] = source.under(theirs, leaf)
         return found
     for name in [*model._parameters, *(b for b in model._buffers if b not in model._non_persistent_buffers_set)]:
         if getattr(model, name) is not None:
@@ -143,12 +143,19 @@ class Stored:
             self.names[name] = stored
         self.prefix = f"{prefix}." if prefix else ""
 
-    def find(self, name: str) -> str | None:
-        """The stored name of a published one. Base models may be read from checkpoints with heads, and back."""
-        for candidate in (name, name.removeprefix(self.prefix), self.prefix + name):
-            if candidate in self.names:
-                return candidate
-        return None
+    def all(self, source: Source) -> list[str]:
+        """The stored names of a published one. Base models may be read from checkpoints with heads, and back."""
+        candidates = (
+            candidate
+            for name in (source.also, source.name)
+            if name
+            for candidate in (name, name.removeprefix(self.prefix), self.prefix + name)
+        )
+        return [c for c in candidates if c in self.names]
+
+    def find(self, source: Source) -> str | None:
+        """The stored name that is read."""
+        return next(iter(self.all(source)), None)
 
 
 def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None) -> LoadReport:
@@ -169,19 +176,22 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     used: set[str] = set()
     plan: list[tuple[list[str], str, Source]] = []
     for names in by_identity.values():
-        hits = [(found, where[n]) for n in names if (found := stored.find(where[n].name)) is not None]
-        used.update(found for found, _ in hits)
+        hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
+        used.update(found for n in names for found in stored.all(where[n]))
         if not hits:
             report.missing.append(where[names[0]].name)
             continue
-        found, source = hits[0]
-        shape, wanted = source.shape(checkpoint.shape(stored.names[found])), list(tensors[names[0]].shape)
-        if shape != wanted:
-            raise CheckpointError(
-                f"{found} has shape {shape} in the checkpoint, but the config asks for {wanted}; change the config's "
-                "sizes (num_labels, vocab_size, hidden_size), or load the matching checkpoint."
-            )
-        plan.append((names, found, source))
+        for name, found in hits.items():
+            shape, wanted = where[name].shape(checkpoint.shape(stored.names[found])), list(tensors[name].shape)
+            if shape != wanted:
+                raise CheckpointError(
+                    f"{found} has shape {shape} in the checkpoint, but the config asks for {wanted}; change the "
+                    "config's sizes (num_labels, vocab_size, hidden_size), or load the matching checkpoint."
+                )
+        first, *others = _equal(names, hits, stored)
+        for other in others:
+            _part(model, other)
+        plan += [(group, hits[group[0]], where[group[0]]) for group in (first, *others)]
     for names, found, source in plan:
         value = source.take(checkpoint.read(stored.names[found]))
         if dtype is not None and value.is_floating_point():
@@ -196,8 +206,52 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
         where,
         dtype,
     )
-    model.tie_weights()
+    if not _untied(model):
+        model.tie_weights()
     return report
+
+
+def _equal(names: list[str], hits: dict[str, str], stored: Stored) -> list[list[str]]:
+    """The names of one tied weight, apart where the checkpoint holds different numbers for them.
+
+    Some published configs say that weights are tied which the file holds twice and different (T5 v1.1); the file is
+    right. A name that the file lacks goes with the first.
+    """
+    read = stored.checkpoint.read
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda n: n not in hits):
+        found = hits.get(name) or next(iter(groups))
+        twin = next((g for g in groups if g == found), None)
+        if twin is None:
+            value = read(stored.names[found])
+            twin = next((g for g in groups if _same(value, read(stored.names[g]))), None)
+        groups.setdefault(twin or found, []).append(name)
+    return list(groups.values())
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
+
+
+def _part(model: nn.Module, names: list[str]) -> None:
+    """Give the layers that hold `names` a module of their own, where they share one with other places."""
+    for layer in {name.rpartition(".")[0] for name in names}:
+        above, _, last = layer.rpartition(".")
+        if last:
+            shared = model.get_submodule(layer)
+            own = copy.copy(shared)
+            own._parameters = dict(shared._parameters)
+            model.get_submodule(above)._modules[last] = own
+
+
+def _untied(model: PreTrainedModel) -> bool:
+    """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
+    output = model.get_output_embeddings()
+    if output is None or output.weight is model.get_input_embeddings().weight:
+        return False
+    base = model.base_model
+    base.architecture = replace(base.architecture, tied_output=False)
+    return True
 
 
 def _place_all(model: nn.Module, names: list[str], value: Tensor) -> None:
@@ -332,18 +386,32 @@ def published_state(model: PreTrainedModel, state: dict[str, Tensor] | None = No
     tensors = _tensors(model)
     seen: set[int] = set()
     gathered: dict[str, list[tuple[int, Source, Tensor]]] = {}
+    apart = _apart(tensors, where)
     for name, tensor in tensors.items():
-        if id(tensor) in seen:
+        source = where[name]
+        if id(tensor) in seen and source.name not in apart:
             continue
         seen.add(id(tensor))
-        source = where[name]
         value = tensor if state is None else state[name]
-        gathered.setdefault(source.name, []).append((source.part, source, value.detach()))
+        if source.name in apart:
+            gathered[source.also] = [(0, source, value.detach())]
+            gathered.setdefault(source.name, [(0, source, value.detach())])
+        else:
+            gathered.setdefault(source.name, []).append((source.part, source, value.detach()))
     out: dict[str, Tensor] = {}
     for name, parts in gathered.items():
         parts.sort(key=lambda entry: entry[0])
         out[name] = parts[0][1].give([value for _, _, value in parts]).contiguous()
     return out
+
+
+def _apart(tensors: dict[str, Tensor], where: dict[str, Source]) -> set[str]:
+    """Published names that tied layers would share, but do not in this model."""
+    held: dict[str, set[int]] = {}
+    for name, tensor in tensors.items():
+        if where[name].also:
+            held.setdefault(where[name].name, set()).add(id(tensor))
+    return {name for name, found in held.items() if len(found) > 1}
 
 
 def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:

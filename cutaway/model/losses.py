@@ -62,11 +62,20 @@ def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), labels.to(logits.device).float())
 
 
-def span(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-    """Mean of the two cross-entropies; positions outside the text carry no loss (Devlin et al., 2019, section 4.2)."""
+def span(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of the two cross-entropies; positions outside the text carry no loss (Devlin et al., 2019, section 4.2).
+
+    The answer is looked for among the real tokens of `mask` [batch, length]: padding changes no loss. (Upstream lets
+    padding take part, so there a text's loss depends on the batch it is in.)
+    """
     length = start_logits.shape[1]
     losses = []
     for logits, places in ((start_logits, starts), (end_logits, ends)):
         places = places.to(logits.device).flatten().clamp(0, length)
-        losses.append(F.cross_entropy(logits.float(), places, ignore_index=length))
+        logits = logits.float()
+        if mask is not None:
+            real = F.pad(mask, (0, 1))  # [batch, length + 1]
+            places = places.where(real.gather(1, places[:, None])[:, 0], length)
+            logits = logits.masked_fill(~mask, -torch.inf)
+        losses.append(F.cross_entropy(logits, places, ignore_index=length))
     return (losses[0] + losses[1]) / 2

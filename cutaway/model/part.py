@@ -134,6 +134,12 @@ def name_tree(layers: dict[str, Source]) -> Names:
         held = node.setdefault(last, [])
         if source.of > 1 or not held:  # a tied layer is published once
             held.append((path, source))
+        if source.also:
+            *above, last = source.also.split(".")
+            node = tree
+            for step in above:
+                node = node.setdefault(step, {})
+            node[last] = [(path, source)]
     return tree
 
 

@@ -142,6 +142,7 @@ class Seq2SeqQuestionAnswering(LabelHead):
         return_dict: bool | None = None,
     ) -> Any:
         """start_logits and end_logits [batch, length]."""
+        reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
         if decoder_input_ids is None and input_ids is not None:
             decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
         out = self.base(
@@ -152,6 +153,7 @@ class Seq2SeqQuestionAnswering(LabelHead):
         starts, ends = logits[..., 0], logits[..., 1]
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = losses.span(starts, ends, start_positions, end_positions)
+            mask = attention_mask != 0 if reads_again and attention_mask is not None else out.rows.mask
+            loss = losses.span(starts, ends, start_positions, end_positions, mask)
         result = Seq2SeqQuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **_carried(out))
         return self.finish(result, logits, return_dict)

@@ -16,12 +16,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Source:
-    """Where one of our layers is published: part `part` of `of` along the outputs of `name`, maybe stored [in, out]."""
+    """Where one of our layers is published: part `part` of `of` along the outputs of `name`, maybe stored [in, out].
+
+    also: a second published name of a tied layer, under which an untied copy is stored.
+    """
 
     name: str
     transpose: bool = False
     part: int = 0
     of: int = 1
+    also: str = ""
+
+    def under(self, prefix: str, leaf: str) -> Source:
+        """The same for one tensor of the layer: "weight" or "bias"."""
+        also = f"{prefix}{self.also}.{leaf}" if self.also else ""
+        return replace(self, name=f"{prefix}{self.name}.{leaf}", also=also)
 
     def take(self, published: Tensor) -> Tensor:
         """Our tensor, as a view of the published one."""
@@ -54,6 +63,11 @@ def transposed(name: str) -> Source:
 def split(name: str, part: int, of: int, *, transpose: bool = False) -> Source:
     """Published as one layer of which ours is part `part` of `of` equal parts."""
     return Source(name, transpose, part, of)
+
+
+def tied(name: str, also: str) -> Source:
+    """Published as `name`, which several layers of ours share; a copy of its own would be called `also`."""
+    return Source(name, also=also)
 
 
 def expand(table: Table, n_layers: Mapping[str, int]) -> dict[str, Source]:

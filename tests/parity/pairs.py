@@ -38,6 +38,7 @@ def gap(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, as a part of the largest value."""
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     assert ours.dtype == theirs.dtype
+    ours, theirs = ours.detach(), theirs.detach()
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
 
 

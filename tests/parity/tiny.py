@@ -91,3 +91,24 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
         for p in model.parameters():
             p.mul_(spread).add_(torch.randn_like(p) * 0.05) if p.dim() > 1 else p.add_(torch.randn_like(p) * 0.1)
     return model.eval()
+
+
+# The classes with a head, by what follows the first part of the name.
+LABELS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+HEADS: dict[str, tuple[str, ...]] = {
+    "bert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "LMHeadModel"),
+    "distilbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
+    "gpt2": (*LABELS, "LMHeadModel"),
+    "llama": (*LABELS, "ForCausalLM"),
+    "t5": (*LABELS, "ForConditionalGeneration"),
+    "t5-gated": (*LABELS, "ForConditionalGeneration"),
+    "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
+}
+EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending in endings]
+
+
+def decoder_fields(family: str, ending: str) -> dict[str, Any]:
+    """BERT's kin read the whole text unless the config says that they are decoders."""
+    wanted = family in ("bert", "roberta") and ending in ("LMHeadModel", "ForCausalLM")
+    return {"is_decoder": True} if wanted else {}

@@ -1,0 +1,208 @@
+"""Every head of every family against transformers: logits, losses, and the gradients of the losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
+from parity.tiny import EVERY_HEAD, HEADS, decoder_fields
+from torch import Tensor
+
+from cutaway.model import rows
+from cutaway.model.loading import published_state
+
+PAD = 0
+LENGTHS = (8, 5, 3)
+GRADIENT = 1e-4
+# what config.problem_type and num_labels a sequence classification is tried with
+PROBLEMS: dict[str, tuple[int, str | None]] = {
+    "single": (3, None),
+    "several": (3, "multi_label_classification"),
+    "number": (1, None),
+    "numbers": (2, "regression"),
+}
+CASES = [
+    (family, ending, problem)
+    for family, ending in EVERY_HEAD
+    for problem in (PROBLEMS if ending == "ForSequenceClassification" else [""])
+]
+
+
+def fields(family: str, ending: str, problem: str) -> dict[str, Any]:
+    found = decoder_fields(family, ending)
+    if ending == "ForTokenClassification":
+        found["num_labels"] = 4
+    if problem:
+        found["num_labels"], kind = PROBLEMS[problem]
+        if kind:
+            found["problem_type"] = kind
+    # one padding id for all, so that the same texts serve; RoBERTa counts its positions from it
+    if family == "bart" and found.get("num_labels") == 2:
+        del found["num_labels"]  # upstream drops it from config.json, and then cannot read its own checkpoint
+    return {**found, "pad_token_id": PAD, "eos_token_id": 2, "decoder_start_token_id": 2}
+
+
+def batch(family: str, ending: str, problem: str, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Tensor]:
+    """Inputs with labels; -100 and places out of range among them."""
+    given = inputs(family, lengths, pad=PAD)
+    mask = given.get("attention_mask", torch.ones_like(given["input_ids"]))
+    n = len(lengths)
+    torch.manual_seed(3)
+    if family in ("t5", "t5-gated", "bart") and ending != "ForConditionalGeneration":
+        given.pop("decoder_input_ids")  # the decoder reads the text again
+        given.pop("decoder_attention_mask", None)
+        last = mask.sum(1) - 1
+        given["input_ids"][torch.arange(n), last] = 2  # the end-of-text token that these heads read
+    if ending == "ForSequenceClassification":
+        count, kind = PROBLEMS[problem]
+        if kind == "multi_label_classification":
+            given["labels"] = torch.randint(0, 2, (n, count)).float()
+        elif problem in ("number", "numbers"):
+            given["labels"] = torch.randn(n, 3 if family == "bart" else count) if count > 1 else torch.randn(n)
+        else:
+            given["labels"] = torch.randint(0, count, (n,))
+    elif ending == "ForTokenClassification":
+        given["labels"] = torch.randint(0, 4, mask.shape).masked_fill(mask == 0, -100)
+        given["labels"][0, 1] = -100
+    elif ending == "ForQuestionAnswering":
+        given["start_positions"] = torch.tensor([1, 2, 500])
+        given["end_positions"] = torch.tensor([3, mask.shape[1] + 7, 2])
+    elif ending == "ForMultipleChoice":
+        given = {name: torch.stack((value, value.flip(0)), 1) for name, value in given.items()}
+        given["labels"] = torch.randint(0, 2, (n,))
+    elif ending == "ForConditionalGeneration":
+        target = given.pop("decoder_input_ids")
+        seen = given.pop("decoder_attention_mask", torch.ones_like(target))
+        given["labels"] = target.masked_fill(seen == 0, -100)
+    else:
+        given["labels"] = given["input_ids"].masked_fill(mask == 0, -100)
+        given["labels"][0, 2:4] = -100
+    return given
+
+
+@pytest.mark.parametrize(("family", "ending", "problem"), CASES)
+def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> None:
+    theirs, ours = pair(family, ending, **fields(family, ending, problem))
+    # upstream's loss for spans depends on the padding; see test_padding_takes_no_part_in_the_loss_of_a_span
+    given = batch(family, ending, problem, (8, 8, 8) if ending == "ForQuestionAnswering" else LENGTHS)
+    mine, yours = ours(**given), theirs(**given)
+    where = {k: v for k, v in given.items() if k.endswith("mask")}
+    for name in ("logits", "start_logits", "end_logits"):
+        if name not in yours:
+            continue
+        if ending in ("ForTokenClassification", "ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForQuestionAnswering"):
+            real = where.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
+            assert gap(mine[name][real], yours[name][real]) < TOLERANCE
+        else:
+            assert gap(mine[name], yours[name]) < TOLERANCE
+    assert gap(mine.loss, yours.loss) < TOLERANCE, (mine.loss, yours.loss)
+    mine.loss.backward()
+    yours.loss.backward()
+    found = gradients(ours)
+    for name, p in theirs.named_parameters():
+        wanted = torch.zeros_like(p) if p.grad is None else p.grad
+        largest = float(wanted.abs().max())
+        # a key's bias shifts all scores of a query alike: its gradient is 0 and only rounding is seen
+        assert float((found[name] - wanted).abs().max()) <= max(GRADIENT * largest, 1e-6), name
+
+
+def gradients(model: Any) -> dict[str, Tensor]:
+    """Under published names."""
+    state = {
+        name: p.grad if isinstance(p, torch.nn.Parameter) and p.grad is not None else torch.zeros_like(p)
+        for name, p in (
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        )
+    }
+    return published_state(model, state)
+
+
+@pytest.mark.parametrize(("family", "ending"), EVERY_HEAD)
+def test_hidden_states_and_attentions_of_heads(family: str, ending: str) -> None:
+    theirs, ours = pair(family, ending, **fields(family, ending, ""))
+    given = batch(family, ending, "single", (6, 6, 6))
+    given = {k: v for k, v in given.items() if k not in ("labels", "start_positions", "end_positions")}
+    if ending == "ForConditionalGeneration":
+        given["decoder_input_ids"] = given["input_ids"][:, :4]
+    asked = {"output_attentions": True, "output_hidden_states": True}
+    with torch.no_grad():
+        mine, yours = ours(**given, **asked), theirs(**given, **asked)
+        assert torch.equal(ours(**given)[0], mine[0])
+        parts = ours(**given, return_dict=False)
+    assert isinstance(parts, tuple) and torch.equal(parts[0], mine[0])
+    if ending == "ForMultipleChoice":
+        for a, b in zip(mine.attentions, yours.attentions, strict=True):
+            assert gap(a, b) < TOLERANCE
+        return
+    yours = {k: v for k, v in yours.items() if "logits" not in k}
+    found = gaps(mine, yours, {k: v for k, v in given.items() if "mask" in k or k == "decoder_input_ids"})
+    assert len(found) > 4 and max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
+@pytest.mark.parametrize("family", [f for f in HEADS if "ForQuestionAnswering" in HEADS[f]])
+def test_padding_takes_no_part_in_the_loss_of_a_span(family: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALL", small)
+    ending = "ForQuestionAnswering"
+    theirs, ours = pair(family, ending, **fields(family, ending, ""))
+    given = batch(family, ending, "")
+    given["start_positions"], given["end_positions"] = torch.tensor([1, 2, 0]), torch.tensor([7, 3, 1])
+    if "labels" in given:
+        del given["labels"]
+    with torch.no_grad():
+        found = ours(**given).loss
+        alone = [
+            theirs(
+                input_ids=given["input_ids"][b : b + 1, :n],
+                start_positions=given["start_positions"][b : b + 1],
+                end_positions=given["end_positions"][b : b + 1],
+            ).loss
+            for b, n in enumerate(LENGTHS)
+        ]
+    assert gap(found, torch.stack(alone).mean()) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_decoders_classify_by_the_last_real_token(family: str, masked: bool) -> None:
+    ending = "ForSequenceClassification"
+    theirs, ours = pair(family, ending, num_labels=3, pad_token_id=PAD)
+    given = inputs(family, LENGTHS, pad=PAD)
+    if not masked:
+        del given["attention_mask"]
+    with torch.no_grad():
+        assert gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE
+        if masked:
+            left = inputs(family, LENGTHS, "left", pad=PAD)
+            assert gap(ours(**left).logits, theirs(**given).logits) < TOLERANCE
+            alone = ours(given["input_ids"][1:2, : LENGTHS[1]]).logits
+            assert gap(ours(**given).logits[1:2], alone) < TOLERANCE
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("family", "ending"),
+    [
+        ("bert", "ForMaskedLM"),
+        ("distilbert", "ForMaskedLM"),
+        ("roberta", "ForMaskedLM"),
+        ("gpt2", "LMHeadModel"),
+        ("llama", "ForCausalLM"),
+        ("t5", "ForConditionalGeneration"),
+        ("t5-gated", "ForConditionalGeneration"),
+        ("bart", "ForConditionalGeneration"),
+    ],
+)
+def test_output_matrix_tied_or_not(family: str, ending: str, tied: bool) -> None:
+    theirs, ours = pair(family, ending, tie_word_embeddings=tied)
+    given = inputs(family, (5, 5), pad=PAD)
+    with torch.no_grad():
+        assert gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE
+    same = ours.get_output_embeddings().weight is ours.get_input_embeddings().weight
+    upstream = theirs.get_output_embeddings().weight is theirs.get_input_embeddings().weight
+    assert same == upstream
+    if family != "bart" or tied:  # upstream's untied BART also carries a `shared` table that nothing reads
+        assert ours.num_parameters() == theirs.num_parameters()
