@@ -6,22 +6,22 @@ were removed. torch is imported only when `return_tensors="pt"` is asked for.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from cutaway.chat import ChatTemplates
 from cutaway.encoding import BatchEncoding, collect
 from cutaway.errors import TokenizerError, nearest
-from cutaway.padding import Fit, RowPadding, ask, check_side, to_python
+from cutaway.padding import RowPadding, ask, check_side, to_python
 from cutaway.special_tokens import SpecialTokens
-from cutaway.text_rows import text_rows, why_no_text
+from cutaway.text_encoding import TextEncoding
+from cutaway.text_rows import text_rows
 from cutaway.token_decoding import Decoding
-from cutaway.tokenizer_backend import check_token_id, framed, guarded, load_backend
+from cutaway.tokenizer_backend import backend_from_text, check_token_id, framed, guarded, load_backend
 from cutaway.tokenizer_files import NO_LENGTH, TOKENIZER_FILE, as_json, check_settings, write_settings
 from cutaway.tokenizer_loading import load_as
 
@@ -39,7 +39,7 @@ _NOT_SAVED = (
 )
 
 
-class PreTrainedTokenizerFast(Decoding, RowPadding, ChatTemplates, SpecialTokens):
+class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates, SpecialTokens):
     """A tokenizer of any family, from a tokenizer.json or a Rust tokenizer.
 
     Args:
@@ -55,7 +55,6 @@ class PreTrainedTokenizerFast(Decoding, RowPadding, ChatTemplates, SpecialTokens
         TokenizerError: the tokenizer is damaged, or a setting cannot be used.
     """
 
-    truncation_side: str = "right"
     defaults: ClassVar[Mapping[str, Any]] = {}
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
@@ -75,7 +74,7 @@ class PreTrainedTokenizerFast(Decoding, RowPadding, ChatTemplates, SpecialTokens
         check_settings(settings)
         from_file = tokenizer_object is not None or tokenizer_file is not None
         if tokenizer_object is not None:
-            self._backend = copy.deepcopy(tokenizer_object)
+            self._backend = backend_from_text(tokenizer_object.to_str())
         elif tokenizer_file is not None:
             self._backend = load_backend(Path(tokenizer_file))
         else:
@@ -231,7 +230,7 @@ class PreTrainedTokenizerFast(Decoding, RowPadding, ChatTemplates, SpecialTokens
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._backend = Tokenizer.from_str(state["_backend"])
+        self._backend = backend_from_text(state["_backend"])
         self._lock = threading.Lock()
 
     # -- text to ids ---------------------------------------------------------------------------------------------
@@ -328,77 +327,6 @@ class PreTrainedTokenizerFast(Decoding, RowPadding, ChatTemplates, SpecialTokens
         name = next(iter(unknown))
         known = [k for k in PreTrainedTokenizerFast.__call__.__annotations__ if k not in ("unknown", "return")]
         raise TokenizerError(f"The tokenizer does not know the argument {name!r}.{nearest(name, known)}")
-
-    def _encode_rows(
-        self, inputs: list[Any], fit: Fit, special: bool, words: bool, plain: bool, side: str
-    ) -> list[Encoding]:
-        backend = self._backend
-        pairs = any(isinstance(row, tuple) for row in inputs)
-        if fit.truncation != "do_not_truncate":
-            frame = backend.num_special_tokens_to_add(pairs) if special else 0
-            self._check_room(fit, frame)
-        # The Rust tokenizer holds padding and truncation as its own state, so two threads must not mix theirs.
-        with self._lock, guarded("The text cannot be tokenized"):
-            if fit.truncation == "do_not_truncate":
-                backend.no_truncation()
-            else:
-                backend.enable_truncation(
-                    max_length=fit.max_length or 0,
-                    stride=fit.stride,
-                    strategy=fit.truncation,
-                    direction=self.truncation_side,
-                )
-            if fit.padding == "do_not_pad":
-                backend.no_padding()
-            else:
-                backend.enable_padding(
-                    length=fit.max_length if fit.padding == "max_length" else None,
-                    direction=side,
-                    pad_id=self.pad_token_id,
-                    pad_token=self.pad_token,
-                    pad_type_id=self.pad_token_type_id,
-                    pad_to_multiple_of=fit.multiple,
-                )
-            if backend.encode_special_tokens != plain:
-                backend.encode_special_tokens = plain
-            try:
-                return backend.encode_batch(inputs, is_pretokenized=words, add_special_tokens=special)
-            except TypeError:
-                raise TokenizerError(why_no_text(inputs, words)) from None
-
-    def _check_room(self, fit: Fit, frame: int) -> None:
-        length = fit.max_length or 0
-        if length < frame:
-            raise TokenizerError(
-                f"max_length={length} has no room for the {frame} special tokens; use at least {frame + 1}, or "
-                "add_special_tokens=False."
-            )
-        if fit.stride and fit.stride >= length - frame:
-            raise TokenizerError(
-                f"stride={fit.stride} must be smaller than the {length - frame} tokens of text that fit into "
-                f"max_length={length} beside {frame} special tokens."
-            )
-
-    def _cut(self, inputs: list[Any], encodings: list[Encoding], fit: Fit, special: bool, words: bool) -> list[int]:
-        """How many tokens each text lost."""
-        cut = [0] * len(encodings)
-        pairs = []
-        for i, encoding in enumerate(encodings):
-            parts = encoding.overflowing
-            if parts and isinstance(inputs[i], tuple):
-                pairs.append(i)
-            elif parts:
-                # The text is cut into windows; the last one holds the rest.
-                frame = self._backend.num_special_tokens_to_add(False) if special else 0
-                window, rest = (fit.max_length or 0) - frame, sum(parts[-1].attention_mask) - frame
-                cut[i] = len(parts) * (window - fit.stride) + rest - window if window else rest
-        if pairs:  # the windows of two texts are combined with each other, so they cannot be counted
-            whole = self._encode_rows(
-                [inputs[i] for i in pairs], Fit("do_not_pad", "do_not_truncate"), special, words, False, "right"
-            )
-            for i, full in zip(pairs, whole, strict=True):
-                cut[i] = len(full) - sum(encodings[i].attention_mask)
-        return cut
 
     def encode(self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **call: Any) -> Any:
         """The ids alone: a list, a list of lists for a batch, or a tensor with `return_tensors`."""

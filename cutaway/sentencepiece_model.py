@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutaway.errors import TokenizerError
-from cutaway.tokenizer_backend import MOST_VALUES, read_bytes
+from cutaway.tokenizer_backend import MOST_LINES, read_bytes
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
@@ -66,8 +66,8 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
             elif number == 3 and isinstance(value, bytes):
                 rules = dict(_fields(value)).get(2, b"")
                 model.charsmap = rules if isinstance(rules, bytes) else b""
-            if len(model.pieces) > MOST_VALUES:
-                raise ValueError(f"more than {MOST_VALUES:,} pieces")
+            if len(model.pieces) > MOST_LINES:
+                raise ValueError(f"more than {MOST_LINES:,} pieces")
     except (ValueError, IndexError, struct.error) as error:
         raise TokenizerError(f"{path.name} is not a sentencepiece model, or it is cut off: {error}.") from None
     if not model.pieces:

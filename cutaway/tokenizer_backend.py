@@ -6,6 +6,7 @@ another id than the file says without a word. Everything that reaches it goes th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,14 @@ from tokenizers.models import BPE, Unigram, WordPiece
 from cutaway.errors import TokenizerError
 from cutaway.jsonfile import parse_json
 
-# The largest published tokenizer.json are near 35 MB, with about two million values in a few thousand objects. Parsed,
-# a value costs about 60 bytes and an object 230, so these bounds keep every file well under 300 MB.
+# The largest published tokenizer.json are near 35 MB: half a million tokens or merges, two million values, a few
+# thousand objects. Parsed, a value costs about 60 bytes and a field or an object 250, so these bounds keep every file
+# under 300 MB.
 MOST_BYTES = 48 * 2**20
 MOST_VALUES = 3_000_000
+MOST_FIELDS = 700_000
 MOST_OBJECTS = 200_000
+MOST_LINES = 1_000_000
 # No vocabulary is larger; an id beyond it is a damaged file, and it would be an index into an embedding matrix.
 MOST_IDS = 2**24
 # A row of 2**20 tokens takes the Rust library about 100 MB; longer rows are never meant.
@@ -70,8 +74,9 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 def read_object(path: Path, content: bytes) -> dict[str, Any]:
     """The JSON object in `content`. Raises TokenizerError for anything else, however large, deep or broken."""
-    if content.count(b"{") > MOST_OBJECTS:
-        raise TokenizerError(f"{path.name} holds more than {MOST_OBJECTS:,} objects; no tokenizer needs that many.")
+    for mark, most, what in ((b"{", MOST_OBJECTS, "objects"), (b":", MOST_FIELDS, "fields")):
+        if content.count(mark) > most:
+            raise TokenizerError(f"{path.name} holds more than {most:,} {what}; no tokenizer needs that many.")
     return parse_json(content, path.name, TokenizerError, max_bytes=MOST_BYTES, max_values=MOST_VALUES)
 
 
@@ -109,14 +114,41 @@ def load_backend(path: Path) -> Tokenizer:
                 raise TokenizerError(
                     f"{name}: the id of {token[:40]!r} is {index!r}; ids go from 0 to {MOST_IDS - 1:,}."
                 )
+    elif not all(
+        type(piece) is list and len(piece) == 2 and type(piece[0]) is str and type(piece[1]) in (float, int)
+        for piece in vocab
+    ):
+        raise TokenizerError(f"{name}: model.vocab must map tokens to ids, or list pairs of a token and its score.")
     listed = state.get("added_tokens") or []
     added = [token for token in listed if isinstance(token, Mapping)] if isinstance(listed, list) else []
+    pieces = model if isinstance(vocab, list) and isinstance(model, Mapping) else None
     del state, model, vocab
     with guarded(f"{name} cannot be loaded"):
         backend = Tokenizer.from_str(content.decode("utf-8"))
+        if pieces is not None:
+            _keep_scores(backend, pieces)
     for token in added:
         check_token_id(backend, name, str(token.get("content")), token.get("id"))
     return backend
+
+
+def backend_from_text(text: str) -> Tokenizer:
+    """The Rust tokenizer that `Tokenizer.to_str` wrote."""
+    backend = Tokenizer.from_str(text)
+    if isinstance(backend.model, Unigram):
+        _keep_scores(backend, json.loads(text)["model"])
+    return backend
+
+
+def _keep_scores(backend: Tokenizer, model: Mapping[str, Any]) -> None:
+    """Give a unigram model the scores that its JSON states.
+
+    The Rust library reads decimal numbers with an error of up to one unit in the last place, which decides between
+    equally probable ways to cut a long run of the same letters.
+    """
+    if isinstance(backend.model, Unigram):
+        pieces = [(str(piece), float(score)) for piece, score in model["vocab"]]
+        backend.model = Unigram(pieces, unk_id=model.get("unk_id"), byte_fallback=bool(model.get("byte_fallback")))
 
 
 def check_token_id(backend: Tokenizer, source: str, token: str, index: Any) -> None:
@@ -129,9 +161,20 @@ def check_token_id(backend: Tokenizer, source: str, token: str, index: Any) -> N
         )
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file. Raises TokenizerError for more than a million, or where it is no text."""
+    content = read_bytes(path)
+    if content.count(b"\n") > MOST_LINES:
+        raise TokenizerError(f"{path.name} has more than {MOST_LINES:,} lines; no vocabulary is that large.")
+    try:
+        return content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path.name} is not UTF-8 text: {error.reason}.") from None
+
+
 def read_wordpiece(path: Path) -> dict[str, int]:
     """vocab.txt, one token a line, the line number is the id."""
-    read_bytes(path)
+    read_lines(path)
     with guarded(f"{path.name} cannot be read"):
         return WordPiece.read_file(str(path))
 
@@ -144,11 +187,7 @@ def read_byte_pairs(vocab: Path, merges: Path | None) -> tuple[dict[str, int], l
             raise TokenizerError(f"{vocab.name}: the id of {token[:40]!r} is {index!r}, which is no token id.")
     pairs: list[tuple[str, str]] = []
     if merges is not None:
-        try:
-            lines = read_bytes(merges).decode("utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise TokenizerError(f"{merges.name} is not UTF-8 text: {error.reason}.") from None
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_lines(merges), 1):
             if not (line := line.rstrip("\r")) or line.startswith("#version"):
                 continue
             left, _, right = line.partition(" ")
