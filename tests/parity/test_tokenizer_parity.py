@@ -190,7 +190,7 @@ ALL = {
 
 def test_single_texts_and_pairs(both: Pair) -> None:
     ours, theirs = both
-    texts, others = strings(400, seed=2), strings(400, seed=3)
+    texts, others = strings(200, seed=2), strings(200, seed=3)
     same(ours(texts, others, **ALL), theirs(texts, others, **ALL), texts)
     same(ours(texts, add_special_tokens=False), theirs(texts, add_special_tokens=False), texts)
     for one, other in zip(texts[:60], others[:60], strict=True):
@@ -251,7 +251,7 @@ def test_padding(both: Pair, side: str) -> None:
 
 def test_words_given_one_by_one(both: Pair) -> None:
     ours, theirs = both
-    split = [text.split() for text in strings(120, seed=8)]
+    split = [text.split() for text in strings(80, seed=8)]
     how: dict[str, Any] = {"is_split_into_words": True, **ALL}
     mine, other = ours(split, **how), theirs(split, **how)
     same(mine, other, split)
@@ -265,7 +265,7 @@ def test_words_given_one_by_one(both: Pair) -> None:
 
 def test_from_tokens_to_the_text(both: Pair) -> None:
     ours, theirs = both
-    for text in strings(80, seed=9)[13:]:
+    for text in strings(50, seed=9)[13:]:
         mine, other = ours(text, "second text"), theirs(text, "second text")
         for token in range(len(mine.input_ids)):
             for ask in ("token_to_chars", "token_to_word", "token_to_sequence"):
@@ -284,12 +284,12 @@ def test_decoding(both: Pair) -> None:
     import torch
 
     ours, theirs = both
-    rows = ours(strings(1500, seed=10))["input_ids"]
+    rows = ours(strings(500, seed=10))["input_ids"]
     draw = random.Random(3)
-    rows += [[draw.randrange(len(ours)) for _ in range(draw.randint(0, 20))] for _ in range(300)]
+    rows += [[draw.randrange(len(ours)) for _ in range(draw.randint(0, 20))] for _ in range(150)]
     for skip in (False, True):
         assert ours.batch_decode(rows, skip_special_tokens=skip) == theirs.batch_decode(rows, skip_special_tokens=skip)
-    for row in rows[:200]:
+    for row in rows[:120]:
         assert ours.decode(row, clean_up_tokenization_spaces=True) == theirs.decode(
             row, clean_up_tokenization_spaces=True
         )
@@ -331,7 +331,7 @@ def test_what_a_tokenizer_says_of_itself(both: Pair) -> None:
 
 def test_saved_by_one_and_loaded_by_the_other(both: Pair, tmp_path: Path) -> None:
     ours, theirs = both
-    texts = strings(300, seed=11)
+    texts = strings(150, seed=11)
     ours.save_pretrained(tmp_path / "ours")
     theirs.save_pretrained(tmp_path / "theirs")
     expected = theirs(texts, texts[::-1], **ALL)
@@ -398,7 +398,7 @@ def test_added_tokens(both: Pair) -> None:
 
 def test_tokens_that_the_text_spells_out(both: Pair) -> None:
     ours, theirs = both
-    texts = strings(300, seed=13)
+    texts = strings(150, seed=13)
     same(ours(texts, split_special_tokens=True), theirs(texts, split_special_tokens=True), texts)
     same(ours(texts), theirs(texts), texts)
 
