@@ -20,6 +20,7 @@ from cutaway.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub import resolve
+from cutaway.model.published import published_state, sources, tensors_of
 from cutaway.model.weights import Source
 
 if TYPE_CHECKING:
@@ -81,34 +82,6 @@ def draw(module: nn.Module, std: float) -> None:
                 module.bias.zero_()  # type: ignore[operator]
 
 
-def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Source]:
-    """{our name: where it is published} for every parameter and persistent buffer, tied ones included."""
-    found: dict[str, Source] = {}
-    table = getattr(model, "layer_sources", None)
-    if table is not None:
-        for name in _tensors(model):
-            layer, _, leaf = name.rpartition(".")
-            source: Source = table[layer]
-            found[ours + name] = source.under(theirs, leaf)
-        return found
-    for name in [*model._parameters, *(b for b in model._buffers if b not in model._non_persistent_buffers_set)]:
-        if getattr(model, name) is not None:
-            found[ours + name] = Source(theirs + name)
-    for name, child in model.named_children():
-        published = getattr(model, "published_children", {}).get(name, name)
-        found |= sources(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
-    return found
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    for prefix, module in model.named_modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name not in module._non_persistent_buffers_set:
-                found[f"{prefix}.{name}" if prefix else name] = buffer
-    return found
-
-
 def place(model: nn.Module, name: str, value: Tensor) -> None:
     """Make `value` the parameter or buffer called `name`."""
     above, _, last = name.rpartition(".")
@@ -167,7 +140,7 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     stored = Stored(
         checkpoint, model.published_prefix if hasattr(model, "published_prefix") else model.base_model_prefix
     )
-    tensors = _tensors(model)
+    tensors = tensors_of(model)
     by_identity: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         by_identity.setdefault(id(tensor), []).append(name)
@@ -378,40 +351,6 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
                 f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
             )
         setattr(config, key, value)
-
-
-def published_state(model: PreTrainedModel, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The weights under published names, each tied weight once."""
-    where = sources(model)
-    tensors = _tensors(model)
-    seen: set[int] = set()
-    gathered: dict[str, list[tuple[int, Source, Tensor]]] = {}
-    apart = _apart(tensors, where)
-    for name, tensor in tensors.items():
-        source = where[name]
-        if id(tensor) in seen and source.name not in apart:
-            continue
-        seen.add(id(tensor))
-        value = tensor if state is None else state[name]
-        if source.name in apart:
-            gathered[source.also] = [(0, source, value.detach())]
-            gathered.setdefault(source.name, [(0, source, value.detach())])
-        else:
-            gathered.setdefault(source.name, []).append((source.part, source, value.detach()))
-    out: dict[str, Tensor] = {}
-    for name, parts in gathered.items():
-        parts.sort(key=lambda entry: entry[0])
-        out[name] = parts[0][1].give([value for _, _, value in parts]).contiguous()
-    return out
-
-
-def _apart(tensors: dict[str, Tensor], where: dict[str, Source]) -> set[str]:
-    """Published names that tied layers would share, but do not in this model."""
-    held: dict[str, set[int]] = {}
-    for name, tensor in tensors.items():
-        if where[name].also:
-            held.setdefault(where[name].name, set()).add(id(tensor))
-    return {name for name, found in held.items() if len(found) > 1}
 
 
 def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -15,6 +15,7 @@ from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError, GenerationError, InputError
 from cutaway.model import loading
 from cutaway.model.part import Part
+from cutaway.model.published import engine_state
 from cutaway.model.taps import Recorder, resolve
 
 
@@ -76,6 +77,10 @@ class PreTrainedModel(Part):
         loading.save(self, folder, max_shard_size=max_shard_size, **kwargs)
         if self.can_generate:
             self.generation_config.save_pretrained(folder)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in PyTorch; the names may be those of `state_dict()` or the published ones, also mixed."""
+        return super().load_state_dict(engine_state(self, state_dict), strict=strict, assign=assign)
 
     def post_init(self) -> None:
         """Give fresh layers their first weights; a user's own model may call it at the end of `__init__`."""

@@ -11,7 +11,7 @@ from parity.tiny import EVERY_HEAD, HEADS, decoder_fields
 from torch import Tensor
 
 from cutaway.model import rows
-from cutaway.model.loading import published_state
+from cutaway.model.published import published_state
 
 PAD = 0
 LENGTHS = (8, 5, 3)
