@@ -313,7 +313,7 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
             encodings = self._encode_rows(
                 rows.inputs, fit, add_special_tokens, is_split_into_words, plain, padding_side or self.padding_side
             )
-            cut = self._cut(rows.inputs, encodings, fit, add_special_tokens, is_split_into_words)
+            cut = self._cut(rows.inputs, encodings, fit, add_special_tokens, is_split_into_words, plain)
             return collect(encodings, rows.batched, wanted, return_overflowing_tokens, return_tensors, cut)
 
         if text is None:

@@ -71,7 +71,9 @@ class TextEncoding(SpecialTokens):
                 f"max_length={length} beside {frame} special tokens."
             )
 
-    def _cut(self, inputs: list[Any], encodings: list[Encoding], fit: Fit, special: bool, words: bool) -> list[int]:
+    def _cut(
+        self, inputs: list[Any], encodings: list[Encoding], fit: Fit, special: bool, words: bool, plain: bool
+    ) -> list[int]:
         """How many tokens each text lost."""
         cut = [0] * len(encodings)
         pairs = []
@@ -86,7 +88,7 @@ class TextEncoding(SpecialTokens):
                 cut[i] = len(parts) * (window - fit.stride) + rest - window if window else rest
         if pairs:  # the windows of two texts are combined with each other, so they cannot be counted
             whole = self._encode_rows(
-                [inputs[i] for i in pairs], Fit("do_not_pad", "do_not_truncate"), special, words, False, "right"
+                [inputs[i] for i in pairs], Fit("do_not_pad", "do_not_truncate"), special, words, plain, "right"
             )
             for i, full in zip(pairs, whole, strict=True):
                 cut[i] = len(full) - sum(encodings[i].attention_mask)

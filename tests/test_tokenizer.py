@@ -108,6 +108,8 @@ def test_nothing_is_cut_silently(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer(text, max_length=7, truncation=True, padding="max_length").cut == [25]
     assert tokenizer(text, text, max_length=9, truncation=True).cut == [54]
     assert tokenizer(text, max_length=5, truncation=True, add_special_tokens=False).cut == [25]
+    spelled = {"text": "[MASK] [MASK]", "text_pair": "[MASK]", "split_special_tokens": True}
+    assert tokenizer(**spelled, max_length=8, truncation=True).cut == [len(tokenizer(**spelled)["input_ids"]) - 8]
     assert tokenizer(text, max_length=7, truncation=True, return_overflowing_tokens=True).cut == [0]
     assert tokenizer(text, max_length=7, truncation=True, return_tensors="pt").cut == [25]
     assert tokenizer(text.split(), is_split_into_words=True, max_length=7, truncation=True).cut == [25]
