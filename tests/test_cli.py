@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -253,6 +254,19 @@ def test_interrupted_exits_130_without_a_traceback(run, monkeypatch):
     code, _, err = run("classify", TEXT)
     assert code == 130
     assert "Traceback" not in err
+
+
+def test_ctrl_c_while_a_text_is_written(models):
+    command = [sys.executable, "-m", "cutaway", "generate", "-", "--model", models["decoder"]]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as running:
+        running.stdin.write("ab\n")
+        running.stdin.flush()
+        assert running.stdout.read(2) == "ab"  # the model is loaded, and the command waits for more lines
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err == ""
 
 
 def test_a_terminal_without_the_letters(models):

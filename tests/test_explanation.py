@@ -20,8 +20,8 @@ def test_json_holds_every_number(make):
     assert read["schema"] == "cutaway.explanation/1"
     assert read["text"] == explanation.text
     for name, attention in explanation.attention.items():
-        np.testing.assert_allclose(read["attention"][name]["pattern"], attention.pattern, rtol=1e-5)
-        np.testing.assert_allclose(read["attention"][name]["matrix"], attention.matrix, rtol=1e-5)
+        np.testing.assert_allclose(read["attention"][name]["pattern"], attention.pattern, atol=1e-6)
+        np.testing.assert_allclose(read["attention"][name]["matrix"], attention.matrix, atol=1e-6)
     assert [token["id"] for token in read["tokens"]] == [token.id for token in explanation.tokens]
 
 

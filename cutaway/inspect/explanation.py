@@ -152,11 +152,11 @@ class Explanation:
 
     def to_dict(self, *, patterns: bool = True) -> dict[str, Any]:
         """JSON-able, numbers to six digits. Without `patterns`, only the shown head's matrix is kept."""
-        out: dict[str, Any] = {"schema": SCHEMA, **_plain(self)}
+        out: dict[str, Any] = {"schema": SCHEMA, **{e.name: _plain(getattr(self, e.name)) for e in fields(self)}}
         for name, attention in self.attention.items():
-            if not patterns:
-                del out["attention"][name]["pattern"]
-            out["attention"][name]["matrix"] = _plain(attention.matrix)
+            out["attention"][name]["matrix"] = _shares(attention.matrix)
+            if patterns:
+                out["attention"][name]["pattern"] = _shares(attention.pattern)
         return out
 
     def to_json(self, *, patterns: bool = True) -> str:
@@ -198,12 +198,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return _digits(value.tolist())
     if is_dataclass(value):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
+        # the patterns are nearly all of the size, and `to_dict` sees to them
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value) if entry.name != "pattern"}
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return _digits(value)
+
+
+def _shares(pattern: Array) -> Any:
+    """Attention weights to six decimals; None where a model's numbers are broken."""
+    if not np.isfinite(pattern).all():
+        return _plain(pattern)
+    return np.round(pattern.astype(np.float64), 6).tolist()
 
 
 def _digits(value: Any) -> Any:
