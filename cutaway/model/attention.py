@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cutaway.architecture import Attention as Spec
 from cutaway.model.cache import Cache
-from cutaway.model.layers import Linear
+from cutaway.model.linear import Linear, Packed, joined, together
 from cutaway.model.part import Part
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Group, Rows
@@ -66,10 +66,22 @@ class Attention(Part):
         self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.o = Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
+        self.packed = Packed()  # queries, keys and values side by side
 
-    def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
-        """x: [batch, length, hidden] or packed [rows, hidden]; the result has the same shape."""
-        q, k, v = self._split(self.q(x)), self._split(self.k(x)), self._split(self.v(x))
+    def forward(
+        self,
+        x: Tensor,
+        context: Context,
+        layer: int,
+        tap: Tap | None = None,
+        residual: Tensor | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """x: [batch, length, hidden] or packed [rows, hidden]; the result has the same shape.
+
+        With a residual, the result is residual + dropout(attention).
+        """
+        q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
         if context.rotary is not None:
             cos, sin = context.rotary
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
@@ -85,41 +97,7 @@ class Attention(Part):
             if cache is not None:
                 cache.store(layer, k, v, context.rows)
             z = self._groups(q, k, v, context, tap)
-        return self._out(z, x.shape, "attn", tap)
-
-    def cross(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
-        """As forward, with keys and values from context.memory."""
-        memory, rows = context.memory, context.memory_rows
-        assert memory is not None and rows is not None
-        q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
-        cache = context.cache
-        if cache is not None and layer in cache.cross:
-            k, v = cache.cross[layer]
-        else:
-            k = rows.pad(self._split(self.k(memory)).flatten(0, -3)).transpose(
-                1, 2
-            )  # [batch, heads, length, head_size]
-            v = rows.pad(self._split(self.v(memory)).flatten(0, -3)).transpose(1, 2)
-            if cache is not None:
-                cache.cross[layer] = (k, v)
-        mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
-        if tap is not None:
-            tap.take_heads("cross.q", q)
-            tap.keep("cross.k", k.transpose(1, 2))
-            tap.keep("cross.v", v.transpose(1, 2))
-        open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
-        found: list[Tensor] = []
-        seen: list[Tensor] = []
-        for g in context.rows.groups:
-            queries = self._block(q, g)
-            own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
-            own_mask = mask if mask is None or g.texts is None else mask[g.texts]
-            found.append(self._fast(queries, own_k, own_v, own_mask, False))
-            if open_:
-                seen.append(scores(queries, own_k, own_mask, self.spec.scale))
-        if open_ and tap is not None:
-            self._show("cross", seen, context.rows, rows.length, tap)
-        return self._out(torch.cat(found) if len(found) > 1 else found[0], x.shape, "cross", tap)
+        return self._out(z, x.shape, "attn", tap, residual, dropout)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.spec.head_size)  # [..., heads, head_size]
@@ -199,16 +177,66 @@ class Attention(Part):
                     out[text][:, asks[:, None], sees] = found
             tap.keep(f"{prefix}.{part}", out)
 
-    def _out(self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None) -> Tensor:
+    def _out(
+        self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None, residual: Tensor | None, dropout: float
+    ) -> Tensor:
         """z [rows, heads, head_size] -> the output, in the shape of the input."""
-        out: Tensor = self.o(z.flatten(1)).view(*shape[:-1], -1)  # [..., hidden]
+        mixed = z.reshape(*shape[:-1], -1)  # [..., heads * head_size]
         if tap is not None:
             tap.take_heads(f"{prefix}.z", z)
-            tap.take(f"{prefix}.out", out)
+            if tap.wants(f"{prefix}.out"):
+                tap.take(f"{prefix}.out", self.o(mixed))
             for head in tap.heads(prefix):
                 part = self.o.weight[:, head * self.spec.head_size : (head + 1) * self.spec.head_size]
                 tap.take(f"{prefix}.head.{head}.out", z[:, head] @ part.T)
-        return out
+        return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)  # type: ignore[no-any-return]
+
+
+class CrossAttention(Attention):
+    """Attention of a decoder to what the encoder said: queries from the one, keys and values from the other."""
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Context,
+        layer: int,
+        tap: Tap | None = None,
+        residual: Tensor | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """As Attention.forward, with keys and values from context.memory."""
+        memory, rows = context.memory, context.memory_rows
+        assert memory is not None and rows is not None
+        q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
+        cache = context.cache
+        if cache is not None and layer in cache.cross:
+            k, v = cache.cross[layer]
+        else:
+            k = rows.pad(self._split(self.k(memory)).flatten(0, -3)).transpose(
+                1, 2
+            )  # [batch, heads, length, head_size]
+            v = rows.pad(self._split(self.v(memory)).flatten(0, -3)).transpose(1, 2)
+            if cache is not None:
+                cache.cross[layer] = (k, v)
+        mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
+        if tap is not None:
+            tap.take_heads("cross.q", q)
+            tap.keep("cross.k", k.transpose(1, 2))
+            tap.keep("cross.v", v.transpose(1, 2))
+        open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+        for g in context.rows.groups:
+            queries = self._block(q, g)
+            own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
+            own_mask = mask if mask is None or g.texts is None else mask[g.texts]
+            found.append(self._fast(queries, own_k, own_v, own_mask, False))
+            if open_:
+                seen.append(scores(queries, own_k, own_mask, self.spec.scale))
+        if open_ and tap is not None:
+            self._show("cross", seen, context.rows, rows.length, tap)
+        z = torch.cat(found) if len(found) > 1 else found[0]
+        return self._out(z, x.shape, "cross", tap, residual, dropout)
 
 
 def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

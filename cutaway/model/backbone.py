@@ -12,7 +12,7 @@ from cutaway.architecture import Architecture
 from cutaway.errors import InputError
 from cutaway.model.cache import Cache
 from cutaway.model.family import Family
-from cutaway.model.layers import Linear
+from cutaway.model.linear import Linear
 from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.architecture import Stack
-from cutaway.model.attention import Attention, Context
+from cutaway.model.attention import Attention, Context, CrossAttention
 from cutaway.model.layers import MLP, make_norm
+from cutaway.model.linear import hooked
 from cutaway.model.part import Part
 from cutaway.model.taps import Tap
 
@@ -23,26 +24,29 @@ class Block(Part):
         self.attn_norm = make_norm(spec.norm, spec.hidden_size)
         self.has_cross = spec.cross
         if spec.cross:
-            self.cross = Attention(spec.attention, spec.hidden_size)
+            self.cross = CrossAttention(spec.attention, spec.hidden_size)
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
         self.mlp = MLP(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
-        attended = self.attn(self.attn_norm(x) if self.pre else x, context, layer, tap)
-        x = self._join(x, attended, self.attn_norm)
+        x = self._add(self.attn, self.attn_norm, x, context, layer, tap)
         if tap is not None:
             tap.take("resid_mid", x)
         if self.has_cross:
-            attended = self.cross.cross(self.cross_norm(x) if self.pre else x, context, layer, tap)
-            x = self._join(x, attended, self.cross_norm)
+            x = self._add(self.cross, self.cross_norm, x, context, layer, tap)
             if tap is not None:
                 tap.take("resid_cross", x)
-        x = self._join(x, self.mlp(self.mlp_norm(x) if self.pre else x, tap), self.mlp_norm)
+        x = self._add(self.mlp, self.mlp_norm, x, tap)
         if tap is not None:
             tap.take("resid", x)
         return x
 
-    def _join(self, x: Tensor, update: Tensor, norm: object) -> Tensor:
-        x = x + F.dropout(update, self.dropout, self.training)
-        return x if self.pre else norm(x)  # type: ignore[operator]
+    def _add(self, part: Part, norm: nn.Module, x: Tensor, *args: object) -> Tensor:
+        """x plus what `part` makes of it, with the norm on its side."""
+        inside = norm(x) if self.pre else x
+        if hooked(part):  # a hook is shown the part's own output
+            x = x + F.dropout(part(inside, *args), self.dropout, self.training)
+        else:
+            x = part(inside, *args, residual=x, dropout=self.dropout)
+        return x if self.pre else norm(x)  # type: ignore[no-any-return]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from cutaway.architecture import ACTIVATIONS, Norm
 from cutaway.model import losses
 from cutaway.model.backbone import Backbone, wants_dict
-from cutaway.model.layers import ACTIVATION, Linear, make_norm
+from cutaway.model.layers import make_norm
+from cutaway.model.linear import ACTIVATION, Linear
 from cutaway.model.loading import draw
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.rows import Rows

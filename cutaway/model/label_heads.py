@@ -13,7 +13,7 @@ from cutaway.errors import InputError
 from cutaway.model import losses
 from cutaway.model.backbone import first_token
 from cutaway.model.heads import HeadModel, attach, last_tokens, shown
-from cutaway.model.layers import ACTIVATION, Linear
+from cutaway.model.linear import ACTIVATION, Linear
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
     ModelOutput,

@@ -1,41 +1,15 @@
-"""The small layers: norms, activations, the feed-forward layer."""
+"""The small layers: norms and the feed-forward layer."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cutaway.architecture import Activation, FeedForward, Norm
+from cutaway.architecture import FeedForward, Norm
+from cutaway.model.linear import Linear, activated, joined
 from cutaway.model.part import Part
 from cutaway.model.taps import Tap
-
-
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-def _gelu_quick(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
-
-
-ACTIVATION: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": _gelu_tanh,
-    "gelu_quick": _gelu_quick,
-    "relu": F.relu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
-
-
-class Linear(nn.Linear):
-    """torch's layer without its first weights: the model draws or loads them, so drawing them here too is in vain."""
-
-    def reset_parameters(self) -> None:
-        """Leave the weights as they are."""
 
 
 class Embedding(nn.Embedding):
@@ -76,16 +50,20 @@ class MLP(Part):
             self.gate = Linear(hidden_size, spec.size, bias=spec.bias)
         self.up = Linear(hidden_size, spec.size, bias=spec.bias)
         self.down = Linear(spec.size, hidden_size, bias=spec.bias)
-        self.activation = ACTIVATION[spec.activation]
 
-    def forward(self, x: Tensor, tap: Tap | None = None) -> Tensor:
-        pre = self.gate(x) if self.spec.gated else self.up(x)
-        act = self.activation(pre)
+    def forward(
+        self, x: Tensor, tap: Tap | None = None, residual: Tensor | None = None, dropout: float = 0.0
+    ) -> Tensor:
+        """down(activation(up(x))); with a residual, residual + dropout(that)."""
+        first = self.gate if self.spec.gated else self.up
+        act = activated(first, x, self.spec.activation)
         if self.spec.gated:
             act = act * self.up(x)
-        out: Tensor = self.down(F.dropout(act, self.spec.dropout, self.training))
+        dropped = F.dropout(act, self.spec.dropout, self.training)
         if tap is not None:
-            tap.take("mlp.pre", pre)
+            if tap.wants("mlp.pre"):
+                tap.take("mlp.pre", first(x))
             tap.take("mlp.act", act)
-            tap.take("mlp.out", out)
-        return out
+            if tap.wants("mlp.out"):
+                tap.take("mlp.out", self.down(dropped))
+        return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)  # type: ignore[no-any-return]

@@ -1,0 +1,200 @@
+"""Linear layers, packed for the processor on first use.
+
+On CPUs oneDNN multiplies by a weight that was laid out for it once, with the activation or the residual add in the same
+pass; results differ from the plain product by rounding only. The packed weight is a cache beside the parameter, which
+stays what it was: it is made anew as soon as the parameter changes, moves, or is another one, and never copied, saved or
+pickled. The plain product is used where torch lacks the operators, on other devices, and while a model trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.architecture import Activation
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _gelu_quick(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATION: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "gelu_quick": _gelu_quick,
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+# our activation -> oneDNN's name of it and its variant
+_FUSED: dict[Activation, tuple[str, str]] = {
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "tanh": ("tanh", ""),
+}
+_FEW_ROWS = 4  # below this the plain product reads the weight as fast as oneDNN does
+
+
+def _find_operators() -> Any:
+    """oneDNN's linear operators, or None where this build of torch has none."""
+    found = torch.ops.mkldnn
+    names = ("_linear_pointwise", "_reorder_linear_weight")
+    return found if torch.backends.mkldnn.is_available() and all(hasattr(found, n) for n in names) else None
+
+
+def _bf16() -> bool:
+    """Whether the chip multiplies bfloat16 itself."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
+OPERATORS = _find_operators()
+DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
+
+
+class Weight(nn.Parameter):
+    """A parameter that notices when its `.data` is handed out, which torch's own count of changes does not."""
+
+    @property
+    def data(self) -> Tensor:
+        self.handed_out = getattr(self, "handed_out", 0) + 1
+        return torch.Tensor.data.__get__(self)  # type: ignore[attr-defined, no-any-return]
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self.handed_out = getattr(self, "handed_out", 0) + 1
+        torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+
+
+class Packed:
+    """The packed form of one layer, or of several that read the same input, side by side."""
+
+    def __init__(self) -> None:
+        self._state: list[tuple[Any, ...]] = []
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+
+    def of(self, layers: Sequence[nn.Linear]) -> Packed:
+        """This, made anew if a weight or bias is no longer what it was."""
+        state = [_state(p) for layer in layers for p in (layer.weight, layer.bias)]
+        if state != self._state:
+            weights = [layer.weight.detach() for layer in layers]
+            biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+            whole = torch.cat(weights) if len(weights) > 1 else weights[0]
+            self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
+            self.bias = None if not biases else torch.cat(biases) if len(biases) > 1 else biases[0]
+            self._state = state
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
+        return Packed()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Packed, ())
+
+
+def _state(parameter: nn.Parameter | None) -> tuple[Any, ...]:
+    """What must stay the same for a packed copy of `parameter` to be right."""
+    if parameter is None:
+        return ()
+    if type(parameter) is nn.Parameter:
+        parameter.__class__ = Weight
+    return (id(parameter), parameter._version, parameter.data_ptr(), parameter.__dict__.get("handed_out"))
+
+
+class _Product(torch.autograd.Function):
+    """The packed product, with the gradients of the plain one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)  # [rows, out]
+        need = ctx.needs_input_grad
+        return (
+            gradient @ weight if need[0] else None,
+            rows.T @ x.flatten(0, -2) if need[1] else None,
+            rows.sum(0) if ctx.has_bias and need[2] else None,
+            None,
+        )
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody watches this module's calls, which one fused pass would not make."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def packable(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether the packed product can serve this input and these layers."""
+    if OPERATORS is None or x.device.type != "cpu" or x.dtype not in DTYPES or x.shape[:-1].numel() < _FEW_ROWS:
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return False
+    return all(type(layer) is Linear and layer.weight.dtype == x.dtype and not layer.training for layer in layers)
+
+
+def _fusable(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether one pass may do the work of several calls: no gradient to follow, nobody watching."""
+    if not packable(x, *layers) or any(hooked(layer) for layer in layers):
+        return False
+    return not torch.is_grad_enabled() or not (
+        x.requires_grad or any(p.requires_grad for m in layers for p in m.parameters())
+    )
+
+
+class Linear(nn.Linear):
+    """x W^T + b: `nn.Linear`, fast."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.packed = Packed()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        if not packable(x, self):
+            return F.linear(x, self.weight, self.bias)
+        packed = self.packed.of((self,))
+        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return]
+        return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+def activated(layer: nn.Module, x: Tensor, activation: Activation) -> Tensor:
+    """activation(layer(x)), in one pass where that can be had."""
+    if activation in _FUSED and _fusable(x, layer):
+        packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
+        name, variant = _FUSED[activation]
+        return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, name, [], variant)  # type: ignore[no-any-return]
+    return ACTIVATION[activation](layer(x))
+
+
+def joined(layer: nn.Module, x: Tensor, residual: Tensor, dropout: float) -> Tensor:
+    """residual + dropout(layer(x)), in one pass where that can be had."""
+    if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and _fusable(x, layer):
+        packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
+        return OPERATORS._linear_pointwise.binary(x, residual, packed.weight, packed.bias, "add")  # type: ignore[no-any-return]
+    return residual + F.dropout(layer(x), dropout, layer.training)
+
+
+def together(packed: Packed, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+    """[layer(x) for layer in layers], as one product where that can be had."""
+    if not _fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
+        return [layer(x) for layer in layers]
+    whole = packed.of(layers)  # type: ignore[arg-type]
+    out = OPERATORS._linear_pointwise(x, whole.weight, whole.bias, "none", [], "")
+    return out.split([layer.out_features for layer in layers], -1)  # type: ignore[no-any-return]
