@@ -99,6 +99,10 @@ class Checkpoint:
             tensor = tensor.to(torch.float32).mul_(scale.view(-1, *[1] * (tensor.dim() - 1)))  # [rows, 1, ...]
         return tensor
 
+    def maps(self, name: str) -> bool:
+        """Whether `read` gives pages of the file itself, not numbers computed from it."""
+        return self.format != "gguf" and name not in self._scaled
+
     def _source(self, name: str) -> Source:
         source = self._where.get(name)
         if source is None:

@@ -189,7 +189,7 @@ class Attention(Part):
             for head in tap.heads(prefix):
                 part = self.o.weight[:, head * self.spec.head_size : (head + 1) * self.spec.head_size]
                 tap.take(f"{prefix}.head.{head}.out", z[:, head] @ part.T)
-        return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)  # type: ignore[no-any-return]
+        return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)
 
 
 class CrossAttention(Attention):

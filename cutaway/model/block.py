@@ -49,4 +49,4 @@ class Block(Part):
             x = x + F.dropout(part(inside, *args), self.dropout, self.training)
         else:
             x = part(inside, *args, residual=x, dropout=self.dropout)
-        return x if self.pre else norm(x)  # type: ignore[no-any-return]
+        return x if self.pre else norm(x)

@@ -35,6 +35,15 @@ class RMSNorm(nn.Module):
         return f"{self.weight.shape[0]}, eps={self.eps}"
 
 
+class Embedding(nn.Embedding):
+    """`nn.Embedding` that draws nothing while it is only laid out."""
+
+    def reset_parameters(self) -> None:
+        """First weights, where there is memory for them."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 def make_norm(spec: Norm, size: int) -> nn.Module:
     """The layer that `spec` names, over the last dimension."""
     return nn.LayerNorm(size, eps=spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps)
@@ -66,4 +75,4 @@ class MLP(Part):
             tap.take("mlp.act", act)
             if tap.wants("mlp.out"):
                 tap.take("mlp.out", self.down(dropped))
-        return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)  # type: ignore[no-any-return]
+        return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)

@@ -2,8 +2,8 @@
 
 On CPUs oneDNN multiplies by a weight that was laid out for it once, with the activation or the residual add in the same
 pass; results differ from the plain product by rounding only. The packed weight is a cache beside the parameter, which
-stays what it was: it is made anew as soon as the parameter changes, moves, or is another one, and never copied, saved or
-pickled. The plain product is used where torch lacks the operators, on other devices, and while a model trains.
+stays what it was: it is made anew as soon as the parameter changes, moves, or is another one, and never copied, saved
+or pickled. The plain product is used where torch lacks the operators, on other devices, and while a model trains.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import Activation
+from cutaway.model.mapped import let_go
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -94,6 +95,8 @@ class Packed:
             self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
             self.bias = None if not biases else torch.cat(biases) if len(biases) > 1 else biases[0]
             self._state = state
+            for layer in layers:
+                let_go(layer.weight)
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
@@ -103,7 +106,7 @@ class Packed:
         return (Packed, ())
 
 
-def _state(parameter: nn.Parameter | None) -> tuple[Any, ...]:
+def _state(parameter: Tensor | None) -> tuple[Any, ...]:
     """What must stay the same for a packed copy of `parameter` to be right."""
     if parameter is None:
         return ()
@@ -122,7 +125,7 @@ class _Product(torch.autograd.Function):
         return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)  # [rows, out]
         need = ctx.needs_input_grad
@@ -164,13 +167,18 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias=bias)
         self.packed = Packed()
 
+    def reset_parameters(self) -> None:
+        """First weights, unless the layer is only laid out: drawing without memory costs torch seconds of imports."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         if not packable(x, self):
             return F.linear(x, self.weight, self.bias)
         packed = self.packed.of((self,))
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
-            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return]
+            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return, no-untyped-call]
         return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
 
 

@@ -20,6 +20,7 @@ from cutaway.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub import resolve
+from cutaway.model.mapped import mark
 from cutaway.model.published import published_state, sources, tensors_of
 from cutaway.model.weights import Source
 
@@ -147,6 +148,7 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     where = sources(model)
     report = LoadReport()
     used: set[str] = set()
+    parameters = dict(model.named_parameters())
     plan: list[tuple[list[str], str, Source]] = []
     for names in by_identity.values():
         hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
@@ -166,10 +168,11 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
             _part(model, other)
         plan += [(group, hits[group[0]], where[group[0]]) for group in (first, *others)]
     for names, found, source in plan:
-        value = source.take(checkpoint.read(stored.names[found]))
-        if dtype is not None and value.is_floating_point():
-            value = value.to(dtype)
+        read = source.take(checkpoint.read(stored.names[found]))
+        value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
         _place_all(model, names, value)
+        if value is read and checkpoint.maps(stored.names[found]):
+            mark(model.get_parameter(names[0]) if names[0] in parameters else value)
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(
         model,
