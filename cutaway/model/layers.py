@@ -35,15 +35,6 @@ class RMSNorm(nn.Module):
         return f"{self.weight.shape[0]}, eps={self.eps}"
 
 
-class Embedding(nn.Embedding):
-    """`nn.Embedding` that draws nothing while it is only laid out."""
-
-    def reset_parameters(self) -> None:
-        """First weights, where there is memory for them."""
-        if not self.weight.is_meta:
-            super().reset_parameters()
-
-
 def make_norm(spec: Norm, size: int) -> nn.Module:
     """The layer that `spec` names, over the last dimension."""
     return nn.LayerNorm(size, eps=spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps)
