@@ -114,11 +114,12 @@ class BaseModelOutput(ModelOutput):
 
 @dataclass(repr=False)
 class BaseModelOutputWithPooling(ModelOutput):
-    """As `BaseModelOutput`, with pooler_output [batch, hidden]."""
+    """As `BaseModelOutput`, with pooler_output [batch, hidden], and the key/value cache of a decoder."""
 
     last_hidden_state: Tensor | None = None
     pooler_output: Tensor | None = None
     hidden_states: Any = None
+    past_key_values: Any = None
     attentions: Any = None
 
 

@@ -25,7 +25,7 @@ def to_architecture(config: BertConfig) -> Architecture:
     positions = Learned(config.integer("max_position_embeddings", 1, 10_000_000))
     return Architecture(
         bert_stack(config, positions),
-        pooler=not config.flag("is_decoder"),
+        pooler=True,
         init_std=config.number("initializer_range", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
     )

@@ -26,7 +26,7 @@ def to_architecture(config: RobertaConfig) -> Architecture:
     positions = Learned(config.integer("max_position_embeddings", offset + 1, 10_000_000), offset, after_padding=True)
     return Architecture(
         bert_stack(config, positions),
-        pooler=not config.flag("is_decoder"),
+        pooler=True,
         init_std=config.number("initializer_range", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
     )

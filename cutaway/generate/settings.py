@@ -200,8 +200,8 @@ def model_settings(model: Any) -> GenerationConfig:
 
 
 def stored_settings(model: Any) -> GenerationConfig:
-    """The settings in the model's generation_config.json, or in its config where it came without that file."""
-    path = getattr(model, "generation_config_file", None)
-    if path is None:
+    """The settings of the generation_config.json that the model came with, or of its config where there was none."""
+    stored = getattr(model, "stored_generation_settings", None)
+    if stored is None:
         return GenerationConfig.from_model_config(model.config)
-    return GenerationConfig.from_dict(read_json(path, ConfigError))
+    return GenerationConfig.from_dict(stored)

@@ -175,7 +175,9 @@ class Backbone(PreTrainedModel):
         if self.architecture.pooler:
             pooled = self.pooler(last, batch.rows)
             taps.offer("pooler", lambda: pooled)
-            out = BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=pooled, **shown)
+            out = BaseModelOutputWithPooling(
+                last_hidden_state=last, pooler_output=pooled, past_key_values=cache, **shown
+            )
         elif spec.causal:
             out = BaseModelOutputWithPast(last_hidden_state=last, past_key_values=cache, **shown)
         else:

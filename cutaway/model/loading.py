@@ -20,6 +20,7 @@ from cutaway.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub import resolve
+from cutaway.jsonfile import read_json
 from cutaway.model.mapped import mark
 from cutaway.model.published import published_state, sources, tensors_of
 from cutaway.model.weights import Source
@@ -104,9 +105,9 @@ def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) ->
 
 
 class Stored:
-    """The tensors of a checkpoint under current names, with or without the base model's prefix."""
+    """The tensors of a checkpoint under current names, with or without one of the base model's prefixes."""
 
-    def __init__(self, checkpoint: Checkpoint, prefix: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, prefixes: set[str]) -> None:
         self.checkpoint = checkpoint
         self.names: dict[str, str] = {}
         for stored in checkpoint.names():
@@ -115,17 +116,16 @@ class Stored:
                 if name.endswith(old):
                     name = name.removesuffix(old) + new
             self.names[name] = stored
-        self.prefix = f"{prefix}." if prefix else ""
+        self.prefixes = sorted(prefix + "." for prefix in prefixes)
 
     def all(self, source: Source) -> list[str]:
         """The stored names of a published one. Base models may be read from checkpoints with heads, and back."""
-        candidates = (
-            candidate
-            for name in (source.also, source.name)
-            if name
-            for candidate in (name, name.removeprefix(self.prefix), self.prefix + name)
-        )
-        return [c for c in candidates if c in self.names]
+        found: dict[str, None] = {}
+        for name in (source.also, source.name):
+            if name:
+                shorter = [name.removeprefix(p) for p in self.prefixes]
+                found |= dict.fromkeys([name, *shorter, *(p + name for p in self.prefixes)])
+        return [name for name in found if name in self.names]
 
     def find(self, source: Source) -> str | None:
         """The stored name that is read."""
@@ -138,9 +138,7 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     Raises:
         CheckpointError: a tensor has another shape than the config says.
     """
-    stored = Stored(
-        checkpoint, model.published_prefix if hasattr(model, "published_prefix") else model.base_model_prefix
-    )
+    stored = Stored(checkpoint, {getattr(model, "published_prefix", ""), model.base_model_prefix} - {""})
     tensors = tensors_of(model)
     by_identity: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
@@ -148,16 +146,16 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     where = sources(model)
     report = LoadReport()
     used: set[str] = set()
-    parameters = dict(model.named_parameters())
+    absent: list[list[str]] = []
     plan: list[tuple[list[str], str, Source]] = []
     for names in by_identity.values():
         hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
         used.update(found for n in names for found in stored.all(where[n]))
         if not hits:
-            report.missing.append(where[names[0]].name)
+            absent.append(names)
             continue
         for name, found in hits.items():
-            shape, wanted = where[name].shape(checkpoint.shape(stored.names[found])), list(tensors[name].shape)
+            shape, wanted = list(checkpoint.shape(stored.names[found])), where[name].stored_shape(tensors[name].shape)
             if shape != wanted:
                 raise CheckpointError(
                     f"{found} has shape {shape} in the checkpoint, but the config asks for {wanted}; change the "
@@ -172,15 +170,12 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
         value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
         _place_all(model, names, value)
         if value is read and checkpoint.maps(stored.names[found]):
-            mark(model.get_parameter(names[0]) if names[0] in parameters else value)
+            mark(model.get_parameter(names[0]) if isinstance(tensors[names[0]], nn.Parameter) else value)
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
-    _draw_missing(
-        model,
-        tensors,
-        by_identity,
-        {where[ns[0]].name for ns in by_identity.values()} & set(report.missing),
-        where,
-        dtype,
+    _draw_missing(model, tensors, absent, dtype)
+    # a buffer holds a constant of the model (BART's final_logits_bias): without one in the file nothing is untrained
+    report.missing = list(
+        dict.fromkeys(where[names[0]].name for names in absent if isinstance(tensors[names[0]], nn.Parameter))
     )
     if not _untied(model):
         model.tie_weights()
@@ -248,19 +243,18 @@ def _place_all(model: nn.Module, names: list[str], value: Tensor) -> None:
 def _draw_missing(
     model: PreTrainedModel,
     tensors: dict[str, Tensor],
-    by_identity: dict[int, list[str]],
-    missing: set[str],
-    where: dict[str, Source],
+    absent: list[list[str]],
     dtype: torch.dtype | None,
 ) -> None:
-    if not missing:
+    if not absent:
         return
     std = float(getattr(model.config, "initializer_range", None) or model.init_std)
     known = dtype or next((p.dtype for p in model.parameters() if not p.is_meta), torch.get_default_dtype())
-    for names in by_identity.values():
-        if where[names[0]].name not in missing:
-            continue
+    for names in absent:
         old = tensors[names[0]]
+        if not old.is_meta:  # a user's own model was built in full: its layers keep the first weights it gave them
+            _place_all(model, names, old.detach().to(known) if old.is_floating_point() else old)
+            continue
         value = torch.empty(old.shape, dtype=known if old.is_floating_point() else old.dtype)
         owner = model.get_submodule(names[0].rpartition(".")[0])
         last = names[0].rpartition(".")[2]
@@ -326,7 +320,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     if report.unexpected:
         log.info("%s: not used from %s: %s", cls.__name__, name, ", ".join(report.unexpected))
     if model.can_generate:
-        model.generation_config_file = files.get("generation_config.json")
+        path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
+        model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
     return (model, report) if info else model
 

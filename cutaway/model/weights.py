@@ -37,13 +37,13 @@ class Source:
         x = published.T if self.transpose and published.dim() == 2 else published
         return x.chunk(self.of)[self.part] if self.of > 1 else x
 
-    def shape(self, published: Iterable[int]) -> list[int]:
-        """The shape that `take` gives for a published shape."""
-        shape = list(published)
+    def stored_shape(self, ours: Iterable[int]) -> list[int]:
+        """The published shape of a tensor that has shape `ours` here."""
+        shape = list(ours)
+        if shape and self.of > 1:
+            shape[0] *= self.of
         if self.transpose and len(shape) == 2:
             shape.reverse()
-        if shape and self.of > 1:
-            shape[0] //= self.of
         return shape
 
     def give(self, ours: list[Tensor]) -> Tensor:
