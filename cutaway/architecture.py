@@ -97,6 +97,7 @@ class Embedding:
     norm: Norm | None = None
     scale: float = 1.0
     pad_id: int | None = None
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)

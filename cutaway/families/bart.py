@@ -43,6 +43,7 @@ def _stack(config: BartConfig, side: str) -> Stack:
             norm=norm,
             scale=hidden**0.5 if config.flag("scale_embedding") else 1.0,
             pad_id=config.pad_token_id,
+            dropout=dropout,
         ),
         attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(

@@ -49,6 +49,7 @@ def bert_stack(config: Any, positions: Learned) -> Stack:
             n_types=config.integer("type_vocab_size", 0, 1000),
             norm=norm,
             pad_id=config.pad_token_id,
+            dropout=dropout,
         ),
         attention=Attention(
             n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_probs_dropout_prob", 0.0, 1.0)

@@ -44,6 +44,7 @@ def to_architecture(config: DistilBertConfig) -> Architecture:
                 positions=Learned(config.integer("max_position_embeddings", 1, 10_000_000)),
                 norm=norm,
                 pad_id=config.pad_token_id,
+                dropout=config.number("dropout", 0.0, 1.0),
             ),
             attention=Attention(
                 n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)

@@ -49,6 +49,7 @@ def to_architecture(config: GPT2Config) -> Architecture:
             embedding=Embedding(
                 vocab_size=config.integer("vocab_size", 1, 10_000_000),
                 positions=Learned(config.integer("n_positions", 1, 10_000_000)),
+                dropout=config.number("embd_pdrop", 0.0, 1.0),
             ),
             attention=Attention(
                 n_heads,

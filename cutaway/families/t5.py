@@ -47,7 +47,9 @@ def to_architecture(config: T5Config) -> Architecture:
     encoder = Stack(
         n_layers=config.integer("num_layers", 1, 1000),
         hidden_size=hidden,
-        embedding=Embedding(vocab_size=config.integer("vocab_size", 1, 10_000_000), pad_id=config.pad_token_id),
+        embedding=Embedding(
+            vocab_size=config.integer("vocab_size", 1, 10_000_000), pad_id=config.pad_token_id, dropout=dropout
+        ),
         attention=Attention(
             n_heads, n_heads, config.integer("d_kv", 1, 4096), 1.0, bias=False, out_bias=False, dropout=dropout
         ),

@@ -91,15 +91,19 @@ class RotaryTable:
         frequencies, factor = rotary_frequencies(self.rotary, longest)
         angles = torch.arange(rows, dtype=torch.float32)[:, None] * frequencies  # [rows, size / 2]
         angles = torch.cat((angles, angles), -1).to(device)  # [rows, size]
-        return angles.cos() * factor, angles.sin() * factor
+        sin = angles.sin() * factor
+        sin[:, : sin.shape[1] // 2].neg_()  # so that a turn is one shift, one product and one sum
+        return angles.cos() * factor, sin
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the first cos.shape[-1] numbers of each head; x [..., heads, head_size]."""
+    """Turn the first cos.shape[-1] numbers of each head; x [..., heads, head_size].
+
+    The sines of the first half are negative, so the turned pair is (a cos - b sin, b cos + a sin).
+    """
     size = cos.shape[-1]
     turned, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
-    first, second = turned.chunk(2, -1)
-    turned = turned * cos + torch.cat((-second, first), -1) * sin
+    turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
     return turned if rest is None else torch.cat((turned, rest), -1)
 
 

@@ -26,9 +26,9 @@ from cutaway.outputs import BaseModelOutput
 class Embed(Part):
     """Token, position and type vectors, added, scaled and normed."""
 
-    def __init__(self, spec: EmbeddingSpec, hidden_size: int, dropout: float, tokens: nn.Embedding | None) -> None:
+    def __init__(self, spec: EmbeddingSpec, hidden_size: int, tokens: nn.Embedding | None) -> None:
         super().__init__()
-        self.spec, self.dropout = spec, dropout
+        self.spec = spec
         # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
         self.tokens = Embedding(spec.vocab_size, hidden_size) if tokens is None else tokens
         if spec.positions is not None:
@@ -58,7 +58,7 @@ class Embed(Part):
             x = x + self.positions(position_ids)
         if self.spec.norm is not None:
             x = self.norm(x)
-        return F.dropout(x, self.dropout, self.training)
+        return F.dropout(x, self.spec.dropout, self.training)
 
 
 class Stack(Part):
@@ -81,7 +81,7 @@ class Stack(Part):
 def build_stack(owner: Part, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
-    owner.embed = Embed(spec.embedding, spec.hidden_size, spec.dropout, tokens)
+    owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
     owner.blocks = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
