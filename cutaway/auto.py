@@ -67,6 +67,15 @@ def _gguf_fields(name: Any, gguf_file: str, how: dict[str, Any]) -> dict[str, An
     return read_gguf(resolve(name, **how).require(gguf_file)).config
 
 
+def check_config(config: Any) -> None:
+    """ConfigError unless `config` is a configuration."""
+    if not isinstance(config, PretrainedConfig):
+        raise ConfigError(
+            f"config must be a PretrainedConfig, not {type(config).__name__}; AutoConfig.from_pretrained(name) or "
+            "AutoConfig.for_model(model_type) makes one."
+        )
+
+
 class AutoConfig:
     """`AutoConfig.from_pretrained(name)`; `AutoConfig.for_model("bert", hidden_size=128)`."""
 
@@ -125,11 +134,13 @@ class _AutoModel:
         if config is None:
             how = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "gguf_file")
             config = read_config(name, **{k: kwargs[k] for k in how if k in kwargs})
+        check_config(config)
         return cls.model_class(config.model_type, str(name)).from_pretrained(name, *args, config=config, **kwargs)
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
         """A model with fresh random weights."""
+        check_config(config)
         return cls.model_class(config.model_type)(config, **kwargs)
 
 

@@ -163,6 +163,12 @@ def _open_shards(files: Files, index: Path) -> Checkpoint:
         path = files.get(shard)
         if path is None:
             raise CheckpointError(f"{index} names {shard[:200]!r}, which is not there. Download or save it again.")
+        # The hub's cache links files, so a shard may be a link; a folder on the way to it may not lead outside.
+        if not path.parent.resolve().is_relative_to(index.parent.resolve()):
+            raise CheckpointError(
+                f"{index} names {shard[:200]!r}, which leaves the checkpoint's folder through a link. Put the file "
+                "into the folder."
+            )
         paths[shard] = path
     if endings == {".safetensors"}:
         checkpoint = Checkpoint("safetensors", {shard: SafetensorsFile(path) for shard, path in paths.items()})

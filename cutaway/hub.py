@@ -290,9 +290,9 @@ def resolve(
     """
     if isinstance(name, Files):
         return name
-    text = os.fspath(name)
+    text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else name
     if not isinstance(text, str) or not text.strip() or "\0" in text or len(text) > 4096:
-        raise HubError(f"The model name {text[:80]!r} is empty, too long or not text. {_WAYS_OUT}")
+        raise HubError(f"The model name {str(text)[:80]!r} is empty, too long or not text. {_WAYS_OUT}")
     inner = inside(subfolder) if subfolder else ""
     try:
         folder = Path(text).expanduser()

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cutaway.bounds import shown_value
 from cutaway.errors import ConfigError
 
-MAX_LABELS = 1_000_000  # checked before one name per label is made
+MAX_LABELS = 200_000  # checked before one name per label is made
 
 
 def label_count(value: Any) -> int:
-    """`num_labels` as an int from 1 to 1,000,000; ConfigError otherwise."""
+    """`num_labels` as an int from 1 to 200,000; ConfigError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LABELS:
-        raise ConfigError(f"num_labels is {value!r}; give a whole number from 1 to {MAX_LABELS:,}.")
+        raise ConfigError(f"num_labels is {shown_value(value)}; give a whole number from 1 to {MAX_LABELS:,}.")
     return value
 
 
@@ -77,5 +78,5 @@ def agree(num_labels: int | None, id2label: Mapping[int, str] | None, label2id: 
 def _id(value: Any, field: str) -> int:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 8 else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < MAX_LABELS:
-        raise ConfigError(f"{field} holds {value!r} as a label id; give whole numbers from 0.")
+        raise ConfigError(f"{field} holds {shown_value(value)} as a label id; give whole numbers from 0.")
     return number

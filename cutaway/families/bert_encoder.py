@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cutaway.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
+from cutaway.errors import ConfigError
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -38,6 +39,8 @@ def bert_stack(config: Any, positions: Learned) -> Stack:
     n_heads = config.integer("num_attention_heads", 1, 1024)
     size = config.divided("hidden_size", "num_attention_heads")
     config.choice("position_embedding_type", {"absolute"})
+    if config.flag("add_cross_attention"):
+        raise ConfigError("add_cross_attention is True, which cutaway builds for T5 and BART only; it must be False.")
     norm = Norm("layer", config.number("layer_norm_eps", 0.0, 1.0))
     dropout = config.number("hidden_dropout_prob", 0.0, 1.0)
     return Stack(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cutaway.architecture import Rotary, RotaryScaling
-from cutaway.bounds import Bounds
+from cutaway.bounds import Bounds, shown_value
 from cutaway.errors import ConfigError
 
 _KINDS = {"linear", "dynamic", "llama3", "yarn", "longrope"}
@@ -15,10 +15,16 @@ class _Fields(Bounds):
     """A nested table of a config, checked like the config itself."""
 
     def __init__(self, fields: dict[str, Any], defaults: dict[str, Any]) -> None:
-        self.__dict__.update({**defaults, **{k: v for k, v in fields.items() if v is not None}})
+        self._fields = {**defaults, **{k: v for k, v in fields.items() if v is not None}}
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the rotary parameters have no field {name!r}.")
+    def _required(self, name: str) -> Any:
+        if name not in self._fields:
+            raise ConfigError(f"The rotary parameters have no field {name!r}. It is needed to build the model.")
+        return self._fields[name]
+
+    def default(self, name: str, value: float) -> None:
+        """Set a field that is not given."""
+        self._fields.setdefault(name, value)
 
 
 def rotary(config: Any, head_size: int) -> Rotary:
@@ -28,11 +34,10 @@ def rotary(config: Any, head_size: int) -> Rotary:
         ConfigError: an unknown kind of scaling, or a number out of bounds.
     """
     longest = config.integer("max_position_embeddings", 1, 100_000_000)
-    raw = getattr(config, "rope_parameters", None)
-    if raw is None:
-        raw = getattr(config, "rope_scaling", None) or {}
+    name = "rope_scaling" if getattr(config, "rope_parameters", None) is None else "rope_parameters"
+    raw = getattr(config, name, None) or {}
     if not isinstance(raw, dict):
-        raise ConfigError(f"rope_parameters is {raw!r}; it must be a table such as {{'rope_type': 'default'}}.")
+        raise ConfigError(f"{name} is {shown_value(raw)}; it must be a table such as {{'rope_type': 'default'}}.")
     theta = getattr(config, "rope_theta", None) if raw.get("rope_theta") is None else raw["rope_theta"]
     kind = raw.get("rope_type", raw.get("type", "default"))
     fields = _Fields(
@@ -51,21 +56,32 @@ def rotary(config: Any, head_size: int) -> Rotary:
     )
     base = fields.number("rope_theta", 1.0, 1e12)
     size = int(head_size * fields.number("partial_rotary_factor", 0.01, 1.0))
-    if size % 2:
-        raise ConfigError(f"rotary positions turn {size} numbers of each head, which must be even; change head_dim.")
+    if size % 2 or not size:
+        raise ConfigError(
+            f"Rotary positions turn {size} numbers of each head, which must be even and not 0; change head_dim or "
+            "partial_rotary_factor."
+        )
     if kind in (None, "default"):
         return Rotary(base, size, longest)
     fields.choice("rope_type", _KINDS)
-    original = fields.integer("original_max_position_embeddings", 1, 100_000_000)
-    if kind == "longrope" and "factor" not in raw:
-        fields.__dict__["factor"] = longest / original
+    # the formulas divide by the logarithms of both
+    original = fields.integer("original_max_position_embeddings", 2, 100_000_000)
+    fields.number("rope_theta", 1.001, 1e12)
+    if kind == "dynamic" and size < 4:
+        raise ConfigError(f"dynamic rotary positions need 4 numbers of each head, not {size}; change head_dim.")
+    if kind == "longrope":
+        fields.default("factor", max(1.0, longest / original))
+    low = fields.number("low_freq_factor", 1e-6, 1e6) if kind == "llama3" else 0.0
+    high = fields.number("high_freq_factor", 1e-6, 1e6) if kind == "llama3" else 0.0
+    if kind == "llama3" and low >= high:
+        raise ConfigError(f"high_freq_factor is {high}; it must be more than low_freq_factor, {low}.")
     given = raw.get("attention_factor") is not None
     scaling = RotaryScaling(
         kind,
         factor=fields.number("factor", 1.0, 1e4),
         original_length=original,
-        low_freq_factor=fields.number("low_freq_factor", 1e-6, 1e6) if kind == "llama3" else 0.0,
-        high_freq_factor=fields.number("high_freq_factor", 1e-6, 1e6) if kind == "llama3" else 0.0,
+        low_freq_factor=low,
+        high_freq_factor=high,
         beta_fast=fields.number("beta_fast", 1e-6, 1e6),
         beta_slow=fields.number("beta_slow", 1e-6, 1e6),
         truncate=fields.flag("truncate"),
@@ -80,6 +96,13 @@ def rotary(config: Any, head_size: int) -> Rotary:
 
 def _factors(raw: dict[str, Any], name: str, size: int) -> tuple[float, ...]:
     value = raw.get(name)
-    if not isinstance(value, list) or len(value) != size // 2 or not all(isinstance(v, (int, float)) for v in value):
-        raise ConfigError(f"{name} must be a list of {size // 2} numbers, one for each rotary frequency.")
+    if not isinstance(value, list) or len(value) != size // 2 or not all(_is_factor(v) for v in value):
+        raise ConfigError(
+            f"{name} is {shown_value(value)}; it must be a list of {size // 2} numbers above 0, one for each rotary "
+            "frequency."
+        )
     return tuple(float(v) for v in value)
+
+
+def _is_factor(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-6 <= value <= 1e6

@@ -44,6 +44,13 @@ def to_architecture(config: T5Config) -> Architecture:
             f"feed_forward_proj is {config.feed_forward_proj!r}; it must be such as 'relu' or 'gated-gelu'."
         )
     dropout = config.number("dropout_rate", 0.0, 1.0)
+    buckets = config.integer("relative_attention_num_buckets", 4, 100_000)
+    farthest = config.integer("relative_attention_max_distance", 4, 10_000_000)
+    if farthest <= buckets // 2:  # a decoder has one bucket for each of the first buckets // 2 distances
+        raise ConfigError(
+            f"relative_attention_max_distance is {farthest}; it must be more than half of "
+            f"relative_attention_num_buckets, {buckets}."
+        )
     encoder = Stack(
         n_layers=config.integer("num_layers", 1, 1000),
         hidden_size=hidden,
@@ -64,13 +71,10 @@ def to_architecture(config: T5Config) -> Architecture:
         norm=Norm("rms", config.number("layer_norm_epsilon", 0.0, 1.0)),
         norm_place="pre",
         final_norm=True,
-        positions=Relative(
-            config.integer("relative_attention_num_buckets", 4, 100_000),
-            config.integer("relative_attention_max_distance", 4, 10_000_000),
-        ),
+        positions=Relative(buckets, farthest),
         dropout=dropout,
     )
-    deep = config.num_layers if config.num_decoder_layers is None else config.integer("num_decoder_layers", 1, 1000)
+    deep = encoder.n_layers if config.num_decoder_layers is None else config.integer("num_decoder_layers", 1, 1000)
     tied = config.flag("tie_word_embeddings")
     scaled = tied and getattr(config, "scale_decoder_outputs", True)
     return Architecture(

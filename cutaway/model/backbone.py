@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.architecture import Architecture
-from cutaway.errors import InputError
+from cutaway.bounds import shown_value
+from cutaway.errors import ConfigError, InputError
 from cutaway.model.cache import Cache
 from cutaway.model.family import Family
 from cutaway.model.linear import Linear
 from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.room import check_room, parameter_count
 from cutaway.model.rows import Rows, check_mask
 from cutaway.model.run import Request, Wanted
 from cutaway.model.stack import Batch, Stack, build_stack, run_stack
@@ -50,7 +52,14 @@ class Backbone(PreTrainedModel):
 
     def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
+        if not isinstance(config, self.config_class) and type(config).model_type:
+            raise ConfigError(
+                f"{type(self).__name__} is built from a {self.config_class.__name__}, not from a "
+                f"{type(config).__name__}; use AutoModel.from_config(config)."
+            )
+        check_special_ids(config)
         self.architecture = self._architecture(config, add_pooling_layer)
+        check_room(config, parameter_count(self.architecture))
         self.recorders: list[Recorder] = []
         self.init_std = self.architecture.init_std
         self._build()
@@ -185,6 +194,16 @@ class Backbone(PreTrainedModel):
         self.report(taps)
         out.rows = batch.rows
         return out if wants_dict(self, return_dict) else out.to_tuple()
+
+
+def check_special_ids(config: Any) -> None:
+    """ConfigError unless each special id is absent or a whole number; several ends are a list, and -1 is for no id."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        value = getattr(config, name, None)
+        ends = list(value) if name == "eos_token_id" and isinstance(value, (list, tuple)) else [value]
+        for one in ends if value is not None else []:
+            if isinstance(one, bool) or not isinstance(one, int) or not -1 <= one <= 10_000_000:
+                raise ConfigError(f"{name} is {shown_value(value)}; give the id of a token, from 0, or None.")
 
 
 def wants_dict(model: PreTrainedModel, return_dict: bool | None) -> bool:
@@ -350,4 +369,8 @@ def decoder_start(config: Any) -> tuple[int, int]:
     """The id that a decoder's text begins with, and the padding id."""
     pad = config.pad_token_id
     start = config.decoder_start_token_id
+    if start is None and pad is None:
+        raise InputError(
+            "The decoder's text has no first token: set config.decoder_start_token_id, or pass decoder_input_ids."
+        )
     return (pad if start is None else start), (0 if pad is None else pad)

@@ -16,7 +16,7 @@ from cutaway.model import losses
 from cutaway.model.backbone import Backbone, wants_dict
 from cutaway.model.layers import make_norm
 from cutaway.model.linear import ACTIVATION, Linear
-from cutaway.model.loading import draw
+from cutaway.model.loading import draw, spread
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.rows import Rows
 from cutaway.model.run import Wanted
@@ -125,7 +125,7 @@ class HeadModel(PreTrainedModel):
 
 
 def _draw(module: nn.Module, model: PreTrainedModel) -> None:
-    draw(module, float(getattr(model.config, "initializer_range", None) or model.init_std))
+    draw(module, spread(model))
 
 
 def shown(out: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from cutaway.model import losses
 from cutaway.model.backbone import first_token
 from cutaway.model.heads import HeadModel, attach, last_tokens, shown
 from cutaway.model.linear import ACTIVATION, Linear
+from cutaway.model.room import check_room
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
     ModelOutput,
@@ -30,7 +31,7 @@ def config_dropout(config: Any, names: tuple[str, ...]) -> float:
     for name in names:
         value = getattr(config, name, None)
         if value is not None:
-            return float(value)
+            return float(config.number(name, 0.0, 1.0))
     return 0.0
 
 
@@ -64,6 +65,7 @@ class LabelHead(HeadModel):
     def _build(self, config: Any) -> None:
         spec, size = self.head, self.architecture.stack.hidden_size
         self.rate = config_dropout(config, spec.dropout)
+        check_room(config, size * (self._outputs(config) + (size if spec.dense else 0)))
         if spec.dense:
             attach(self, spec.dense, Linear(size, size))
         attach(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
@@ -90,9 +92,12 @@ class LabelHead(HeadModel):
     def _end(self, out: Any, input_ids: Tensor | None) -> Tensor:
         if input_ids is None:
             raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
-        ends = input_ids == self.config.eos_token_id
+        end = self.config.eos_token_id
+        if end is None:
+            raise InputError("this head reads the end-of-text token, but config.eos_token_id is None; set it.")
+        ends = torch.isin(input_ids, torch.tensor(end, device=input_ids.device))
         if not bool(ends.any(1).all()):
-            raise InputError(f"every text must hold the end-of-text token {self.config.eos_token_id}; one does not.")
+            raise InputError(f"every text must hold the end-of-text token {end}; one does not.")
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)
         hidden = out.last_hidden_state
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), (ends * steps).amax(1)]  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ where the file allows it), or a view of it.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import re
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 
 from cutaway.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config import PretrainedConfig
-from cutaway.errors import CheckpointError, ConfigError, nearest
+from cutaway.errors import ConfigError, nearest
 from cutaway.hub import resolve
 from cutaway.jsonfile import read_json
 from cutaway.model.mapped import mark
 from cutaway.model.published import published_state, sources, tensors_of
+from cutaway.model.room import check_room
+from cutaway.model.stored import Stored, check_depth, same_numbers
 from cutaway.model.weights import Source
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ log = logging.getLogger("cutaway")
 
 # Buffers and twins that old checkpoints carry; they hold nothing that the model does not know.
 _IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq)$")
-_LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))  # how TensorFlow called the numbers of a norm
 _DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -71,6 +73,13 @@ def to_dtype(value: Any) -> torch.dtype | None:
     return _DTYPES[name]
 
 
+def spread(model: PreTrainedModel) -> float:
+    """The standard deviation of first weights: the config's initializer_range, or the family's own."""
+    if getattr(model.config, "initializer_range", None) is None:
+        return model.init_std
+    return model.config.number("initializer_range", 0.0, 10.0) or model.init_std
+
+
 def draw(module: nn.Module, std: float) -> None:
     """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1."""
     with torch.no_grad():
@@ -104,39 +113,13 @@ def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) ->
                 module._parameters[name] = new
 
 
-class Stored:
-    """The tensors of a checkpoint under current names, with or without one of the base model's prefixes."""
-
-    def __init__(self, checkpoint: Checkpoint, prefixes: set[str]) -> None:
-        self.checkpoint = checkpoint
-        self.names: dict[str, str] = {}
-        for stored in checkpoint.names():
-            name = stored
-            for old, new in _LEGACY:
-                if name.endswith(old):
-                    name = name.removesuffix(old) + new
-            self.names[name] = stored
-        self.prefixes = sorted(prefix + "." for prefix in prefixes)
-
-    def all(self, source: Source) -> list[str]:
-        """The stored names of a published one. Base models may be read from checkpoints with heads, and back."""
-        found: dict[str, None] = {}
-        for name in (source.also, source.name):
-            if name:
-                shorter = [name.removeprefix(p) for p in self.prefixes]
-                found |= dict.fromkeys([name, *shorter, *(p + name for p in self.prefixes)])
-        return [name for name in found if name in self.names]
-
-    def find(self, source: Source) -> str | None:
-        """The stored name that is read."""
-        return next(iter(self.all(source)), None)
-
-
 def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None) -> LoadReport:
     """Give every weight of `model` its tensor; those that the checkpoint lacks are drawn anew.
 
+    Without `dtype` the stored one is kept; where several are stored, the widest of them is everyone's.
+
     Raises:
-        CheckpointError: a tensor has another shape than the config says.
+        CheckpointError: a tensor has another shape than the config says, or holds no real numbers.
     """
     stored = Stored(checkpoint, {getattr(model, "published_prefix", ""), model.base_model_prefix} - {""})
     tensors = tensors_of(model)
@@ -147,6 +130,7 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     report = LoadReport()
     used: set[str] = set()
     absent: list[list[str]] = []
+    dtypes: set[torch.dtype] = set()
     plan: list[tuple[list[str], str, Source]] = []
     for names in by_identity.values():
         hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
@@ -155,16 +139,13 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
             absent.append(names)
             continue
         for name, found in hits.items():
-            shape, wanted = list(checkpoint.shape(stored.names[found])), where[name].stored_shape(tensors[name].shape)
-            if shape != wanted:
-                raise CheckpointError(
-                    f"{found} has shape {shape} in the checkpoint, but the config asks for {wanted}; change the "
-                    "config's sizes (num_labels, vocab_size, hidden_size), or load the matching checkpoint."
-                )
-        first, *others = _equal(names, hits, stored)
+            dtypes.add(stored.check(found, where[name], tensors[name], dtype))
+        first, *others = same_numbers(names, hits, stored)
         for other in others:
             _part(model, other)
         plan += [(group, hits[group[0]], where[group[0]]) for group in (first, *others)]
+    if dtype is None and len(dtypes) > 1:
+        dtype = functools.reduce(torch.promote_types, dtypes)
     for names, found, source in plan:
         read = source.take(checkpoint.read(stored.names[found]))
         value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
@@ -180,28 +161,6 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     if not _untied(model):
         model.tie_weights()
     return report
-
-
-def _equal(names: list[str], hits: dict[str, str], stored: Stored) -> list[list[str]]:
-    """The names of one tied weight, apart where the checkpoint holds different numbers for them.
-
-    Some published configs say that weights are tied which the file holds twice and different (T5 v1.1); the file is
-    right. A name that the file lacks goes with the first.
-    """
-    read = stored.checkpoint.read
-    groups: dict[str, list[str]] = {}
-    for name in sorted(names, key=lambda n: n not in hits):
-        found = hits.get(name) or next(iter(groups))
-        twin = next((g for g in groups if g == found), None)
-        if twin is None:
-            value = read(stored.names[found])
-            twin = next((g for g in groups if _same(value, read(stored.names[g]))), None)
-        groups.setdefault(twin or found, []).append(name)
-    return list(groups.values())
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
 
 
 def _part(model: nn.Module, names: list[str]) -> None:
@@ -248,8 +207,10 @@ def _draw_missing(
 ) -> None:
     if not absent:
         return
-    std = float(getattr(model.config, "initializer_range", None) or model.init_std)
+    std = spread(model)
+    laid_out = sum(tensors[names[0]].numel() for names in absent if tensors[names[0]].is_meta)
     known = dtype or next((p.dtype for p in model.parameters() if not p.is_meta), torch.get_default_dtype())
+    check_room(model.config, laid_out, known.itemsize)
     for names in absent:
         old = tensors[names[0]]
         if not old.is_meta:  # a user's own model was built in full: its layers keep the first weights it gave them
@@ -266,6 +227,11 @@ def _draw_missing(
             else:
                 value.zero_()
         _place_all(model, names, value)
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """The first names, and how many there are."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
 def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dict[str, Any]:
@@ -288,21 +254,18 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     config = kwargs.pop("config", None)
     model_options = {k: kwargs.pop(k) for k in getattr(cls, "own_options", ()) if k in kwargs}
     files = resolve(name, **how)
-    config_class = cls.config_class
     if config is None:
-        config = config_class.from_dict(config_fields(name, gguf_file=gguf_file, **how))
+        fields = config_fields(name, gguf_file=gguf_file, **how)
+        _check_family(name, fields.get("model_type", ""), cls)
+        config = cls.config_class.from_dict(fields)
     elif not hasattr(config, "to_dict"):
         raise ConfigError(f"config must be a PretrainedConfig, not {type(config).__name__}.")
-    declared = getattr(config, "model_type", "")
-    if config_class.model_type and declared and declared != config_class.model_type:
-        raise ConfigError(
-            f"{name} holds a {declared!r} model, but {cls.__name__} loads {config_class.model_type!r}; use an "
-            "AutoModel class."
-        )
+    _check_family(name, getattr(config, "model_type", ""), cls)
     if kwargs:
         _override(config, kwargs, cls)
     with open_checkpoint(files, gguf_file=gguf_file) as checkpoint:
         if getattr(cls, "lays_out", False):
+            check_depth(cls, config, checkpoint)
             with torch.device("meta"):
                 model = cls(config, *args, **model_options)
         else:
@@ -315,15 +278,23 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
             "%s: these weights are not in %s and were drawn at random; train the model before you use it: %s",
             cls.__name__,
             name,
-            ", ".join(report.missing),
+            listed(report.missing),
         )
     if report.unexpected:
-        log.info("%s: not used from %s: %s", cls.__name__, name, ", ".join(report.unexpected))
+        log.info("%s: not used from %s: %s", cls.__name__, name, listed(report.unexpected))
     if model.can_generate:
         path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
         model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
     return (model, report) if info else model
+
+
+def _check_family(name: Any, declared: Any, cls: type[Any]) -> None:
+    expected = cls.config_class.model_type
+    if expected and declared and declared != expected:
+        raise ConfigError(
+            f"{name} holds a {declared!r} model, but {cls.__name__} loads {expected!r}; use an AutoModel class."
+        )
 
 
 def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
@@ -341,6 +312,7 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
         "low_cpu_mem_usage",
         "device_map",
     }
+    given: dict[str, Any] = {}
     for key, value in fields.items():
         if key in accepted_and_needless:
             continue
@@ -348,7 +320,8 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
             raise ConfigError(
                 f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
             )
-        setattr(config, key, value)
+        given[key] = value
+    config._apply(given)
 
 
 def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:

@@ -88,7 +88,7 @@ class PreTrainedModel(Part):
 
     def init_weights(self) -> None:
         """Draw every weight anew: normal with the config's initializer_range, biases 0, norms 1."""
-        std = float(getattr(self.config, "initializer_range", None) or self.init_std)
+        std = loading.spread(self)
         for module in self.modules():
             loading.draw(module, std)
 

@@ -23,6 +23,8 @@ def wanted_layers(wanted: Wanted, total: int, argument: str) -> list[int]:
         return []
     if wanted is True:
         return list(range(total))
+    if not isinstance(wanted, (int, Sequence)) or isinstance(wanted, (str, bytes)):
+        raise InputError(f"{argument} is {wanted!r}; give True, False or a list of layers.")
     numbers = [wanted] if isinstance(wanted, int) else list(wanted)
     for n in numbers:
         if isinstance(n, bool) or not isinstance(n, int) or not -total <= n < total:
