@@ -47,10 +47,8 @@ def to_architecture(config: T5Config) -> Architecture:
     buckets = config.integer("relative_attention_num_buckets", 4, 100_000)
     farthest = config.integer("relative_attention_max_distance", 4, 10_000_000)
     if farthest <= buckets // 2:  # a decoder has one bucket for each of the first buckets // 2 distances
-        raise ConfigError(
-            f"relative_attention_max_distance is {farthest}; it must be more than half of "
-            f"relative_attention_num_buckets, {buckets}."
-        )
+        fields = "relative_attention_max_distance is {}; it must be over half of relative_attention_num_buckets, {}."
+        raise ConfigError(fields.format(farthest, buckets))
     encoder = Stack(
         n_layers=config.integer("num_layers", 1, 1000),
         hidden_size=hidden,

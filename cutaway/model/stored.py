@@ -97,6 +97,8 @@ def check_depth(cls: Any, config: Any, checkpoint: Checkpoint) -> None:
         if stored.find(Source(name.replace("{i}", str(stack.n_layers - 1)))) is not None:
             continue
         held = next(i for i in range(stack.n_layers) if stored.find(Source(name.replace("{i}", str(i)))) is None)
+        if not held:  # a base model that is stored under other names: all of it is drawn, and said to be untrained
+            continue
         fields = [field for field, value in config.to_dict().items() if "layer" in field and value == stack.n_layers]
         raise CheckpointError(
             f"{' or '.join(fields) or 'The number of layers'} is {stack.n_layers}, but the checkpoint holds {held} "
