@@ -139,7 +139,7 @@ class Attention(Part):
                 seen.append(scores(queries, keys, mask, self.spec.scale))
         if open_ and tap is not None:
             self._show("attn", seen, context.rows, context.rows.length, tap)
-        return torch.cat(found) if len(found) > 1 else found[0]
+        return _whole(found, context.rows)
 
     def _cached(self, q: Tensor, k: Tensor, v: Tensor, context: Context, layer: int, tap: Tap | None) -> Tensor:
         """Attention of n new tokens per text to those held and to each other."""
@@ -235,8 +235,15 @@ class CrossAttention(Attention):
                 seen.append(scores(queries, own_k, own_mask, self.spec.scale))
         if open_ and tap is not None:
             self._show("cross", seen, context.rows, rows.length, tap)
-        z = torch.cat(found) if len(found) > 1 else found[0]
+        z = _whole(found, context.rows)
         return self._out(z, x.shape, "cross", tap, residual, dropout)
+
+
+def _whole(found: list[Tensor], rows: Rows) -> Tensor:
+    """The groups' results one after another, and zeros for spare rows: [rows, heads, head_size]."""
+    if rows.spare:
+        found.append(found[0].new_zeros(rows.spare, *found[0].shape[1:]))
+    return torch.cat(found) if len(found) > 1 else found[0]
 
 
 def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

@@ -17,6 +17,9 @@ from cutaway.errors import InputError
 # A right-padded batch of at most this many positions is computed whole, with masked keys: there the padding is cheaper
 # than packing, and positions under the mask get the values that upstream gives them.
 SMALL = 128
+# Beyond MANY, packed rows are rounded up to a multiple of STEP: each row count that oneDNN has not seen costs it
+# milliseconds, so there had better be few. The rows that fill up repeat the last one and are dropped on the way out.
+MANY, STEP = 256, 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Rows:
     Attributes:
         batch, length: the shape [batch, length] of the padded input.
         index: None where rows are simply [batch, length]; else [rows], the flat padded position of each packed row.
+        spare: packed rows at the end that only fill up.
         groups: runs of equally long texts that cover all rows in order.
         key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
         lengths: the number of real tokens of each text.
@@ -47,6 +51,7 @@ class Rows:
     def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
         self.batch, self.length = batch, length
         self.index: Tensor | None = None
+        self.spare = 0
         self.key_mask: Tensor | None = None
         self.mask: Tensor | None = None
         self.groups = [Group(0, batch, length, None)]
@@ -67,7 +72,9 @@ class Rows:
         order = torch.argsort(lengths, stable=True)  # [batch]
         by_length = [self.lengths[i] for i in order.tolist()]
         flat = torch.arange(batch * length, device=mask.device).view(batch, length)
-        self.index = flat[order][real[order]]  # [rows]
+        index = flat[order][real[order]]  # [rows]
+        self.spare = -len(index) % STEP if len(index) > MANY else 0
+        self.index = torch.cat((index, index[-1:].expand(self.spare))) if self.spare else index
         self.groups = []
         start = first = 0
         while first < batch:
@@ -95,7 +102,10 @@ class Rows:
         if self.index is None:
             return x.view(self.batch, self.length, *x.shape[1:])
         out = x.new_zeros(self.batch * self.length, *x.shape[1:])
-        return out.index_copy(0, self.index, x).view(self.batch, self.length, *x.shape[1:])
+        index = self.index
+        if self.spare:
+            index, x = index[: -self.spare], x[: -self.spare]
+        return out.index_copy(0, index, x).view(self.batch, self.length, *x.shape[1:])
 
     def pad_hidden(self, x: Tensor) -> Tensor:
         """[rows, hidden] or [batch, length, hidden] -> [batch, length, hidden]."""
