@@ -43,7 +43,6 @@ _FUSED: dict[Activation, tuple[str, str]] = {
     "silu": ("swish", ""),
     "tanh": ("tanh", ""),
 }
-_FEW_ROWS = 4  # below this the plain product reads the weight as fast as oneDNN does
 
 
 def _find_operators() -> Any:
@@ -144,7 +143,7 @@ def hooked(module: nn.Module) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if OPERATORS is None or x.device.type != "cpu" or x.dtype not in DTYPES or x.shape[:-1].numel() < _FEW_ROWS:
+    if OPERATORS is None or x.device.type != "cpu" or x.dtype not in DTYPES or x.numel() == 0:
         return False
     if torch.is_autocast_enabled("cpu"):
         return False
