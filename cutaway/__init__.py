@@ -3,8 +3,13 @@
 Public names are imported when they are first used, so `import cutaway` costs no torch.
 """
 
+from __future__ import annotations
+
 import importlib
-from typing import Any
+
+MYPY = False  # true for type checkers alone: `typing` is half of what this import would cost
+if MYPY:
+    from typing import Any
 
 __version__ = "0.1.0"
 
