@@ -21,6 +21,8 @@ def let_go(weight: Tensor) -> None:
     if not getattr(weight, "mapped", False) or not sys.platform.startswith("linux"):
         return
     start = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (weight.data_ptr() + weight.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    # a part of a published matrix (GPT-2's c_attn) lies between the rows of the other parts
+    extent = 1 + sum((n - 1) * step for n, step in zip(weight.shape, weight.stride(), strict=True))
+    length = (weight.data_ptr() + extent * weight.element_size() - start) // mmap.PAGESIZE * mmap.PAGESIZE
     if length > 0:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _PAGE_OUT)

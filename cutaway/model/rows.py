@@ -109,6 +109,8 @@ class Rows:
 
     def pad_hidden(self, x: Tensor) -> Tensor:
         """[rows, hidden] or [batch, length, hidden] -> [batch, length, hidden]."""
+        if self.index is None and x.dim() == 3:
+            return x  # the tensor itself: a recorded one is part of the graph that leads to the result
         return self.pad(x.flatten(0, -2))
 
     def positions(self, device: torch.device) -> Tensor:
