@@ -143,3 +143,29 @@ def test_bfloat16(both_ways: bool) -> None:
     layer, x = layer_and_rows()
     wanted = plain(layer, x)
     torch.testing.assert_close(layer.bfloat16()(x.bfloat16()).float(), wanted, atol=0.05, rtol=0.05)
+
+
+def test_gradients_of_gradients(both_ways: bool) -> None:
+    layer, x = layer_and_rows()
+    x.requires_grad_()
+
+    def second(y: Tensor) -> Tensor:
+        first = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)[0]
+        return torch.autograd.grad(first.square().sum(), layer.weight)[0]
+
+    torch.testing.assert_close(second(layer(x)), second(plain(layer, x)), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, in the first use of torch.func
+def test_function_transforms(both_ways: bool) -> None:
+    layer, x = layer_and_rows()
+    parameters = dict(layer.named_parameters())
+
+    def loss(weights: dict[str, Tensor], row: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, weights, (row[None],)).square().sum()  # type: ignore[no-any-return]
+
+    per_row = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+    whole = torch.autograd.grad(plain(layer, x).square().sum(), layer.weight)[0]
+    torch.testing.assert_close(per_row["weight"].sum(0), whole)
+    _, tangent = torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(tangent, torch.ones_like(x) @ layer.weight.T)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from cutaway.architecture import Activation
 from cutaway.model.mapped import let_go
@@ -145,9 +146,25 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
     if OPERATORS is None or x.device.type != "cpu" or x.dtype not in DTYPES or x.numel() == 0:
         return False
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or _transformed(x):
         return False
-    return all(type(layer) is Linear and layer.weight.dtype == x.dtype and not layer.training for layer in layers)
+    return all(
+        type(layer) is Linear
+        and layer.weight.dtype == x.dtype
+        and not layer.training
+        and isinstance(layer.weight, nn.Parameter)
+        for layer in layers
+    )
+
+
+def _transformed(x: Tensor) -> bool:
+    """Whether `x` stands for a computation of torch's (compiled, vmapped, forward-differentiated), not for numbers."""
+    return (
+        type(x) not in (Tensor, nn.Parameter)
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        or forward_ad._current_level >= 0
+    )
 
 
 def _fusable(x: Tensor, *layers: nn.Module) -> bool:
