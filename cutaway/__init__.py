@@ -59,7 +59,10 @@ _MODULES = {
     "cutaway.encoding": "BatchEncoding",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",
-    "cutaway.pipelines": "Pipeline TextClassificationPipeline pipeline",
+    "cutaway.pipelines": (
+        "Pipeline FeatureExtractionPipeline FillMaskPipeline SentenceSimilarityPipeline TextClassificationPipeline "
+        "pipeline"
+    ),
     "cutaway.train": (
         "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
     ),

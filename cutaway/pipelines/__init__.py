@@ -11,14 +11,23 @@ from cutaway.pipelines.factory import LATER, TASKS, pipeline
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
+    from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
+    from cutaway.pipelines.fill_mask import FillMaskPipeline
+    from cutaway.pipelines.sentence_similarity import SentenceSimilarityPipeline
     from cutaway.pipelines.text_classification import TextClassificationPipeline
 
-__all__ = ["LATER", "TASKS", "Pipeline", "TextClassificationPipeline", "pipeline"]
+__all__ = [
+    "LATER",
+    "TASKS",
+    "FeatureExtractionPipeline",
+    "FillMaskPipeline",
+    "Pipeline",
+    "SentenceSimilarityPipeline",
+    "TextClassificationPipeline",
+    "pipeline",
+]
 
-_LAZY = {
-    "Pipeline": "cutaway.pipelines.base",
-    "TextClassificationPipeline": "cutaway.pipelines.text_classification",
-}
+_LAZY = {"Pipeline": "cutaway.pipelines.base", **{task.pipeline: task.module for task in TASKS.values()}}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,28 +1,37 @@
-"""What all pipelines share: one text, a list or a stream goes in, batches run, answers come out in order."""
+"""What all pipelines share: one input, a list or a stream goes in, planned batches run, answers come out in order."""
 
 from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from cutaway.errors import InputError, nearest
+from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
+from cutaway.pipelines.plan import Row, batches
 
-DEFAULT_BATCH = 32
+# How much is read before it is sorted and computed: inputs of a list, inputs of a stream, tokens of either.
+LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536
+READ_AT_ONCE = 64
 
 
 class Pipeline(ABC):
     """A model and its tokenizer, set up for one task.
 
-    A subclass says what one input is (`check`), what a batch of them gives (`run`), and which `settings` a call takes.
+    A subclass says what one input is (`check`), which rows of ids it needs (`encode`), what the model gives for a batch
+    of rows (`forward`), the typed result of one input (`finish`), and upstream's form of that (`shaped`).
     """
 
     task: str
     settings: ClassVar[dict[str, Any]] = {}
     tokenizer_settings: ClassVar[tuple[str, ...]] = ("truncation", "max_length", "padding", "add_special_tokens")
+    ways: ClassVar[tuple[str, ...]] = ("error", "truncate")  # what `long=` may be
+    batch_tokens: ClassVar[int] = 4096
+    batch_rows: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -35,12 +44,10 @@ class Pipeline(ABC):
         **settings: Any,
     ) -> None:
         """Raises InputError for a setting that the pipeline does not have, or a batch size below 1."""
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise InputError(f"batch_size={batch_size!r} must be a whole number from 1 up.")
         self.model = model
         self.tokenizer = tokenizer
         self.task = task
-        self.batch_size = batch_size or DEFAULT_BATCH
+        self.batch_size = _batch_size(batch_size)
         self.defaults = self._known(settings)
         if device is not None:
             self.model.to(_device(device))
@@ -52,39 +59,183 @@ class Pipeline(ABC):
         device: torch.device = self.model.device
         return device
 
+    # -- what a task says ----------------------------------------------------------------------------------------
+
     @abstractmethod
     def check(self, item: Any) -> Any:
-        """One input in the form that `run` takes. Raises InputError where it is none."""
+        """One input in the form that `encode` takes. Raises InputError where it is none."""
 
     @abstractmethod
-    def run(self, items: list[Any], settings: Mapping[str, Any]) -> list[Any]:
-        """One answer per item, in order."""
+    def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
+        """The rows of each item."""
+
+    @abstractmethod
+    def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
+        """What the model gives for each row of one batch."""
+
+    @abstractmethod
+    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Any:
+        """The typed result of one input, from its rows."""
+
+    @abstractmethod
+    def shaped(self, result: Any, settings: Mapping[str, Any]) -> Any:
+        """A result in upstream's form."""
+
+    def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings of a call, checked before anything runs."""
+        return settings
+
+    def is_one(self, inputs: Any) -> bool:
+        """Whether `inputs` is one input, not a list or a stream of them."""
+        return isinstance(inputs, str | Mapping)
+
+    def single(self, answer: Any, inputs: Any, given: Mapping[str, Any]) -> Any:
+        """What a call with one input gives; `given` are the settings of this call alone."""
+        return answer
+
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+        """What a call with a list of inputs gives."""
+        return answers
+
+    # -- calls ---------------------------------------------------------------------------------------------------
 
     def __call__(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Any:
-        """One input gives one answer, a list gives a list, any other iterable gives a generator of answers."""
-        merged = {**self.settings, **self.defaults, **self._known(settings)}
-        if isinstance(inputs, str | Mapping):
-            return self._batches([inputs], 1, merged).__next__()
-        size = batch_size or self.batch_size
-        if isinstance(inputs, list | tuple):
-            return list(self._batches(inputs, size, merged))
-        if isinstance(inputs, Iterable):
-            return self._batches(inputs, size, merged)
-        raise InputError(f"{self.task} takes a text, a list of texts or an iterator of texts, not {inputs!r:.80}.")
+        """One input gives one answer, a list or a table's column gives a list, any other iterable gives a generator.
 
-    def _batches(self, inputs: Iterable[Any], size: int, settings: Mapping[str, Any]) -> Iterator[Any]:
+        Args:
+            inputs: what the task reads.
+            batch_size: at most so many rows go through the model at once, and of a stream no more are read ahead.
+                Without it, batches are made by their number of tokens. It never changes a result.
+            settings: those of the task, for this call.
+
+        Raises:
+            InputError: an input or a setting that the task does not take, or a text that is too long for the model.
+        """
+        merged = self.ready({**self.settings, **self.defaults, **self._known(settings)})
+        size = _batch_size(batch_size) or self.batch_size
+        if self.is_one(inputs):
+            answer = self.shaped(next(self._results([inputs], size, 1, merged)), merged)
+            return self.single(answer, inputs, settings)
+        if not isinstance(inputs, list | tuple) and (column := _column(inputs)) is not None:
+            inputs = column
+        if isinstance(inputs, list | tuple):
+            results = self._results(inputs, size, LIST_WINDOW, merged)
+            return self.several([self.shaped(result, merged) for result in results], merged)
+        if isinstance(inputs, Iterable):
+            return self._stream(inputs, size, merged)
+        raise InputError(f"{self.task} takes one input, a list or an iterator of them, not {inputs!r:.80}.")
+
+    def each(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Iterator[Any]:
+        """Exactly one typed result per input, in order, whatever the form of `inputs`; arguments as in a call."""
+        merged = self.ready({**self.settings, **self.defaults, **self._known(settings)})
+        size = _batch_size(batch_size) or self.batch_size
+        if self.is_one(inputs):
+            inputs = [inputs]
+        elif not isinstance(inputs, Iterable):
+            raise InputError(f"{self.task} takes one input, a list or an iterator of them, not {inputs!r:.80}.")
+        window = LIST_WINDOW if isinstance(inputs, list | tuple) else size or STREAM_WINDOW
+        return self._results(inputs, size, window, merged)
+
+    def _stream(self, inputs: Iterable[Any], size: int | None, settings: Mapping[str, Any]) -> Iterator[Any]:
+        for result in self._results(inputs, size, size or STREAM_WINDOW, settings):
+            yield self.shaped(result, settings)
+
+    def _results(
+        self, inputs: Iterable[Any], size: int | None, window: int, settings: Mapping[str, Any]
+    ) -> Iterator[Any]:
         stream = iter(inputs)
-        while batch := [self.check(item) for item in itertools.islice(stream, size)]:
+        while pieces := self._read(stream, window, settings):
+            rows = [row for _, own in pieces for row in own]
             with torch.inference_mode():
-                answers = self.run(batch, settings)
-            yield from answers
+                outputs = self._compute(rows, size, settings)
+            first = 0
+            for item, own in pieces:
+                yield self.finish(item, own, outputs[first : first + len(own)], settings)
+                outputs[first : first + len(own)] = [None] * len(own)  # what is handed on is not held on to
+                first += len(own)
+
+    def _read(self, stream: Iterator[Any], window: int, settings: Mapping[str, Any]) -> list[tuple[Any, list[Row]]]:
+        """The next inputs and their rows: `window` inputs, or fewer where they are long."""
+        pieces: list[tuple[Any, list[Row]]] = []
+        tokens = 0
+        while len(pieces) < window and tokens < WINDOW_TOKENS:
+            room = min(READ_AT_ONCE, window - len(pieces))
+            items = [self.check(item) for item in itertools.islice(stream, room)]
+            if not items:
+                break
+            encoded = self.encode(items, settings)
+            pieces += zip(items, encoded, strict=True)
+            tokens += sum(row.length for rows in encoded for row in rows)
+        return pieces
+
+    def _compute(self, rows: list[Row], size: int | None, settings: Mapping[str, Any]) -> list[Any]:
+        outputs: list[Any] = [None] * len(rows)
+        most = size or self.batch_rows
+        for batch in batches([row.length for row in rows], self.batch_tokens, most):
+            answers = self.forward([rows[i] for i in batch], settings)
+            for i, answer in zip(batch, answers, strict=True):
+                outputs[i] = answer
+        return outputs
+
+    # -- for the tasks -------------------------------------------------------------------------------------------
+
+    def fitted(self, texts: Sequence[Any], settings: Mapping[str, Any], **how: Any) -> list[list[Row]]:
+        """The rows of texts (or pairs), with what the settings say about long ones; `how` as in `Fit`."""
+        options = {key: settings[key] for key in self.tokenizer_settings if key in settings}
+        options.pop("padding", None)  # padding costs nothing and changes nothing: a batch is always padded
+        how.setdefault("longest", longest_input(self.model, self.tokenizer))
+        how.setdefault("long", check_long(settings.get("long"), self.ways))
+        how.setdefault("overlap", settings.get("overlap"))
+        how["options"] = {**options, **how.get("options", {})}
+        return fit(self.tokenizer, texts, Fit(offers=self.ways, **how))
+
+    def batch(self, rows: list[Row]) -> dict[str, Tensor]:
+        """Rows as padded tensors [rows, longest] on the model's device, with the mask."""
+        longest = max(1, max(row.length for row in rows))
+        fills = {
+            "input_ids": self.tokenizer.pad_token_id or 0,
+            "token_type_ids": self.tokenizer.pad_token_type_id,
+        }
+        found = {
+            name: torch.tensor([row.inputs[name] + [fills[name]] * (longest - row.length) for row in rows])
+            for name in rows[0].inputs
+        }
+        found["attention_mask"] = torch.tensor([[1] * row.length + [0] * (longest - row.length) for row in rows])
+        return {name: value.to(self.device) for name, value in found.items()}
 
     def _known(self, settings: dict[str, Any]) -> dict[str, Any]:
-        known = (*self.settings, *self.tokenizer_settings)
+        known = self.known_settings()
         for name in settings:
             if name not in known:
                 raise InputError(f"{name}= is not a setting of the {self.task} pipeline.{nearest(name, known)}")
         return settings
+
+    def known_settings(self) -> tuple[str, ...]:
+        """The names that a call takes beside `batch_size`."""
+        return (*self.settings, *self.tokenizer_settings)
+
+
+def text_only(task: str, item: Any) -> str:
+    """The input of a task that reads one text."""
+    if not isinstance(item, str):
+        raise InputError(f"{task} got {item!r:.80}. An input is a text.")
+    return item
+
+
+def _column(inputs: Any) -> list[Any] | None:
+    """A column of a table (numpy, pandas, polars, datasets) as a list; None where it is something else."""
+    for name in ("to_list", "tolist"):
+        if callable(getattr(inputs, name, None)):
+            return list(getattr(inputs, name)())
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes):
+        return list(inputs)
+    return None
+
+
+def _batch_size(size: Any) -> int | None:
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise InputError(f"batch_size={size!r} must be a whole number from 1 up.")
+    return size
 
 
 def _device(device: Any) -> torch.device:

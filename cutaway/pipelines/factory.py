@@ -24,10 +24,28 @@ class Task:
     pipeline: str
     auto: str
     models: tuple[str, ...]
-    builtin: str
+    builtin: str = ""
 
 
 TASKS: dict[str, Task] = {
+    "feature-extraction": Task(
+        module="cutaway.pipelines.feature_extraction",
+        pipeline="FeatureExtractionPipeline",
+        auto="AutoModel",
+        models=("distilbert/distilbert-base-cased", "distilbert-base-cased"),
+    ),
+    "fill-mask": Task(
+        module="cutaway.pipelines.fill_mask",
+        pipeline="FillMaskPipeline",
+        auto="AutoModelForMaskedLM",
+        models=("distilbert/distilroberta-base", "distilroberta-base"),
+    ),
+    "sentence-similarity": Task(
+        module="cutaway.pipelines.sentence_similarity",
+        pipeline="SentenceSimilarityPipeline",
+        auto="AutoModel",
+        models=("sentence-transformers/all-MiniLM-L6-v2",),
+    ),
     "text-classification": Task(
         module="cutaway.pipelines.text_classification",
         pipeline="TextClassificationPipeline",
@@ -41,8 +59,6 @@ TASKS: dict[str, Task] = {
 }
 ALIASES = {"sentiment-analysis": "text-classification"}
 LATER = (
-    "feature-extraction",
-    "fill-mask",
     "multiple-choice",
     "ner",
     "question-answering",
@@ -53,6 +69,12 @@ LATER = (
     "translation",
     "zero-shot-classification",
 )
+# The task of a model that is given without one, by how the class in its config.json ends.
+_BY_CLASS = {
+    "ForSequenceClassification": "text-classification",
+    "ForMaskedLM": "fill-mask",
+    "Model": "feature-extraction",
+}
 
 
 def task_of(name: str) -> tuple[str, Task]:
@@ -72,6 +94,20 @@ def task_of(name: str) -> tuple[str, Task]:
     raise InputError(f"task={name!r} is not a task that cutaway knows.{nearest(name, (*TASKS, *ALIASES, *LATER))}")
 
 
+def _task_of_model(model: Any, load: dict[str, Any]) -> str:
+    """The task of a model without one: by its class, or by the class that its config.json names."""
+    if isinstance(model, str | Path):
+        config = _auto("AutoConfig").from_pretrained(str(model), **load)
+        name = str((getattr(config, "architectures", None) or [""])[0])
+    else:
+        name = type(model).__name__
+    for ending, task in _BY_CLASS.items():
+        if name.endswith(ending):
+            return task
+    known = ", ".join(repr(task) for task in TASKS)
+    raise InputError(f"The model ({name or 'no class named'}) does not say its task. Pass task=, one of {known}.")
+
+
 def pipeline(
     task: str | None = None,
     model: Any = None,
@@ -89,13 +125,14 @@ def pipeline(
     """Make the pipeline of a task.
 
     Args:
-        task: "text-classification", also called "sentiment-analysis". May be left out when `model` is given and is a
-            sequence classifier.
-        model: a name on the hub, a folder, a built-in ("cutaway/sentiment"), or a loaded model. Without one, the
-            tutorials' default is loaded.
+        task: a name of `TASKS`, or another name of one ("sentiment-analysis"). May be left out when `model` is given:
+            the class that its config.json names decides.
+        model: a name on the hub, a folder, a .gguf file, a built-in ("cutaway/sentiment"), or a loaded model. Without
+            one, the tutorials' default is loaded.
         tokenizer: a name, a folder, or a loaded tokenizer. Without one, the model's own.
         device: "cpu", "cuda", "cuda:1", a number (-1: the CPU) or a torch device.
-        batch_size: how many texts go through the model at once; 32 unless set. It never changes a result.
+        batch_size: at most so many texts go through the model at once; without it, batches are made by their number of
+            tokens. It never changes a result.
         revision, token, dtype: as in `from_pretrained`; `torch_dtype` is the older name of `dtype`.
         model_kwargs: further arguments of the model's `from_pretrained`.
         settings: defaults of the pipeline's call, for example `top_k=None`, `truncation=True`.
@@ -108,14 +145,15 @@ def pipeline(
     if settings.pop("framework", "pt") not in ("pt", None):
         raise InputError("framework= can only be 'pt': cutaway runs on PyTorch.")
     settings.pop("use_fast", None)  # every tokenizer here is a fast one
-    if task is None:
-        if model is None:
-            raise InputError("pipeline() needs a task or a model, for example pipeline('sentiment-analysis').")
-        task = "text-classification"
-    name, entry = task_of(task)
-
-    load: dict[str, Any] = {"revision": revision, "token": token}
+    if task is None and model is None:
+        raise InputError("pipeline() needs a task or a model, for example pipeline('sentiment-analysis').")
+    gguf_file = (model_kwargs or {}).get("gguf_file")
+    if isinstance(model, str | Path) and str(model).endswith(".gguf") and Path(model).is_file():
+        model, gguf_file = str(Path(model).absolute().parent), Path(model).name
+    load: dict[str, Any] = {"revision": revision, "token": token, "gguf_file": gguf_file}
     load = {key: value for key, value in load.items() if value is not None}
+    name, entry = task_of(_task_of_model(model, load) if task is None else task)
+
     model_load = {**load, **(model_kwargs or {})}
     dtype = dtype if dtype is not None else torch_dtype
     if dtype is not None:
@@ -153,8 +191,12 @@ def _default_model(task: str, entry: Task, load: dict[str, Any]) -> tuple[Any, s
             return _auto(entry.auto).from_pretrained(name, **load), name
         except HubError as error:
             failures.append(error)
+    built_in = (
+        f"A model that needs no network comes with cutaway: pipeline({task!r}, model={entry.builtin!r}). Or: "
+        if entry.builtin
+        else ""
+    )
     raise HubError(
         f"The default model of {task!r}, {names[0]!r}, cannot be reached ({failures[0]}). "
-        f"A model that needs no network comes with cutaway: pipeline({task!r}, model={entry.builtin!r}). "
-        "Or pass model= with a folder or another name."
+        f"{built_in}Pass model= with a folder that holds a model of this task, or another name."
     ) from failures[0]

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline
+from cutaway.pipelines.plan import Row
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """labels and their scores, best first; cut: how many tokens of the text were left out."""
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    cut: int = 0
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.labels[0]
+
+    @property
+    def score(self) -> float:
+        """The best label's score."""
+        return self.scores[0]
 
 
 class TextClassificationPipeline(Pipeline):
@@ -24,66 +45,51 @@ class TextClassificationPipeline(Pipeline):
     none, several labels at once or a single label a sigmoid, everything else a softmax.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"top_k": "best", "function_to_apply": None}
+    settings: ClassVar[dict[str, Any]] = {"top_k": "best", "function_to_apply": None, "long": None}
 
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Any:
-        """See the class. Raises InputError for an input that is no text or is longer than the model takes."""
-        answer = super().__call__(inputs, batch_size=batch_size, **settings)
-        return [answer] if isinstance(inputs, str) and "top_k" not in settings else answer
+    def single(self, answer: Any, inputs: Any, given: Mapping[str, Any]) -> Any:
+        return [answer] if isinstance(inputs, str) and "top_k" not in given else answer
 
-    def check(self, item: Any) -> tuple[str, str | None]:
+    def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
+        top_k = settings["top_k"]
+        if top_k not in ("best", None) and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
+            raise InputError(f"top_k={top_k!r} must be a whole number from 1 up, or None for all labels.")
+        return {**settings, "function_to_apply": self._function(settings["function_to_apply"])}
+
+    def check(self, item: Any) -> str | tuple[str, str]:
         """A text, or a text and its pair."""
         if isinstance(item, str):
-            return item, None
+            return item
         if isinstance(item, Mapping):
             unknown = [str(key) for key in item if key not in ("text", "text_pair")]
             text, pair = item.get("text"), item.get("text_pair")
             if not unknown and isinstance(text, str) and (pair is None or isinstance(pair, str)):
-                return text, pair
+                return (text, pair) if pair else text
         match item:
             case [[str() as text, str() as pair]]:  # the older form of a pair
-                return text, pair
+                return (text, pair) if pair else text
         raise InputError(
             f"text-classification got {item!r:.80}. An input is a text, or a pair as "
             "{'text': 'My text', 'text_pair': 'My pair'}."
         )
 
-    def run(self, items: list[tuple[str, str | None]], settings: Mapping[str, Any]) -> list[Any]:
-        """Label and score dicts, one (or one list) per item."""
-        function = self._function(settings["function_to_apply"])
-        top_k = settings["top_k"]
-        scores = _apply(function, self._logits(items, settings).float())  # [B, labels]
-        labels = self.model.config.id2label
-        if top_k == "best":
-            best = scores.argmax(-1).tolist()
-            return [{"label": labels[i], "score": row[i]} for i, row in zip(best, scores.tolist(), strict=True)]
-        if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
-            raise InputError(f"top_k={top_k!r} must be a whole number from 1 up, or None for all labels.")
-        return [
-            sorted(
-                ({"label": labels[i], "score": score} for i, score in enumerate(row)),
-                key=lambda entry: -entry["score"],
-            )[:top_k]
-            for row in scores.tolist()
-        ]
+    def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
+        return self.fitted(items, settings)
 
-    def _logits(self, items: list[tuple[str, str | None]], settings: Mapping[str, Any]) -> torch.Tensor:
-        """[B, labels]. Pairs and single texts go through the tokenizer apart, and through the model together."""
-        options = {key: settings[key] for key in self.tokenizer_settings if key in settings}
-        options.pop("padding", None)  # padding costs nothing and changes nothing: a batch is always padded
-        encodings = [self.tokenizer(text, pair, **options) for text, pair in items]
-        longest = self.tokenizer.model_max_length
-        for (text, _), encoding in zip(items, encodings, strict=True):
-            if len(encoding["input_ids"]) > longest:
-                raise InputError(
-                    f"The text {text[:40]!r}... has {len(encoding['input_ids'])} tokens, the model takes {longest}. "
-                    "Pass truncation=True to cut it there."
-                )
-        names = list(encodings[0])
-        columns = {name: [encoding[name] for encoding in encodings] for name in names}
-        batch = self.tokenizer.pad(columns, padding=True, return_tensors="pt")
-        logits: torch.Tensor = self.model(**{name: batch[name].to(self.device) for name in names}).logits
-        return logits
+    def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
+        logits = self.model(**self.batch(rows)).logits.float()  # [rows, labels]
+        scores: list[Any] = _apply(settings["function_to_apply"], logits).tolist()
+        return scores
+
+    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Classification:
+        scores = outputs[0]
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        labels = self.model.config.id2label
+        return Classification(tuple(labels[i] for i in order), tuple(scores[i] for i in order), rows[0].cut)
+
+    def shaped(self, result: Classification, settings: Mapping[str, Any]) -> Any:
+        entries = [{"label": a, "score": b} for a, b in zip(result.labels, result.scores, strict=True)]
+        return entries[0] if settings["top_k"] == "best" else entries[: settings["top_k"]]
 
     def _function(self, asked: Any) -> str:
         if asked is not None:

@@ -1,0 +1,166 @@
+"""Texts to vectors: one for each token, or one for the text (mean, cls or max, or as the checkpoint says)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import InputError, nearest
+from cutaway.pipelines.base import Pipeline, text_only
+from cutaway.pipelines.fit import longest_input
+from cutaway.pipelines.plan import Row
+from cutaway.pipelines.sentence_modules import POOLINGS, SentenceModules, sentence_modules
+
+TENSORS = ("pt", "np")
+
+
+@dataclass(frozen=True)
+class Features:
+    """vectors: a float32 tensor, [tokens, hidden], or [hidden] of the whole text where it is pooled.
+
+    cut: how many tokens of the text were left out.
+    """
+
+    vectors: Tensor
+    cut: int = 0
+
+
+class FeatureExtractionPipeline(Pipeline):
+    """Hidden states of the last layer.
+
+    Without `pooling`, shapes are upstream's: each text gives nested lists [1, tokens, hidden], special tokens included.
+    With it each text gives one vector [hidden]: "mean" over all tokens, "cls" (the first token's), "max" (the largest
+    of each number), or "model": what the folder's modules.json asks for (sentence-transformers), the mean without one.
+    `normalize=True` scales vectors to length 1.
+
+    `return_tensors` "np" or "pt" gives arrays that never were lists; a list of texts with `pooling` is one array
+    [texts, hidden].
+
+    `long="window"` reads a long text in overlapping windows. Each token counts once, from the window in which it has
+    the most context; "cls" is the mean of the windows' first tokens.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {
+        "pooling": None,
+        "normalize": None,
+        "return_tensors": None,
+        "long": None,
+        "overlap": None,
+        "tokenize_kwargs": None,
+    }
+    ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
+    _modules: SentenceModules | None = None
+
+    def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
+        pooling, tensors = settings["pooling"], settings["return_tensors"]
+        known = (*POOLINGS, "model")
+        if pooling is not None and pooling not in known:
+            raise InputError(f"pooling={pooling!r} is not known.{nearest(str(pooling), known)}")
+        if tensors not in (None, False, True, *TENSORS):
+            raise InputError(f"return_tensors={tensors!r} is not known; use 'pt' (torch) or 'np' (numpy).")
+        longest, lower = longest_input(self.model, self.tokenizer), False
+        normalize = settings["normalize"]
+        poolings: tuple[str, ...] = () if pooling is None else (pooling,)
+        if pooling == "model":
+            modules = self.modules()
+            poolings, lower = modules.pooling, modules.lower
+            longest = min((n for n in (longest, modules.longest) if n is not None), default=None)
+            normalize = modules.normalize if normalize is None else normalize
+        return {
+            **settings,
+            **(settings["tokenize_kwargs"] or {}),
+            "pooling": poolings,
+            "normalize": bool(normalize),
+            "return_tensors": "pt" if tensors is True else tensors or None,
+            "longest": longest,
+            "lower": lower,
+        }
+
+    def modules(self) -> SentenceModules:
+        """The checkpoint's sentence-transformers modules; mean pooling where it has none."""
+        if self._modules is None:
+            name = str(getattr(self.model, "name_or_path", "") or "")
+            self._modules = (sentence_modules(name) if name else None) or SentenceModules(("mean",))
+        return self._modules
+
+    def check(self, item: Any) -> Any:
+        return text_only(self.task, item)
+
+    def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
+        texts = [item.lower() for item in items] if settings["lower"] else items
+        return self.fitted(texts, settings, longest=settings["longest"])
+
+    def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
+        """Of each row its own tokens' vectors, or what each way of pooling needs of them."""
+        hidden = self.model(**self.batch(rows))[0].float()  # [rows, longest, hidden]
+        spans = [_own(row) for row in rows]
+        if not settings["pooling"]:
+            return [hidden[i, a:b].clone() for i, (a, b) in enumerate(spans)]  # [tokens, hidden] each
+        steps = torch.arange(hidden.shape[1], device=hidden.device)
+        edges = torch.tensor(spans, device=hidden.device)  # [rows, 2]
+        own = ((steps >= edges[:, :1]) & (steps < edges[:, 1:]))[..., None]  # [rows, longest, 1]
+        parts = []
+        for pooling in settings["pooling"]:
+            if pooling == "cls":
+                parts.append(hidden[:, 0])
+            elif pooling == "max":
+                parts.append(hidden.masked_fill(~own, -torch.inf).amax(1))
+            else:
+                parts.append((hidden * own).sum(1))
+        return torch.stack(parts, 1).unbind(0)  # [poolings, hidden] each
+
+    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Any:
+        return Features(self.vector(rows, outputs, settings), rows[0].cut)
+
+    def vector(self, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Tensor:
+        """The vectors of one text from those of its windows: [tokens, hidden], or [hidden] where it is pooled."""
+        if not settings["pooling"]:
+            vectors = torch.cat(outputs)  # [tokens, hidden]
+        else:
+            stacked = torch.stack(outputs)  # [windows, poolings, hidden]
+            tokens = sum(b - a for a, b in map(_own, rows))
+            parts = []
+            for i, pooling in enumerate(settings["pooling"]):
+                own = stacked[:, i]
+                if pooling == "max":
+                    parts.append(own.amax(0))
+                else:
+                    parts.append(own.sum(0) / (len(rows) if pooling == "cls" else tokens))
+            vectors = torch.cat(parts)  # [poolings * hidden]
+        return torch.nn.functional.normalize(vectors, dim=-1) if settings["normalize"] else vectors
+
+    def shaped(self, result: Features, settings: Mapping[str, Any]) -> Any:
+        vectors = result.vectors if settings["pooling"] else result.vectors[None]  # [1, tokens, hidden]
+        kind = settings["return_tensors"]
+        if kind is None:
+            return vectors.tolist()
+        return vectors if kind == "pt" else vectors.cpu().numpy()
+
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+        if not answers or not settings["pooling"] or settings["return_tensors"] is None:
+            return answers
+        if settings["return_tensors"] == "pt":
+            return torch.stack(answers)
+        import numpy as np
+
+        return np.stack(answers)
+
+
+def _own(row: Row) -> tuple[int, int]:
+    """The positions of a row that its answer takes; special tokens belong to the first and the last window."""
+    window = row.window
+    if window is None:
+        return 0, row.length
+    shift = window.row - window.start
+    last = window.text + window.own_end == _text_end(row)
+    return (0 if window.own_start == 0 else window.own_start + shift), (row.length if last else window.own_end + shift)
+
+
+def _text_end(row: Row) -> int:
+    """One past the last token of the text in the encoding of all of it."""
+    ids = row.encoding.sequence_ids
+    return max((i + 1 for i, sequence in enumerate(ids) if sequence is not None), default=0)

@@ -1,0 +1,134 @@
+"""Fit: texts become rows that the model can take; one that is too long is an error, is cut, or comes in windows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutaway.errors import InputError, nearest
+from cutaway.pipelines.plan import Row, Window, windows
+
+logger = logging.getLogger("cutaway")
+
+WAYS = ("error", "truncate", "window")
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How texts are made to fit.
+
+    Attributes:
+        longest: the most tokens that a row may have, special tokens included; None for no bound.
+        long: "error", "truncate" or "window".
+        offers: the ways that the task has, for the message.
+        overlap: how many tokens neighbouring windows share; None for a quarter of a window, at most 128.
+        part: 0 or 1, the text of a pair that is put into windows.
+        cutting: which text of a pair is cut, in the tokenizer's terms.
+        spans: say for every row which tokens of the text it holds.
+        options: further arguments of the tokenizer call.
+    """
+
+    longest: int | None
+    long: str = "error"
+    offers: tuple[str, ...] = WAYS
+    overlap: int | None = None
+    part: int = 0
+    cutting: bool | str = True
+    spans: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def longest_input(model: Any, tokenizer: Any) -> int | None:
+    """The most tokens that the model and its tokenizer take, or None where neither sets a bound."""
+    bounds = [tokenizer.model_max_length, getattr(model.architecture.stack, "longest", None)]
+    found = min(bound for bound in bounds if bound is not None)
+    return found if found < 10**9 else None  # a tokenizer without a bound says 1e30
+
+
+def check_long(value: Any, offers: tuple[str, ...]) -> str:
+    """The way to treat long texts that a call asked for; "error" unless given."""
+    if value is None:
+        return "error"
+    if value not in offers:
+        raise InputError(f"long={value!r} is not a way that this task has.{nearest(str(value), offers)}")
+    return str(value)
+
+
+def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
+    """The rows of each text: one, or as many as it has windows.
+
+    Raises:
+        InputError: a text is longer than the model takes and the call did not say what to do with it.
+    """
+    if not texts:
+        return []
+    options = dict(how.options)
+    truncate = how.long == "truncate"
+    if truncate or options.get("truncation"):
+        options["truncation"] = options.get("truncation") or how.cutting
+        if options.get("max_length") is None:
+            options["max_length"] = how.longest
+    encoding = tokenizer(list(texts), **options)
+    types = "token_type_ids" in tokenizer.model_input_names
+    found = []
+    for text, one, cut in zip(texts, encoding.encodings, encoding.cut, strict=True):
+        n = len(one.ids)
+        if how.longest is not None and n > how.longest:
+            if how.long != "window":
+                raise InputError(_too_long(text, n, how))
+            found.append(_in_windows(one, how, types))
+            continue
+        inputs = {"input_ids": one.ids, **({"token_type_ids": one.type_ids} if types else {})}
+        window = None
+        if how.spans or how.long == "window":
+            first, last = _place(one, how.part)
+            window = Window(0, last - first, 0, last - first, first, first)
+        found.append([Row(inputs, one, window, cut=cut)])
+    lost = [row.cut for rows in found for row in rows if row.cut]
+    if lost and truncate:
+        logger.warning(
+            'long="truncate": %d of %d texts were longer than %s tokens; %d tokens were cut in all, at most %d from '
+            "one text.",
+            len(lost), len(texts), how.longest, sum(lost), max(lost),
+        )  # fmt: skip
+    return found
+
+
+def _place(encoding: Any, part: int) -> tuple[int, int]:
+    """Where the tokens of a text lie in its encoding: from, up to."""
+    own = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == part]
+    return (own[0], own[-1] + 1) if own else (0, 0)
+
+
+def _in_windows(encoding: Any, how: Fit, types: bool) -> list[Row]:
+    ids, type_ids = encoding.ids, encoding.type_ids
+    first, last = _place(encoding, how.part)
+    room = (how.longest or 0) - (len(ids) - (last - first))
+    if room < 1:
+        raise InputError(
+            f"The special tokens and the text beside the long one take {len(ids) - (last - first)} tokens; of the "
+            f"{how.longest} that fit, none is left for the long text. Shorten the other text."
+        )
+    overlap = min(room // 4, 128) if how.overlap is None else how.overlap
+    rows = []
+    for start, end, own_start, own_end in windows(last - first, room, overlap):
+        keep = [*range(first), *range(first + start, first + end), *range(last, len(ids))]
+        inputs = {"input_ids": [ids[i] for i in keep]}
+        if types:
+            inputs["token_type_ids"] = [type_ids[i] for i in keep]
+        rows.append(Row(inputs, encoding, Window(start, end, own_start, own_end, first, first)))
+    return rows
+
+
+def _too_long(text: Text, n: int, how: Fit) -> str:
+    shown = text if isinstance(text, str) else text[how.part]
+    ways = []
+    if "truncate" in how.offers:
+        ways.append('Pass long="truncate" (or truncation=True) to cut it there')
+    if "window" in how.offers:
+        ways.append('long="window" to read all of it in overlapping pieces')
+    end = f" {', or '.join(ways)}." if ways else " Shorten it."
+    return f"The text {shown[:40]!r}... has {n} tokens, the model takes {how.longest}.{end}"

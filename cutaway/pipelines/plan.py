@@ -1,0 +1,95 @@
+"""Plan: rows of ids in batches of so many tokens, sorted by length, and long texts in windows.
+
+Neither changes a result: a padded position is never computed, and every answer goes back to the place of its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cutaway.errors import InputError
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a text's tokens that goes through the model at once.
+
+    Attributes:
+        start, end: its tokens, counted in the text.
+        own_start, own_end: those that the answer takes from this window; each token of the text is owned once, by the
+            window in which it stands farther from an inner edge.
+        row: where token `start` lies in the row of ids.
+        text: where token 0 of the text lies in the encoding of the whole text.
+    """
+
+    start: int
+    end: int
+    own_start: int
+    own_end: int
+    row: int
+    text: int
+
+
+@dataclass
+class Row:
+    """One row of ids for the model, and what it came from.
+
+    Attributes:
+        inputs: name -> values, one per token.
+        encoding: the Rust encoding of the whole text (or pair), for tokens, words and character offsets.
+        window: which of the text's tokens this row holds, where the task asked for windows.
+        group: which text of the input this row belongs to, for tasks whose input holds several.
+        cut: how many tokens of the text were left out.
+    """
+
+    inputs: dict[str, list[int]]
+    encoding: Any = None
+    window: Window | None = None
+    group: int = 0
+    cut: int = 0
+
+    @property
+    def length(self) -> int:
+        return len(self.inputs["input_ids"])
+
+
+def windows(n: int, room: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
+    """(start, end, own_start, own_end) of windows of at most `room` tokens over `n`, neighbours sharing `overlap`.
+
+    Raises:
+        InputError: the overlap leaves a window nothing new.
+    """
+    if n <= room:
+        yield 0, n, 0, n
+        return
+    if not 0 <= overlap < room:
+        raise InputError(
+            f"overlap={overlap}: windows of {room} tokens of text can share 0 to {room - 1} tokens. "
+            "Leave it out, or pass a smaller one."
+        )
+    start = own = 0
+    while True:
+        end = min(start + room, n)
+        last = end == n
+        own_end = n if last else end - overlap // 2
+        yield start, end, own, own_end
+        if last:
+            return
+        start, own = end - overlap, own_end
+
+
+def batches(lengths: Sequence[int], tokens: int, rows: int | None = None) -> Iterator[list[int]]:
+    """The indices of `lengths` in batches: similar lengths together, the longest first.
+
+    A batch covers at most `tokens` positions, padding counted, and at most `rows` rows; a longer row goes alone.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and ((len(batch) + 1) * lengths[batch[0]] > tokens or len(batch) == rows):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
