@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-MODULES = ("configs", "files", "weights")
+MODULES = ("configs", "files", "weights", "calls", "caches", "texts")
 SECONDS, MEGABYTES, CHARACTERS = 1.0, 300, 1000
 PLANTED = "planted-by-a-pickle"
 

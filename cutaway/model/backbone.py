@@ -18,7 +18,7 @@ from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.room import check_room, parameter_count
-from cutaway.model.rows import Rows, check_mask
+from cutaway.model.rows import Rows, check_mask, check_texts
 from cutaway.model.run import Request, Wanted
 from cutaway.model.stack import Batch, Stack, build_stack, run_stack
 from cutaway.model.taps import Recorder, Taps, model_addresses
@@ -171,7 +171,7 @@ class Backbone(PreTrainedModel):
         taps = self.taps(request)
         cache = self.cache_for(past_key_values, use_cache, spec.causal)
         if token_type_ids is not None and not spec.embedding.n_types:
-            if spec.causal is False and bool((token_type_ids != 0).any()):
+            if spec.causal is False and bool((torch.as_tensor(token_type_ids) != 0).any()):
                 raise InputError(
                     "token_type_ids is not 0 everywhere, but this model has no token types; leave them out."
                 )
@@ -326,6 +326,10 @@ class EncoderDecoder(Backbone):
                 input_ids, attention_mask, inputs_embeds, output_attentions, output_hidden_states
             )
         elif not isinstance(encoder_outputs, ModelOutput):
+            if not isinstance(encoder_outputs, (tuple, list)):
+                raise InputError(
+                    f"encoder_outputs must be what model.encode returned, not {type(encoder_outputs).__name__}."
+                )
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         if decoder_input_ids is None and decoder_inputs_embeds is None and self.shifts_input and input_ids is not None:
             decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
@@ -335,8 +339,21 @@ class EncoderDecoder(Backbone):
         taps = self.taps(request)
         cache = self.cache_for(past_key_values, use_cache, True)
         padded: Tensor = encoder_outputs.last_hidden_state  # [batch, source length, hidden]
+        if not isinstance(padded, Tensor) or padded.dim() != 3 or padded.shape[2] != spec.hidden_size:
+            raise InputError(
+                f"encoder_outputs must hold hidden states [batch, length, {spec.hidden_size}]; they are "
+                f"{list(padded.shape) if isinstance(padded, Tensor) else type(padded).__name__}."
+            )
         mask = check_mask(attention_mask, padded.shape[0], padded.shape[1])
         memory_rows = Rows(padded.shape[0], padded.shape[1], mask)
+        check_texts(memory_rows)
+        for keys, _ in cache.cross.values() if cache is not None else ():
+            if (keys.shape[0], keys.shape[2]) != padded.shape[:2]:
+                raise InputError(
+                    f"past_key_values belongs to encoder outputs [{keys.shape[0]}, {keys.shape[2]}], but these are "
+                    f"{list(padded.shape[:2])}; pass the cache with the encoder_outputs it was made with."
+                )
+            break
         batch = Batch.of(
             self.decoder, decoder_input_ids, decoder_attention_mask, inputs_embeds=decoder_inputs_embeds, cache=cache
         )
@@ -360,6 +377,9 @@ class EncoderDecoder(Backbone):
 
 def shift_right(ids: Tensor, start: int, pad: int) -> Tensor:
     """What a decoder reads when it must say `ids` [batch, length]: `start`, then all but the last; -100 is `pad`."""
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        shape = list(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
+        raise InputError(f"A decoder reads ids or labels [batch, length]; these are {shape}.")
     first = ids.new_full((ids.shape[0], 1), start)
     shifted = torch.cat((first, ids[:, :-1]), 1)
     return shifted.masked_fill(shifted == IGNORED, pad)

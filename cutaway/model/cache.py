@@ -36,6 +36,11 @@ class Cache:
     def empty(self) -> bool:
         return self.longest == 0
 
+    @property
+    def seen(self) -> int:
+        """Columns of the padded input that are held, padding included."""
+        return self.longest if self.columns is None else self.columns.shape[1]
+
     def get_seq_length(self) -> int:
         """Tokens held by the longest text."""
         return self.longest

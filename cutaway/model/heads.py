@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.architecture import ACTIVATIONS, Norm
+from cutaway.errors import InputError
 from cutaway.model import losses
 from cutaway.model.backbone import Backbone, wants_dict
 from cutaway.model.layers import make_norm
@@ -260,6 +261,8 @@ class CausalLM(OutputHead):
 
 def last_tokens(out: Any, n: int) -> Tensor:
     """The hidden states of each text's last n real tokens, [batch, n, hidden]."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise InputError(f"logits_to_keep is {n!r}; give a number of tokens, or 0 for all.")
     hidden: Tensor = out.last_hidden_state
     rows: Rows = out.rows
     if rows.mask is None:

@@ -13,6 +13,14 @@ from cutaway.errors import InputError
 IGNORED = -100
 
 
+def _check(labels: Any, name: str = "labels", *, whole: bool = True) -> None:
+    """InputError unless labels are a tensor, of whole numbers where they name classes."""
+    if not isinstance(labels, Tensor):
+        raise InputError(f"{name} must be a tensor, not {type(labels).__name__}; use torch.tensor({name}).")
+    if whole and (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool):
+        raise InputError(f"{name} must be whole numbers, one class each; their dtype is {labels.dtype}.")
+
+
 def _classes(logits: Tensor, labels: Tensor, name: str = "labels") -> Tensor:
     """labels as int64, checked against the number of classes."""
     n = logits.shape[-1]
@@ -26,6 +34,7 @@ def _classes(logits: Tensor, labels: Tensor, name: str = "labels") -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor, name: str = "labels") -> Tensor:
     """Mean of -log p(label) over labelled places; logits [..., classes], labels [...]."""
+    _check(labels, name)
     if logits.shape[:-1] != labels.shape:
         raise InputError(f"{name} has shape {list(labels.shape)}, but it must be {list(logits.shape[:-1])}.")
     labels = _classes(logits, labels, name)
@@ -34,6 +43,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, name: str = "labels") -> Tenso
 
 def next_token(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean of -log p(token | tokens before); logits [batch, length, vocabulary], labels [batch, length]."""
+    _check(labels)
     if logits.shape[:-1] != labels.shape:
         raise InputError(f"labels has shape {list(labels.shape)}, but it must be {list(logits.shape[:-1])}.")
     return cross_entropy(logits[:, :-1], labels[:, 1:])
@@ -43,6 +53,7 @@ def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     """By config.problem_type; where it is not set: one output is a regression, whole-number labels name one class each,
     other labels are several at once.
     """
+    _check(labels, whole=False)
     kind = config.problem_type
     if kind is None:
         whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -70,8 +81,14 @@ def span(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor,
     """
     length = start_logits.shape[1]
     losses = []
-    for logits, places in ((start_logits, starts), (end_logits, ends)):
-        places = places.to(logits.device).flatten().clamp(0, length)
+    for name, logits, places in (
+        ("start_positions", start_logits, starts),
+        ("end_positions", end_logits, ends),
+    ):
+        _check(places, name)
+        if places.numel() != logits.shape[0]:
+            raise InputError(f"{name} has shape {list(places.shape)}, but it must be [{logits.shape[0]}].")
+        places = places.to(logits.device).long().flatten().clamp(0, length)
         logits = logits.float()
         if mask is not None:
             real = F.pad(mask, (0, 1))  # [batch, length + 1]

@@ -130,6 +130,15 @@ class Rows:
         return (self.mask * steps).amax(1)
 
 
+def check_texts(rows: Rows) -> None:
+    """InputError where the mask hides every token of a text: such a text has no result."""
+    if rows.mask is not None and 0 in rows.lengths:
+        raise InputError(
+            f"attention_mask hides every token of text {rows.lengths.index(0)}; a text needs at least one token. Leave "
+            "empty texts out of the batch."
+        )
+
+
 def check_mask(mask: Tensor | None, batch: int, length: int, name: str = "attention_mask") -> Tensor | None:
     """The mask as given, if it is [batch, length] of zeros and ones.
 

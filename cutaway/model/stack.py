@@ -18,7 +18,7 @@ from cutaway.model.cache import Cache
 from cutaway.model.layers import Embedding, make_norm
 from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias, RotaryTable
-from cutaway.model.rows import Rows, check_mask
+from cutaway.model.rows import Rows, check_mask, check_texts
 from cutaway.model.taps import Taps
 from cutaway.outputs import BaseModelOutput
 
@@ -126,16 +126,17 @@ class Batch:
         spec: Spec = stack.spec
         batch, length = _shape(input_ids, inputs_embeds, spec)
         if input_ids is not None:
-            check_ids(input_ids, spec.embedding.vocab_size)
+            input_ids = check_ids(input_ids, spec.embedding.vocab_size)
         held = 0 if cache is None else cache.longest
-        if held and attention_mask is not None and attention_mask.dim() == 2:
-            attention_mask = attention_mask[:, -length:]
+        if held and cache is not None:
+            _check_cache(cache, spec, batch)
+            if isinstance(attention_mask, Tensor) and attention_mask.shape[-1] in (held + length, cache.seen + length):
+                attention_mask = attention_mask[..., -length:]
         mask = check_mask(attention_mask, batch, length)
         if held and mask is not None and not bool((mask != 0).all()):
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
-        if held and cache is not None and cache.lengths.shape[0] != batch:
-            raise InputError(f"past_key_values holds {cache.lengths.shape[0]} texts, but input_ids has {batch}.")
         rows = Rows(batch, length, None if held else mask, may_stay_padded=not spec.causal and cache is None)
+        check_texts(rows)
         longest = max(rows.lengths, default=0) + held
         if spec.longest is not None and longest > spec.longest:
             raise InputError(
@@ -143,16 +144,28 @@ class Batch:
                 f"tokenizer cut it with truncation=True, max_length={spec.longest}."
             )
         for name, value in (("token_type_ids", token_type_ids), ("position_ids", position_ids)):
-            if value is not None and tuple(value.shape) not in ((batch, length), (1, length)):
+            if value is None:
+                continue
+            if not isinstance(value, Tensor):
+                raise InputError(f"{name} must be a tensor, not {type(value).__name__}; use return_tensors='pt'.")
+            if tuple(value.shape) not in ((batch, length), (1, length)):
                 raise InputError(f"{name} has shape {list(value.shape)}, but input_ids has [{batch}, {length}].")
         if token_type_ids is not None:
             token_type_ids = token_type_ids.expand(batch, length)
             if spec.embedding.n_types:
-                check_ids(token_type_ids, spec.embedding.n_types, "token_type_ids", "config.type_vocab_size")
+                token_type_ids = check_ids(
+                    token_type_ids, spec.embedding.n_types, "token_type_ids", "config.type_vocab_size"
+                )
         if position_ids is not None:
             position_ids = position_ids.expand(batch, length)
             if spec.embedding.positions is not None:
-                check_ids(position_ids, stack.embed.positions.num_embeddings, "position_ids", "the table of positions")
+                rows_of = stack.embed.positions.num_embeddings
+                position_ids = check_ids(position_ids, rows_of, "position_ids", "the table of positions")
+            elif isinstance(spec.positions, Rotary):
+                longest = spec.positions.longest
+                position_ids = check_ids(position_ids, longest, "position_ids", "config.max_position_embeddings")
+            else:
+                raise InputError("position_ids was given, but this model knows only distances; leave it out.")
         return cls(rows, input_ids, token_type_ids, position_ids, inputs_embeds, cache)
 
 
@@ -171,13 +184,34 @@ def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -
         raise InputError(
             f"inputs_embeds has width {given.shape[2]}, but the model's hidden size is {spec.hidden_size}."
         )
+    if dims == 3 and not given.is_floating_point():
+        raise InputError(f"inputs_embeds must be floating-point vectors; their dtype is {given.dtype}.")
     if given.shape[0] == 0 or given.shape[1] == 0:
         raise InputError(f"{name} is empty: shape {list(given.shape)}. A text needs at least one token.")
     return given.shape[0], given.shape[1]
 
 
-def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "config.vocab_size") -> None:
-    """Ids must be whole numbers in 0 .. bound - 1; on a GPU the kernel checks instead, so that nothing waits."""
+def _check_cache(cache: Cache, spec: Spec, batch: int) -> None:
+    attention, keys = spec.attention, cache.keys[0] if cache.keys else None
+    wanted = (spec.n_layers, attention.n_kv_heads, attention.head_size)
+    found = (len(cache.keys), *(() if keys is None else (keys.shape[1], keys.shape[3])))
+    if found != wanted:
+        raise InputError(
+            f"past_key_values holds (layers, key heads, head size) = {found}, but this model has {wanted}; pass the "
+            "cache that this model returned."
+        )
+    if cache.lengths.shape[0] != batch:
+        raise InputError(
+            f"past_key_values holds {cache.lengths.shape[0]} texts, but input_ids has {batch}; cache.select(index) "
+            "keeps or repeats texts."
+        )
+
+
+def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "config.vocab_size") -> Tensor:
+    """The ids as an index, if they are whole numbers in 0 .. bound - 1.
+
+    On a GPU the kernel checks the values instead, so that nothing waits.
+    """
     if ids.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
         raise InputError(f"{name} must be whole numbers; their dtype is {ids.dtype}.")
     if ids.device.type == "cpu":
@@ -188,6 +222,7 @@ def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "confi
                 f"{name} holds {wrong}, but it must be in 0..{bound - 1} ({of} = {bound}); the tokenizer may belong to "
                 "another model, or tokens were added without model.resize_token_embeddings(len(tokenizer))."
             )
+    return ids if ids.dtype in (torch.int64, torch.int32) else ids.long()
 
 
 def embed_batch(stack: Any, batch: Batch) -> Tensor:

@@ -34,7 +34,7 @@ RATE_FIELDS = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps"),
     "distilbert": ("dropout", "attention_dropout"),
     "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps"),
-    "gpt2": ("resid_pdrop", "attn_pdrop", "layer_norm_epsilon"),
+    "gpt2": ("resid_pdrop", "attn_pdrop", "embd_pdrop", "layer_norm_epsilon"),
     "llama": ("attention_dropout", "rms_norm_eps"),
     "t5": ("dropout_rate", "layer_norm_epsilon"),
     "bart": ("dropout", "attention_dropout", "activation_dropout"),
