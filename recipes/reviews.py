@@ -1,7 +1,7 @@
 """The rated texts behind `cutaway/sentiment`: where they come from, how they are split, and texts made from them.
 
 Everything is in the source distribution of vaderSentiment 3.3.2 (MIT): film-review snippets, product-review snippets,
-newspaper sentences and tweets, each with the mean of about 20 ratings from -4 to 4, and a lexicon of rated words.
+newspaper sentences and tweets, each with the mean of about 20 ratings from -4 to 4.
 """
 
 from __future__ import annotations
@@ -62,8 +62,6 @@ class Source:
         with tarfile.open(archive) as outer:
             name = next(n for n in outer.getnames() if n.endswith("hutto_ICWSM_2014.tar.gz"))
             inner = io.BytesIO(self._bytes(outer, name))
-            lexicon = next(n for n in outer.getnames() if n.endswith("vaderSentiment/vader_lexicon.txt"))
-            self._lexicon = self._bytes(outer, lexicon).decode()
         with tarfile.open(fileobj=inner) as data:
             self._texts = {
                 Path(n).name.split("_")[0]: self._bytes(data, n).decode()
@@ -90,11 +88,9 @@ class Source:
         """3,708 snippets of product reviews. For the last test only."""
         return self._rows("amazonReviewSnippets")
 
-    def warm_up(self) -> list[Rated]:
-        """Tweets, newspaper sentences and the plain words of the lexicon: what the model learns before film reviews."""
-        words = [line.split("\t")[:2] for line in self._lexicon.splitlines() if line.strip()]
-        lexicon = [Rated(word, float(rating)) for word, rating in words if re.fullmatch(r"[a-z][a-z' -]{2,}", word)]
-        return self._rows("tweets") + self._rows("nytEditorialSnippets") + lexicon
+    def others(self) -> list[Rated]:
+        """9,390 tweets and sentences of newspaper editorials."""
+        return self._rows("tweets") + self._rows("nytEditorialSnippets")
 
 
 def near_duplicates(rows: list[Rated], left: list[int], right: list[int]) -> list[tuple[int, int, float]]:

@@ -3,9 +3,9 @@
     python recipes/sentiment.py              # everything: downloads, teacher, students, evaluation, the stored model
     python recipes/sentiment.py --rehearse   # the same without the validation part, scored on that part alone
 
-Steps: (1) warm up on rated tweets, newspaper sentences and words; (2) fine-tune the teacher on the training part;
-(3) make new texts from the training part and let the teacher rate them; (4) train students on ratings and teacher
-together; (5) average the students' weights; (6) fit one temperature on texts kept aside; (7) store as int8 rows.
+Steps: (1) fine-tune the teacher on the training part; (2) make new texts from the training part and let the teacher
+rate them; (3) train students on ratings and teacher together, with rated tweets and newspaper sentences among the
+texts; (4) average the students' weights; (5) fit one temperature on texts kept aside; (6) store as int8 rows.
 Each step keeps its result in --work, so a run that was stopped goes on where it was.
 """
 
@@ -37,8 +37,9 @@ LABELS = {0: "NEGATIVE", 1: "POSITIVE"}
 STEEPNESS = 1.5  # a rating's logit: P(positive) = sigmoid(STEEPNESS * rating)
 TEACHER_SHARE = 0.5  # of the target logit of a rated text; the rest is the rating
 BATCH, RATE, DECAY, WEIGHT_DECAY = 32, 1e-4, 0.9, 0.01
-WARM_EPOCHS, EPOCHS = 2, 3
-SEEDS = (1, 2)
+EPOCHS = 2
+SEEDS = (1, 2)  # one student each; each learns from its own share of the made and of the other texts
+OTHER = 4  # a student gets this fraction, one in four, of the tweets and newspaper sentences
 LONGEST = 128
 CALIBRATION = 4  # every fourth text of the validation part fits the temperature and trains nothing
 DEFAULT_WORK = Path("build/sentiment")
@@ -64,9 +65,11 @@ def base_model() -> Path:
 
 
 def load(folder: Path) -> Model:
-    """The classifier over the encoder in `folder`."""
+    """The classifier over the encoder in `folder`, without dropout: every text it learns from has a graded target."""
     names = {"id2label": LABELS, "label2id": {name: i for i, name in LABELS.items()}}
-    return Model.from_pretrained(folder, num_labels=2, attention_probs_dropout_prob=0.0, **names)
+    return Model.from_pretrained(
+        folder, num_labels=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **names
+    )
 
 
 def logits(model: Model, ids: Tensor, mask: Tensor) -> Tensor:
@@ -159,27 +162,14 @@ class Recipe:
         self.split = split(self.films)
         self.base = base_model()
         self.tokenizer = cutaway.AutoTokenizer.from_pretrained(self.base)
-        aside = self.split.validation if rehearse else self.split.validation[::CALIBRATION]
-        self.aside = aside
-        self.rows = self.split.train + [row for row in self.split.validation if row not in set(aside)]
+        self.aside = self.split.validation if rehearse else self.split.validation[::CALIBRATION]
+        aside = set(self.aside)
+        self.rows = self.split.train + [row for row in self.split.validation if row not in aside]
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with [CLS] and [SEP], cut at `LONGEST`."""
         found: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
         return found
-
-    def warm(self) -> Path:
-        """The encoder after the warm-up."""
-        folder = self.work / "warm"
-        if not folder.exists():
-            rows = self.source.warm_up()
-            ids = self.ids([row.text for row in rows])
-            torch.manual_seed(1)
-            model = load(self.base)
-            examples = [Example(i, STEEPNESS * row.rating) for i, row in zip(ids, rows, strict=True)]
-            train(model, examples, WARM_EPOCHS, 1, lambda line: print("warm-up:", line, flush=True))
-            model.save_pretrained(folder)
-        return folder
 
     def made(self) -> list[str]:
         """New texts from the training part."""
@@ -206,12 +196,18 @@ class Recipe:
         """One model trained on the rated texts and on the made ones."""
         folder = self.work / f"student-{seed}{'-rehearsal' if self.rehearse else ''}"
         if not folder.exists():
+            place = SEEDS.index(seed)
             guess, made_logits = self.teacher()
             share = TEACHER_SHARE
             target = [(1 - share) * STEEPNESS * self.films[row].rating + share * guess[row] for row in self.rows]
-            texts = [self.films[row].text for row in self.rows] + self.made()
-            pairs = zip(self.ids(texts), target + made_logits, strict=True)
-            model = load(self.warm())
+            other = self.source.others()[place::OTHER]
+            texts = [self.films[row].text for row in self.rows] + self.made()[place :: len(SEEDS)]
+            target += made_logits[place :: len(SEEDS)] + [STEEPNESS * row.rating for row in other]
+            pairs = zip(self.ids(texts + [row.text for row in other]), target, strict=True)
+            torch.manual_seed(0)  # the students start from the same classifier, so that their weights can be averaged
+            model = load(self.base)
+            nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
+            nn.init.zeros_(model.classifier.bias)
             model.get_input_embeddings().requires_grad_(False)  # rare words keep their place
 
             def told(line: str) -> None:
@@ -243,7 +239,7 @@ class Recipe:
     def store(self, model: Model, out: Path) -> None:
         """config.json, int8 weights and tokenizer files into `out`."""
         whole = self.work / "float"
-        model.config.attention_probs_dropout_prob = 0.1
+        model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.1  # for who trains on
         model.save_pretrained(whole)
         out.mkdir(parents=True, exist_ok=True)
         save_checkpoint(out, load_file(whole / "model.safetensors"), int8=True)
