@@ -44,17 +44,18 @@ that everything works without a network. A standard BERT classifier (MiniLM: 6 l
 
 vaderSentiment 3.3.2 (C. J. Hutto and E. Gilbert, 2014; MIT licence), from its source distribution: 10,605 film-review
 snippets, each with the mean of about 20 ratings from -4 to 4. Shuffled with seed {seed}: 20% held out, a fifth of the
-rest for validation. Before the film reviews the model learned from the same package's tweets, newspaper sentences
-and rated words (16,582 texts). The product reviews are in the package too; they are test data only.
+rest for validation. The same package's rated tweets and newspaper sentences (9,390 texts) are training data too. Its
+product reviews are test data only.
 
 ## Training
 
 The base model is all-MiniLM-L6-v2 (Apache-2.0). The learning target is a logit: 1.5 x rating for a rated text; for a
 film review the mean of that and of the logit of a teacher, all-mpnet-base-v2 (Apache-2.0) fine-tuned on the
 training part; for {made} texts made from the training part (neighbouring words, clauses cut out and joined), the
-teacher's logit alone. {students} students were trained for {epochs} epochs each on {trained} rated texts and the made
-ones, and their weights averaged. Loss: cross-entropy and the squared error of the logit. The {aside} texts for the
-temperature were not trained on either; the teacher saw nothing of the validation part.
+teacher's logit alone. {rounds} rounds: in each, {students} students learn for one epoch from the same start, each with
+its own share of the made texts, of the tweets and newspaper sentences (and in the second round of the film reviews),
+and their weights are averaged. Loss: cross-entropy and the squared error of the logit. Of the film reviews {trained}
+were trained on; the {aside} for the temperature were not, and the teacher saw nothing of the validation part.
 
 To make it again (it fetches data and teacher from the Python package index; about an hour on two busy cores):
 
@@ -91,7 +92,7 @@ class Facts:
     seed: int
     made: int
     students: int
-    epochs: int
+    rounds: int
     trained: int
     longest: int
 

@@ -16,7 +16,7 @@ import importlib.util
 import random
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +37,9 @@ LABELS = {0: "NEGATIVE", 1: "POSITIVE"}
 STEEPNESS = 1.5  # a rating's logit: P(positive) = sigmoid(STEEPNESS * rating)
 TEACHER_SHARE = 0.5  # of the target logit of a rated text; the rest is the rating
 BATCH, RATE, DECAY, WEIGHT_DECAY = 32, 1e-4, 0.9, 0.01
-EPOCHS = 2
-SEEDS = (1, 2)  # one student each; each learns from its own share of the made and of the other texts
-OTHER = 4  # a student gets this fraction, one in four, of the tweets and newspaper sentences
+STUDENTS = 2  # trained apart from the same start, then averaged; each learns from its own share of the made texts
+ROUNDS = 2  # one epoch each; the second starts from the average of the first, and divides the rated texts as well
+OTHER = 4  # in a round a student gets one in four of the tweets and newspaper sentences
 LONGEST = 128
 CALIBRATION = 4  # every fourth text of the validation part fits the temperature and trains nothing
 DEFAULT_WORK = Path("build/sentiment")
@@ -90,7 +90,7 @@ def predict(model: Model, texts: Sequence[Sequence[int]]) -> Tensor:
     return out
 
 
-def groups(model: Model) -> list[dict[str, object]]:
+def groups(model: Model, peak: float) -> list[dict[str, object]]:
     """Weights by learning rate: lower layers learn more slowly (Howard and Ruder, 2018)."""
     layers = model.config.num_hidden_layers
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -99,39 +99,36 @@ def groups(model: Model) -> list[dict[str, object]]:
             continue
         block = re.search(r"\.blocks\.(\d+)\.", name)
         depth = layers - int(block[1]) if block else layers + 1 if ".embed." in name else 0
-        found.setdefault((RATE * DECAY**depth, WEIGHT_DECAY if weight.dim() > 1 else 0.0), []).append(weight)
+        found.setdefault((peak * DECAY**depth, WEIGHT_DECAY if weight.dim() > 1 else 0.0), []).append(weight)
     return [{"params": w, "lr": lr, "base": lr, "weight_decay": decay} for (lr, decay), w in found.items()]
 
 
-def train(model: Model, examples: Sequence[Example], epochs: int, seed: int, told: Callable[[str], None]) -> None:
-    """Cross-entropy with P(positive) plus the squared error of the logit (in units of two ratings).
+def train(model: Model, examples: Sequence[Example], peak: float, seed: int) -> float:
+    """One epoch with learning rates up to `peak`; returns the mean loss.
 
-    `told` is called after each epoch with a line about it.
+    The loss is the cross-entropy with P(positive) plus the squared error of the logit, in units of two ratings.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    optimizer = torch.optim.AdamW(groups(model), betas=(0.9, 0.98), eps=1e-6, fused=True)
-    steps = epochs * -(-len(examples) // BATCH)
-    step = 0
-    for epoch in range(epochs):
-        total = 0.0
-        model.train()
-        for batch in shuffled([len(e.ids) for e in examples], BATCH, rng):
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * rate(step, steps)
-            target = torch.tensor([examples[i].logit for i in batch])
-            with torch.autocast("cpu", torch.bfloat16):
-                out = logits(model, *padded([examples[i].ids for i in batch], model.config.pad_token_id))
-            unit = 2 * STEEPNESS
-            loss = F.binary_cross_entropy_with_logits(out, target.sigmoid()) + F.mse_loss(out / unit, target / unit)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            total += float(loss.detach()) * len(batch)
-        model.eval()
-        told(f"epoch {epoch + 1} of {epochs}, loss {total / len(examples):.4f}")
+    optimizer = torch.optim.AdamW(groups(model, peak), betas=(0.9, 0.98), eps=1e-6, fused=True)
+    steps = -(-len(examples) // BATCH)
+    total = 0.0
+    model.train()
+    unit = 2 * STEEPNESS
+    for step, batch in enumerate(shuffled([len(e.ids) for e in examples], BATCH, rng), 1):
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * rate(step, steps)
+        target = torch.tensor([examples[i].logit for i in batch])
+        with torch.autocast("cpu", torch.bfloat16):
+            out = logits(model, *padded([examples[i].ids for i in batch], model.config.pad_token_id))
+        loss = F.binary_cross_entropy_with_logits(out, target.sigmoid()) + F.mse_loss(out / unit, target / unit)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        total += float(loss.detach()) * len(batch)
+    model.eval()
+    return total / len(examples)
 
 
 def average(models: Sequence[Model]) -> Model:
@@ -192,30 +189,40 @@ class Recipe:
         kept = load_file(file)
         return dict(zip(known, kept["films"].tolist(), strict=True)), kept["made"].tolist()
 
-    def student(self, seed: int) -> Model:
-        """One model trained on the rated texts and on the made ones."""
-        folder = self.work / f"student-{seed}{'-rehearsal' if self.rehearse else ''}"
+    def student(self, turn: int, place: int) -> Model:
+        """Student `place` of round `turn`, trained on the rated texts and on its share of the others."""
+        folder = self.work / f"round-{turn}-student-{place}{'-rehearsal' if self.rehearse else ''}"
         if not folder.exists():
-            place = SEEDS.index(seed)
             guess, made_logits = self.teacher()
             share = TEACHER_SHARE
-            target = [(1 - share) * STEEPNESS * self.films[row].rating + share * guess[row] for row in self.rows]
-            other = self.source.others()[place::OTHER]
-            texts = [self.films[row].text for row in self.rows] + self.made()[place :: len(SEEDS)]
-            target += made_logits[place :: len(SEEDS)] + [STEEPNESS * row.rating for row in other]
+            rows = self.rows[place::STUDENTS] if turn else self.rows
+            target = [(1 - share) * STEEPNESS * self.films[row].rating + share * guess[row] for row in rows]
+            mine = slice((turn + place) % STUDENTS, None, STUDENTS)
+            other = self.source.others()[(turn * STUDENTS + place) % OTHER :: OTHER]
+            texts = [self.films[row].text for row in rows] + self.made()[mine]
+            target += made_logits[mine] + [STEEPNESS * row.rating for row in other]
             pairs = zip(self.ids(texts + [row.text for row in other]), target, strict=True)
-            torch.manual_seed(0)  # the students start from the same classifier, so that their weights can be averaged
-            model = load(self.base)
-            nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
-            nn.init.zeros_(model.classifier.bias)
+            model = self.average(turn - 1) if turn else self.start()
             model.get_input_embeddings().requires_grad_(False)  # rare words keep their place
-
-            def told(line: str) -> None:
-                print(f"student {seed}: {line}; kept aside: {self.aside_scores(model)}", flush=True)
-
-            train(model, [Example(i, logit) for i, logit in pairs], EPOCHS, seed, told)
+            examples = [Example(i, logit) for i, logit in pairs]
+            loss = train(model, examples, RATE / (1 + turn), seed=turn * STUDENTS + place)
+            print(f"round {turn}, student {place}: loss {loss:.4f}; kept aside: {self.aside_scores(model)}", flush=True)
             model.save_pretrained(folder)
         return load(folder)
+
+    def start(self) -> Model:
+        """The base model with a fresh classifier, the same for all students."""
+        model = load(self.base)
+        torch.manual_seed(0)
+        nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
+        nn.init.zeros_(model.classifier.bias)
+        return model
+
+    def average(self, turn: int) -> Model:
+        """The mean of the students of round `turn`."""
+        model = average([self.student(turn, place) for place in range(STUDENTS)])
+        print(f"round {turn}, average; kept aside: {self.aside_scores(model)}", flush=True)
+        return model
 
     def judged(self, model: Model, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits of P(positive) and labels of film reviews, both [rows]."""
@@ -228,8 +235,7 @@ class Recipe:
 
     def model(self) -> tuple[Model, float]:
         """The averaged model, its classifier divided by the temperature; and the temperature."""
-        model = average([self.student(seed) for seed in SEEDS])
-        print("average; kept aside:", self.aside_scores(model), flush=True)
+        model = self.average(ROUNDS - 1)
         t = temperature(*self.judged(model, self.aside))
         with torch.no_grad():
             model.classifier.weight.div_(t)
@@ -274,8 +280,8 @@ class Recipe:
             vader_products=vader_accuracy(self.archive, vader, texts, ratings >= 0),
             seed=SPLIT_SEED,
             made=len(self.made()),
-            students=len(SEEDS),
-            epochs=EPOCHS,
+            students=STUDENTS,
+            rounds=ROUNDS,
             trained=len(self.rows),
             longest=LONGEST,
         )
@@ -287,11 +293,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK, help="where downloads and steps are kept")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="where the model is stored")
     parser.add_argument("--rehearse", action="store_true", help="score on the validation part, store nothing")
-    parser.add_argument("--student", type=int, help="train this one student only (to train several side by side)")
+    parser.add_argument("--student", type=int, nargs=2, metavar=("ROUND", "PLACE"), help="train this student only")
     arguments = parser.parse_args()
     recipe = Recipe(arguments.work, arguments.rehearse)
     if arguments.student is not None:
-        recipe.student(arguments.student)
+        recipe.student(*arguments.student)
         return
     model, t = recipe.model()
     if arguments.rehearse:
