@@ -53,7 +53,7 @@ The base model is all-MiniLM-L6-v2 (Apache-2.0). The learning target is a logit:
 film review the mean of that and of the logit of a teacher, all-mpnet-base-v2 (Apache-2.0) fine-tuned on the
 training part; for {made} texts made from the training part (neighbouring words, clauses cut out and joined), the
 teacher's logit alone. {rounds} rounds: in each, {students} students learn for one epoch from the same start, each with
-its own share of the made texts, of the tweets and newspaper sentences (and in the second round of the film reviews),
+its own share of the made texts, of the tweets and newspaper sentences (and after the first round of the film reviews),
 and their weights are averaged. Loss: cross-entropy and the squared error of the logit. Of the film reviews {trained}
 were trained on; the {aside} for the temperature were not, and the teacher saw nothing of the validation part.
 

@@ -38,7 +38,7 @@ STEEPNESS = 1.5  # a rating's logit: P(positive) = sigmoid(STEEPNESS * rating)
 TEACHER_SHARE = 0.5  # of the target logit of a rated text; the rest is the rating
 BATCH, RATE, DECAY, WEIGHT_DECAY = 32, 1e-4, 0.9, 0.01
 STUDENTS = 2  # trained apart from the same start, then averaged; each learns from its own share of the made texts
-ROUNDS = 2  # one epoch each; the second starts from the average of the first, and divides the rated texts as well
+ROUNDS = 3  # one epoch each; a later one starts from the average of the one before, and divides the films as well
 OTHER = 4  # in a round a student gets one in four of the tweets and newspaper sentences
 LONGEST = 128
 CALIBRATION = 4  # every fourth text of the validation part fits the temperature and trains nothing
@@ -205,7 +205,7 @@ class Recipe:
             model = self.average(turn - 1) if turn else self.start()
             model.get_input_embeddings().requires_grad_(False)  # rare words keep their place
             examples = [Example(i, logit) for i, logit in pairs]
-            loss = train(model, examples, RATE / (1 + turn), seed=turn * STUDENTS + place)
+            loss = train(model, examples, RATE / 2 if turn else RATE, seed=turn * STUDENTS + place)
             print(f"round {turn}, student {place}: loss {loss:.4f}; kept aside: {self.aside_scores(model)}", flush=True)
             model.save_pretrained(folder)
         return load(folder)
