@@ -60,8 +60,8 @@ _MODULES = {
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (
-        "Pipeline FeatureExtractionPipeline FillMaskPipeline SentenceSimilarityPipeline TextClassificationPipeline "
-        "pipeline"
+        "Pipeline FeatureExtractionPipeline FillMaskPipeline QuestionAnsweringPipeline SentenceSimilarityPipeline "
+        "TextClassificationPipeline TokenClassificationPipeline ZeroShotClassificationPipeline pipeline"
     ),
     "cutaway.train": (
         "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed"

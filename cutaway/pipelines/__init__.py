@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
     from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
     from cutaway.pipelines.fill_mask import FillMaskPipeline
+    from cutaway.pipelines.question_answering import QuestionAnsweringPipeline
     from cutaway.pipelines.sentence_similarity import SentenceSimilarityPipeline
     from cutaway.pipelines.text_classification import TextClassificationPipeline
+    from cutaway.pipelines.token_classification import TokenClassificationPipeline
+    from cutaway.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 __all__ = [
     "LATER",
@@ -22,8 +25,11 @@ __all__ = [
     "FeatureExtractionPipeline",
     "FillMaskPipeline",
     "Pipeline",
+    "QuestionAnsweringPipeline",
     "SentenceSimilarityPipeline",
     "TextClassificationPipeline",
+    "TokenClassificationPipeline",
+    "ZeroShotClassificationPipeline",
     "pipeline",
 ]
 

@@ -40,6 +40,12 @@ TASKS: dict[str, Task] = {
         auto="AutoModelForMaskedLM",
         models=("distilbert/distilroberta-base", "distilroberta-base"),
     ),
+    "question-answering": Task(
+        module="cutaway.pipelines.question_answering",
+        pipeline="QuestionAnsweringPipeline",
+        auto="AutoModelForQuestionAnswering",
+        models=("distilbert/distilbert-base-cased-distilled-squad", "distilbert-base-cased-distilled-squad"),
+    ),
     "sentence-similarity": Task(
         module="cutaway.pipelines.sentence_similarity",
         pipeline="SentenceSimilarityPipeline",
@@ -56,22 +62,32 @@ TASKS: dict[str, Task] = {
         ),
         builtin="cutaway/sentiment",
     ),
+    "token-classification": Task(
+        module="cutaway.pipelines.token_classification",
+        pipeline="TokenClassificationPipeline",
+        auto="AutoModelForTokenClassification",
+        models=("dbmdz/bert-large-cased-finetuned-conll03-english",),
+    ),
+    "zero-shot-classification": Task(
+        module="cutaway.pipelines.zero_shot_classification",
+        pipeline="ZeroShotClassificationPipeline",
+        auto="AutoModelForSequenceClassification",
+        models=("facebook/bart-large-mnli",),
+    ),
 }
-ALIASES = {"sentiment-analysis": "text-classification"}
+ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 LATER = (
     "multiple-choice",
-    "ner",
-    "question-answering",
     "summarization",
     "text-generation",
     "text2text-generation",
-    "token-classification",
     "translation",
-    "zero-shot-classification",
 )
 # The task of a model that is given without one, by how the class in its config.json ends.
 _BY_CLASS = {
     "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "fill-mask",
     "Model": "feature-extraction",
 }
