@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from cutaway.architecture import Activation
-from cutaway.model.mapped import let_go
+from cutaway.model.mapped import let_go, trim
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -91,12 +91,12 @@ class Packed:
         if state != self._state:
             weights = [layer.weight.detach() for layer in layers]
             biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-            whole = torch.cat(weights) if len(weights) > 1 else weights[0]
-            self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
+            self.weight = _laid_out(weights)
             self.bias = None if not biases else torch.cat(biases) if len(biases) > 1 else biases[0]
             self._state = state
             for layer in layers:
                 let_go(layer.weight)
+            trim()
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
@@ -104,6 +104,12 @@ class Packed:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Packed, ())
+
+
+def _laid_out(weights: list[Tensor]) -> Tensor:
+    """The weights one under another, in oneDNN's layout."""
+    whole = torch.cat(weights) if len(weights) > 1 else weights[0]
+    return OPERATORS._reorder_linear_weight(whole.contiguous(), None)  # type: ignore[no-any-return]
 
 
 def _state(parameter: Tensor | None) -> tuple[Any, ...]:
