@@ -61,7 +61,8 @@ _MODULES = {
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (
         "Pipeline FeatureExtractionPipeline FillMaskPipeline QuestionAnsweringPipeline SentenceSimilarityPipeline "
-        "TextClassificationPipeline TokenClassificationPipeline ZeroShotClassificationPipeline pipeline"
+        "SummarizationPipeline Text2TextGenerationPipeline TextClassificationPipeline TextGenerationPipeline "
+        "TokenClassificationPipeline TranslationPipeline ZeroShotClassificationPipeline pipeline"
     ),
     "cutaway.train": (
         "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed"

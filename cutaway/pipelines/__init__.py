@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from cutaway.pipelines.fill_mask import FillMaskPipeline
     from cutaway.pipelines.question_answering import QuestionAnsweringPipeline
     from cutaway.pipelines.sentence_similarity import SentenceSimilarityPipeline
+    from cutaway.pipelines.summarization import SummarizationPipeline
+    from cutaway.pipelines.text2text_generation import Text2TextGenerationPipeline
     from cutaway.pipelines.text_classification import TextClassificationPipeline
+    from cutaway.pipelines.text_generation import TextGenerationPipeline
     from cutaway.pipelines.token_classification import TokenClassificationPipeline
+    from cutaway.pipelines.translation import TranslationPipeline
     from cutaway.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 __all__ = [
@@ -27,8 +31,12 @@ __all__ = [
     "Pipeline",
     "QuestionAnsweringPipeline",
     "SentenceSimilarityPipeline",
+    "SummarizationPipeline",
+    "Text2TextGenerationPipeline",
     "TextClassificationPipeline",
+    "TextGenerationPipeline",
     "TokenClassificationPipeline",
+    "TranslationPipeline",
     "ZeroShotClassificationPipeline",
     "pipeline",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +53,12 @@ TASKS: dict[str, Task] = {
         auto="AutoModel",
         models=("sentence-transformers/all-MiniLM-L6-v2",),
     ),
+    "summarization": Task(
+        module="cutaway.pipelines.summarization",
+        pipeline="SummarizationPipeline",
+        auto="AutoModelForSeq2SeqLM",
+        models=("sshleifer/distilbart-cnn-12-6",),
+    ),
     "text-classification": Task(
         module="cutaway.pipelines.text_classification",
         pipeline="TextClassificationPipeline",
@@ -62,11 +69,29 @@ TASKS: dict[str, Task] = {
         ),
         builtin="cutaway/sentiment",
     ),
+    "text-generation": Task(
+        module="cutaway.pipelines.text_generation",
+        pipeline="TextGenerationPipeline",
+        auto="AutoModelForCausalLM",
+        models=("openai-community/gpt2", "gpt2"),
+    ),
+    "text2text-generation": Task(
+        module="cutaway.pipelines.text2text_generation",
+        pipeline="Text2TextGenerationPipeline",
+        auto="AutoModelForSeq2SeqLM",
+        models=("google-t5/t5-base", "t5-base"),
+    ),
     "token-classification": Task(
         module="cutaway.pipelines.token_classification",
         pipeline="TokenClassificationPipeline",
         auto="AutoModelForTokenClassification",
         models=("dbmdz/bert-large-cased-finetuned-conll03-english",),
+    ),
+    "translation": Task(
+        module="cutaway.pipelines.translation",
+        pipeline="TranslationPipeline",
+        auto="AutoModelForSeq2SeqLM",
+        models=("google-t5/t5-base", "t5-base"),
     ),
     "zero-shot-classification": Task(
         module="cutaway.pipelines.zero_shot_classification",
@@ -76,19 +101,18 @@ TASKS: dict[str, Task] = {
     ),
 }
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
-LATER = (
-    "multiple-choice",
-    "summarization",
-    "text-generation",
-    "text2text-generation",
-    "translation",
-)
+LATER = ("multiple-choice",)
+# The pairs that the default model of translation was trained on; another pair needs a model of its own.
+T5_PAIRS = ("translation_en_to_de", "translation_en_to_fr", "translation_en_to_ro")
 # The task of a model that is given without one, by how the class in its config.json ends.
 _BY_CLASS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
     "Model": "feature-extraction",
 }
 
@@ -101,7 +125,9 @@ def task_of(name: str) -> tuple[str, Task]:
     name = ALIASES.get(name, name)
     if name in TASKS:
         return name, TASKS[name]
-    if name in LATER or name.startswith("translation_"):
+    if re.fullmatch(r"translation_\w+_to_\w+", name):
+        return name, TASKS["translation"]
+    if name in LATER:
         have = ", ".join(repr(task) for task in (*TASKS, *ALIASES))
         raise InputError(
             f"task={name!r} is planned, but not in this version of cutaway. The tasks that work today: {have}. "
@@ -200,6 +226,11 @@ def _auto(name: str) -> Any:
 
 def _default_model(task: str, entry: Task, load: dict[str, Any]) -> tuple[Any, str]:
     """The task's default model and the name it was found under. A local folder of either name wins."""
+    if entry is TASKS["translation"] and task not in T5_PAIRS:
+        raise InputError(
+            f"task={task!r} has no default model. Name the languages as in 'translation_en_to_fr' (t5-base knows "
+            f"{', '.join(T5_PAIRS)}), or pass model=."
+        )
     names = sorted(entry.models, key=lambda name: not Path(name).is_dir())
     failures: list[HubError] = []
     for name in names:

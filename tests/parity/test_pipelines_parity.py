@@ -91,3 +91,55 @@ def test_zero_shot_classification(entailer, call, labels):
     for inputs in (TEXTS[0], TEXTS[:3], TEXTS[:1]):
         same(ours(inputs, candidate_labels=labels, **call), theirs(inputs, candidate_labels=labels, **call))
     same(ours(TEXTS[0], labels), theirs(TEXTS[0], labels))
+
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+CHAT = [{"role": "user", "content": "Hi"}]
+PREFILLED = [*CHAT, {"role": "assistant", "content": "Well,"}]
+PROMPTS = ["Once", "a good film, and", "x"]
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    folder = checkpoints.decoder(tmp_path_factory.mktemp("writer"))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"max_new_tokens": 9},
+        {"max_new_tokens": 5, "return_full_text": False},
+        {"max_new_tokens": 5, "return_tensors": True},
+        {"max_new_tokens": 4, "prefix": "So "},
+        {"max_new_tokens": 12, "skip_special_tokens": False, "clean_up_tokenization_spaces": True},
+        {"max_length": 21},
+        {"max_new_tokens": 12, "min_length": 13},
+        {},
+    ],
+)
+def test_text_generation(writer, call):
+    theirs, ours = upstream("text-generation", writer), pipeline("text-generation", writer)
+    call = {"do_sample": False, **call}
+    inputs = [PROMPTS[1], PROMPTS, PROMPTS[:1]]
+    if call == {"do_sample": False}:  # 256 tokens are more than the model has positions for: upstream just goes on
+        call["max_new_tokens"] = 64 - len(PROMPTS[1])
+        same(ours(PROMPTS[1], do_sample=False), theirs(PROMPTS[1], **call))
+        return
+    if "prefix" not in call and "max_length" not in call:
+        inputs += [CHAT, [CHAT, PREFILLED], PREFILLED]
+    for one in inputs:
+        same(ours(one, **call), theirs(one, **call))
+
+
+def test_text_generation_stops_and_continues(writer):
+    theirs, ours = upstream("text-generation", writer), pipeline("text-generation", writer)
+    written = ours(PROMPTS[1], do_sample=False, max_new_tokens=20, return_full_text=False)[0]["generated_text"]
+    call = {"do_sample": False, "max_new_tokens": 20, "stop_sequence": next(c for c in written if "!" < c < "~")}
+    same(ours(PROMPTS, **call), theirs(PROMPTS, **call))
+    call = {"do_sample": False, "max_new_tokens": 6, "continue_final_message": False}
+    same(ours(PREFILLED, **call), theirs(PREFILLED, **call))
