@@ -65,7 +65,11 @@ _MODULES = {
         "TokenClassificationPipeline TranslationPipeline ZeroShotClassificationPipeline pipeline"
     ),
     "cutaway.train": (
-        "DataCollatorWithPadding get_constant_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
+        "DataCollatorForLanguageModeling DataCollatorForSeq2Seq DataCollatorForTokenClassification "
+        "DataCollatorWithPadding EarlyStoppingCallback EvalPrediction IntervalStrategy PredictionOutput "
+        "ProgressCallback SaveStrategy TrainOutput Trainer TrainerCallback TrainerControl TrainerState "
+        "TrainingArguments default_data_collator get_constant_schedule get_constant_schedule_with_warmup "
+        "get_cosine_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
     ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

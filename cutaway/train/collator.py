@@ -47,3 +47,32 @@ class DataCollatorWithPadding:
             if name in batch:
                 batch["labels"] = batch.pop(name)
         return batch
+
+
+def default_data_collator(features: Sequence[Mapping[str, Any]], return_tensors: str = "pt") -> dict[str, Any]:
+    """Stack examples that already have one length; `label` and `label_ids` become `labels`, text is left out.
+
+    Raises:
+        InputError: no examples, or lists of different lengths.
+    """
+    import numpy as np
+    import torch
+
+    if len(features) == 0:
+        raise InputError("default_data_collator was given no examples; a batch needs at least one.")
+    batch: dict[str, Any] = {}
+    for name, first in features[0].items():
+        if first is None or isinstance(first, str):
+            continue
+        values = [f[name] for f in features]
+        try:
+            stacked = torch.stack(values) if isinstance(first, torch.Tensor) else torch.as_tensor(np.asarray(values))
+        except (RuntimeError, ValueError, TypeError) as e:
+            raise InputError(
+                f"the examples of a batch differ in the shape of {name!r}; give Trainer the tokenizer, which pads them "
+                f"(processing_class=...), or a data_collator. ({e})"
+            ) from None
+        batch["labels" if name in ("label", "label_ids") else name] = (
+            stacked.float() if stacked.dtype == torch.float64 else stacked
+        )
+    return batch if return_tensors == "pt" else {k: v.numpy() for k, v in batch.items()}

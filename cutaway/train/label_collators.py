@@ -1,0 +1,115 @@
+"""Batches whose labels are as long as a text: one for each token, or a target text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.encoding import BatchEncoding
+from cutaway.errors import ConfigError, InputError
+from cutaway.model.backbone import decoder_start, shift_right
+
+_NAMES = ("label", "labels", "label_ids")
+
+
+def _split(features: Sequence[Mapping[str, Any]], who: str) -> tuple[list[dict[str, Any]], list[list[int]] | None]:
+    """(the rows without labels, the labels as lists, or None where there are none)."""
+    if len(features) == 0:
+        raise InputError(f"{who} was given no examples; a batch needs at least one.")
+    rows = [dict(f) for f in features]
+    name = next((n for n in _NAMES if n in rows[0]), None)
+    if name is None:
+        return rows, None
+    labels = [row.pop(name) for row in rows]
+    return rows, [v.tolist() if hasattr(v, "tolist") else list(v) for v in labels]
+
+
+def _padded(labels: list[list[int]], length: int, fill: int, side: str) -> Tensor:
+    rows = [[*v, *[fill] * (length - len(v))] if side == "right" else [*[fill] * (length - len(v)), *v] for v in labels]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+@dataclass
+class DataCollatorForTokenClassification:
+    """Pad texts with the tokenizer, and their labels with -100 on the same side."""
+
+    tokenizer: Any
+    padding: bool | str = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = -100
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> BatchEncoding:
+        """Rows with a list of labels each -> a batch with labels [rows, length].
+
+        Raises:
+            InputError: no rows, or a row whose labels are not one for each token.
+        """
+        rows, labels = _split(features, "DataCollatorForTokenClassification")
+        for row, own in zip(rows, labels or [], strict=False):
+            if len(own) != len(row["input_ids"]):
+                raise InputError(
+                    f"a row has {len(own)} labels but {len(row['input_ids'])} tokens; give each token one (-100 for "
+                    "special tokens and for the later pieces of a word)."
+                )
+        batch: BatchEncoding = self.tokenizer.pad(
+            rows,
+            padding=self.padding,
+            max_length=self.max_length,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            return_tensors="pt",
+        )
+        if labels is not None:
+            length, side = batch["input_ids"].shape[1], getattr(self.tokenizer, "padding_side", "right")
+            batch["labels"] = _padded(labels, length, self.label_pad_token_id, side)
+        return batch
+
+
+@dataclass
+class DataCollatorForSeq2Seq:
+    """Pad texts with the tokenizer and target texts with -100; the decoder's input is the targets shifted right.
+
+    Attributes:
+        model: whose config says how a decoder's text begins; without one, decoder_input_ids are left to the model.
+    """
+
+    tokenizer: Any
+    model: Any = None
+    padding: bool | str = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    label_pad_token_id: int = -100
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> BatchEncoding:
+        """Rows with `labels`, the ids of a target text -> a batch with labels [rows, target length].
+
+        Raises:
+            InputError: no rows. ConfigError: the model is not an encoder-decoder.
+        """
+        rows, labels = _split(features, "DataCollatorForSeq2Seq")
+        batch: BatchEncoding = self.tokenizer.pad(
+            rows,
+            padding=self.padding,
+            max_length=self.max_length,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            return_tensors="pt",
+        )
+        if labels is None:
+            return batch
+        longest = max(len(v) for v in labels)
+        if self.padding == "max_length" and self.max_length is not None:
+            longest = max(longest, self.max_length)
+        multiple = self.pad_to_multiple_of or 1
+        longest = -(-longest // multiple) * multiple
+        batch["labels"] = _padded(labels, longest, self.label_pad_token_id, "right")
+        if self.model is not None:
+            if not getattr(self.model, "is_encoder_decoder", False):
+                raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")
+            batch["decoder_input_ids"] = shift_right(batch["labels"], *decoder_start(self.model.config))
+        return batch

@@ -1,0 +1,249 @@
+"""The training itself: updates, what happens between them, and everything that a checkpoint must hold to go on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import CheckpointError
+from cutaway.jsonfile import MEGABYTE, read_json
+from cutaway.train import chance, saving
+from cutaway.train.batches import Batches, grouped, moved
+from cutaway.train.callback import best_value, bigger_is_better
+from cutaway.train.objective import Objective, added
+from cutaway.train.optimizer import make_schedule
+from cutaway.train.plain import pack, read_tensors, unpack, write_tensors
+from cutaway.train.state import TrainerControl, TrainerState
+from cutaway.train.strategy import SaveStrategy
+from cutaway.train.weights import load_weights
+
+if TYPE_CHECKING:
+    from cutaway.train.trainer import Trainer
+
+log = logging.getLogger("cutaway")
+_STATE, _REST, _TENSORS = "trainer_state.json", "training.json", "training.safetensors"
+_VERSION = 1
+
+
+class Loop:
+    """One call of `Trainer.train`.
+
+    Attributes:
+        epoch: the number of the epoch. done: how many of its batches are used.
+        lost: the sum of the losses of all updates; logged: of those that were logged, and how many they were.
+    """
+
+    def __init__(self, trainer: Trainer, batches: Batches, objective: Objective, total: int) -> None:
+        self.trainer, self.batches, self.objective = trainer, batches, objective
+        self.args, self.model, self.device = trainer.args, trainer.model, trainer.device
+        args, state = self.args, trainer.state
+        state.max_steps, state.train_batch_size = total, args.per_device_train_batch_size
+        state.logging_steps = args.steps("logging_steps", total)
+        state.save_steps = args.steps("save_steps", total)
+        state.eval_steps = args.steps("eval_steps", total) if args.eval_steps is not None else 0
+        if batches.count is not None:
+            state.num_train_epochs = math.ceil(total / math.ceil(batches.count / args.gradient_accumulation_steps))
+        self.optimizer = trainer.create_optimizer()
+        if trainer.lr_scheduler is None:
+            trainer.lr_scheduler = make_schedule(self.optimizer, args, total)
+        self.schedule = trainer.lr_scheduler
+        self.epoch = self.done = 0
+        self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.logged = (0.0, 0)
+        self.norm = torch.zeros(())
+        self.rate = 0.0
+
+    # -- the way through -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until the steps are made or a callback stops."""
+        trainer, control, state = self.trainer, self.trainer.control, self.trainer.state
+        self.model.train()
+        self.optimizer.zero_grad()
+        trainer.tell("on_train_begin")
+        if self.args.eval_on_start and not state.global_step:
+            trainer.evaluate()
+        while not (control.should_training_stop and self.done == 0) and state.max_steps > 0:
+            if not control.should_training_stop:
+                if self.done == 0:
+                    trainer.tell("on_epoch_begin")
+                control.should_epoch_stop = False
+                self._run_epoch()
+                if self.done == 0:
+                    log.warning("the data ended after %d of %d steps.", state.global_step, state.max_steps)
+                    break
+            self._end_epoch()
+
+    def _run_epoch(self) -> None:
+        state, control, parts = self.trainer.state, self.trainer.control, self.args.gradient_accumulation_steps
+        of_all = self.batches.count or state.max_steps * parts
+        for group in grouped(self.batches.epoch(self.epoch, self.done), parts):
+            self.trainer.tell("on_step_begin")
+            self.step(group)
+            self.done += len(group)
+            state.global_step += 1
+            state.epoch = self.epoch + self.done / of_all
+            self.trainer.tell("on_step_end")
+            self._after()
+            if control.should_training_stop or control.should_epoch_stop:
+                return
+
+    def _end_epoch(self) -> None:
+        self.epoch, self.done = self.epoch + 1, 0
+        self.trainer.tell("on_epoch_end")
+        self._after()
+        source = self.batches.source
+        if getattr(source, "once", False) and self.trainer.state.global_step < self.trainer.state.max_steps:
+            log.warning("the generator of training rows is used up; pass the function that makes it to go on.")
+            self.trainer.control.should_training_stop = True
+
+    def step(self, group: list[Any]) -> None:
+        """One update from the batches of `group`, as if they were one batch."""
+        trainer, objective = self.trainer, self.objective
+        sizes = [objective.sizes(batch) for batch in group]
+        whole = added(sizes)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch, own in zip(group, sizes, strict=True):
+            share = trainer.share(objective, moved(batch, self.device), own, whole, len(group))
+            if share.requires_grad:
+                share.backward()
+            loss += share.detach()
+        weights = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        limit = self.args.max_grad_norm or math.inf
+        self.norm = torch.nn.utils.clip_grad_norm_(weights, limit) if weights else torch.zeros(())
+        self.rate = float(self.optimizer.param_groups[0]["lr"])
+        trainer.tell("on_pre_optimizer_step")
+        self.optimizer.step()
+        trainer.tell("on_optimizer_step")
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.lost += loss
+
+    def _after(self) -> None:
+        """Log, evaluate and save, as far as it was asked for."""
+        trainer, control, state = self.trainer, self.trainer.control, self.trainer.state
+        before, steps = self.logged
+        if control.should_log and state.global_step > steps:
+            lost = float(self.lost)
+            self.logged = (lost, state.global_step)
+            mean = (lost - before) / (state.global_step - steps)
+            trainer.log({"loss": mean, "grad_norm": float(self.norm), "learning_rate": self.rate})
+        control.should_log = False
+        if control.should_evaluate:
+            self._judge(trainer.evaluate())
+        control.should_evaluate = False
+        if control.should_save:
+            control.should_save = False
+            self.save()
+            trainer.tell("on_save")
+
+    def _judge(self, metrics: dict[str, Any]) -> None:
+        """Note whether this evaluation is the best."""
+        args, state = self.args, self.trainer.state
+        if args.metric_for_best_model is None:
+            return
+        value = best_value(args, metrics)
+        best = state.best_metric
+        if best is None or (value > best if bigger_is_better(args) else value < best):
+            state.best_metric, state.best_global_step = value, state.global_step
+            if args.save_strategy == SaveStrategy.BEST:
+                self.trainer.control.should_save = True
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> Path:
+        """Write checkpoint-N, then remove what is over the limit."""
+        output, state = Path(self.args.output_dir), self.trainer.state
+        before = state.best_model_checkpoint
+        if state.best_global_step == state.global_step:
+            state.best_model_checkpoint = str(output / f"checkpoint-{state.global_step}")
+        try:
+            folder = saving.write(output, state.global_step, self._fill)
+        except BaseException:
+            state.best_model_checkpoint = before
+            raise
+        spared = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        saving.rotate(output, self.args.save_total_limit, spared)
+        return folder
+
+    def _fill(self, folder: Path) -> None:
+        self.trainer.save_model(folder)
+        tensors: dict[str, Tensor] = {}
+        control = self.trainer.control
+        rest = {
+            "format": _VERSION,
+            "epoch": self.epoch,
+            "done": self.done,
+            "plan": self._plan(),
+            "lost": float(self.lost),
+            "logged": self.logged,
+            "stops": control.should_training_stop,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
+            "chance": chance.capture(),
+            "callbacks": self.trainer.callbacks.state_dict(),
+        }
+        _write(folder / _REST, pack(rest, tensors, "training"))
+        _write(folder / _STATE, pack(self.trainer.state.to_dict(), {}, "state"))
+        _write(folder / "training_args.json", self.args.to_dict())
+        write_tensors(folder / _TENSORS, tensors)
+
+    def _plan(self) -> dict[str, Any]:
+        """What must be equal for the batches to be the same ones."""
+        batches = self.batches
+        source = batches.source
+        return {
+            "rows": len(source) if hasattr(source, "__len__") else None,
+            "per_device_train_batch_size": batches.size,
+            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
+            "data_seed": batches.seed,
+            "train_sampling_strategy": self.args.train_sampling_strategy,
+            "dataloader_drop_last": batches.drop_last,
+        }
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint, bit by bit where it stopped.
+
+        Raises:
+            CheckpointError: it is of another model, or its data was cut into other batches.
+        """
+        trainer = self.trainer
+        rest = unpack(_read(folder / _REST), read_tensors(folder / _TENSORS))
+        if rest["format"] != _VERSION:
+            raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads {_VERSION}.")
+        for name, value in self._plan().items():
+            if rest["plan"][name] != value:
+                raise CheckpointError(
+                    f"{folder} was trained with {name} = {rest['plan'][name]!r}, now it is {value!r}: the batches "
+                    "would not be the same. Set it back, or load the weights with from_pretrained and train anew."
+                )
+        load_weights(self.model, folder)
+        self.optimizer.load_state_dict(rest["optimizer"])
+        self.schedule.load_state_dict({**self.schedule.state_dict(), **rest["schedule"]})
+        stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), trainer.state
+        for name in ("epoch", "global_step", "log_history", "best_metric", "best_global_step", "best_model_checkpoint"):
+            setattr(state, name, getattr(stored, name))
+        self.epoch, self.done = rest["epoch"], rest["done"]
+        self.lost.fill_(rest["lost"])
+        self.logged = rest["logged"]
+        trainer.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))
+        trainer.callbacks.load_state_dict(rest["callbacks"])
+        chance.restore(rest["chance"])
+
+    def _stays_stopped(self, stored: TrainerState) -> bool:
+        """A training that had made all its steps goes on if it is now to make more."""
+        return stored.global_step < stored.max_steps or self.trainer.state.max_steps <= stored.max_steps
+
+
+def _write(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, CheckpointError, max_bytes=1024 * MEGABYTE, max_values=100_000_000)

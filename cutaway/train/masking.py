@@ -1,0 +1,99 @@
+"""Batches for language models: places to guess in a text, or the text itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.encoding import BatchEncoding
+from cutaway.errors import ConfigError, InputError
+from cutaway.model.losses import IGNORED
+from cutaway.train.chance import seed_of
+
+
+@dataclass
+class DataCollatorForLanguageModeling:
+    """Pad, and make labels: new random places to guess for each batch, or (mlm=False) the text itself.
+
+    Of the chosen places 80 % become the mask token and 10 % a random token; 10 % stay (Devlin et al., 2019, 3.1).
+
+    Attributes:
+        tokenizer: whose `pad` is called, and whose mask token is used.
+        mlm: masked (True) or causal (False) language modelling.
+        mlm_probability: which part of the real tokens is chosen.
+        mask_replace_prob, random_replace_prob: how many chosen ones become the mask, or a random token.
+        pad_to_multiple_of: round the length up to a multiple.
+        seed: without one, masks come from torch's own generator; with one, from (seed, number of the batch), and a
+            Trainer says which batch it is.
+
+    Raises:
+        ConfigError: a masked model's tokenizer has no mask token, or a part is not from 0 to 1.
+    """
+
+    tokenizer: Any
+    mlm: bool = True
+    mlm_probability: float = 0.15
+    mask_replace_prob: float = 0.8
+    random_replace_prob: float = 0.1
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+    seed: int | None = None
+    step: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.mlm and self.tokenizer.mask_token_id is None:
+            raise ConfigError("this tokenizer has no mask token; for a causal language model say mlm=False.")
+        for name in ("mlm_probability", "mask_replace_prob", "random_replace_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to 1.")
+        if self.mask_replace_prob + self.random_replace_prob > 1:
+            raise ConfigError("mask_replace_prob and random_replace_prob add up to more than 1.")
+        if self.return_tensors != "pt":
+            raise ConfigError(f"return_tensors is {self.return_tensors!r}; masks are made in tensors, 'pt'.")
+
+    def __call__(self, features: Sequence[Any]) -> BatchEncoding:
+        """Rows (dicts, or lists of ids) -> input_ids, attention_mask and labels, each [rows, length].
+
+        Raises:
+            InputError: no rows.
+        """
+        if len(features) == 0:
+            raise InputError("DataCollatorForLanguageModeling was given no examples; a batch needs at least one.")
+        rows = [dict(f) if isinstance(f, Mapping) else {"input_ids": f} for f in features]
+        rows = [{k: v for k, v in row.items() if k not in ("label", "label_ids", "labels")} for row in rows]
+        special = [row.pop("special_tokens_mask", None) for row in rows]
+        batch: BatchEncoding = self.tokenizer.pad(
+            rows, padding=True, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt"
+        )
+        ids: Tensor = batch["input_ids"]
+        real = batch["attention_mask"].bool() if "attention_mask" in batch else ids != self.tokenizer.pad_token_id
+        if self.mlm:
+            batch["input_ids"], batch["labels"] = self.masked(ids, real & ~self._special(ids, real, special))
+        else:
+            batch["labels"] = ids.where(real, IGNORED)
+        return batch
+
+    def _special(self, ids: Tensor, real: Tensor, given: list[Any]) -> Tensor:
+        """[rows, length]: places that are no text, by the rows' own masks or by their ids."""
+        if all(mask is not None for mask in given):
+            found = torch.zeros_like(real)
+            found[real] = torch.cat([torch.as_tensor(mask, dtype=torch.bool) for mask in given])
+            return found
+        return torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
+
+    def masked(self, ids: Tensor, may: Tensor) -> tuple[Tensor, Tensor]:
+        """(ids with places hidden, labels that are -100 elsewhere), both [rows, length]; `may`: what may be chosen."""
+        draw: torch.Generator | None = None
+        if self.seed is not None:
+            draw = torch.Generator().manual_seed(seed_of(self.seed, self.step))
+            self.step += 1
+        chosen = (torch.rand(ids.shape, generator=draw) < self.mlm_probability) & may
+        what = torch.rand(ids.shape, generator=draw)
+        other = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
+        hidden = ids.where(~(chosen & (what < self.mask_replace_prob)), self.tokenizer.mask_token_id)
+        swaps = chosen & (what >= self.mask_replace_prob) & (what < self.mask_replace_prob + self.random_replace_prob)
+        return hidden.where(~swaps, other), ids.where(chosen, IGNORED)

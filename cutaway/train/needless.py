@@ -1,0 +1,58 @@
+"""Settings of the upstream library that change nothing here: accepted as long as that is true of their value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cutaway.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Needless:
+    """What a needless setting may be (None: anything), and what to do instead of the rest."""
+
+    values: tuple[Any, ...] | None
+    instead: str = "leave it out"
+
+    def check(self, name: str, value: Any) -> None:
+        """ConfigError where the value asks for something that is not built."""
+        if self.values is None or value is None or value == [] or value == "":
+            return
+        if any(type(value) is type(v) and value == v for v in self.values):
+            return
+        listed = " or ".join(repr(v) for v in self.values)
+        raise ConfigError(f"{name}={value!r} is not available; it may be {listed}: {self.instead}.")
+
+
+_ANY = Needless(None)
+_OFF = Needless((False,))
+
+NEEDLESS: dict[str, Needless] = {
+    **dict.fromkeys(
+        (
+            "logging_dir", "run_name", "overwrite_output_dir", "do_train", "do_eval", "do_predict", "log_level",
+            "log_level_replica", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+            "eval_accumulation_steps", "logging_nan_inf_filter", "half_precision_backend", "ddp_find_unused_parameters",
+            "ddp_timeout", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "save_on_each_node",
+            "torch_empty_cache_steps", "include_tokens_per_second", "include_num_input_tokens_seen",
+        ),
+        _ANY,
+    ),
+    **dict.fromkeys(
+        (
+            "push_to_hub", "group_by_length", "torch_compile", "gradient_checkpointing", "full_determinism",
+            "auto_find_batch_size", "save_only_model", "use_mps_device", "tf32", "use_ipex", "fp16_full_eval",
+            "bf16_full_eval", "jit_mode_eval", "predict_with_generate", "include_inputs_for_metrics",
+        ),
+        _OFF,
+    ),
+    "fp16": Needless((False,), "train in float32"),
+    "bf16": Needless((False,), "train in float32"),
+    "save_safetensors": Needless((True,), "checkpoints are always safetensors"),
+    "report_to": Needless(("none", ["none"]), "read trainer.state.log_history, or write a callback"),
+    "local_rank": Needless((-1, 0), "train in one process"),
+    "deepspeed": Needless((), "train in one process"),
+    "fsdp": Needless(([], ""), "train in one process"),
+    "past_index": Needless((-1,)),
+}  # fmt: skip

@@ -1,0 +1,172 @@
+"""Checkpoint folders that are whole or not there.
+
+A checkpoint is written into a folder aside, each file is synced to the disk and its SHA-256 noted in manifest.json, and
+the folder is renamed to checkpoint-N as the last act. Whatever happens before leaves older checkpoints as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cutaway.errors import CheckpointError
+from cutaway.jsonfile import MEGABYTE, read_json
+
+log = logging.getLogger("cutaway")
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"checkpoint-(\d{1,15})(\.old)?")
+_LEFT = re.compile(r"\.checkpoint-\d+\..*\.(part|gone)")
+
+
+def write(output: Path, step: int, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` write the files of checkpoint-`step` in `output`, and make them a checkpoint; its folder.
+
+    Whatever `fill` or the disk raises is passed on; then no trace of the checkpoint is left.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    folder = output / f"checkpoint-{step}"
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=output))
+    try:
+        fill(aside)
+        files = {}
+        for path in sorted(p for p in aside.rglob("*") if p.is_file()):
+            _sync(path)
+            files[path.relative_to(aside).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+        (aside / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
+        _sync(aside / MANIFEST)
+        for inner in [*(p for p in aside.rglob("*") if p.is_dir()), aside]:
+            _sync(inner)
+        umask = os.umask(0)
+        os.umask(umask)
+        aside.chmod(0o777 & ~umask)  # mkdtemp makes it private
+        if folder.exists():  # a folder cannot replace another in one act; until the second rename the old one counts
+            old = output / f"{folder.name}.old"
+            _drop(old)
+            folder.rename(old)
+            aside.rename(folder)
+            _sync(output)
+            _drop(old)
+        else:
+            aside.rename(folder)
+            _sync(output)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return folder
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None if it is whole."""
+    if not (folder / MANIFEST).is_file():
+        return f"it has no {MANIFEST}: it was not finished, or other software wrote it"
+    try:
+        files = read_json(folder / MANIFEST, CheckpointError, max_bytes=64 * MEGABYTE).get("files")
+    except CheckpointError as e:
+        return str(e)
+    if not isinstance(files, dict) or not all(isinstance(v, dict) for v in files.values()):
+        return f"its {MANIFEST} does not list files"
+    for name, told in files.items():
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute() or not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != told.get("bytes"):
+            return f"{name} has {path.stat().st_size:,} bytes, not {told.get('bytes'):,}: it is truncated or replaced"
+        if _digest(path) != told.get("sha256"):
+            return f"{name} is damaged: its SHA-256 is not the one that was noted"
+    return None
+
+
+def numbered(output: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of everything in `output` that has the name of a checkpoint, oldest first."""
+    if not output.is_dir():
+        return []
+    found = [(_NAME.fullmatch(p.name), p) for p in output.iterdir() if p.is_dir()]
+    return sorted((int(m[1]), p) for m, p in found if m)
+
+
+def newest(output: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """(the newest whole checkpoint or None, the newer ones that were skipped, each with the reason)."""
+    skipped: list[tuple[Path, str]] = []
+    for _, folder in sorted(numbered(output), key=lambda e: (e[0], not e[1].name.endswith(".old")), reverse=True):
+        why = fault(folder)
+        if why is None:
+            return folder, skipped
+        skipped.append((folder, why))
+    return None, skipped
+
+
+def choose(output: Path, given: str | bool) -> Path | None:
+    """The checkpoint to resume from, by `True` (the newest whole one in `output`), a checkpoint, or a folder of them.
+
+    What is skipped is said in the log of "cutaway". None where `True` finds no checkpoint at all: there is nothing to
+    resume yet.
+
+    Raises:
+        CheckpointError: the one that is named is damaged, or no checkpoint is whole.
+    """
+    where = output if given is True else Path(str(given))
+    if given is not True and _NAME.fullmatch(where.name):
+        why = fault(where) if where.is_dir() else "it is no folder"
+        if why is not None:
+            other = newest(where.parent)[0]
+            way = f"the newest whole one beside it is {other}" if other else "there is no whole one beside it"
+            raise CheckpointError(f"{where} cannot be resumed: {why}; {way}.")
+        return where
+    found, skipped = newest(where)
+    for folder, why in skipped:
+        log.warning("%s is skipped: %s.", folder, why)
+    if found is None and (skipped or given is not True):
+        raise CheckpointError(f"{where} holds no whole checkpoint; remove what is damaged and train anew.")
+    if found is None:
+        log.warning("%s holds no checkpoint to resume from; the training begins at the beginning.", where)
+    else:
+        log.info("resuming from %s", found)
+    return found
+
+
+def rotate(output: Path, keep: int | None, spared: str | None) -> None:
+    """Remove the oldest checkpoints until `keep` are left; the newest and `spared` stay."""
+    if keep is None:
+        return
+    folders = [p for _, p in numbered(output)]
+    others = [p for p in folders[:-1] if spared is None or p != Path(spared)]
+    for folder in others[: max(0, len(folders) - max(1, keep))]:
+        _drop(folder)
+
+
+def sweep(output: Path) -> None:
+    """Remove what saves and removals that were killed have left behind."""
+    if output.is_dir():
+        for path in [p for p in output.iterdir() if _LEFT.fullmatch(p.name)]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _drop(folder: Path) -> None:
+    """Remove a checkpoint; it is out of sight before its first file goes."""
+    if not folder.exists():
+        return
+    name = folder.name.removesuffix(".old")
+    aside = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".gone", dir=folder.parent))
+    folder.rename(aside / folder.name)
+    shutil.rmtree(aside)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,55 @@
+"""Where a training stands, and what should happen next."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class TrainerState:
+    """Where a training stands.
+
+    Attributes:
+        epoch: how many times the data was seen, with a fraction.
+        global_step: how many updates of the weights were made; max_steps: of how many.
+        log_history: everything that was logged, oldest first; each entry has its step and epoch.
+        best_metric, best_global_step, best_model_checkpoint: the best evaluation so far, and the folder of its weights.
+    """
+
+    epoch: float = 0.0
+    global_step: int = 0
+    max_steps: int = 0
+    num_train_epochs: int = 0
+    train_batch_size: int = 0
+    logging_steps: int = 0
+    eval_steps: int = 0
+    save_steps: int = 0
+    log_history: list[dict[str, Any]] = field(default_factory=list)
+    best_metric: float | None = None
+    best_global_step: int | None = None
+    best_model_checkpoint: str | None = None
+    is_world_process_zero: bool = True
+    is_local_process_zero: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainerState:
+        """What `to_dict` gave; names of another version are passed over."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in values.items() if k in known})
+
+
+@dataclass
+class TrainerControl:
+    """What callbacks ask for: set a field to True."""
+
+    should_training_stop: bool = False
+    should_epoch_stop: bool = False
+    should_save: bool = False
+    should_evaluate: bool = False
+    should_log: bool = False

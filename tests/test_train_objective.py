@@ -1,0 +1,142 @@
+"""A batch is one batch, however it is cut: the same loss, the same gradients, the same weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_samples import LABELS, arguments, furthest, model, rows, weights
+
+import cutaway
+from cutaway.errors import ConfigError
+from cutaway.train.objective import Objective, balanced, kind_of
+
+HEADS = {
+    "Bert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
+    "DistilBert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
+    "Roberta": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM CausalLM",
+    "GPT2": "SequenceClassification TokenClassification QuestionAnswering LMHeadModel",
+    "Llama": "SequenceClassification TokenClassification QuestionAnswering CausalLM",
+    "T5": "SequenceClassification TokenClassification QuestionAnswering ConditionalGeneration",
+    "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",
+}
+EVERY = [
+    f"{family}{'' if head == 'LMHeadModel' else 'For'}{head}"
+    for family, heads in HEADS.items()
+    for head in heads.split()
+]
+# (rows in a part, parts in an update) over 16 rows: one batch, halves, and 6 + 6 + 4
+LAYOUTS = ((16, 1), (8, 2), (6, 3))
+
+
+def trained(name: str, folder: Path, size: int, parts: int, steps: int = 2, **more: Any) -> tuple[Any, list[Any]]:
+    """(weights after some updates over 16 rows, what was logged)."""
+    fields = {"is_decoder": True} if name == "RobertaForCausalLM" else {}
+    fields |= {"eos_token_id": 2} if name.startswith("T5") else {}
+    ours = model(name, **fields)
+    settings: dict[str, Any] = {"optim": "sgd", "learning_rate": 0.02, "lr_scheduler_type": "constant", **more}
+    args = arguments(
+        folder, per_device_train_batch_size=size, gradient_accumulation_steps=parts, max_steps=steps, **settings
+    )
+    pad = ours.config.pad_token_id or 0
+    trainer = cutaway.Trainer(model=ours, args=args, train_dataset=rows(name, pad=pad))
+    trainer.train()
+    return weights(ours), trainer.state.log_history[:-1]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_parts_of_a_batch_are_the_batch(name: str, tmp_path: Path) -> None:
+    (whole, logs), *others = [trained(name, tmp_path, *layout) for layout in LAYOUTS]
+    start = weights(model(name, **({"is_decoder": True} if name == "RobertaForCausalLM" else {})))
+    assert furthest(whole, start) > 1e-4  # something was learned
+    for cut, told in others:
+        assert furthest(whole, cut) < 1e-6
+        for one, other in zip(logs, told, strict=True):
+            assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+            assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"label_smoothing_factor": 0.1}, {"class_weights": [1.0, 5.0, 0.5]}, {"class_weights": "balanced"}],
+    ids=["smoothing", "weights", "balanced"],
+)
+def test_smoothing_and_weights_do_not_depend_on_the_cut(settings: dict[str, Any], tmp_path: Path) -> None:
+    name = "BertForSequenceClassification"
+    (whole, logs), *others = [trained(name, tmp_path, *layout, **settings) for layout in LAYOUTS]
+    for cut, told in others:
+        assert furthest(whole, cut) < 1e-6
+        assert told[0]["loss"] == pytest.approx(logs[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["BertForSequenceClassification", "T5ForConditionalGeneration", "GPT2LMHeadModel"])
+def test_smoothing_is_what_torch_says(name: str) -> None:
+    ours = model(name).eval()
+    batch = cutaway.default_data_collator(rows(name))
+    logits, labels = ours(**batch).logits, batch["labels"]
+    if name == "GPT2LMHeadModel":
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), label_smoothing=0.2)
+    objective = Objective(ours, smoothing=0.2)
+    own = objective.sizes(batch)
+    assert objective.share(ours, batch, own, own).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_one_batch_has_the_loss_of_the_model(name: str) -> None:
+    fields = {"is_decoder": True} if name == "RobertaForCausalLM" else {}
+    ours = model(name, **fields, **({"eos_token_id": 2} if name.startswith("T5") else {})).eval()
+    batch = cutaway.default_data_collator(rows(name, pad=ours.config.pad_token_id or 0))
+    objective = Objective(ours)
+    own = objective.sizes(batch)
+    assert objective.share(ours, batch, own, own).item() == pytest.approx(ours(**batch).loss.item(), rel=1e-5)
+    assert kind_of(ours) != "unknown"
+
+
+def test_a_part_without_labels_counts_nothing(tmp_path: Path) -> None:
+    name = "BertForMaskedLM"
+    some = rows(name, 4)
+    none = [{**row, "labels": torch.full((10,), -100)} for row in rows(name, 4, seed=2)]
+
+    def after(data: list[Any], size: int, parts: int) -> Any:
+        ours = model(name)
+        settings = {"optim": "sgd", "learning_rate": 0.02, "max_steps": 1, "train_sampling_strategy": "sequential"}
+        args = arguments(tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=parts, **settings)
+        cutaway.Trainer(model=ours, args=args, train_dataset=data).train()
+        return weights(ours)
+
+    assert furthest(after(some, 4, 1), after([*none, *some], 4, 2)) < 1e-6
+    assert furthest(after(none, 4, 1), weights(model(name))) == 0.0  # nothing to learn, and no NaN
+
+
+def test_match_upstream_adds_the_parts_up_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name = "BertForSequenceClassification"
+    with caplog.at_level(logging.WARNING, logger="cutaway"):
+        _, whole = trained(name, tmp_path, 16, 1, steps=1, max_grad_norm=0.0)
+        assert "match_upstream" not in caplog.text
+        _, cut = trained(name, tmp_path, 2, 8, steps=1, max_grad_norm=0.0, match_upstream=True)
+    assert "match_upstream" in caplog.text
+    assert cut[0]["loss"] > 7 * whole[0]["loss"]
+    assert cut[0]["grad_norm"] > 7 * whole[0]["grad_norm"]
+    _, lm = trained("GPT2LMHeadModel", tmp_path, 2, 8, steps=1, match_upstream=True)
+    _, right = trained("GPT2LMHeadModel", tmp_path, 16, 1, steps=1)
+    assert lm[0]["loss"] == pytest.approx(right[0]["loss"], rel=1e-5)  # upstream is right for these
+
+
+def test_balanced_weights_make_classes_count_alike() -> None:
+    found = balanced([0, 0, 0, 1], 3)
+    assert found.tolist() == pytest.approx([4 / 9, 4 / 3, 0.0])
+    assert found[0] * 3 == pytest.approx(float(found[1]))
+
+
+def test_weights_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    ours = model("BertForQuestionAnswering")
+    with pytest.raises(ConfigError, match="class_weights"):
+        Objective(ours, weights=torch.ones(LABELS))
+    args = arguments(tmp_path, class_weights=[1.0])
+    name = "BertForSequenceClassification"
+    with pytest.raises(ValueError, match="class_weights has 1 values"):
+        cutaway.Trainer(model=model(name), args=args, train_dataset=rows(name)).train()

@@ -1,0 +1,105 @@
+"""Tiny models without dropout, and rows of different lengths for every head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import cutaway
+
+SIZES: dict[str, dict[str, Any]] = {
+    "Bert": {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+        "max_position_embeddings": 40, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    },
+    "DistilBert": {
+        "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 40, "dropout": 0.0,
+        "attention_dropout": 0.0, "seq_classif_dropout": 0.0, "qa_dropout": 0.0,
+    },
+    "GPT2": {
+        "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0,
+    },
+    "Llama": {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 0,
+    },
+    "T5": {
+        "d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 2, "num_decoder_layers": 2, "d_ff": 24,
+        "dropout_rate": 0.0,
+    },
+    "Bart": {
+        "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 40,
+        "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "pad_token_id": 1, "eos_token_id": 2,
+    },
+}  # fmt: skip
+SIZES["Roberta"] = {**SIZES["Bert"], "pad_token_id": 1, "max_position_embeddings": 44}
+LABELS = 3
+
+
+def model(name: str, **fields: Any) -> Any:
+    """A model by class name, the same weights each time, large enough that every gradient is."""
+    family = next(f for f in sorted(SIZES, key=len, reverse=True) if name.startswith(f))
+    config = getattr(cutaway, f"{family}Config")(**{"vocab_size": 60, "num_labels": LABELS, **SIZES[family], **fields})
+    torch.manual_seed(0)
+    made = getattr(cutaway, name)(config)
+    with torch.no_grad():
+        for p in made.parameters():
+            p.add_(torch.randn_like(p) * 0.2)
+    return made
+
+
+def rows(name: str, n: int = 16, seed: int = 1, pad: int = 0) -> list[dict[str, Any]]:
+    """n rows for a model of that class; lengths 4 to 9, padded to 10, some labels left out."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def ids(length: int) -> torch.Tensor:
+        return torch.randint(5, 60, (length,), generator=draw)
+
+    found = []
+    for i in range(n):
+        length = 4 + int(torch.randint(6, (), generator=draw))
+        text = torch.cat((ids(length), torch.tensor([2]), torch.full((9 - length,), pad)))  # ends with an end of text
+        row: dict[str, Any] = {"input_ids": text, "attention_mask": (torch.arange(10) <= length).long()}
+        asked = (torch.rand(10, generator=draw) < 0.4) & (torch.arange(10) <= length)
+        labels = ids(10).where(asked, -100)
+        if name.endswith("SequenceClassification"):
+            row["label"] = i % LABELS
+        elif name.endswith("QuestionAnswering"):
+            row["start_positions"], row["end_positions"] = (i * 3) % length, length - 1 if i % 4 else 30
+        elif name.endswith("MultipleChoice"):
+            row = {k: torch.stack((v, v)) for k, v in row.items()}  # [2, 10]
+            row["input_ids"][1, :4] = ids(4)
+            row["label"] = i % 2
+        elif name.endswith("TokenClassification"):
+            row["labels"] = (labels % LABELS).where(labels != -100, -100)
+        elif name.endswith("ConditionalGeneration"):
+            row["labels"] = ids(8).where(torch.arange(8) < 3 + i % 5, -100)
+        elif name.endswith("MaskedLM"):
+            row["labels"] = labels
+        else:  # the next token
+            row["labels"] = text.where(row["attention_mask"].bool(), -100)
+        found.append(row)
+    return found
+
+
+def arguments(folder: Any, **more: Any) -> cutaway.TrainingArguments:
+    """Quiet, on the processor, logging each step."""
+    quiet: dict[str, Any] = {
+        "output_dir": str(folder), "use_cpu": True, "disable_tqdm": True, "report_to": "none", "logging_steps": 1,
+        "save_strategy": "no",
+    }  # fmt: skip
+    return cutaway.TrainingArguments(**{**quiet, **more})
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of every weight."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """The largest difference of two copies."""
+    assert a.keys() == b.keys()
+    return max(float((a[k] - b[k]).abs().max()) for k in a)
