@@ -60,9 +60,10 @@ _MODULES = {
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (
-        "Pipeline FeatureExtractionPipeline FillMaskPipeline QuestionAnsweringPipeline SentenceSimilarityPipeline "
-        "SummarizationPipeline Text2TextGenerationPipeline TextClassificationPipeline TextGenerationPipeline "
-        "TokenClassificationPipeline TranslationPipeline ZeroShotClassificationPipeline pipeline"
+        "Pipeline FeatureExtractionPipeline FillMaskPipeline MultipleChoicePipeline PerplexityPipeline "
+        "QuestionAnsweringPipeline RerankPipeline SentenceSimilarityPipeline SummarizationPipeline "
+        "Text2TextGenerationPipeline TextClassificationPipeline TextGenerationPipeline TokenClassificationPipeline "
+        "TranslationPipeline ZeroShotClassificationPipeline pipeline"
     ),
     "cutaway.train": (
         "DataCollatorForLanguageModeling DataCollatorForSeq2Seq DataCollatorForTokenClassification "

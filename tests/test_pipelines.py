@@ -37,10 +37,27 @@ def test_an_unknown_task_names_the_nearest():
         pipeline("sentiment-analisys")
 
 
-@pytest.mark.parametrize("task", ["multiple-choice"])
-def test_a_later_task_says_so(task):
-    with pytest.raises(InputError, match="not in this version"):
-        pipeline(task)
+@pytest.mark.parametrize(
+    ("head", "task"),
+    [
+        ("BertForTokenClassification", "token-classification"),
+        ("BertForMultipleChoice", "multiple-choice"),
+        ("BertForMaskedLM", "fill-mask"),
+        ("BertModel", "feature-extraction"),
+    ],
+)
+def test_the_task_of_a_model_that_is_given_without_one(tmp_path, head, task):
+    pipe = pipeline(model=tiny.classifier(tmp_path, head=head))
+    assert pipe.task == task
+    assert pipeline(model=pipe.model, tokenizer=pipe.tokenizer).task == task
+
+
+def test_a_task_without_a_default_model_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="Pass model="):
+        pipeline("multiple-choice")
+    with pytest.raises(HubError, match=r"distilroberta-base.*Pass model="):
+        pipeline("fill-mask")
 
 
 def test_no_task_and_no_model():

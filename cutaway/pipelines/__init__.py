@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cutaway.pipelines.factory import LATER, TASKS, pipeline
+from cutaway.pipelines.factory import TASKS, pipeline
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
     from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
     from cutaway.pipelines.fill_mask import FillMaskPipeline
+    from cutaway.pipelines.multiple_choice import MultipleChoicePipeline
+    from cutaway.pipelines.perplexity import PerplexityPipeline
     from cutaway.pipelines.question_answering import QuestionAnsweringPipeline
+    from cutaway.pipelines.rerank import RerankPipeline
     from cutaway.pipelines.sentence_similarity import SentenceSimilarityPipeline
     from cutaway.pipelines.summarization import SummarizationPipeline
     from cutaway.pipelines.text2text_generation import Text2TextGenerationPipeline
@@ -24,12 +27,14 @@ if TYPE_CHECKING:
     from cutaway.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 __all__ = [
-    "LATER",
     "TASKS",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",
+    "MultipleChoicePipeline",
+    "PerplexityPipeline",
     "Pipeline",
     "QuestionAnsweringPipeline",
+    "RerankPipeline",
     "SentenceSimilarityPipeline",
     "SummarizationPipeline",
     "Text2TextGenerationPipeline",

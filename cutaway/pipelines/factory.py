@@ -41,11 +41,29 @@ TASKS: dict[str, Task] = {
         auto="AutoModelForMaskedLM",
         models=("distilbert/distilroberta-base", "distilroberta-base"),
     ),
+    "multiple-choice": Task(
+        module="cutaway.pipelines.multiple_choice",
+        pipeline="MultipleChoicePipeline",
+        auto="AutoModelForMultipleChoice",
+        models=(),
+    ),
+    "perplexity": Task(
+        module="cutaway.pipelines.perplexity",
+        pipeline="PerplexityPipeline",
+        auto="AutoModelForCausalLM",
+        models=("openai-community/gpt2", "gpt2"),
+    ),
     "question-answering": Task(
         module="cutaway.pipelines.question_answering",
         pipeline="QuestionAnsweringPipeline",
         auto="AutoModelForQuestionAnswering",
         models=("distilbert/distilbert-base-cased-distilled-squad", "distilbert-base-cased-distilled-squad"),
+    ),
+    "rerank": Task(
+        module="cutaway.pipelines.rerank",
+        pipeline="RerankPipeline",
+        auto="AutoModelForSequenceClassification",
+        models=("cross-encoder/ms-marco-MiniLM-L6-v2", "cross-encoder/ms-marco-MiniLM-L-6-v2"),
     ),
     "sentence-similarity": Task(
         module="cutaway.pipelines.sentence_similarity",
@@ -101,7 +119,6 @@ TASKS: dict[str, Task] = {
     ),
 }
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
-LATER = ("multiple-choice",)
 # The pairs that the default model of translation was trained on; another pair needs a model of its own.
 T5_PAIRS = ("translation_en_to_de", "translation_en_to_fr", "translation_en_to_ro")
 # The task of a model that is given without one, by how the class in its config.json ends.
@@ -109,6 +126,7 @@ _BY_CLASS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
+    "ForMultipleChoice": "multiple-choice",
     "ForMaskedLM": "fill-mask",
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
@@ -120,20 +138,14 @@ _BY_CLASS = {
 def task_of(name: str) -> tuple[str, Task]:
     """The canonical name and the entry of a task.
 
-    Raises InputError for a task that is unknown (naming the nearest) or planned but not built.
+    Raises InputError for a task that is unknown, naming the nearest.
     """
     name = ALIASES.get(name, name)
     if name in TASKS:
         return name, TASKS[name]
     if re.fullmatch(r"translation_\w+_to_\w+", name):
         return name, TASKS["translation"]
-    if name in LATER:
-        have = ", ".join(repr(task) for task in (*TASKS, *ALIASES))
-        raise InputError(
-            f"task={name!r} is planned, but not in this version of cutaway. The tasks that work today: {have}. "
-            "The models themselves work: load one with the AutoModelFor... class of the task."
-        )
-    raise InputError(f"task={name!r} is not a task that cutaway knows.{nearest(name, (*TASKS, *ALIASES, *LATER))}")
+    raise InputError(f"task={name!r} is not a task that cutaway knows.{nearest(name, (*TASKS, *ALIASES))}")
 
 
 def _task_of_model(model: Any, load: dict[str, Any]) -> str:
@@ -231,6 +243,8 @@ def _default_model(task: str, entry: Task, load: dict[str, Any]) -> tuple[Any, s
             f"task={task!r} has no default model. Name the languages as in 'translation_en_to_fr' (t5-base knows "
             f"{', '.join(T5_PAIRS)}), or pass model=."
         )
+    if not entry.models:
+        raise InputError(f"task={task!r} has no default model: there is no well-known one. Pass model=.")
     names = sorted(entry.models, key=lambda name: not Path(name).is_dir())
     failures: list[HubError] = []
     for name in names:

@@ -97,7 +97,7 @@ class FeatureExtractionPipeline(Pipeline):
     def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
         """Of each row its own tokens' vectors, or what each way of pooling needs of them."""
         hidden = self.model(**self.batch(rows))[0].float()  # [rows, longest, hidden]
-        spans = [_own(row) for row in rows]
+        spans = [row.own for row in rows]
         if not settings["pooling"]:
             return [hidden[i, a:b].clone() for i, (a, b) in enumerate(spans)]  # [tokens, hidden] each
         steps = torch.arange(hidden.shape[1], device=hidden.device)
@@ -122,7 +122,7 @@ class FeatureExtractionPipeline(Pipeline):
             vectors = torch.cat(outputs)  # [tokens, hidden]
         else:
             stacked = torch.stack(outputs)  # [windows, poolings, hidden]
-            tokens = sum(b - a for a, b in map(_own, rows))
+            tokens = sum(b - a for a, b in (row.own for row in rows))
             parts = []
             for i, pooling in enumerate(settings["pooling"]):
                 own = stacked[:, i]
@@ -148,19 +148,3 @@ class FeatureExtractionPipeline(Pipeline):
         import numpy as np
 
         return np.stack(answers)
-
-
-def _own(row: Row) -> tuple[int, int]:
-    """The positions of a row that its answer takes; special tokens belong to the first and the last window."""
-    window = row.window
-    if window is None:
-        return 0, row.length
-    shift = window.row - window.start
-    last = window.text + window.own_end == _text_end(row)
-    return (0 if window.own_start == 0 else window.own_start + shift), (row.length if last else window.own_end + shift)
-
-
-def _text_end(row: Row) -> int:
-    """One past the last token of the text in the encoding of all of it."""
-    ids = row.encoding.sequence_ids
-    return max((i + 1 for i, sequence in enumerate(ids) if sequence is not None), default=0)

@@ -54,6 +54,20 @@ class Row:
     def length(self) -> int:
         return len(self.inputs["input_ids"])
 
+    @property
+    def own(self) -> tuple[int, int]:
+        """The positions (from, up to) that an answer takes from this row.
+
+        Special tokens belong to the first and the last window of a text.
+        """
+        window = self.window
+        if window is None:
+            return 0, self.length
+        shift = window.row - window.start
+        last = len(self.encoding.ids) - (self.length - window.end - shift) == window.text + window.end
+        first = 0 if window.start == 0 else window.own_start + shift
+        return first, self.length if last else window.own_end + shift
+
 
 def windows(n: int, room: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
     """(start, end, own_start, own_end) of windows of at most `room` tokens over `n`, neighbours sharing `overlap`.

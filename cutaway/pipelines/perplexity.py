@@ -1,0 +1,94 @@
+"""How well a language model foresees a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import InputError
+from cutaway.pipelines.base import Pipeline, text_only
+from cutaway.pipelines.plan import Row
+
+AT_ONCE = 256  # positions whose logits are held at the same time
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """loss: the mean negative log-likelihood of `tokens` tokens, in nats. perplexity: its exponential.
+
+    cut: how many tokens of the text were left out.
+    """
+
+    perplexity: float
+    loss: float
+    tokens: int
+    cut: int = 0
+
+
+class PerplexityPipeline(Pipeline):
+    """A text gives {"perplexity", "loss", "tokens"}: each token but the first, given those before it.
+
+    `long="window"` reads a text of any length in windows that share `overlap` tokens: each token counts once, with at
+    least that many before it.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {"long": None, "overlap": None}
+    ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
+
+    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
+        super().__init__(model, tokenizer, **options)
+        if not self.model.can_generate or self.model.is_encoder_decoder:
+            raise InputError(
+                f"perplexity needs a causal language model, and {type(self.model).__name__} is none. Load one with "
+                "AutoModelForCausalLM."
+            )
+
+    def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
+        overlap = settings["overlap"]
+        if overlap is not None and (not isinstance(overlap, int) or isinstance(overlap, bool) or overlap < 1):
+            raise InputError(f"overlap={overlap!r} must be a whole number from 1 up: a token is foreseen from others.")
+        return settings
+
+    def check(self, item: Any) -> str:
+        return text_only(self.task, item)
+
+    def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
+        found = self.fitted(items, settings)
+        for text, rows in zip(items, found, strict=True):
+            if sum(row.length for row in rows) < 2:
+                raise InputError(f"The text {text!r:.40} has fewer than two tokens, so there is none to foresee.")
+            before = 0
+            for row in rows:  # what comes before a token tells of it, so the later window leaves it to the earlier one
+                if row.window is not None:
+                    row.window = replace(row.window, own_start=before, own_end=row.window.end)
+                    before = row.window.end
+        return found
+
+    def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
+        """Of each row (sum of the negative log-likelihoods of its own tokens, their number)."""
+        batch = self.batch(rows)
+        ids = batch["input_ids"]
+        batch.pop("token_type_ids", None)
+        hidden = self.model.base(**batch, use_cache=False).last_hidden_state  # [rows, longest, hidden]
+        own = [range(max(row.own[0], 1), row.own[1]) for row in rows]
+        places = [(i, t) for i, tokens in enumerate(own) for t in tokens]
+        losses: list[Tensor] = []
+        for start in range(0, len(places), AT_ONCE):
+            row, token = torch.tensor(places[start : start + AT_ONCE], device=ids.device).T
+            logits = self.model.logits(hidden[row, token - 1]).float()  # [positions, vocabulary]
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[row, token], reduction="none"))
+        parts = torch.cat(losses).split([len(tokens) for tokens in own])
+        return [(float(part.double().sum()), len(part)) for part in parts]
+
+    def finish(self, item: str, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Perplexity:
+        tokens = sum(count for _, count in outputs)
+        loss = sum(total for total, _ in outputs) / tokens
+        return Perplexity(math.exp(loss), loss, tokens, rows[0].cut)
+
+    def shaped(self, result: Perplexity, settings: Mapping[str, Any]) -> Any:
+        return {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}
