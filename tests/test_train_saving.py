@@ -248,6 +248,14 @@ def test_the_limit_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert furthest(weights(best.model), weights(stored)) == 0.0
 
 
+def test_checkpoints_of_an_earlier_training_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noisy_trainer(tmp_path, max_steps=9, save_steps=9).train()
+    assert "earlier training" not in caplog.text
+    noisy_trainer(tmp_path, max_steps=3, save_total_limit=1).train()
+    assert "earlier training" in caplog.text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-9"]
+
+
 @pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.rename", "cutaway.train.loop.write_tensors"])
 def test_a_save_that_fails_leaves_the_older_checkpoint(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

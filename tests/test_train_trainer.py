@@ -165,6 +165,11 @@ def test_rows_without_a_length_say_what_they_need(tmp_path: Path, caplog: pytest
     assert "used up" in caplog.text
     again = cutaway.Trainer(model=model(NAME), args=args, train_dataset=lambda: iter(few))
     assert again.train().global_step == 9
+    assert [e["epoch"] for e in again.state.log_history[2:9]] == [1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
+    stored = datasets.Dataset.from_list(few).with_format("torch")
+    lazy = cutaway.Trainer(model=model(NAME), args=args, train_dataset=stored.to_iterable_dataset())
+    lazy.train()
+    assert furthest(weights(lazy.model), weights(again.model)) == 0.0
     with pytest.raises(InputError, match="train_dataset"):
         cutaway.Trainer(model=model(NAME), args=args).train()
     with pytest.raises(InputError, match="no rows"):

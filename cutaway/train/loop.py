@@ -36,6 +36,7 @@ class Loop:
 
     Attributes:
         epoch: the number of the epoch. done: how many of its batches are used.
+        counted: how many batches the last whole epoch had, 0 before there was one.
         lost: the sum of the losses of all updates; logged: of those that were logged, and how many they were.
     """
 
@@ -53,7 +54,7 @@ class Loop:
         if trainer.lr_scheduler is None:
             trainer.lr_scheduler = make_schedule(self.optimizer, args, total)
         self.schedule = trainer.lr_scheduler
-        self.epoch = self.done = 0
+        self.epoch = self.done = self.counted = 0
         self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
         self.logged = (0.0, 0)
         self.norm = torch.zeros(())
@@ -82,7 +83,7 @@ class Loop:
 
     def _run_epoch(self) -> None:
         state, control, parts = self.trainer.state, self.trainer.control, self.args.gradient_accumulation_steps
-        of_all = self.batches.count or state.max_steps * parts
+        of_all = self.batches.count or self.counted or state.max_steps * parts
         for group in grouped(self.batches.epoch(self.epoch, self.done), parts):
             self.trainer.tell("on_step_begin")
             self.step(group)
@@ -93,6 +94,8 @@ class Loop:
             self._after()
             if control.should_training_stop or control.should_epoch_stop:
                 return
+        if self.done:  # a stream has told how long it is
+            self.counted, state.epoch = self.done, float(self.epoch + 1)
 
     def _end_epoch(self) -> None:
         self.epoch, self.done = self.epoch + 1, 0
@@ -169,7 +172,7 @@ class Loop:
             state.best_model_checkpoint = before
             raise
         spared = state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        saving.rotate(output, self.args.save_total_limit, spared)
+        saving.rotate(output, self.args.save_total_limit, state.global_step, spared)
         return folder
 
     def _fill(self, folder: Path) -> None:
@@ -180,6 +183,7 @@ class Loop:
             "format": _VERSION,
             "epoch": self.epoch,
             "done": self.done,
+            "counted": self.counted,
             "plan": self._plan(),
             "lost": float(self.lost),
             "logged": self.logged,
@@ -229,7 +233,7 @@ class Loop:
         stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), trainer.state
         for name in ("epoch", "global_step", "log_history", "best_metric", "best_global_step", "best_model_checkpoint"):
             setattr(state, name, getattr(stored, name))
-        self.epoch, self.done = rest["epoch"], rest["done"]
+        self.epoch, self.done, self.counted = rest["epoch"], rest["done"], rest["counted"]
         self.lost.fill_(rest["lost"])
         self.logged = rest["logged"]
         trainer.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))

@@ -57,6 +57,8 @@ class Objective:
         self, model: Any, smoothing: float = 0.0, weights: Tensor | None = None, match_upstream: bool = False
     ) -> None:
         self.kind = kind_of(model)
+        # upstream shifts these models' labels, but counts the first one of each text too
+        self.counts_first = match_upstream and type(model).__name__.endswith("LMHeadModel")
         self.smoothing, self.weights, self.match_upstream = smoothing, weights, match_upstream
         self.config = getattr(model, "config", None)
         self.own = bool(smoothing) or weights is not None
@@ -91,6 +93,9 @@ class Objective:
             return {"places": float(rows)}
         if labels.is_floating_point() or self._problem(labels) in _NUMBERS:
             return {"places": float(labels.numel())}
+        if self.counts_first:
+            places, all_places = labels[:, 1:] != IGNORED, labels != IGNORED
+            return {"places": float(places.sum()), "upstream": float(all_places.sum())}
         labels = labels[:, 1:] if self.kind == "next" else labels
         labelled = labels[labels != IGNORED]
         if self.weights is not None:
@@ -119,6 +124,8 @@ class Objective:
         if self.match_upstream and self.kind != "next":
             mean = self._mean(batch, self._run(model, batch), own)
             return mean / parts if self.kind == "span" else mean
+        if self.counts_first:
+            whole = {"places": whole["upstream"]}
         return joined(self.sums(model, batch, own)[0], whole)
 
     def sums(self, model: Any, batch: Mapping[str, Any], own: Sizes) -> tuple[dict[str, Tensor], Any]:
@@ -218,6 +225,11 @@ def joined(sums: Mapping[str, Tensor], sizes: Sizes) -> Tensor:
     """The loss, or a share of it: each sum over its size."""
     found = [sums[name] * (_PART[name] / sizes[name]) for name in sums if sizes[name]]
     return sum(found[1:], found[0]) if found else next(iter(sums.values())) * 0.0
+
+
+def total(sizes: Sizes) -> float:
+    """How many labelled places there are, in all means together."""
+    return sum(n for name, n in sizes.items() if name in _PART)
 
 
 def added(sizes: Sequence[Sizes]) -> Sizes:

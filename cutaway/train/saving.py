@@ -132,11 +132,14 @@ def choose(output: Path, given: str | bool) -> Path | None:
     return found
 
 
-def rotate(output: Path, keep: int | None, spared: str | None) -> None:
-    """Remove the oldest checkpoints until `keep` are left; the newest and `spared` stay."""
+def rotate(output: Path, keep: int | None, step: int, spared: str | None) -> None:
+    """Remove the oldest checkpoints until `keep` are left; that of `step` and `spared` stay.
+
+    Those of later steps are not this training's: they are neither counted nor removed.
+    """
     if keep is None:
         return
-    folders = [p for _, p in numbered(output)]
+    folders = [p for n, p in numbered(output) if n <= step]
     others = [p for p in folders[:-1] if spared is None or p != Path(spared)]
     for folder in others[: max(0, len(folders) - max(1, keep))]:
         _drop(folder)

@@ -21,7 +21,7 @@ from cutaway.train.callback import Callbacks, Flow
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
 from cutaway.train.evaluation import EvalPrediction, Pass, PredictionOutput, run_pass
 from cutaway.train.loop import Loop
-from cutaway.train.objective import Objective, Sizes, balanced, joined
+from cutaway.train.objective import Objective, Sizes, balanced, joined, total
 from cutaway.train.optimizer import make_optimizer
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
@@ -141,6 +141,9 @@ class Trainer:
         if args.match_upstream:
             log.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does it, "
                         "so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
+        if not resume and saving.numbered(output):
+            log.warning("%s holds checkpoints of an earlier training. This one begins at the beginning and leaves them "
+                        "there; give it a folder of its own, or resume_from_checkpoint=True.", output)  # fmt: skip
         made_here = self.optimizer is None, self.lr_scheduler is None
         loop = Loop(self, batches, objective, self._steps(batches))
         found = saving.choose(output, resume) if resume else None
@@ -231,7 +234,7 @@ class Trainer:
         if not self._own_loss:
             return own, *objective.sums(self.model, batch, own)
         loss, outputs = self.compute_loss(self.model, batch, return_outputs=True)
-        n = sum(own.values())
+        n = total(own)
         return {"places": n}, {"places": loss * n}, outputs
 
     def share(self, objective: Objective, batch: dict[str, Any], own: Sizes, whole: Sizes, parts: int) -> Tensor:
@@ -239,9 +242,7 @@ class Trainer:
         if not self._own_loss:
             return objective.share(self.model, batch, own, whole, parts)
         loss = self.compute_loss(self.model, batch)
-        total = sum(whole.values())
-        weight = sum(own.values()) / total if total else 0.0
-        return loss * weight  # type: ignore[no-any-return]
+        return loss * (total(own) / total(whole) if total(whole) else 0.0)  # type: ignore[no-any-return]
 
     # -- evaluating ----------------------------------------------------------------------------------------------------
 
