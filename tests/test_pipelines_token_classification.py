@@ -115,3 +115,8 @@ def test_truncation_says_what_it_cut(pipe, caplog):
 def test_wrong_settings_are_named(pipe, call):
     with pytest.raises(InputError, match=str(next(iter(call.values())))):
         pipe("good " * 90, **call)
+
+
+def test_the_older_name_of_simple(pipe):
+    text = "a good film and a bad one"
+    assert pipe(text, grouped_entities=True) == pipe(text, aggregation_strategy="simple")
