@@ -169,3 +169,11 @@ def test_function_transforms(both_ways: bool) -> None:
     torch.testing.assert_close(per_row["weight"].sum(0), whole)
     _, tangent = torch.func.jvp(layer, (x,), (torch.ones_like(x),))
     torch.testing.assert_close(tangent, torch.ones_like(x) @ layer.weight.T)
+
+
+def test_inside_inference_mode(both_ways: bool) -> None:
+    with torch.inference_mode():
+        layer, x = layer_and_rows()
+        torch.testing.assert_close(layer(x), plain(layer, x))
+        layer.weight.mul_(2)
+        torch.testing.assert_close(layer(x), plain(layer, x))

@@ -159,6 +159,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
         and layer.weight.dtype == x.dtype
         and not layer.training
         and isinstance(layer.weight, nn.Parameter)
+        and not layer.weight.is_inference()  # such a weight can change without a count
         for layer in layers
     )
 

@@ -243,6 +243,7 @@ def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dic
     return read_gguf(resolve(name, **how).require(gguf_file)).config
 
 
+@torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
     if isinstance(name, dict) or not isinstance(name, (str, Path)):
