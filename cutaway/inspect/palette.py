@@ -8,7 +8,6 @@ from __future__ import annotations
 PAPER = "#ffffff"
 INK = "#16202e"
 MUTED = "#5b6878"
-LINE = "#d5dce5"
 ACCENT = "#c2410c"
 
 ATTENTION = ("#f5f8fc", "#d6e6f4", "#a9cde8", "#6fafd9", "#3a8bc4", "#1767a8", "#0b4682", "#072655")

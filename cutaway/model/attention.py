@@ -154,15 +154,17 @@ class Attention(Part):
         if tap is not None and tap.wants("attn.scores", "attn.pattern"):
             s = scores(queries, keys, mask, self.spec.scale)
             tap.keep("attn.scores", s)
-            tap.keep("attn.pattern", cache.align(torch.softmax(s, -1)))
+            if tap.wants("attn.pattern"):
+                tap.keep("attn.pattern", cache.align(torch.softmax(s, -1)))
         return self._fast(queries, keys, values, mask, False)
 
     @staticmethod
     def _show(prefix: str, seen: list[Tensor], rows: Rows, keys: int, tap: Tap) -> None:
         """Scores of each group -> scores and pattern of the padded batch, [batch, heads, queries, keys]."""
-        for part, blocks in (("scores", seen), ("pattern", [torch.softmax(s, -1) for s in seen])):
+        for part in ("scores", "pattern"):
             if not tap.wants(f"{prefix}.{part}"):
                 continue
+            blocks = seen if part == "scores" else [torch.softmax(s, -1) for s in seen]
             if not rows.packed:
                 tap.keep(f"{prefix}.{part}", blocks[0])
                 continue
@@ -212,10 +214,8 @@ class CrossAttention(Attention):
         if cache is not None and layer in cache.cross:
             k, v = cache.cross[layer]
         else:
-            k = rows.pad(self._split(self.k(memory)).flatten(0, -3)).transpose(
-                1, 2
-            )  # [batch, heads, length, head_size]
-            v = rows.pad(self._split(self.v(memory)).flatten(0, -3)).transpose(1, 2)
+            # each [batch, heads, length, head_size]
+            k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in (self.k(memory), self.v(memory)))
             if cache is not None:
                 cache.cross[layer] = (k, v)
         mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]

@@ -115,12 +115,9 @@ class Rows:
 
     def positions(self, device: torch.device) -> Tensor:
         """The place of each row in its own text, counted over real tokens: [batch, length] or [rows]."""
-        if self.mask is None:
+        if self.mask is None or self.index is None:  # no padding, or all of it on the right
             return torch.arange(self.length, device=device).expand(self.batch, self.length)
-        counted = (self.mask.cumsum(1) - 1).clamp(min=0)  # [batch, length]
-        if self.index is None:
-            return torch.arange(self.length, device=device).expand(self.batch, self.length)
-        return self.pack(counted)
+        return self.pack((self.mask.cumsum(1) - 1).clamp(min=0))
 
     def last(self) -> Tensor:
         """[batch]: the padded position of each text's last real token (0 for a text without one)."""
