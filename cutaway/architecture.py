@@ -126,7 +126,13 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Stack:
-    """A tower of equal blocks."""
+    """A tower of blocks that are equal but for what is given layer by layer.
+
+    Attributes:
+        windows: how far each layer sees, () for everywhere: a layer with window w lets a token see those less than w
+            places from it, on both sides, or before it where the stack is causal; None is no bound.
+        layer_positions: the rotary positions of each layer, () where all have those in `positions`.
+    """
 
     n_layers: int
     hidden_size: int
@@ -140,6 +146,14 @@ class Stack:
     cross: bool = False
     positions: Rotary | Relative | None = None
     dropout: float = 0.0
+    windows: tuple[int | None, ...] = ()
+    layer_positions: tuple[Rotary | None, ...] = ()
+
+    @property
+    def rotary(self) -> tuple[Rotary | None, ...]:
+        """The rotary positions of each layer."""
+        same = self.positions if isinstance(self.positions, Rotary) else None
+        return self.layer_positions or (same,) * self.n_layers
 
     @property
     def longest(self) -> int | None:

@@ -19,6 +19,7 @@ from cutaway.model.part import Part
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Group, Rows
 from cutaway.model.taps import Tap
+from cutaway.model.window import band, stretches
 
 
 @dataclass
@@ -28,7 +29,8 @@ class Context:
     Attributes:
         rows: the layout of the tokens that ask.
         causal: whether a token sees only itself and those before it.
-        rotary: cosines and sines for the rows, or None.
+        windows: how far each layer sees, as in the architecture.
+        rotary: cosines and sines for the rows in each layer, or None.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
         cache: keys and values of earlier tokens, or None.
@@ -38,12 +40,16 @@ class Context:
 
     rows: Rows
     causal: bool
-    rotary: tuple[Tensor, Tensor] | None = None
+    windows: tuple[int | None, ...] = ()
+    rotary: list[tuple[Tensor, Tensor] | None] | None = None
     bias: Tensor | None = None
     cache: Cache | None = None
     prefill: bool = True
     memory: Tensor | None = None
     memory_rows: Rows | None = None
+
+    def window(self, layer: int) -> int | None:
+        return self.windows[layer] if self.windows else None
 
 
 def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -82,8 +88,9 @@ class Attention(Part):
         With a residual, the result is residual + dropout(attention).
         """
         q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
-        if context.rotary is not None:
-            cos, sin = context.rotary
+        turn = None if context.rotary is None else context.rotary[layer]
+        if turn is not None:
+            cos, sin = turn
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
         if tap is not None:
@@ -96,7 +103,7 @@ class Attention(Part):
         else:
             if cache is not None:
                 cache.store(layer, k, v, context.rows)
-            z = self._groups(q, k, v, context, tap)
+            z = self._groups(q, k, v, context, context.window(layer), tap)
         return self._out(z, x.shape, "attn", tap, residual, dropout)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -120,7 +127,15 @@ class Attention(Part):
         )
         return z.transpose(1, 2).flatten(0, 1)  # [n * length, heads, head_size]
 
-    def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, tap: Tap | None) -> Tensor:
+    def _near(self, q: Tensor, k: Tensor, v: Tensor, window: int, causal: bool) -> Tensor:
+        """As _fast, on one stretch of queries after another, each with the keys that its window reaches."""
+        found = [
+            self._fast(q[:, :, own], k[:, :, seen], v[:, :, seen], mask, False).unflatten(0, (q.shape[0], -1))
+            for own, seen, mask in stretches(q.shape[2], window, causal, q.device)
+        ]  # each [n, stretch, heads, head_size]
+        return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
+
+    def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         found: list[Tensor] = []
@@ -132,9 +147,16 @@ class Attention(Part):
             if context.bias is not None:
                 mask = _with_bias(context.bias[:, : g.length, : g.length], mask, causal)
                 causal = False
-            found.append(self._fast(queries, keys, values, mask, causal))
+            near = window is not None and g.length > window
+            if near and window is not None:
+                assert mask is None  # a stack with windows has no other bias, and its batches are packed
+                found.append(self._near(queries, keys, values, window, causal))
+            else:
+                found.append(self._fast(queries, keys, values, mask, causal))
             if open_:
-                if causal:
+                if near and window is not None:
+                    mask = band(g.length, window, causal, q.device)
+                elif causal:
                     mask = torch.ones(g.length, g.length, dtype=torch.bool, device=q.device).tril()
                 seen.append(scores(queries, keys, mask, self.spec.scale))
         if open_ and tap is not None:
@@ -148,7 +170,7 @@ class Attention(Part):
         shape = (rows.batch, rows.length, -1, self.spec.head_size)
         keys, values = cache.append(layer, k.view(shape), v.view(shape), rows.length)
         queries = q.view(shape).transpose(1, 2)  # [batch, heads, n, head_size]
-        mask = cache.mask(rows.length, q.device)
+        mask = cache.mask(rows.length, q.device, context.window(layer))
         if context.bias is not None:
             mask = context.bias if mask is None else context.bias.masked_fill(~mask, -torch.inf)
         if tap is not None and tap.wants("attn.scores", "attn.pattern"):
@@ -156,6 +178,10 @@ class Attention(Part):
             tap.keep("attn.scores", s)
             if tap.wants("attn.pattern"):
                 tap.keep("attn.pattern", cache.align(torch.softmax(s, -1)))
+        first = cache.first(context.window(layer))
+        if first:
+            keys, values = keys[:, :, first:], values[:, :, first:]
+            mask = None if mask is None or rows.length == 1 else mask[..., first:]
         return self._fast(queries, keys, values, mask, False)
 
     @staticmethod

@@ -91,14 +91,23 @@ class Cache:
             values[texts, :, places] = v
         return keys[:, :, :longest], values[:, :, :longest]
 
-    def mask(self, n: int, device: torch.device) -> Tensor | None:
-        """[batch, 1, n, longest + n] bool: which held or new tokens each of n new tokens may see. None: all of them."""
-        if self.equal and n == 1:
+    def mask(self, n: int, device: torch.device, window: int | None = None) -> Tensor | None:
+        """[batch, 1, n, longest + n] bool: which held or new tokens each of n new tokens may see. None: all of them.
+
+        With a window, a token sees that many, itself included.
+        """
+        if self.equal and n == 1 and (window is None or self.longest < window):
             return None
-        places = self.lengths[:, None] + torch.arange(n, device=device)  # [batch, n]
-        return (torch.arange(self.longest + n, device=device) <= places[..., None])[
-            :, None
-        ]  # [batch, 1, n, longest + n]
+        places = (self.lengths[:, None] + torch.arange(n, device=device))[..., None]  # [batch, n, 1]
+        keys = torch.arange(self.longest + n, device=device)
+        seen = keys <= places
+        if window is not None:
+            seen &= keys > places - window
+        return seen[:, None]  # [batch, 1, n, longest + n]
+
+    def first(self, window: int | None) -> int:
+        """The first held token that any new one may see."""
+        return max(0, self.longest + 1 - window) if window is not None and self.equal else 0
 
     def begin(self, rows: Rows, device: torch.device) -> None:
         """Note the lengths of the prompt that was just stored."""

@@ -87,8 +87,7 @@ def build_stack(owner: Part, spec: Spec, tokens: nn.Embedding | None = None) -> 
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
     if isinstance(spec.positions, Relative):
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
-    if isinstance(spec.positions, Rotary):
-        owner.rotary = RotaryTable(spec.positions)
+    owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
 
 
 class Batch:
@@ -135,7 +134,9 @@ class Batch:
         mask = check_mask(attention_mask, batch, length)
         if held and mask is not None and not bool((mask != 0).all()):
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
-        rows = Rows(batch, length, None if held else mask, may_stay_padded=not spec.causal and cache is None)
+        # in a window that holds only padding, a query would have nothing to look at
+        may_stay_padded = not spec.causal and cache is None and not spec.windows
+        rows = Rows(batch, length, None if held else mask, may_stay_padded=may_stay_padded)
         check_texts(rows)
         longest = max(rows.lengths, default=0) + held
         if spec.longest is not None and longest > spec.longest:
@@ -268,15 +269,18 @@ def run_stack(
     rows, cache = batch.rows, batch.cache
     prefill = cache is None or cache.empty
     x = embed_batch(stack, batch)
-    context = Context(rows, spec.causal, cache=cache, prefill=prefill, memory=memory, memory_rows=memory_rows)
+    context = Context(
+        rows, spec.causal, spec.windows, cache=cache, prefill=prefill, memory=memory, memory_rows=memory_rows
+    )
     held = 0 if cache is None else cache.longest
-    if isinstance(spec.positions, Rotary):
+    if stack.rotary:
         positions = batch.position_ids
         positions = rows.positions(x.device) if positions is None else rows.pack(positions)
         if batch.position_ids is None and not prefill and cache is not None:
             positions = positions + cache.lengths[:, None]
         longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
-        context.rotary = stack.rotary(positions, longest, x.dtype)
+        turns = {rotary: table(positions, longest, x.dtype) for rotary, table in stack.rotary.items()}
+        context.rotary = [None if rotary is None else turns[rotary] for rotary in spec.rotary]
     elif isinstance(spec.positions, Relative):
         steps = torch.arange(rows.length, device=x.device)
         if prefill:
