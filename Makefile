@@ -11,6 +11,7 @@ bin := $(VENV)/bin
 install := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint requirements/constraints.txt
 run_stamp := $(VENV)/.installed-run
 dev_stamp := $(VENV)/.installed-dev
+bench_stamp := $(VENV)/.installed-bench
 pins := pyproject.toml requirements/constraints.txt requirements/no-deps.txt
 
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
@@ -37,8 +38,9 @@ check: $(dev_stamp) ## lint, formatting, types, direction of imports, then the t
 	$(bin)/lint-imports
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) $(ARGS)
 
-bench: $(dev_stamp) ## measure cutaway and its peers side by side; figures also go to benchmarks/results/
+bench: $(bench_stamp) ## measure cutaway and its peers side by side; figures also go to benchmarks/results/
 	HF_HUB_OFFLINE=1 $(bin)/python benchmarks/run.py $(ARGS)
+	$(bin)/python benchmarks/report.py
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) demo-out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
@@ -60,3 +62,8 @@ $(dev_stamp): $(pins) | $(bin)/python
 	$(install) --no-build-isolation --editable ".[dev]"
 	$(install) --no-deps --requirement requirements/no-deps.txt
 	@touch $@ $(run_stamp)
+
+$(bench_stamp): $(dev_stamp)
+	@echo "Setting up $(VENV) with the measured engines (once; a few minutes)"
+	$(install) --no-build-isolation --editable ".[bench]"
+	@touch $@

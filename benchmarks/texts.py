@@ -1,20 +1,41 @@
-"""Texts to measure on: sentences put together from a list of words, always the same for the same seed."""
+"""Texts to measure on: real film-review snippets, alone and joined to mixed lengths; the same for the same seed."""
 
 from __future__ import annotations
 
+import math
 import random
+import sys
+from pathlib import Path
 
-VOCABULARY = (
-    "a the this that one its film story actor scene music camera plot director ending character hour minute screen "
-    "is was feels seems becomes remains moves tells shows gives keeps loses finds makes turns plays wants leaves "
-    "slow quick warm cold funny clever honest dull strange gentle brave empty long bright tired careful familiar "
-    "and but because while although with without about through for never always almost hardly often simply still"
-)
-WORDS = VOCABULARY.split()
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent / "build" / "sentiment" / "data"  # where the recipe of the built-in model keeps them as well
+
+sys.path.append(str(HERE.parent / "recipes"))
 
 
-def sentences(count: int, seed: int = 7) -> list[str]:
-    """`count` sentences of 4 to 40 words, most of them about 20 words long."""
-    chance = random.Random(seed)
-    lengths = (min(40, max(4, round(chance.gauss(20, 8)))) for _ in range(count))
-    return [" ".join(chance.choice(WORDS) for _ in range(length)).capitalize() + "." for length in lengths]
+def snippets() -> list[str]:
+    """All film-review snippets, in an order of our own."""
+    from reviews import Source, fetch
+
+    texts = [row.text for row in Source(fetch(DATA)).films()]
+    random.Random(0).shuffle(texts)
+    return texts
+
+
+def short(count: int = 2048) -> list[str]:
+    """`count` snippets: about 27 tokens each."""
+    return snippets()[:count]
+
+
+def mixed(count: int = 512, words: int = 56) -> list[str]:
+    """`count` texts of log-normal length, `words` in the middle and 8 to 400: snippets joined and cut between words."""
+    chance = random.Random(1)
+    stream = " ".join(snippets()).split()
+    texts, at = [], 0
+    for _ in range(count):
+        length = min(400, max(8, round(math.exp(chance.gauss(math.log(words), 0.75)))))
+        if at + length > len(stream):
+            at = 0
+        texts.append(" ".join(stream[at : at + length]))
+        at += length
+    return texts

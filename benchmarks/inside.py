@@ -1,0 +1,111 @@
+"""What looking inside costs, how time grows with length and with batch, and how close the chip's own rate is."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def alternate(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each way, taken in turns after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(took) for name, took in seconds.items()}
+
+
+def recording(model: Any, inputs: dict[str, Any], rounds: int) -> dict[str, float]:
+    """Seconds of one padded batch: plain; with the attention of one head, of one layer, of all; with everything."""
+    import torch
+
+    def with_record(*addresses: str) -> Callable[[], object]:
+        def way() -> object:
+            with model.record(*addresses) as record:
+                model(**inputs)
+            return record
+
+        return way
+
+    with torch.inference_mode():
+        return alternate(
+            {
+                "plain": lambda: model(**inputs),
+                "one layer's attention": with_record("blocks.3.attn.pattern"),
+                "all attention": with_record("blocks.*.attn.pattern"),
+                "all hidden states": with_record("blocks.*.resid"),
+                "everything": with_record(*model.addresses()),
+            },
+            rounds,
+        )
+
+
+def forward(model: Any, batch: int, length: int) -> Callable[[], object]:
+    """One call of the model on random tokens [batch, length]."""
+    import torch
+
+    ids = torch.randint(999, 9999, (batch, length))
+    return lambda: model(input_ids=ids)
+
+
+def growth(model: Any, rounds: int) -> dict[str, dict[str, float]]:
+    """Microseconds for each token: texts of 8 to 512 tokens in one batch of 4,096; batches of 1 to 128 texts of 32."""
+    import torch
+
+    shapes = {"length": [(4096 // n, n) for n in (8, 32, 128, 512)], "batch": [(n, 32) for n in (1, 4, 16, 64, 128)]}
+    found = {}
+    with torch.inference_mode():
+        for what, pairs in shapes.items():
+            ways = {f"{b}x{n}": forward(model, b, n) for b, n in pairs}
+            took = alternate(ways, rounds)
+            found[what] = {f"{b}x{n}": 1e6 * took[f"{b}x{n}"] / (b * n) for b, n in pairs}
+    return found
+
+
+def peak_share(model: Any, rounds: int) -> dict[str, float]:
+    """GFLOP/s of the linear layers' work in a whole forward pass of 2,048 tokens, and of the bare packed product."""
+    import torch
+
+    config = model.config
+    hidden, wide, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    tokens = 2048
+    ids = torch.randint(999, 9999, (tokens // 32, 32))
+    weight, rows = torch.randn(wide, hidden), torch.randn(tokens, hidden)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to_mkldnn(), tokens)
+    with torch.inference_mode():
+        took = alternate(
+            {
+                "model": lambda: model(input_ids=ids),
+                "product": lambda: torch.ops.mkldnn._linear_pointwise(rows, packed, None, "none", [], ""),
+            },
+            rounds,
+        )
+    work = layers * (4 * hidden * hidden + 2 * hidden * wide) * 2 * tokens
+    return {
+        "model_gflops": work / took["model"] / 1e9,
+        "product_gflops": 2 * tokens * hidden * wide / took["product"] / 1e9,
+    }
+
+
+def suite(folder: Path, base: Path, threads: int, rounds: int) -> dict[str, Any]:
+    """In this process: cutaway alone. `folder`: MiniLM-L6; `base`: a BERT of the base size."""
+    import torch
+    from texts import mixed
+
+    import cutaway
+
+    torch.set_num_threads(threads)
+    model = cutaway.AutoModel.from_pretrained(folder)
+    tokenizer = cutaway.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(mixed(64), padding=True, truncation=True, max_length=512, return_tensors="pt")
+    return {
+        "recording": recording(model, dict(inputs), rounds),
+        "growth": growth(model, rounds),
+        "base_size_peak": peak_share(cutaway.AutoModel.from_pretrained(base), rounds),
+    }

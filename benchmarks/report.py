@@ -1,0 +1,141 @@
+"""The figures of benchmarks/results as text, as the README's table, and as a picture.
+
+python benchmarks/report.py      # rewrites README.md between its two marks, and docs/images/speed.png
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
+JOBS = {
+    "short": "2,048 short texts",
+    "mixed": "512 mixed texts",
+    "base_size": "BERT-base size, 256 short texts",
+    "smollm2_1": "SmolLM2, 1 sequence",
+    "smollm2_8": "SmolLM2, 8 sequences",
+    "smollm2_32": "SmolLM2, 32 sequences",
+    "gpt2_1": "GPT-2 size, 1 sequence",
+    "gpt2_8": "GPT-2 size, 8 sequences",
+}
+
+
+def ours(lines: list[dict[str, Any]], precision: str) -> float | None:
+    """cutaway's rate at a precision, None where it was not measured."""
+    return next((line["rate"] for line in lines if line["name"] == "cutaway" and line["precision"] == precision), None)
+
+
+def rows(lines: list[dict[str, Any]]) -> list[list[str]]:
+    """Name, precision, tokens per second with its range, and how many times as fast cutaway's fp32 is."""
+    base = ours(lines, "fp32")
+    return [
+        [
+            line["name"],
+            line["precision"],
+            f"{line['rate']:,.0f} ({line['low']:,.0f}-{line['high']:,.0f})",
+            "" if base is None else f"{line['rate'] / base:.2f}",
+        ]
+        for line in sorted(lines, key=lambda line: -line["rate"])
+    ]
+
+
+def table(head: list[str], body: list[list[str]]) -> str:
+    """A Markdown table; the first two columns are words, the others figures."""
+    rule = ["---", "---", *["---:"] * (len(head) - 2)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *body])
+
+
+def text(suite: str, record: dict[str, Any]) -> str:
+    """One suite's figures for a terminal, which is Markdown too."""
+    parts = [f"{suite}: {record['processor']}, {record['threads']} threads, torch {record['torch']}"]
+    for job, what in JOBS.items():
+        if job in record:
+            parts.append(f"\n{what}, tokens per second\n")
+            parts.append(table(["library", "precision", "median (range)", "of cutaway fp32"], rows(record[job])))
+    if "queries" in record:
+        cells = [[q["name"], q["precision"], f"{q['p50_ms']:.2f}", f"{q['p99_ms']:.2f}"] for q in record["queries"]]
+        parts += ["\none short text, milliseconds\n", table(["library", "precision", "p50", "p99"], cells)]
+    if "starts" in record:
+        cells = [
+            [s["name"], "fp32", f"{s['seconds']:.2f}", f"{s['load_mb']:.0f}", f"{s['scored_mb'] or 0:.0f}"]
+            for s in record["starts"]
+        ]
+        head = ["library", "precision", "s to first vector", "MB then", "MB after 10,000 texts"]
+        parts += ["\nfrom process start\n", table(head, cells)]
+    if "recording" in record:
+        plain = record["recording"]["plain"]
+        cells = [[what, "fp32", f"{1000 * s:.1f}", f"{s / plain:.2f}"] for what, s in record["recording"].items()]
+        parts += ["\n64 mixed texts, recorded\n", table(["what", "precision", "ms", "of plain"], cells)]
+        for what, costs in record["growth"].items():
+            cells = [[shape, "fp32", f"{cost:.1f}"] for shape, cost in costs.items()]
+            parts += [f"\ntexts x tokens, by {what}\n", table(["shape", "precision", "us per token"], cells)]
+        peak = record["base_size_peak"]
+        share = peak["model_gflops"] / peak["product_gflops"]
+        parts.append(
+            f"\nBERT-base size: {peak['model_gflops']:.0f} GFLOP/s in the whole model, "
+            f"{peak['product_gflops']:.0f} in the bare product ({100 * share:.0f}%)"
+        )
+    return "\n".join(parts)
+
+
+def summary(records: dict[str, dict[str, Any]]) -> str:
+    """The README's table: each library's best at each precision, as a share of cutaway's at the same precision."""
+    body = []
+    for record in records.values():
+        for job, what in JOBS.items():
+            for precision in ("fp32", "bf16", "int8"):
+                base = ours(record.get(job, []), precision)
+                if base is None:
+                    continue
+                others = [line for line in record[job] if line["precision"] == precision and line["name"] != "cutaway"]
+                cells = [
+                    f"{line['name']} {base / line['rate']:.2f}x" for line in sorted(others, key=lambda o: -o["rate"])
+                ]
+                body.append([what, precision, f"{base:,.0f}", ", ".join(cells[:4])])
+    return table(["job", "precision", "cutaway, tokens/s", "cutaway's rate over that of"], body)
+
+
+def picture(records: dict[str, dict[str, Any]], target: Path) -> None:
+    """Bars of the encoder jobs, one panel each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    jobs = [job for job in ("short", "mixed", "base_size") if job in records["encoder"]]
+    figure, panels = plt.subplots(1, len(jobs), figsize=(5 * len(jobs), 4.6), squeeze=False, layout="constrained")
+    for panel, job in zip(panels[0], jobs, strict=True):
+        lines = sorted(records["encoder"][job], key=lambda line: line["rate"])
+        labels = [f"{line['name']} {line['precision']}" for line in lines]
+        colours = ["#0b6e99" if line["name"] == "cutaway" else "#b9c2c9" for line in lines]
+        bars = panel.barh(labels, [line["rate"] / 1000 for line in lines], color=colours)
+        panel.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+        panel.set_title(JOBS[job], fontsize=10)
+        panel.set_xlabel("thousand tokens per second", fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(x=0.12)
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
+def write() -> None:
+    """README.md and the picture, from the JSON files."""
+    records = {}
+    for name in ("encoder", "decoder"):
+        file = HERE / "results" / f"{name}.json"
+        if file.exists():
+            records[name] = json.loads(file.read_text(encoding="utf-8"))
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text(encoding="utf-8").split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    readme.write_text(f"{before}{MARKS[0]}\n{summary(records)}\n{MARKS[1]}{after}", encoding="utf-8")
+    picture(records, ROOT / "docs" / "images" / "speed.png")
+
+
+if __name__ == "__main__":
+    write()

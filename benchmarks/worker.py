@@ -1,0 +1,53 @@
+"""One library in a process of its own: it loads the model once, then answers one request a line.
+
+    python worker.py peers.cutaway_peer:Encoder FOLDER PRECISION THREADS BUILD
+
+A request is {"call": METHOD, "with": [...], "keep": FILE or null}; the answer is {"seconds": ..., "peak_mb": ...}, and
+the result goes to FILE (.npy) where one is named. Only the call stands between the two clock readings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+START = time.perf_counter()
+
+
+def peak_megabytes() -> float:
+    """Highest resident memory of this process, in MB (ru_maxrss is in KiB on Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # a library that prints does not print into the answers
+    os.dup2(2, 1)
+    where, folder, precision, threads, build = sys.argv[1:]
+    module, name = where.split(":")
+    peer: Any = getattr(importlib.import_module(module), name)(Path(folder), precision, int(threads), Path(build))
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps({**answer, "peak_mb": peak_megabytes()}) + "\n")
+        answers.flush()
+
+    say({"version": peer.version, "seconds": time.perf_counter() - START})
+    for line in sys.stdin:
+        request = json.loads(line)
+        start = time.perf_counter()
+        result = getattr(peer, request["call"])(*request["with"])
+        seconds = time.perf_counter() - start
+        if request["keep"]:
+            import numpy
+
+            numpy.save(request["keep"], result)
+        say({"seconds": seconds})
+
+
+if __name__ == "__main__":
+    main()
