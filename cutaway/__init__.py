@@ -43,6 +43,30 @@ _MODULES = {
         "LlamaConfig LlamaPreTrainedModel LlamaModel LlamaForCausalLM LlamaForQuestionAnswering "
         "LlamaForSequenceClassification LlamaForTokenClassification"
     ),
+    "cutaway.families.mistral": (
+        "MistralConfig MistralPreTrainedModel MistralModel MistralForCausalLM MistralForQuestionAnswering "
+        "MistralForSequenceClassification MistralForTokenClassification"
+    ),
+    "cutaway.families.qwen2": (
+        "Qwen2Config Qwen2PreTrainedModel Qwen2Model Qwen2ForCausalLM Qwen2ForQuestionAnswering "
+        "Qwen2ForSequenceClassification Qwen2ForTokenClassification"
+    ),
+    "cutaway.families.smollm3": (
+        "SmolLM3Config SmolLM3PreTrainedModel SmolLM3Model SmolLM3ForCausalLM SmolLM3ForQuestionAnswering "
+        "SmolLM3ForSequenceClassification SmolLM3ForTokenClassification"
+    ),
+    "cutaway.families.qwen3": (
+        "Qwen3Config Qwen3PreTrainedModel Qwen3Model Qwen3ForCausalLM Qwen3ForQuestionAnswering "
+        "Qwen3ForSequenceClassification Qwen3ForTokenClassification"
+    ),
+    "cutaway.families.gemma": (
+        "GemmaConfig GemmaPreTrainedModel GemmaModel GemmaForCausalLM GemmaForSequenceClassification "
+        "GemmaForTokenClassification"
+    ),
+    "cutaway.families.phi3": (
+        "Phi3Config Phi3PreTrainedModel Phi3Model Phi3ForCausalLM Phi3ForSequenceClassification "
+        "Phi3ForTokenClassification"
+    ),
     "cutaway.families.t5": (
         "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "
         "T5ForSequenceClassification T5ForTokenClassification"

@@ -26,10 +26,14 @@ ACTIVATIONS: dict[str, Activation] = {
 
 @dataclass(frozen=True)
 class Norm:
-    """LayerNorm (Ba et al., 2016) or RMSNorm (Zhang and Sennrich, 2019)."""
+    """LayerNorm (Ba et al., 2016) or RMSNorm (Zhang and Sennrich, 2019).
+
+    `offset` is added to the weight of an RMSNorm (Gemma: 1, its weights being what differs from 1).
+    """
 
     kind: Literal["layer", "rms"]
     eps: float
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,13 @@ class Learned:
     """One trained vector per position.
 
     `offset` rows of the table are never used (BART: 2). With `after_padding`, counting starts after `offset` and skips
-    padding tokens by their id (RoBERTa).
+    padding tokens by their id (RoBERTa). With `fixed`, the vectors are sines and cosines that no training changes.
     """
 
     size: int
     offset: int = 0
     after_padding: bool = False
+    fixed: bool = False
 
     @property
     def longest(self) -> int:
@@ -102,7 +107,10 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Attention:
-    """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries."""
+    """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries.
+
+    `norm` is over the numbers of each query and key head, before their positions (Qwen3).
+    """
 
     n_heads: int
     n_kv_heads: int
@@ -111,6 +119,7 @@ class Attention:
     bias: bool = True
     out_bias: bool = True
     dropout: float = 0.0
+    norm: Norm | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,8 @@ class Stack:
         windows: how far each layer sees, () for everywhere: a layer with window w lets a token see those less than w
             places from it, on both sides, or before it where the stack is causal; None is no bound.
         layer_positions: the rotary positions of each layer, () where all have those in `positions`.
+        norm_place: before each layer, after it and the addition, or before both layers of a block, which read the same
+            input ("parallel", GPT-NeoX).
     """
 
     n_layers: int
@@ -140,7 +151,7 @@ class Stack:
     attention: Attention
     feed_forward: FeedForward
     norm: Norm
-    norm_place: Literal["pre", "post"]
+    norm_place: Literal["pre", "post", "parallel"]
     final_norm: bool = False
     causal: bool = False
     cross: bool = False

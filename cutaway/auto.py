@@ -20,6 +20,12 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "roberta": ("cutaway.families.roberta", "Roberta"),
     "gpt2": ("cutaway.families.gpt2", "GPT2"),
     "llama": ("cutaway.families.llama", "Llama"),
+    "mistral": ("cutaway.families.mistral", "Mistral"),
+    "smollm3": ("cutaway.families.smollm3", "SmolLM3"),
+    "qwen2": ("cutaway.families.qwen2", "Qwen2"),
+    "qwen3": ("cutaway.families.qwen3", "Qwen3"),
+    "gemma": ("cutaway.families.gemma", "Gemma"),
+    "phi3": ("cutaway.families.phi3", "Phi3"),
     "t5": ("cutaway.families.t5", "T5"),
     "bart": ("cutaway.families.bart", "Bart"),
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cutaway.architecture import Attention as Spec
 from cutaway.model.cache import Cache
+from cutaway.model.layers import make_norm
 from cutaway.model.linear import Linear, Packed, joined, together
 from cutaway.model.part import Part
 from cutaway.model.positions import rotate
@@ -72,6 +73,8 @@ class Attention(Part):
         self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.o = Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
+        if spec.norm is not None:
+            self.q_norm, self.k_norm = make_norm(spec.norm, spec.head_size), make_norm(spec.norm, spec.head_size)
         self.packed = Packed()  # queries, keys and values side by side
 
     def forward(
@@ -88,6 +91,8 @@ class Attention(Part):
         With a residual, the result is residual + dropout(attention).
         """
         q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
+        if self.spec.norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         turn = None if context.rotary is None else context.rotary[layer]
         if turn is not None:
             cos, sin = turn

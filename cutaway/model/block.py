@@ -14,11 +14,13 @@ from cutaway.model.taps import Tap
 
 
 class Block(Part):
-    """[rows, hidden] -> [rows, hidden]; pre-norm (Xiong et al., 2020) or post-norm (Vaswani et al., 2017)."""
+    """[rows, hidden] -> [rows, hidden]; pre-norm (Xiong et al., 2020), post-norm (Vaswani et al., 2017) or parallel
+    (Black et al., 2022: attention and feed-forward layer read the same input).
+    """
 
     def __init__(self, spec: Stack) -> None:
         super().__init__()
-        self.pre = spec.norm_place == "pre"
+        self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout = spec.dropout
         self.attn = Attention(spec.attention, spec.hidden_size)
         self.attn_norm = make_norm(spec.norm, spec.hidden_size)
@@ -30,21 +32,22 @@ class Block(Part):
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
-        x = self._add(self.attn, self.attn_norm, x, context, layer, tap)
+        entered = x
+        x = self._add(self.attn, self.attn_norm, x, x, context, layer, tap)
         if tap is not None:
             tap.take("resid_mid", x)
         if self.has_cross:
-            x = self._add(self.cross, self.cross_norm, x, context, layer, tap)
+            x = self._add(self.cross, self.cross_norm, x, x, context, layer, tap)
             if tap is not None:
                 tap.take("resid_cross", x)
-        x = self._add(self.mlp, self.mlp_norm, x, tap)
+        x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
         if tap is not None:
             tap.take("resid", x)
         return x
 
-    def _add(self, part: Part, norm: nn.Module, x: Tensor, *args: object) -> Tensor:
-        """x plus what `part` makes of it, with the norm on its side."""
-        inside = norm(x) if self.pre else x
+    def _add(self, part: Part, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
+        """x plus what `part` makes of `read`, with the norm on its side."""
+        inside = norm(read) if self.pre else read
         if hooked(part):  # a hook is shown the part's own output
             x = x + F.dropout(part(inside, *args), self.dropout, self.training)
         else:

@@ -19,18 +19,39 @@ class Embedding(nn.Embedding):
         """Leave the weights as they are."""
 
 
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, in float32 (Zhang and Sennrich, 2019)."""
+class Sinusoids(Embedding):
+    """A table of positions that is not trained: sines, then cosines, of wavelengths from 2 pi to 10,000 * 2 pi.
 
-    def __init__(self, size: int, eps: float) -> None:
+    Vaswani et al. (2017), section 3.5, with the sines side by side instead of between the cosines.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__(rows, width)
+        self.weight.requires_grad_(False)
+
+    def table(self) -> Tensor:
+        """The numbers, [rows, width]."""
+        rows, width = self.weight.shape
+        steps = torch.arange(width, dtype=torch.float64, device="cpu").div(2, rounding_mode="floor") * 2 / width
+        angles = torch.arange(rows, dtype=torch.float64, device="cpu")[:, None] / 10000**steps  # [rows, width]
+        return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 1)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * (weight + offset), in float32 (Zhang and Sennrich, 2019)."""
+
+    def __init__(self, size: int, eps: float, offset: float = 0.0) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(size))
+        self.eps, self.offset = eps, offset
+        self.weight = nn.Parameter(torch.full((size,), 1.0 - offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
         if x.dtype in (torch.float16, torch.bfloat16):
-            return self.weight * F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype)
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+            found = F.rms_norm(x.float(), weight.shape, None, self.eps)
+            # with an offset the product is rounded, else the factor (as Gemma's and Llama's authors do)
+            return ((weight.float() + self.offset) * found).to(x.dtype) if self.offset else weight * found.to(x.dtype)
+        return F.rms_norm(x, weight.shape, weight + self.offset if self.offset else weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}"
@@ -38,7 +59,7 @@ class RMSNorm(nn.Module):
 
 def make_norm(spec: Norm, size: int) -> nn.Module:
     """The layer that `spec` names, over the last dimension."""
-    return nn.LayerNorm(size, eps=spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps)
+    return nn.LayerNorm(size, eps=spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset)
 
 
 class MLP(Part):

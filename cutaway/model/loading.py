@@ -22,6 +22,7 @@ from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import resolve
 from cutaway.jsonfile import read_json
+from cutaway.model.layers import RMSNorm, Sinusoids
 from cutaway.model.mapped import mark
 from cutaway.model.published import published_state, sources, tensors_of
 from cutaway.model.room import check_room
@@ -81,16 +82,24 @@ def spread(model: PreTrainedModel) -> float:
 
 
 def draw(module: nn.Module, std: float) -> None:
-    """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1."""
-    with torch.no_grad():
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            module.weight.normal_(0.0, std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                module.bias.zero_()
-        elif type(module).__name__ == "RMSNorm" or isinstance(module, nn.LayerNorm):
-            module.weight.fill_(1.0)  # type: ignore[operator]
-            if getattr(module, "bias", None) is not None:
-                module.bias.zero_()  # type: ignore[operator]
+    """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
+    if isinstance(module, (nn.Linear, nn.Embedding, RMSNorm, nn.LayerNorm)):
+        for name, p in module._parameters.items():
+            if p is not None:
+                _begin(module, name, p, std)
+
+
+@torch.no_grad()
+def _begin(module: nn.Module, name: str, value: Tensor, std: float) -> None:
+    """Fill `value`, the parameter or buffer `name` of a layer, with what it has before any training."""
+    if name != "weight":
+        value.zero_()
+    elif isinstance(module, Sinusoids):
+        value.copy_(module.table())
+    elif isinstance(module, (nn.Linear, nn.Embedding)):
+        value.normal_(0.0, std)
+    else:
+        value.fill_(1.0 - getattr(module, "offset", 0.0))
 
 
 def place(model: nn.Module, name: str, value: Tensor) -> None:
@@ -154,13 +163,18 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
             mark(model.get_parameter(names[0]) if isinstance(tensors[names[0]], nn.Parameter) else value)
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
-    # a buffer holds a constant of the model (BART's final_logits_bias): without one in the file nothing is untrained
-    report.missing = list(
-        dict.fromkeys(where[names[0]].name for names in absent if isinstance(tensors[names[0]], nn.Parameter))
-    )
+    report.missing = list(dict.fromkeys(where[n[0]].name for n in absent if not _is_constant(model, n[0], tensors)))
     if not _untied(model):
         model.tie_weights()
     return report
+
+
+def _is_constant(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint may leave the tensor out without anything being untrained: a buffer (BART's
+    final_logits_bias), or positions that follow from a formula.
+    """
+    owner = model.get_submodule(name.rpartition(".")[0])
+    return isinstance(owner, Sinusoids) or not isinstance(tensors[name], nn.Parameter)
 
 
 def _part(model: nn.Module, names: list[str]) -> None:
@@ -219,13 +233,7 @@ def _draw_missing(
         value = torch.empty(old.shape, dtype=known if old.is_floating_point() else old.dtype)
         owner = model.get_submodule(names[0].rpartition(".")[0])
         last = names[0].rpartition(".")[2]
-        with torch.no_grad():
-            if isinstance(owner, (nn.Linear, nn.Embedding)) and last == "weight":
-                value.normal_(0.0, std)
-            elif last == "weight":
-                value.fill_(1.0)
-            else:
-                value.zero_()
+        _begin(owner, last, value, std)
         _place_all(model, names, value)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from cutaway.model.weights import Source
@@ -93,22 +92,22 @@ class View(nn.Module):
 class Leaf(nn.Module):
     """Layers of ours that are published transposed or as parts of one: read-only, in the published shape."""
 
-    def __init__(self, layers: list[nn.Module], transpose: bool) -> None:
+    def __init__(self, layers: list[nn.Module], source: Source) -> None:
         super().__init__()
-        self.__dict__["_layers"], self.__dict__["_transpose"] = layers, transpose
+        self.__dict__["_layers"], self.__dict__["_source"] = layers, source
 
     @property
     def weight(self) -> Tensor:
-        found = [layer.weight for layer in self.__dict__["_layers"]]
-        whole = torch.cat(found) if len(found) > 1 else found[0]
-        return whole.T if self.__dict__["_transpose"] else whole
+        source: Source = self.__dict__["_source"]
+        return source.give([layer.weight for layer in self.__dict__["_layers"]])
 
     @property
     def bias(self) -> Tensor | None:
         found = [layer.bias for layer in self.__dict__["_layers"]]
         if any(b is None for b in found):
             return None
-        return torch.cat(found) if len(found) > 1 else found[0]
+        source: Source = self.__dict__["_source"]
+        return source.give(found)
 
     def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
         memo = set() if memo is None else memo
@@ -117,7 +116,8 @@ class Leaf(nn.Module):
             yield from layer.named_modules(memo, f"{prefix}.{i}" if prefix else str(i), remove_duplicate)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([layer(x) for layer in self.__dict__["_layers"]], -1)
+        source: Source = self.__dict__["_source"]
+        return source.gather([layer(x) for layer in self.__dict__["_layers"]], -1)
 
     def extra_repr(self) -> str:
         return f"weight={list(self.weight.shape)}"
@@ -165,7 +165,7 @@ def look_up(owner: nn.Module, entry: Any) -> Any:
         path, source = entry[0]
         if len(entry) == 1 and not source.transpose and source.of == 1:
             return owner.get_submodule(path)
-        return Leaf([owner.get_submodule(p) for p, _ in entry], source.transpose)
+        return Leaf([owner.get_submodule(p) for p, _ in entry], source)
     leaves = _leaves(entry)
     path = _common([p for p, _ in leaves])
     if path:

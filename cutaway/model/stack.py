@@ -15,7 +15,7 @@ from cutaway.errors import InputError
 from cutaway.model.attention import Context
 from cutaway.model.block import Block
 from cutaway.model.cache import Cache
-from cutaway.model.layers import Embedding, make_norm
+from cutaway.model.layers import Embedding, Sinusoids, make_norm
 from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias, RotaryTable
 from cutaway.model.rows import Rows, check_mask, check_texts
@@ -33,7 +33,8 @@ class Embed(Part):
         self.tokens = Embedding(spec.vocab_size, hidden_size) if tokens is None else tokens
         if spec.positions is not None:
             learned = spec.positions
-            self.positions = Embedding(learned.size + (0 if learned.after_padding else learned.offset), hidden_size)
+            rows = learned.size + (0 if learned.after_padding else learned.offset)
+            self.positions = Sinusoids(rows, hidden_size) if learned.fixed else Embedding(rows, hidden_size)
         if spec.n_types:
             self.types = Embedding(spec.n_types, hidden_size)
         if spec.norm is not None:
@@ -49,7 +50,7 @@ class Embed(Part):
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., hidden] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
-            x = x * self.spec.scale
+            x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
         if self.spec.n_types:
             x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
         if self.spec.positions is not None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, inputs, padded, pair, texts
-from parity.tiny import decoder_fields
+from parity.tiny import VARIANTS, decoder_fields
 from torch import Tensor
 
 DECODERS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bert": "LMHeadModel", "roberta": "ForCausalLM"}
+DECODERS |= dict.fromkeys(VARIANTS, "ForCausalLM")
 SEQ2SEQ = ("t5", "t5-gated", "bart")
 PAD = 0
 

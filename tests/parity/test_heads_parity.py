@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
-from parity.tiny import EVERY_HEAD, HEADS, decoder_fields
+from parity.tiny import EVERY_HEAD, HEADS, VARIANTS, decoder_fields
 from torch import Tensor
 
 from cutaway.model import rows
@@ -165,7 +165,7 @@ def test_padding_takes_no_part_in_the_loss_of_a_span(family: str, small: int, mo
     assert gap(found, torch.stack(alone).mean()) < TOLERANCE
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", *VARIANTS])
 @pytest.mark.parametrize("masked", [True, False])
 def test_decoders_classify_by_the_last_real_token(family: str, masked: bool) -> None:
     ending = "ForSequenceClassification"
@@ -190,7 +190,7 @@ def test_decoders_classify_by_the_last_real_token(family: str, masked: bool) -> 
         ("distilbert", "ForMaskedLM"),
         ("roberta", "ForMaskedLM"),
         ("gpt2", "LMHeadModel"),
-        ("llama", "ForCausalLM"),
+        *((family, "ForCausalLM") for family in ("llama", *VARIANTS)),
         ("t5", "ForConditionalGeneration"),
         ("t5-gated", "ForConditionalGeneration"),
         ("bart", "ForConditionalGeneration"),

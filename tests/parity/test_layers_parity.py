@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, gaps, inputs, pair, real_values
+from parity.tiny import VARIANTS
 from torch import Tensor
 
 from cutaway.model import attention, rows
@@ -163,7 +164,7 @@ def test_inputs_embeds_are_the_tokens_vectors(family: str) -> None:
     assert gap(run(ours, given).last_hidden_state, run(theirs, given).last_hidden_state) < TOLERANCE
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "gpt2", "llama"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "gpt2", "llama", *VARIANTS])
 def test_explicit_positions_are_obeyed(family: str) -> None:
     theirs, ours = models(family)
     given = inputs(family, LENGTHS, "left", pad_id(family))

@@ -36,6 +36,33 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "llama": ("Llama", {**BERT, "num_key_value_heads": 2, "pad_token_id": 0}),
+    "mistral": ("Mistral", {**BERT, "num_key_value_heads": 2, "pad_token_id": 0, "sliding_window": 3}),
+    "smollm3": (
+        "SmolLM3",
+        {
+            **BERT,
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "no_rope_layers": [1, 0, 1],
+            "use_sliding_window": True,
+            "sliding_window": 4,
+        },
+    ),
+    "qwen2": ("Qwen2", {**BERT, "num_key_value_heads": 2, "pad_token_id": 0}),
+    "qwen3": ("Qwen3", {**BERT, "num_key_value_heads": 2, "pad_token_id": 0, "head_dim": 16}),
+    "gemma": ("Gemma", {**BERT, "num_key_value_heads": 1, "pad_token_id": 0, "head_dim": 16}),
+    "phi3": (
+        "Phi3",
+        {
+            **BERT,
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "eos_token_id": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5},
+        },
+    ),
     "t5": (
         "T5",
         {
@@ -76,6 +103,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+# the decoders that differ from those before them in a few choices
+VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3")
 ENCODER_DECODERS = ("t5", "t5-gated", "bart")
 
 
@@ -89,18 +118,26 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
     spread = 1.5 if first == "T5" else 3.0
     with torch.no_grad():
         for p in model.parameters():
-            p.mul_(spread).add_(torch.randn_like(p) * 0.05) if p.dim() > 1 else p.add_(torch.randn_like(p) * 0.1)
+            if p.requires_grad:  # not positions that follow from a formula
+                p.mul_(spread).add_(torch.randn_like(p) * 0.05) if p.dim() > 1 else p.add_(torch.randn_like(p) * 0.1)
     return model.eval()
 
 
 # The classes with a head, by what follows the first part of the name.
 LABELS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+TEXT_AND_TOKEN = LABELS[:2]
 HEADS: dict[str, tuple[str, ...]] = {
     "bert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "LMHeadModel"),
     "distilbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
     "gpt2": (*LABELS, "LMHeadModel"),
     "llama": (*LABELS, "ForCausalLM"),
+    "mistral": (*LABELS, "ForCausalLM"),
+    "smollm3": (*LABELS, "ForCausalLM"),
+    "qwen2": (*LABELS, "ForCausalLM"),
+    "qwen3": (*LABELS, "ForCausalLM"),
+    "gemma": (*TEXT_AND_TOKEN, "ForCausalLM"),
+    "phi3": (*TEXT_AND_TOKEN, "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
     "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),

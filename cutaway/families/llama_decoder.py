@@ -1,0 +1,108 @@
+"""The decoder that Llama published, with its config fields and layer names; many families are variants of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
+from cutaway.bounds import shown_value
+from cutaway.errors import ConfigError
+from cutaway.families.rope import rotary
+from cutaway.model.label_heads import Classifier
+
+DEFAULTS: dict[str, Any] = {
+    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,
+    "hidden_act": "silu", "initializer_range": 0.02, "rms_norm_eps": 1e-6, "use_cache": True,
+    "tie_word_embeddings": False, "attention_dropout": 0.0,
+}  # fmt: skip
+
+WEIGHTS = {
+    "embed.tokens": "embed_tokens",
+    "blocks.{i}.attn_norm": "layers.{i}.input_layernorm",
+    "blocks.{i}.attn.q": "layers.{i}.self_attn.q_proj",
+    "blocks.{i}.attn.k": "layers.{i}.self_attn.k_proj",
+    "blocks.{i}.attn.v": "layers.{i}.self_attn.v_proj",
+    "blocks.{i}.attn.o": "layers.{i}.self_attn.o_proj",
+    "blocks.{i}.attn.q_norm": "layers.{i}.self_attn.q_norm",
+    "blocks.{i}.attn.k_norm": "layers.{i}.self_attn.k_norm",
+    "blocks.{i}.mlp_norm": "layers.{i}.post_attention_layernorm",
+    "blocks.{i}.mlp.gate": "layers.{i}.mlp.gate_proj",
+    "blocks.{i}.mlp.up": "layers.{i}.mlp.up_proj",
+    "blocks.{i}.mlp.down": "layers.{i}.mlp.down_proj",
+    "final_norm": "norm",
+}
+_TYPES = {"full_attention", "sliding_attention"}
+LABEL = Classifier("score", pick="last", drops="none", bias=False)
+TOKEN = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"))
+SPAN = Classifier("qa_outputs", drops="none")
+
+
+def windows(config: Any, slides: Callable[[int], bool]) -> tuple[int | None, ...]:
+    """How far each layer sees, from `layer_types` where it is given, else `sliding_window` in the layers that slide."""
+    n = config.integer("num_hidden_layers", 1, 1000)
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        types = ["sliding_attention" if slides(i) else "full_attention" for i in range(n)]
+    if not isinstance(types, list) or len(types) != n or not {*map(str, types)} <= _TYPES:
+        raise ConfigError(f"layer_types is {shown_value(types)}; it must name one of {sorted(_TYPES)} for each layer.")
+    if "sliding_attention" not in types:
+        return ()
+    window = config.integer("sliding_window", 1, 100_000_000)
+    return tuple(window if kind == "sliding_attention" else None for kind in types)
+
+
+def decoder(
+    config: Any,
+    *,
+    bias: bool = False,
+    out_bias: bool = False,
+    mlp_bias: bool = False,
+    slides: Callable[[int], bool] = lambda i: False,
+) -> Architecture:
+    """The pre-norm decoder of Touvron et al. (2023).
+
+    Args:
+        bias, out_bias, mlp_bias: whether queries, keys and values, the attention's output, the feed-forward layer have
+            a bias.
+        slides: whether the i-th layer sees only the last `sliding_window` tokens; `layer_types` goes before it.
+
+    Raises:
+        ConfigError: a field is out of bounds, or heads cannot be shared as it says.
+    """
+    n_heads = config.integer("num_attention_heads", 1, 1024)
+    n_kv_heads = n_heads if config.num_key_value_heads is None else config.integer("num_key_value_heads", 1, n_heads)
+    if n_heads % n_kv_heads:
+        raise ConfigError(f"num_key_value_heads is {n_kv_heads}, which does not divide num_attention_heads, {n_heads}.")
+    given = getattr(config, "head_dim", None) is not None
+    size = config.integer("head_dim", 1, 4096) if given else config.divided("hidden_size", "num_attention_heads")
+    return Architecture(
+        Stack(
+            n_layers=config.integer("num_hidden_layers", 1, 1000),
+            hidden_size=config.integer("hidden_size", 1, 65_536),
+            embedding=Embedding(vocab_size=config.integer("vocab_size", 1, 10_000_000), pad_id=config.pad_token_id),
+            attention=Attention(
+                n_heads,
+                n_kv_heads,
+                size,
+                size**-0.5,
+                bias=bias,
+                out_bias=out_bias,
+                dropout=config.number("attention_dropout", 0.0, 1.0),
+            ),
+            feed_forward=FeedForward(
+                config.integer("intermediate_size", 1, 1_000_000),
+                ACTIVATIONS[config.choice("hidden_act", ACTIVATIONS)],
+                gated=True,
+                bias=mlp_bias,
+            ),
+            norm=Norm("rms", config.number("rms_norm_eps", 0.0, 1.0)),
+            norm_place="pre",
+            final_norm=True,
+            causal=True,
+            positions=rotary(config, size),
+            windows=windows(config, slides),
+        ),
+        init_std=config.number("initializer_range", 0.0, 10.0),
+        tied_output=config.flag("tie_word_embeddings"),
+    )

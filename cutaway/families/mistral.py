@@ -1,0 +1,54 @@
+"""Mistral (Jiang et al., 2023): Llama's decoder in which a token sees the last `sliding_window` ones."""
+
+from __future__ import annotations
+
+from cutaway.architecture import Architecture
+from cutaway.config import PretrainedConfig
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
+from cutaway.model import heads, label_heads
+from cutaway.model.backbone import Backbone
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class MistralConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "mistral"
+    defaults = {
+        **DEFAULTS, "vocab_size": 32000, "intermediate_size": 14336, "num_key_value_heads": 8,
+        "max_position_embeddings": 131072, "bos_token_id": 1, "eos_token_id": 2, "sliding_window": 4096,
+    }  # fmt: skip
+
+
+def to_architecture(config: MistralConfig) -> Architecture:
+    """The published config -> Architecture."""
+    return decoder(config, slides=lambda _: config.sliding_window is not None)
+
+
+FAMILY = Family(to_architecture, WEIGHTS, "model")
+
+
+class MistralPreTrainedModel(PreTrainedModel, config=MistralConfig, prefix="model"):
+    """Base for a user's own models around a `MistralModel` called `model`."""
+
+
+class MistralModel(Backbone, family=FAMILY, config=MistralConfig, prefix="model"):
+    """The base model: hidden states."""
+
+
+class MistralForCausalLM(heads.CausalLM, backbone=MistralModel, head=Output("lm_head")):
+    """Which token comes next."""
+
+
+class MistralForSequenceClassification(label_heads.SequenceClassification, backbone=MistralModel, head=LABEL):
+    """A label for a text."""
+
+
+class MistralForTokenClassification(label_heads.TokenClassification, backbone=MistralModel, head=TOKEN):
+    """A label for each token."""
+
+
+class MistralForQuestionAnswering(label_heads.QuestionAnswering, backbone=MistralModel, head=SPAN):
+    """Where the answer stands."""

@@ -1,0 +1,64 @@
+"""Phi-3 (Abdin et al., 2024): Llama's decoder whose layers that read the same input are published as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cutaway.architecture import Architecture
+from cutaway.config import PretrainedConfig
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, WEIGHTS, decoder
+from cutaway.model import heads, label_heads
+from cutaway.model.backbone import Backbone
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.weights import Table, share, split
+
+
+class Phi3Config(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "phi3"
+    defaults = {
+        **DEFAULTS, "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0, "bos_token_id": 1, "eos_token_id": 32000, "pad_token_id": 32000, "sliding_window": None,
+    }  # fmt: skip
+
+
+def to_architecture(config: Phi3Config) -> Architecture:
+    """The published config -> Architecture."""
+    found = decoder(config, slides=lambda _: config.sliding_window is not None)
+    return replace(found, stack=replace(found.stack, dropout=config.number("resid_pdrop", 0.0, 1.0)))
+
+
+def weights(architecture: Architecture) -> Table:
+    """Llama's names, with one for queries, keys and values, and one for the two sides of the gate."""
+    attention = architecture.stack.attention
+    shares = (attention.n_heads, attention.n_kv_heads, attention.n_kv_heads)
+    joined = {f"blocks.{{i}}.attn.{c}": share("layers.{i}.self_attn.qkv_proj", n, shares) for n, c in enumerate("qkv")}
+    gates = {f"blocks.{{i}}.mlp.{c}": split("layers.{i}.mlp.gate_up_proj", n, 2) for n, c in enumerate(("gate", "up"))}
+    return {**WEIGHTS, **joined, **gates}
+
+
+FAMILY = Family(to_architecture, weights, "model")
+
+
+class Phi3PreTrainedModel(PreTrainedModel, config=Phi3Config, prefix="model"):
+    """Base for a user's own models around a `Phi3Model` called `model`."""
+
+
+class Phi3Model(Backbone, family=FAMILY, config=Phi3Config, prefix="model"):
+    """The base model: hidden states."""
+
+
+class Phi3ForCausalLM(heads.CausalLM, backbone=Phi3Model, head=Output("lm_head")):
+    """Which token comes next."""
+
+
+class Phi3ForSequenceClassification(label_heads.SequenceClassification, backbone=Phi3Model, head=LABEL):
+    """A label for a text."""
+
+
+class Phi3ForTokenClassification(label_heads.TokenClassification, backbone=Phi3Model, head=TOKEN):
+    """A label for each token."""
