@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from cutaway.architecture import Architecture
 from cutaway.config import PretrainedConfig
+from cutaway.errors import ConfigError
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, WEIGHTS, decoder
 from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
@@ -28,6 +29,10 @@ class GemmaConfig(PretrainedConfig):
 
 def to_architecture(config: GemmaConfig) -> Architecture:
     """The published config -> Architecture. The published "gelu" is the tanh form."""
+    if config.use_bidirectional_attention:
+        raise ConfigError(
+            "use_bidirectional_attention is True, which cutaway does not build; it must be False or None."
+        )
     bias = config.flag("attention_bias")
     found = decoder(config, bias=bias, out_bias=bias)
     stack = found.stack
@@ -39,7 +44,6 @@ def to_architecture(config: GemmaConfig) -> Architecture:
             embedding=replace(stack.embedding, scale=stack.hidden_size**0.5),
             feed_forward=replace(mlp, activation="gelu_tanh" if mlp.activation == "gelu" else mlp.activation),
             norm=replace(stack.norm, offset=1.0),
-            causal=not config.use_bidirectional_attention,
         ),
     )
 

@@ -45,6 +45,10 @@ SCALINGS: dict[str, dict[str, Any]] = {
 }
 
 
+TYPES = ["full_attention", "sliding_attention", "full_attention"]
+LONG = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [1.5, 2.0, 3.0, 4.0]}
+
+
 @pytest.mark.parametrize("kind", SCALINGS)
 @pytest.mark.parametrize("length", [12, 30])
 def test_scalings_within_and_beyond_the_trained_length(kind: str, length: int) -> None:
@@ -116,6 +120,15 @@ def test_variants(fields: dict[str, Any]) -> None:
         ("t5", {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}),
         ("t5", {"feed_forward_proj": "gated-silu"}),
         ("bart", {"scale_embedding": True, "activation_function": "relu"}),
+        ("mistral", {"sliding_window": None, "head_dim": 4}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+        ("qwen3", {"layer_types": TYPES, "sliding_window": 5, "use_sliding_window": True}),
+        ("qwen3", {"attention_bias": True}),
+        ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 2, "mlp_bias": True, "attention_bias": True}),
+        ("gemma", {"hidden_act": "gelu", "attention_bias": True, "num_key_value_heads": 4}),
+        ("phi3", {"sliding_window": 5, "num_key_value_heads": 4}),
+        ("phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 24}),
+        ("phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 12}),
     ],
     ids=str,
 )
