@@ -91,10 +91,10 @@ _MODULES = {
     ),
     "cutaway.train": (
         "DataCollatorForLanguageModeling DataCollatorForSeq2Seq DataCollatorForTokenClassification "
-        "DataCollatorWithPadding EarlyStoppingCallback EvalPrediction IntervalStrategy PredictionOutput "
-        "ProgressCallback SaveStrategy TrainOutput Trainer TrainerCallback TrainerControl TrainerState "
-        "TrainingArguments default_data_collator get_constant_schedule get_constant_schedule_with_warmup "
-        "get_cosine_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
+        "DataCollatorWithFlattening DataCollatorWithPadding EarlyStoppingCallback EvalPrediction IntervalStrategy "
+        "PredictionOutput ProgressCallback SaveStrategy TrainOutput Trainer TrainerCallback TrainerControl "
+        "TrainerState TrainingArguments default_data_collator get_constant_schedule "
+        "get_constant_schedule_with_warmup get_cosine_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
     ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -21,6 +21,8 @@ def test_old_and_new_names_are_one() -> None:
     assert old.to_dict() == new.to_dict()
     assert old.evaluation_strategy == old.eval_strategy == "epoch" == cutaway.IntervalStrategy.EPOCH
     assert Arguments(no_cuda=True).use_cpu
+    assert Arguments(group_by_length=True).train_sampling_strategy == "group_by_length"
+    assert Arguments(learning_rates={"embed": 1}).learning_rates == {"embed": 1.0}
     assert Arguments(Path("here")).output_dir == "here"
     assert Arguments(eval_strategy=transformers.IntervalStrategy.STEPS, logging_steps=7).eval_steps == 7
     with pytest.raises(ConfigError, match="another name"):
@@ -52,6 +54,11 @@ def test_a_misspelt_name_gets_its_neighbours(wrong: str, right: str) -> None:
         {"label_smoothing_factor": 1.0},
         {"class_weights": "equal"},
         {"class_weights": ["a"]},
+        {"freeze": "embed"},
+        {"learning_rates": {"embed": "slow"}},
+        {"learning_rates": [0.1]},
+        {"layer_lr_decay": 0.0},
+        {"ema_decay": 1.0},
         {"disable_tqdm": 1},
         {"load_best_model_at_end": True},
         {"save_strategy": "best"},
@@ -86,10 +93,13 @@ def test_needless_names_are_accepted_while_they_change_nothing() -> None:
     assert set(NEEDLESS) - set(inspect.signature(transformers.TrainingArguments).parameters) <= dropped
 
 
-def test_our_names_are_upstreams_but_two() -> None:
+def test_our_names_are_upstreams_but_a_few() -> None:
     own = set(inspect.signature(Arguments).parameters)
     theirs = set(inspect.signature(transformers.TrainingArguments).parameters)
-    assert own - theirs <= {"class_weights", "match_upstream", "warmup_ratio", "label_names"}
+    assert own - theirs <= {
+        "class_weights", "match_upstream", "warmup_ratio", "label_names", "learning_rates", "layer_lr_decay", "freeze",
+        "ema_decay", "per_device_train_batch_tokens",
+    }  # fmt: skip
     assert len(own) < 60
     assert next(iter(inspect.signature(Arguments).parameters)) == "output_dir"
 

@@ -13,6 +13,7 @@ from training_samples import model
 
 import cutaway
 from cutaway.errors import ConfigError, InputError
+from cutaway.train.masking import continuations
 
 
 @pytest.fixture
@@ -55,6 +56,23 @@ def test_masks_are_new_each_time_and_the_same_for_a_seed(tokenizer: Any) -> None
     collate = cutaway.DataCollatorForLanguageModeling(tokenizer, mlm_probability=1.0)
     assert (collate(marked)["labels"] == -100).all()
     assert (collate(encoded(tokenizer))["labels"] != -100).any()
+
+
+def test_whole_words_are_hidden_whole(tokenizer: Any) -> None:
+    words = [dict(tokenizer(t)) for t in ("the trustworthy eu and", "goodness is a filmed thing", "i believe it")] * 90
+    collate = cutaway.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3, seed=1, whole_word_mask=True)
+    batch = collate(words)
+    plain = tokenizer.pad([dict(r) for r in words], return_tensors="pt")["input_ids"]
+    chosen, hidden = batch["labels"] != -100, batch["input_ids"] == tokenizer.mask_token_id
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    goes_on = torch.tensor([t.startswith("##") for t in tokens])[plain]
+    assert goes_on.any()
+    for mark in (chosen, hidden):
+        assert (mark[:, 1:] == mark[:, :-1])[goes_on[:, 1:]].all()
+    begins = ~goes_on & ~torch.isin(plain, torch.tensor(tokenizer.all_special_ids))
+    assert chosen[begins].float().mean().item() == pytest.approx(0.3, abs=0.05)
+    spaced = continuations(["<s>", "\u0120the", "re", "\u0120is", None])
+    assert spaced.tolist() == [True, False, True, False, False]
 
 
 def test_a_causal_model_learns_the_text_but_no_padding(tokenizer: Any) -> None:

@@ -199,15 +199,14 @@ class Attention(Part):
             if not rows.packed:
                 tap.keep(f"{prefix}.{part}", blocks[0])
                 continue
-            assert rows.mask is not None
             out = blocks[0].new_zeros(rows.batch, blocks[0].shape[1], rows.length, keys)
-            places = [row.nonzero()[:, 0] for row in rows.mask]
+            places = rows.places()
             for g, block in zip(rows.groups, blocks, strict=True):
                 assert g.texts is not None
                 for text, found in zip(g.texts.tolist(), block, strict=True):
-                    asks = places[text]
+                    row, asks = places[text]
                     sees = asks if prefix == "attn" else torch.arange(keys, device=asks.device)
-                    out[text][:, asks[:, None], sees] = found
+                    out[row][:, asks[:, None], sees] = found
             tap.keep(f"{prefix}.{part}", out)
 
     def _out(

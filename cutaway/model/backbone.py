@@ -18,7 +18,7 @@ from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.room import check_room, parameter_count
-from cutaway.model.rows import Rows, check_mask, check_texts
+from cutaway.model.rows import Rows, check_mask, check_texts, texts_in_a_row
 from cutaway.model.run import Request, Wanted
 from cutaway.model.stack import Batch, Stack, build_stack, run_stack
 from cutaway.model.taps import Recorder, Taps, model_addresses
@@ -159,7 +159,8 @@ class Backbone(PreTrainedModel):
             input_ids: [batch, length]; or inputs_embeds: [batch, length, hidden].
             attention_mask: [batch, length], 1 for tokens, 0 for padding on either side. Padding is not computed.
             token_type_ids: [batch, length], where the family has them.
-            position_ids: [batch, length]; by default real tokens are counted from 0, whatever the padding.
+            position_ids: [batch, length]; by default real tokens are counted from 0, whatever the padding. In one row
+                without a mask, a causal model takes positions that begin anew for another text, which sees only itself.
             past_key_values: the cache of earlier tokens; input_ids then holds only the new ones.
             output_attentions, output_hidden_states: True, or a list of layers.
 
@@ -169,6 +170,8 @@ class Backbone(PreTrainedModel):
         spec = self.architecture.stack
         request = self.ask(output_hidden_states, output_attentions)
         taps = self.taps(request)
+        if past_key_values is None and use_cache is None and texts_in_a_row(position_ids, attention_mask) is not None:
+            use_cache = False  # several texts in a row are read, not continued
         cache = self.cache_for(past_key_values, use_cache, spec.causal)
         if token_type_ids is not None and not spec.embedding.n_types:
             if spec.causal is False and bool((torch.as_tensor(token_type_ids) != 0).any()):

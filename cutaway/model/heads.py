@@ -5,6 +5,8 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -117,10 +119,10 @@ class HeadModel(PreTrainedModel):
         self.base.note_vocabulary(new.num_embeddings)
         return new
 
-    def finish(self, output: ModelOutput, logits: Tensor, return_dict: bool | None) -> Any:
+    def finish(self, output: ModelOutput, logits: Tensor | None, return_dict: bool | None) -> Any:
         """Hand the logits to recorders, and the output to the caller."""
         for recorder in self.base.recorders:
-            if "logits" in recorder.wanted and recorder.runs:
+            if "logits" in recorder.wanted and recorder.runs and logits is not None:
                 recorder.runs[-1]["logits"] = logits
         return output if wants_dict(self, return_dict) else output.to_tuple()
 
@@ -155,6 +157,7 @@ class OutputHead(HeadModel):
     """What masked and causal language models share."""
 
     head: ClassVar[Output]
+    loss_only = False  # see `loss_only` below
 
     def _build(self, config: Any) -> None:
         spec, stack = self.head, self.architecture.stack
@@ -199,6 +202,39 @@ class OutputHead(HeadModel):
             return self.logits(hidden)
         return rows.pad(self.logits(rows.pack(hidden)))  # type: ignore[no-any-return]
 
+    def answer(
+        self, out: Any, labels: Tensor | None, *, shifted: bool = False, keep: int = 0
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(loss, logits), None for what is not asked; `shifted`: labels are the text itself, each the next token's."""
+        if labels is not None and self.loss_only and not keep:
+            hidden = out.last_hidden_state
+            if shifted:
+                hidden, labels = hidden[:, :-1], labels[:, 1:]
+            states, wanted = losses.labelled(hidden, labels)
+            if not len(wanted):
+                return hidden.sum() * 0.0, None
+            return losses.cross_entropy(self.logits(states), wanted), None
+        logits = self.logits(last_tokens(out, keep)) if keep else self.row_logits(out)
+        if labels is None:
+            return None, logits
+        return (losses.next_token if shifted else losses.cross_entropy)(logits, labels), logits
+
+
+@contextmanager
+def loss_only(model: Any) -> Iterator[None]:
+    """Inside, a model over a vocabulary that is given labels computes only their logits, and its output has none.
+
+    Of a masked text every seventh place is labelled, and a row of logits is often longer than all else a place needs.
+    """
+    if not isinstance(model, OutputHead) or any("logits" in r.wanted for r in model.base.recorders):
+        yield
+        return
+    model.loss_only = True
+    try:
+        yield
+    finally:
+        model.loss_only = False
+
 
 class MaskedLM(OutputHead):
     """Which token belongs at each place (Devlin et al., 2019)."""
@@ -220,8 +256,7 @@ class MaskedLM(OutputHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
             output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.row_logits(out)
-        loss = None if labels is None else losses.cross_entropy(logits, labels)
+        loss, logits = self.answer(out, labels)
         return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
 
 
@@ -252,8 +287,7 @@ class CausalLM(OutputHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.logits(last_tokens(out, logits_to_keep)) if logits_to_keep else self.row_logits(out)
-        loss = None if labels is None else losses.next_token(logits, labels)
+        loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep)
         cache = out.get("past_key_values")
         result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
         return self.finish(result, logits, return_dict)

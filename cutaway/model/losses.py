@@ -41,6 +41,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, name: str = "labels") -> Tenso
     return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)
 
 
+def labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(states [n, hidden], labels [n]) of the places that have one; states [batch, length, hidden]."""
+    _check(labels)
+    if states.shape[:-1] != labels.shape:
+        raise InputError(f"labels has shape {list(labels.shape)}, but it must be {list(states.shape[:-1])}.")
+    here = labels != IGNORED
+    return states[here], labels[here]
+
+
 def next_token(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean of -log p(token | tokens before); logits [batch, length, vocabulary], labels [batch, length]."""
     _check(labels)

@@ -8,6 +8,7 @@ stays [batch, length, ...] and is one such block.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -70,17 +71,30 @@ class Rows:
                 self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
                 return
         order = torch.argsort(lengths, stable=True)  # [batch]
-        by_length = [self.lengths[i] for i in order.tolist()]
         flat = torch.arange(batch * length, device=mask.device).view(batch, length)
-        index = flat[order][real[order]]  # [rows]
+        self._pack(flat[order][real[order]], order)
+
+    @classmethod
+    def several(cls, lengths: list[int], device: torch.device) -> Rows:
+        """Texts of these lengths one after another in a batch of one row."""
+        rows = cls(1, sum(lengths), None)
+        rows.lengths = lengths
+        order = torch.argsort(torch.tensor(lengths, device=device), stable=True)  # [texts]
+        spans = torch.arange(rows.length, device=device).split(lengths)
+        rows._pack(torch.cat([spans[i] for i in order.tolist()]), order)
+        return rows
+
+    def _pack(self, index: Tensor, order: Tensor) -> None:
+        """Lay the texts out in `order`; index [rows]: the flat padded position of each of their tokens."""
         self.spare = -len(index) % STEP if len(index) > MANY else 0
         self.index = torch.cat((index, index[-1:].expand(self.spare))) if self.spare else index
+        by_length = [self.lengths[i] for i in order.tolist()]
         self.groups = []
         start = first = 0
-        while first < batch:
+        while first < len(by_length):
             n = by_length[first]
             last = first
-            while last < batch and by_length[last] == n:
+            while last < len(by_length) and by_length[last] == n:
                 last += 1
             if n:
                 self.groups.append(Group(start, last - first, n, order[first:last]))
@@ -119,12 +133,33 @@ class Rows:
             return torch.arange(self.length, device=device).expand(self.batch, self.length)
         return self.pack((self.mask.cumsum(1) - 1).clamp(min=0))
 
+    def places(self) -> list[tuple[int, Tensor]]:
+        """(row of the batch, the padded positions of its tokens there) of each text."""
+        if self.mask is not None:
+            return [(i, row.nonzero()[:, 0]) for i, row in enumerate(self.mask)]
+        assert self.index is not None  # several texts in one row
+        return [(0, span) for span in torch.arange(self.length, device=self.index.device).split(self.lengths)]
+
     def last(self) -> Tensor:
         """[batch]: the padded position of each text's last real token (0 for a text without one)."""
         if self.mask is None:
             return torch.full((self.batch,), self.length - 1)
         steps = torch.arange(self.length, device=self.mask.device)
         return (self.mask * steps).amax(1)
+
+
+def texts_in_a_row(position_ids: Tensor | None, attention_mask: Tensor | None) -> list[int] | None:
+    """The lengths of the texts that stand one after another in a batch of one row; None where there is one.
+
+    As upstream has it for causal models: without a mask, positions that do not go on by one begin another text.
+    """
+    if attention_mask is not None or not isinstance(position_ids, Tensor) or position_ids.shape[:-1] != (1,):
+        return None
+    begins = (position_ids[0].diff() != 1).nonzero()[:, 0] + 1
+    if not len(begins):
+        return None
+    bounds = [0, *begins.tolist(), position_ids.shape[1]]
+    return [b - a for a, b in pairwise(bounds)]
 
 
 def check_texts(rows: Rows) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cutaway.model import losses
 from cutaway.model.backbone import decoder_start, shift_right
-from cutaway.model.heads import OutputHead, last_tokens
+from cutaway.model.heads import OutputHead
 from cutaway.model.label_heads import LabelHead
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
@@ -85,8 +85,7 @@ class Seq2SeqLM(OutputHead):
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.logits(last_tokens(out, logits_to_keep)) if logits_to_keep else self.row_logits(out)
-        loss = None if labels is None else losses.cross_entropy(logits, labels)
+        loss, logits = self.answer(out, labels, keep=logits_to_keep)
         return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), logits, return_dict)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cutaway.architecture import Embedding as EmbeddingSpec
 from cutaway.architecture import Relative, Rotary
@@ -18,7 +19,7 @@ from cutaway.model.cache import Cache
 from cutaway.model.layers import Embedding, Sinusoids, make_norm
 from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias, RotaryTable
-from cutaway.model.rows import Rows, check_mask, check_texts
+from cutaway.model.rows import Rows, check_mask, check_texts, texts_in_a_row
 from cutaway.model.taps import Taps
 from cutaway.outputs import BaseModelOutput
 
@@ -82,6 +83,7 @@ class Stack(Part):
 def build_stack(owner: Part, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
+    owner.__dict__["recomputes"] = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
     owner.blocks = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
     if spec.final_norm:
@@ -135,9 +137,13 @@ class Batch:
         mask = check_mask(attention_mask, batch, length)
         if held and mask is not None and not bool((mask != 0).all()):
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
+        several = texts_in_a_row(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
         # in a window that holds only padding, a query would have nothing to look at
         may_stay_padded = not spec.causal and cache is None and not spec.windows
-        rows = Rows(batch, length, None if held else mask, may_stay_padded=may_stay_padded)
+        if several is not None and position_ids is not None:
+            rows = Rows.several(several, position_ids.device)
+        else:
+            rows = Rows(batch, length, None if held else mask, may_stay_padded=may_stay_padded)
         check_texts(rows)
         longest = max(rows.lengths, default=0) + held
         if spec.longest is not None and longest > spec.longest:
@@ -291,7 +297,11 @@ def run_stack(
             context.bias = stack.relative(queries, torch.arange(held + rows.length, device=x.device))
     _offer(stack, taps, "embed", x, rows)
     for i, block in enumerate(stack.blocks):
-        x = block(x, context, i, taps.at(f"{stack.prefix}blocks.{i}.", rows))
+        tap = taps.at(f"{stack.prefix}blocks.{i}.", rows)
+        if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and cache is None:
+            x = checkpoint(block, x, context, i, use_reentrant=False)
+        else:
+            x = block(x, context, i, tap)
     if spec.final_norm:
         x = F.dropout(
             stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training

@@ -4,7 +4,11 @@ from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import EarlyStoppingCallback, TrainerCallback
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
 from cutaway.train.evaluation import EvalPrediction, PredictionOutput
-from cutaway.train.label_collators import DataCollatorForSeq2Seq, DataCollatorForTokenClassification
+from cutaway.train.label_collators import (
+    DataCollatorForSeq2Seq,
+    DataCollatorForTokenClassification,
+    DataCollatorWithFlattening,
+)
 from cutaway.train.masking import DataCollatorForLanguageModeling
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.schedule import (
@@ -22,6 +26,7 @@ __all__ = [
     "DataCollatorForLanguageModeling",
     "DataCollatorForSeq2Seq",
     "DataCollatorForTokenClassification",
+    "DataCollatorWithFlattening",
     "DataCollatorWithPadding",
     "EarlyStoppingCallback",
     "EvalPrediction",

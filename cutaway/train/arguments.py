@@ -14,7 +14,7 @@ from cutaway.train.needless import NEEDLESS
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
 
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
-Optim = Literal["adamw_torch", "adamw_torch_fused", "sgd"]
+Optim = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"]
 
 # old name -> today's
 RENAMED = {
@@ -36,15 +36,20 @@ class BatchArguments:
     dataloader_num_workers: int = 0
     remove_unused_columns: bool = True
     label_names: list[str] | None = None
-    train_sampling_strategy: Literal["random", "sequential"] = "random"
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
+    length_column_name: str = "length"
+    per_device_train_batch_tokens: int | None = None
     data_seed: int | None = None
 
 
 @dataclass(kw_only=True, init=False, repr=False)
 class OptimizationArguments:
-    """What a step does to the weights."""
+    """What a step does to the weights, and to which of them."""
 
     learning_rate: float = 5e-5
+    learning_rates: dict[str, float] | None = None
+    layer_lr_decay: float = 1.0
+    freeze: list[str] | None = None
     weight_decay: float = 0.0
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
@@ -56,6 +61,9 @@ class OptimizationArguments:
     warmup_ratio: float = 0.0
     label_smoothing_factor: float = 0.0
     class_weights: list[float] | Literal["balanced"] | None = None
+    ema_decay: float = 0.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
     match_upstream: bool = False
 
 
@@ -78,6 +86,7 @@ class EvaluationArguments:
     eval_delay: int | float = 0
     eval_on_start: bool = False
     prediction_loss_only: bool = False
+    batch_eval_metrics: bool = False
     load_best_model_at_end: bool = False
     metric_for_best_model: str | None = None
     greater_is_better: bool | None = None
@@ -113,6 +122,12 @@ class TrainingArguments(
     here (`report_to="none"`, `logging_dir=...`, `fp16=False`) are accepted and forgotten. Steps below 1
     (`eval_steps=0.1`) are a part of the whole training.
 
+    Weights are named by address in `freeze=["embed", "blocks.0-3"]` and in `learning_rates={"blocks.*.attn": 1e-5}`,
+    where the last pattern that fits counts; `layer_lr_decay=0.9` makes each block learn at 0.9 of the rate of the one
+    above it. `per_device_train_batch_tokens=4096` packs as many texts into a batch as it can hold tokens; padding is no
+    token. `ema_decay=0.999` keeps a running average of the weights: that is what is evaluated, saved and left in the
+    model at the end. `bf16=True` computes in bfloat16 on weights in float32.
+
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
     weighed by what they hold, except for causal language models. Use it only to reproduce an old training.
 
@@ -137,6 +152,8 @@ class TrainingArguments(
     @staticmethod
     def _known(settings: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        if settings.pop("group_by_length", False):
+            settings.setdefault("train_sampling_strategy", "group_by_length")
         for given, value in settings.items():
             name = RENAMED.get(given, given)
             if name in NEEDLESS:
@@ -151,7 +168,10 @@ class TrainingArguments(
         return found
 
     def _check(self) -> None:
-        positive = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        positive = (
+            "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
+            "per_device_train_batch_tokens", "layer_lr_decay",
+        )  # fmt: skip
         for name in (*positive, "num_train_epochs", "logging_steps", "save_steps", "save_total_limit", "eval_steps"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -170,7 +190,7 @@ class TrainingArguments(
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be 0 or more.")
-        for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2"):
+        for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to below 1.")
         if self.eval_strategy == IntervalStrategy.STEPS and self.eval_steps is None:
@@ -279,6 +299,10 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
             if isinstance(value, (list, tuple)):
                 return [_fitting(name, v, part) for v in value]
             said.append(f"a list of {part.__name__}")
+        elif origin is dict:
+            if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+                return {k: _fitting(f"{name}[{k!r}]", v, float) for k, v in value.items()}
+            said.append("a dict of numbers by name")
         elif choice is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         elif isinstance(choice, type) and isinstance(value, choice) and (choice is bool or not isinstance(value, bool)):

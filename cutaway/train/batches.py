@@ -15,24 +15,24 @@ import torch
 
 from cutaway.errors import InputError
 from cutaway.train import chance
+from cutaway.train.plan import Plan
 from cutaway.train.rows import Rows, Stream
 
-_ORDER = -1  # where other keys have the number of the batch
-_STREAM = -2
+_STREAM = -2  # where other keys have the number of the batch
 
 
 class Made:
     """Batches by number, for one epoch: what workers are given."""
 
-    def __init__(self, rows: Rows, collate: Callable[[list[Any]], Any], size: int, seed: int) -> None:
-        self.rows, self.collate, self.size, self.seed = rows, collate, size, seed
-        self.epoch = 0
-        self.order: list[int] = []
+    def __init__(
+        self, rows: Rows, collate: Callable[[list[Any]], Any], seed: int, epoch: int, plan: list[list[int]]
+    ) -> None:
+        self.rows, self.collate, self.seed, self.epoch, self.plan = rows, collate, seed, epoch, plan
 
     def __getitem__(self, number: int) -> Any:
         with chance.drawn_from(self.seed, self.epoch, number):
             place(self.collate, self.seed, self.epoch, number)
-            return self.collate(self.rows.take(self.order[number * self.size : (number + 1) * self.size]))
+            return self.collate(self.rows.take(self.plan[number]))
 
 
 class Batches:
@@ -43,6 +43,8 @@ class Batches:
         collate: a list of rows -> a batch.
         size: rows in a batch. seed: of the order and of everything drawn. shuffle: a new order in each epoch.
         drop_last: leave out a last, smaller batch. workers: processes that make batches ahead.
+        lengths: {row: its length} as a list, for batches of rows of like length; with `tokens`, for batches that hold
+            up to so many tokens.
     """
 
     def __init__(
@@ -55,19 +57,23 @@ class Batches:
         shuffle: bool = True,
         drop_last: bool = False,
         workers: int = 0,
+        lengths: list[int] | None = None,
+        tokens: int | None = None,
     ) -> None:
         self.source, self.collate, self.size, self.seed = source, collate, size, seed
-        self.shuffle, self.drop_last, self.workers = shuffle, drop_last, workers
+        self.drop_last, self.workers = drop_last, workers
+        self.plan: Plan | None = None
+        if isinstance(source, Rows):
+            self.plan = Plan(
+                len(source), size, seed, shuffle=shuffle, drop_last=drop_last, lengths=lengths, tokens=tokens
+            )
         if isinstance(source, Rows) and drop_last and len(source) < size:
             raise InputError(f"dataloader_drop_last leaves nothing: {len(source)} rows, but a batch takes {size}.")
 
     @property
     def count(self) -> int | None:
         """How many batches an epoch has; None for a stream."""
-        if isinstance(self.source, Stream):
-            return None
-        n = len(self.source)
-        return n // self.size if self.drop_last else -(-n // self.size)
+        return None if self.plan is None else self.plan.count
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
         """The batches of an epoch from batch `start` on."""
@@ -76,12 +82,8 @@ class Batches:
         return self._planned(self.source, number, start)
 
     def _planned(self, rows: Rows, epoch: int, start: int) -> Iterator[Any]:
-        made = Made(rows, self.collate, self.size, self.seed)
-        made.epoch = epoch
-        made.order = list(range(len(rows)))
-        if self.shuffle:
-            draw = torch.Generator().manual_seed(chance.seed_of(self.seed, epoch, _ORDER))
-            made.order = torch.randperm(len(rows), generator=draw).tolist()
+        assert self.plan is not None
+        made = Made(rows, self.collate, self.seed, epoch, self.plan.batches(epoch))
         numbers = range(start, self.count or 0)
         if not self.workers:
             yield from (made[i] for i in numbers)

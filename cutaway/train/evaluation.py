@@ -31,24 +31,29 @@ class PredictionOutput(NamedTuple):
 
 @dataclass
 class Pass:
-    """What a pass found; loss is None where rows have no labels, the arrays are None unless they were wanted."""
+    """What a pass found; loss is None where rows have no labels, the arrays are None unless they were wanted.
+
+    `measured`: what a metric that follows batch by batch said after the last.
+    """
 
     loss: float | None
     predictions: Any
     label_ids: Any
     rows: int
     batches: int
+    measured: dict[str, Any] | None = None
 
 
 def run_pass(
     model: Any,
     batches: Iterator[Any],
     objective: Objective,
-    sums_of: Callable[[Objective, dict[str, Any], Sizes], tuple[Sizes, dict[str, Tensor], Any]],
+    sums_of: Callable[..., tuple[Sizes, dict[str, Tensor], Any]],
     label_names: list[str],
     device: torch.device,
     *,
     keep: bool,
+    each: Callable[..., dict[str, Any]] | None = None,
     shrink: Callable[[Any, Any], Any] | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> Pass:
@@ -58,8 +63,9 @@ def run_pass(
     means; so does `match_upstream`).
 
     Args:
-        sums_of: the sizes, the sums of losses and the output of a batch with labels.
+        sums_of: the sizes, the sums of losses and the output of a batch with labels, `shown` with its logits.
         keep: whether predictions and labels are kept, as NumPy arrays; otherwise memory does not grow with the data.
+        each: a metric that is given them batch by batch instead, with compute_result=True at the last.
         shrink: (logits, labels) -> what to keep of the logits.
         after: called after each batch.
     """
@@ -70,14 +76,15 @@ def run_pass(
     said: list[Any] = []
     labels: list[Any] = []
     rows = n = 0
+    measured: dict[str, Any] | None = None
     try:
         with torch.no_grad():
-            for batch in batches:
+            for batch, last in _ahead(batches):
                 own = objective.sizes(batch)
                 batch = moved(batch, device)
                 given = [batch[name] for name in label_names if name in batch]
                 if given:
-                    own, found, outputs = sums_of(objective, batch, own)
+                    own, found, outputs = sums_of(objective, batch, own, shown=keep)
                     if objective.match_upstream:
                         own, found = _by_rows(batch, found, own)
                     for name, value in found.items():
@@ -88,15 +95,28 @@ def run_pass(
                 if keep:
                     logits = predicted(outputs)
                     truth = None if not given else given[0] if len(given) == 1 else tuple(given)
-                    said.append(_array(logits if shrink is None else shrink(logits, truth)))
-                    labels.append(_array(truth))
+                    answer = _array(logits if shrink is None else shrink(logits, truth))
+                    if each is not None:
+                        measured = each(EvalPrediction(answer, _array(truth)), compute_result=last)
+                    else:
+                        said.append(answer)
+                        labels.append(_array(truth))
                 rows += _rows_of(batch)
                 n += 1
                 after()
     finally:
         model.train(training)
     loss = float(joined(sums, added(sizes))) if sums and any(added(sizes).values()) else None
-    return Pass(loss, _stacked(said), _stacked(labels), rows, n)
+    return Pass(loss, _stacked(said), _stacked(labels), rows, n, measured)
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """(batch, whether it is the last)."""
+    for batch in batches:
+        for following in batches:
+            yield batch, False
+            batch = following
+        yield batch, True
 
 
 def _by_rows(batch: Any, found: dict[str, Tensor], own: Sizes) -> tuple[Sizes, dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cutaway.encoding import BatchEncoding
 from cutaway.errors import ConfigError, InputError
 from cutaway.model.backbone import decoder_start, shift_right
+from cutaway.model.losses import IGNORED
 
 _NAMES = ("label", "labels", "label_ids")
 
@@ -113,3 +114,36 @@ class DataCollatorForSeq2Seq:
                 raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")
             batch["decoder_input_ids"] = shift_right(batch["labels"], *decoder_start(self.model.config))
         return batch
+
+
+@dataclass
+class DataCollatorWithFlattening:
+    """The texts of a batch one after another in one row, for a causal model: no padding, no attention across texts.
+
+    `position_ids` begin anew with each text, which is how the model knows them apart. The labels are the ids, or the
+    rows' own labels; the first of each text is -100, since nothing before it predicts it.
+    """
+
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Rows with input_ids (padding told by attention_mask is left out) -> input_ids, labels, position_ids [1, all].
+
+        Raises:
+            InputError: no rows, or a row whose labels are not one for each token.
+        """
+        rows, labels = _split(features, "DataCollatorWithFlattening")
+        found: dict[str, list[Tensor]] = {"input_ids": [], "labels": [], "position_ids": []}
+        for i, row in enumerate(rows):
+            ids = torch.as_tensor(row["input_ids"])
+            own = ids.clone() if labels is None else torch.tensor(labels[i])
+            if own.shape != ids.shape:
+                raise InputError(f"a row has {len(own)} labels but {len(ids)} tokens; give each token one.")
+            if "attention_mask" in row:
+                real = torch.as_tensor(row["attention_mask"]) != 0
+                ids, own = ids[real], own[real]
+            own[:1] = IGNORED
+            found["input_ids"].append(ids)
+            found["labels"].append(own)
+            found["position_ids"].append(torch.arange(len(ids)))
+        return {name: torch.cat(parts)[None] for name, parts in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from cutaway.errors import CheckpointError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import chance, saving
+from cutaway.train.average import Average
 from cutaway.train.batches import Batches, grouped, moved
 from cutaway.train.callback import best_value, bigger_is_better
 from cutaway.train.objective import Objective, added
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cutaway")
 _STATE, _REST, _TENSORS = "trainer_state.json", "training.json", "training.safetensors"
-_VERSION = 1
+_VERSION = 2
 
 
 class Loop:
@@ -54,6 +56,7 @@ class Loop:
         if trainer.lr_scheduler is None:
             trainer.lr_scheduler = make_schedule(self.optimizer, args, total)
         self.schedule = trainer.lr_scheduler
+        self.average = Average(self.model, args.ema_decay) if args.ema_decay else None
         self.epoch = self.done = self.counted = 0
         self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
         self.logged = (0.0, 0)
@@ -80,6 +83,11 @@ class Loop:
                     log.warning("the data ended after %d of %d steps.", state.global_step, state.max_steps)
                     break
             self._end_epoch()
+
+    def leave(self) -> None:
+        """Leave the weights that count in the model."""
+        if self.average is not None:
+            self.average.put(self.average.held)
 
     def _run_epoch(self) -> None:
         state, control, parts = self.trainer.state, self.trainer.control, self.args.gradient_accumulation_steps
@@ -113,7 +121,8 @@ class Loop:
         whole = added(sizes)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch, own in zip(group, sizes, strict=True):
-            share = trainer.share(objective, moved(batch, self.device), own, whole, len(group))
+            with self.trainer.precision():
+                share = trainer.share(objective, moved(batch, self.device), own, whole, len(group))
             if share.requires_grad:
                 share.backward()
             loss += share.detach()
@@ -126,6 +135,8 @@ class Loop:
         trainer.tell("on_optimizer_step")
         self.schedule.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update()
         self.lost += loss
 
     def _after(self) -> None:
@@ -139,12 +150,18 @@ class Loop:
             trainer.log({"loss": mean, "grad_norm": float(self.norm), "learning_rate": self.rate})
         control.should_log = False
         if control.should_evaluate:
-            self._judge(trainer.evaluate())
+            with self._shown():
+                metrics = trainer.evaluate()
+            self._judge(metrics)
         control.should_evaluate = False
         if control.should_save:
             control.should_save = False
             self.save()
             trainer.tell("on_save")
+
+    def _shown(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """Inside, the model has the weights that count: the average, where there is one. Gives those that train."""
+        return nullcontext({}) if self.average is None else self.average.shown()
 
     def _judge(self, metrics: dict[str, Any]) -> None:
         """Note whether this evaluation is the best."""
@@ -176,7 +193,8 @@ class Loop:
         return folder
 
     def _fill(self, folder: Path) -> None:
-        self.trainer.save_model(folder)
+        with self._shown() as training:
+            self.trainer.save_model(folder)
         tensors: dict[str, Tensor] = {}
         control = self.trainer.control
         rest = {
@@ -191,6 +209,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
             "chance": chance.capture(),
+            "weights": training,
             "callbacks": self.trainer.callbacks.state_dict(),
         }
         _write(folder / _REST, pack(rest, tensors, "training"))
@@ -209,6 +228,8 @@ class Loop:
             "data_seed": batches.seed,
             "train_sampling_strategy": self.args.train_sampling_strategy,
             "dataloader_drop_last": batches.drop_last,
+            "per_device_train_batch_tokens": self.args.per_device_train_batch_tokens,
+            "the length of each row (SHA-256)": batches.plan.digest() if batches.plan else None,
         }
 
     def load(self, folder: Path) -> None:
@@ -222,12 +243,19 @@ class Loop:
         if rest["format"] != _VERSION:
             raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads {_VERSION}.")
         for name, value in self._plan().items():
-            if rest["plan"][name] != value:
+            if rest["plan"].get(name) != value:
                 raise CheckpointError(
-                    f"{folder} was trained with {name} = {rest['plan'][name]!r}, now it is {value!r}: the batches "
+                    f"{folder} was trained with {name} = {rest['plan'].get(name)!r}, now it is {value!r}: the batches "
                     "would not be the same. Set it back, or load the weights with from_pretrained and train anew."
                 )
         load_weights(self.model, folder)
+        if (self.average is None) != (not rest["weights"]):
+            raise CheckpointError(
+                f"{folder} was trained {'with' if rest['weights'] else 'without'} ema_decay; set it so."
+            )
+        if self.average is not None:
+            self.average.held = self.average.now()
+            self.average.put(rest["weights"])
         self.optimizer.load_state_dict(rest["optimizer"])
         self.schedule.load_state_dict({**self.schedule.state_dict(), **rest["schedule"]})
         stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), trainer.state

@@ -24,7 +24,8 @@ class DataCollatorForLanguageModeling:
     Attributes:
         tokenizer: whose `pad` is called, and whose mask token is used.
         mlm: masked (True) or causal (False) language modelling.
-        mlm_probability: which part of the real tokens is chosen.
+        whole_word_mask: choose words instead of tokens; all pieces of a word are then hidden, swapped or kept alike.
+        mlm_probability: which part of the real tokens (of the words) is chosen.
         mask_replace_prob, random_replace_prob: how many chosen ones become the mask, or a random token.
         pad_to_multiple_of: round the length up to a multiple.
         seed: without one, masks come from torch's own generator; with one, from (seed, number of the batch), and a
@@ -36,6 +37,7 @@ class DataCollatorForLanguageModeling:
 
     tokenizer: Any
     mlm: bool = True
+    whole_word_mask: bool = False
     mlm_probability: float = 0.15
     mask_replace_prob: float = 0.8
     random_replace_prob: float = 0.1
@@ -43,6 +45,7 @@ class DataCollatorForLanguageModeling:
     return_tensors: str = "pt"
     seed: int | None = None
     step: int = field(default=0, init=False)
+    _continues: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.mlm and self.tokenizer.mask_token_id is None:
@@ -85,15 +88,38 @@ class DataCollatorForLanguageModeling:
             return found
         return torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
 
+    def _first_pieces(self, ids: Tensor, may: Tensor) -> Tensor:
+        """[rows, length]: where the word of each place begins. What may not be chosen ends a word."""
+        if self._continues is None:
+            self._continues = continuations(self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer)))))
+        before = torch.cat((torch.zeros_like(may[:, :1]), may[:, :-1]), 1)
+        inside = self._continues[ids] & may & before
+        steps = torch.arange(ids.shape[1]).expand_as(ids)
+        return steps.where(~inside, 0).cummax(1).values
+
     def masked(self, ids: Tensor, may: Tensor) -> tuple[Tensor, Tensor]:
         """(ids with places hidden, labels that are -100 elsewhere), both [rows, length]; `may`: what may be chosen."""
         draw: torch.Generator | None = None
         if self.seed is not None:
             draw = torch.Generator().manual_seed(seed_of(self.seed, self.step))
             self.step += 1
-        chosen = (torch.rand(ids.shape, generator=draw) < self.mlm_probability) & may
-        what = torch.rand(ids.shape, generator=draw)
+        chance, what = torch.rand(ids.shape, generator=draw), torch.rand(ids.shape, generator=draw)
+        if self.whole_word_mask:
+            word = self._first_pieces(ids, may)
+            chance, what = chance.gather(1, word), what.gather(1, word)
+        chosen = (chance < self.mlm_probability) & may
         other = torch.randint(len(self.tokenizer), ids.shape, generator=draw)
         hidden = ids.where(~(chosen & (what < self.mask_replace_prob)), self.tokenizer.mask_token_id)
         swaps = chosen & (what >= self.mask_replace_prob) & (what < self.mask_replace_prob + self.random_replace_prob)
         return hidden.where(~swaps, other), ids.where(chosen, IGNORED)
+
+
+def continuations(tokens: Sequence[str | None]) -> Tensor:
+    """[vocabulary] bool: which tokens go on with the word before them.
+
+    WordPiece marks these with "##"; byte-level and sentencepiece vocabularies mark the beginnings, with the character
+    that stands for a space.
+    """
+    if any(t is not None and t.startswith("##") for t in tokens):
+        return torch.tensor([t is not None and t.startswith("##") for t in tokens])
+    return torch.tensor([t is not None and not t.startswith(("\u0120", "\u2581")) for t in tokens])

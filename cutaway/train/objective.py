@@ -8,6 +8,7 @@ the parts of 16 = 2 x 8 = 6 + 6 + 4 rows add up to the same loss and the same gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.model.backbone import decoder_start, shift_right
-from cutaway.model.heads import CausalLM
+from cutaway.model.heads import CausalLM, loss_only
 from cutaway.model.label_heads import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from cutaway.model.losses import IGNORED
 from cutaway.model.seq2seq import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
@@ -122,18 +123,27 @@ class Objective:
             InputError: the batch has no labels that the model's loss could be computed from.
         """
         if self.match_upstream and self.kind != "next":
-            mean = self._mean(batch, self._run(model, batch), own)
+            with nullcontext() if self.own else loss_only(model):
+                mean = self._mean(batch, self._run(model, batch), own)
             return mean / parts if self.kind == "span" else mean
         if self.counts_first:
             whole = {"places": whole["upstream"]}
-        return joined(self.sums(model, batch, own)[0], whole)
+        return joined(self.sums(model, batch, own, shown=False)[0], whole)
 
-    def sums(self, model: Any, batch: Mapping[str, Any], own: Sizes) -> tuple[dict[str, Tensor], Any]:
-        """(the sum of losses over the labelled places, for each mean that the loss is made of; the model's output)."""
+    def sums(
+        self, model: Any, batch: Mapping[str, Any], own: Sizes, *, shown: bool = True
+    ) -> tuple[dict[str, Tensor], Any]:
+        """(the sum of losses over the labelled places, for each mean that the loss is made of; the model's output).
+
+        Unless it is to be `shown`, the output has no logits where the loss does not need them.
+        """
         if "start" in own:
             return self._span(model, batch)
-        outputs = self._run(model, batch)
+        with nullcontext() if shown or self.own else loss_only(model):
+            outputs = self._run(model, batch)
         places = own["places"]
+        if not places and "logits" not in outputs:
+            return {"places": outputs.loss}, outputs  # 0, and part of the graph
         if not places:  # the mean over nothing is no number
             return {"places": _logits(outputs).sum() * 0.0}, outputs
         if self.own:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cutaway.errors import ConfigError
 from cutaway.train.arguments import TrainingArguments
+from cutaway.train.places import Places
 from cutaway.train.schedule import (
     get_constant_schedule,
     get_constant_schedule_with_warmup,
@@ -20,28 +21,42 @@ from cutaway.train.schedule import (
 
 
 def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
-    """AdamW (Loshchilov and Hutter, 2019) or SGD over the weights that train; biases and norms do not decay.
+    """The optimizer that `args.optim` names, over the weights that train; biases and norms do not decay.
+
+    AdamW is by Loshchilov and Hutter (2019), Adafactor by Shazeer and Stern (2018). Each distinct rate is a group of
+    its own; the first group has `args.learning_rate`, if any weight has.
 
     Raises:
-        ConfigError: every weight of the model is frozen.
+        ConfigError: every weight of the model is frozen, or a pattern names none.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    places = Places(model)
+    rates = places.rates(args.learning_rate, args.layer_lr_decay, args.learning_rates or {})
+    trained = {name: p for name, p in places.names.items() if p.requires_grad}
     if not trained:
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": args.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    if args.optim == "sgd":
-        return torch.optim.SGD(groups, lr=args.learning_rate)
-    return torch.optim.AdamW(
-        groups,
-        lr=args.learning_rate,
-        betas=(args.adam_beta1, args.adam_beta2),
-        eps=args.adam_epsilon,
-        fused=args.optim == "adamw_torch_fused" or None,
-    )
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in trained.items():
+        groups.setdefault((rates[name], args.weight_decay if p.dim() > 1 else 0.0), []).append(p)
+    order = sorted(groups, key=lambda key: (key[0] != args.learning_rate, -key[0], -key[1]))
+    found: list[dict[str, Any]] = [{"params": groups[k], "lr": k[0], "weight_decay": k[1]} for k in order]
+    if args.optim.startswith("adamw"):
+        return torch.optim.AdamW(
+            found,
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+            fused=args.optim == "adamw_torch_fused" or None,
+        )
+    other: type[Optimizer] = _OTHERS[args.optim]
+    return other(found, lr=args.learning_rate)  # type: ignore[call-arg]
+
+
+_OTHERS: dict[str, Any] = {
+    "adafactor": torch.optim.Adafactor,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
 
 
 def make_schedule(optimizer: Optimizer, args: TrainingArguments, total: int) -> LambdaLR:

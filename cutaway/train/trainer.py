@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from cutaway.train.evaluation import EvalPrediction, Pass, PredictionOutput, run
 from cutaway.train.loop import Loop
 from cutaway.train.objective import Objective, Sizes, balanced, joined, total
 from cutaway.train.optimizer import make_optimizer
+from cutaway.train.places import Places
+from cutaway.train.plan import lengths_of
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
 from cutaway.train.seed import set_seed
@@ -53,7 +56,9 @@ class Trainer:
             that makes a generator; eval_dataset may be several by name. Columns that the model does not take are left
             out.
         processing_class, tokenizer: two names of the tokenizer, which pads and is saved with the model.
-        compute_metrics: EvalPrediction -> {name: number}, after each evaluation.
+        compute_metrics: EvalPrediction -> {name: number}, after each evaluation. With batch_eval_metrics it is called
+            after each batch as compute_metrics(EvalPrediction, compute_result=is it the last), and keeps its own
+            counts: then memory does not grow with the data.
         callbacks: TrainerCallback objects or classes.
         optimizers: (optimizer, schedule) instead of those of args; either may be None.
         preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics.
@@ -69,7 +74,7 @@ class Trainer:
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
-        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        compute_metrics: Callable[..., dict[str, Any]] | None = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
@@ -128,15 +133,8 @@ class Trainer:
         saving.sweep(output)
         source = self._open(self.train_dataset)
         self.objective = objective = self._objective(source)
-        batches = Batches(
-            source,
-            self.data_collator,
-            args.per_device_train_batch_size,
-            args.seed if args.data_seed is None else args.data_seed,
-            shuffle=args.train_sampling_strategy == "random",
-            drop_last=args.dataloader_drop_last,
-            workers=args.dataloader_num_workers,
-        )
+        batches = self._batches(source)
+        self._prepare()
         self.state, self.control = TrainerState(), TrainerControl()
         if args.match_upstream:
             log.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does it, "
@@ -152,6 +150,7 @@ class Trainer:
         began, first = time.perf_counter(), self.state.global_step
         try:
             loop.run()
+            loop.leave()
             self._finish(began, first, float(loop.lost))
             self.tell("on_train_end")
         finally:
@@ -162,6 +161,44 @@ class Trainer:
             self.lr_scheduler = None if made_here[1] else self.lr_scheduler
         metrics = {k: v for k, v in self.state.log_history[-1].items() if k != "step"}
         return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
+
+    def _batches(self, source: Rows | Stream) -> Batches:
+        args = self.args
+        seed = args.seed if args.data_seed is None else args.data_seed
+        lengths: list[int] | None = None
+        if args.train_sampling_strategy == "group_by_length" or args.per_device_train_batch_tokens:
+            if isinstance(source, Stream):
+                raise InputError("batches by length need to know all lengths first; give rows with a length.")
+            lengths = lengths_of(source, args.length_column_name, seed)
+        return Batches(
+            source,
+            self.data_collator,
+            args.per_device_train_batch_size,
+            seed,
+            shuffle=args.train_sampling_strategy != "sequential",
+            drop_last=args.dataloader_drop_last,
+            workers=args.dataloader_num_workers,
+            lengths=lengths,
+            tokens=args.per_device_train_batch_tokens,
+        )
+
+    def _prepare(self) -> None:
+        """Make the model what the arguments say: what is frozen, what is computed twice."""
+        args = self.args
+        if args.freeze:
+            Places(self.model).freeze(args.freeze)
+        if self.optimizer is not None and (args.learning_rates or args.layer_lr_decay != 1.0):
+            raise ConfigError("learning_rates and layer_lr_decay do not reach an optimizer of your own; leave one out.")
+        if args.gradient_checkpointing:
+            if not hasattr(self.model, "gradient_checkpointing_enable"):
+                raise ConfigError(
+                    f"gradient_checkpointing: {type(self.model).__name__} has no blocks to compute twice."
+                )
+            self.model.gradient_checkpointing_enable()
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Inside, the model computes in the precision that the arguments name."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.args.bf16 else nullcontext()
 
     def _steps(self, batches: Batches) -> int:
         if self.args.max_steps > 0:
@@ -221,7 +258,7 @@ class Trainer:
         """
         objective = self.objective or self._objective()
         own = objective.sizes(inputs)
-        sums, outputs = objective.sums(model, inputs, own)
+        sums, outputs = objective.sums(model, inputs, own, shown=return_outputs)
         loss = joined(sums, own)
         return (loss, outputs) if return_outputs else loss
 
@@ -229,10 +266,12 @@ class Trainer:
     def _own_loss(self) -> bool:
         return type(self).compute_loss is not Trainer.compute_loss
 
-    def sums(self, objective: Objective, batch: dict[str, Any], own: Sizes) -> tuple[Sizes, dict[str, Tensor], Any]:
-        """(sizes, sums of losses, output) of a batch that is evaluated."""
+    def sums(
+        self, objective: Objective, batch: dict[str, Any], own: Sizes, *, shown: bool
+    ) -> tuple[Sizes, dict[str, Tensor], Any]:
+        """(sizes, sums of losses, output) of a batch that is evaluated; `shown`: whether the output needs logits."""
         if not self._own_loss:
-            return own, *objective.sums(self.model, batch, own)
+            return own, *objective.sums(self.model, batch, own, shown=shown)
         loss, outputs = self.compute_loss(self.model, batch, return_outputs=True)
         n = total(own)
         return {"places": n}, {"places": loss * n}, outputs
@@ -276,21 +315,27 @@ class Trainer:
         )  # fmt: skip
         began = time.perf_counter()
         before = chance.capture()
+        keep = keep and not args.prediction_loss_only
+        streams = args.batch_eval_metrics and self.compute_metrics is not None
         try:
-            found = run_pass(
-                self.model,
-                batches.epoch(_EVALUATION),
-                self._objective(),
-                self.sums,
-                self.label_names,
-                self.device,
-                keep=keep and not args.prediction_loss_only,
-                shrink=self.preprocess_logits_for_metrics,
-                after=lambda: self.tell("on_prediction_step"),
-            )
+            with self.precision():
+                found = run_pass(
+                    self.model,
+                    batches.epoch(_EVALUATION),
+                    self._objective(),
+                    self.sums,
+                    self.label_names,
+                    self.device,
+                    keep=keep,
+                    each=self.compute_metrics if keep and streams else None,
+                    shrink=self.preprocess_logits_for_metrics,
+                    after=lambda: self.tell("on_prediction_step"),
+                )
             metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}
-            if self.compute_metrics is not None and found.label_ids is not None:
-                named = self.compute_metrics(EvalPrediction(found.predictions, found.label_ids))
+            if self.compute_metrics is not None and (found.label_ids is not None or found.measured is not None):
+                named = found.measured
+                if named is None:
+                    named = self.compute_metrics(EvalPrediction(found.predictions, found.label_ids))
                 for name, value in named.items():
                     key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
                     metrics[key] = value.item() if hasattr(value, "item") else value
