@@ -1,0 +1,51 @@
+"""Options that several commands share, and the arguments of `from_pretrained` that they stand for."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SENTIMENT = "cutaway/sentiment"
+
+
+class Dtype(StrEnum):
+    """The number format that the weights are held in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Texts = Annotated[list[str] | None, typer.Argument(help="Texts; without any, or with -, one per line from stdin.")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="A name, a folder, or a .gguf file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or a line per text for several.")]
+Revision = Annotated[str | None, typer.Option(help="The branch, tag or commit of a model on the hub.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")]
+Dtypes = Annotated[Dtype | None, typer.Option("--dtype", help="Number format of the weights; stored one if not given.")]
+Truncation = Annotated[bool, typer.Option("--truncation", help="Cut texts that are longer than the model takes.")]
+
+
+def load_arguments(revision: str | None, offline: bool, threads: int | None, dtype: Dtype | None) -> dict[str, Any]:
+    """The arguments of `from_pretrained` for these options; sets the threads."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    load: dict[str, Any] = {"revision": revision, "dtype": dtype and dtype.value}
+    if offline:
+        load["local_files_only"] = True
+    return {key: value for key, value in load.items() if value is not None}
+
+
+def gguf_arguments(model: str, load: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A path to a .gguf file as the folder and file name that `from_pretrained` takes."""
+    if not model.lower().endswith(".gguf"):
+        return model, load
+    return str(Path(model).parent), {**load, "gguf_file": Path(model).name}
