@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "cutaway.auto": (
         "AutoConfig AutoTokenizer AutoModel AutoModelForCausalLM AutoModelForMaskedLM AutoModelForMultipleChoice "
-        "AutoModelForQuestionAnswering AutoModelForSeq2SeqLM AutoModelForSequenceClassification "
-        "AutoModelForTokenClassification"
+        "AutoModelForPreTraining AutoModelForQuestionAnswering AutoModelForSeq2SeqLM "
+        "AutoModelForSequenceClassification AutoModelForTokenClassification"
     ),
     "cutaway.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
@@ -34,6 +34,24 @@ _MODULES = {
         "RobertaConfig RobertaPreTrainedModel RobertaModel RobertaForCausalLM RobertaForMaskedLM "
         "RobertaForMultipleChoice RobertaForQuestionAnswering RobertaForSequenceClassification "
         "RobertaForTokenClassification"
+    ),
+    "cutaway.families.xlm_roberta": (
+        "XLMRobertaConfig XLMRobertaPreTrainedModel XLMRobertaModel XLMRobertaForCausalLM XLMRobertaForMaskedLM "
+        "XLMRobertaForMultipleChoice XLMRobertaForQuestionAnswering XLMRobertaForSequenceClassification "
+        "XLMRobertaForTokenClassification"
+    ),
+    "cutaway.families.electra": (
+        "ElectraConfig ElectraPreTrainedModel ElectraModel ElectraForCausalLM ElectraForMaskedLM "
+        "ElectraForMultipleChoice ElectraForPreTraining ElectraForQuestionAnswering ElectraForSequenceClassification "
+        "ElectraForTokenClassification"
+    ),
+    "cutaway.families.albert": (
+        "AlbertConfig AlbertPreTrainedModel AlbertModel AlbertForMaskedLM AlbertForMultipleChoice "
+        "AlbertForQuestionAnswering AlbertForSequenceClassification AlbertForTokenClassification"
+    ),
+    "cutaway.families.mpnet": (
+        "MPNetConfig MPNetPreTrainedModel MPNetModel MPNetForMaskedLM MPNetForMultipleChoice "
+        "MPNetForQuestionAnswering MPNetForSequenceClassification MPNetForTokenClassification"
     ),
     "cutaway.families.gpt2": (
         "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2ForQuestionAnswering "

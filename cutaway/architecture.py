@@ -34,6 +34,7 @@ class Norm:
     kind: Literal["layer", "rms"]
     eps: float
     offset: float = 0.0
+    bias: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ class Relative:
 
 @dataclass(frozen=True)
 class Embedding:
-    """How ids become the vectors that enter the first block."""
+    """How ids become the vectors that enter the first block.
+
+    width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
+    """
 
     vocab_size: int
     positions: Learned | None = None
@@ -103,6 +107,7 @@ class Embedding:
     scale: float = 1.0
     pad_id: int | None = None
     dropout: float = 0.0
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ class Stack:
         layer_positions: the rotary positions of each layer, () where all have those in `positions`.
         norm_place: before each layer, after it and the addition, or before both layers of a block, which read the same
             input ("parallel", GPT-NeoX).
+        block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
+        first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
     """
 
     n_layers: int
@@ -159,6 +166,23 @@ class Stack:
     dropout: float = 0.0
     windows: tuple[int | None, ...] = ()
     layer_positions: tuple[Rotary | None, ...] = ()
+    block_of: tuple[int, ...] = ()
+    first_norm: bool = True
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The block that each layer is."""
+        return self.block_of or tuple(range(self.n_layers))
+
+    @property
+    def n_blocks(self) -> int:
+        """The blocks that have weights of their own."""
+        return max(self.order) + 1
+
+    @property
+    def width(self) -> int:
+        """The width of a token's vector."""
+        return self.embedding.width or self.hidden_size
 
     @property
     def rotary(self) -> tuple[Rotary | None, ...]:

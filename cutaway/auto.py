@@ -18,6 +18,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "bert": ("cutaway.families.bert", "Bert"),
     "distilbert": ("cutaway.families.distilbert", "DistilBert"),
     "roberta": ("cutaway.families.roberta", "Roberta"),
+    "xlm-roberta": ("cutaway.families.xlm_roberta", "XLMRoberta"),
+    "electra": ("cutaway.families.electra", "Electra"),
+    "albert": ("cutaway.families.albert", "Albert"),
+    "mpnet": ("cutaway.families.mpnet", "MPNet"),
     "gpt2": ("cutaway.families.gpt2", "GPT2"),
     "llama": ("cutaway.families.llama", "Llama"),
     "mistral": ("cutaway.families.mistral", "Mistral"),
@@ -158,6 +162,12 @@ class AutoModelForMaskedLM(_AutoModel):
     """Which token belongs at each place."""
 
     ending = "ForMaskedLM"
+
+
+class AutoModelForPreTraining(_AutoModel):
+    """What the family was trained for (ELECTRA: which tokens another model put there)."""
+
+    ending = "ForPreTraining"
 
 
 class AutoModelForCausalLM(_AutoModel):

@@ -19,7 +19,8 @@ from cutaway import BertConfig, BertModel, PretrainedConfig, PreTrainedModel
 from cutaway.errors import ConfigError, InputError
 from cutaway.outputs import SequenceClassifierOutput
 
-LM = {"bert": "ForMaskedLM", "distilbert": "ForMaskedLM", "roberta": "ForMaskedLM", "gpt2": "LMHeadModel",
+LM = {"bert": "ForMaskedLM", "distilbert": "ForMaskedLM", "roberta": "ForMaskedLM", "electra": "ForMaskedLM",
+      "albert": "ForMaskedLM", "mpnet": "ForMaskedLM", "gpt2": "LMHeadModel",
       "llama": "ForCausalLM", "t5": "ForConditionalGeneration", "t5-gated": "ForConditionalGeneration",
       "bart": "ForConditionalGeneration"}  # fmt: skip
 

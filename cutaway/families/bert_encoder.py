@@ -33,8 +33,8 @@ WEIGHTS = {
 }
 
 
-def bert_stack(config: Any, positions: Learned) -> Stack:
-    """The post-norm encoder of Devlin et al. (2019)."""
+def bert_stack(config: Any, positions: Learned, width: int | None = None) -> Stack:
+    """The post-norm encoder of Devlin et al. (2019); width: of the tables, where a matrix leads on from them."""
     hidden = config.integer("hidden_size", 1, 65_536)
     n_heads = config.integer("num_attention_heads", 1, 1024)
     size = config.divided("hidden_size", "num_attention_heads")
@@ -53,6 +53,7 @@ def bert_stack(config: Any, positions: Learned) -> Stack:
             norm=norm,
             pad_id=config.pad_token_id,
             dropout=dropout,
+            width=width,
         ),
         attention=Attention(
             n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_probs_dropout_prob", 0.0, 1.0)

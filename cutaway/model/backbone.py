@@ -82,7 +82,7 @@ class Backbone(PreTrainedModel):
     def layer_sources(self) -> dict[str, Source]:
         """{our layer: published layer} for every layer that holds weights."""
         spec = self.architecture.stack
-        table = expand(self.family.table(self.architecture), {"": spec.n_layers})
+        table = expand(self.family.table(self.architecture), {"": spec.n_blocks})
         own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
         return {ours: source for ours, source in table.items() if ours in own}
 
@@ -225,6 +225,15 @@ class Pooler(nn.Module):
         """hidden [batch, length, hidden] -> [batch, hidden]."""
         return torch.tanh(self.dense(first_token(hidden, rows)))
 
+    # ALBERT publishes the one layer under the pooler's own name
+    @property
+    def weight(self) -> Tensor:
+        return self.dense.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.dense.bias
+
 
 def first_token(hidden: Tensor, rows: Rows | None) -> Tensor:
     """The first real token of each text; [batch, length, hidden] -> [batch, hidden]."""
@@ -250,7 +259,7 @@ class EncoderDecoder(Backbone):
     def layer_sources(self) -> dict[str, Source]:
         decoder = self.architecture.decoder
         assert decoder is not None
-        counts = {"encoder.": self.architecture.stack.n_layers, "decoder.": decoder.n_layers}
+        counts = {"encoder.": self.architecture.stack.n_blocks, "decoder.": decoder.n_blocks}
         table = expand(self.family.table(self.architecture), counts)
         own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
         return {ours: source for ours, source in table.items() if ours in own}

@@ -18,12 +18,13 @@ class Block(Part):
     (Black et al., 2022: attention and feed-forward layer read the same input).
     """
 
-    def __init__(self, spec: Stack) -> None:
+    def __init__(self, spec: Stack, number: int) -> None:
         super().__init__()
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout = spec.dropout
         self.attn = Attention(spec.attention, spec.hidden_size)
-        self.attn_norm = make_norm(spec.norm, spec.hidden_size)
+        normed = spec.first_norm or number > 0
+        self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
         if spec.cross:
             self.cross = CrossAttention(spec.attention, spec.hidden_size)

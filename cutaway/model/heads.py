@@ -144,13 +144,16 @@ class Output:
         out: published name of the matrix, tied to the token table unless the config unties it.
         bias: published name of its bias where that stands alone, "" for the matrix's own, None for no bias.
         dense, norm: published names of a layer and a norm before it (BERT), or "".
+        activation: config field that names the activation after `dense`; "" for gelu.
+        dense_bias: config field that says whether `dense` has a bias; "" for yes.
     """
 
     out: str
     bias: str | None = None
     dense: str = ""
     norm: str = ""
-    activation: str = ""  # config field that names the activation after `dense`; "" for gelu
+    activation: str = ""
+    dense_bias: str = ""
 
 
 class OutputHead(HeadModel):
@@ -161,12 +164,13 @@ class OutputHead(HeadModel):
 
     def _build(self, config: Any) -> None:
         spec, stack = self.head, self.architecture.stack
-        size = stack.hidden_size
+        size = stack.width
         if spec.dense:
-            attach(self, spec.dense, Linear(size, size))
+            bias = not spec.dense_bias or config.flag(spec.dense_bias)
+            attach(self, spec.dense, Linear(stack.hidden_size, size, bias=bias))
             norm = stack.norm if stack.norm.kind == "layer" else Norm("layer", 1e-12)
             attach(self, spec.norm, make_norm(norm, size))
-            name = getattr(config, spec.activation) if spec.activation else "gelu"
+            name = config.choice(spec.activation, ACTIVATIONS) if spec.activation else "gelu"
             self.transform_activation = ACTIVATION[ACTIVATIONS[name]]
         if spec.bias:
             above, _, last = spec.bias.rpartition(".")

@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cutaway.architecture import ACTIVATIONS, Activation
 from cutaway.errors import InputError
 from cutaway.model import losses
 from cutaway.model.backbone import first_token
 from cutaway.model.heads import HeadModel, attach, last_tokens, shown
+from cutaway.model.layers import make_norm
 from cutaway.model.linear import ACTIVATION, Linear
 from cutaway.model.room import check_room
+from cutaway.model.rows import Rows
 from cutaway.model.run import Wanted
 from cutaway.outputs import (
     ModelOutput,
@@ -41,17 +44,24 @@ class Classifier:
 
     Attributes:
         out: published name of the last layer. dense: of one before it, or "". activation: after `dense`.
+        norm: published name of a norm after that, or "".
         pick: the pooler's vector, the first token, the last real one, or the last end-of-text token.
-        dropout: config fields that may hold the rate. drops: before `dense`, after its activation, or both.
+        dropout: config fields that may hold the rate. drops: before `dense`, after its activation and norm, or both.
+        activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says "cls", or
+            "mean" for the mean of all tokens.
     """
 
     out: str = "classifier"
     pick: Literal["pooler", "first", "last", "eos"] = "pooler"
     dense: str = ""
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Activation = "tanh"
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     drops: Literal["before", "after", "both", "none"] = "before"
     bias: bool = True
+    norm: str = ""
+    activation_field: str = ""
+    pick_field: str = ""
+    dense_bias: str = ""
 
 
 class LabelHead(HeadModel):
@@ -67,7 +77,12 @@ class LabelHead(HeadModel):
         self.rate = config_dropout(config, spec.dropout)
         check_room(config, size * (self._outputs(config) + (size if spec.dense else 0)))
         if spec.dense:
-            attach(self, spec.dense, Linear(size, size))
+            attach(self, spec.dense, Linear(size, size, bias=not spec.dense_bias or config.flag(spec.dense_bias)))
+        if spec.norm:
+            attach(self, spec.norm, make_norm(self.architecture.stack.norm, size))
+        named = config.choice(spec.activation_field, ACTIVATIONS) if spec.activation_field else None
+        self.activation = spec.activation if named is None else ACTIVATIONS[named]
+        self.mean = bool(spec.pick_field) and config.choice(spec.pick_field, {"cls", "mean"}) == "mean"
         attach(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
     def picked(self, out: Any, input_ids: Tensor | None) -> Tensor:
@@ -75,6 +90,8 @@ class LabelHead(HeadModel):
         pick = self.head.pick
         if pick == "pooler":
             return out.pooler_output  # type: ignore[no-any-return]
+        if self.mean:
+            return mean_token(out.last_hidden_state, out.rows)
         if pick == "first":
             return first_token(out.last_hidden_state, out.rows)
         if pick == "last":
@@ -108,10 +125,20 @@ class LabelHead(HeadModel):
         if spec.drops in ("before", "both"):
             x = F.dropout(x, self.rate, self.training)
         if spec.dense:
-            x = ACTIVATION[spec.activation](self.get_submodule(spec.dense)(x))
+            x = ACTIVATION[self.activation](self.get_submodule(spec.dense)(x))
+            if spec.norm:
+                x = self.get_submodule(spec.norm)(x)
             if spec.drops in ("after", "both"):
                 x = F.dropout(x, self.rate, self.training)
         return self.get_submodule(spec.out)(x)  # type: ignore[no-any-return]
+
+
+def mean_token(hidden: Tensor, rows: Rows | None) -> Tensor:
+    """The mean over the real tokens of each text; [batch, length, hidden] -> [batch, hidden]."""
+    if rows is None or rows.mask is None:
+        return hidden.mean(1)
+    real = rows.mask[..., None].to(hidden.dtype)  # [batch, length, 1]
+    return (hidden * real).sum(1) / real.sum(1)
 
 
 class SequenceClassification(LabelHead):
@@ -172,6 +199,34 @@ class TokenClassification(LabelHead):
         )  # fmt: skip
         logits = self.labels_logits(out.last_hidden_state)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
+        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
+
+
+class ReplacedTokens(LabelHead):
+    """Which tokens another model put there (Clark et al., 2020): the discriminator of ELECTRA."""
+
+    def _outputs(self, config: Any) -> int:
+        return 1
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: Wanted = None,
+        output_hidden_states: Wanted = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """logits [batch, length], above 0 for a replaced token; labels [batch, length], 1 for a replaced token."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.labels_logits(out.last_hidden_state)[..., 0]
+        loss = None if labels is None else losses.yes_or_no(logits, labels, out.rows.mask)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
 
 

@@ -59,7 +59,9 @@ class RMSNorm(nn.Module):
 
 def make_norm(spec: Norm, size: int) -> nn.Module:
     """The layer that `spec` names, over the last dimension."""
-    return nn.LayerNorm(size, eps=spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset)
+    if spec.kind == "layer":
+        return nn.LayerNorm(size, eps=spec.eps, bias=spec.bias)
+    return RMSNorm(size, spec.eps, spec.offset)
 
 
 class MLP(Part):

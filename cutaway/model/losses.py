@@ -82,6 +82,18 @@ def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), labels.to(logits.device).float())
 
 
+def yes_or_no(logits: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of -log p(label) over the real tokens of `mask`; logits, labels and mask [batch, length], labels 0 or 1."""
+    _check(labels, whole=False)
+    if labels.shape != logits.shape:
+        raise InputError(f"labels has shape {list(labels.shape)}, but it must be {list(logits.shape)}.")
+    labels = labels.to(logits.device).float()
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise InputError("labels must be 0 or 1 for every token, also for padding.")
+    loss = F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")
+    return loss.mean() if mask is None else loss[mask].mean()
+
+
 def span(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean of the two cross-entropies; positions outside the text carry no loss (Devlin et al., 2019, section 4.2).
 

@@ -18,7 +18,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 def parameter_count(architecture: Architecture) -> int:
     """The numbers in the matrices of a base model; biases and norms, under a hundredth of them, are left out."""
     stack, decoder = architecture.stack, architecture.decoder
-    count = _stack_count(stack) + stack.embedding.vocab_size * stack.hidden_size
+    count = _stack_count(stack) + stack.embedding.vocab_size * stack.width
     if architecture.pooler:
         count += stack.hidden_size**2
     return count if decoder is None else count + _stack_count(decoder)
@@ -32,7 +32,8 @@ def _stack_count(stack: Stack) -> int:
     learned, relative = stack.embedding.positions, stack.positions
     rows = (0 if learned is None else learned.size) + stack.embedding.n_types
     buckets = relative.buckets * attention.n_heads if isinstance(relative, Relative) else 0
-    return stack.n_layers * block + rows * width + buckets
+    leading = 0 if stack.embedding.width is None else width * stack.width
+    return stack.n_blocks * block + rows * stack.width + leading + buckets
 
 
 def machine_memory() -> int:

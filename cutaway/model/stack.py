@@ -17,6 +17,7 @@ from cutaway.model.attention import Context
 from cutaway.model.block import Block
 from cutaway.model.cache import Cache
 from cutaway.model.layers import Embedding, Sinusoids, make_norm
+from cutaway.model.linear import Linear
 from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias, RotaryTable
 from cutaway.model.rows import Rows, check_mask, check_texts, texts_in_a_row
@@ -30,16 +31,19 @@ class Embed(Part):
     def __init__(self, spec: EmbeddingSpec, hidden_size: int, tokens: nn.Embedding | None) -> None:
         super().__init__()
         self.spec = spec
+        width = spec.width or hidden_size
         # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
-        self.tokens = Embedding(spec.vocab_size, hidden_size) if tokens is None else tokens
+        self.tokens = Embedding(spec.vocab_size, width) if tokens is None else tokens
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
-            self.positions = Sinusoids(rows, hidden_size) if learned.fixed else Embedding(rows, hidden_size)
+            self.positions = Sinusoids(rows, width) if learned.fixed else Embedding(rows, width)
         if spec.n_types:
-            self.types = Embedding(spec.n_types, hidden_size)
+            self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
-            self.norm = make_norm(spec.norm, hidden_size)
+            self.norm = make_norm(spec.norm, width)
+        if spec.width is not None:
+            self.project = Linear(width, hidden_size)
 
     def forward(
         self,
@@ -48,7 +52,7 @@ class Embed(Part):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., hidden] replaces the tokens."""
+        """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
             x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
@@ -60,7 +64,8 @@ class Embed(Part):
             x = x + self.positions(position_ids)
         if self.spec.norm is not None:
             x = self.norm(x)
-        return F.dropout(x, self.spec.dropout, self.training)
+        x = F.dropout(x, self.spec.dropout, self.training)
+        return x if self.spec.width is None else self.project(x)
 
 
 class Stack(Part):
@@ -85,7 +90,7 @@ def build_stack(owner: Part, spec: Spec, tokens: nn.Embedding | None = None) -> 
     owner.spec = spec
     owner.__dict__["recomputes"] = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
-    owner.blocks = nn.ModuleList(Block(spec) for _ in range(spec.n_layers))
+    owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
     if isinstance(spec.positions, Relative):
@@ -188,10 +193,9 @@ def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -
     if given.dim() != dims:
         wanted = "[batch, length]" if dims == 2 else "[batch, length, hidden]"
         raise InputError(f"{name} must be {wanted}; it has shape {list(given.shape)}. One text needs input_ids[None].")
-    if dims == 3 and given.shape[2] != spec.hidden_size:
-        raise InputError(
-            f"inputs_embeds has width {given.shape[2]}, but the model's hidden size is {spec.hidden_size}."
-        )
+    if dims == 3 and given.shape[2] != spec.width:
+        what = "hidden size" if spec.embedding.width is None else "embedding size"
+        raise InputError(f"inputs_embeds has width {given.shape[2]}, but the model's {what} is {spec.width}.")
     if dims == 3 and not given.is_floating_point():
         raise InputError(f"inputs_embeds must be floating-point vectors; their dtype is {given.dtype}.")
     if given.shape[0] == 0 or given.shape[1] == 0:
@@ -296,12 +300,13 @@ def run_stack(
             queries = cache.lengths[:, None] + steps  # [batch, n]
             context.bias = stack.relative(queries, torch.arange(held + rows.length, device=x.device))
     _offer(stack, taps, "embed", x, rows)
-    for i, block in enumerate(stack.blocks):
+    blocks = list(stack.blocks)
+    for i, n in enumerate(spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", rows)
         if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and cache is None:
-            x = checkpoint(block, x, context, i, use_reentrant=False)
+            x = checkpoint(blocks[n], x, context, i, use_reentrant=False)
         else:
-            x = block(x, context, i, tap)
+            x = blocks[n](x, context, i, tap)
     if spec.final_norm:
         x = F.dropout(
             stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training

@@ -94,14 +94,14 @@ def check_depth(cls: Any, config: Any, checkpoint: Checkpoint) -> None:
             continue
         entry = table[f"{side}blocks.{{i}}.attn.q"]
         name = f"{entry.name if isinstance(entry, Source) else entry}.weight"
-        if stored.find(Source(name.replace("{i}", str(stack.n_layers - 1)))) is not None:
+        if stored.find(Source(name.replace("{i}", str(stack.n_blocks - 1)))) is not None:
             continue
-        held = next(i for i in range(stack.n_layers) if stored.find(Source(name.replace("{i}", str(i)))) is None)
+        held = next(i for i in range(stack.n_blocks) if stored.find(Source(name.replace("{i}", str(i)))) is None)
         if not held:  # a base model that is stored under other names: all of it is drawn, and said to be untrained
             continue
-        fields = [field for field, value in config.to_dict().items() if "layer" in field and value == stack.n_layers]
+        fields = [field for field, value in config.to_dict().items() if "layer" in field and value == stack.n_blocks]
         raise CheckpointError(
-            f"{' or '.join(fields) or 'The number of layers'} is {stack.n_layers}, but the checkpoint holds {held} "
+            f"{' or '.join(fields) or 'The number of layers'} is {stack.n_blocks}, but the checkpoint holds {held} "
             f"such blocks: it has no {name.replace('{i}', str(held))}. Lower the number, or load the matching "
             "checkpoint."
         )

@@ -12,7 +12,7 @@ from bad_input.case import Case, config, ids
 from cutaway import auto
 
 INPUT = "InputError"
-ENCODERS = ("bert", "distilbert", "roberta")
+ENCODERS = ("bert", "distilbert", "roberta", "albert", "mpnet")
 DECODERS = ("gpt2", "llama")
 PAIRS = ("t5", "bart")
 
@@ -65,7 +65,7 @@ IDS = [
     *everywhere(
         "more tokens than positions",
         r"17 tokens.*can take 16.*truncation=True",
-        ("bert", "distilbert", "gpt2", "llama", "bart"),
+        ("bert", "distilbert", "albert", "gpt2", "llama", "bart"),
         input_ids=torch.ones(1, 17, dtype=torch.int64),
     ),
     *everywhere(
@@ -74,7 +74,11 @@ IDS = [
         ("bert", "gpt2", "llama", "bart"),
         input_ids=torch.ones(1, 10**6, dtype=torch.int64),
     ),
-    *everywhere("vectors of another width", r"width 9.*hidden size is 8", inputs_embeds=torch.zeros(2, 5, 9)),
+    *everywhere(
+        "vectors of another width",
+        r"width 9.*(hidden size is 8|embedding size is 6)",
+        inputs_embeds=torch.zeros(2, 5, 9),
+    ),
     *everywhere(
         "vectors of whole numbers", r"floating-point.*int64", inputs_embeds=torch.zeros(2, 5, 8, dtype=torch.int64)
     ),

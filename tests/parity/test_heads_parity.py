@@ -23,6 +23,10 @@ PROBLEMS: dict[str, tuple[int, str | None]] = {
     "number": (1, None),
     "numbers": (2, "regression"),
 }
+# heads whose logits at padding mean nothing
+EACH_TOKEN = (
+    "ForTokenClassification", "ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForQuestionAnswering", "ForPreTraining"
+)  # fmt: skip
 CASES = [
     (family, ending, problem)
     for family, ending in EVERY_HEAD
@@ -63,6 +67,8 @@ def batch(family: str, ending: str, problem: str, lengths: tuple[int, ...] = LEN
             given["labels"] = torch.randn(n, 3 if family == "bart" else count) if count > 1 else torch.randn(n)
         else:
             given["labels"] = torch.randint(0, count, (n,))
+    elif ending == "ForPreTraining":
+        given["labels"] = torch.randint(0, 2, mask.shape)
     elif ending == "ForTokenClassification":
         given["labels"] = torch.randint(0, 4, mask.shape).masked_fill(mask == 0, -100)
         given["labels"][0, 1] = -100
@@ -92,7 +98,7 @@ def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> 
     for name in ("logits", "start_logits", "end_logits"):
         if name not in yours:
             continue
-        if ending in ("ForTokenClassification", "ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForQuestionAnswering"):
+        if ending in EACH_TOKEN:
             real = where.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
             assert gap(mine[name][real], yours[name][real]) < TOLERANCE
         else:
@@ -101,7 +107,11 @@ def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> 
     mine.loss.backward()
     yours.loss.backward()
     found = gradients(ours)
-    for name, p in theirs.named_parameters():
+    assert {id(p) for n, p in theirs.named_parameters(remove_duplicate=False) if n in found} == {
+        id(p) for p in theirs.parameters()
+    }
+    # a tied weight has several names upstream, of which we publish one
+    for name, p in ((n, p) for n, p in theirs.named_parameters(remove_duplicate=False) if n in found):
         wanted = torch.zeros_like(p) if p.grad is None else p.grad
         largest = float(wanted.abs().max())
         # a key's bias shifts all scores of a query alike: its gradient is 0 and only rounding is seen
@@ -189,6 +199,9 @@ def test_decoders_classify_by_the_last_real_token(family: str, masked: bool) -> 
         ("bert", "ForMaskedLM"),
         ("distilbert", "ForMaskedLM"),
         ("roberta", "ForMaskedLM"),
+        ("electra", "ForMaskedLM"),
+        ("albert", "ForMaskedLM"),
+        ("mpnet", "ForMaskedLM"),
         ("gpt2", "LMHeadModel"),
         *((family, "ForCausalLM") for family in ("llama", *VARIANTS)),
         ("t5", "ForConditionalGeneration"),

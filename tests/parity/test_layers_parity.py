@@ -123,8 +123,10 @@ def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest
     for name, n in entered.items():
         assert n == (target if name.startswith("decoder") else sum(LENGTHS)), name
     decoder = sum(name.startswith("decoder") for name in blocks)
+    layers = ours.architecture.stack.n_layers
+    assert len(blocks) - decoder == ours.architecture.stack.n_blocks
     asked = sum(q for q, _ in calls)
-    assert asked == sum(LENGTHS) * (len(blocks) - decoder) + 2 * target * decoder  # self and cross
+    assert asked == sum(LENGTHS) * layers + 2 * target * decoder  # self and cross
 
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
@@ -164,7 +166,9 @@ def test_inputs_embeds_are_the_tokens_vectors(family: str) -> None:
     assert gap(run(ours, given).last_hidden_state, run(theirs, given).last_hidden_state) < TOLERANCE
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "gpt2", "llama", *VARIANTS])
+@pytest.mark.parametrize(
+    "family", ["bert", "distilbert", "roberta", "electra", "albert", "mpnet", "gpt2", "llama", *VARIANTS]
+)
 def test_explicit_positions_are_obeyed(family: str) -> None:
     theirs, ours = models(family)
     given = inputs(family, LENGTHS, "left", pad_id(family))

@@ -22,6 +22,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"vocab_size": 99, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 40},
     ),
     "roberta": ("Roberta", {**BERT, "max_position_embeddings": 44}),
+    "xlm-roberta": ("XLMRoberta", {**BERT, "max_position_embeddings": 44}),
+    "electra": ("Electra", {**BERT, "embedding_size": 24}),
+    "albert": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2}),
+    "mpnet": ("MPNet", {**BERT, "max_position_embeddings": 44}),
     "gpt2": (
         "GPT2",
         {
@@ -130,6 +134,10 @@ HEADS: dict[str, tuple[str, ...]] = {
     "bert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "LMHeadModel"),
     "distilbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
+    "xlm-roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
+    "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
+    "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "gpt2": (*LABELS, "LMHeadModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),
@@ -147,5 +155,5 @@ EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending i
 
 def decoder_fields(family: str, ending: str) -> dict[str, Any]:
     """BERT's kin read the whole text unless the config says that they are decoders."""
-    wanted = family in ("bert", "roberta") and ending in ("LMHeadModel", "ForCausalLM")
+    wanted = family in ("bert", "roberta", "xlm-roberta", "electra") and ending in ("LMHeadModel", "ForCausalLM")
     return {"is_decoder": True} if wanted else {}

@@ -1,0 +1,96 @@
+"""ALBERT (Lan et al., 2020): BERT's encoder whose layers share their weights, over narrower tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cutaway.architecture import Architecture, Learned
+from cutaway.config import PretrainedConfig
+from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.model import heads, label_heads
+from cutaway.model.backbone import Backbone
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class AlbertConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "albert"
+    defaults = {
+        **DEFAULTS, "vocab_size": 30000, "embedding_size": 128, "hidden_size": 4096, "num_hidden_groups": 1,
+        "num_attention_heads": 64, "intermediate_size": 16384, "inner_group_num": 1, "hidden_act": "gelu_new",
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.1,
+        "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
+
+
+def to_architecture(config: AlbertConfig) -> Architecture:
+    """The published config -> Architecture; layers are dealt out to `num_hidden_groups` blocks in order."""
+    config.integer("inner_group_num", 1, 1)
+    positions = Learned(config.integer("max_position_embeddings", 1, 10_000_000))
+    stack = bert_stack(config, positions, config.integer("embedding_size", 1, 65_536))
+    groups = config.integer("num_hidden_groups", 1, stack.n_layers)
+    block_of = tuple(int(i / (stack.n_layers / groups)) for i in range(stack.n_layers))
+    return Architecture(
+        replace(stack, causal=False, block_of=block_of),
+        pooler=True,
+        init_std=config.number("initializer_range", 0.0, 10.0),
+        tied_output=config.flag("tie_word_embeddings"),
+    )
+
+
+_INSIDE = "encoder.albert_layer_groups.{i}.albert_layers.0"
+_TABLE = {
+    **{ours: theirs for ours, theirs in WEIGHTS.items() if ours.startswith("embed.")},
+    "embed.project": "encoder.embedding_hidden_mapping_in",
+    "blocks.{i}.attn.q": f"{_INSIDE}.attention.query",
+    "blocks.{i}.attn.k": f"{_INSIDE}.attention.key",
+    "blocks.{i}.attn.v": f"{_INSIDE}.attention.value",
+    "blocks.{i}.attn.o": f"{_INSIDE}.attention.dense",
+    "blocks.{i}.attn_norm": f"{_INSIDE}.attention.LayerNorm",
+    "blocks.{i}.mlp.up": f"{_INSIDE}.ffn",
+    "blocks.{i}.mlp.down": f"{_INSIDE}.ffn_output",
+    "blocks.{i}.mlp_norm": f"{_INSIDE}.full_layer_layer_norm",
+    "pooler.dense": "pooler",
+}
+FAMILY = Family(to_architecture, _TABLE, "albert")
+_OUTPUT = Output(
+    "predictions.decoder",
+    bias="predictions.bias",
+    dense="predictions.dense",
+    norm="predictions.LayerNorm",
+    activation="hidden_act",
+)
+_LABEL = Classifier(dropout=("classifier_dropout_prob", "hidden_dropout_prob"))
+_SPAN = Classifier("qa_outputs", drops="none")
+
+
+class AlbertPreTrainedModel(PreTrainedModel, config=AlbertConfig, prefix="albert"):
+    """Base for a user's own models around an `AlbertModel` called `albert`."""
+
+
+class AlbertModel(Backbone, family=FAMILY, config=AlbertConfig, prefix="albert"):
+    """The base model: hidden states."""
+
+
+class AlbertForMaskedLM(heads.MaskedLM, backbone=AlbertModel, head=_OUTPUT):
+    """Which token belongs at each place."""
+
+
+class AlbertForSequenceClassification(label_heads.SequenceClassification, backbone=AlbertModel, head=_LABEL):
+    """A label for a text."""
+
+
+class AlbertForTokenClassification(label_heads.TokenClassification, backbone=AlbertModel, head=_LABEL):
+    """A label for each token."""
+
+
+class AlbertForQuestionAnswering(label_heads.QuestionAnswering, backbone=AlbertModel, head=_SPAN):
+    """Where the answer stands."""
+
+
+class AlbertForMultipleChoice(label_heads.MultipleChoice, backbone=AlbertModel, head=_LABEL):
+    """Which text is right."""

@@ -1,0 +1,49 @@
+"""XLM-RoBERTa (Conneau et al., 2020): RoBERTa over the vocabulary of a hundred languages."""
+
+from __future__ import annotations
+
+from cutaway.config import PretrainedConfig
+from cutaway.families.roberta_encoder import CHOICE, DEFAULTS, FAMILY, LABEL, OUTPUT, SPAN
+from cutaway.model import heads, label_heads
+from cutaway.model.backbone import Backbone
+from cutaway.model.label_heads import Classifier
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class XLMRobertaConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "xlm-roberta"
+    defaults = {**DEFAULTS, "vocab_size": 30522}
+
+
+class XLMRobertaPreTrainedModel(PreTrainedModel, config=XLMRobertaConfig, prefix="roberta"):
+    """Base for a user's own models around a `XLMRobertaModel` called `roberta`."""
+
+
+class XLMRobertaModel(Backbone, family=FAMILY, config=XLMRobertaConfig, prefix="roberta"):
+    """The base model: hidden states."""
+
+
+class XLMRobertaForMaskedLM(heads.MaskedLM, backbone=XLMRobertaModel, head=OUTPUT):
+    """Which token belongs at each place."""
+
+
+class XLMRobertaForCausalLM(heads.CausalLM, backbone=XLMRobertaModel, head=OUTPUT):
+    """Which token comes next."""
+
+
+class XLMRobertaForSequenceClassification(label_heads.SequenceClassification, backbone=XLMRobertaModel, head=LABEL):
+    """A label for a text."""
+
+
+class XLMRobertaForTokenClassification(label_heads.TokenClassification, backbone=XLMRobertaModel, head=Classifier()):
+    """A label for each token."""
+
+
+class XLMRobertaForQuestionAnswering(label_heads.QuestionAnswering, backbone=XLMRobertaModel, head=SPAN):
+    """Where the answer stands."""
+
+
+class XLMRobertaForMultipleChoice(label_heads.MultipleChoice, backbone=XLMRobertaModel, head=CHOICE):
+    """Which text is right."""
