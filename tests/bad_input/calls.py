@@ -76,7 +76,7 @@ IDS = [
     ),
     *everywhere(
         "vectors of another width",
-        r"width 9.*(hidden size is 8|embedding size is 6)",
+        r"width 9.*(hidden|embedding) size is 8",
         inputs_embeds=torch.zeros(2, 5, 9),
     ),
     *everywhere(

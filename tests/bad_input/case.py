@@ -23,7 +23,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "roberta": {**_BERT, "max_position_embeddings": 18},
     "xlm-roberta": {**_BERT, "max_position_embeddings": 18},
     "electra": {**_BERT, "embedding_size": 6},
-    "albert": {**_BERT, "embedding_size": 6},
+    "albert": {**_BERT, "embedding_size": 8},
     "mpnet": {**_BERT, "max_position_embeddings": 18},
     "gpt2": {"vocab_size": 40, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12},
     "llama": {**_BERT, "num_key_value_heads": 1},
