@@ -41,6 +41,17 @@ class GenerationError(CutawayError, ValueError):
     """Generation settings contradict each other or the model."""
 
 
+class UnfinishedError(GenerationError):
+    """An answer was cut before it had the form that was asked for.
+
+    rows: the sequences that were cut. sequences: the ids of all of them, cut ones included.
+    """
+
+    def __init__(self, message: str, rows: tuple[int, ...] = (), sequences: object = None) -> None:
+        super().__init__(message)
+        self.rows, self.sequences = rows, sequences
+
+
 class AddressError(CutawayError, KeyError):
     """An activation address does not exist in this model."""
 

@@ -377,9 +377,40 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("do_sample is False", {"do_sample": False, "top_p": 0.9}),
     ("do_sample is False", {"do_sample": False, "top_k": 10}),
     ("do_sample is False", {"min_p": 0.1}),
-    ("not built yet", {"num_beams": 4}),
-    ("not built yet", {"no_repeat_ngram_size": 3}),
-    ("beam search", {"length_penalty": 2.0}),
+    ("not built yet", {"penalty_alpha": 0.6}),
+    ("num_beams above 1", {"length_penalty": 2.0}),
+    ("num_beams above 1", {"early_stopping": True}),
+    ("num_beams above 1", {"force_words_ids": [[3]]}),
+    ("more than num_beams", {"num_beams": 2, "num_return_sequences": 3}),
+    ("shared out", {"num_beams": 3, "num_beam_groups": 2, "diversity_penalty": 1.0}),
+    ("go together", {"num_beams": 4, "num_beam_groups": 2}),
+    ("go together", {"num_beams": 4, "diversity_penalty": 0.5}),
+    ("exclude each other", {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "do_sample": True}),
+    ("early_stopping='soon'", {"num_beams": 2, "early_stopping": "soon"}),
+    ("asks for 9 tokens", {"num_beams": 2, "force_words_ids": [list(range(9))], "max_new_tokens": 8}),
+    ("plain beam search", {"num_beams": 2, "force_words_ids": [[3]], "do_sample": True}),
+    ("force_words_ids holds", {"num_beams": 2, "force_words_ids": [[99]]}),
+    ("list of words", {"num_beams": 2, "force_words_ids": [3]}),
+    ("knows its answer at the end", {"num_beams": 2, "streamer": object()}),
+    ("do_sample is False", {"typical_p": 0.5}),
+    ("typical_p=0", {"do_sample": True, "typical_p": 0.0}),
+    ("eta_cutoff=2", {"do_sample": True, "eta_cutoff": 2}),
+    ("bad_words_ids=", {"bad_words_ids": []}),
+    ("bad_words_ids holds", {"bad_words_ids": [[99]]}),
+    ("list of lists", {"bad_words_ids": [3]}),
+    ("sequence_bias=", {"sequence_bias": {3: 1.0}}),
+    ("not a token id", {"suppress_tokens": [99]}),
+    ("there is none", {"exponential_decay_length_penalty": (3, 1.1)}),
+    ("tokens before it begins", {"exponential_decay_length_penalty": 3, "eos_token_id": 2}),
+    ("cannot be called", {"logits_processor": [3]}),
+    ("only acts through guidance_scale", {"negative_prompt_ids": PROMPT}),
+    ("both or neither", {"negative_prompt_attention_mask": PROMPT, "guidance_scale": 2.0}),
+    ("2 rows for 1 prompts", {"negative_prompt_ids": PROMPT.repeat(2, 1), "guidance_scale": 2.0}),
+    ("needs the tokenizer", {"regex": "a+"}),
+    ("exclude each other", {"regex": "a+", "grammar": "start: A"}),
+    ("needs an end token", {"regex": "a+", "tokenizer": object()}),
+    ("contradicts regex", {"regex": "a+", "tokenizer": object(), "eos_token_id": 2, "min_new_tokens": 4}),
+    ("not a JSON schema", {"json_schema": "{", "tokenizer": object(), "eos_token_id": 2}),
     ("max_new_tokens=-1", {"max_new_tokens": -1}),
     ("max_new_tokens=0", {"max_new_tokens": 0}),
     ("max_new_tokens=2.5", {"max_new_tokens": 2.5}),
@@ -424,9 +455,10 @@ def test_what_a_file_says_is_no_contradiction() -> None:
         temperature=0.7, top_p=0.9, do_sample=True, early_stopping=True, length_penalty=2.0, eos_token_id=-1
     )
     assert generate(model, PROMPT, do_sample=False, max_new_tokens=2).shape == (1, 5)
-    with pytest.raises(GenerationError, match="Pass num_beams=1"):
-        generate(FakeModel(num_beams=4), PROMPT)
+    with pytest.raises(GenerationError, match="Pass dola_layers=None"):
+        generate(FakeModel(dola_layers="high"), PROMPT)
     assert generate(FakeModel(num_beams=4), PROMPT, num_beams=1).shape == (1, 23)
+    assert generate(FakeModel(num_beams=4, length_penalty=0.5), PROMPT).shape == (1, 23)
     assert generate(model, PROMPT, do_sample=False, temperature=1.0, top_k=50, max_length=5).shape == (1, 5)
 
 

@@ -63,12 +63,12 @@ def test_what_config_json_says_about_the_task(tmp_path, caplog):
     folder = tiny.encoder_decoder(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     config["task_specific_params"] = {
-        "summarization": {"prefix": "not ", "max_length": 6, "num_beams": 4, "length_penalty": 2.0},
+        "summarization": {"prefix": "not ", "max_length": 6, "dola_layers": "high", "no_repeat_ngram_size": 0},
         "translation_en_to_de": {"prefix": "that "},
     }
     (folder / "config.json").write_text(json.dumps(config))
     pipe = pipeline("summarization", folder)
-    assert "num_beams=4, which is not built yet" in caplog.text
+    assert "dola_layers='high', which is not built yet" in caplog.text
     assert pipe(TEXTS[0], return_tensors=True)[0]["summary_token_ids"] == greedy(pipe, "not " + TEXTS[0], 5)
     longer = pipe(TEXTS[0], max_new_tokens=8, return_tensors=True)
     assert longer[0]["summary_token_ids"] == greedy(pipe, "not " + TEXTS[0], 8)

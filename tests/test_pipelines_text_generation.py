@@ -70,19 +70,32 @@ def test_a_prompt_that_is_too_long(pipe):
 
 def test_what_the_files_ask_for_and_is_not_built_is_told(tmp_path, caplog):
     folder = tiny.decoder(tmp_path)
-    (folder / "generation_config.json").write_text(
-        '{"num_beams": 4, "no_repeat_ngram_size": 3, "length_penalty": 2.0, "eos_token_id": 0, "do_sample": false}'
-    )
+    (folder / "generation_config.json").write_text('{"penalty_alpha": 0.6, "eos_token_id": 0, "do_sample": false}')
     pipe = pipeline("text-generation", folder)
-    assert "num_beams=4, no_repeat_ngram_size=3, which is not built yet" in caplog.text
-    assert "greedily" in caplog.text
+    assert "penalty_alpha=0.6, which is not built yet" in caplog.text
     ids = pipe.tokenizer("Once", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         for _ in range(6):
             ids = torch.cat([ids, pipe.model(ids).logits[:, -1:].argmax(-1)], 1)
     assert pipe("Once", max_new_tokens=6, return_tensors=True)[0]["generated_token_ids"] == ids[0].tolist()
-    with pytest.raises(GenerationError, match="num_beams=2"):
-        pipe("Once", num_beams=2)
+    with pytest.raises(GenerationError, match=r"top_h=0\.4"):
+        pipe("Once", top_h=0.4)
+
+
+def test_beams_of_the_files_and_of_the_call(tmp_path, caplog):
+    folder = tiny.decoder(tmp_path)
+    (folder / "generation_config.json").write_text(
+        '{"num_beams": 4, "no_repeat_ngram_size": 3, "length_penalty": 2.0, "eos_token_id": 0, "do_sample": false}'
+    )
+    pipe = pipeline("text-generation", folder)
+    assert not caplog.text
+    ids = pipe.tokenizer("Once", return_tensors="pt")["input_ids"]
+    for call in ({}, {"num_beams": 2, "num_return_sequences": 2}):
+        wanted = pipe.model.generate(ids, max_new_tokens=6, **call)
+        answers = pipe("Once", max_new_tokens=6, return_tensors=True, **call)
+        for answer, row in zip(answers, wanted.tolist(), strict=True):
+            got = answer["generated_token_ids"]
+            assert row[: len(got)] == got
 
 
 @pytest.mark.parametrize(

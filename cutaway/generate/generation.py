@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from cutaway.errors import GenerationError
+from cutaway.errors import GenerationError, UnfinishedError
+from cutaway.generate.beam import BeamSearch
 from cutaway.generate.characters import Characters
 from cutaway.generate.plan import Settings, make_plan
 from cutaway.generate.prompt import read_prompt
@@ -65,6 +66,11 @@ def generate(
         InputError: ids or mask of a wrong shape.
     """
     search = prepare(model, input_ids, attention_mask, inputs, generation_config, tokenizer, settings)
+    if streamer is not None and isinstance(search, BeamSearch):
+        raise GenerationError(
+            "streamer shows tokens as they are chosen, and beam search knows its answer at the end: pass num_beams=1, "
+            "or leave it out."
+        )
     try:
         if streamer is not None:
             streamer.put(search.sequences[:, : search.width].cpu())
@@ -75,8 +81,22 @@ def generate(
     finally:
         if streamer is not None:  # after an error too: a reader in another thread must not wait for ever
             streamer.end()
+    require_finished(search)
     sequences = search.sequences[:, : search.width]
     return sequences if search.record is None else search.record.output(sequences, search.cache)
+
+
+def require_finished(search: Search) -> None:
+    """Raises UnfinishedError where an answer was cut before it had the form that was asked for."""
+    if search.unfinished and search.plan.rules.form is not None:
+        new = search.width - search.plan.prompt_columns
+        raise UnfinishedError(
+            f"Sequences {search.unfinished} were cut after {new} tokens, before they were whole by "
+            f"{search.plan.rules.form.kind}. Raise max_new_tokens, or ask for less (maxLength, maxItems). The error's "
+            "`sequences` holds what was written.",
+            tuple(search.unfinished),
+            search.sequences[:, : search.width],
+        )
 
 
 class Token(NamedTuple):
@@ -124,6 +144,8 @@ def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[To
     """Runs the search and yields its tokens."""
     while not search.done:
         step = search.step()
+        if isinstance(search, BeamSearch):
+            continue
         rows = range(search.total) if step.rows is None else step.rows.tolist()
         tokens = step.tokens.tolist()
         ended = [False] * len(tokens) if step.ended is None else step.ended.tolist()
@@ -132,6 +154,21 @@ def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[To
             if readers is not None:
                 text = readers[row].add(token) + (readers[row].flush() if last else "")
             yield Token(row, token, text, last)
+    if isinstance(search, BeamSearch):
+        yield from read_answers(search, readers)
+    require_finished(search)
+
+
+def read_answers(search: BeamSearch, readers: list[Characters] | None) -> Iterator[Token]:
+    """The tokens of beam search, row after row: they are known when it is over."""
+    number, returned = search.beams.number, search.beams.returned
+    for row, length in enumerate(search.lengths):
+        for n, token in enumerate(search.sequences[row, search.plan.prompt_columns :].tolist()[:length], start=1):
+            text = None
+            if readers is not None:
+                reader = readers[row // returned * number + row % returned]
+                text = reader.add(token) + (reader.flush() if n == length else "")
+            yield Token(row, token, text, n == length)
 
 
 def prepare(
@@ -168,4 +205,4 @@ def prepare(
         vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
         tokenizer=tokenizer,
     )
-    return Search(model, prompt, plan, tokenizer)
+    return (Search if plan.beams is None else BeamSearch)(model, prompt, plan, tokenizer)

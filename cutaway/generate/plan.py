@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutaway.errors import GenerationError
+from cutaway.generate.beam_plan import BeamPlan, read_beams
+from cutaway.generate.rule_plan import RulePlan, read_rules
 from cutaway.generate.settings import (
-    BEAM_ONLY,
     DEFAULT_NEW_TOKENS,
     DEFAULTS,
     NOT_BUILT,
@@ -24,6 +25,9 @@ SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule not
     "top_k": (0, 50),
     "top_p": (1.0,),
     "min_p": (0.0,),
+    "typical_p": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
 }
 
 
@@ -44,9 +48,13 @@ class Plan:
     top_k: int
     top_p: float
     min_p: float
-    repetition_penalty: float
+    typical_p: float
+    epsilon_cutoff: float
+    eta_cutoff: float
+    rules: RulePlan
+    beams: BeamPlan | None
     seed: tuple[int, ...] | None
-    copies: int
+    copies: int  # sequences of each prompt that run side by side
     use_cache: bool
     return_dict: bool
     output_scores: bool
@@ -83,12 +91,6 @@ class Settings:
                 f"{name}={value!r}{where}: this comes later and is not built yet. "
                 f"Pass {name}={off!r} to generate without."
             )
-        for name, off in BEAM_ONLY.items():
-            if self.call.get(name, off) != off:
-                raise GenerationError(
-                    f"{name}={self.call[name]!r} belongs to beam search, which comes later and is not built yet. "
-                    f"Leave {name} out."
-                )
 
     def integer(self, name: str, low: int) -> int | None:
         value = self[name]
@@ -98,14 +100,20 @@ class Settings:
             raise GenerationError(f"{name}={value!r}: pass an integer of {low} or more.")
         return int(value)
 
-    def number(self, name: str, low: float, high: float, rule: str) -> float:
-        """A finite number in [low, high]; None is the default."""
+    def number(self, name: str, low: float, high: float, rule: str, default: float = 0.0) -> float:
+        """A finite number in [low, high]; None is the setting's default, `default` where it has none."""
         value: Any = DEFAULTS[name] if self[name] is None else self[name]
-        value = 0.0 if value is None else value
+        value = default if value is None else value
         fits = not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
         if not fits or not low <= value <= high:
             raise GenerationError(f"{name}={value!r}: {rule}.")
         return float(value)
+
+    def above_zero(self, name: str, rule: str, high: float = math.inf) -> float:
+        value = self.number(name, 0.0, high, rule)
+        if value == 0.0:
+            raise GenerationError(f"{name}=0: {rule}.")
+        return value
 
     def flag(self, name: str) -> bool:
         value = DEFAULTS[name] if self[name] is None else self[name]
@@ -148,9 +156,10 @@ def refuse_contradictions(s: Settings) -> None:
                     f"{name}={s.call[name]!r} only acts on sampling, and do_sample is False. "
                     f"Pass do_sample=True, or leave {name} out."
                 )
-        if (s.integer("num_return_sequences", 1) or 1) > 1:
+        if (s.integer("num_return_sequences", 1) or 1) > 1 and (s.integer("num_beams", 1) or 1) == 1:
             raise GenerationError(
-                f"num_return_sequences={s['num_return_sequences']}: greedy search has one answer. Pass do_sample=True."
+                f"num_return_sequences={s['num_return_sequences']}: greedy search has one answer. Pass do_sample=True, "
+                "or num_beams."
             )
     if not s.flag("return_dict_in_generate"):
         for name in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
@@ -264,15 +273,10 @@ def make_plan(
     do_sample = s.flag("do_sample")
     eos = s.ids("eos_token_id", vocab_size)
     pad = s.one_id("pad_token_id", None)  # padding may lie outside the model's vocabulary: it is never run
-    heat = s.number("temperature", 0.0, math.inf, "pass a number above 0, or do_sample=False for the likeliest tokens")
-    if do_sample and heat == 0.0:
-        raise GenerationError("temperature=0: pass a number above 0, or do_sample=False for the likeliest tokens.")
-    penalty = s.number("repetition_penalty", 0.0, math.inf, "pass a number above 0; 1 changes nothing")
-    nucleus = s.number("top_p", 0.0, 1.0, "pass a number above 0 and at most 1")
-    if penalty == 0.0 or nucleus == 0.0:
-        name = "repetition_penalty" if penalty == 0.0 else "top_p"
-        raise GenerationError(f"{name}=0: pass a number above 0.")
+    rule = "pass a number above 0, or do_sample=False for the likeliest tokens"
+    heat = s.above_zero("temperature", rule) if do_sample else s.number("temperature", 0.0, math.inf, rule)
     top_k = s.integer("top_k", 0)
+    beams = read_beams(s, longest - columns, vocab_size)
     return Plan(
         prompt_columns=columns,
         max_length=longest,
@@ -285,11 +289,15 @@ def make_plan(
         do_sample=do_sample,
         temperature=heat,
         top_k=top_k or 0,
-        top_p=nucleus,
+        top_p=s.above_zero("top_p", "pass a number above 0 and at most 1", 1.0),
         min_p=s.number("min_p", 0.0, 1.0, "pass a number from 0 to 1"),
-        repetition_penalty=penalty,
+        typical_p=s.above_zero("typical_p", "pass a number above 0 and at most 1", 1.0),
+        epsilon_cutoff=s.number("epsilon_cutoff", 0.0, 1.0, "pass a number from 0 to 1"),
+        eta_cutoff=s.number("eta_cutoff", 0.0, 1.0, "pass a number from 0 to 1"),
+        rules=read_rules(s, eos, vocab_size, tokenizer),
+        beams=beams,
         seed=read_seed(s, rows) if do_sample else None,
-        copies=s.integer("num_return_sequences", 1) or 1,
+        copies=beams.number if beams is not None else s.integer("num_return_sequences", 1) or 1,
         use_cache=s.flag("use_cache"),
         return_dict=s.flag("return_dict_in_generate"),
         output_scores=s.flag("output_scores"),

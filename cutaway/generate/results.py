@@ -58,6 +58,29 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     past_key_values: Any = None
 
 
+@dataclass(repr=False)
+class GenerateBeamDecoderOnlyOutput(GenerateDecoderOnlyOutput):
+    """Answers of beam search; N = prompts x num_beams, and B = prompts x num_return_sequences in `sequences` alone.
+
+    sequences_scores: [B], log-probability / generated tokens ** length_penalty.
+    beam_indices: [B, steps], which of the N beams each token was chosen from; -1 after the end. The token of step t has
+        the score `scores[t][beam_indices[:, t]]`.
+    scores: per step [N, V], log-probabilities after the rules. logits, attentions, hidden_states: of the N beams; 0 for
+        beams of prompts that are settled.
+    """
+
+    sequences_scores: Tensor | None = None
+    beam_indices: Tensor | None = None
+
+
+@dataclass(repr=False)
+class GenerateBeamEncoderDecoderOutput(GenerateEncoderDecoderOutput):
+    """As `GenerateBeamDecoderOnlyOutput`, for an encoder-decoder."""
+
+    sequences_scores: Tensor | None = None
+    beam_indices: Tensor | None = None
+
+
 GenerateOutput = GenerateDecoderOnlyOutput | GenerateEncoderDecoderOutput
 
 
@@ -94,6 +117,7 @@ class Record:
                 self.encoder["encoder_hidden_states"] = None
         self.scores: list[Tensor] = []
         self.logits: list[Tensor] = []
+        self.beams: dict[str, Tensor] = {}
 
     def add(
         self, outputs: Any, logits: Tensor, scores: Tensor, rows: Tensor | None, total: int, copies: Tensor | None
@@ -134,10 +158,16 @@ class Record:
             steps.append(each_layer(outputs[name], place))
 
     def output(self, sequences: Tensor, cache: Any) -> GenerateOutput:
-        fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()} | self.encoder
+        fields: dict[str, Any] = (
+            {name: tuple(steps) for name, steps in self.per_step.items()} | self.encoder | self.beams
+        )
         if self.plan.output_scores:
             fields["scores"] = tuple(self.scores)
         if self.plan.output_logits:
             fields["logits"] = tuple(self.logits)
-        kind = GenerateEncoderDecoderOutput if self.encoder_decoder else GenerateDecoderOnlyOutput
+        kind: type[GenerateOutput] = GenerateDecoderOnlyOutput
+        if self.plan.beams is not None:
+            kind = GenerateBeamEncoderDecoderOutput if self.encoder_decoder else GenerateBeamDecoderOnlyOutput
+        elif self.encoder_decoder:
+            kind = GenerateEncoderDecoderOutput
         return kind(sequences=sequences, past_key_values=cache, **fields)

@@ -85,6 +85,87 @@ def min_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(logits < threshold, MINUS_INF)
 
 
+def typical_p(logits: Tensor, p: float) -> Tensor:
+    """Keeps the tokens whose information is nearest to what is expected of the next one, H, until their probability
+    adds up to p (Meister et al. 2023, arXiv:2202.00666).
+
+    Args:
+        logits: [B, V].
+        p: in (0, 1]; 1 keeps all.
+    """
+    if p >= 1.0:
+        return logits
+    information = -logits.log_softmax(dim=-1)
+    probability = (-information).exp()
+    entropy = (probability * information).nansum(dim=-1, keepdim=True)  # [B, 1]
+    distance = (information - entropy).abs()
+    near, order = distance.sort(dim=-1)
+    before = (probability.gather(1, order).cumsum(dim=-1) < p).sum(dim=-1, keepdim=True)  # [B, 1]
+    return logits.masked_fill(distance > near.gather(1, before.clamp_(max=logits.shape[-1] - 1)), MINUS_INF)
+
+
+def epsilon_cutoff(logits: Tensor, epsilon: float | Tensor) -> Tensor:
+    """Keeps the tokens of a probability of at least epsilon, and the most likely one (Hewitt, Manning & Liang 2022,
+    arXiv:2210.15191).
+
+    Args:
+        logits: [B, V].
+        epsilon: in [0, 1), or one for each row [B, 1]; 0 keeps all.
+    """
+    rare = (logits.softmax(dim=-1) < epsilon) & (logits < logits.amax(dim=-1, keepdim=True))
+    return logits.masked_fill(rare, MINUS_INF)
+
+
+def eta_cutoff(logits: Tensor, epsilon: float) -> Tensor:
+    """`epsilon_cutoff` at min(epsilon, sqrt(epsilon) * exp(-H)): lower where many tokens are likely (the same paper).
+
+    Args:
+        logits: [B, V].
+        epsilon: in [0, 1); 0 keeps all.
+    """
+    information = -logits.log_softmax(dim=-1)
+    entropy = ((-information).exp() * information).nansum(dim=-1, keepdim=True)  # [B, 1]
+    return epsilon_cutoff(logits, (math.sqrt(epsilon) * (-entropy).exp()).clamp(max=epsilon))
+
+
+def at_least(narrowed: Tensor, logits: Tensor, n: int) -> Tensor:
+    """`narrowed` with the n most likely tokens of `logits` kept in any case; both [B, V]."""
+    threshold = logits.topk(min(n, logits.shape[-1]), dim=-1).values[:, -1:]  # [B, 1]
+    return torch.where(logits >= threshold, logits, narrowed)
+
+
+def exponential_decay(logits: Tensor, eos: Tensor, steps: int, factor: float) -> Tensor:
+    """Makes the end likelier with every step: logit + |logit| * (factor ** steps - 1) for the tokens `eos`.
+
+    Args:
+        logits: [B, V].
+        eos: ids [N].
+        steps: steps beyond the length at which it begins, at least 1.
+        factor: above 1 to end sooner.
+    """
+    score = logits[:, eos]  # [B, N]
+    more = (score.abs() * (factor**steps - 1)).masked_fill(~score.isfinite(), 0.0)
+    return logits.index_copy(1, eos, score + more)
+
+
+def guide(logits: Tensor, other: Tensor, scale: float) -> Tensor:
+    """Away from what the model says to another prompt: other + scale * (logits - other), in log-probabilities (Sanchez
+    et al. 2023, arXiv:2306.17806, after Ho & Salimans 2022).
+
+    Args:
+        logits: [B, V] after the prompt.
+        other: [B, V] after the negative prompt.
+        scale: 1 changes nothing, above 1 moves away from the negative prompt.
+    """
+    theirs = other.log_softmax(dim=-1)
+    return theirs + scale * (logits.log_softmax(dim=-1) - theirs)
+
+
+def finite(logits: Tensor) -> Tensor:
+    """NaN becomes 0, and infinities the largest numbers that there are; [B, V]."""
+    return logits.nan_to_num(nan=0.0)
+
+
 def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Makes the tokens of `seen` less likely: logit / penalty where it is positive, logit * penalty where it is
     negative (Keskar et al. 2019, arXiv:1909.05858, section 4.1).

@@ -16,6 +16,7 @@ from cutaway.generate.chance import Chance
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import Record
+from cutaway.generate.rules import Rules
 from cutaway.generate.stopping import EndTokens, StopStrings
 
 
@@ -47,6 +48,7 @@ class Search:
         self.sequences[:, : self.width] = ids
         self.rows: Tensor | None = None  # [A] places of the running sequences; None while all run
         self.done = False
+        self.unfinished: list[int] = []  # places of the sequences that were cut before they had the form asked for
         self.newest = ids[:, -1]  # [A]
         self.cache: Any = None
         self.encoded = prompt.encoder_outputs
@@ -55,14 +57,7 @@ class Search:
         if mask is not None and not plan.use_cache:
             self.mask = torch.ones_like(self.sequences)
             self.mask[:, : self.width] = mask
-        self.seen: Tensor | None = None  # [A, max_length] the running texts, where repetition is penalized
-        if plan.repetition_penalty != 1.0:
-            self.seen = self.sequences.clone()
-            if mask is not None:  # padding is no part of the text: the last token of the prompt, said twice, stands in
-                self.seen[:, : self.width] = torch.where(mask.bool(), ids, ids[:, -1:])
-        self.eos = torch.tensor(plan.eos, device=device) if plan.eos else None
-        self.forced_eos = torch.tensor(plan.forced_eos, device=device) if plan.forced_eos else None
-        self.forced_bos = None if plan.forced_bos is None else torch.tensor([plan.forced_bos], device=device)
+        self.rules = Rules(model, prompt, plan, tokenizer, self.evaluating)
         self.ends = EndTokens(plan.eos, device) if plan.eos else None
         self.stops: StopStrings | None = None
         if plan.stop_strings:
@@ -109,8 +104,7 @@ class Search:
             self.sequences[:, self.width] = tokens
         else:
             self.sequences[self.rows, self.width] = tokens
-        if self.seen is not None:
-            self.seen[:, self.width] = tokens
+        self.rules.add(tokens)
         self.width += 1
         self.newest = tokens
         step = Step(self.rows, tokens, self.ended(tokens))
@@ -160,16 +154,7 @@ class Search:
 
     def process(self, logits: Tensor) -> Tensor:
         """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules."""
-        plan, scores = self.plan, logits
-        if self.seen is not None:
-            scores = sampling.repetition_penalty(scores, self.seen[:, : self.width], plan.repetition_penalty)
-        if self.eos is not None and self.width < plan.min_length:
-            scores = sampling.forbid(scores, self.eos)
-        if self.forced_bos is not None and self.width == 1:
-            scores = sampling.force(scores, self.forced_bos)
-        if self.forced_eos is not None and self.width == plan.max_length - 1:
-            scores = sampling.force(scores, self.forced_eos)
-        return scores
+        return self.rules.apply(logits, self.sequences[:, : self.width], self.rows)
 
     def narrow(self, scores: Tensor) -> Tensor:
         """The scores [A, V or fewer] with what sampling rules out at -inf."""
@@ -178,7 +163,13 @@ class Search:
             scores = sampling.top_k(scores, plan.top_k)
         if plan.top_p < 1.0:
             scores = sampling.top_p(scores, plan.top_p)
-        return sampling.min_p(scores, plan.min_p) if plan.min_p else scores
+        if plan.min_p:
+            scores = sampling.min_p(scores, plan.min_p)
+        if plan.typical_p < 1.0:
+            scores = sampling.typical_p(scores, plan.typical_p)
+        if plan.epsilon_cutoff:
+            scores = sampling.epsilon_cutoff(scores, plan.epsilon_cutoff)
+        return sampling.eta_cutoff(scores, plan.eta_cutoff) if plan.eta_cutoff else scores
 
     def choose(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [A], and the scores [A, V] that they were chosen from.
@@ -201,11 +192,19 @@ class Search:
                 place = sampling.draw(self.narrow(few[0]), uniform)
                 tokens = torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0])
         if bool((tokens < 0).any()):
-            raise GenerationError(
-                f"The model's logits for token {self.width} are not finite: there is no token to choose. Load the "
-                "model with dtype='float32', and check its weights."
+            raise self.nothing_to_choose()
+        return tokens, scores.log_softmax(dim=-1) if plan.rules.renormalize else scores
+
+    def nothing_to_choose(self) -> GenerationError:
+        if self.rules.steps:
+            return GenerationError(
+                f"There is no token {self.width} to choose: the rules of this call leave none, or the model's logits "
+                "are not finite. Drop a rule, or check the model's weights."
             )
-        return tokens, scores
+        return GenerationError(
+            f"The model's logits for token {self.width} are not finite: there is no token to choose. Load the "
+            "model with dtype='float32', and check its weights."
+        )
 
     def ended(self, tokens: Tensor) -> Tensor | None:
         """Which running sequences end with `tokens` [A]: bool [A], None for none."""
@@ -213,9 +212,34 @@ class Search:
         if self.stops is not None:
             stopped = self.stops.ended(tokens)
             ended = stopped if ended is None else ended | stopped
+        if self.plan.rules.criteria:
+            stopped = self.stopped_by_user(self.sequences[:, : self.width])
+            stopped = stopped if self.rows is None else stopped[self.rows]
+            ended = stopped if ended is None else ended | stopped
         if self.width == self.plan.max_length:
-            return torch.ones_like(tokens, dtype=torch.bool)
+            ended = torch.ones_like(tokens, dtype=torch.bool)
+        if ended is not None and self.rules.constraint is not None:
+            self.note_unfinished(ended)
         return ended if ended is not None and bool(ended.any()) else None
+
+    def stopped_by_user(self, texts: Tensor) -> Tensor:
+        """Whether a function of `stopping_criteria` ends each of the texts [N, columns]; bool [N].
+
+        It gets the texts and the scores so far, None where they are not kept, as upstream.
+        """
+        kept = tuple(self.record.scores) if self.record is not None and self.plan.output_scores else None
+        stopped = torch.zeros(len(texts), dtype=torch.bool, device=texts.device)
+        for function in self.plan.rules.criteria:
+            stopped = stopped | torch.as_tensor(function(texts, kept), dtype=torch.bool, device=texts.device)
+        return stopped
+
+    def note_unfinished(self, ended: Tensor) -> None:
+        """Notes the sequences that end, bool [A], without the form that was asked for."""
+        assert self.rules.constraint is not None
+        places = range(self.total) if self.rows is None else self.rows.tolist()
+        for place, ends, whole in zip(places, ended.tolist(), self.rules.constraint.whole(), strict=True):
+            if ends and not whole:
+                self.unfinished.append(place)
 
     def leave(self, ended: Tensor | None) -> None:
         """Takes the sequences that ended out of the batch."""
@@ -231,7 +255,7 @@ class Search:
             self.cache.select(keep)
         self.select_encoded(keep)
         self.mask = None if self.mask is None else self.mask[keep]
-        self.seen = None if self.seen is None else self.seen[keep]
+        self.rules.select(keep)
         if self.stops is not None:
             self.stops.select(keep)
         if self.chance is not None:

@@ -37,45 +37,54 @@ DEFAULTS: dict[str, Any] = {
     "decoder_start_token_id": None,
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
-}
-DEFAULT_NEW_TOKENS = 20
-
-# Settings that would change the result and are not built: the value beside each means "off".
-NOT_BUILT: dict[str, Any] = {
+    # beams
     "num_beams": 1,
     "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "force_words_ids": None,
+    # rules on the scores
+    "encoder_repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
     "encoder_no_repeat_ngram_size": 0,
-    "encoder_repetition_penalty": 1.0,
     "bad_words_ids": None,
-    "force_words_ids": None,
-    "constraints": None,
     "sequence_bias": None,
     "suppress_tokens": None,
     "begin_suppress_tokens": None,
     "exponential_decay_length_penalty": None,
     "typical_p": 1.0,
-    "top_h": None,
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
-    "penalty_alpha": None,
-    "guidance_scale": None,
-    "watermarking_config": None,
-    "token_healing": False,
     "remove_invalid_values": False,
     "renormalize_logits": False,
-    "max_time": None,
+    "guidance_scale": None,
+    "negative_prompt_ids": None,
+    "negative_prompt_attention_mask": None,
+    "prefix_allowed_tokens_fn": None,
     "logits_processor": None,
     "stopping_criteria": None,
-    "prefix_allowed_tokens_fn": None,
+    # the form of the answer
+    "json_schema": None,
+    "regex": None,
+    "grammar": None,
+}
+DEFAULT_NEW_TOKENS = 20
+
+# Settings that would change the result and are not built: the value beside each means "off".
+NOT_BUILT: dict[str, Any] = {
+    "constraints": None,
+    "top_h": None,
+    "penalty_alpha": None,
+    "watermarking_config": None,
+    "token_healing": False,
+    "max_time": None,
     "assistant_model": None,
     "prompt_lookup_num_tokens": None,
     "dola_layers": None,
     "inputs_embeds": None,
     "past_key_values": None,
 }
-# Settings of beam search alone, without effect until `num_beams` is above 1.
-BEAM_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": False, "diversity_penalty": 0.0}
 # Hints about speed or memory that do not change the result; cutaway has its own ways.
 HINTS = frozenset(
     {
@@ -102,7 +111,7 @@ HINTS = frozenset(
         "custom_generate",
     }
 )
-KNOWN = frozenset(DEFAULTS) | frozenset(NOT_BUILT) | frozenset(BEAM_ONLY) | HINTS
+KNOWN = frozenset(DEFAULTS) | frozenset(NOT_BUILT) | HINTS
 FILE_NAME = "generation_config.json"
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from cutaway.errors import InputError
 from cutaway.generate.plan import Settings
+from cutaway.generate.rule_plan import FORMS
 from cutaway.generate.settings import DEFAULTS, KNOWN, NOT_BUILT, GenerationConfig, model_settings
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.plan import Row
@@ -70,11 +71,10 @@ class GeneratingPipeline(Pipeline):
         }
         if asked:
             logger.warning(
-                "The files of %s ask for %s, which is not built yet: the %s pipeline writes without it%s.",
+                "The files of %s ask for %s, which is not built yet: the %s pipeline writes without it.",
                 getattr(self.model, "name_or_path", "") or type(self.model).__name__,
                 ", ".join(f"{name}={value!r}" for name, value in asked.items()),
                 self.task,
-                ", greedily" if "num_beams" in asked and not stored.get("do_sample") else "",
             )
         return {name: NOT_BUILT[name] for name in asked}
 
@@ -139,11 +139,13 @@ class GeneratingPipeline(Pipeline):
     def _write(self, rows: list[Row], read: Settings, call: Mapping[str, Any]) -> list[list[list[int]]]:
         batch = self.batch(rows)
         batch.pop("token_type_ids", None)
-        stops = {"tokenizer": self.tokenizer} if read["stop_strings"] else {}
-        sequences = self.model.generate(**batch, **stops, **call)  # [rows * copies, columns]
+        reads = any(read[name] is not None for name in ("stop_strings", *FORMS))
+        stops = read["stop_strings"] is not None or read["stopping_criteria"] is not None
+        tokenizer = {"tokenizer": self.tokenizer} if reads else {}
+        sequences = self.model.generate(**batch, **tokenizer, **call)  # [rows * copies, columns]
         start = 1 if self.model.is_encoder_decoder else batch["input_ids"].shape[1]
         ends, fill = set(read.ids("eos_token_id", None)), read.one_id("pad_token_id", None)
-        found = [_ended(row, ends, fill, bool(stops)) for row in sequences[:, start:].tolist()]
+        found = [_ended(row, ends, fill, stops) for row in sequences[:, start:].tolist()]
         copies = len(found) // len(rows)
         return [found[i * copies : (i + 1) * copies] for i in range(len(rows))]
 
@@ -173,7 +175,7 @@ class GeneratingPipeline(Pipeline):
 
 
 def _ended(tokens: list[int], ends: set[int], fill: int | None, stops: bool) -> list[int]:
-    """A row of new tokens up to its end token, or without the filling after a stop string."""
+    """A row of new tokens up to its end token, or without the filling where something else may have ended it."""
     for place, token in enumerate(tokens):
         if token in ends:
             return tokens[: place + 1]

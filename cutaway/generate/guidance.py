@@ -1,0 +1,68 @@
+"""Guidance: what the model says to another prompt, a step at a time, for classifier-free guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import GenerationError
+from cutaway.generate.prompt import Prompt, pad_left, read_ids, read_mask
+
+
+class Guidance:
+    """The scores after the negative prompt and the same answer.
+
+    Without a negative prompt, each prompt's last token alone is it, as upstream: the answer goes on from the same
+    place, without what was asked. The model runs twice in every step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prompt: Prompt,
+        ids: Any,
+        mask: Any,
+        copies: int,
+        evaluating: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        if model.is_encoder_decoder:
+            raise GenerationError("guidance_scale works on decoders; this model is an encoder-decoder. Leave it out.")
+        self.model, self.evaluating = model, evaluating
+        rows = prompt.ids.shape[0]
+        if ids is None:
+            self.ids, self.mask = prompt.ids[:, -1:], None
+        else:
+            ids = read_ids("negative_prompt_ids", ids, prompt.ids.device)
+            if ids.shape[0] not in (1, rows):
+                raise GenerationError(
+                    f"negative_prompt_ids has {ids.shape[0]} rows for {rows} prompts: pass one row, or one per prompt."
+                )
+            self.ids, self.mask = pad_left(ids, read_mask(mask, ids, None, ()))
+        index = torch.arange(rows, device=prompt.ids.device).repeat_interleave(copies)
+        self.first = index if self.ids.shape[0] == rows else torch.zeros_like(index)
+        self.cache: Any = None
+
+    def logits(self, newest: Tensor) -> Tensor:
+        """[A, V] after the newest tokens [A] of the running sequences."""
+        begins = self.cache is None
+        inputs = {"input_ids": self.ids if begins else newest[:, None], "attention_mask": self.mask if begins else None}
+        more = {} if begins else {"past_key_values": self.cache}
+        with self.evaluating():
+            outputs = self.model(
+                **inputs, **more, use_cache=True, logits_to_keep=1, return_dict=True,
+                output_attentions=False, output_hidden_states=False,
+            )  # fmt: skip
+        self.cache = outputs.past_key_values
+        logits: Tensor = outputs.logits[:, -1].float()
+        if begins:
+            self.cache.select(self.first)
+            logits = logits[self.first]
+        return logits
+
+    def select(self, index: Tensor) -> None:
+        """Leaves the sequences at the positions `index` of the running ones, in that order."""
+        self.cache.select(index)
