@@ -85,6 +85,19 @@ _MODULES = {
         "Phi3Config Phi3PreTrainedModel Phi3Model Phi3ForCausalLM Phi3ForSequenceClassification "
         "Phi3ForTokenClassification"
     ),
+    "cutaway.families.gpt_neox": (
+        "GPTNeoXConfig GPTNeoXPreTrainedModel GPTNeoXModel GPTNeoXForCausalLM GPTNeoXForQuestionAnswering "
+        "GPTNeoXForSequenceClassification GPTNeoXForTokenClassification"
+    ),
+    "cutaway.families.opt": (
+        "OPTConfig OPTPreTrainedModel OPTModel OPTForCausalLM OPTForQuestionAnswering OPTForSequenceClassification"
+    ),
+    "cutaway.families.marian": ("MarianConfig MarianPreTrainedModel MarianModel MarianMTModel"),
+    "cutaway.families.mbart": (
+        "MBartConfig MBartPreTrainedModel MBartModel MBartForConditionalGeneration MBartForQuestionAnswering "
+        "MBartForSequenceClassification"
+    ),
+    "cutaway.families.pegasus": ("PegasusConfig PegasusPreTrainedModel PegasusModel PegasusForConditionalGeneration"),
     "cutaway.families.t5": (
         "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "
         "T5ForSequenceClassification T5ForTokenClassification"

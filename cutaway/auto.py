@@ -30,6 +30,11 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "qwen3": ("cutaway.families.qwen3", "Qwen3"),
     "gemma": ("cutaway.families.gemma", "Gemma"),
     "phi3": ("cutaway.families.phi3", "Phi3"),
+    "gpt_neox": ("cutaway.families.gpt_neox", "GPTNeoX"),
+    "opt": ("cutaway.families.opt", "OPT"),
+    "marian": ("cutaway.families.marian", "Marian"),
+    "mbart": ("cutaway.families.mbart", "MBart"),
+    "pegasus": ("cutaway.families.pegasus", "Pegasus"),
     "t5": ("cutaway.families.t5", "T5"),
     "bart": ("cutaway.families.bart", "Bart"),
 }
@@ -181,6 +186,7 @@ class AutoModelForSeq2SeqLM(_AutoModel):
     """A text from a text."""
 
     ending = "ForConditionalGeneration"
+    others: ClassVar[dict[str, str]] = {"marian": "MTModel"}
 
 
 class AutoModelForSequenceClassification(_AutoModel):

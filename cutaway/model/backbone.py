@@ -12,9 +12,9 @@ from cutaway.architecture import Architecture
 from cutaway.bounds import shown_value
 from cutaway.errors import ConfigError, InputError
 from cutaway.model.cache import Cache
+from cutaway.model.decoder_text import decoder_start, shift_right, wrap_right
 from cutaway.model.family import Family
 from cutaway.model.linear import Linear
-from cutaway.model.losses import IGNORED
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.room import check_room, parameter_count
@@ -40,15 +40,18 @@ class Backbone(PreTrainedModel):
     own_options: ClassVar[tuple[str, ...]] = ("add_pooling_layer",)
     # whether a decoder without input of its own reads the encoder's text, shifted right (BART)
     shifts_input: ClassVar[bool] = False
+    # whether the decoder's text begins with its own last token, which names the language (mBART)
+    wraps: ClassVar[bool] = False
 
     def __init_subclass__(
-        cls, *, family: Family | None = None, shifts_input: bool | None = None, **kwargs: Any
+        cls, *, family: Family | None = None, shifts_input: bool | None = None, wraps: bool = False, **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
         if family is not None:
             cls.family = family
         if shifts_input is not None:
             cls.shifts_input = shifts_input
+        cls.wraps = cls.wraps or wraps
 
     def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
@@ -279,6 +282,12 @@ class EncoderDecoder(Backbone):
         self.architecture = replace(self.architecture, decoder=decoder)
         self.encoder.spec, self.decoder.spec = self.architecture.stack, decoder
 
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """What the decoder reads when it must say `labels` [batch, length]."""
+        if not self.wraps:
+            return shift_right(labels, *decoder_start(self.config))
+        return wrap_right(labels, self.config.pad_token_id)
+
     def get_encoder(self) -> Stack:
         return self.encoder
 
@@ -344,7 +353,7 @@ class EncoderDecoder(Backbone):
                 )
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         if decoder_input_ids is None and decoder_inputs_embeds is None and self.shifts_input and input_ids is not None:
-            decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(input_ids)
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             raise InputError("decoder_input_ids is missing: pass it, or labels=, or call generate().")
         request = self.ask(output_hidden_states, output_attentions, "decoder.", spec)
@@ -385,24 +394,3 @@ class EncoderDecoder(Backbone):
         )
         out.rows = batch.rows  # type: ignore[attr-defined]
         return out if wants_dict(self, return_dict) else out.to_tuple()
-
-
-def shift_right(ids: Tensor, start: int, pad: int) -> Tensor:
-    """What a decoder reads when it must say `ids` [batch, length]: `start`, then all but the last; -100 is `pad`."""
-    if not isinstance(ids, Tensor) or ids.dim() != 2:
-        shape = list(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
-        raise InputError(f"A decoder reads ids or labels [batch, length]; these are {shape}.")
-    first = ids.new_full((ids.shape[0], 1), start)
-    shifted = torch.cat((first, ids[:, :-1]), 1)
-    return shifted.masked_fill(shifted == IGNORED, pad)
-
-
-def decoder_start(config: Any) -> tuple[int, int]:
-    """The id that a decoder's text begins with, and the padding id."""
-    pad = config.pad_token_id
-    start = config.decoder_start_token_id
-    if start is None and pad is None:
-        raise InputError(
-            "The decoder's text has no first token: set config.decoder_start_token_id, or pass decoder_input_ids."
-        )
-    return (pad if start is None else start), (0 if pad is None else pad)

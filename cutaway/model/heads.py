@@ -146,6 +146,7 @@ class Output:
         dense, norm: published names of a layer and a norm before it (BERT), or "".
         activation: config field that names the activation after `dense`; "" for gelu.
         dense_bias: config field that says whether `dense` has a bias; "" for yes.
+        stored: what the matrix is called in files, where that is another name (GPT-NeoX), or "".
     """
 
     out: str
@@ -154,6 +155,7 @@ class Output:
     norm: str = ""
     activation: str = ""
     dense_bias: str = ""
+    stored: str = ""
 
 
 class OutputHead(HeadModel):
@@ -179,6 +181,10 @@ class OutputHead(HeadModel):
         attach(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
         if spec.bias:
             self.get_submodule(above).register_parameter(last, self.get_submodule(spec.out).bias)  # type: ignore[arg-type]
+
+    @property
+    def published_children(self) -> dict[str, str]:
+        return super().published_children | ({self.head.out: self.head.stored} if self.head.stored else {})
 
     def get_output_embeddings(self) -> nn.Module:
         return self.get_submodule(self.head.out)

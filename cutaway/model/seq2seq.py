@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cutaway.model import losses
-from cutaway.model.backbone import decoder_start, shift_right
 from cutaway.model.heads import OutputHead
 from cutaway.model.label_heads import LabelHead
 from cutaway.model.run import Wanted
@@ -57,6 +56,10 @@ class Seq2SeqLM(OutputHead):
         """The encoder alone, as `encoder_outputs` for any number of forward passes."""
         return self.base.encode(*args, **kwargs)  # type: ignore[no-any-return]
 
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """What the decoder reads when it must say `labels` [batch, length]."""
+        return self.base.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[no-any-return]
+
     def logits(self, hidden: Tensor) -> Tensor:
         found = super().logits(hidden)
         return found + getattr(self, self.logits_bias) if self.logits_bias else found
@@ -80,7 +83,7 @@ class Seq2SeqLM(OutputHead):
     ) -> Any:
         """logits [batch, target length, vocabulary]; labels [batch, target length] also serve as decoder_input_ids."""
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = shift_right(labels, *decoder_start(self.config))
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
@@ -108,7 +111,7 @@ class Seq2SeqClassification(LabelHead):
     ) -> Any:
         """logits [batch, labels]; the decoder reads the text itself, shifted right."""
         if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
+            decoder_input_ids = self.base.prepare_decoder_input_ids_from_labels(input_ids)
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
@@ -143,7 +146,7 @@ class Seq2SeqQuestionAnswering(LabelHead):
         """start_logits and end_logits [batch, length]."""
         reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
         if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids = shift_right(input_ids, *decoder_start(self.config))
+            decoder_input_ids = self.base.prepare_decoder_input_ids_from_labels(input_ids)
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cutaway.encoding import BatchEncoding
 from cutaway.errors import ConfigError, InputError
-from cutaway.model.backbone import decoder_start, shift_right
+from cutaway.model.decoder_text import decoder_reads
 from cutaway.model.losses import IGNORED
 
 _NAMES = ("label", "labels", "label_ids")
@@ -112,7 +112,7 @@ class DataCollatorForSeq2Seq:
         if self.model is not None:
             if not getattr(self.model, "is_encoder_decoder", False):
                 raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")
-            batch["decoder_input_ids"] = shift_right(batch["labels"], *decoder_start(self.model.config))
+            batch["decoder_input_ids"] = decoder_reads(self.model, batch["labels"])
         return batch
 
 

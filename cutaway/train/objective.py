@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.errors import ConfigError, InputError
-from cutaway.model.backbone import decoder_start, shift_right
+from cutaway.model.decoder_text import decoder_reads
 from cutaway.model.heads import CausalLM, loss_only
 from cutaway.model.label_heads import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from cutaway.model.losses import IGNORED
@@ -155,7 +155,7 @@ class Objective:
         if self.own:  # the loss is computed here, so the model need not
             labels = given.pop("labels", None)
             if self.kind == "target" and labels is not None and "decoder_input_ids" not in given:
-                given["decoder_input_ids"] = shift_right(labels, *decoder_start(self.config))
+                given["decoder_input_ids"] = decoder_reads(model, labels)
         return model(**given)
 
     def _mean(self, batch: Mapping[str, Any], outputs: Any, own: Sizes) -> Tensor:

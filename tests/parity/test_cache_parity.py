@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, inputs, padded, pair, texts
-from parity.tiny import VARIANTS, decoder_fields
+from parity.tiny import ENCODER_DECODERS, VARIANTS, decoder_fields
 from torch import Tensor
 
 DECODERS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bert": "LMHeadModel", "roberta": "ForCausalLM"}
 DECODERS |= dict.fromkeys(VARIANTS, "ForCausalLM")
-SEQ2SEQ = ("t5", "t5-gated", "bart")
 PAD = 0
 
 
 @functools.cache
 def models(family: str) -> tuple[Any, Any]:
-    ending = DECODERS.get(family, "ForConditionalGeneration")
+    ending = DECODERS.get(family, "MTModel" if family == "marian" else "ForConditionalGeneration")
     extra = {"pad_token_id": PAD} if family == "roberta" else {}
     return pair(family, ending, **decoder_fields(family, ending), **extra)
 
@@ -108,7 +107,7 @@ def test_select_and_crop(family: str, prompts: list[int]) -> None:
     assert out.attentions[0].shape[:3] == (3, 4, 1)
 
 
-@pytest.mark.parametrize("family", SEQ2SEQ)
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("steps", [[1] * 5, [2, 3]], ids=["one", "several"])
 def test_encoder_decoders(family: str, side: str, steps: list[int]) -> None:

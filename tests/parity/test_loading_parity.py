@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from parity.pairs import FAMILIES, TOLERANCE, gap, inputs, load, pair
-from parity.tiny import CONFIGS, EVERY_HEAD, decoder_fields, make
+from parity.tiny import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, decoder_fields, make
 from safetensors.torch import load_file, save_file
 
 import cutaway
@@ -22,7 +22,7 @@ BASES = [(family, "Model") for family in FAMILIES] + [("t5", "EncoderModel")]
 
 def first_output(model: Any, family: str, ending: str) -> torch.Tensor:
     given = inputs(family, (6, 6))
-    if "Encoder" in ending or (family in ("t5", "t5-gated", "bart") and "Classif" in ending + "Answering"):
+    if "Encoder" in ending or (family in ENCODER_DECODERS and "Classif" in ending + "Answering"):
         given.pop("decoder_input_ids", None)
     given["input_ids"][:, -1] = model.config.eos_token_id or 2
     if ending == "ForMultipleChoice":
@@ -64,7 +64,8 @@ def test_base_from_head_and_head_from_base(
 
     ours, report = getattr(cutaway, first + base_ending).from_pretrained(tmp_path / "head", output_loading_info=True)
     upstream, info = type(base).from_pretrained(tmp_path / "head", output_loading_info=True)
-    assert set(report.missing) == set(info["missing_keys"])
+    fixed = {n for n in info["missing_keys"] if family == "marian" and "embed_positions" in n}  # they need no file
+    assert set(report.missing) == set(info["missing_keys"]) - fixed
     assert bool(caplog.records) == bool(report.missing)
     caplog.clear()
     if not report.missing:
@@ -79,7 +80,8 @@ def test_base_from_head_and_head_from_base(
         "lm_head.decoder.bias",
         "predictions.decoder.bias",
     }  # upstream names both ends of a tie
-    assert set(report.missing) - twins == set(info["missing_keys"]) - twins
+    said = {"lm_head.weight" if name == "embed_out.weight" else name for name in report.missing}  # as in the file
+    assert said - twins == set(info["missing_keys"]) - twins
     if report.missing:
         (record,) = caplog.records
         assert all(name in record.getMessage() for name in report.missing)

@@ -15,6 +15,17 @@ BERT = {
     "intermediate_size": 48,
     "max_position_embeddings": 40,
 }
+BART = {
+    "vocab_size": 99,
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 40,
+}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", BERT),
     "distilbert": (
@@ -67,6 +78,23 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5},
         },
     ),
+    "gpt_neox": (
+        "GPTNeoX",
+        {**BERT, "pad_token_id": 0, "rope_parameters": {"rope_theta": 500.0, "partial_rotary_factor": 0.5}},
+    ),
+    "opt": (
+        "OPT",
+        {
+            "vocab_size": 99,
+            "hidden_size": 32,
+            "word_embed_proj_dim": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 48,
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+        },
+    ),
     "t5": (
         "T5",
         {
@@ -94,22 +122,15 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bart": (
         "Bart",
-        {
-            "vocab_size": 99,
-            "d_model": 32,
-            "encoder_layers": 3,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 2,
-            "encoder_ffn_dim": 48,
-            "decoder_ffn_dim": 40,
-            "max_position_embeddings": 40,
-        },
+        BART,
     ),
+    "mbart": ("MBart", BART),
+    "marian": ("Marian", {**BART, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}),
+    "pegasus": ("Pegasus", BART),
 }
 # the decoders that differ from those before them in a few choices
-VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3")
-ENCODER_DECODERS = ("t5", "t5-gated", "bart")
+VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3", "gpt_neox", "opt")
+ENCODER_DECODERS = ("t5", "t5-gated", "bart", "mbart", "marian", "pegasus")
 
 
 def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> Any:
@@ -146,9 +167,14 @@ HEADS: dict[str, tuple[str, ...]] = {
     "qwen3": (*LABELS, "ForCausalLM"),
     "gemma": (*TEXT_AND_TOKEN, "ForCausalLM"),
     "phi3": (*TEXT_AND_TOKEN, "ForCausalLM"),
+    "gpt_neox": (*LABELS, "ForCausalLM"),
+    "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
     "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
+    "mbart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
+    "marian": ("MTModel",),
+    "pegasus": ("ForConditionalGeneration",),
 }
 EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending in endings]
 

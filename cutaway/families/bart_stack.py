@@ -1,0 +1,93 @@
+"""The encoder and decoder that BART published, with its config fields and layer names; several families vary them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
+from cutaway.model.label_heads import Classifier
+from cutaway.model.weights import Source, tied
+
+DEFAULTS: dict[str, Any] = {
+    "vocab_size": 50265, "max_position_embeddings": 1024, "d_model": 1024, "encoder_layers": 12,
+    "encoder_ffn_dim": 4096, "encoder_attention_heads": 16, "decoder_layers": 12, "decoder_ffn_dim": 4096,
+    "decoder_attention_heads": 16, "activation_function": "gelu", "dropout": 0.1, "attention_dropout": 0.0,
+    "activation_dropout": 0.0, "init_std": 0.02, "scale_embedding": False, "use_cache": True,
+    "is_encoder_decoder": True,
+}  # fmt: skip
+ATTRIBUTES = {"hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads"}
+
+
+def _stack(config: Any, side: str, positions: Learned, embedding_norm: bool, pre: bool) -> Stack:
+    hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer(f"{side}_attention_heads", 1, 1024)
+    size = config.divided("d_model", f"{side}_attention_heads")
+    norm = Norm("layer", 1e-5)
+    dropout = config.number("dropout", 0.0, 1.0)
+    decoder = side == "decoder"
+    return Stack(
+        n_layers=config.integer(f"{side}_layers", 1, 1000),
+        hidden_size=hidden,
+        embedding=Embedding(
+            vocab_size=config.integer("vocab_size", 1, 10_000_000),
+            positions=positions,
+            norm=norm if embedding_norm else None,
+            scale=hidden**0.5 if config.flag("scale_embedding") else 1.0,
+            pad_id=config.pad_token_id,
+            dropout=dropout,
+        ),
+        attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
+        feed_forward=FeedForward(
+            config.integer(f"{side}_ffn_dim", 1, 1_000_000),
+            ACTIVATIONS[config.choice("activation_function", ACTIVATIONS)],
+            dropout=config.number("activation_dropout", 0.0, 1.0),
+        ),
+        norm=norm,
+        norm_place="pre" if pre else "post",
+        final_norm=pre,
+        causal=decoder,
+        cross=decoder,
+        dropout=dropout,
+    )
+
+
+def bart_stacks(config: Any, *, fixed: bool = False, embedding_norm: bool = True, pre: bool = False) -> Architecture:
+    """The encoder-decoder of Lewis et al. (2020).
+
+    Args:
+        fixed: whether positions are sines and cosines, not trained (and without BART's two spare rows).
+        embedding_norm: whether what enters the first block is normed.
+        pre: whether norms come before the layers, and after the last block.
+    """
+    size = config.integer("max_position_embeddings", 1, 10_000_000)
+    positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
+    return Architecture(
+        _stack(config, "encoder", positions, embedding_norm, pre),
+        decoder=_stack(config, "decoder", positions, embedding_norm, pre),
+        init_std=config.number("init_std", 0.0, 10.0),
+        tied_output=config.flag("tie_word_embeddings"),
+    )
+
+
+def _names(side: str) -> dict[str, str | Source]:
+    parts = {
+        "embed.positions": "embed_positions",
+        "embed.norm": "layernorm_embedding",
+        "final_norm": "layer_norm",
+        "blocks.{i}.attn_norm": "layers.{i}.self_attn_layer_norm",
+        "blocks.{i}.cross_norm": "layers.{i}.encoder_attn_layer_norm",
+        "blocks.{i}.mlp.up": "layers.{i}.fc1",
+        "blocks.{i}.mlp.down": "layers.{i}.fc2",
+        "blocks.{i}.mlp_norm": "layers.{i}.final_layer_norm",
+    }
+    for ours, theirs in (("attn", "self_attn"), ("cross", "encoder_attn")):
+        for short, long in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
+            parts[f"blocks.{{i}}.{ours}.{short}"] = f"layers.{{i}}.{theirs}.{long}"
+    names: dict[str, str | Source] = {f"{side}.{ours}": f"{side}.{theirs}" for ours, theirs in parts.items()}
+    return names | {f"{side}.embed.tokens": tied("shared", f"{side}.embed_tokens")}
+
+
+WEIGHTS = {**_names("encoder"), **_names("decoder")}
+LABEL = Classifier(
+    "classification_head.out_proj", "eos", "classification_head.dense", dropout=("classifier_dropout",), drops="both"
+)
+SPAN = Classifier("qa_outputs", drops="none")

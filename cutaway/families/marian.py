@@ -1,0 +1,48 @@
+"""Marian (Junczys-Dowmunt et al., 2018), the translators of OPUS-MT: BART's stacks with positions from a formula."""
+
+from __future__ import annotations
+
+from cutaway.architecture import Architecture
+from cutaway.config import PretrainedConfig
+from cutaway.errors import ConfigError
+from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, WEIGHTS, bart_stacks
+from cutaway.model import seq2seq
+from cutaway.model.backbone import EncoderDecoder
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class MarianConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "marian"
+    attribute_map = ATTRIBUTES
+    defaults = {
+        **DEFAULTS, "vocab_size": 58101, "decoder_vocab_size": None, "pad_token_id": 58100, "eos_token_id": 0,
+        "decoder_start_token_id": 58100, "forced_eos_token_id": 0, "share_encoder_decoder_embeddings": True,
+    }  # fmt: skip
+
+
+def to_architecture(config: MarianConfig) -> Architecture:
+    """The published config -> Architecture."""
+    if not config.flag("share_encoder_decoder_embeddings"):
+        raise ConfigError("share_encoder_decoder_embeddings is False; cutaway builds one vocabulary for both sides.")
+    if config.decoder_vocab_size is not None:  # upstream writes it for shared vocabularies too
+        config.integer("decoder_vocab_size", config.integer("vocab_size"), config.vocab_size)
+    return bart_stacks(config, fixed=True, embedding_norm=False)
+
+
+FAMILY = Family(to_architecture, WEIGHTS, "model")
+
+
+class MarianPreTrainedModel(PreTrainedModel, config=MarianConfig, prefix="model"):
+    """Base for a user's own models around a `MarianModel` called `model`."""
+
+
+class MarianModel(EncoderDecoder, family=FAMILY, config=MarianConfig, prefix="model"):
+    """The base model: hidden states."""
+
+
+class MarianMTModel(seq2seq.Seq2SeqLM, backbone=MarianModel, head=Output("lm_head"), logits_bias="final_logits_bias"):
+    """A text from a text."""

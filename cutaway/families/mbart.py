@@ -1,0 +1,53 @@
+"""mBART (Liu et al., 2020): BART with norms before the layers, and the language's code in the place of a start."""
+
+from __future__ import annotations
+
+from cutaway.architecture import Architecture
+from cutaway.config import PretrainedConfig
+from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, LABEL, SPAN, WEIGHTS, bart_stacks
+from cutaway.model import seq2seq
+from cutaway.model.backbone import EncoderDecoder
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class MBartConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "mbart"
+    attribute_map = ATTRIBUTES
+    defaults = {
+        **DEFAULTS, "classifier_dropout": 0.0, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+        "forced_eos_token_id": 2,
+    }  # fmt: skip
+
+
+def to_architecture(config: MBartConfig) -> Architecture:
+    """The published config -> Architecture."""
+    return bart_stacks(config, pre=True)
+
+
+FAMILY = Family(to_architecture, WEIGHTS, "model")
+
+
+class MBartPreTrainedModel(PreTrainedModel, config=MBartConfig, prefix="model"):
+    """Base for a user's own models around a `MBartModel` called `model`."""
+
+
+class MBartModel(EncoderDecoder, family=FAMILY, config=MBartConfig, prefix="model", shifts_input=True, wraps=True):
+    """The base model: hidden states."""
+
+
+class MBartForConditionalGeneration(
+    seq2seq.Seq2SeqLM, backbone=MBartModel, head=Output("lm_head"), logits_bias="final_logits_bias"
+):
+    """A text from a text."""
+
+
+class MBartForSequenceClassification(seq2seq.Seq2SeqClassification, backbone=MBartModel, head=LABEL):
+    """A label for a text."""
+
+
+class MBartForQuestionAnswering(seq2seq.Seq2SeqQuestionAnswering, backbone=MBartModel, head=SPAN):
+    """Where the answer stands."""

@@ -1,0 +1,109 @@
+"""OPT (Zhang et al., 2022)."""
+
+from __future__ import annotations
+
+from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
+from cutaway.config import PretrainedConfig
+from cutaway.errors import ConfigError
+from cutaway.model import heads, label_heads
+from cutaway.model.backbone import Backbone
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.label_heads import Classifier
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class OPTConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "opt"
+    defaults = {
+        "vocab_size": 50272, "hidden_size": 768, "num_hidden_layers": 12, "ffn_dim": 3072,
+        "max_position_embeddings": 2048, "do_layer_norm_before": True, "word_embed_proj_dim": None, "dropout": 0.1,
+        "attention_dropout": 0.0, "num_attention_heads": 12, "activation_function": "relu", "init_std": 0.02,
+        "use_cache": True, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2, "enable_bias": True,
+        "layer_norm_elementwise_affine": True,
+    }  # fmt: skip
+
+
+def to_architecture(config: OPTConfig) -> Architecture:
+    """The published config -> Architecture."""
+    if config.word_embed_proj_dim not in (None, config.hidden_size):
+        raise ConfigError(
+            "word_embed_proj_dim is not hidden_size: token vectors of another width are not built for OPT."
+        )
+    if not config.flag("layer_norm_elementwise_affine"):
+        raise ConfigError("layer_norm_elementwise_affine is False; cutaway's norms have weights, so it must be True.")
+    n_heads, size = config.integer("num_attention_heads", 1, 1024), config.divided("hidden_size", "num_attention_heads")
+    bias, pre = config.flag("enable_bias"), config.flag("do_layer_norm_before")
+    return Architecture(
+        Stack(
+            n_layers=config.integer("num_hidden_layers", 1, 1000),
+            hidden_size=config.integer("hidden_size", 1, 65_536),
+            embedding=Embedding(
+                vocab_size=config.integer("vocab_size", 1, 10_000_000),
+                positions=Learned(config.integer("max_position_embeddings", 1, 10_000_000), offset=2),
+                pad_id=config.pad_token_id,
+            ),
+            attention=Attention(
+                n_heads,
+                n_heads,
+                size,
+                size**-0.5,
+                bias=bias,
+                out_bias=bias,
+                dropout=config.number("attention_dropout", 0.0, 1.0),
+            ),
+            feed_forward=FeedForward(
+                config.integer("ffn_dim", 1, 1_000_000),
+                ACTIVATIONS[config.choice("activation_function", ACTIVATIONS)],
+                bias=bias,
+            ),
+            norm=Norm("layer", 1e-5),
+            norm_place="pre" if pre else "post",
+            final_norm=pre,
+            causal=True,
+            dropout=config.number("dropout", 0.0, 1.0),
+        ),
+        init_std=config.number("init_std", 0.0, 10.0),
+        tied_output=config.flag("tie_word_embeddings"),
+    )
+
+
+WEIGHTS = {
+    "embed.tokens": "decoder.embed_tokens",
+    "embed.positions": "decoder.embed_positions",
+    "blocks.{i}.attn_norm": "decoder.layers.{i}.self_attn_layer_norm",
+    "blocks.{i}.attn.q": "decoder.layers.{i}.self_attn.q_proj",
+    "blocks.{i}.attn.k": "decoder.layers.{i}.self_attn.k_proj",
+    "blocks.{i}.attn.v": "decoder.layers.{i}.self_attn.v_proj",
+    "blocks.{i}.attn.o": "decoder.layers.{i}.self_attn.out_proj",
+    "blocks.{i}.mlp_norm": "decoder.layers.{i}.final_layer_norm",
+    "blocks.{i}.mlp.up": "decoder.layers.{i}.fc1",
+    "blocks.{i}.mlp.down": "decoder.layers.{i}.fc2",
+    "final_norm": "decoder.final_layer_norm",
+}
+FAMILY = Family(to_architecture, WEIGHTS, "model")
+_LABEL = Classifier("score", pick="last", drops="none", bias=False)
+
+_SPAN = Classifier("qa_outputs", drops="none")
+
+
+class OPTPreTrainedModel(PreTrainedModel, config=OPTConfig, prefix="model"):
+    """Base for a user's own models around a `OPTModel` called `model`."""
+
+
+class OPTModel(Backbone, family=FAMILY, config=OPTConfig, prefix="model"):
+    """The base model: hidden states."""
+
+
+class OPTForCausalLM(heads.CausalLM, backbone=OPTModel, head=Output("lm_head")):
+    """Which token comes next."""
+
+
+class OPTForSequenceClassification(label_heads.SequenceClassification, backbone=OPTModel, head=_LABEL):
+    """A label for a text."""
+
+
+class OPTForQuestionAnswering(label_heads.QuestionAnswering, backbone=OPTModel, head=_SPAN):
+    """Where the answer stands."""

@@ -1,0 +1,44 @@
+"""PEGASUS (Zhang et al., 2020): BART's stacks with norms before the layers and positions from a formula."""
+
+from __future__ import annotations
+
+from cutaway.architecture import Architecture
+from cutaway.config import PretrainedConfig
+from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, WEIGHTS, bart_stacks
+from cutaway.model import seq2seq
+from cutaway.model.backbone import EncoderDecoder
+from cutaway.model.family import Family
+from cutaway.model.heads import Output
+from cutaway.model.pretrained import PreTrainedModel
+
+
+class PegasusConfig(PretrainedConfig):
+    """Published fields: see `defaults`."""
+
+    model_type = "pegasus"
+    attribute_map = ATTRIBUTES
+    defaults = {
+        **DEFAULTS, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1,
+    }  # fmt: skip
+
+
+def to_architecture(config: PegasusConfig) -> Architecture:
+    """The published config -> Architecture."""
+    return bart_stacks(config, fixed=True, embedding_norm=False, pre=True)
+
+
+FAMILY = Family(to_architecture, WEIGHTS, "model")
+
+
+class PegasusPreTrainedModel(PreTrainedModel, config=PegasusConfig, prefix="model"):
+    """Base for a user's own models around a `PegasusModel` called `model`."""
+
+
+class PegasusModel(EncoderDecoder, family=FAMILY, config=PegasusConfig, prefix="model"):
+    """The base model: hidden states."""
+
+
+class PegasusForConditionalGeneration(
+    seq2seq.Seq2SeqLM, backbone=PegasusModel, head=Output("lm_head"), logits_bias="final_logits_bias"
+):
+    """A text from a text."""
