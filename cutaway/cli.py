@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 
 from cutaway import __version__
-from cutaway.commands.classify import classify
 from cutaway.commands.display import write
 from cutaway.commands.explain import explain
 from cutaway.commands.generate import generate
 from cutaway.commands.models import models
+from cutaway.commands.task import COMMANDS
+from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
 from cutaway.errors import CutawayError
 
@@ -45,8 +46,10 @@ def common(
     """Transformer text models, open at every joint: run one and see what happens inside."""
 
 
-for command in (explain, tokenize, classify, generate, models):
+for command in (explain, tokenize, generate, models):
     app.command()(command)
+for spec in COMMANDS:
+    app.command(spec.name)(task_command(spec))
 
 
 def main() -> None:

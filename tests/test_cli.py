@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from cutaway import __version__, cli
-from cutaway.commands import classify
+from cutaway.commands import task
 
 TEXT = "I believe that the EU is trustworthy."
 
@@ -252,7 +252,7 @@ def test_interrupted_exits_130_without_a_traceback(run, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(classify, "texts_or_stdin", interrupted)
+    monkeypatch.setattr(task, "texts_or_stdin", interrupted)
     code, _, err = run("classify", TEXT)
     assert code == 130
     assert "Traceback" not in err

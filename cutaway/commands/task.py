@@ -1,0 +1,318 @@
+"""One command for each task: texts or the rows of a table in, answers or a table with answers out."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cutaway.commands.display import as_line, console, plain, write
+from cutaway.commands.job_progress import JobProgress
+from cutaway.commands.option import (
+    SENTIMENT,
+    AsJson,
+    Dtypes,
+    Offline,
+    Revision,
+    Texts,
+    Threads,
+    Truncation,
+    load_arguments,
+)
+from cutaway.commands.text_input import texts_or_stdin
+
+Option = tuple[Any, Any]  # its annotation for typer, and its default
+
+
+def option(kind: Any, help: str, default: Any = None, **bounds: Any) -> Option:
+    """One option of a command."""
+    return Annotated[kind, typer.Option(help=help, **bounds)], default
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command.
+
+    Attributes:
+        name, task, help: the command's name, its pipeline's, and its line in --help.
+        own: its options, those of the pipeline's call.
+        constant: a column that may be the same for all rows: its option's name, and what it is.
+        together: the column that takes all texts of the command line as one list.
+        model: the model when none is named; None: the pipeline's default.
+    """
+
+    name: str
+    task: str
+    help: str
+    own: dict[str, Option] = field(default_factory=dict)
+    constant: tuple[str, str] | None = None
+    together: str = ""
+    model: str | None = None
+
+
+TOP_K = option(int | None, "How many answers to give; the task's own number if not given.", min=1)
+NEW_TOKENS = option(int | None, "How many tokens to write at most.", min=1)
+BEAMS = option(int | None, "Search with so many beams.", min=1)
+COMMANDS = (
+    Task(
+        "classify",
+        "text-classification",
+        "Label texts, with a score for each label.",
+        {"top_k": TOP_K},
+        model=SENTIMENT,
+    ),
+    Task(
+        "sort",
+        "zero-shot-classification",
+        "Sort texts under labels of your own.",
+        {
+            "candidate_labels": (Annotated[list[str], typer.Option("--label", help="A label; repeat it.")], ...),
+            "multi_label": option(bool, "Each label by itself, not one of them.", False),
+            "hypothesis_template": option(str | None, "The sentence around a label, with {} in its place."),
+        },
+    ),
+    Task(
+        "entities",
+        "token-classification",
+        "Find names of people, places and so on, with their places in the text.",
+        {"aggregation_strategy": option(str, "none, simple, first, average or max.", "simple")},
+    ),
+    Task(
+        "answer",
+        "question-answering",
+        "Find the answer to a question in each text.",
+        {"top_k": TOP_K, "handle_impossible_answer": option(bool, "No answer may be the answer.", False)},
+        constant=("question", "The question; not needed where a table has a column of questions."),
+    ),
+    Task("fill-mask", "fill-mask", "Fill the gaps of texts.", {"top_k": TOP_K}),
+    Task(
+        "embed",
+        "feature-extraction",
+        "Turn each text into one vector.",
+        {
+            "pooling": option(str, "mean, cls, max, or model: what its folder says.", "mean"),
+            "normalize": option(bool, "Vectors of length 1.", False),
+        },
+    ),
+    Task(
+        "similar",
+        "sentence-similarity",
+        "Compare texts with one: the cosine of their vectors.",
+        {"pooling": option(str, "mean, cls, max, or model: what its folder says.", "model")},
+        constant=("source_sentence", "The text that the others are compared with."),
+        together="sentences",
+    ),
+    Task(
+        "rerank",
+        "rerank",
+        "Order documents by how well they answer a query.",
+        {"top_k": TOP_K},
+        constant=("query", "The query."),
+        together="documents",
+    ),
+    Task(
+        "choose",
+        "multiple-choice",
+        "Choose how a prompt goes on.",
+        constant=("prompt", "The prompt."),
+        together="choices",
+    ),
+    Task("perplexity", "perplexity", "Measure how well a decoder foresees texts."),
+    Task("summarize", "summarization", "Shorten texts.", {"max_new_tokens": NEW_TOKENS, "num_beams": BEAMS}),
+    Task(
+        "translate",
+        "translation",
+        "Translate texts.",
+        {
+            "max_new_tokens": NEW_TOKENS,
+            "num_beams": BEAMS,
+            "src_lang": option(str | None, "The language of the texts, as the model names it."),
+            "tgt_lang": option(str | None, "The language to write, as the model names it."),
+        },
+    ),
+    Task("rewrite", "text2text-generation", "Any text to text.", {"max_new_tokens": NEW_TOKENS, "num_beams": BEAMS}),
+    Task(
+        "continue",
+        "text-generation",
+        "Continue the texts of a table (`generate` shows each token as it comes).",
+        {
+            "max_new_tokens": NEW_TOKENS,
+            "do_sample": option(bool, "Draw tokens.", False),
+            "seed": option(int | None, "Of --do-sample."),
+        },
+    ),
+)
+
+SHARED: dict[str, Option] = {
+    "input": (
+        Annotated[Path | None, typer.Option("--input", "-i", help="A table: .txt .csv .tsv .jsonl .parquet, or -.")],
+        None,
+    ),
+    "output": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--output", "-o", help="The table to write: .csv .tsv .jsonl .parquet. A stopped job goes on."
+            ),
+        ],
+        None,
+    ),
+    "column": (
+        Annotated[list[str] | None, typer.Option(help="The column with the texts; or NAME=COLUMN. May be repeated.")],
+        None,
+    ),
+    "prefix": option(str, "Put before the names of the answers' columns.", ""),
+    "overwrite": option(bool, "Replace the output, and start again.", False),
+    "long": option(str | None, "A text over the model's length: error, truncate, or window where the task can."),
+    "truncation": (Truncation, False),
+    "as_json": (AsJson, False),
+    "revision": (Revision, None),
+    "offline": (Offline, False),
+    "threads": (Threads, None),
+    "dtype": (Dtypes, None),
+}
+
+
+def command(spec: Task) -> Callable[..., None]:
+    """The function that typer calls for a task, with a parameter for each of its options."""
+    model = Annotated[str | None, typer.Option("--model", "-m", help="A name, a folder, or a .gguf file.")]
+    options: dict[str, Option] = {"texts": (Texts, None), "model": (model, spec.model)}
+    if spec.constant:
+        options[spec.constant[0]] = option(str | None, spec.constant[1])
+    options |= {**spec.own, **SHARED}
+
+    def run(**given: Any) -> None:
+        own = {name: given.pop(name) for name in spec.own}
+        constant = {spec.constant[0]: given.pop(spec.constant[0])} if spec.constant else {}
+        Call(spec, own, {name: value for name, value in constant.items() if value is not None}, given).run()
+
+    run.__name__, run.__doc__ = spec.name.replace("-", "_"), spec.help
+    kinds = {name: kind for name, (kind, _) in options.items()}
+    run.__annotations__ = {**kinds, "return": None}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(name, keyword, default=default, annotation=kind) for name, (kind, default) in options.items()
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+    return run
+
+
+class Call:
+    """One call of a task's command."""
+
+    def __init__(self, spec: Task, own: dict[str, Any], constant: dict[str, Any], shared: dict[str, Any]) -> None:
+        self.spec, self.constant, self.shared = spec, constant, shared
+        from cutaway.jobs.answers import TASKS
+
+        self.answers = TASKS[spec.task]
+        chosen = {**own, "truncation": shared["truncation"] or None, "long": shared["long"]}
+        self.settings = {name: value for name, value in chosen.items() if value is not None}
+        self.renamed = self._renamed(shared["column"] or [])
+        if shared["output"] is not None and shared["input"] is None:
+            raise typer.BadParameter("--output needs --input (a file, or - for the lines of stdin).")
+
+    def _renamed(self, columns: list[str]) -> dict[str, str]:
+        """--column NAME=COLUMN, or COLUMN for the one that holds the text."""
+        reads = self.answers.reads
+        found = {}
+        for column in columns:
+            name, _, value = column.rpartition("=")
+            name = name or reads[0]
+            if name not in reads:
+                raise typer.BadParameter(f"--column {column}: {self.spec.name} reads {', '.join(reads)}.")
+            found[name] = value
+        return found
+
+    def pipe(self) -> Any:
+        """The pipeline."""
+        given = self.shared
+        load = load_arguments(given["revision"], given["offline"], given["threads"], given["dtype"])
+        local = load.pop("local_files_only", None)
+        from cutaway.pipelines import pipeline
+
+        options: dict[str, Any] = {"model_kwargs": {"local_files_only": True}} if local else {}
+        return pipeline(self.spec.task, given["model"], **load, **options)
+
+    def run(self) -> None:
+        """Reads, scores, prints or writes."""
+        if self.shared["input"] is None:
+            self._texts()
+        else:
+            self._table()
+
+    def _items(self) -> Iterator[dict[str, Any]]:
+        texts = texts_or_stdin(self.shared["texts"])
+        if self.spec.together:
+            return iter([{**self.constant, self.spec.together: list(texts)}])
+        name = next(name for name in self.answers.reads if name not in self.constant)
+        return ({**self.constant, name: text} for text in texts)
+
+    def _texts(self) -> None:
+        rows = self._items()
+        pipe = self.pipe()
+        from cutaway.inspect.label import printable
+
+        kept: list[dict[str, Any]] = []
+
+        def stream() -> Iterator[Any]:
+            for row in rows:
+                kept.append(row)
+                yield self.answers.item(row, {})
+
+        if self.spec.task == "text-classification":
+            self.settings.setdefault("top_k", None)
+        screen = console()
+        for answer in pipe(stream(), **self.settings):
+            row, found = kept.pop(0), dict(zip(self.answers.writes, self.answers.columns(answer), strict=True))
+            if self.shared["as_json"]:
+                write(as_line({**row, **found}))
+            elif "labels" in found:
+                scores = "  ".join(f"{printable(entry['label'])} {entry['score']:.4f}" for entry in found["labels"])
+                screen.print(plain(f"{scores}  {printable(row['text'])}"), soft_wrap=True)
+            else:
+                shown = next(iter(found.values())) if len(found) == 1 else found
+                screen.print(plain(printable(shown if isinstance(shown, str) else as_line(shown))), soft_wrap=True)
+
+    def _table(self) -> None:
+        from cutaway.jobs import Job, TableReader, TableWriter
+
+        reader = TableReader(self.shared["input"])
+        if self.spec.task == "feature-extraction":
+            self.settings["return_tensors"] = "np"
+        job = Job(None, self.answers, self.renamed, self.constant, self.shared["prefix"], self.settings)
+        if reader.columns is not None:
+            job.check(reader.columns)
+        if self.shared["output"] is None:
+            job.pipe = self.pipe()
+            for row in job.rows(reader):
+                write(as_line(row))
+            return
+        writer = TableWriter(self.shared["output"], self._identity(reader.path), overwrite=self.shared["overwrite"])
+        job.pipe = self.pipe()
+        if writer.done:
+            sys.stderr.write(f"Going on after {writer.done:,} rows that are done.\n")
+        with JobProgress(writer.done) as progress:
+            summary = job.run(reader, writer, progress)
+        failed = f", {summary.failed:,} with an error (see the column {job.writes()[-1]!r})" if summary.failed else ""
+        sys.stderr.write(f"{self.shared['output']}: {summary.rows:,} rows{failed}\n")
+
+    def _identity(self, source: Path | None) -> dict[str, Any]:
+        """What makes a job the same job when it is started again."""
+        file = {}
+        if source is not None:
+            status = source.stat()
+            file = {"path": str(source.resolve()), "bytes": status.st_size, "time": status.st_mtime_ns}
+        given = {name: self.shared[name] for name in ("model", "prefix", "revision", "dtype")}
+        return {
+            "task": self.spec.task,
+            "file": file,
+            "columns": self.renamed,
+            "constant": self.constant,
+            "settings": {name: repr(value) for name, value in self.settings.items()},
+            **given,
+        }

@@ -1,0 +1,133 @@
+"""A job: the rows of a table through a pipeline, each with its answer or with its error."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutaway.errors import InputError
+from cutaway.jobs.answers import Answers
+from cutaway.jobs.table_reader import Row, TableReader
+from cutaway.jobs.table_writer import TableWriter
+
+ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """rows: of the whole file. before: of these, done by an earlier run. failed: rows of this run with an error."""
+
+    rows: int
+    before: int
+    failed: int
+
+
+@dataclass
+class Job:
+    """A pipeline over rows.
+
+    Attributes:
+        pipe: the pipeline; called with a list of inputs it gives a list with one answer each. None until it is loaded.
+        answers: what the task reads and writes.
+        renamed: what the table calls the columns that the task reads.
+        constant: columns with the same value in every row.
+        prefix: put before the names of the answer's columns.
+        settings: of each call of the pipeline.
+    """
+
+    pipe: Callable[..., Any] | None
+    answers: Answers
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    constant: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(
+        self, reader: TableReader, writer: TableWriter, progress: Callable[[int, int], None] = lambda rows, failed: None
+    ) -> Summary:
+        """Scores what is not yet written. `progress` is told the rows done and those with an error.
+
+        Stopped at any moment, by Ctrl-C too, the next run of the same job goes on after the last rows on the disk.
+        """
+        before, failed = writer.done, 0
+        columns = None if reader.columns is None else self.check(reader.columns)
+        rows = reader.rows(before)
+        try:
+            while chunk := list(itertools.islice(rows, self.answers.at_once)):
+                scored = self.scored(chunk)
+                failed += sum(bool(row[self.prefix + ERROR]) for row in scored)
+                writer.write(scored, columns or list(dict.fromkeys(name for row in scored for name in row)))
+                progress(writer.done, failed)
+            if columns is not None and writer.columns is None:
+                writer.write([], columns)
+            writer.finish()
+        finally:
+            writer.close()
+        return Summary(writer.done, before, failed)
+
+    def rows(self, reader: TableReader) -> Iterator[dict[str, Any]]:
+        """Every row with its answer, one after the other."""
+        rows = reader.rows()
+        while chunk := list(itertools.islice(rows, self.answers.at_once)):
+            yield from self.scored(chunk)
+
+    def check(self, columns: Sequence[str]) -> list[str]:
+        """The columns of the output for those of the input.
+
+        Raises InputError: the table lacks a column that the task reads, or has one that the answer would write.
+        """
+        for name in self.answers.reads:
+            column = self.renamed.get(name, name)
+            needed = name not in self.answers.optional or name in self.renamed
+            if needed and name not in self.constant and column not in columns:
+                raise InputError(
+                    f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}. Name the one that "
+                    f"holds the {name.replace('_', ' ')} with --column {name}=NAME."
+                )
+        for name in self.writes():
+            if name in columns:
+                raise InputError(f"The table already has a column {name!r}. Give the answers' columns a --prefix.")
+        return [*columns, *self.writes()]
+
+    def writes(self) -> list[str]:
+        """The columns that are added: the answer's, and the error."""
+        return [self.prefix + name for name in (*self.answers.writes, ERROR)]
+
+    def scored(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Each row's values with its answer, or with None and its error."""
+        items: dict[int, Any] = {}
+        errors: dict[int, str] = {}
+        for place, row in enumerate(rows):
+            try:
+                if row.error:
+                    raise InputError(row.error)
+                items[place] = self.answers.item({**row.values, **self.constant}, self.renamed)
+            except InputError as error:
+                errors[place] = str(error)
+        found = dict(self._answered(list(items.items()), errors))
+        names, missing = self.writes(), (None,) * len(self.answers.writes)
+        return [
+            {**row.values, **dict(zip(names, (*found.get(place, missing), errors.get(place, "")), strict=True))}
+            for place, row in enumerate(rows)
+        ]
+
+    def _answered(self, items: list[tuple[int, Any]], errors: dict[int, str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Answers by place; where a call fails, its halves are tried, so that only the rows at fault get the error."""
+        if not items or self.pipe is None:
+            return
+        try:
+            answers = self.pipe([item for _, item in items], **self.settings)
+            found = [(place, self.answers.columns(answer)) for (place, _), answer in zip(items, answers, strict=True)]
+        except MemoryError:
+            raise
+        except Exception as error:
+            if len(items) == 1:
+                errors[items[0][0]] = " ".join(str(error).split()) or type(error).__name__
+                return
+            middle = len(items) // 2
+            yield from self._answered(items[:middle], errors)
+            yield from self._answered(items[middle:], errors)
+        else:
+            yield from found
