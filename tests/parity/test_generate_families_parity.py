@@ -23,13 +23,14 @@ def models(family: str) -> tuple[Any, Any]:
     two = family in ENCODER_DECODERS
     ending = "MTModel" if family == "marian" else "ForConditionalGeneration" if two else "ForCausalLM"
     extra = {"decoder_start_token_id": 2} if two else {}
-    theirs = make(family, ending, tie_word_embeddings=False, **extra)
+    theirs = make(family, ending, seed=1, tie_word_embeddings=False, **extra)
     theirs.set_attn_implementation("eager")
     theirs.generation_config.eos_token_id = theirs.generation_config.forced_eos_token_id = None
     with torch.no_grad():  # spread wide, so that greedy search does not repeat one token
         for name, p in theirs.named_parameters():
             if p.dim() > 1 and p.requires_grad:
-                p.mul_(20.0 if "positions" in name else 4.0)
+                tokens = two and ("shared" in name or "embed_tokens" in name)
+                p.mul_(40.0 if tokens else 20.0 if "positions" in name else 4.0)
     return theirs, load(theirs, ending)
 
 
