@@ -23,7 +23,7 @@ def models(family: str) -> tuple[Any, Any]:
     two = family in ENCODER_DECODERS
     ending = "MTModel" if family == "marian" else "ForConditionalGeneration" if two else "ForCausalLM"
     extra = {"decoder_start_token_id": 2} if two else {}
-    theirs = make(family, ending, seed=1, tie_word_embeddings=False, **extra)
+    theirs = make(family, ending, seed=int(two), tie_word_embeddings=False, **extra)
     theirs.set_attn_implementation("eager")
     theirs.generation_config.eos_token_id = theirs.generation_config.forced_eos_token_id = None
     with torch.no_grad():  # spread wide, so that greedy search does not repeat one token
