@@ -21,6 +21,7 @@ _MODULES = {
     ),
     "cutaway.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
+    "cutaway.model.edits": "Edit",
     "cutaway.model.pretrained": "PreTrainedModel",
     "cutaway.families.bert": (
         "BertConfig BertPreTrainedModel BertModel BertForMaskedLM BertLMHeadModel BertForMultipleChoice "

@@ -17,6 +17,7 @@ from cutaway.model.cache import Cache
 from cutaway.model.layers import make_norm
 from cutaway.model.linear import Linear, Packed, joined, together
 from cutaway.model.part import Part
+from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Group, Rows
 from cutaway.model.taps import Tap
@@ -51,16 +52,6 @@ class Context:
 
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
-
-
-def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """q k^T * scale + mask (Vaswani et al., 2017, eq. 1): q [n, heads, a, d], k [n, kv heads, b, d]."""
-    if k.shape[1] != q.shape[1]:
-        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-    s = q @ k.transpose(-1, -2) * scale
-    if mask is None:
-        return s
-    return s.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask
 
 
 class Attention(Part):
@@ -99,9 +90,7 @@ class Attention(Part):
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
         if tap is not None:
-            tap.take_heads("attn.q", q)
-            tap.take_heads("attn.k", k)
-            tap.take_heads("attn.v", v)
+            q, k, v = tap.take_heads("attn.q", q), tap.take_heads("attn.k", k), tap.take_heads("attn.v", v)
         cache = context.cache
         if cache is not None and not context.prefill:
             z = self._cached(q, k, v, context, layer, tap)
@@ -125,7 +114,7 @@ class Attention(Part):
             k,
             v,
             attn_mask=mask,
-            dropout_p=self.spec.dropout if self.training else 0.0,
+            dropout_p=self._rate,
             is_causal=causal and q.shape[2] > 1,
             scale=self.spec.scale,
             enable_gqa=k.shape[1] != q.shape[1],
@@ -145,6 +134,7 @@ class Attention(Part):
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         found: list[Tensor] = []
         seen: list[Tensor] = []
+        mixes: list[Tensor] = []
         for g in context.rows.groups:
             queries, keys, values = self._block(q, g), self._block(k, g), self._block(v, g)
             mask = context.rows.key_mask
@@ -164,8 +154,9 @@ class Attention(Part):
                 elif causal:
                     mask = torch.ones(g.length, g.length, dtype=torch.bool, device=q.device).tril()
                 seen.append(scores(queries, keys, mask, self.spec.scale))
+                mixes.append(values)
         if open_ and tap is not None:
-            self._show("attn", seen, context.rows, context.rows.length, tap)
+            found = opened("attn", found, seen, mixes, TextLayout(context.rows), tap, self._rate)
         return _whole(found, context.rows)
 
     def _cached(self, q: Tensor, k: Tensor, v: Tensor, context: Context, layer: int, tap: Tap | None) -> Tensor:
@@ -178,50 +169,51 @@ class Attention(Part):
         mask = cache.mask(rows.length, q.device, context.window(layer))
         if context.bias is not None:
             mask = context.bias if mask is None else context.bias.masked_fill(~mask, -torch.inf)
+        first = cache.first(context.window(layer))
+        near = mask if mask is None or not first else None if rows.length == 1 else mask[..., first:]
+        z = self._fast(queries, keys[:, :, first:], values[:, :, first:], near, False)
         if tap is not None and tap.wants("attn.scores", "attn.pattern"):
             s = scores(queries, keys, mask, self.spec.scale)
-            tap.keep("attn.scores", s)
-            if tap.wants("attn.pattern"):
-                tap.keep("attn.pattern", cache.align(torch.softmax(s, -1)))
-        first = cache.first(context.window(layer))
-        if first:
-            keys, values = keys[:, :, first:], values[:, :, first:]
-            mask = None if mask is None or rows.length == 1 else mask[..., first:]
-        return self._fast(queries, keys, values, mask, False)
+            return opened("attn", [z], [s], [values], CacheLayout(cache), tap, self._rate)[0]
+        return z
 
-    @staticmethod
-    def _show(prefix: str, seen: list[Tensor], rows: Rows, keys: int, tap: Tap) -> None:
-        """Scores of each group -> scores and pattern of the padded batch, [batch, heads, queries, keys]."""
-        for part in ("scores", "pattern"):
-            if not tap.wants(f"{prefix}.{part}"):
-                continue
-            blocks = seen if part == "scores" else [torch.softmax(s, -1) for s in seen]
-            if not rows.packed:
-                tap.keep(f"{prefix}.{part}", blocks[0])
-                continue
-            out = blocks[0].new_zeros(rows.batch, blocks[0].shape[1], rows.length, keys)
-            places = rows.places()
-            for g, block in zip(rows.groups, blocks, strict=True):
-                assert g.texts is not None
-                for text, found in zip(g.texts.tolist(), block, strict=True):
-                    row, asks = places[text]
-                    sees = asks if prefix == "attn" else torch.arange(keys, device=asks.device)
-                    out[row][:, asks[:, None], sees] = found
-            tap.keep(f"{prefix}.{part}", out)
+    @property
+    def _rate(self) -> float:
+        return self.spec.dropout if self.training else 0.0
 
     def _out(
         self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None, residual: Tensor | None, dropout: float
     ) -> Tensor:
         """z [rows, heads, head_size] -> the output, in the shape of the input."""
+        if tap is not None:
+            z = tap.take_heads(f"{prefix}.z", z)
         mixed = z.reshape(*shape[:-1], -1)  # [..., heads * head_size]
         if tap is not None:
-            tap.take_heads(f"{prefix}.z", z)
+            out = self._shown(z, mixed, prefix, tap)
+            if out is not None:
+                return out if residual is None else residual + F.dropout(out, dropout, self.training)
+        return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)
+
+    def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:
+        """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
+        size, heads = self.spec.head_size, tap.heads(prefix)
+        parts = [f"{prefix}.head.{h}.out" for h in heads]
+        own = {}
+        for h, part in zip(heads, parts, strict=True):
+            own[h] = tap.take(part, z[:, h] @ self.o.weight[:, h * size : (h + 1) * size].T)  # [rows, hidden]
+        if not tap.leads(f"{prefix}.out", *parts):
             if tap.wants(f"{prefix}.out"):
                 tap.take(f"{prefix}.out", self.o(mixed))
-            for head in tap.heads(prefix):
-                part = self.o.weight[:, head * self.spec.head_size : (head + 1) * self.spec.head_size]
-                tap.take(f"{prefix}.head.{head}.out", z[:, head] @ part.T)
-        return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)
+            return None
+        leading = [h for h, part in zip(heads, parts, strict=True) if tap.leads(part)]
+        if not leading:
+            return tap.take(f"{prefix}.out", self.o(mixed))
+        rest = z.index_fill(1, torch.tensor(leading, device=z.device), 0.0).reshape(mixed.shape)
+        heads_sum = torch.stack([own[h] for h in leading]).sum(0)  # [rows, hidden]
+        out = self.o(rest) + heads_sum.view(*rest.shape[:-1], -1)  # [..., hidden]
+        if not tap.edits(*parts):
+            out = same(self.o(mixed), out)
+        return tap.take(f"{prefix}.out", out)
 
 
 class CrossAttention(Attention):
@@ -241,21 +233,24 @@ class CrossAttention(Attention):
         assert memory is not None and rows is not None
         q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
         cache = context.cache
-        if cache is not None and layer in cache.cross:
+        held = cache is not None and layer in cache.cross
+        if cache is not None and held:
             k, v = cache.cross[layer]
         else:
             # each [batch, heads, length, head_size]
             k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in (self.k(memory), self.v(memory)))
-            if cache is not None:
-                cache.cross[layer] = (k, v)
         mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
         if tap is not None:
-            tap.take_heads("cross.q", q)
-            tap.keep("cross.k", k.transpose(1, 2))
-            tap.keep("cross.v", v.transpose(1, 2))
+            q = tap.take_heads("cross.q", q)
+            # what is cached is what edits made of it, so they are not made again
+            k = tap.keep("cross.k", k.transpose(1, 2), start=0, edit=not held).transpose(1, 2)
+            v = tap.keep("cross.v", v.transpose(1, 2), start=0, edit=not held).transpose(1, 2)
+        if cache is not None and not held:
+            cache.cross[layer] = (k, v)
         open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
         found: list[Tensor] = []
         seen: list[Tensor] = []
+        mixes: list[Tensor] = []
         for g in context.rows.groups:
             queries = self._block(q, g)
             own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
@@ -263,8 +258,9 @@ class CrossAttention(Attention):
             found.append(self._fast(queries, own_k, own_v, own_mask, False))
             if open_:
                 seen.append(scores(queries, own_k, own_mask, self.spec.scale))
+                mixes.append(own_v)
         if open_ and tap is not None:
-            self._show("cross", seen, context.rows, rows.length, tap)
+            found = opened("cross", found, seen, mixes, TextLayout(context.rows, rows.length), tap, self._rate)
         z = _whole(found, context.rows)
         return self._out(z, x.shape, "cross", tap, residual, dropout)
 

@@ -13,15 +13,17 @@ from cutaway.bounds import shown_value
 from cutaway.errors import ConfigError, InputError
 from cutaway.model.cache import Cache
 from cutaway.model.decoder_text import decoder_start, shift_right, wrap_right
+from cutaway.model.edits import Edits
 from cutaway.model.family import Family
 from cutaway.model.linear import Linear
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.recorder import Recorder
 from cutaway.model.room import check_room, parameter_count
 from cutaway.model.rows import Rows, check_mask, check_texts, texts_in_a_row
 from cutaway.model.run import Request, Wanted
 from cutaway.model.stack import Batch, Stack, build_stack, run_stack
-from cutaway.model.taps import Recorder, Taps, model_addresses
+from cutaway.model.taps import Taps, model_addresses
 from cutaway.model.weights import Source, expand
 from cutaway.outputs import (
     BaseModelOutput,
@@ -64,6 +66,7 @@ class Backbone(PreTrainedModel):
         self.architecture = self._architecture(config, add_pooling_layer)
         check_room(config, parameter_count(self.architecture))
         self.recorders: list[Recorder] = []
+        self.edits: list[Edits] = []
         self.init_std = self.architecture.init_std
         self._build()
         publish(self, self.layer_sources)
@@ -116,12 +119,13 @@ class Backbone(PreTrainedModel):
 
     def taps(self, *requests: Request | None) -> Taps:
         wanted = [a for r in requests if r is not None for a in r.addresses()]
-        return Taps([*wanted, *(a for r in self.recorders for a in r.wanted)])
+        turn = len(self.recorders[0].runs) if self.recorders else 0
+        return Taps([*wanted, *(a for r in self.recorders for a in r.wanted)], self.edits, turn)
 
     def report(self, taps: Taps) -> None:
         """Hand what was seen to the recorders."""
         for recorder in self.recorders:
-            recorder.runs.append({a: taps.values[a] for a in recorder.wanted if a in taps.values})
+            recorder.begin({a: taps.values[a] for a in recorder.wanted if a in taps.values}, taps.certificate)
 
     def ask(
         self, output_hidden_states: Wanted, output_attentions: Wanted, prefix: str = "", spec: Any = None
@@ -189,7 +193,7 @@ class Backbone(PreTrainedModel):
         out: Any
         if self.architecture.pooler:
             pooled = self.pooler(last, batch.rows)
-            taps.offer("pooler", lambda: pooled)
+            pooled = taps.show("pooler", pooled)
             out = BaseModelOutputWithPooling(
                 last_hidden_state=last, pooler_output=pooled, past_key_values=cache, **shown
             )

@@ -36,14 +36,14 @@ class Block(Part):
         entered = x
         x = self._add(self.attn, self.attn_norm, x, x, context, layer, tap)
         if tap is not None:
-            tap.take("resid_mid", x)
+            x = tap.take("resid_mid", x)
         if self.has_cross:
             x = self._add(self.cross, self.cross_norm, x, x, context, layer, tap)
             if tap is not None:
-                tap.take("resid_cross", x)
+                x = tap.take("resid_cross", x)
         x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
         if tap is not None:
-            tap.take("resid", x)
+            x = tap.take("resid", x)
         return x
 
     def _add(self, part: Part, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:

@@ -134,6 +134,17 @@ class Cache:
             out[b, :, :, real] = pattern[b, :, :, : int(self.lengths[b]) + n]
         return out
 
+    def unalign(self, pattern: Tensor) -> Tensor:
+        """What `align` was given, from what it gave; zeros beyond each text's own tokens."""
+        if self.columns is None:
+            return pattern
+        n = pattern.shape[2]
+        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
+        out = pattern.new_zeros(*pattern.shape[:3], self.longest + n)
+        for b, real in enumerate(columns):
+            out[b, :, :, : int(self.lengths[b]) + n] = pattern[b, :, :, real]
+        return out
+
     def select(self, index: Tensor) -> None:
         """Keep the texts `index` [kept], in that order; an index may repeat."""
         for held in (self.keys, self.values):

@@ -23,6 +23,7 @@ from cutaway.model.loading import draw, spread
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.rows import Rows
 from cutaway.model.run import Wanted
+from cutaway.model.taps import Taps
 from cutaway.outputs import (
     CausalLMOutputWithPast,
     MaskedLMOutput,
@@ -119,11 +120,27 @@ class HeadModel(PreTrainedModel):
         self.base.note_vocabulary(new.num_embeddings)
         return new
 
-    def finish(self, output: ModelOutput, logits: Tensor | None, return_dict: bool | None) -> Any:
-        """Hand the logits to recorders, and the output to the caller."""
-        for recorder in self.base.recorders:
-            if "logits" in recorder.wanted and recorder.runs and logits is not None:
-                recorder.runs[-1]["logits"] = logits
+    def looks_at(self, address: str) -> bool:
+        """Whether somebody records or edits this address now."""
+        base = self.base
+        return any(address in r.wanted for r in base.recorders) or any(address in e.changes for e in base.edits)
+
+    def shown(self, logits: Tensor, out: Any) -> Tensor:
+        """The logits as edits leave them, after the recorders have seen them; `out`: what the base model gave."""
+        recorders, edits = self.base.recorders, self.base.edits
+        if not self.looks_at("logits"):
+            return logits
+        taps = Taps(("logits",) if any("logits" in r.wanted for r in recorders) else (), edits)
+        cache = out.get("past_key_values")
+        columns = out.rows.length if cache is None else cache.seen  # of the padded input so far
+        logits = taps.show("logits", logits, start=columns - logits.shape[1] if logits.dim() == 3 else 0)
+        for recorder in recorders:
+            if "logits" in taps.values:
+                recorder.add("logits", taps.values["logits"])
+        return logits
+
+    def finish(self, output: ModelOutput, return_dict: bool | None) -> Any:
+        """The output, as the caller wants it."""
         return output if wants_dict(self, return_dict) else output.to_tuple()
 
 
@@ -224,7 +241,7 @@ class OutputHead(HeadModel):
             if not len(wanted):
                 return hidden.sum() * 0.0, None
             return losses.cross_entropy(self.logits(states), wanted), None
-        logits = self.logits(last_tokens(out, keep)) if keep else self.row_logits(out)
+        logits = self.shown(self.logits(last_tokens(out, keep)) if keep else self.row_logits(out), out)
         if labels is None:
             return None, logits
         return (losses.next_token if shifted else losses.cross_entropy)(logits, labels), logits
@@ -236,7 +253,7 @@ def loss_only(model: Any) -> Iterator[None]:
 
     Of a masked text every seventh place is labelled, and a row of logits is often longer than all else a place needs.
     """
-    if not isinstance(model, OutputHead) or any("logits" in r.wanted for r in model.base.recorders):
+    if not isinstance(model, OutputHead) or model.looks_at("logits"):
         yield
         return
     model.loss_only = True
@@ -267,7 +284,7 @@ class MaskedLM(OutputHead):
             output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
         )  # fmt: skip
         loss, logits = self.answer(out, labels)
-        return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
+        return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
 
 class CausalLM(OutputHead):
@@ -300,7 +317,7 @@ class CausalLM(OutputHead):
         loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep)
         cache = out.get("past_key_values")
         result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
-        return self.finish(result, logits, return_dict)
+        return self.finish(result, return_dict)
 
 
 def last_tokens(out: Any, n: int) -> Tensor:

@@ -166,7 +166,7 @@ class SequenceClassification(LabelHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache or False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.labels_logits(self.picked(out, input_ids))
+        logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
         loss = None if labels is None else losses.classification(logits, labels, self.config)
         result: ModelOutput
         if self.architecture.stack.causal:
@@ -174,7 +174,7 @@ class SequenceClassification(LabelHead):
             result = SequenceClassifierOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
         else:
             result = SequenceClassifierOutput(loss=loss, logits=logits, **shown(out))
-        return self.finish(result, logits, return_dict)
+        return self.finish(result, return_dict)
 
 
 class TokenClassification(LabelHead):
@@ -197,9 +197,9 @@ class TokenClassification(LabelHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.labels_logits(out.last_hidden_state)
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
-        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
+        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
 
 class ReplacedTokens(LabelHead):
@@ -225,9 +225,9 @@ class ReplacedTokens(LabelHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.labels_logits(out.last_hidden_state)[..., 0]
+        logits = self.shown(self.labels_logits(out.last_hidden_state)[..., 0], out)
         loss = None if labels is None else losses.yes_or_no(logits, labels, out.rows.mask)
-        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
+        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
 
 class QuestionAnswering(LabelHead):
@@ -254,13 +254,13 @@ class QuestionAnswering(LabelHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.labels_logits(out.last_hidden_state)  # [batch, length, 2]
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
         starts, ends = logits[..., 0], logits[..., 1]
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = losses.span(starts, ends, start_positions, end_positions, out.rows.mask)
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
-        return self.finish(result, logits, return_dict)
+        return self.finish(result, return_dict)
 
 
 class MultipleChoice(LabelHead):
@@ -295,5 +295,6 @@ class MultipleChoice(LabelHead):
         ]
         out = self.base(*flat, None, False, output_attentions, output_hidden_states, return_dict=True)
         logits = self.labels_logits(self.picked(out, flat[0])).view(-1, choices)  # [batch, choices]
+        logits = self.shown(logits, out)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
-        return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **shown(out)), logits, return_dict)
+        return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **shown(out)), return_dict)

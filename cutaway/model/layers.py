@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import FeedForward, Norm
-from cutaway.model.linear import Linear, activated, joined
+from cutaway.model.linear import ACTIVATION, Linear, activated, joined
 from cutaway.model.part import Part
 from cutaway.model.taps import Tap
 
@@ -80,14 +80,19 @@ class MLP(Part):
     ) -> Tensor:
         """down(activation(up(x))); with a residual, residual + dropout(that)."""
         first = self.gate if self.spec.gated else self.up
-        act = activated(first, x, self.spec.activation)
+        if tap is not None and tap.wants("mlp.pre"):
+            pre = tap.take("mlp.pre", first(x))
+            leads = tap.leads("mlp.pre")
+            act = ACTIVATION[self.spec.activation](pre) if leads else activated(first, x, self.spec.activation)
+        else:
+            act = activated(first, x, self.spec.activation)
         if self.spec.gated:
             act = act * self.up(x)
-        dropped = F.dropout(act, self.spec.dropout, self.training)
         if tap is not None:
-            if tap.wants("mlp.pre"):
-                tap.take("mlp.pre", first(x))
-            tap.take("mlp.act", act)
-            if tap.wants("mlp.out"):
-                tap.take("mlp.out", self.down(dropped))
+            act = tap.take("mlp.act", act)
+        dropped = F.dropout(act, self.spec.dropout, self.training)
+        if tap is not None and tap.wants("mlp.out"):
+            out = tap.take("mlp.out", self.down(dropped))
+            if tap.leads("mlp.out"):
+                return out if residual is None else residual + F.dropout(out, dropout, self.training)
         return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)

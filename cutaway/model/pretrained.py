@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError, GenerationError, InputError
 from cutaway.model import loading
+from cutaway.model.edits import Change, Edits
 from cutaway.model.part import Part
 from cutaway.model.published import engine_state
-from cutaway.model.taps import Recorder, resolve
+from cutaway.model.recorder import Recorder
+from cutaway.model.taps import resolve
 
 
 class PreTrainedModel(Part):
@@ -226,22 +228,53 @@ class PreTrainedModel(Part):
         return [*base.addresses(), "logits"]
 
     @contextmanager
-    def record(self, *addresses: str) -> Iterator[Recorder]:
+    def record(self, *addresses: str, to: str | Path | None = None) -> Iterator[Recorder]:
         """Keep activations while the model runs: `with model.record("blocks.*.attn.pattern", "logits") as r: ...`.
 
-        Only what is named is computed in the open. Values are [batch, length, ...] with zeros at packed-away padding,
-        and keep their gradients where gradients are on.
+        Only what is named is computed in the open, and the results stay what they are without, bit for bit. Values are
+        [batch, length, ...] with zeros at packed-away padding. Where gradients are on, the loss follows from what was
+        recorded: after `loss.backward()`, `r.grad(address)` is its gradient.
+
+        Args:
+            to: a new folder; each pass is written there as it ends, one safetensors file, and read when it is asked for
+                (`Recorder.load(folder)` opens it again). The values then carry no gradients.
 
         Raises:
             AddressError: an address that this model does not have; the nearest are listed.
+            InputError: `to` is a folder that holds something.
         """
-        recorder = Recorder(resolve(addresses, self.addresses()))
+        recorder = Recorder(resolve(addresses, self.addresses()), to)
         recorders: list[Recorder] = self.base_model.recorders
         recorders.append(recorder)
         try:
             yield recorder
         finally:
             recorders.remove(recorder)
+            recorder.close()
+
+    @contextmanager
+    def edit(self, changes: Mapping[str, Change]) -> Iterator[Edits]:
+        """Change activations while the model runs: `with model.edit({"blocks.3.attn.head.7.out": 0}): ...`.
+
+        Args:
+            changes: {address, or a pattern with *: what stands there instead}: a number, a tensor, a function of the
+                padded value [batch, length, ...], another run's recording, or an `Edit` (or several) that says for
+                which rows, positions and heads. Edits inside edits are applied after the outer ones. What follows is
+                computed from the changed value; a recording shows it. In scores, hidden keys stay hidden.
+
+        Raises:
+            AddressError: an address that this model does not have; the nearest are listed.
+            InputError: a value that does not fit the place; at the end, positions that were in no pass.
+        """
+        known = self.addresses()
+        edits = Edits(changes, lambda pattern: resolve([pattern], known))
+        active: list[Edits] = self.base_model.edits
+        active.append(edits)
+        try:
+            yield edits
+        finally:
+            active.remove(edits)
+        edits.check()
 
 
 def _resized(old: Tensor, size: int, fill: float | None = None) -> Tensor:

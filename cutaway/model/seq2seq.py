@@ -89,7 +89,7 @@ class Seq2SeqLM(OutputHead):
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
         loss, logits = self.answer(out, labels, keep=logits_to_keep)
-        return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), logits, return_dict)
+        return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
 
 class Seq2SeqClassification(LabelHead):
@@ -116,11 +116,9 @@ class Seq2SeqClassification(LabelHead):
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.labels_logits(self.picked(out, input_ids))
+        logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
         loss = None if labels is None else losses.classification(logits, labels, self.config)
-        return self.finish(
-            Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), logits, return_dict
-        )
+        return self.finish(Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
 
 class Seq2SeqQuestionAnswering(LabelHead):
@@ -151,11 +149,11 @@ class Seq2SeqQuestionAnswering(LabelHead):
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.labels_logits(out.last_hidden_state)  # [batch, length, 2]
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
         starts, ends = logits[..., 0], logits[..., 1]
         loss = None
         if start_positions is not None and end_positions is not None:
             mask = attention_mask != 0 if reads_again and attention_mask is not None else out.rows.mask
             loss = losses.span(starts, ends, start_positions, end_positions, mask)
         result = Seq2SeqQuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **_carried(out))
-        return self.finish(result, logits, return_dict)
+        return self.finish(result, return_dict)

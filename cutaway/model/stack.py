@@ -299,7 +299,8 @@ def run_stack(
         elif cache is not None:
             queries = cache.lengths[:, None] + steps  # [batch, n]
             context.bias = stack.relative(queries, torch.arange(held + rows.length, device=x.device))
-    _offer(stack, taps, "embed", x, rows)
+    taps.start = 0 if prefill or cache is None else cache.seen
+    x = _offer(stack, taps, "embed", x, rows)
     blocks = list(stack.blocks)
     for i, n in enumerate(spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", rows)
@@ -311,7 +312,7 @@ def run_stack(
         x = F.dropout(
             stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training
         )
-        _offer(stack, taps, "final_norm", x, rows)
+        x = _offer(stack, taps, "final_norm", x, rows)
     if cache is not None:
         if prefill:
             cache.begin(rows, x.device)
@@ -320,7 +321,6 @@ def run_stack(
     return x
 
 
-def _offer(stack: Any, taps: Taps, part: str, x: Tensor, rows: Rows) -> None:
+def _offer(stack: Any, taps: Taps, part: str, x: Tensor, rows: Rows) -> Tensor:
     tap = taps.at(stack.prefix, rows)
-    if tap is not None:
-        tap.take(part, x)
+    return x if tap is None else tap.take(part, x)

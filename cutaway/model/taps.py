@@ -1,4 +1,4 @@
-"""Reading activations while the model runs, by address.
+"""Reading and changing activations while the model runs, by address.
 
 `Taps` belong to one forward pass and hold what was asked for; the engine offers a tensor at each place, and where
 nothing is asked the offer is a single test for None.
@@ -7,10 +7,15 @@ nothing is asked the offer is a single test for None.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+import random
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
 
 from cutaway.errors import AddressError, nearest
+from cutaway.model.edits import Edits
+from cutaway.model.recorder import Certificate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,57 +68,123 @@ def resolve(patterns: Iterable[str], known: list[str]) -> list[str]:
 
 
 class Taps:
-    """The values of one forward pass at the wanted addresses."""
+    """The values of one forward pass at the wanted addresses, and the edits of that pass.
 
-    def __init__(self, wanted: Iterable[str]) -> None:
+    Attributes:
+        start: the column of the padded input at which this pass begins (not 0 where a cache holds the columns before).
+        certificate: what was checked of the sampled pattern.
+    """
+
+    def __init__(self, wanted: Iterable[str], edits: Sequence[Edits] = (), turn: int = 0) -> None:
         self.wanted = set(wanted)
+        self.edits: dict[str, list[Edits]] = {}
+        for edit in edits:
+            for address in edit.changes:
+                self.edits.setdefault(address, []).append(edit)
         # "blocks.3" -> the parts wanted in that block, so that an untouched block costs one dictionary look-up
         self._places: dict[str, set[str]] = {}
-        for address in self.wanted:
+        for address in self.wanted | self.edits.keys():
             place, part = _split(address)
             self._places.setdefault(place, set()).add(part)
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Tensor] = {}
+        self.start = 0
+        self.certificate: Certificate | None = None
+        self._turn = turn
+        self._sampled: str | None = None
 
     def at(self, place: str, rows: Rows) -> Tap | None:
         """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""
         parts = self._places.get(place)
         return Tap(self, place, parts, rows) if parts else None
 
-    def offer(self, address: str, make: Callable[[], Tensor]) -> None:
-        """Keep make() under `address` if it is wanted."""
+    def leads(self, address: str) -> bool:
+        """Whether what follows must be computed from what is shown here: it is edited, or its gradient may be asked."""
+        return address in self.edits or (address in self.wanted and torch.is_grad_enabled())
+
+    def show(
+        self, address: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
+    ) -> Tensor:
+        """`value` of the padded batch as the edits leave it, kept if it is wanted.
+
+        Args:
+            start: the column at which `value` begins, where it is not that of the pass.
+            own: nothing else holds this tensor, so it may be kept as it is.
+            edit: whether edits are due; a value from the cache has had them.
+        """
+        for edits in self.edits.get(address, ()) if edit else ():
+            changed = edits.apply(address, value, self.start if start is None else start)
+            own, value = own or changed is not value, changed
         if address in self.wanted:
-            self.values[address] = make()
+            traced = torch.is_grad_enabled() and value.requires_grad  # what is kept must then be what leads on
+            self.values[address] = value if own or traced else value.clone()
+        return value
+
+    def sampled(self, address: str) -> bool:
+        """Whether this pattern is the one of this pass that is checked against the fast kernel."""
+        if self._sampled is None:
+            if address not in self.wanted:
+                return False
+            tower = address.partition("blocks.")[0]  # the others' run is another pass
+            patterns = sorted(a for a in self.wanted if a.endswith(".pattern") and a.startswith(f"{tower}blocks."))
+            self._sampled = random.Random(self._turn).choice(patterns)
+        return address == self._sampled
+
+    def certify(self, address: str, head: int, open_: Tensor, fast: Tensor) -> None:
+        """Note how far pattern times values is from the fast kernel's output, for one head."""
+        error = (open_ - fast).abs().max() / fast.abs().max().clamp(min=1e-30)
+        self.certificate = Certificate(address, head, float(error))
+
+    def sampled_head(self, heads: int) -> int:
+        """The head that is checked."""
+        return random.Random(self._turn + 1).randrange(heads)
 
 
 class Tap:
-    """What is wanted at one place; values are padded back to [batch, length, ...] as they are taken."""
+    """What is wanted at one place; values are padded to [batch, length, ...] as they are shown.
+
+    `take` and its kin return the value with which the engine goes on: the same tensor, unless it leads (see `leads`).
+    """
 
     def __init__(self, taps: Taps, place: str, parts: set[str], rows: Rows) -> None:
         self.taps, self.place, self.parts, self.rows = taps, place, parts, rows
 
     def wants(self, *parts: str) -> bool:
+        """Whether one of these is recorded or edited."""
         return any(p in self.parts for p in parts)
 
-    def take(self, part: str, value: Tensor) -> None:
-        """Keep `value`, [rows, width] or [batch, length, width], if `part` is wanted."""
-        if part in self.parts:
-            self.keep(part, self.rows.pad_hidden(value))
+    def edits(self, *parts: str) -> bool:
+        """Whether one of these is edited."""
+        return any(self.place + p in self.taps.edits for p in parts)
 
-    def take_heads(self, part: str, value: Tensor) -> None:
-        """Keep `value`, [rows, heads, head_size], if `part` is wanted."""
-        if part in self.parts:
-            self.keep(part, self.rows.pad(value))
+    def leads(self, *parts: str) -> bool:
+        """Whether what follows one of these must be computed from what is shown there."""
+        return any(p in self.parts and self.taps.leads(self.place + p) for p in parts)
 
-    def keep(self, part: str, value: Tensor) -> None:
-        """Keep `value`, which already has its final shape."""
-        if part in self.parts:
-            self.taps.values[self.place + part] = value
+    def take(self, part: str, value: Tensor) -> Tensor:
+        """Show `value`, [rows, width] or [batch, length, width]."""
+        return self._packed(part, value, self.rows.pad_hidden(value)) if part in self.parts else value
 
-    def heads(self, prefix: str) -> Iterator[int]:
+    def take_heads(self, part: str, value: Tensor) -> Tensor:
+        """Show `value`, [rows, heads, head_size]."""
+        return self._packed(part, value, self.rows.pad(value)) if part in self.parts else value
+
+    def _packed(self, part: str, value: Tensor, padded: Tensor) -> Tensor:
+        shown = self.taps.show(self.place + part, padded, own=self.rows.packed)
+        if not self.leads(part):
+            return value
+        return self.rows.pack(shown).reshape(value.shape)
+
+    def keep(
+        self, part: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
+    ) -> Tensor:
+        """Show `value`, which already has its final shape; arguments as in `Taps.show`."""
+        if part not in self.parts:
+            return value
+        return self.taps.show(self.place + part, value, start=start, own=own, edit=edit)
+
+    def heads(self, prefix: str) -> list[int]:
         """The heads whose own output is wanted under `prefix` ("attn" or "cross")."""
-        for part in self.parts:
-            if part.startswith(f"{prefix}.head."):
-                yield int(part.split(".")[2])
+        return sorted(int(part.split(".")[2]) for part in self.parts if part.startswith(f"{prefix}.head."))
 
 
 def _split(address: str) -> tuple[str, str]:
@@ -123,40 +194,3 @@ def _split(address: str) -> tuple[str, str]:
     if len(parts) > n and parts[n] == "blocks":
         n += 2
     return "".join(p + "." for p in parts[:n]), ".".join(parts[n:])
-
-
-class Recorder:
-    """The result of `with model.record(...) as r`: `r[address]` is the value in the latest forward pass.
-
-    `r.runs` holds one dictionary per forward pass, oldest first (a generated text takes one pass per token).
-    """
-
-    def __init__(self, wanted: list[str]) -> None:
-        self.wanted = wanted
-        self.runs: list[dict[str, Tensor]] = []
-
-    def __getitem__(self, address: str) -> Tensor:
-        if address not in self.wanted:
-            raise AddressError(f"{address!r} was not asked for.{nearest(address, self.wanted)}")
-        for run in reversed(self.runs):
-            if address in run:
-                return run[address]
-        raise AddressError(f"{address!r} was asked for, but no forward pass has reached it yet; call the model first.")
-
-    def __contains__(self, address: object) -> bool:
-        return any(address in run for run in self.runs)
-
-    def keys(self) -> list[str]:
-        """The addresses that have a value, in the order of the model."""
-        return [a for a in self.wanted if a in self]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{a} {list(self[a].shape)}" for a in self.keys()[:6])
-        more = f", and {len(self) - 6} more" if len(self) > 6 else ""
-        return f"Recorder({len(self.runs)} passes: {shown}{more})"
