@@ -160,6 +160,27 @@ def test_generate(run, models):
     ]
     assert sampled[0] == sampled[1]
     assert run("generate", "a good film", "--model", models["t5"], "--max-new-tokens", 3)[0] == 0
+    beams = ["generate", "ab", "--model", models["decoder"], "--max-new-tokens", 5, "--num-beams", 3]
+    code, out, _ = run(*beams)
+    assert code == 0
+    assert out.startswith("ab")
+
+
+def test_generate_in_a_form(run, models, tmp_path):
+    (tmp_path / "schema.json").write_text('{"enum": ["ab", "ba"]}')
+    (tmp_path / "form.lark").write_text('start: "a" "b"+')
+    command = ["generate", "ab", "--model", models["decoder"], "--json", "--max-new-tokens"]
+    for option, value, answers in (
+        ("--json-schema", tmp_path / "schema.json", {'"ab"', '"ba"'}),
+        ("--regex", "[ab]{3}x", {a + b + c + "x" for a in "ab" for b in "ab" for c in "ab"}),
+    ):
+        code, out, _ = run(*command, 12, option, value)
+        assert code == 0
+        assert json.loads(out)["generated"] in answers
+    code, _, error = run(*command, 4, "--grammar", tmp_path / "form.lark", "--regex", "a")
+    assert (code, "exclude each other" in error) == (1, True)
+    code, _, error = run(*command, 2, "--regex", "a{30}")
+    assert (code, "Raise max_new_tokens" in error) == (1, True)
 
 
 def test_models(run, models, monkeypatch, tmp_path):

@@ -112,6 +112,9 @@ def test_equal_to_upstream(seed: int, vocab: int, spread: float, p: float, k: in
         (sampling.top_k(x, k), upstream.TopKLogitsWarper(k)),
         (sampling.top_p(x, p), upstream.TopPLogitsWarper(p)),
         (sampling.min_p(x, p), upstream.MinPLogitsWarper(p)),
+        (sampling.typical_p(x, p), upstream.TypicalLogitsWarper(p)),
+        (sampling.epsilon_cutoff(x, p / 50), upstream.EpsilonLogitsWarper(p / 50)),
+        (sampling.eta_cutoff(x, p / 50), upstream.EtaLogitsWarper(p / 50)),
         (sampling.repetition_penalty(x, ids, p + 0.5), upstream.RepetitionPenaltyLogitsProcessor(p + 0.5)),
         (sampling.forbid(x, ids[0, :2]), upstream.MinLengthLogitsProcessor(10, ids[0, :2])),
         (sampling.force(x, ids[0, :2]), upstream.ForcedEOSTokenLogitsProcessor(10, ids[0, :2])),
@@ -123,7 +126,7 @@ def test_equal_to_upstream(seed: int, vocab: int, spread: float, p: float, k: in
 def test_what_is_drawn_follows_the_softmax() -> None:
     x = torch.randn(1, 40, generator=torch.Generator().manual_seed(3)) * 1.5
     x = sampling.min_p(sampling.top_p(sampling.top_k(sampling.temperature(x, 0.9), 30), 0.95), 0.02)
-    n = 40_000
+    n = 100_000
     u = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(11))
     counts = sampling.draw(x.expand(n, -1), u).bincount(minlength=40).double()
     expected = x.double().softmax(-1)[0] * n
@@ -135,6 +138,18 @@ def test_what_is_drawn_follows_the_softmax() -> None:
     z = ((chi2 / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / math.sqrt(2 / (9 * freedom))
     assert freedom > 10
     assert z < 3.1
+
+
+def test_what_sampling_leaves_of_many_likely_tokens() -> None:
+    flat = torch.zeros(1, 100)
+    assert bool(kept(sampling.epsilon_cutoff(flat, 0.5)).all())  # all are the likeliest
+    assert bool(kept(sampling.eta_cutoff(flat, 0.02)).all())
+    steep = torch.tensor([[0.0, 5.0, -9.0]])
+    assert kept(sampling.epsilon_cutoff(steep, 0.9)).tolist() == [[False, True, False]]
+    assert kept(sampling.at_least(sampling.top_k(steep, 1), steep, 2)).tolist() == [[True, True, False]]
+    assert sampling.typical_p(steep, 1.0) is steep
+    broken = torch.tensor([[math.nan, math.inf, -math.inf, 2.0]])
+    assert bool(sampling.finite(broken).isfinite().all())
 
 
 def test_the_edges_of_a_draw() -> None:

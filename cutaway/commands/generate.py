@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,15 @@ def generate(
         float | None, typer.Option(help="With --sample: only the likeliest tokens that make up p.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="With --sample: the same seed gives the same text.")] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A file: the answer follows this JSON schema.")
+    ] = None,
+    regex: Annotated[str | None, typer.Option(help="The whole answer matches this regular expression.")] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A file: the answer follows this Lark or GBNF grammar."),
+    ] = None,
+    num_beams: Annotated[int, typer.Option(min=1, help="Search with this many answers side by side.")] = 1,
     as_json: AsJson = False,
     revision: Revision = None,
     offline: Offline = False,
@@ -35,6 +45,10 @@ def generate(
     if given and not sample:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise typer.BadParameter(f"{names} only counts with --sample; without it the likeliest token is taken.")
+    forms = {"json_schema": json_schema, "regex": regex, "grammar": grammar and grammar.read_text(encoding="utf-8")}
+    given |= {name: value for name, value in forms.items() if value is not None}
+    if num_beams > 1:
+        given["num_beams"] = num_beams
     inputs = texts_or_stdin(texts)
     load = load_arguments(revision, offline, threads, dtype)
     from cutaway.generate import stream
