@@ -54,6 +54,10 @@ _MODULES = {
         "MPNetConfig MPNetPreTrainedModel MPNetModel MPNetForMaskedLM MPNetForMultipleChoice "
         "MPNetForQuestionAnswering MPNetForSequenceClassification MPNetForTokenClassification"
     ),
+    "cutaway.families.modernbert": (
+        "ModernBertConfig ModernBertPreTrainedModel ModernBertModel ModernBertForMaskedLM ModernBertForMultipleChoice "
+        "ModernBertForQuestionAnswering ModernBertForSequenceClassification ModernBertForTokenClassification"
+    ),
     "cutaway.families.gpt2": (
         "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2ForQuestionAnswering "
         "GPT2ForSequenceClassification GPT2ForTokenClassification"

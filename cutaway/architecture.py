@@ -124,6 +124,7 @@ class Attention:
     bias: bool = True
     out_bias: bool = True
     dropout: float = 0.0
+    out_dropout: float | None = None
     norm: Norm | None = None
 
 

@@ -22,6 +22,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "electra": ("cutaway.families.electra", "Electra"),
     "albert": ("cutaway.families.albert", "Albert"),
     "mpnet": ("cutaway.families.mpnet", "MPNet"),
+    "modernbert": ("cutaway.families.modernbert", "ModernBert"),
     "gpt2": ("cutaway.families.gpt2", "GPT2"),
     "llama": ("cutaway.families.llama", "Llama"),
     "mistral": ("cutaway.families.mistral", "Mistral"),

@@ -20,7 +20,7 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.outputs import SequenceClassifierOutput
 
 LM = {"bert": "ForMaskedLM", "distilbert": "ForMaskedLM", "roberta": "ForMaskedLM", "electra": "ForMaskedLM",
-      "albert": "ForMaskedLM", "mpnet": "ForMaskedLM", "gpt2": "LMHeadModel",
+      "albert": "ForMaskedLM", "mpnet": "ForMaskedLM", "modernbert": "ForMaskedLM", "gpt2": "LMHeadModel",
       "llama": "ForCausalLM", "t5": "ForConditionalGeneration", "t5-gated": "ForConditionalGeneration",
       "bart": "ForConditionalGeneration"}  # fmt: skip
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
-from cutaway.bounds import shown_value
 from cutaway.errors import ConfigError
+from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
 from cutaway.model.label_heads import Classifier
 
@@ -32,7 +32,6 @@ WEIGHTS = {
     "blocks.{i}.mlp.down": "layers.{i}.mlp.down_proj",
     "final_norm": "norm",
 }
-_TYPES = {"full_attention", "sliding_attention"}
 LABEL = Classifier("score", pick="last", drops="none", bias=False)
 TOKEN = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"))
 SPAN = Classifier("qa_outputs", drops="none")
@@ -40,12 +39,7 @@ SPAN = Classifier("qa_outputs", drops="none")
 
 def windows(config: Any, slides: Callable[[int], bool]) -> tuple[int | None, ...]:
     """How far each layer sees, from `layer_types` where it is given, else `sliding_window` in the layers that slide."""
-    n = config.integer("num_hidden_layers", 1, 1000)
-    types = getattr(config, "layer_types", None)
-    if types is None:
-        types = ["sliding_attention" if slides(i) else "full_attention" for i in range(n)]
-    if not isinstance(types, list) or len(types) != n or not {*map(str, types)} <= _TYPES:
-        raise ConfigError(f"layer_types is {shown_value(types)}; it must name one of {sorted(_TYPES)} for each layer.")
+    types = layer_types(config, slides)
     if "sliding_attention" not in types:
         return ()
     window = config.integer("sliding_window", 1, 100_000_000)

@@ -27,8 +27,12 @@ class _Fields(Bounds):
         self._fields.setdefault(name, value)
 
 
-def rotary(config: Any, head_size: int) -> Rotary:
+def rotary(config: Any, head_size: int, kind_of_layer: str = "", base: float = 10_000.0) -> Rotary:
     """The rotary positions that a config asks for.
+
+    Args:
+        kind_of_layer: the entry of `rope_parameters` that is read, where each kind of layer has its own.
+        base: the theta of a config that gives none.
 
     Raises:
         ConfigError: an unknown kind of scaling, or a number out of bounds.
@@ -36,6 +40,8 @@ def rotary(config: Any, head_size: int) -> Rotary:
     longest = config.integer("max_position_embeddings", 1, 100_000_000)
     name = "rope_scaling" if getattr(config, "rope_parameters", None) is None else "rope_parameters"
     raw = getattr(config, name, None) or {}
+    if kind_of_layer and name == "rope_parameters" and isinstance(raw, dict):
+        name, raw = f"rope_parameters[{kind_of_layer!r}]", raw.get(kind_of_layer) or {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{name} is {shown_value(raw)}; it must be a table such as {{'rope_type': 'default'}}.")
     theta = getattr(config, "rope_theta", None) if raw.get("rope_theta") is None else raw["rope_theta"]
@@ -43,7 +49,7 @@ def rotary(config: Any, head_size: int) -> Rotary:
     fields = _Fields(
         raw,
         {
-            "rope_theta": 10000.0 if theta is None else theta,
+            "rope_theta": base if theta is None else theta,
             "rope_type": kind,
             "partial_rotary_factor": getattr(config, "partial_rotary_factor", None) or 1.0,
             "original_max_position_embeddings": getattr(config, "original_max_position_embeddings", None) or longest,
@@ -54,7 +60,7 @@ def rotary(config: Any, head_size: int) -> Rotary:
             "truncate": True,
         },
     )
-    base = fields.number("rope_theta", 1.0, 1e12)
+    theta = fields.number("rope_theta", 1.0, 1e12)
     size = int(head_size * fields.number("partial_rotary_factor", 0.01, 1.0))
     if size % 2 or not size:
         raise ConfigError(
@@ -62,7 +68,7 @@ def rotary(config: Any, head_size: int) -> Rotary:
             "partial_rotary_factor."
         )
     if kind in (None, "default"):
-        return Rotary(base, size, longest)
+        return Rotary(theta, size, longest)
     fields.choice("rope_type", _KINDS)
     # the formulas divide by the logarithms of both
     original = fields.integer("original_max_position_embeddings", 2, 100_000_000)
@@ -91,7 +97,7 @@ def rotary(config: Any, head_size: int) -> Rotary:
         short_factors=_factors(raw, "short_factor", size) if kind == "longrope" else (),
         long_factors=_factors(raw, "long_factor", size) if kind == "longrope" else (),
     )
-    return Rotary(base, size, longest, scaling)
+    return Rotary(theta, size, longest, scaling)
 
 
 def _factors(raw: dict[str, Any], name: str, size: int) -> tuple[float, ...]:

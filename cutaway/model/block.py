@@ -21,7 +21,8 @@ class Block(Part):
     def __init__(self, spec: Stack, number: int) -> None:
         super().__init__()
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
-        self.dropout = spec.dropout
+        self.dropout, own = spec.dropout, spec.attention.out_dropout
+        self.attn_dropout = spec.dropout if own is None else own
         self.attn = Attention(spec.attention, spec.hidden_size)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
@@ -49,8 +50,9 @@ class Block(Part):
     def _add(self, part: Part, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
         """x plus what `part` makes of `read`, with the norm on its side."""
         inside = norm(read) if self.pre else read
+        dropout = self.attn_dropout if part is self.attn else self.dropout
         if hooked(part):  # a hook is shown the part's own output
-            x = x + F.dropout(part(inside, *args), self.dropout, self.training)
+            x = x + F.dropout(part(inside, *args), dropout, self.training)
         else:
-            x = part(inside, *args, residual=x, dropout=self.dropout)
+            x = part(inside, *args, residual=x, dropout=dropout)
         return x if self.pre else norm(x)

@@ -46,7 +46,7 @@ class HeadModel(PreTrainedModel):
 
     backbone: ClassVar[type[Backbone]]
     lays_out: ClassVar[bool] = True
-    head: ClassVar[Any]
+    declared: ClassVar[Any]  # the head, as the family declares it; `head` is a published name (ModernBERT)
     # how this head publishes the base model where that differs from the family's prefix
     published_base: ClassVar[str | None] = None
 
@@ -80,7 +80,7 @@ class HeadModel(PreTrainedModel):
             cls.backbone, cls.config_class = backbone, backbone.config_class
             cls.base_model_prefix = prefix or backbone.base_model_prefix
             cls.published_base = published
-            cls.head = head
+            cls.declared = head
 
     def _build(self, config: Any) -> None:
         raise NotImplementedError
@@ -178,11 +178,11 @@ class Output:
 class OutputHead(HeadModel):
     """What masked and causal language models share."""
 
-    head: ClassVar[Output]
+    declared: ClassVar[Output]
     loss_only = False  # see `loss_only` below
 
     def _build(self, config: Any) -> None:
-        spec, stack = self.head, self.architecture.stack
+        spec, stack = self.declared, self.architecture.stack
         size = stack.width
         if spec.dense:
             bias = not spec.dense_bias or config.flag(spec.dense_bias)
@@ -201,13 +201,13 @@ class OutputHead(HeadModel):
 
     @property
     def published_children(self) -> dict[str, str]:
-        return super().published_children | ({self.head.out: self.head.stored} if self.head.stored else {})
+        return super().published_children | ({self.declared.out: self.declared.stored} if self.declared.stored else {})
 
     def get_output_embeddings(self) -> nn.Module:
-        return self.get_submodule(self.head.out)
+        return self.get_submodule(self.declared.out)
 
     def set_output_embeddings(self, value: nn.Module) -> None:
-        attach(self, self.head.out, value)
+        attach(self, self.declared.out, value)
 
     def tie_weights(self) -> None:
         if self.architecture.tied_output:
@@ -215,12 +215,12 @@ class OutputHead(HeadModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary]."""
-        if self.head.dense:
-            hidden = self.transform_activation(self.get_submodule(self.head.dense)(hidden))
-            hidden = self.get_submodule(self.head.norm)(hidden)
+        if self.declared.dense:
+            hidden = self.transform_activation(self.get_submodule(self.declared.dense)(hidden))
+            hidden = self.get_submodule(self.declared.norm)(hidden)
         if self.architecture.output_scale != 1.0:
             hidden = hidden * self.architecture.output_scale
-        return self.get_submodule(self.head.out)(hidden)  # type: ignore[no-any-return]
+        return self.get_submodule(self.declared.out)(hidden)  # type: ignore[no-any-return]
 
     def row_logits(self, out: Any) -> Tensor:
         """Logits of real tokens only, padded back to [batch, length, vocabulary]."""

@@ -67,13 +67,13 @@ class Classifier:
 class LabelHead(HeadModel):
     """What heads with labels share: one vector or all, dropout, at most two layers."""
 
-    head: ClassVar[Classifier]
+    declared: ClassVar[Classifier]
 
     def _outputs(self, config: Any) -> int:
         return int(config.num_labels)
 
     def _build(self, config: Any) -> None:
-        spec, size = self.head, self.architecture.stack.hidden_size
+        spec, size = self.declared, self.architecture.stack.hidden_size
         self.rate = config_dropout(config, spec.dropout)
         check_room(config, size * (self._outputs(config) + (size if spec.dense else 0)))
         if spec.dense:
@@ -87,7 +87,7 @@ class LabelHead(HeadModel):
 
     def picked(self, out: Any, input_ids: Tensor | None) -> Tensor:
         """The one vector of each text, [batch, hidden]."""
-        pick = self.head.pick
+        pick = self.declared.pick
         if pick == "pooler":
             return out.pooler_output  # type: ignore[no-any-return]
         if self.mean:
@@ -121,7 +121,7 @@ class LabelHead(HeadModel):
 
     def labels_logits(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., labels]."""
-        spec = self.head
+        spec = self.declared
         if spec.drops in ("before", "both"):
             x = F.dropout(x, self.rate, self.training)
         if spec.dense:
@@ -145,7 +145,7 @@ class SequenceClassification(LabelHead):
     """A label for a text (or a number, or several labels at once)."""
 
     def _reads_pooler(self) -> bool:
-        return self.head.pick == "pooler"
+        return self.declared.pick == "pooler"
 
     def forward(
         self,
@@ -267,7 +267,7 @@ class MultipleChoice(LabelHead):
     """Which of several texts is the right one."""
 
     def _reads_pooler(self) -> bool:
-        return self.head.pick == "pooler"
+        return self.declared.pick == "pooler"
 
     def _outputs(self, config: Any) -> int:
         return 1

@@ -12,7 +12,7 @@ from bad_input.case import Case, config, ids
 from cutaway import auto
 
 INPUT = "InputError"
-ENCODERS = ("bert", "distilbert", "roberta", "albert", "mpnet")
+ENCODERS = ("bert", "distilbert", "roberta", "albert", "mpnet", "modernbert")
 DECODERS = ("gpt2", "llama")
 PAIRS = ("t5", "bart")
 

@@ -25,6 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "electra": {**_BERT, "embedding_size": 6},
     "albert": {**_BERT, "embedding_size": 8},
     "mpnet": {**_BERT, "max_position_embeddings": 18},
+    "modernbert": {**_BERT, "local_attention": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
     "gpt2": {"vocab_size": 40, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12},
     "llama": {**_BERT, "num_key_value_heads": 1},
     "t5": {"vocab_size": 40, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2},

@@ -23,6 +23,7 @@ SIZE_FIELDS: dict[str, tuple[str, ...]] = {
     "electra": ("embedding_size", "hidden_size"),
     "albert": ("embedding_size", "hidden_size", "num_hidden_groups", "inner_group_num"),
     "mpnet": ("max_position_embeddings", "relative_attention_num_buckets"),
+    "modernbert": (*_BERT, "max_position_embeddings", "local_attention", "global_attn_every_n_layers"),
     "gpt2": ("vocab_size", "n_embd", "n_layer", "n_head", "n_inner", "n_positions"),
     "llama": (*_BERT, "max_position_embeddings", "num_key_value_heads", "head_dim"),
     "t5": ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads",
@@ -38,6 +39,7 @@ RATE_FIELDS = {
     "distilbert": ("dropout", "attention_dropout"),
     "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps"),
     "albert": ("hidden_dropout_prob", "layer_norm_eps"),
+    "modernbert": ("norm_eps", "attention_dropout", "embedding_dropout", "mlp_dropout"),
     "gpt2": ("resid_pdrop", "attn_pdrop", "embd_pdrop", "layer_norm_epsilon"),
     "llama": ("attention_dropout", "rms_norm_eps"),
     "t5": ("dropout_rate", "layer_norm_epsilon"),
@@ -46,6 +48,7 @@ RATE_FIELDS = {
 FLAG_FIELDS = {
     "bert": ("is_decoder", "tie_word_embeddings"),
     "gpt2": ("scale_attn_weights", "tie_word_embeddings"),
+    "modernbert": ("norm_bias", "mlp_bias", "decoder_bias", "attention_bias"),
     "llama": ("attention_bias", "mlp_bias"),
     "bart": ("scale_embedding",),
 }
@@ -53,6 +56,7 @@ CHOICE_FIELDS = {
     "bert": ("hidden_act", "position_embedding_type"),
     "distilbert": ("activation",),
     "electra": ("summary_type",),
+    "modernbert": ("hidden_activation",),
     "gpt2": ("activation_function",),
     "llama": ("hidden_act",),
     "t5": ("feed_forward_proj",),

@@ -205,6 +205,7 @@ def test_decoders_classify_by_the_last_real_token(family: str, masked: bool) -> 
         ("electra", "ForMaskedLM"),
         ("albert", "ForMaskedLM"),
         ("mpnet", "ForMaskedLM"),
+        ("modernbert", "ForMaskedLM"),
         ("gpt2", "LMHeadModel"),
         *((family, "ForCausalLM") for family in ("llama", *VARIANTS)),
         ("t5", "ForConditionalGeneration"),
@@ -225,3 +226,15 @@ def test_output_matrix_tied_or_not(family: str, ending: str, tied: bool) -> None
         family not in ("bart", "mbart", "marian", "pegasus") or tied
     ):  # upstream's untied BART also carries a `shared` table that nothing reads
         assert ours.num_parameters() == theirs.num_parameters()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("ending", ["ForSequenceClassification", "ForMultipleChoice"])
+def test_the_mean_of_all_tokens_is_of_real_ones(ending: str, side: str) -> None:
+    more = {"classifier_pooling": "mean", "classifier_bias": True, "classifier_activation": "silu"}
+    theirs, ours = pair("modernbert", ending, **more)
+    given = inputs("modernbert", LENGTHS, side)
+    if ending == "ForMultipleChoice":
+        given = {name: torch.stack((value, value), 1) for name, value in given.items()}
+    with torch.no_grad():
+        assert gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE

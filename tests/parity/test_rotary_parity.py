@@ -47,6 +47,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
 
 TYPES = ["full_attention", "sliding_attention", "full_attention"]
 LONG = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [1.5, 2.0, 3.0, 4.0]}
+MODERN = {"sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 99.0}}
 
 
 @pytest.mark.parametrize("kind", SCALINGS)
@@ -115,6 +116,11 @@ def test_variants(fields: dict[str, Any]) -> None:
         ("bert", {"hidden_act": "gelu_new"}),
         ("bert", {"hidden_act": "relu", "type_vocab_size": 3, "layer_norm_eps": 1e-3}),
         ("distilbert", {"activation": "relu", "sinusoidal_pos_embds": True}),
+        ("electra", {"embedding_size": 32}),
+        ("albert", {"num_hidden_groups": 1, "embedding_size": 32}),
+        ("modernbert", {"norm_bias": True, "mlp_bias": True, "attention_bias": True, "local_attention": 5}),
+        ("modernbert", {"global_attn_every_n_layers": 2, "local_rope_theta": 50.0, "global_rope_theta": 500.0}),
+        ("modernbert", {"layer_types": ["sliding_attention"] * 3, "rope_parameters": MODERN}),
         ("gpt2", {"activation_function": "relu", "n_inner": 40}),
         ("gpt2", {"scale_attn_weights": False}),
         ("t5", {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}),

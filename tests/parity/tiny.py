@@ -37,6 +37,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra": ("Electra", {**BERT, "embedding_size": 24}),
     "albert": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2}),
     "mpnet": ("MPNet", {**BERT, "max_position_embeddings": 44}),
+    "modernbert": (
+        "ModernBert",
+        {**BERT, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2},
+    ),
     "gpt2": (
         "GPT2",
         {
@@ -159,6 +163,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
     "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "gpt2": (*LABELS, "LMHeadModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),

@@ -1,0 +1,26 @@
+"""The published spelling of which layers see everything and which only a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cutaway.bounds import shown_value
+from cutaway.errors import ConfigError
+
+TYPES = ("full_attention", "sliding_attention")
+
+
+def layer_types(config: Any, slides: Callable[[int], bool]) -> list[str]:
+    """One of TYPES for each layer: `layer_types` where it is given, else sliding in the layers that slide.
+
+    Raises:
+        ConfigError: another type, or a list that is not as long as the stack is deep.
+    """
+    n = config.integer("num_hidden_layers", 1, 1000)
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        types = ["sliding_attention" if slides(i) else "full_attention" for i in range(n)]
+    if not isinstance(types, list) or len(types) != n or not {*map(str, types)} <= {*TYPES}:
+        raise ConfigError(f"layer_types is {shown_value(types)}; it must name one of {[*TYPES]} for each layer.")
+    return types
