@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from cutaway.architecture import Activation
+from cutaway.model.linear_training import learns, product
 from cutaway.model.mapped import let_go, trim
 
 
@@ -198,6 +199,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         if not packable(x, self):
+            if OPERATORS is not None and learns(x, self.weight) and not _transformed(x):
+                return product(x, self.weight, self.bias)
             return F.linear(x, self.weight, self.bias)
         packed = self.packed.of((self,))
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
