@@ -6,6 +6,7 @@ queries and keys, so looking never changes the result.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from cutaway.model.linear import Linear, Packed, joined, together
 from cutaway.model.part import Part
 from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
-from cutaway.model.rows import Group, Rows
+from cutaway.model.rows import Rows
 from cutaway.model.taps import Tap
 from cutaway.model.window import band, stretches
 
@@ -104,22 +105,37 @@ class Attention(Part):
         return x.view(*x.shape[:-1], -1, self.spec.head_size)  # [..., heads, head_size]
 
     @staticmethod
-    def _block(x: Tensor, g: Group) -> Tensor:
-        return x[g.rows].view(g.n, g.length, *x.shape[1:]).transpose(1, 2)  # [n, heads, length, head_size]
+    def _blocks(x: Tensor, rows: Rows) -> list[Tensor]:
+        """[rows, heads, head_size] -> each group's own [n, heads, length, head_size].
+
+        All at once: the gradient of one split is one tensor, that of a slice for each group as many of the full size.
+        """
+        parts = x.split([g.n * g.length for g in rows.groups] + ([rows.spare] if rows.spare else []))
+        return [
+            part.view(g.n, g.length, *x.shape[1:]).transpose(1, 2)  # [n, heads, length, head_size]
+            for g, part in zip(rows.groups, parts, strict=False)
+        ]
 
     def _fast(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """The fast kernel on [n, heads, length, head_size]; the result is [n * length, heads, head_size]."""
-        z = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self._rate,
-            is_causal=causal and q.shape[2] > 1,
-            scale=self.spec.scale,
-            enable_gqa=k.shape[1] != q.shape[1],
-        )
-        return z.transpose(1, 2).flatten(0, 1)  # [n * length, heads, head_size]
+        given = q.dtype
+        # the gradients of this kernel take three times longer in bfloat16 than in float32 on a CPU
+        whole = given == torch.bfloat16 and q.requires_grad and q.device.type == "cpu"
+        if whole:
+            q, k, v = q.float(), k.float(), v.float()
+            mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+        with torch.autocast("cpu", enabled=False) if whole else nullcontext():
+            z = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=self._rate,
+                is_causal=causal and q.shape[2] > 1,
+                scale=self.spec.scale,
+                enable_gqa=k.shape[1] != q.shape[1],
+            )
+        return z.transpose(1, 2).flatten(0, 1).to(given)  # [n * length, heads, head_size]
 
     def _near(self, q: Tensor, k: Tensor, v: Tensor, window: int, causal: bool) -> Tensor:
         """As _fast, on one stretch of queries after another, each with the keys that its window reaches."""
@@ -135,8 +151,8 @@ class Attention(Part):
         found: list[Tensor] = []
         seen: list[Tensor] = []
         mixes: list[Tensor] = []
-        for g in context.rows.groups:
-            queries, keys, values = self._block(q, g), self._block(k, g), self._block(v, g)
+        blocks = (self._blocks(x, context.rows) for x in (q, k, v))
+        for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask = context.rows.key_mask
             causal = context.causal
             if context.bias is not None:
@@ -251,8 +267,7 @@ class CrossAttention(Attention):
         found: list[Tensor] = []
         seen: list[Tensor] = []
         mixes: list[Tensor] = []
-        for g in context.rows.groups:
-            queries = self._block(q, g)
+        for g, queries in zip(context.rows.groups, self._blocks(q, context.rows), strict=True):
             own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
             own_mask = mask if mask is None or g.texts is None else mask[g.texts]
             found.append(self._fast(queries, own_k, own_v, own_mask, False))
