@@ -13,6 +13,7 @@ import typer
 
 from cutaway import __version__
 from cutaway.commands.display import write
+from cutaway.commands.evaluate import evaluate
 from cutaway.commands.explain import explain
 from cutaway.commands.generate import generate
 from cutaway.commands.models import models
@@ -46,7 +47,7 @@ def common(
     """Transformer text models, open at every joint: run one and see what happens inside."""
 
 
-for command in (explain, tokenize, generate, models):
+for command in (explain, tokenize, generate, models, evaluate):
     app.command()(command)
 for spec in COMMANDS:
     app.command(spec.name)(task_command(spec))

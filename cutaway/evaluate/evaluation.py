@@ -1,0 +1,104 @@
+"""An evaluation: a model's answers for the rows of a table, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cutaway.errors import InputError
+from cutaway.evaluate.scoring import SCORERS, Scored
+
+RESAMPLES, SEED = 1000, 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        task: the pipeline's task.
+        rows: how many were scored.
+        measures: name -> value over all rows.
+        intervals: name -> 95% interval of those measures that are means over rows (bootstrap percentiles, Efron 1979).
+        per_row: name -> one value for each row, what comparisons are made of.
+        details: what only this task has: labels, confusion matrix, reliability bins, the report per label.
+    """
+
+    task: str
+    rows: int
+    measures: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    per_row: dict[str, np.ndarray] = field(repr=False)
+    details: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without the values of single rows."""
+        return {
+            "task": self.task,
+            "rows": self.rows,
+            "measures": self.measures,
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "details": self.details,
+        }
+
+
+def evaluate(pipe: Any, rows: Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None) -> Evaluation:
+    """Measure a pipeline on rows that hold inputs and right answers.
+
+    Args:
+        pipe: a pipeline; its task decides what is read and measured:
+
+            | task | columns | measures |
+            | --- | --- | --- |
+            | text-classification | text, (text_pair), label | accuracy, macro_f1, ece, brier, cross_entropy |
+            | token-classification | tokens, tags (lists) | precision, recall, f1, accuracy |
+            | question-answering | question, context, answers | exact_match, f1 |
+            | summarization | text, target | rouge1, rouge2, rougeL |
+            | translation, text2text-generation | text, target | bleu, chrf |
+            | perplexity | text | perplexity, loss |
+
+        rows: the rows, all of them read.
+        columns: what the rows call these columns, where it is something else.
+
+    Raises:
+        InputError: no row, a missing column, a label that the model does not have, a task that is not measured.
+    """
+    task = pipe.task.split("_")[0]
+    scorer = SCORERS.get(task)
+    if scorer is None:
+        raise InputError(f"{pipe.task} is not evaluated; these are: {', '.join(SCORERS)}.")
+    table = _columns(list(rows), scorer.reads, scorer.optional, columns or {})
+    scored: Scored = scorer.score(pipe, table)
+    intervals = {name: interval(values) for name, values in scored.per_row.items() if name in scored.measures}
+    rows_scored = len(next(iter(table.values())))
+    return Evaluation(pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details)
+
+
+def _columns(
+    rows: list[Mapping[str, Any]], reads: tuple[str, ...], optional: tuple[str, ...], renamed: Mapping[str, str]
+) -> dict[str, list[Any]]:
+    if not rows:
+        raise InputError("There is no row to evaluate on.")
+    found: dict[str, list[Any]] = {}
+    for name in reads:
+        column = renamed.get(name, name)
+        missing = next((i for i, row in enumerate(rows) if row.get(column) is None), None)
+        if missing is None:
+            found[name] = [row[column] for row in rows]
+        elif name not in optional:
+            raise InputError(
+                f"Row {missing} has no {column!r}; it has {', '.join(map(repr, rows[missing])) or 'nothing'}. "
+                f"Say which column holds the {name}: columns={{{name!r}: ...}}, or --column {name}=NAME."
+            )
+    return found
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95% bootstrap interval of the mean of `values` [rows], with a fixed seed."""
+    draw = np.random.default_rng(SEED)
+    means = [float(values[draw.integers(0, len(values), len(values))].mean()) for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
