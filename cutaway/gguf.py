@@ -1,7 +1,7 @@
 """GGUF: one file with configuration, tokenizer and (quantized) weights, read in the terms of config.json.
 
-Tensors get their published names, are dequantized through the `gguf` package when they are read, and are float32. The
-rows of Llama's query and key matrices, which GGUF stores in the order of its own rotary embedding, are put back.
+Tensors get their published names, are dequantized through the `gguf` package when they are read, and are float32. What
+the converters changed, such as the order of rows in Llama's query and key matrices, is put back.
 """
 
 from __future__ import annotations
@@ -14,37 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.errors import CheckpointError, nearest
+from cutaway.gguf_families import DIALECTS, Dialect
 from cutaway.gguf_header import Header, Stored, read_header
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-_TOP = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_BLOCK = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_ROTARY_FACTORS = "rope_freqs.weight"  # no weight of the model: Llama 3's scaling, one factor per frequency
-_FIELDS = {
-    "hidden_size": "embedding_length",
-    "intermediate_size": "feed_forward_length",
-    "max_position_embeddings": "context_length",
-    "num_attention_heads": "attention.head_count",
-    "num_hidden_layers": "block_count",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-}
+# no weights of the model: the scalings of Llama 3 and LongRoPE, one factor per frequency
+_ROTARY_FACTORS = "rope_freqs.weight"
+_LONG_FACTORS = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
+_NO_WEIGHTS = {_ROTARY_FACTORS, *_LONG_FACTORS.values()}
 _TOKENS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding", "unk_token_id": "unknown"}
 
 
@@ -57,75 +37,100 @@ class GGUF(NamedTuple):
 
 
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
-    """Read the header of a GGUF file of the Llama family; tensors are read when they are asked for.
+    """Read the header of a GGUF file; tensors are read when they are asked for.
 
-    CheckpointError for another family or a damaged file, MissingExtraError without the package `gguf`.
+    CheckpointError for a family that is not known or a damaged file, MissingExtraError without the package `gguf`.
     """
     path = Path(path)
     header = read_header(path)
     family = header.metadata.get("general.architecture")
-    if family != "llama":
-        raise CheckpointError(f"{path}: general.architecture is {str(family)[:40]!r}; cutaway reads GGUF of 'llama'.")
-    heads, kv_heads = _heads(path, header)
-    tensors = GGUFTensors(path, header, heads, kv_heads)
+    if not isinstance(family, str) or family not in DIALECTS:
+        raise CheckpointError(
+            f"{path}: general.architecture is {str(family)[:40]!r}; cutaway reads GGUF of {', '.join(DIALECTS)}."
+        )
+    heads, kv_heads = _heads(path, header, family)
+    tensors = GGUFTensors(path, header, DIALECTS[family], heads, kv_heads)
     tokenizer = {key: value for key, value in header.metadata.items() if key.startswith("tokenizer.")}
-    return GGUF(_config(path, header, heads, kv_heads, tensors), tensors, tokenizer)
+    return GGUF(_config(path, header, family, kv_heads, tensors), tensors, tokenizer)
 
 
-def _heads(path: Path, header: Header) -> tuple[int, int]:
-    heads = header.metadata.get("llama.attention.head_count")
-    kv_heads = header.metadata.get("llama.attention.head_count_kv", heads)
+def _heads(path: Path, header: Header, family: str) -> tuple[int, int]:
+    heads = header.metadata.get(f"{family}.attention.head_count")
+    kv_heads = header.metadata.get(f"{family}.attention.head_count_kv", heads)
     for name, value in (("head_count", heads), ("head_count_kv", kv_heads)):
         if not isinstance(value, int) or not 1 <= value <= 4096:
             raise CheckpointError(
-                f"{path}: llama.attention.{name} is {str(value)[:40]}; give a number from 1 to 4,096."
+                f"{path}: {family}.attention.{name} is {str(value)[:40]}; give a number from 1 to 4,096."
             )
     return int(heads or 0), int(kv_heads or 0)
 
 
-def _config(path: Path, header: Header, heads: int, kv_heads: int, tensors: GGUFTensors) -> dict[str, Any]:
-    metadata = header.metadata
-    config: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "model_type": "llama"}
-    for field, key in _FIELDS.items():
-        if f"llama.{key}" not in metadata:
-            raise CheckpointError(f"{path} has no llama.{key} in its metadata, which {field} is read from.")
-        config[field] = metadata[f"llama.{key}"]
-    config["num_key_value_heads"] = kv_heads
-    width = config["hidden_size"] if isinstance(config["hidden_size"], int) else 0
-    config["head_dim"] = metadata.get("llama.attention.key_length", width // heads)
-    rotated = metadata.get("llama.rope.dimension_count", config["head_dim"])
-    if rotated != config["head_dim"] or metadata.get("llama.attention.value_length", rotated) != rotated:
-        raise CheckpointError(
-            f"{path}: heads of {config['head_dim']} with {rotated} rotated dimensions or other values are not built."
-        )
-    config["vocab_size"] = tensors.shape("model.embed_tokens.weight")[0]
-    config["tie_word_embeddings"] = "lm_head.weight" not in tensors.names()
-    config["attention_bias"] = "model.layers.0.self_attn.q_proj.bias" in tensors.names()
-    config["mlp_bias"] = "model.layers.0.mlp.up_proj.bias" in tensors.names()
-    for field, key in _TOKENS.items():
+def _config(path: Path, header: Header, family: str, kv_heads: int, tensors: GGUFTensors) -> dict[str, Any]:
+    metadata, dialect = header.metadata, DIALECTS[family]
+    config: dict[str, Any] = {"architectures": [dialect.model], "model_type": dialect.model_type, **dialect.fixed}
+    for name, key in dialect.fields.items():
+        if f"{family}.{key}" not in metadata:
+            raise CheckpointError(f"{path} has no {family}.{key} in its metadata, which {name} is read from.")
+        config[name] = metadata[f"{family}.{key}"]
+    names = set(tensors.names())
+    config["vocab_size"] = tensors.shape(dialect.tokens)[0]
+    config["tie_word_embeddings"] = dialect.output not in names
+    for name, layer in dialect.biases.items():
+        config[name] = f"{dialect.blocks.format(i=0)}{layer}.bias" in names
+    for name, key in _TOKENS.items():
         if f"tokenizer.ggml.{key}_token_id" in metadata:
-            config[field] = metadata[f"tokenizer.ggml.{key}_token_id"]
-    config["rope_theta"] = metadata.get("llama.rope.freq_base", 10000.0)
-    config["rope_scaling"] = _scaling(path, header, config, tensors)
+            config[name] = metadata[f"tokenizer.ggml.{key}_token_id"]
+    if dialect.groups:
+        config["num_key_value_heads"] = kv_heads
+        _rotary(path, header, family, config, tensors)
     return config
 
 
-def _scaling(path: Path, header: Header, config: dict[str, Any], tensors: GGUFTensors) -> dict[str, Any] | None:
+def _rotary(path: Path, header: Header, family: str, config: dict[str, Any], tensors: GGUFTensors) -> None:
+    """Sizes of heads, rotary positions and windows."""
+    metadata, partial = header.metadata, DIALECTS[family].partial
+    width = config["hidden_size"] if isinstance(config["hidden_size"], int) else 0
+    size = metadata.get(f"{family}.attention.key_length", width // config["num_attention_heads"])
+    rotated = metadata.get(f"{family}.rope.dimension_count", size)
+    values = metadata.get(f"{family}.attention.value_length", size)
+    if values != size or (rotated != size and not (partial and isinstance(rotated, int) and 0 < rotated < size)):
+        raise CheckpointError(f"{path}: heads of {size} with {rotated} rotated dimensions or other values: not built.")
+    config["head_dim"] = size
+    if partial:
+        config["partial_rotary_factor"] = (
+            rotated / size if isinstance(size, int) and size and isinstance(rotated, int) else 1.0
+        )
+    config["rope_theta"] = metadata.get(f"{family}.rope.freq_base", 10000.0)
+    config["rope_scaling"] = _scaling(path, header, family, config, tensors)
+    if window := metadata.get(f"{family}.attention.sliding_window"):
+        config["sliding_window"] = window
+
+
+def _scaling(
+    path: Path, header: Header, family: str, config: dict[str, Any], tensors: GGUFTensors
+) -> dict[str, Any] | None:
     metadata = header.metadata
+    original = metadata.get(f"{family}.rope.scaling.original_context_length")
     if _ROTARY_FACTORS in header.tensors:
         factors = tensors.stored(_ROTARY_FACTORS).ravel().tolist()
         return _llama3(path, factors, config["rope_theta"])
-    kind = metadata.get("llama.rope.scaling.type", "none")
-    factor = metadata.get("llama.rope.scaling.factor")
+    if all(name in header.tensors for name in _LONG_FACTORS.values()):
+        found = {name: tensors.stored(stored).ravel().tolist() for name, stored in _LONG_FACTORS.items()}
+        given = {
+            "original_max_position_embeddings": original,
+            "attention_factor": metadata.get(f"{family}.rope.scaling.attn_factor"),
+        }
+        return {"rope_type": "longrope", **found, **{k: v for k, v in given.items() if v}}
+    kind = metadata.get(f"{family}.rope.scaling.type", "none")
+    factor = metadata.get(f"{family}.rope.scaling.factor")
     if kind == "none" or factor in (None, 0.0, 1.0):
         return None
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
         scaling = {"rope_type": "yarn", "factor": factor}
-        original = metadata.get("llama.rope.scaling.original_context_length")
         return scaling | ({"original_max_position_embeddings": original} if original else {})
-    raise CheckpointError(f"{path}: llama.rope.scaling.type is {str(kind)[:40]!r}; known are none, linear and yarn.")
+    raise CheckpointError(f"{path}: {family}.rope.scaling.type is {str(kind)[:40]!r}; known are none, linear and yarn.")
 
 
 def _llama3(path: Path, factors: list[float], theta: Any) -> dict[str, Any]:
@@ -171,30 +176,39 @@ class GGUFTensors:
 
     metadata: Mapping[str, str] = {}
 
-    def __init__(self, path: Path, header: Header, heads: int, kv_heads: int) -> None:
+    def __init__(self, path: Path, header: Header, dialect: Dialect, heads: int, kv_heads: int) -> None:
         self.path = path
-        self._header = header
+        self._header, self._dialect, self._heads = header, dialect, heads
         self._names: dict[str, str] = {}
         self._rotated: dict[str, int] = {}  # the matrices whose rows are in GGUF's order -> heads
         self._file: Any = None
         for stored in header.tensors:
-            if stored == _ROTARY_FACTORS:
+            if stored in _NO_WEIGHTS:
                 continue
-            name = _TOP.get(stored) or self._block_name(stored)
+            name = self._name(stored)
             self._names[name] = stored
-            if ".q_proj." in name or ".k_proj." in name:
-                self._rotated[name] = heads if ".q_proj." in name else kv_heads
-                rows = header.tensors[stored].shape[0]
-                if rows % (2 * self._rotated[name]):
-                    raise CheckpointError(f"{path}: {stored!r} has {rows} rows for {self._rotated[name]} heads.")
-        if "model.embed_tokens.weight" not in self._names:
+            layer = _layer(stored)
+            if layer in dialect.rotated or layer == dialect.per_head:
+                count = kv_heads if layer == "attn_k" else heads
+                rows, unit = header.tensors[stored].shape[0], 3 if layer == dialect.per_head else 2
+                if rows % (unit * count):
+                    raise CheckpointError(f"{path}: {stored!r} has {rows} rows for {count} heads.")
+                if layer in dialect.rotated:
+                    self._rotated[name] = count
+        if dialect.tokens not in self._names:
             raise CheckpointError(f"{path} has no token_embd.weight: it is no whole model.")
 
-    def _block_name(self, stored: str) -> str:
+    def _name(self, stored: str) -> str:
+        dialect = self._dialect
+        outside = re.fullmatch(r"(\w+)\.(weight|bias)", stored)
+        if outside is not None and outside[1] in dialect.top:
+            return f"{dialect.top[outside[1]]}.{outside[2]}"
         found = re.fullmatch(r"blk\.(\d{1,5})\.(\w+)\.(weight|bias)", stored)
-        if found is None or found[2] not in _BLOCK:
-            raise CheckpointError(f"{self.path}: the tensor {stored[:80]!r} is no part of a dense Llama model.")
-        return f"model.layers.{found[1]}.{_BLOCK[found[2]]}.{found[3]}"
+        if found is None or found[2] not in dialect.block:
+            raise CheckpointError(
+                f"{self.path}: the tensor {stored[:80]!r} is no part of a dense {dialect.model_type} model."
+            )
+        return f"{dialect.blocks.format(i=found[1])}{dialect.block[found[2]]}.{found[3]}"
 
     def names(self) -> list[str]:
         """The published names, in the file's order."""
@@ -207,7 +221,8 @@ class GGUFTensors:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
-        return self._stored(name).shape
+        stored = self._stored(name).shape
+        return stored[::-1] if _layer(self._names[name]) in self._dialect.turned else stored
 
     def dtype(self, name: str) -> torch.dtype:
         """float32, which `read` gives."""
@@ -217,15 +232,23 @@ class GGUFTensors:
         return torch.float32
 
     def read(self, name: str) -> torch.Tensor:
-        """The tensor in float32, its rows in the published order."""
+        """The tensor in float32, as it was published."""
         import torch
 
         self._stored(name)
         tensor = torch.from_numpy(self.stored(self._names[name]))
+        layer = _layer(self._names[name])
+        if self._dialect.norm_offset and layer.endswith("_norm"):
+            tensor = tensor - self._dialect.norm_offset
+        if layer in self._dialect.turned and tensor.dim() == 2:
+            tensor = tensor.T.contiguous()
+        shape = tensor.shape
+        if layer == self._dialect.per_head:
+            parts = tensor.reshape(3, self._heads, shape[0] // self._heads // 3, -1)  # [3, heads, d, in]: q, k, v
+            return parts.transpose(0, 1).reshape(shape)  # [heads * 3 * d, in]: each head's q, k, v
         heads = self._rotated.get(name)
         if heads is None:
             return tensor
-        shape = tensor.shape
         pairs = tensor.reshape(heads, shape[0] // heads // 2, 2, -1)  # [heads, d/2, 2, in]: GGUF rotates neighbours
         return pairs.transpose(1, 2).reshape(shape)  # [heads * d, in]: first halves, then second halves
 
@@ -255,3 +278,8 @@ class GGUFTensors:
     def close(self) -> None:
         """Close the file; tensors that were read stay valid."""
         self._file = None
+
+
+def _layer(stored: str) -> str:
+    """The layer that a GGUF name stands for, without block and leaf: "blk.3.attn_q.weight" -> "attn_q"."""
+    return stored.rpartition(".")[0].rpartition(".")[2]

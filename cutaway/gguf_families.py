@@ -1,0 +1,163 @@
+"""How each family is written in GGUF: the names of its tensors and fields, and what the converters changed.
+
+Names are those of gguf-py/gguf/constants.py; the changes are those of llama.cpp's convert_hf_to_gguf.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_LLAMA_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LLAMA_BLOCK = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_FIELDS = {
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+    "num_attention_heads": "attention.head_count",
+    "num_hidden_layers": "block_count",
+}
+_RMS = {**_FIELDS, "rms_norm_eps": "attention.layer_norm_rms_epsilon"}
+_BIASES = {"attention_bias": "self_attn.q_proj", "mlp_bias": "mlp.up_proj"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One value of `general.architecture`.
+
+    Attributes:
+        model_type, model: the published family, and the class of its language model.
+        top, block: layers by their GGUF names -> published names, outside and inside of a block.
+        blocks: what stands before the published names in block {i}.
+        fields: config field -> metadata key, without the architecture's name before it.
+        fixed: config fields that every such file has.
+        biases: config field -> the published layer of a block whose bias says that it is true.
+        groups: whether key/value heads, head size and rotary positions are in the metadata.
+        partial: whether heads may be rotary in part.
+        rotated: the layers whose rows are in the order of GGUF's own rotary embedding -> the count of their heads.
+        norm_offset: what was added to the weights of norms.
+        turned: layers that are published transposed.
+        per_head: the layer that is published head by head, and here query, key, value.
+    """
+
+    model_type: str
+    model: str
+    top: Mapping[str, str] = field(default_factory=lambda: _LLAMA_TOP)
+    block: Mapping[str, str] = field(default_factory=lambda: _LLAMA_BLOCK)
+    blocks: str = "model.layers.{i}."
+    fields: Mapping[str, str] = field(default_factory=lambda: _RMS)
+    fixed: Mapping[str, Any] = field(default_factory=lambda: {"hidden_act": "silu"})
+    biases: Mapping[str, str] = field(default_factory=dict)
+    groups: bool = True
+    partial: bool = False
+    rotated: tuple[str, ...] = ()
+    norm_offset: float = 0.0
+    turned: tuple[str, ...] = ()
+    per_head: str = ""
+
+    @property
+    def tokens(self) -> str:
+        """The published table of tokens."""
+        return f"{self.top['token_embd']}.weight"
+
+    @property
+    def output(self) -> str:
+        """The published output matrix."""
+        return f"{self.top['output']}.weight"
+
+
+DIALECTS = {
+    "llama": Dialect("llama", "LlamaForCausalLM", biases=_BIASES, rotated=("attn_q", "attn_k")),
+    "smollm3": Dialect("smollm3", "SmolLM3ForCausalLM", biases=_BIASES, rotated=("attn_q", "attn_k")),
+    "qwen2": Dialect("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": Dialect(
+        "qwen3",
+        "Qwen3ForCausalLM",
+        block={**_LLAMA_BLOCK, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"},
+        biases={"attention_bias": "self_attn.q_proj"},
+    ),
+    "gemma": Dialect(
+        "gemma",
+        "GemmaForCausalLM",
+        fixed={"hidden_act": "gelu_pytorch_tanh"},
+        biases={"attention_bias": "self_attn.q_proj"},
+        norm_offset=1.0,
+    ),
+    "phi3": Dialect(
+        "phi3",
+        "Phi3ForCausalLM",
+        block={
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "self_attn.qkv_proj",
+            "attn_output": "self_attn.o_proj",
+            "ffn_norm": "post_attention_layernorm",
+            "ffn_up": "mlp.gate_up_proj",
+            "ffn_down": "mlp.down_proj",
+        },
+        partial=True,
+    ),
+    "gptneox": Dialect(
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        top={"token_embd": "gpt_neox.embed_in", "output_norm": "gpt_neox.final_layer_norm", "output": "embed_out"},
+        block={
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "attention.query_key_value",
+            "attn_output": "attention.dense",
+            "ffn_norm": "post_attention_layernorm",
+            "ffn_up": "mlp.dense_h_to_4h",
+            "ffn_down": "mlp.dense_4h_to_h",
+        },
+        blocks="gpt_neox.layers.{i}.",
+        fields={
+            **_FIELDS,
+            "layer_norm_eps": "attention.layer_norm_epsilon",
+            "use_parallel_residual": "use_parallel_residual",
+        },
+        fixed={"hidden_act": "gelu"},
+        biases={"attention_bias": "attention.query_key_value"},
+        partial=True,
+        per_head="attn_qkv",
+    ),
+    "gpt2": Dialect(
+        "gpt2",
+        "GPT2LMHeadModel",
+        top={
+            "token_embd": "transformer.wte",
+            "position_embd": "transformer.wpe",
+            "output_norm": "transformer.ln_f",
+            "output": "lm_head",
+        },
+        block={
+            "attn_norm": "ln_1",
+            "attn_qkv": "attn.c_attn",
+            "attn_output": "attn.c_proj",
+            "ffn_norm": "ln_2",
+            "ffn_up": "mlp.c_fc",
+            "ffn_down": "mlp.c_proj",
+        },
+        blocks="transformer.h.{i}.",
+        fields={
+            "n_embd": "embedding_length",
+            "n_inner": "feed_forward_length",
+            "n_positions": "context_length",
+            "n_head": "attention.head_count",
+            "n_layer": "block_count",
+            "layer_norm_epsilon": "attention.layer_norm_epsilon",
+        },
+        fixed={},
+        groups=False,
+        turned=("attn_qkv", "attn_output", "ffn_up", "ffn_down"),
+    ),
+}
