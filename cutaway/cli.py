@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from cutaway import __version__
+from cutaway.commands.bench import bench
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
 from cutaway.commands.explain import explain
@@ -47,7 +48,7 @@ def common(
     """Transformer text models, open at every joint: run one and see what happens inside."""
 
 
-for command in (explain, tokenize, generate, models, evaluate):
+for command in (explain, tokenize, generate, models, evaluate, bench):
     app.command()(command)
 for spec in COMMANDS:
     app.command(spec.name)(task_command(spec))

@@ -1,0 +1,56 @@
+"""`cutaway bench`: how fast a model is on this machine."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cutaway.commands.display import as_line, console, table_of, write
+from cutaway.commands.option import SENTIMENT, AsJson, Offline, Revision, Threads, load_arguments
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help="A name, a folder, or a .gguf file.")] = SENTIMENT,
+    dtype: Annotated[list[str] | None, typer.Option(help="A number format; repeat it. All if not given.")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", "-i", help="Texts of your own: a table, or a .txt with one a line.")
+    ] = None,
+    column: Annotated[str, typer.Option(help="The table's column with the texts.")] = "text",
+    texts: Annotated[int, typer.Option(min=1, help="How many texts at most.")] = 256,
+    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; figures are medians over them.")] = 5,
+    as_json: AsJson = False,
+    revision: Revision = None,
+    offline: Offline = False,
+    threads: Threads = None,
+) -> None:
+    """Measure how fast a model is here, in each number format."""
+    load: dict[str, Any] = load_arguments(revision, offline, threads, None)
+    if load.pop("local_files_only", None):
+        load["model_kwargs"] = {"local_files_only": True}
+    import torch
+
+    from cutaway import speed
+    from cutaway.jobs import TableReader
+
+    inputs = speed.sentences(texts)
+    if input is not None:
+        rows = itertools.islice(TableReader(input).rows(), texts)
+        inputs = [str(row.values[column]) for row in rows if row.values.get(column)]
+    dtypes = dtype or ["float32", "bfloat16", "int8"]
+    found = speed.measure(model, dtypes, inputs, rounds, **load)
+    if as_json:
+        figures = [vars(entry) for entry in found]
+        write(as_line({"model": model, "threads": torch.get_num_threads(), "texts": len(inputs), "figures": figures}))
+        return
+    table = table_of("dtype", "load s>", "one text ms, p50>", "p99>", "tokens/s>", f"agreement with {dtypes[0]}>")
+    for entry in found:
+        if entry.error:
+            table.add_row(entry.dtype, entry.error)
+            continue
+        times = (f"{entry.load_seconds:.2f}", f"{entry.p50_ms:.2f}", f"{entry.p99_ms:.2f}")
+        table.add_row(entry.dtype, *times, f"{entry.tokens_per_second:,.0f}", f"{entry.agreement:.4f}")
+    console().print(table)
+    write(f"{torch.get_num_threads()} threads; medians of {rounds} rounds, formats in turns.")
