@@ -56,6 +56,14 @@ def test_every_setting_of_upstream_is_known() -> None:
     assert public - internal - KNOWN == set()
 
 
+def test_what_a_file_holds_of_a_call(tmp_path: Path) -> None:
+    config = GenerationConfig(sequence_bias={(3, 4): -2.0}, logits_processor=[len], num_beams=2)
+    config.save_pretrained(tmp_path)
+    again = GenerationConfig.from_pretrained(tmp_path)
+    assert again.to_dict() == {"num_beams": 2, "sequence_bias": [[[3, 4], -2.0]]}
+    assert transformers.GenerationConfig.from_pretrained(tmp_path).sequence_bias == again.sequence_bias
+
+
 def test_from_model_config() -> None:
     config = GenerationConfig.from_model_config(
         {"eos_token_id": 5, "num_beams": 4, "output_attentions": True, "hidden_size": 8, "max_length": None}

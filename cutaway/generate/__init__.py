@@ -1,12 +1,20 @@
-"""Text generation: settings, sampling, the search, and the tokens as they come."""
+"""Text generation: settings, rules and sampling, the searches, and the tokens as they come."""
 
 from cutaway.generate.generation import Token, generate, stream
-from cutaway.generate.results import GenerateDecoderOnlyOutput, GenerateEncoderDecoderOutput, GenerateOutput
+from cutaway.generate.results import (
+    GenerateBeamDecoderOnlyOutput,
+    GenerateBeamEncoderDecoderOutput,
+    GenerateDecoderOnlyOutput,
+    GenerateEncoderDecoderOutput,
+    GenerateOutput,
+)
 from cutaway.generate.settings import GenerationConfig
 from cutaway.generate.streaming import BaseStreamer, TextIteratorStreamer, TextStreamer
 
 __all__ = [
     "BaseStreamer",
+    "GenerateBeamDecoderOnlyOutput",
+    "GenerateBeamEncoderDecoderOutput",
     "GenerateDecoderOnlyOutput",
     "GenerateEncoderDecoderOutput",
     "GenerateOutput",

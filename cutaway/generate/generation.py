@@ -30,7 +30,7 @@ def generate(
     tokenizer: Any = None,
     **settings: Any,
 ) -> Tensor | GenerateOutput:
-    """Continues texts (a decoder), or answers them (an encoder-decoder), greedily or by sampling.
+    """Continues texts (a decoder), or answers them (an encoder-decoder), greedily, by sampling or with beams.
 
     Args:
         model: a model with a language-model head.
@@ -41,7 +41,7 @@ def generate(
         inputs: another name of `input_ids`.
         generation_config: settings between those of the call and those of the model.
         streamer: gets the prompt and each step's tokens (`put`), and `end` when it is over.
-        tokenizer: needed by `stop_strings`.
+        tokenizer: needed by `stop_strings`, `json_schema`, `regex` and `grammar`.
         settings: any of `cutaway.generate.settings.DEFAULTS`; also `decoder_input_ids`, `decoder_attention_mask` and
             `encoder_outputs`. `token_type_ids` is ignored.
 
@@ -54,15 +54,22 @@ def generate(
             draws from its own generator, seeded with seed[b] + c: its text depends neither on the batch nor on its
             place in it. Without a seed, torch's global generator is used.
 
+            Beams (`num_beams` above 1): `length_penalty`, `early_stopping` (True, False, "never"), `num_beam_groups`
+            with `diversity_penalty`, `force_words_ids`. With `do_sample` they are drawn. docs/generation.md says more,
+            also of the rules on tokens and of `json_schema`, `regex` and `grammar`.
+
     Returns:
         ids int64 [B * num_return_sequences, columns], prompt included (the decoder's, for an encoder-decoder), ended
         rows filled with `pad_token_id` (without one: with the first end token). With `return_dict_in_generate`, a
-        GenerateDecoderOnlyOutput or GenerateEncoderDecoderOutput.
+        GenerateDecoderOnlyOutput or GenerateEncoderDecoderOutput, with beams GenerateBeamDecoderOnlyOutput or
+        GenerateBeamEncoderDecoderOutput.
 
     Dropout is off while the model runs, whatever its mode, and no gradients are recorded.
 
     Raises:
-        GenerationError: settings that contradict each other or the model, before the model runs.
+        GenerationError: settings that contradict each other or the model, before the model runs; rules that leave no
+            token or no answer.
+        UnfinishedError: an answer was cut before it had the form that was asked for.
         InputError: ids or mask of a wrong shape.
     """
     search = prepare(model, input_ids, attention_mask, inputs, generation_config, tokenizer, settings)

@@ -70,6 +70,16 @@ DEFAULTS: dict[str, Any] = {
     "grammar": None,
 }
 DEFAULT_NEW_TOKENS = 20
+# What no file can hold.
+OF_ONE_CALL = frozenset(
+    {
+        "prefix_allowed_tokens_fn",
+        "logits_processor",
+        "stopping_criteria",
+        "negative_prompt_ids",
+        "negative_prompt_attention_mask",
+    }
+)
 
 # Settings that would change the result and are not built: the value beside each means "off".
 NOT_BUILT: dict[str, Any] = {
@@ -178,7 +188,11 @@ class GenerationConfig:
     to_diff_dict = to_dict
 
     def to_json_string(self) -> str:
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        """What a file holds: phrases as pairs [ids, bias], and no functions, which belong to a call."""
+        stored = {n: v for n, v in self.to_dict().items() if n not in OF_ONE_CALL}
+        if isinstance(stored.get("sequence_bias"), Mapping):
+            stored["sequence_bias"] = [[list(ids), bias] for ids, bias in stored["sequence_bias"].items()]
+        return json.dumps(stored, indent=2, sort_keys=True) + "\n"
 
     def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
         """Writes generation_config.json into `folder`, which is created where it is missing."""

@@ -252,6 +252,14 @@ def test_a_batch_equals_one_by_one(models: dict[str, Any], name: str) -> None:
         {"num_beam_groups": 2, "diversity_penalty": 0.7},
         {"do_sample": True, "seed": 5, "top_k": 20, "temperature": 0.8},
         {"force_words_ids": [[11, 12], [13]]},
+        {
+            "num_beams": 1,
+            "do_sample": True,
+            "seed": 6,
+            "typical_p": 0.9,
+            "no_repeat_ngram_size": 1,
+            "bad_words_ids": [[9]],
+        },
     ]
     for variant in variants:
         settings = {"max_new_tokens": 8, "num_beams": 4, "eos_token_id": ends, "pad_token_id": 1, **variant}
