@@ -82,7 +82,7 @@ def test_peak_memory(name: str, fields: dict[str, int], after: str, tmp_path: Pa
 
 def test_what_a_dtype_may_be() -> None:
     assert to_dtype("bf16") == to_dtype("torch.bfloat16") == torch.bfloat16
-    assert to_dtype(None) is None and to_dtype("auto") is None
+    assert to_dtype(None) is None and to_dtype("stored") is None
     for wrong in ("int3", torch.int8, 5):
         with pytest.raises(ConfigError, match="dtype"):
             to_dtype(wrong)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from cutaway.architecture import Activation
+from cutaway.model.integer import DTYPES as integer_dtypes
+from cutaway.model.integer import ByteWeight
 from cutaway.model.linear_training import learns, product
 from cutaway.model.mapped import let_go, trim
 
@@ -83,34 +85,43 @@ class Packed:
 
     def __init__(self) -> None:
         self._state: list[tuple[Any, ...]] = []
-        self.weight: Tensor | None = None
+        self.weight: Tensor | ByteWeight | None = None
         self.bias: Tensor | None = None
 
-    def of(self, layers: Sequence[nn.Linear]) -> Packed:
+    def of(self, layers: Sequence[Linear]) -> Packed:
         """This, made anew if a weight or bias is no longer what it was."""
         state = [_state(p) for layer in layers for p in (layer.weight, layer.bias)]
+        state.append((layers[0].integer,))
         if state != self._state:
             weights = [layer.weight.detach() for layer in layers]
             biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-            self.weight = _laid_out(weights)
             self.bias = None if not biases else torch.cat(biases) if len(biases) > 1 else biases[0]
+            whole = torch.cat(weights) if len(weights) > 1 else weights[0]
+            if layers[0].integer:
+                self.weight = ByteWeight(whole, self.bias)
+            else:
+                self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
             self._state = state
             for layer in layers:
                 let_go(layer.weight)
             trim()
         return self
 
+    def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
+        """activation(x W^T + b), or x W^T + b + residual."""
+        if isinstance(self.weight, ByteWeight):
+            plain = None if activation is None else ACTIVATION[activation]
+            return self.weight.product(x, activation, residual, plain)
+        if residual is not None:
+            return OPERATORS._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")  # type: ignore[no-any-return]
+        name, variant = ("none", "") if activation is None else _FUSED[activation]
+        return OPERATORS._linear_pointwise(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
         return Packed()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Packed, ())
-
-
-def _laid_out(weights: list[Tensor]) -> Tensor:
-    """The weights one under another, in oneDNN's layout."""
-    whole = torch.cat(weights) if len(weights) > 1 else weights[0]
-    return OPERATORS._reorder_linear_weight(whole.contiguous(), None)  # type: ignore[no-any-return]
 
 
 def _state(parameter: Tensor | None) -> tuple[Any, ...]:
@@ -129,7 +140,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
-        return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
+        return packed.product(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -151,12 +162,16 @@ def hooked(module: nn.Module) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if OPERATORS is None or x.device.type != "cpu" or x.dtype not in DTYPES or x.numel() == 0:
+    integer = bool(getattr(layers[0], "integer", False))
+    if x.device.type != "cpu" or x.numel() == 0 or x.dtype not in (integer_dtypes if integer else DTYPES):
+        return False
+    if OPERATORS is None and not integer:
         return False
     if torch.is_autocast_enabled("cpu") or _transformed(x):
         return False
     return all(
         type(layer) is Linear
+        and layer.integer == integer
         and layer.weight.dtype == x.dtype
         and not layer.training
         and isinstance(layer.weight, nn.Parameter)
@@ -185,7 +200,14 @@ def _fusable(x: Tensor, *layers: nn.Module) -> bool:
 
 
 class Linear(nn.Linear):
-    """x W^T + b: `nn.Linear`, fast."""
+    """x W^T + b: `nn.Linear`, fast.
+
+    Attributes:
+        integer: whether evaluation on a CPU multiplies bytes (`cutaway.model.integer`). The weight stays what it is:
+            training, gradients and saving never see the bytes.
+    """
+
+    integer = False
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
@@ -205,23 +227,20 @@ class Linear(nn.Linear):
         packed = self.packed.of((self,))
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return, no-untyped-call]
-        return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
+        return packed.product(x)
 
 
 def activated(layer: nn.Module, x: Tensor, activation: Activation) -> Tensor:
     """activation(layer(x)), in one pass where that can be had."""
-    if activation in _FUSED and _fusable(x, layer):
-        packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
-        name, variant = _FUSED[activation]
-        return OPERATORS._linear_pointwise(x, packed.weight, packed.bias, name, [], variant)  # type: ignore[no-any-return]
+    if (activation in _FUSED or getattr(layer, "integer", False)) and _fusable(x, layer):
+        return layer.packed.of((layer,)).product(x, activation)  # type: ignore[operator, union-attr, no-any-return]
     return ACTIVATION[activation](layer(x))
 
 
 def joined(layer: nn.Module, x: Tensor, residual: Tensor, dropout: float) -> Tensor:
     """residual + dropout(layer(x)), in one pass where that can be had."""
     if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and _fusable(x, layer):
-        packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
-        return OPERATORS._linear_pointwise.binary(x, residual, packed.weight, packed.bias, "add")  # type: ignore[no-any-return]
+        return layer.packed.of((layer,)).product(x, residual=residual)  # type: ignore[operator, union-attr, no-any-return]
     return residual + F.dropout(layer(x), dropout, layer.training)
 
 
@@ -229,6 +248,5 @@ def together(packed: Packed, layers: Sequence[nn.Module], x: Tensor) -> Sequence
     """[layer(x) for layer in layers], as one product where that can be had."""
     if not _fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
         return [layer(x) for layer in layers]
-    whole = packed.of(layers)  # type: ignore[arg-type]
-    out = OPERATORS._linear_pointwise(x, whole.weight, whole.bias, "none", [], "")
+    out = packed.of(layers).product(x)  # type: ignore[arg-type]
     return out.split([layer.out_features for layer in layers], -1)  # type: ignore[no-any-return]

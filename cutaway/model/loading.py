@@ -24,6 +24,7 @@ from cutaway.hub import resolve
 from cutaway.jsonfile import read_json
 from cutaway.model.layers import RMSNorm, Sinusoids
 from cutaway.model.mapped import mark
+from cutaway.model.precision import MODES, set_up
 from cutaway.model.published import published_state, sources, tensors_of
 from cutaway.model.room import check_room
 from cutaway.model.stored import Stored, check_depth, same_numbers
@@ -59,18 +60,18 @@ class LoadReport:
 
 
 def to_dtype(value: Any) -> torch.dtype | None:
-    """A dtype from "bfloat16", torch.bfloat16, or None and "auto" for the stored dtype.
+    """A dtype from "bfloat16", torch.bfloat16, or None and "stored" for the stored dtype.
 
     Raises:
         ConfigError: any other value.
     """
-    if value is None or value == "auto":
+    if value is None or value == "stored":
         return None
     if isinstance(value, torch.dtype) and value.is_floating_point:
         return value
     name = str(value).removeprefix("torch.")
     if name not in _DTYPES:
-        raise ConfigError(f"dtype is {value!r}; it must be 'auto' or one of {', '.join(_DTYPES)}.")
+        raise ConfigError(f"dtype is {value!r}; it must be one of stored, {', '.join((*MODES, *_DTYPES))}.")
     return _DTYPES[name]
 
 
@@ -258,7 +259,9 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(f"from_pretrained needs a name or a folder, not {type(name).__name__}.")
     how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
     gguf_file = kwargs.pop("gguf_file", None)
-    dtype = to_dtype(kwargs.pop("dtype", kwargs.pop("torch_dtype", None)))
+    asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+    mode = asked if isinstance(asked, str) and asked in MODES else None
+    dtype = to_dtype(None if mode else asked)
     info = kwargs.pop("output_loading_info", False)
     config = kwargs.pop("config", None)
     model_options = {k: kwargs.pop(k) for k in getattr(cls, "own_options", ()) if k in kwargs}
@@ -295,6 +298,9 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
         model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
+    if mode is not None:
+        where: Any = {**how, "gguf_file": gguf_file} if gguf_file else how
+        model = set_up(model, mode, name, where)
     return (model, report) if info else model
 
 

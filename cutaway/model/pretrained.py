@@ -16,6 +16,7 @@ from cutaway.errors import ConfigError, GenerationError, InputError
 from cutaway.model import loading
 from cutaway.model.edits import Change, Edits
 from cutaway.model.part import Part
+from cutaway.model.precision import Precision
 from cutaway.model.published import engine_state
 from cutaway.model.recorder import Recorder
 from cutaway.model.taps import resolve
@@ -57,7 +58,9 @@ class PreTrainedModel(Part):
         Args:
             name: such as "bert-base-uncased", "./my-model" or "cutaway/sentiment".
             **kwargs: config (a PretrainedConfig), revision, token, cache_dir, local_files_only, subfolder, gguf_file,
-                dtype (or torch_dtype), output_loading_info; any other name is a field of the config.
+                dtype (or torch_dtype), output_loading_info; any other name is a field of the config. dtype is a torch
+                dtype or its name; "int8" to compute with bytes; "auto" to measure what is worth it (`precision` then
+                says what and why). Without it, or with "stored", weights keep the stored dtype.
 
         Raises:
             HubError: the name cannot be turned into files.
@@ -103,6 +106,20 @@ class PreTrainedModel(Part):
     @property
     def dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+
+    @property
+    def precision(self) -> Precision:
+        """What this model computes with, and why."""
+        chosen: Precision | None = self.__dict__.get("_precision")
+        name = str(self.dtype).removeprefix("torch.")
+        # a model that was converted since computes with what it was converted to
+        if chosen is None or chosen.name not in ("int8", name):
+            return Precision(name, "The weights are held in this dtype.")
+        return chosen
+
+    @precision.setter
+    def precision(self, value: Precision) -> None:
+        self.__dict__["_precision"] = value
 
     @property
     def base_model(self) -> Any:
