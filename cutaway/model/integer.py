@@ -80,6 +80,8 @@ class ByteWeight:
             y = self._by_torch(x)
             y = y if plain is None else plain(y)
             return (y if residual is None else y + residual).to(x.dtype)
+        if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
+            return residual + self.product(x, activation)
         rows = x.reshape(-1, self.k)  # [rows, k]
         if rows.stride(1) != 1:
             rows = rows.contiguous()
