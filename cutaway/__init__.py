@@ -114,7 +114,9 @@ _MODULES = {
     "cutaway.tokenizer": (
         "PreTrainedTokenizerFast BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast "
         "RobertaTokenizer RobertaTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer LlamaTokenizerFast "
-        "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast"
+        "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast ElectraTokenizer ElectraTokenizerFast "
+        "AlbertTokenizer AlbertTokenizerFast MPNetTokenizer MPNetTokenizerFast XLMRobertaTokenizer "
+        "XLMRobertaTokenizerFast"
     ),
     "cutaway.encoding": "BatchEncoding",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",

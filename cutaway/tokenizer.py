@@ -28,8 +28,11 @@ from cutaway.tokenizer_backend import (
     wordpiece_backend,
 )
 from cutaway.tokenizer_loading import load
+from cutaway.unigram_tokenizer import AlbertTokenizer, XLMRobertaTokenizer, added
 
 __all__ = [
+    "AlbertTokenizer",
+    "AlbertTokenizerFast",
     "BartTokenizer",
     "BartTokenizerFast",
     "BatchEncoding",
@@ -38,16 +41,22 @@ __all__ = [
     "CharSpan",
     "DistilBertTokenizer",
     "DistilBertTokenizerFast",
+    "ElectraTokenizer",
+    "ElectraTokenizerFast",
     "GPT2Tokenizer",
     "GPT2TokenizerFast",
     "LlamaTokenizer",
     "LlamaTokenizerFast",
+    "MPNetTokenizer",
+    "MPNetTokenizerFast",
     "PreTrainedTokenizerFast",
     "RobertaTokenizer",
     "RobertaTokenizerFast",
     "T5Tokenizer",
     "T5TokenizerFast",
     "TokenSpan",
+    "XLMRobertaTokenizer",
+    "XLMRobertaTokenizerFast",
     "load_tokenizer",
 ]
 
@@ -112,6 +121,34 @@ class DistilBertTokenizer(BertTokenizer):
     """BERT's tokenizer for a model that takes no token types."""
 
     model_input_names: Sequence[str] = ("input_ids", "attention_mask")
+
+
+class ElectraTokenizer(BertTokenizer):
+    """ELECTRA's tokenizer is BERT's."""
+
+
+class MPNetTokenizer(BertTokenizer):
+    """BERT's pieces between RoBERTa's `<s>` and `</s>`."""
+
+    model_input_names: Sequence[str] = ("input_ids", "attention_mask")
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "cls_token": "<s>",
+        "unk_token": "[UNK]",
+        "pad_token": "<pad>",
+        "mask_token": AddedToken("<mask>", lstrip=True, normalized=False, special=True),
+    }
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete and self.sep_token_id is not None and self.cls_token_id is not None:
+            self._backend.post_processor = processors.RobertaProcessing(
+                (str(self.sep_token), self.sep_token_id),
+                (str(self.cls_token), self.cls_token_id),
+                trim_offsets=True,
+                add_prefix_space=False,
+            )
 
 
 class GPT2Tokenizer(PreTrainedTokenizerFast):
@@ -207,7 +244,7 @@ class LlamaTokenizer(PreTrainedTokenizerFast):
             model = read_sentencepiece(Path(path))
             vocab = {piece: index for index, (piece, _) in enumerate(model.pieces)}
             merges = merges_from(vocab)
-            settings.setdefault("extra_special_tokens", [_added(*one) for one in model.added])
+            settings.setdefault("extra_special_tokens", [added(*one) for one in model.added])
         elif vocab is None:
             special = [str(settings[name]) for name in ("unk_token", "bos_token", "eos_token")]
             vocab = {token: index for index, token in enumerate(special)}
@@ -254,7 +291,7 @@ class T5Tokenizer(PreTrainedTokenizerFast):
         if (path := settings.pop("vocab_file", None)) is not None:
             model = read_sentencepiece(Path(path))
             pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
-            own = [_added(*one) for one in model.added]
+            own = [added(*one) for one in model.added]
             pieces = [*pieces, *((blank, 0.0) for blank in reversed(blanks))]
         elif pieces is None:
             first = [str(settings[name]) for name in ("pad_token", "eos_token", "unk_token")]
@@ -282,10 +319,6 @@ def _first(value: bool | None, other: bool) -> bool:
     return other if value is None else value
 
 
-def _added(piece: str, special: bool) -> AddedToken:
-    return AddedToken(piece, normalized=False, special=special)
-
-
 BertTokenizerFast = BertTokenizer
 DistilBertTokenizerFast = DistilBertTokenizer
 GPT2TokenizerFast = GPT2Tokenizer
@@ -293,6 +326,10 @@ RobertaTokenizerFast = RobertaTokenizer
 BartTokenizerFast = BartTokenizer
 LlamaTokenizerFast = LlamaTokenizer
 T5TokenizerFast = T5Tokenizer
+ElectraTokenizerFast = ElectraTokenizer
+AlbertTokenizerFast = AlbertTokenizer
+MPNetTokenizerFast = MPNetTokenizer
+XLMRobertaTokenizerFast = XLMRobertaTokenizer
 
 _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "BertTokenizer": BertTokenizer,
@@ -302,6 +339,10 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "GPT2Tokenizer": GPT2Tokenizer,
     "LlamaTokenizer": LlamaTokenizer,
     "T5Tokenizer": T5Tokenizer,
+    "ElectraTokenizer": ElectraTokenizer,
+    "AlbertTokenizer": AlbertTokenizer,
+    "MPNetTokenizer": MPNetTokenizer,
+    "XLMRobertaTokenizer": XLMRobertaTokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,
@@ -311,6 +352,10 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "gpt2": GPT2Tokenizer,
     "llama": LlamaTokenizer,
     "t5": T5Tokenizer,
+    "electra": ElectraTokenizer,
+    "albert": AlbertTokenizer,
+    "mpnet": MPNetTokenizer,
+    "xlm-roberta": XLMRobertaTokenizer,
 }
 
 

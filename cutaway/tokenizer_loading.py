@@ -46,6 +46,7 @@ _SETTINGS = (
     "do_lower_case",
     "extra_ids",
     "extra_special_tokens",
+    "keep_accents",
     "legacy",
     "model_input_names",
     "model_max_length",
