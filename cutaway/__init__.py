@@ -116,7 +116,7 @@ _MODULES = {
         "RobertaTokenizer RobertaTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer LlamaTokenizerFast "
         "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast ElectraTokenizer ElectraTokenizerFast "
         "AlbertTokenizer AlbertTokenizerFast MPNetTokenizer MPNetTokenizerFast XLMRobertaTokenizer "
-        "XLMRobertaTokenizerFast"
+        "XLMRobertaTokenizerFast MBartTokenizer MBartTokenizerFast MarianTokenizer"
     ),
     "cutaway.encoding": "BatchEncoding",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, proce
 
 from cutaway.encoding import BatchEncoding, CharSpan, TokenSpan
 from cutaway.errors import TokenizerError
+from cutaway.language_tokenizers import MarianTokenizer, MBartTokenizer, MBartTokenizerFast
 from cutaway.pretrained_tokenizer import PreTrainedTokenizerFast
 from cutaway.sentencepiece_model import merges_from, read_sentencepiece
 from cutaway.tokenizer_backend import (
@@ -47,8 +48,11 @@ __all__ = [
     "GPT2TokenizerFast",
     "LlamaTokenizer",
     "LlamaTokenizerFast",
+    "MBartTokenizer",
+    "MBartTokenizerFast",
     "MPNetTokenizer",
     "MPNetTokenizerFast",
+    "MarianTokenizer",
     "PreTrainedTokenizerFast",
     "RobertaTokenizer",
     "RobertaTokenizerFast",
@@ -343,6 +347,8 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "AlbertTokenizer": AlbertTokenizer,
     "MPNetTokenizer": MPNetTokenizer,
     "XLMRobertaTokenizer": XLMRobertaTokenizer,
+    "MarianTokenizer": MarianTokenizer,
+    "MBartTokenizer": MBartTokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,
@@ -356,6 +362,11 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "albert": AlbertTokenizer,
     "mpnet": MPNetTokenizer,
     "xlm-roberta": XLMRobertaTokenizer,
+    "marian": MarianTokenizer,
+    "mbart": MBartTokenizer,
+    "mistral": LlamaTokenizer,
+    "phi3": LlamaTokenizer,
+    "opt": GPT2Tokenizer,
 }
 
 
