@@ -9,8 +9,26 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
+    "cutaway.inspect.ablation": "Ablation ablate",
+    "cutaway.inspect.comparison": "Comparison compare",
+    "cutaway.inspect.direct": "Contributions StateParts direct_logit_attribution last_state",
     "cutaway.inspect.explainer": "explain",
     "cutaway.inspect.explanation": "Explanation",
+    "cutaway.inspect.faithfulness": "Faithfulness measure_faithfulness",
+    "cutaway.inspect.flow": "Flow Rollout attention_flow attention_rollout",
+    "cutaway.inspect.gradients": "Attribution input_x_gradient integrated_gradients",
+    "cutaway.inspect.head_importance": "HeadImportance gate_slopes",
+    "cutaway.inspect.head_kinds": "HeadClusters HeadScores find_heads head_clusters head_scores",
+    "cutaway.inspect.lens": "Lens TunedLens logit_lens",
+    "cutaway.inspect.neurons": "Excited Promoted TopNeurons exciting_texts promoted_tokens top_neurons",
+    "cutaway.inspect.norms": "ValueNorms value_norms",
+    "cutaway.inspect.occlusion": "occlude",
+    "cutaway.inspect.patching": "CausalTrace PathPatching Patching activation_patching causal_trace path_patching",
+    "cutaway.inspect.probes": "Probes linear_probe probe_layers",
+    "cutaway.inspect.shapley": "shapley_values",
+    "cutaway.inspect.steering": "SteeringVector steering_vector",
+    "cutaway.inspect.target": "Target",
+    "cutaway.inspect.written": "WrittenAttribution written_attribution",
     "cutaway.model.edits": "Edit",
     "cutaway.model.recorder": "Recorder",
 }

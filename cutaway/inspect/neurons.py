@@ -1,0 +1,101 @@
+"""Single neurons of the feed-forward layers: which fire, what they write, and what sets them off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import InputError
+from cutaway.inspect.result import Result
+from cutaway.inspect.tower import Inputs, tower_of
+from cutaway.model.heads import OutputHead
+
+
+@dataclass(frozen=True)
+class TopNeurons(Result):
+    """The neurons with the largest activation, layer by layer: `neurons`, `positions`, `values` are [layers, k]."""
+
+    neurons: Tensor
+    positions: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Promoted(Result):
+    """The tokens whose logits a neuron raises most and lowers most: ids and the change per unit of activation, [k]."""
+
+    raised: Tensor
+    raised_by: Tensor
+    lowered: Tensor
+    lowered_by: Tensor
+
+
+@dataclass(frozen=True)
+class Excited(Result):
+    """Where a neuron fired most: `texts`, `positions` and `values`, [k], strongest first."""
+
+    texts: Tensor
+    positions: Tensor
+    values: Tensor
+
+
+@torch.no_grad()
+def top_neurons(model: Any, inputs: Inputs, *, top: int = 10, tower: str | None = None) -> TopNeurons:
+    """The neurons of each layer that are largest, in absolute value, anywhere in one text."""
+    own = tower_of(model, tower)
+    places = own.layers("mlp.act")
+    with model.record(*places) as r:
+        model(**inputs)
+    found = []
+    for place in places:
+        act = r[place][0] * own.real(inputs)[0][:, None]  # [L, F]
+        peak, at = act.abs().max(0)
+        best = peak.topk(min(top, len(peak))).indices
+        found.append((best, at[best], act[at[best], best]))
+    return TopNeurons(*(torch.stack(column) for column in zip(*found, strict=True)))
+
+
+@torch.no_grad()
+def promoted_tokens(model: Any, layer: int, neuron: int, *, top: int = 10, tower: str | None = None) -> Promoted:
+    """The output matrix times the neuron's own column (Geva et al., 2022, 2203.14680, section 3), norm left out.
+
+    What the neuron writes into the stream, read as if nothing came after it.
+    """
+    if not isinstance(model, OutputHead):
+        raise InputError(f"{type(model).__name__} has no output over a vocabulary, so a neuron promotes no tokens.")
+    own = tower_of(model, tower)
+    column = own.block(layer).mlp.down.weight
+    if not 0 <= neuron < column.shape[1]:
+        raise InputError(f"neuron={neuron} must lie in 0..{column.shape[1] - 1}.")
+    out: Any = model.get_output_embeddings()
+    change = out.weight @ column[:, neuron] * model.architecture.output_scale
+    k = min(top, len(change))
+    up, down = change.topk(k), change.topk(k, largest=False)
+    return Promoted(up.indices, up.values, down.indices, down.values)
+
+
+@torch.no_grad()
+def exciting_texts(
+    model: Any, batches: Sequence[Inputs], layer: int, neuron: int, *, top: int = 10, tower: str | None = None
+) -> Excited:
+    """The tokens at which a neuron is largest, over all texts; texts are numbered through the batches."""
+    own = tower_of(model, tower)
+    place = own.at(f"blocks.{layer}.mlp.act")
+    values, texts, positions = [], [], []
+    first = 0
+    for inputs in batches:
+        real = own.real(inputs)
+        with model.record(place) as r:
+            model(**inputs)
+        row, at = real.nonzero(as_tuple=True)
+        values.append(r[place][row, at, neuron])
+        texts.append(row + first)
+        positions.append(at)
+        first += len(real)
+    every = torch.cat(values)
+    best = every.topk(min(top, len(every)))
+    return Excited(torch.cat(texts)[best.indices], torch.cat(positions)[best.indices], best.values)

@@ -1,0 +1,128 @@
+"""One stack of a loaded model, and what a measure must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.architecture import Stack as Spec
+from cutaway.errors import InputError, nearest
+
+Inputs = Mapping[str, Any]  # what a tokenizer returns with return_tensors="pt"
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A stack: its addresses' prefix, its module, its architecture, and the names of its inputs."""
+
+    prefix: str
+    stack: Any
+    spec: Spec
+    ids: str
+    mask: str
+
+    def at(self, part: str) -> str:
+        """The address of `part` in this stack."""
+        return self.prefix + part
+
+    def layers(self, part: str) -> list[str]:
+        """`part` in every block."""
+        return [f"{self.prefix}blocks.{i}.{part}" for i in range(self.spec.n_layers)]
+
+    def block(self, layer: int) -> Any:
+        """The module of a block (several layers may share one)."""
+        return self.stack.blocks[self.spec.order[layer]]
+
+    def real(self, inputs: Inputs) -> Tensor:
+        """[batch, length] bool: the tokens that are not padding."""
+        ids: Tensor = inputs[self.ids]
+        mask = inputs.get(self.mask)
+        return torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """The token vectors [..., width] with which `ids` enter the sum of embeddings."""
+        return self.scaled(self.stack.embed.tokens(ids))
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Rows of the token table as they enter the sum: times the family's factor, rounded as the engine rounds it."""
+        scale = self.stack.embed.spec.scale
+        if scale == 1.0:
+            return vectors
+        return vectors * float(torch.tensor(scale, dtype=vectors.dtype, device="cpu"))
+
+    @contextmanager
+    def reading(self, vectors: Tensor) -> Iterator[None]:
+        """Inside, the stack reads these vectors [batch, length, width] in place of its tokens'; positions stay."""
+
+        def swap(module: Any, args: Any, kwargs: Any) -> Any:
+            return (None,), {**kwargs, "inputs_embeds": vectors}
+
+        handle = self.stack.embed.register_forward_pre_hook(swap, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def tower_of(model: Any, which: str | None = None) -> Tower:
+    """The stack called `which`: "encoder" or "decoder" of a model that has both (there the decoder unless given).
+
+    Raises:
+        InputError: the model has one stack, and another is asked for.
+    """
+    base = model.base_model
+    architecture = base.architecture
+    if architecture.decoder is None:
+        if which is not None:
+            raise InputError(f"this model has one stack; leave {which!r} out.")
+        return Tower("", base, architecture.stack, "input_ids", "attention_mask")
+    which = which or "decoder"
+    if which not in ("encoder", "decoder"):
+        raise InputError(f"{which!r} is no stack of this model.{nearest(which, ['encoder', 'decoder'])}")
+    if which == "encoder":
+        return Tower("encoder.", base.encoder, architecture.stack, "input_ids", "attention_mask")
+    return Tower("decoder.", base.decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
+
+
+def logits_of(model: Any, inputs: Inputs) -> Tensor:
+    """The logits of one pass, without a cache.
+
+    Raises:
+        InputError: the model has no one tensor of logits.
+    """
+    options = {"use_cache": False} if model.base_model.architecture.stack.causal else {}
+    out = model(**inputs, **options, return_dict=True)
+    found = out.get("logits")
+    if not isinstance(found, Tensor):
+        raise InputError(
+            f"{type(model).__name__} gives no logits; load it with the head whose answer is to be explained."
+        )
+    return found
+
+
+def one_text(inputs: Inputs, row: int) -> dict[str, Tensor]:
+    """Text `row` alone, its padding left out."""
+    found: dict[str, Tensor] = {}
+    for ids, mask, follow in (
+        ("input_ids", "attention_mask", ("token_type_ids", "position_ids")),
+        ("decoder_input_ids", "decoder_attention_mask", ()),
+    ):
+        if inputs.get(ids) is None:
+            continue
+        given = inputs.get(mask)
+        real = torch.ones_like(inputs[ids][row], dtype=torch.bool) if given is None else given[row].bool()
+        for name in (ids, *follow):
+            if inputs.get(name) is not None:
+                value = inputs[name]
+                found[name] = value[row if value.shape[0] > 1 else 0][real][None]  # [1, length]
+    return found
+
+
+def repeated(inputs: Inputs, n: int) -> dict[str, Tensor]:
+    """A batch of one text, `n` times."""
+    return {name: value.expand(n, *value.shape[1:]) for name, value in inputs.items()}
