@@ -89,13 +89,14 @@ class Attention(Part):
         if turn is not None:
             cos, sin = turn
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
         if tap is not None:
-            q, k, v = tap.take_heads("attn.q", q), tap.take_heads("attn.k", k), tap.take_heads("attn.v", v)
+            shown = (("attn.q", q), ("attn.k", k), ("attn.v", v))
+            q, k, v = (tap.take_heads(part, y.flatten(0, -3)).view(y.shape) for part, y in shown)
         cache = context.cache
         if cache is not None and not context.prefill:
-            z = self._cached(q, k, v, context, layer, tap)
+            z = self._cached(q, k, v, cache, context, layer, tap)
         else:
+            q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
             if cache is not None:
                 cache.store(layer, k, v, context.rows)
             z = self._groups(q, k, v, context, context.window(layer), tap)
@@ -175,19 +176,22 @@ class Attention(Part):
             found = opened("attn", found, seen, mixes, TextLayout(context.rows), tap, self._rate)
         return _whole(found, context.rows)
 
-    def _cached(self, q: Tensor, k: Tensor, v: Tensor, context: Context, layer: int, tap: Tap | None) -> Tensor:
-        """Attention of n new tokens per text to those held and to each other."""
-        cache, rows = context.cache, context.rows
-        assert cache is not None
-        shape = (rows.batch, rows.length, -1, self.spec.head_size)
-        keys, values = cache.append(layer, k.view(shape), v.view(shape), rows.length)
-        queries = q.view(shape).transpose(1, 2)  # [batch, heads, n, head_size]
-        mask = cache.mask(rows.length, q.device, context.window(layer))
-        if context.bias is not None:
-            mask = context.bias if mask is None else context.bias.masked_fill(~mask, -torch.inf)
-        first = cache.first(context.window(layer))
-        near = mask if mask is None or not first else None if rows.length == 1 else mask[..., first:]
-        z = self._fast(queries, keys[:, :, first:], values[:, :, first:], near, False)
+    def _cached(
+        self, q: Tensor, k: Tensor, v: Tensor, cache: Cache, context: Context, layer: int, tap: Tap | None
+    ) -> Tensor:
+        """Attention of n new tokens per text, [batch, n, heads, head_size], to those held and to each other."""
+        keys, values = cache.append(layer, k, v)
+        queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
+        bias, window = context.bias, context.window(layer)
+        mask = cache.mask(window)
+        if bias is not None:
+            mask = bias if mask is None else bias + mask
+        first = cache.first(window)
+        if first:
+            near = None if mask is None or (cache.equal and q.shape[1] == 1) else mask[..., first:]
+            z = self._fast(queries, keys[:, :, first:], values[:, :, first:], near, False)
+        else:
+            z = self._fast(queries, keys, values, mask, False)
         if tap is not None and tap.wants("attn.scores", "attn.pattern"):
             s = scores(queries, keys, mask, self.spec.scale)
             return opened("attn", [z], [s], [values], CacheLayout(cache), tap, self._rate)[0]

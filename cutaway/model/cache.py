@@ -1,7 +1,8 @@
 """The keys and values of tokens already seen, so that the next token costs one row.
 
-Texts of a batch may differ in length: padding is left out when the prompt is stored, so text b holds its first
-`lengths[b]` places, and what lies beyond is never read.
+One buffer holds all layers. Texts of a batch may differ in length: padding is left out when the prompt is stored, and
+every text ends in the same column, so that a new token of each is written by one copy that moves nothing else. What
+lies before a text's first token is zero and hidden by the mask.
 """
 
 from __future__ import annotations
@@ -9,28 +10,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cutaway.errors import InputError
 from cutaway.model.rows import Rows
 
 _GROW = 64
 
 
 class Cache:
-    """Keys and values of every layer, [batch, n_kv_heads, capacity, head_size] each.
+    """Keys and values of every layer.
 
     Attributes:
-        lengths: [batch] int64, tokens held per text.
+        lengths: [batch] int64, tokens held per text; text b holds the columns longest - lengths[b] .. longest - 1.
         columns: [batch, seen] bool or None: which columns of the padded input were real tokens (None: all).
+        cross: {layer: keys and values of the encoder's text, [batch, n_kv_heads, source length, head_size] each}.
+        ids: the tokens held, per text, where whoever filled the cache has noted them; None where nobody has.
     """
 
     def __init__(self) -> None:
-        self.keys: list[Tensor | None] = []
-        self.values: list[Tensor | None] = []
+        self.layers = 0
+        self.buffer: Tensor | None = None  # [2 * layers, batch, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
         self.cross: dict[int, tuple[Tensor, Tensor]] = {}
-        self.memory_mask: Tensor | None = None
         self.lengths: Tensor = torch.zeros(0, dtype=torch.int64)
         self.columns: Tensor | None = None
+        self.ids: list[list[int]] | None = None
         self.longest = 0  # max(lengths) as a Python int: reading it costs no synchronization
         self.equal = True
+        self._new = 0  # tokens per text that the pass now running adds
+        self._slots: tuple[Tensor, ...] = ()  # 2 * layers times [batch, new, n_kv_heads, head_size]
+        self._held: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
+        self._masks: dict[int | None, Tensor | None] = {}  # by window
 
     @property
     def empty(self) -> bool:
@@ -41,85 +49,113 @@ class Cache:
         """Columns of the padded input that are held, padding included."""
         return self.longest if self.columns is None else self.columns.shape[1]
 
+    @property
+    def batch(self) -> int:
+        return self.lengths.shape[0]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Layers, key/value heads and head size."""
+        return (self.layers, *((0, 0) if self.buffer is None else (self.buffer.shape[2], self.buffer.shape[4])))
+
     def get_seq_length(self) -> int:
         """Tokens held by the longest text."""
         return self.longest
 
     def reserve(self, layers: int) -> None:
-        while len(self.keys) < layers:
-            self.keys.append(None)
-            self.values.append(None)
+        """Say how many layers there are, before the first is stored."""
+        self.layers = layers
 
-    def _room(self, layer: int, like: Tensor, batch: int, longest: int) -> tuple[Tensor, Tensor]:
-        """This layer's buffers with room for `longest` tokens; like: [..., n_kv_heads, head_size]."""
-        self.reserve(layer + 1)
-        keys, values = self.keys[layer], self.values[layer]
-        if keys is None or values is None or keys.shape[2] < longest:
-            capacity = longest + max(_GROW, longest // 2)
-            new_keys = like.new_zeros(batch, like.shape[-2], capacity, like.shape[-1])
-            new_values = torch.zeros_like(new_keys)
-            if keys is not None and values is not None:
-                new_keys[:, :, : keys.shape[2]] = keys
-                new_values[:, :, : values.shape[2]] = values
-            keys, values = new_keys, new_values
-            self.keys[layer], self.values[layer] = keys, values
-        return keys, values
+    def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor:
+        """The buffer with room for `columns` tokens; like: [..., n_kv_heads, head_size]."""
+        held = self.buffer
+        if held is None or held.shape[3] < columns:
+            capacity = columns + max(_GROW, columns // 2)
+            self.buffer = like.new_empty(2 * self.layers, batch, like.shape[-2], capacity, like.shape[-1])
+            if held is None:
+                self.buffer[:, :, :, :columns] = 0
+            else:
+                self.buffer[:, :, :, : self.longest] = held[:, :, :, : self.longest]
+        return self.buffer  # type: ignore[return-value]
 
     def store(self, layer: int, k: Tensor, v: Tensor, rows: Rows) -> None:
         """The prompt's keys and values, k and v [rows, n_kv_heads, head_size], into an empty cache."""
-        keys, values = self._room(layer, k, rows.batch, rows.length)
+        longest = max(rows.lengths)
+        buffer = self._grow(k, rows.batch, longest)
         for g in rows.groups:
             where = slice(None) if g.texts is None else g.texts
-            for buffer, x in ((keys, k), (values, v)):
+            for held, x in ((buffer[2 * layer], k), (buffer[2 * layer + 1], v)):
                 block = x[g.rows].view(g.n, g.length, *x.shape[1:])  # [n, length, n_kv_heads, head_size]
-                buffer[where, :, : g.length] = block.transpose(1, 2).detach()
+                held[where, :, longest - g.length : longest] = block.transpose(1, 2).detach()
 
-    def append(self, layer: int, k: Tensor, v: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """Add n tokens per text; k and v [batch, n, n_kv_heads, head_size].
+    def open(self, n: int) -> None:
+        """Make room for n new tokens per text, in every layer at once, before the blocks of a pass run."""
+        end = self.longest + n
+        assert self.buffer is not None
+        buffer = self._grow(self.buffer[..., 0, :], self.batch, end)
+        self._slots = buffer[:, :, :, self.longest : end].transpose(2, 3).unbind(0)
+        self._held = buffer[:, :, :, :end].unbind(0)
+        self._new = n
+        self._masks.clear()
 
-        Returns views [batch, n_kv_heads, longest + n, head_size].
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new tokens of one layer; k and v [batch, n, n_kv_heads, head_size], n as in `open`.
+
+        Returns [batch, n_kv_heads, longest + n, head_size] each: views of the buffer, or copies where gradients flow.
         """
-        longest = self.longest + n
-        keys, values = self._room(layer, k, k.shape[0], longest)
-        if self.equal:
-            keys[:, :, self.longest : longest] = k.transpose(1, 2)
-            values[:, :, self.longest : longest] = v.transpose(1, 2)
-        else:
-            texts = torch.arange(k.shape[0], device=k.device)[:, None]
-            places = self.lengths[:, None] + torch.arange(n, device=k.device)  # [batch, n]
-            keys[texts, :, places] = k
-            values[texts, :, places] = v
-        return keys[:, :, :longest], values[:, :, :longest]
+        i = 2 * layer
+        if k.requires_grad and torch.is_grad_enabled():
+            old = (self._held[j][:, :, : self.longest] for j in (i, i + 1))
+            keys, values = (torch.cat((x, y.transpose(1, 2)), 2) for x, y in zip(old, (k, v), strict=True))
+            self._slots[i].copy_(k.detach())
+            self._slots[i + 1].copy_(v.detach())
+            return keys.clone(), values.clone()
+        self._slots[i].copy_(k)
+        self._slots[i + 1].copy_(v)
+        return self._held[i], self._held[i + 1]
 
-    def mask(self, n: int, device: torch.device, window: int | None = None) -> Tensor | None:
-        """[batch, 1, n, longest + n] bool: which held or new tokens each of n new tokens may see. None: all of them.
+    def mask(self, window: int | None = None) -> Tensor | None:
+        """[batch, 1, n, longest + n], 0 where a new token may see and -inf where not; None where it may see all.
 
         With a window, a token sees that many, itself included.
         """
-        if self.equal and n == 1 and (window is None or self.longest < window):
-            return None
-        places = (self.lengths[:, None] + torch.arange(n, device=device))[..., None]  # [batch, n, 1]
-        keys = torch.arange(self.longest + n, device=device)
-        seen = keys <= places
-        if window is not None:
-            seen &= keys > places - window
-        return seen[:, None]  # [batch, 1, n, longest + n]
+        if window not in self._masks:
+            self._masks[window] = self._visible(window)
+        return self._masks[window]
 
     def first(self, window: int | None) -> int:
-        """The first held token that any new one may see."""
-        return max(0, self.longest + 1 - window) if window is not None and self.equal else 0
+        """The first column that any new token may see."""
+        return max(0, self.longest + 1 - window) if window is not None else 0
+
+    def places(self) -> Tensor:
+        """[batch or 1, longest + n]: the place in its own text of what each column holds, below 0 before the text."""
+        columns = torch.arange(self.longest + self._new, device=self.lengths.device)
+        return columns[None] if self.equal else columns - (self.longest - self.lengths)[:, None]
+
+    def _visible(self, window: int | None) -> Tensor | None:
+        if self.equal and self._new == 1 and (window is None or self.longest < window):
+            return None
+        assert self.buffer is not None
+        device, end = self.lengths.device, self.longest + self._new
+        columns = torch.arange(end, device=device)
+        last = torch.arange(self.longest, end, device=device)[:, None]  # [n, 1]: what each new token may see at most
+        seen = (columns <= last) & (columns >= (self.longest - self.lengths)[:, None, None])  # [batch, n, longest + n]
+        if window is not None:
+            seen &= columns > last - window
+        none = torch.zeros(seen.shape, dtype=self.buffer.dtype, device=device)
+        return none.masked_fill_(~seen, -torch.inf)[:, None]
 
     def begin(self, rows: Rows, device: torch.device) -> None:
         """Note the lengths of the prompt that was just stored."""
-        self.lengths = torch.tensor(rows.lengths, dtype=torch.int64, device=device)
-        self.longest = max(rows.lengths, default=0)
-        self.equal = len(set(rows.lengths)) <= 1
+        self._settle(rows.lengths, device)
         self.columns = rows.mask
 
-    def advance(self, n: int) -> None:
-        """Note that n tokens were appended to every text."""
+    def advance(self) -> None:
+        """Note that the new tokens were appended to every text."""
+        n = self._new
         self.lengths = self.lengths + n
         self.longest += n
+        self.ids = None
         if self.columns is not None:
             self.columns = torch.nn.functional.pad(self.columns, (0, n), value=True)
 
@@ -131,38 +167,68 @@ class Cache:
         columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
         out = pattern.new_zeros(*pattern.shape[:3], columns.shape[1])
         for b, real in enumerate(columns):
-            out[b, :, :, real] = pattern[b, :, :, : int(self.lengths[b]) + n]
+            out[b, :, :, real] = pattern[b, :, :, self.longest - int(self.lengths[b]) :]
         return out
 
     def unalign(self, pattern: Tensor) -> Tensor:
-        """What `align` was given, from what it gave; zeros beyond each text's own tokens."""
+        """What `align` was given, from what it gave; zeros before each text's own tokens."""
         if self.columns is None:
             return pattern
         n = pattern.shape[2]
         columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
         out = pattern.new_zeros(*pattern.shape[:3], self.longest + n)
         for b, real in enumerate(columns):
-            out[b, :, :, : int(self.lengths[b]) + n] = pattern[b, :, :, real]
+            out[b, :, :, self.longest - int(self.lengths[b]) :] = pattern[b, :, :, real]
         return out
 
     def select(self, index: Tensor) -> None:
-        """Keep the texts `index` [kept], in that order; an index may repeat."""
-        for held in (self.keys, self.values):
-            for i, x in enumerate(held):
-                held[i] = None if x is None else x[index]
-        self.cross = {i: (k[index], v[index]) for i, (k, v) in self.cross.items()}
-        self.lengths = self.lengths[index]
-        self.columns = None if self.columns is None else self.columns[index]
-        self.memory_mask = None if self.memory_mask is None else self.memory_mask[index]
-        lengths = self.lengths.tolist()
-        self.longest = max(lengths, default=0)
-        self.equal = len(set(lengths)) <= 1
+        """Keep the texts `index` [kept], in that order; an index may repeat.
 
-    def crop(self, n: int) -> None:
-        """Forget all but the first n tokens of every text."""
-        self.lengths = self.lengths.clamp(max=n)
+        Texts that stay where they are cost nothing, and a text that takes the place of one that left costs its own
+        size; any other order copies all that is kept.
+        """
+        wanted = index.tolist()
+        moved = [(to, at) for to, at in enumerate(wanted) if to != at]
+        if self.buffer is not None:
+            held = self.buffer[:, :, :, : self.longest]
+            if len(wanted) <= self.batch and all(at >= len(wanted) for _, at in moved):
+                for to, at in moved:
+                    held[:, to] = held[:, at]
+                self.buffer = self.buffer[:, : len(wanted)]
+            else:
+                shape = list(self.buffer.shape)
+                shape[1] = len(wanted)
+                self.buffer = self.buffer.new_empty(shape)
+                self.buffer[:, :, :, : self.longest] = held[:, index]
+        self.cross = {i: (k[index], v[index]) for i, (k, v) in self.cross.items()}
+        self.columns = None if self.columns is None else self.columns[index]
+        self.ids = None if self.ids is None else [self.ids[i] for i in wanted]
+        before = self.longest
+        self._settle(self.lengths[index].tolist(), self.lengths.device)
+        if self.buffer is not None:  # columns that only those who left had
+            self.buffer = self.buffer[:, :, :, before - self.longest :]
+
+    def crop(self, n: int | list[int]) -> None:
+        """Forget all but the first n tokens of every text, or of each its own number."""
         lengths = self.lengths.tolist()
+        most = [n] * len(lengths) if isinstance(n, int) else n
+        kept = [min(held, limit) for held, limit in zip(lengths, most, strict=True)]
+        if min(most, default=0) < 0:
+            raise InputError(f"crop({n!r}): give the number of tokens to keep, 0 or more.")
+        longest = max(kept, default=0)
+        for b, (held, left) in enumerate(zip(lengths, kept, strict=True)):
+            at, to = self.longest - held, longest - left
+            if self.buffer is not None and at != to:
+                x = self.buffer[:, b]  # [2 * layers, n_kv_heads, capacity, head_size]
+                x[:, :, to:longest] = x[:, :, at : at + left].clone()
+                x[:, :, :to] = 0
+        self._settle(kept, self.lengths.device)
+        if self.columns is not None:
+            limit = torch.tensor(kept, device=self.columns.device)[:, None]
+            self.columns = self.columns & (self.columns.cumsum(1) <= limit)
+        self.ids = None if self.ids is None else [ids[:left] for ids, left in zip(self.ids, kept, strict=True)]
+
+    def _settle(self, lengths: list[int], device: torch.device) -> None:
+        self.lengths = torch.tensor(lengths, dtype=torch.int64, device=device)
         self.longest = max(lengths, default=0)
         self.equal = len(set(lengths)) <= 1
-        if self.columns is not None:
-            self.columns = self.columns & (self.columns.cumsum(1) <= n)

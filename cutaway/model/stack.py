@@ -204,12 +204,10 @@ def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -
 
 
 def _check_cache(cache: Cache, spec: Spec, batch: int) -> None:
-    attention, keys = spec.attention, cache.keys[0] if cache.keys else None
-    wanted = (spec.n_layers, attention.n_kv_heads, attention.head_size)
-    found = (len(cache.keys), *(() if keys is None else (keys.shape[1], keys.shape[3])))
-    if found != wanted:
+    wanted = (spec.n_layers, spec.attention.n_kv_heads, spec.attention.head_size)
+    if cache.sizes != wanted:
         raise InputError(
-            f"past_key_values holds (layers, key heads, head size) = {found}, but this model has {wanted}; pass the "
+            f"past_key_values holds (layers, key heads, head size) = {cache.sizes}, but this model has {wanted}; pass the "
             "cache that this model returned."
         )
     if cache.lengths.shape[0] != batch:
@@ -284,6 +282,11 @@ def run_stack(
         rows, spec.causal, spec.windows, cache=cache, prefill=prefill, memory=memory, memory_rows=memory_rows
     )
     held = 0 if cache is None else cache.longest
+    if cache is not None:
+        if prefill:
+            cache.reserve(spec.n_layers)
+        else:
+            cache.open(rows.length)
     if stack.rotary:
         positions = batch.position_ids
         positions = rows.positions(x.device) if positions is None else rows.pack(positions)
@@ -298,7 +301,7 @@ def run_stack(
             context.bias = stack.relative(steps, steps)
         elif cache is not None:
             queries = cache.lengths[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, torch.arange(held + rows.length, device=x.device))
+            context.bias = stack.relative(queries, cache.places()[:, None])
     taps.start = 0 if prefill or cache is None else cache.seen
     x = _offer(stack, taps, "embed", x, rows)
     blocks = list(stack.blocks)
@@ -317,7 +320,7 @@ def run_stack(
         if prefill:
             cache.begin(rows, x.device)
         else:
-            cache.advance(rows.length)
+            cache.advance()
     return x
 
 
