@@ -156,7 +156,7 @@ def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[To
         rows = range(search.total) if step.rows is None else step.rows.tolist()
         tokens = step.tokens.tolist()
         ended = [False] * len(tokens) if step.ended is None else step.ended.tolist()
-        for row, token, last in zip(rows, tokens, ended, strict=True):
+        for row, token, last in sorted(zip(rows, tokens, ended, strict=True)):
             text = None
             if readers is not None:
                 text = readers[row].add(token) + (readers[row].flush() if last else "")

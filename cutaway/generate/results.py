@@ -119,6 +119,11 @@ class Record:
         self.logits: list[Tensor] = []
         self.beams: dict[str, Tensor] = {}
 
+    @property
+    def scores_only(self) -> bool:
+        """Whether the model's own outputs, after the first step, hold nothing that is gathered."""
+        return not self.per_step
+
     def add(
         self, outputs: Any, logits: Tensor, scores: Tensor, rows: Tensor | None, total: int, copies: Tensor | None
     ) -> None:

@@ -18,6 +18,7 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import Record
 from cutaway.generate.rules import Rules
 from cutaway.generate.stopping import EndTokens, StopStrings
+from cutaway.model.step import Stepper, make_stepper
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class Search:
             "return_dict": True,
         }
         self.training = [module for module in model.modules() if module.training]
+        self.stepper: Stepper | None = None
 
     def contexts(self) -> list[list[int]]:
         """The last tokens of each sequence's prompt, which its answer is read after; none for an encoder-decoder."""
@@ -89,10 +91,18 @@ class Search:
     @torch.no_grad()
     def step(self) -> Step:
         """Runs the model once and appends one token to every running sequence."""
-        with self.evaluating():
-            outputs = self.run()
         first = self.width == self.plan.prompt_columns
-        logits = outputs.logits[:, -1].float()  # [A, V]
+        with self.evaluating():
+            if self.stepper is not None and self.stepper.usable:
+                outputs = None
+                memory = None if self.encoded is None else self.encoded[0]
+                logits = self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
+            else:
+                outputs = self.run()
+                logits = outputs.logits
+            if first and self.cache is not None and (self.record is None or self.record.scores_only):
+                self.stepper = make_stepper(self.model)
+        logits = logits[:, -1].float()  # [A, V]
         copies = self.copies if first else None
         if copies is not None:
             logits = logits[copies]
@@ -245,10 +255,15 @@ class Search:
         """Takes the sequences that ended out of the batch."""
         if ended is None:
             return
-        keep = (~ended).nonzero()[:, 0]  # [A that remain]
-        if keep.numel() == 0:
+        over = ended.tolist()
+        remain = len(over) - sum(over)
+        if remain == 0:
             self.done = True
             return
+        # who comes last takes the place of who leaves, so that the cache moves as little as possible
+        last = [i for i in range(remain, len(over)) if not over[i]]
+        order = [last.pop() if over[i] else i for i in range(remain)]
+        keep = torch.tensor(order, device=ended.device)  # [A that remain]
         self.rows = keep if self.rows is None else self.rows[keep]
         self.newest = self.newest[keep]
         if self.cache is not None:

@@ -58,6 +58,8 @@ class Context:
 class Attention(Part):
     """Multi-head attention, with as many key/value heads as the architecture says."""
 
+    side_by_side = ("q", "k", "v")  # the layers that `packed` multiplies as one
+
     def __init__(self, spec: Spec, hidden_size: int) -> None:
         super().__init__()
         self.spec = spec

@@ -28,7 +28,9 @@ class Cache:
 
     def __init__(self) -> None:
         self.layers = 0
-        self.buffer: Tensor | None = None  # [2 * layers, batch, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
+        self.buffer: Tensor | None = (
+            None  # [2 * layers, batch, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
+        )
         self.cross: dict[int, tuple[Tensor, Tensor]] = {}
         self.lengths: Tensor = torch.zeros(0, dtype=torch.int64)
         self.columns: Tensor | None = None

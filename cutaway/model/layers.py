@@ -90,7 +90,7 @@ class MLP(Part):
             act = act * self.up(x)
         if tap is not None:
             act = tap.take("mlp.act", act)
-        dropped = F.dropout(act, self.spec.dropout, self.training)
+        dropped = F.dropout(act, self.spec.dropout, self.training) if self.training else act
         if tap is not None and tap.wants("mlp.out"):
             out = tap.take("mlp.out", self.down(dropped))
             if tap.leads("mlp.out"):

@@ -115,7 +115,7 @@ class Packed:
         if residual is not None:
             return OPERATORS._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")  # type: ignore[no-any-return]
         name, variant = ("none", "") if activation is None else _FUSED[activation]
-        return OPERATORS._linear_pointwise(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
+        return OPERATORS._linear_pointwise.default(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
         return Packed()
@@ -153,6 +153,40 @@ class _Product(torch.autograd.Function):
             rows.sum(0) if ctx.has_bias and need[2] else None,
             None,
         )
+
+
+class Bound:
+    """One layer, or several side by side, for as long as nothing about them changes: `packable` was asked once.
+
+    It stands in the place of a `Linear` or of a `Packed` in what `settled` makes of a model.
+    """
+
+    def __init__(self, packed: Packed, layers: Sequence[Linear]) -> None:
+        self.packed, self.layers = packed, layers
+        self.sizes = [layer.out_features for layer in layers]
+        self.integer = layers[0].integer
+        self.laid_out = False
+
+    def fuses(self, activation: Activation) -> bool:
+        """Whether `activation` can be had in the same pass."""
+        return self.integer or activation in _FUSED
+
+    def __call__(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
+        """[..., in] -> [..., out of all layers], as `Packed.product`."""
+        if not self.laid_out:  # at the first use: a layer that is only used side by side is never packed alone
+            self.packed.of(self.layers)
+            self.laid_out = True
+        return self.packed.product(x, activation, residual)
+
+
+def bound(packed: Packed, layers: Sequence[nn.Module]) -> Bound | None:
+    """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
+    alike = len({getattr(layer, "bias", None) is None for layer in layers}) == 1
+    if not alike or any(type(layer) is not Linear or hooked(layer) for layer in layers):
+        return None
+    weight: Tensor = layers[0].weight  # type: ignore[assignment]
+    probe = torch.empty(1, device=weight.device, dtype=weight.dtype)
+    return Bound(packed, layers) if packable(probe, *layers) else None  # type: ignore[arg-type]
 
 
 def hooked(module: nn.Module) -> bool:
@@ -230,22 +264,28 @@ class Linear(nn.Linear):
         return packed.product(x)
 
 
-def activated(layer: nn.Module, x: Tensor, activation: Activation) -> Tensor:
+def activated(layer: nn.Module | Bound, x: Tensor, activation: Activation) -> Tensor:
     """activation(layer(x)), in one pass where that can be had."""
+    if isinstance(layer, Bound):
+        return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
     if (activation in _FUSED or getattr(layer, "integer", False)) and _fusable(x, layer):
         return layer.packed.of((layer,)).product(x, activation)  # type: ignore[operator, union-attr, no-any-return]
     return ACTIVATION[activation](layer(x))
 
 
-def joined(layer: nn.Module, x: Tensor, residual: Tensor, dropout: float) -> Tensor:
+def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float) -> Tensor:
     """residual + dropout(layer(x)), in one pass where that can be had."""
+    if isinstance(layer, Bound):
+        return layer(x, residual=residual)
     if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and _fusable(x, layer):
         return layer.packed.of((layer,)).product(x, residual=residual)  # type: ignore[operator, union-attr, no-any-return]
     return residual + F.dropout(layer(x), dropout, layer.training)
 
 
-def together(packed: Packed, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
     """[layer(x) for layer in layers], as one product where that can be had."""
+    if isinstance(packed, Bound):
+        return packed(x).split(packed.sizes, -1)  # type: ignore[no-any-return]
     if not _fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
         return [layer(x) for layer in layers]
     out = packed.of(layers).product(x)  # type: ignore[arg-type]

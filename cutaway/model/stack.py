@@ -207,8 +207,8 @@ def _check_cache(cache: Cache, spec: Spec, batch: int) -> None:
     wanted = (spec.n_layers, spec.attention.n_kv_heads, spec.attention.head_size)
     if cache.sizes != wanted:
         raise InputError(
-            f"past_key_values holds (layers, key heads, head size) = {cache.sizes}, but this model has {wanted}; pass the "
-            "cache that this model returned."
+            f"past_key_values holds (layers, key heads, head size) = {cache.sizes}, but this model has {wanted}; pass "
+            "the cache that this model returned."
         )
     if cache.lengths.shape[0] != batch:
         raise InputError(

@@ -1,0 +1,89 @@
+"""The cache keeps what it is told to keep, and moves no more than it must."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from parity.pairs import TOLERANCE, gap, padded, pair, texts
+
+from cutaway.errors import InputError
+
+LENGTHS = (9, 4, 6, 9, 2)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return pair("llama", "ForCausalLM", max_position_embeddings=200)[1]
+
+
+def filled(model: Any, lengths: tuple[int, ...] = LENGTHS) -> Any:
+    ids, mask = padded(texts(lengths), "left", 0)
+    return model(ids, attention_mask=mask, use_cache=True).past_key_values
+
+
+def check(model: Any, cache: Any, held: list[torch.Tensor]) -> None:
+    """The next token's logits are those of the texts `held`, each alone."""
+    assert cache.lengths.tolist() == [len(text) for text in held]
+    assert cache.longest == max(len(text) for text in held)
+    new = torch.arange(3, 3 + len(held))[:, None]
+    out = model(new, past_key_values=cache).logits
+    for b, text in enumerate(held):
+        assert gap(out[b, -1], model(torch.cat((text, new[b]))[None]).logits[0, -1]) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "index", [[0, 1, 2], [4, 1, 2], [0, 4, 3], [1], [4, 2], [2, 2, 0, 0, 1, 4, 3], [4, 3, 2, 1, 0], [0, 1, 2, 3, 4]]
+)
+def test_select(llama: Any, index: list[int]) -> None:
+    cache = filled(llama)
+    cache.select(torch.tensor(index))
+    held = [texts(LENGTHS)[i] for i in index]
+    check(llama, cache, held)
+
+
+def test_texts_that_stay_are_not_copied(llama: Any) -> None:
+    cache = filled(llama)
+    where = cache.buffer.untyped_storage().data_ptr()
+    cache.select(torch.tensor([0, 4, 2]))  # the last one takes the place of the second
+    assert cache.buffer.untyped_storage().data_ptr() == where
+    cache.select(torch.tensor([1, 2]))
+    check(llama, cache, [texts(LENGTHS)[i] for i in (4, 2)])
+
+
+@pytest.mark.parametrize("kept", [5, [9, 4, 1, 3, 2], [1, 1, 1, 1, 1], [2, 9, 9, 2, 9]])
+def test_crop(llama: Any, kept: Any) -> None:
+    cache = filled(llama)
+    cache.crop(kept)
+    most = [kept] * 5 if isinstance(kept, int) else kept
+    check(llama, cache, [text[:n] for text, n in zip(texts(LENGTHS), most, strict=True)])
+
+
+def test_crop_below_nothing(llama: Any) -> None:
+    with pytest.raises(InputError, match="0 or more"):
+        filled(llama).crop(-1)
+
+
+def test_the_buffer_grows(llama: Any) -> None:
+    cache = filled(llama, (5, 3))
+    given = texts((100, 100), seed=9)
+    for at in range(0, 96, 8):
+        llama(torch.stack([text[at : at + 8] for text in given]), past_key_values=cache)
+    check(llama, cache, [torch.cat((old, new[:96])) for old, new in zip(texts((5, 3)), given, strict=True)])
+
+
+def test_gradients_reach_new_keys(llama: Any) -> None:
+    cache = filled(llama, (5, 5))
+    with torch.enable_grad():
+        vectors = torch.randn(2, 2, 32, requires_grad=True)
+        vectors.grad = None
+        out = llama(inputs_embeds=vectors, past_key_values=cache)
+        out.logits[:, -1].sum().backward()
+    assert bool((vectors.grad != 0).all(-1).all())  # the first new token is seen by the second
