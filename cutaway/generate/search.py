@@ -19,6 +19,7 @@ from cutaway.generate.results import Record
 from cutaway.generate.rules import Rules
 from cutaway.generate.stopping import EndTokens, StopStrings
 from cutaway.model.step import Stepper, make_stepper
+from cutaway.outputs import CausalLMOutputWithPast
 
 
 @dataclass(slots=True)
@@ -91,18 +92,10 @@ class Search:
     @torch.no_grad()
     def step(self) -> Step:
         """Runs the model once and appends one token to every running sequence."""
-        first = self.width == self.plan.prompt_columns
         with self.evaluating():
-            if self.stepper is not None and self.stepper.usable:
-                outputs = None
-                memory = None if self.encoded is None else self.encoded[0]
-                logits = self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
-            else:
-                outputs = self.run()
-                logits = outputs.logits
-            if first and self.cache is not None and (self.record is None or self.record.scores_only):
-                self.stepper = make_stepper(self.model)
-        logits = logits[:, -1].float()  # [A, V]
+            outputs = self.run()
+        first = self.width == self.plan.prompt_columns
+        logits = outputs.logits[:, -1].float()  # [A, V]
         copies = self.copies if first else None
         if copies is not None:
             logits = logits[copies]
@@ -122,7 +115,15 @@ class Search:
         return step
 
     def run(self) -> Any:
-        """The model's outputs for the running sequences; logits [A, 1, V]."""
+        """The model's outputs for the running sequences; logits [A, 1, V].
+
+        A step that nobody looks into gives its logits alone.
+        """
+        if self.stepper is not None and self.stepper.usable:
+            memory = None if self.encoded is None else self.encoded[0]
+            return CausalLMOutputWithPast(
+                logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
+            )
         whole = self.cache is None
         if whole and self.width == self.plan.prompt_columns:
             ids, mask = self.prompt.ids, self.prompt.mask
@@ -148,6 +149,8 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
+            if whole and (self.record is None or self.record.scores_only):
+                self.stepper = make_stepper(self.model)
         return outputs
 
     def spread_state(self, copies: Tensor) -> None:
