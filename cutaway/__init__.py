@@ -118,6 +118,10 @@ _MODULES = {
         "AlbertTokenizer AlbertTokenizerFast MPNetTokenizer MPNetTokenizerFast XLMRobertaTokenizer "
         "XLMRobertaTokenizerFast MBartTokenizer MBartTokenizerFast MarianTokenizer"
     ),
+    "cutaway.decoder_tokenizers": (
+        "Qwen2Tokenizer Qwen2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast GemmaTokenizer GemmaTokenizerFast "
+        "PegasusTokenizer PegasusTokenizerFast"
+    ),
     "cutaway.encoding": "BatchEncoding",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
+from cutaway.decoder_tokenizers import GemmaTokenizer, GPTNeoXTokenizer, PegasusTokenizer, Qwen2Tokenizer
 from cutaway.encoding import BatchEncoding, CharSpan, TokenSpan
 from cutaway.errors import TokenizerError
 from cutaway.language_tokenizers import MarianTokenizer, MBartTokenizer, MBartTokenizerFast
@@ -348,6 +349,10 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "MPNetTokenizer": MPNetTokenizer,
     "XLMRobertaTokenizer": XLMRobertaTokenizer,
     "MarianTokenizer": MarianTokenizer,
+    "Qwen2Tokenizer": Qwen2Tokenizer,
+    "GPTNeoXTokenizer": GPTNeoXTokenizer,
+    "GemmaTokenizer": GemmaTokenizer,
+    "PegasusTokenizer": PegasusTokenizer,
     "MBartTokenizer": MBartTokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
@@ -367,6 +372,11 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "mistral": LlamaTokenizer,
     "phi3": LlamaTokenizer,
     "opt": GPT2Tokenizer,
+    "qwen2": Qwen2Tokenizer,
+    "qwen3": Qwen2Tokenizer,
+    "gpt_neox": GPTNeoXTokenizer,
+    "gemma": GemmaTokenizer,
+    "pegasus": PegasusTokenizer,
 }
 
 
