@@ -159,7 +159,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "bert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "LMHeadModel"),
     "distilbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
-    "xlm-roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
+    # the rest of it is RoBERTa's declaration, word for word
+    "xlm-roberta": ("ForSequenceClassification", "ForMaskedLM"),
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
     "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
