@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +14,13 @@ SENTIMENT = "cutaway/sentiment"
 
 
 class Dtype(StrEnum):
-    """The number format that the weights are held in."""
+    """What a model computes with; auto measures what is worth it."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    int8 = "int8"
+    auto = "auto"
 
 
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts; without any, or with -, one per line from stdin.")]
@@ -26,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, 
 Revision = Annotated[str | None, typer.Option(help="The branch, tag or commit of a model on the hub.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")]
-Dtypes = Annotated[Dtype | None, typer.Option("--dtype", help="Number format of the weights; stored one if not given.")]
+Dtypes = Annotated[Dtype | None, typer.Option("--dtype", help="What to compute with; the stored format if not given.")]
 Truncation = Annotated[bool, typer.Option("--truncation", help="Cut texts that are longer than the model takes.")]
 
 
@@ -38,10 +41,23 @@ def load_arguments(revision: str | None, offline: bool, threads: int | None, dty
         import torch
 
         torch.set_num_threads(threads)
+    if dtype is Dtype.auto:
+        _say_what_is_chosen()
     load: dict[str, Any] = {"revision": revision, "dtype": dtype and dtype.value}
     if offline:
         load["local_files_only"] = True
     return {key: value for key, value in load.items() if value is not None}
+
+
+def _say_what_is_chosen() -> None:
+    """Let the measurement of --dtype auto write its line to stderr."""
+    log = logging.getLogger("cutaway.precision")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("dtype auto: %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def gguf_arguments(model: str, load: dict[str, Any]) -> tuple[str, dict[str, Any]]:

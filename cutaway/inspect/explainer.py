@@ -167,7 +167,7 @@ class _Run:
                 heads=int(config.num_attention_heads),
                 hidden_size=int(config.hidden_size),
                 parameters=int(self.model.num_parameters()),
-                dtype=str(self.model.dtype).removeprefix("torch."),
+                dtype=self.model.precision.name,
             ),
             text=self.text,
             kind=self.kind,
