@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from cutaway.commands.option import (
     load_arguments,
 )
 from cutaway.commands.text_input import texts_or_stdin
+
+if TYPE_CHECKING:
+    from cutaway.jobs import Job, Summary, TableReader, TableWriter
 
 Option = tuple[Any, Any]  # its annotation for typer, and its default
 
@@ -166,6 +169,9 @@ SHARED: dict[str, Option] = {
         Annotated[list[str] | None, typer.Option(help="The column with the texts; or NAME=COLUMN. May be repeated.")],
         None,
     ),
+    "on": option(str | None, "ray: score on a Ray cluster, here or at --address."),
+    "workers": option(int, "With --on ray: processes that each hold the model.", 2, min=1),
+    "address": option(str | None, "With --on ray: the cluster; one on this machine if not given."),
     "prefix": option(str, "Put before the names of the answers' columns.", ""),
     "overwrite": option(bool, "Replace the output, and start again.", False),
     "long": option(str | None, "A text over the model's length: error, truncate, or window where the task can."),
@@ -215,6 +221,10 @@ class Call:
         self.renamed = self._renamed(shared["column"] or [])
         if shared["output"] is not None and shared["input"] is None:
             raise typer.BadParameter("--output needs --input (a file, or - for the lines of stdin).")
+        if shared["on"] not in (None, "ray"):
+            raise typer.BadParameter(f"--on {shared['on']}: it can only be ray.")
+        if shared["on"] and shared["output"] is None:
+            raise typer.BadParameter("--on ray needs --input and --output: it scores tables.")
 
     def _renamed(self, columns: list[str]) -> dict[str, str]:
         """--column NAME=COLUMN, or COLUMN for the one that holds the text."""
@@ -293,13 +303,35 @@ class Call:
                 write(as_line(row))
             return
         writer = TableWriter(self.shared["output"], self._identity(reader.path), overwrite=self.shared["overwrite"])
-        job.pipe = self.pipe()
         if writer.done:
             sys.stderr.write(f"Going on after {writer.done:,} rows that are done.\n")
-        with JobProgress(writer.done) as progress:
-            summary = job.run(reader, writer, progress)
+        if self.shared["on"]:
+            summary = self._on_ray(job, reader, writer)
+        else:
+            job.pipe = self.pipe()
+            with JobProgress(writer.done) as progress:
+                summary = job.run(reader, writer, progress)
         failed = f", {summary.failed:,} with an error (see the column {job.writes()[-1]!r})" if summary.failed else ""
         sys.stderr.write(f"{self.shared['output']}: {summary.rows:,} rows{failed}\n")
+
+    def _on_ray(self, job: Job, reader: TableReader, writer: TableWriter) -> Summary:
+        from cutaway.distributed import RayJob, Work, cluster
+
+        given, workers = self.shared, self.shared["workers"]
+        threads = given["threads"] or 1
+        load = {name: given[name] for name in ("revision", "dtype") if given[name] is not None}
+        work = Work(
+            self.spec.task,
+            given["model"],
+            job.renamed,
+            job.constant,
+            job.prefix,
+            job.settings,
+            {**load, "model_kwargs": {"local_files_only": True}} if given["offline"] else load,
+            threads,
+        )
+        with cluster(given["address"], workers=workers), JobProgress(writer.done) as progress:
+            return RayJob.of(work, workers).run(reader, writer, progress)
 
     def _identity(self, source: Path | None) -> dict[str, Any]:
         """What makes a job the same job when it is started again."""

@@ -53,10 +53,8 @@ class Job:
         """
         before, failed = writer.done, 0
         columns = None if reader.columns is None else self.check(reader.columns)
-        rows = reader.rows(before)
         try:
-            while chunk := list(itertools.islice(rows, self.answers.at_once)):
-                scored = self.scored(chunk)
+            for scored in self.stream(self._chunks(reader, before)):
                 failed += sum(bool(row[self.prefix + ERROR]) for row in scored)
                 writer.write(scored, columns or list(dict.fromkeys(name for row in scored for name in row)))
                 progress(writer.done, failed)
@@ -69,9 +67,17 @@ class Job:
 
     def rows(self, reader: TableReader) -> Iterator[dict[str, Any]]:
         """Every row with its answer, one after the other."""
-        rows = reader.rows()
+        for scored in self.stream(self._chunks(reader, 0)):
+            yield from scored
+
+    def _chunks(self, reader: TableReader, start: int) -> Iterator[list[Row]]:
+        rows = reader.rows(start)
         while chunk := list(itertools.islice(rows, self.answers.at_once)):
-            yield from self.scored(chunk)
+            yield chunk
+
+    def stream(self, chunks: Iterator[list[Row]]) -> Iterator[list[dict[str, Any]]]:
+        """`scored` of each chunk, in order."""
+        return map(self.scored, chunks)
 
     def check(self, columns: Sequence[str]) -> list[str]:
         """The columns of the output for those of the input.
@@ -96,7 +102,9 @@ class Job:
         return [self.prefix + name for name in (*self.answers.writes, ERROR)]
 
     def scored(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Each row's values with its answer, or with None and its error."""
+        """Each row's values with its answer, or with None and its error. Raises InputError while `pipe` is None."""
+        if self.pipe is None:
+            raise InputError("The job has no pipeline yet: set its pipe.")
         items: dict[int, Any] = {}
         errors: dict[int, str] = {}
         for place, row in enumerate(rows):
@@ -115,9 +123,10 @@ class Job:
 
     def _answered(self, items: list[tuple[int, Any]], errors: dict[int, str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Answers by place; where a call fails, its halves are tried, so that only the rows at fault get the error."""
-        if not items or self.pipe is None:
+        if not items:
             return
         try:
+            assert self.pipe is not None
             answers = self.pipe([item for _, item in items], **self.settings)
             found = [(place, self.answers.columns(answer)) for (place, _), answer in zip(items, answers, strict=True)]
         except MemoryError:
