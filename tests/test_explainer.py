@@ -118,6 +118,14 @@ def test_a_checkpoint_without_a_head(tmp_path):
     assert ours.answers == ours.steps == []
 
 
+def test_the_certificate(classifier, decoder, t5):
+    """A small number for a head of this model; a pattern that is not the one in use would have a large one."""
+    for folder in (classifier, decoder, t5):
+        found = explain(TEXT, str(folder), max_new_tokens=2)
+        assert found.certificate.error < 1e-5 and found.certificate.address.endswith(".pattern")
+        assert found.to_dict()["certificate"]["head"] == found.certificate.head
+
+
 def test_an_encoder_runs_once(classifier):
     from cutaway.auto import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -18,6 +18,7 @@ from cutaway.inspect import measures
 from cutaway.inspect.explanation import (
     Attention,
     Candidate,
+    Certificate,
     Explanation,
     Kind,
     Model,
@@ -142,7 +143,10 @@ class _Run:
             run["decoder_input_ids"] = torch.tensor([[model.config.decoder_start_token_id]], device=model.device)
             self.target_ids = run["decoder_input_ids"][0].tolist()
         self.ids: list[int] = run["input_ids"][0].tolist()
-        self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
+        with model.record("*.pattern") as recorder:
+            self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
+        worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
+        self.certificate = Certificate(worst.address, worst.head, worst.error)
 
     def explanation(
         self, layer: int | None, head: int | None, attention: str | None, token: str | int | None
@@ -181,6 +185,7 @@ class _Run:
             function=function,
             steps=self._steps(),
             generated=self._generated(),
+            certificate=self.certificate,
         )
 
     # -- tokens ---------------------------------------------------------------------------------------------------

@@ -113,6 +113,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """That the attention shown is the one that was used.
+
+    For one head, drawn from all, `error` is the largest difference between its weights times values and the fast
+    kernel's output, as a part of that output's largest number.
+    """
+
+    address: str
+    head: int
+    error: float
+
+
+@dataclass(frozen=True)
 class Explanation:
     """One run. `kind` says what the model answers with:
 
@@ -135,6 +148,7 @@ class Explanation:
     function: str = ""
     steps: list[Step] = field(default_factory=list)
     generated: str = ""
+    certificate: Certificate | None = None
 
     @property
     def head(self) -> Attention:

@@ -32,12 +32,13 @@ class TextLayout:
 
     def __init__(self, rows: Rows, keys: int | None = None) -> None:
         self.rows, self.keys = rows, keys
-        self.places = rows.places() if rows.packed else []
+        self.places = [(row, _run(at)) for row, at in rows.places()] if rows.packed else []
 
-    def _block(self, text: int) -> tuple[int, Tensor, Tensor]:
+    def _block(self, text: int) -> tuple[int, Tensor | slice, Tensor | slice]:
         row, asks = self.places[text]
-        sees = asks if self.keys is None else torch.arange(self.keys, device=asks.device)
-        return row, asks[:, None], sees
+        if isinstance(asks, slice):
+            return row, asks, asks if self.keys is None else slice(0, self.keys)
+        return row, asks[:, None], asks if self.keys is None else torch.arange(self.keys, device=asks.device)
 
     def lay(self, blocks: list[Tensor]) -> Tensor:
         """As in Layout."""
@@ -67,6 +68,12 @@ class TextLayout:
                 found.append(padded[row][:, asks, sees])
             blocks.append(torch.stack(found))
         return blocks
+
+
+def _run(places: Tensor) -> Tensor | slice:
+    """The same places as a slice where they lie together, as padding on one side leaves them; that is a plain copy."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first == len(places) - 1 else places
 
 
 class CacheLayout:
