@@ -9,35 +9,19 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from training_samples import LABELS, arguments, furthest, model, rows, weights
+from training_samples import EVERY, LABELS, arguments, furthest, model, rows, weights
 
 import cutaway
 from cutaway.errors import ConfigError
 from cutaway.train.objective import Objective, balanced, kind_of
 
-HEADS = {
-    "Bert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
-    "DistilBert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
-    "Roberta": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM CausalLM",
-    "GPT2": "SequenceClassification TokenClassification QuestionAnswering LMHeadModel",
-    "Llama": "SequenceClassification TokenClassification QuestionAnswering CausalLM",
-    "T5": "SequenceClassification TokenClassification QuestionAnswering ConditionalGeneration",
-    "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",
-}
-EVERY = [
-    f"{family}{'' if head == 'LMHeadModel' else 'For'}{head}"
-    for family, heads in HEADS.items()
-    for head in heads.split()
-]
 # (rows in a part, parts in an update) over 16 rows: one batch, halves, and 6 + 6 + 4
 LAYOUTS = ((16, 1), (8, 2), (6, 3))
 
 
 def trained(name: str, folder: Path, size: int, parts: int, steps: int = 2, **more: Any) -> tuple[Any, list[Any]]:
     """(weights after some updates over 16 rows, what was logged)."""
-    fields = {"is_decoder": True} if name == "RobertaForCausalLM" else {}
-    fields |= {"eos_token_id": 2} if name.startswith("T5") else {}
-    ours = model(name, **fields)
+    ours = model(name)
     settings: dict[str, Any] = {"optim": "sgd", "learning_rate": 0.02, "lr_scheduler_type": "constant", **more}
     args = arguments(
         folder, per_device_train_batch_size=size, gradient_accumulation_steps=parts, max_steps=steps, **settings
@@ -51,7 +35,7 @@ def trained(name: str, folder: Path, size: int, parts: int, steps: int = 2, **mo
 @pytest.mark.parametrize("name", EVERY)
 def test_parts_of_a_batch_are_the_batch(name: str, tmp_path: Path) -> None:
     (whole, logs), *others = [trained(name, tmp_path, *layout) for layout in LAYOUTS]
-    start = weights(model(name, **({"is_decoder": True} if name == "RobertaForCausalLM" else {})))
+    start = weights(model(name))
     assert furthest(whole, start) > 1e-4  # something was learned
     for cut, told in others:
         assert furthest(whole, cut) < 1e-6
@@ -88,8 +72,7 @@ def test_smoothing_is_what_torch_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_one_batch_has_the_loss_of_the_model(name: str) -> None:
-    fields = {"is_decoder": True} if name == "RobertaForCausalLM" else {}
-    ours = model(name, **fields, **({"eos_token_id": 2} if name.startswith("T5") else {})).eval()
+    ours = model(name).eval()
     batch = cutaway.default_data_collator(rows(name, pad=ours.config.pad_token_id or 0))
     objective = Objective(ours)
     own = objective.sizes(batch)

@@ -90,14 +90,18 @@ def told(trainer: cutaway.Trainer) -> list[dict[str, Any]]:
         {"dataloader_num_workers": 2, "save_steps": 4},
         {"optim": "sgd", "lr_scheduler_type": "cosine"},
         {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True},
+        {"group_by_length": True, "ema_decay": 0.9, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2},
+        {"per_device_train_batch_tokens": 20, "max_steps": 9, "optim": "adafactor", "layer_lr_decay": 0.9},
+        {"bf16": True, "gradient_checkpointing": True, "freeze": ["embed"], "optim": "rmsprop"},
     ],
-    ids=["steps", "evaluated", "workers", "sgd", "epochs"],
+    ids=["steps", "evaluated", "workers", "sgd", "epochs", "by-length", "packed", "half"],
 )
 def test_resumed_is_uninterrupted_bit_by_bit(settings: dict[str, Any], tmp_path: Path) -> None:
     whole = noisy_trainer(tmp_path / "whole", **settings)
     whole.train()
     assert whole.state.global_step == 9
-    for stop in (4, 7) if not settings.get("dataloader_num_workers") else (5,):
+    few = settings.keys() & {"dataloader_num_workers", "group_by_length", "per_device_train_batch_tokens", "bf16"}
+    for stop in (5,) if few else (4, 7):
         folder = tmp_path / f"stopped-{stop}"
         with pytest.raises(Stop):
             noisy_trainer(folder, stop, **settings).train()
@@ -110,11 +114,12 @@ def test_resumed_is_uninterrupted_bit_by_bit(settings: dict[str, Any], tmp_path:
         assert again.state.best_metric == whole.state.best_metric
 
 
-def test_workers_make_the_same_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", [{}, {"group_by_length": True}, {"per_device_train_batch_tokens": 20}])
+def test_workers_make_the_same_batches(plan: dict[str, Any], tmp_path: Path) -> None:
     found = []
     for workers in (0, 2):
         trainer = noisy_trainer(
-            tmp_path / str(workers), dataloader_num_workers=workers, max_steps=3, save_strategy="no"
+            tmp_path / str(workers), dataloader_num_workers=workers, max_steps=3, save_strategy="no", **plan
         )
         trainer.train()
         found.append(weights(trainer.model))
@@ -144,6 +149,16 @@ def test_streams_and_early_stopping_resume(tmp_path: Path) -> None:
     again.train(resume_from_checkpoint=True)
     assert told(again) == told(whole)
     assert furthest(weights(whole.model), weights(again.model)) == 0.0
+
+
+def test_every_step_of_an_accumulating_training_resumes(tmp_path: Path) -> None:
+    whole = noisy_trainer(tmp_path, ema_decay=0.5)
+    whole.train()
+    wanted = weights(whole.model)
+    for step in range(1, 9):
+        again = noisy_trainer(tmp_path, ema_decay=0.5, save_strategy="no")
+        again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert furthest(weights(again.model), wanted) == 0.0
 
 
 def test_masks_of_a_seeded_collator_resume(tmp_path: Path) -> None:
@@ -220,6 +235,19 @@ def test_what_is_damaged_is_skipped_and_said(tmp_path: Path, caplog: pytest.LogC
     assert "begins at the beginning" in caplog.text
 
 
+def test_one_wrong_byte_anywhere_is_noticed(tmp_path: Path) -> None:
+    noisy_trainer(tmp_path, max_steps=1).train()
+    folder = tmp_path / "checkpoint-1"
+    assert saving.fault(folder) is None
+    for path in sorted(p for p in folder.iterdir() if p.name != saving.MANIFEST):
+        before = path.read_bytes()
+        for place in (0, len(before) // 3, len(before) - 1):
+            path.write_bytes(before[:place] + bytes([before[place] ^ 4]) + before[place + 1 :])
+            assert "SHA-256" in (saving.fault(folder) or ""), path
+        path.write_bytes(before)
+    assert saving.fault(folder) is None
+
+
 def test_other_batches_or_another_model_are_refused(tmp_path: Path) -> None:
     noisy_trainer(tmp_path, max_steps=2).train()
     with pytest.raises(CheckpointError, match="per_device_train_batch_size"):
@@ -256,18 +284,19 @@ def test_checkpoints_of_an_earlier_training_stay(tmp_path: Path, caplog: pytest.
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-9"]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt("No time left")])
 @pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.rename", "cutaway.train.loop.write_tensors"])
 def test_a_save_that_fails_leaves_the_older_checkpoint(
-    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noisy_trainer(tmp_path, max_steps=1, save_strategy="steps").train()
 
     def full(*args: Any, **kwargs: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(call, full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(type(error), match="No "):
             noisy_trainer(tmp_path, max_steps=2).train(resume_from_checkpoint=True)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-1"]
     assert saving.newest(tmp_path)[0] == tmp_path / "checkpoint-1"

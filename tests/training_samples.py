@@ -37,12 +37,28 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SIZES["Roberta"] = {**SIZES["Bert"], "pad_token_id": 1, "max_position_embeddings": 44}
 LABELS = 3
+HEADS = {
+    "Bert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
+    "DistilBert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
+    "Roberta": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM CausalLM",
+    "GPT2": "SequenceClassification TokenClassification QuestionAnswering LMHeadModel",
+    "Llama": "SequenceClassification TokenClassification QuestionAnswering CausalLM",
+    "T5": "SequenceClassification TokenClassification QuestionAnswering ConditionalGeneration",
+    "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",
+}
+EVERY = [
+    f"{family}{'' if head == 'LMHeadModel' else 'For'}{head}"
+    for family, heads in HEADS.items()
+    for head in heads.split()
+]
 
 
 def model(name: str, **fields: Any) -> Any:
     """A model by class name, the same weights each time, large enough that every gradient is."""
     family = next(f for f in sorted(SIZES, key=len, reverse=True) if name.startswith(f))
-    config = getattr(cutaway, f"{family}Config")(**{"vocab_size": 60, "num_labels": LABELS, **SIZES[family], **fields})
+    own = {"is_decoder": True} if name == "RobertaForCausalLM" else {"eos_token_id": 2} if family == "T5" else {}
+    given = {"vocab_size": 60, "num_labels": LABELS, **SIZES[family], **own, **fields}
+    config = getattr(cutaway, f"{family}Config")(**given)
     torch.manual_seed(0)
     made = getattr(cutaway, name)(config)
     with torch.no_grad():

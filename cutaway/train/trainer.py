@@ -27,6 +27,7 @@ from cutaway.train.optimizer import make_optimizer
 from cutaway.train.places import Places
 from cutaway.train.plan import lengths_of
 from cutaway.train.progress import ProgressCallback
+from cutaway.train.reporting import Reporting
 from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
 from cutaway.train.seed import set_seed
 from cutaway.train.state import TrainerControl, TrainerState
@@ -45,7 +46,7 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer:
+class Trainer(Reporting):
     """Trains a model on rows of token ids.
 
     Args:
