@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,9 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     name = "BertForSequenceClassification"
     with pytest.raises(ValueError, match="class_weights has 1 values"):
         cutaway.Trainer(model=model(name), args=args, train_dataset=rows(name)).train()
+
+
+def test_the_table_in_the_docs_is_what_its_recipe_writes() -> None:
+    recipe = Path(__file__).resolve().parent.parent / "recipes" / "accumulation.py"
+    done = subprocess.run([sys.executable, str(recipe), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
