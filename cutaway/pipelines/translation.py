@@ -62,7 +62,7 @@ class TranslationPipeline(Text2TextGenerationPipeline):
         vocabulary = self.tokenizer.get_vocab()
         if self._has_codes():
             codes = [token for token in vocabulary if CODE.fullmatch(token)]
-            found = [code for code in codes if code == language or code.partition("_")[0] == language]
+            found = [str(code) for code in codes if code == language or code.partition("_")[0] == language]
         else:
             found = [token for token in (language, f">>{language}<<") if setting == "tgt_lang" and token in vocabulary]
         if len(found) != 1:
@@ -70,7 +70,8 @@ class TranslationPipeline(Text2TextGenerationPipeline):
                 f"{setting}={language!r} is no language code of this model. mBART's look like 'en_XX', Marian's like "
                 "'fra' (only models for several target languages have them); T5 takes the task 'translation_en_to_fr'."
             )
-        return found[0]
+        code: str = found[0]
+        return code
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
         if settings["src_lang"] is None:
