@@ -220,13 +220,16 @@ class Attention(Part):
         """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
         size, heads = self.spec.head_size, tap.heads(prefix)
         parts = [f"{prefix}.head.{h}.out" for h in heads]
-        own = {}
-        for h, part in zip(heads, parts, strict=True):
-            own[h] = tap.take(part, z[:, h] @ self.o.weight[:, h * size : (h + 1) * size].T)  # [rows, hidden]
+        columns = [self.o.weight[:, h * size : (h + 1) * size].T for h in heads]
         if not tap.leads(f"{prefix}.out", *parts):
+            padded = tap.rows.pad(z) if heads else z  # [batch, length, heads, head_size]: padded once, not head by head
+            for h, part, column in zip(heads, parts, columns, strict=True):
+                tap.keep(part, padded[:, :, h] @ column, own=True)
             if tap.wants(f"{prefix}.out"):
                 tap.take(f"{prefix}.out", self.o(mixed))
             return None
+        shown = zip(heads, parts, columns, strict=True)
+        own = {h: tap.take(part, z[:, h] @ column) for h, part, column in shown}  # [rows, hidden] each
         leading = [h for h, part in zip(heads, parts, strict=True) if tap.leads(part)]
         if not leading:
             return tap.take(f"{prefix}.out", self.o(mixed))
