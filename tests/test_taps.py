@@ -35,12 +35,13 @@ def test_values_add_up(family: str) -> None:
     """Scores give patterns, patterns and values give z, heads add up to the output, blocks add up."""
     model, r, given = record(family, "*")
     assert len(r) == len(model.addresses()) and list(r) == model.addresses()
-    two = family in ("t5", "t5-gated", "bart")
+    two = model.architecture.decoder is not None
     for prefix, stack in (("encoder.", model.encoder), ("decoder.", model.decoder)) if two else (("", model),):
         mask = given["decoder_attention_mask" if prefix == "decoder." else "attention_mask"].bool()
         sources = given["attention_mask"].bool()
         spec = stack.spec
-        for i, block in enumerate(stack.blocks):
+        for i, own in enumerate(spec.order):
+            block = stack.blocks[own]
             at = f"{prefix}blocks.{i}."
             for name in ("attn", "cross") if spec.cross else ("attn",):
                 layer = getattr(block, name)
@@ -60,7 +61,7 @@ def test_values_add_up(family: str) -> None:
                 assert gap(heads[mask] + bias, out[mask]) < TOLERANCE
             before = r[f"{prefix}embed"] if i == 0 else r[f"{prefix}blocks.{i - 1}.resid"]
             mid = r[f"{at}resid_cross"] if spec.cross else r[f"{at}resid_mid"]
-            joined = before + r[f"{at}attn.out"] if spec.norm_place == "pre" else None
+            joined = before + r[f"{at}attn.out"] if spec.norm_place != "post" else None
             if joined is not None:
                 assert gap(joined[mask], r[f"{at}resid_mid"][mask]) < TOLERANCE
                 assert gap((mid + r[f"{at}mlp.out"])[mask], r[f"{at}resid"][mask]) < TOLERANCE

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from parity.pairs import gap, inputs, pair
+from parity.pairs import FAMILIES, gap, inputs, load, pair
+from parity.tiny import HEADS, make
 
-from cutaway.inspect import Target, activation_patching, direct_logit_attribution, logit_lens
+from cutaway.inspect import Target, activation_patching, direct_logit_attribution, last_state, logit_lens
 
 CLOSE = 1e-4
 
@@ -16,6 +17,24 @@ CLOSE = 1e-4
 @pytest.fixture(scope="module")
 def models() -> tuple[Any, Any]:
     return pair("gpt2", "LMHeadModel")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_every_familys_last_state_is_the_sum_of_its_parts(family: str) -> None:
+    """And a language model's logit the sum of what they add to it, where its head is one matrix."""
+    model, given = load(make(family), "Model").double(), inputs(family, (6, 6))
+    found = last_state(model, given)
+    assert gap(found.parts.sum(0), found.state) < 1e-12
+    assert gap(found.state, model(**given).last_hidden_state) < 1e-12
+    head = next((e for e in HEADS[family] if e in ("LMHeadModel", "ForCausalLM", "ForConditionalGeneration")), None)
+    if head is None:
+        return
+    model, given = load(make(family, head), head).double(), inputs(family, (6,))
+    assert gap(logit_lens(model, given).logits[-1], model(**given).logits) < 1e-12
+    if not model.declared.dense:
+        sums = direct_logit_attribution(model, given)
+        assert sums.total == pytest.approx(sums.logit, abs=1e-10)
 
 
 @torch.no_grad()
