@@ -81,9 +81,10 @@ def test_a_changed_weight_is_noticed(both_ways: bool, how: str) -> None:
     torch.testing.assert_close(layer(x), plain(layer, x))
 
 
-def test_training_steps_are_noticed(both_ways: bool) -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_training_steps_are_noticed(both_ways: bool, fused: bool) -> None:
     layer, x = layer_and_rows()
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=fused)
     for _ in range(3):
         layer.train()
         layer(x).square().mean().backward()

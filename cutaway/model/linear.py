@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cutaway.architecture import Activation
 from cutaway.model.integer import DTYPES as integer_dtypes
@@ -78,6 +79,17 @@ class Weight(nn.Parameter):
     def data(self, value: Tensor) -> None:
         self.handed_out = getattr(self, "handed_out", 0) + 1
         torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+
+
+def _stepped(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Marks the weights of an optimizer: one with `fused=True` changes them, and torch does not count it."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if type(parameter) is Weight:
+                parameter.handed_out = getattr(parameter, "handed_out", 0) + 1
+
+
+register_optimizer_step_post_hook(_stepped)
 
 
 class Packed:
