@@ -157,6 +157,8 @@ def test_generation_is_edited_pass_by_pass(family: str) -> None:
     given = {k: v for k, v in given.items() if not k.startswith("decoder")}
     settings = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
     changes = {f"{at}attn.head.1.out": 0, f"{at}mlp.out": Edit(3.0, positions=slice(2 if family == "t5" else 7, None))}
+    changes[f"{at}attn.scores"] = Edit(lambda s: s + 1.5, positions=slice(2, None), heads=0)
+    changes[f"{at}attn.pattern"] = lambda p: p * torch.linspace(0.5, 1.5, 12)[: p.shape[-1]].to(p)
     if family == "t5":
         changes |= {f"{at}cross.v": lambda v: v * 2}
     with model.record("logits") as before:
