@@ -77,6 +77,7 @@ def explain(
         token=token,
         max_new_tokens=max_new_tokens,
         truncation=truncation,
+        evidence=any(path.suffix.lower() == ".html" for path in output or []),
         **load,
     )
     if as_json:

@@ -6,6 +6,7 @@ which gives every step's probabilities, attention and states at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ import numpy as np
 from cutaway import __version__
 from cutaway.errors import ConfigError, InputError, nearest
 from cutaway.inspect import measures
+from cutaway.inspect.evidence import Evidence, gather
 from cutaway.inspect.explanation import (
     Attention,
     Candidate,
@@ -56,6 +58,7 @@ def explain(
     token: str | int | None = None,
     max_new_tokens: int = 10,
     truncation: bool = False,
+    evidence: bool = False,
     **load: Any,
 ) -> Explanation:
     """Explain what `model` does with `text`.
@@ -68,6 +71,7 @@ def explain(
         token: the token whose vector is followed: a word of the text, or an index.
         max_new_tokens: how much a decoder or an encoder-decoder writes, greedily.
         truncation: cut a text that is longer than the model takes, instead of raising an error.
+        evidence: gather what only the page shows too: lens, attributions, rollout, norms of values.
         load: further arguments of `from_pretrained`, for example `revision=`, `dtype=`.
 
     Raises:
@@ -88,7 +92,9 @@ def explain(
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
     model.eval()
     with torch.inference_mode():
-        return _Run(text, name, model, tokenizer, max_new_tokens, truncation).explanation(layer, head, attention, token)
+        run = _Run(text, name, model, tokenizer, max_new_tokens, truncation)
+        found = run.explanation(layer, head, attention, token)
+    return replace(found, evidence=run.evidence(found)) if evidence else found
 
 
 def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:
@@ -143,6 +149,7 @@ class _Run:
             run["decoder_input_ids"] = torch.tensor([[model.config.decoder_start_token_id]], device=model.device)
             self.target_ids = run["decoder_input_ids"][0].tolist()
         self.ids: list[int] = run["input_ids"][0].tolist()
+        self.run = run
         with model.record("*.pattern") as recorder:
             self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
         worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
@@ -187,6 +194,24 @@ class _Run:
             generated=self._generated(),
             certificate=self.certificate,
         )
+
+    def evidence(self, found: Explanation) -> Evidence:
+        """Outside of inference mode, whose tensors have no gradients."""
+        inputs = {key: value.clone() for key, value in self.run.items()}
+        asked, position = dict(inputs), None
+        if self.kind == "next-token":
+            asked = {"input_ids": inputs["input_ids"][:, : self.prompt]}
+        elif self.kind == "target":
+            asked["decoder_input_ids"], position = inputs["decoder_input_ids"][:, :1], 0
+        elif self.kind == "mask":
+            position = found.steps[0].position if found.steps else 0
+
+        def label(index: int) -> str:
+            if self.kind == "labels":
+                return str(self.model.config.id2label[index])
+            return self._token(0, index, start=None, end=None, attention_mask=1).label
+
+        return gather(self.model, self.kind, inputs, asked, position, found.attention, label)
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
@@ -360,8 +385,6 @@ def _attention(
 
 
 def _with_head(attention: Attention, layer: int | None, head: int | None) -> Attention:
-    from dataclasses import replace
-
     if layer is None and head is None:
         return attention
     layers, heads = attention.pattern.shape[:2]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cutaway.errors import InputError, nearest
+from cutaway.inspect.evidence import Evidence
 from cutaway.inspect.measures import Array
 
 SCHEMA = "cutaway.explanation/1"
@@ -132,6 +133,7 @@ class Explanation:
     "labels": `answers` are the classes, `function` made probabilities of their logits (softmax, sigmoid, or none);
     "next-token" and "target": `answers` are the likeliest first new tokens, `steps` what was generated;
     "mask": `steps` are the positions of the mask token; "states": the checkpoint has no head, and gives vectors only.
+    `evidence`: what only the page shows, where `explain(evidence=True)` gathered it; `to_dict` leaves it out.
     """
 
     version: str
@@ -149,6 +151,7 @@ class Explanation:
     steps: list[Step] = field(default_factory=list)
     generated: str = ""
     certificate: Certificate | None = None
+    evidence: Evidence | None = None
 
     @property
     def head(self) -> Attention:
@@ -166,7 +169,8 @@ class Explanation:
 
     def to_dict(self, *, patterns: bool = True) -> dict[str, Any]:
         """JSON-able, numbers to six digits. Without `patterns`, only the shown head's matrix is kept."""
-        out: dict[str, Any] = {"schema": SCHEMA, **{e.name: _plain(getattr(self, e.name)) for e in fields(self)}}
+        kept = [entry.name for entry in fields(self) if entry.name != "evidence"]
+        out: dict[str, Any] = {"schema": SCHEMA, **{e: _plain(getattr(self, e)) for e in kept}}
         for name, attention in self.attention.items():
             out["attention"][name]["matrix"] = _shares(attention.matrix)
             if patterns:

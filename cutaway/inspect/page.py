@@ -10,17 +10,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-
 from cutaway.inspect import palette
-from cutaway.inspect.explanation import Attention, Explanation
+from cutaway.inspect.evidence import Evidence
+from cutaway.inspect.explanation import Explanation
+from cutaway.inspect.guide import GUIDE
 from cutaway.inspect.label import printable
-from cutaway.inspect.measures import MEANING
+from cutaway.inspect.measures import MEANING, Array
+from cutaway.inspect.packing import pack
+
+# In the order in which they run, as one script: each uses what the ones before it define.
+SCRIPTS = (
+    "data", "element", "chart", "strip", "heads", "matrix", "lines", "layers", "attribution", "answer", "tabs",
+)  # fmt: skip
 
 
 def save(explanation: Explanation, path: str | Path) -> None:
@@ -30,8 +37,9 @@ def save(explanation: Explanation, path: str | Path) -> None:
 
 def render(explanation: Explanation) -> str:
     """The page as text."""
-    assets = files("cutaway.inspect")
-    style, script, frame = ((assets / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+    web = files("cutaway.inspect") / "web"
+    style, frame = ((web / name).read_text("utf-8") for name in ("look.css", "frame.html"))
+    script = '"use strict";\n' + "\n".join((web / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )
@@ -49,32 +57,103 @@ def embedded(data: Any) -> str:
 
 
 def page_data(explanation: Explanation) -> dict[str, Any]:
-    """What the page's script reads: `Explanation.to_dict` with the attention as bytes, and the words around it."""
+    """What the page's script reads: `Explanation.to_dict` with the attention packed, and the words around it."""
     it = explanation
     data = it.to_dict(patterns=False)
+    evidence = it.evidence or Evidence()
+    shares = _shares([a.pattern for a in it.attention.values()] + list(evidence.rollout.values()))
     for name, attention in it.attention.items():
         entry = data["attention"][name]
         del entry["matrix"]
-        entry["shape"] = list(attention.pattern.shape)
-        entry["bytes"] = _bytes(attention)
+        entry["packed"] = pack(attention.pattern, next(shares))
+        if name in evidence.value_norms:
+            entry["value_norms"] = _digits(evidence.value_norms[name])
+    for name, rollout in evidence.rollout.items():
+        data["attention"][name]["rollout"] = pack(rollout[:, None], next(shares))
+    for state in data["states"].values():
+        del state["first"]  # the page draws the lengths and the angles
+    data["evidence"] = _evidence(evidence)
     model = it.model
     data["text"], data["generated"] = printable(it.text), printable(it.generated)
     data["summary"] = (
         f"{printable(model.name)}: {model.class_name} ({model.family}), {model.layers} layers x {model.heads} heads, "
         f"{model.hidden_size} wide, {model.parameters:,} parameters, {model.dtype}"
     )
-    data["provenance"] = f"Made by cutaway {it.version}. Attention is kept to one part in 255, measures are exact."
-    data["meanings"] = MEANING
+    worst = max((entry["packed"]["error"] for entry in data["attention"].values()), default=0.0)
+    data["provenance"] = (
+        f"Made by cutaway {it.version}. Attention weights here differ by at most {worst:.1g} from the model's; measures "
+        "are made from the exact ones."
+    )
+    data["meanings"], data["guide"] = MEANING, GUIDE
     data["ramps"] = {
         "attention": [palette.rgb(color) for color in palette.ATTENTION],
         "measure": [palette.rgb(color) for color in palette.MEASURE],
     }
-    return data
+    return _visible(data)  # type: ignore[no-any-return]
 
 
-def _bytes(attention: Attention) -> str:
-    """[layers, heads, Lq, Lk] as base64, one byte per weight: the error is at most 1/510."""
-    return base64.b64encode(np.rint(np.clip(attention.pattern, 0, 1) * 255).astype(np.uint8).tobytes()).decode()
+def _shares(arrays: list[Array]) -> Any:
+    """Characters for each array: together 2.2 million for texts of up to 128 tokens, and 9 million for 512."""
+    sizes = [array.size for array in arrays]
+    longest = max((array.shape[-1] for array in arrays), default=1)
+    whole = 9e6 * max(longest, 128) / 512
+    return (whole * size / max(sum(sizes), 1) for size in sizes)
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    lens, parts = evidence.lens, evidence.parts
+    return {
+        "answer": evidence.answer,
+        "missing": evidence.missing,
+        "lens": lens
+        and {
+            "tokens": lens.tokens,
+            "places": lens.places,
+            "ids": lens.ids,
+            "probability": _digits(lens.probability),
+            "kl": _digits(lens.kl),
+            "labels": lens.labels,
+        },
+        "attributions": [
+            {
+                "method": a.method,
+                "scores": _digits(a.scores),
+                "value": _number(a.value),
+                "base": _number(a.base),
+                "residual": None if a.residual is None else _number(a.residual),
+                "steps": a.steps,
+                "note": a.note,
+            }
+            for a in evidence.attributions
+        ],
+        "parts": parts
+        and {
+            "names": parts.names,
+            "values": _digits(parts.values),
+            "total": _number(parts.total),
+            "logit": _number(parts.logit),
+        },
+    }
+
+
+def _visible(value: Any, key: str = "") -> Any:
+    """Labels as they may be shown. `token` and `text` of a token stay what they are; the script shows only labels."""
+    if isinstance(value, dict):
+        return {name: _visible(entry, "label" if key == "labels" else name) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_visible(entry, key) for entry in value]
+    return printable(value) if isinstance(value, str) and key in ("label", "answer", "missing", "names") else value
+
+
+def _digits(values: Array) -> Any:
+    """Numbers to five digits, None where one is not finite."""
+    if values.ndim > 1:
+        return [_digits(row) for row in values]
+    return [_number(value) for value in values.tolist()]
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _hash(content: str) -> str:

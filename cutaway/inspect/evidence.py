@@ -1,0 +1,180 @@
+"""What a page shows beside the run itself: values' norms, rollout, lens, attributions, and the parts of a logit.
+
+Each is one of the measures, called on the text of the run. What a model does not allow is left out and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cutaway.errors import CutawayError
+from cutaway.inspect.measures import Array
+
+if TYPE_CHECKING:
+    from cutaway.inspect.explanation import Attention, Kind
+
+LENS_NUMBERS = 100_000_000  # logits that a lens may hold at a time
+LENS_TOP = 3
+ATTRIBUTED_TOKENS = 256  # above, gradients and occlusion take longer than a reader waits
+IG_POINTS = 64
+
+
+@dataclass(frozen=True)
+class LensGrid:
+    """The logit lens: `ids`, `probability` [states, L, k]; `kl` [states, L] in nats; `labels` of the ids."""
+
+    tokens: str
+    places: list[str]
+    ids: list[list[list[int]]]
+    probability: Array
+    kl: Array
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One attribution method's scores [L] of the text's tokens; see `cutaway.inspect.gradients.Attribution`."""
+
+    method: str
+    scores: Array
+    value: float
+    base: float
+    residual: float | None
+    steps: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What each part of the model added to a logit; the values sum to `total`."""
+
+    names: list[str]
+    values: Array
+    total: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`value_norms`: attention's name -> [layers, heads, Lk]; `rollout`: name -> [layers, L, L].
+
+    `answer` is the label of what `attributions` and `parts` explain; `missing` says what could not be had, and why.
+    """
+
+    value_norms: dict[str, Array] = field(default_factory=dict)
+    rollout: dict[str, Array] = field(default_factory=dict)
+    lens: LensGrid | None = None
+    attributions: list[Scores] = field(default_factory=list)
+    parts: Parts | None = None
+    answer: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def gather(
+    model: Any,
+    kind: Kind,
+    inputs: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    position: int | None,
+    attention: Mapping[str, Attention],
+    label: Callable[[int], str],
+) -> Evidence:
+    """The evidence of one run.
+
+    Args:
+        inputs: what the model read in all, generated tokens too. asked: what stood before the answer was known.
+        position: where the answer stands, in models that answer at every position; None for the last place.
+        label: the name of an answer's index.
+    """
+    import torch
+
+    from cutaway.inspect.direct import direct_logit_attribution
+    from cutaway.inspect.flow import attention_rollout
+    from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
+    from cutaway.inspect.occlusion import occlude
+    from cutaway.inspect.target import Target
+
+    norms, rollout, missing = {}, {}, {}
+    for name, entry in attention.items():
+        if entry.rows == entry.columns:
+            rollout[name] = np.asarray(attention_rollout(torch.from_numpy(entry.pattern)).shares.numpy())
+        try:
+            norms[name] = _value_norms(model, inputs, name, len(entry.pattern))
+        except (CutawayError, AttributeError) as e:  # attention whose output is no plain matrix
+            missing["values"] = str(e)
+    found: list[Scores] = []
+    parts, answer, lens = None, "", None
+    if kind != "states":
+        target = Target(position=position)
+        try:
+            fixed = target.fixed(model, asked)
+            answer = label(int(fixed.index or 0))
+            length = int(asked["input_ids"].shape[1])
+            if length > ATTRIBUTED_TOKENS:
+                raise CutawayError(f"{length} tokens; attribution is made for at most {ATTRIBUTED_TOKENS}.")
+            for a in (
+                integrated_gradients(model, asked, fixed, most=IG_POINTS),
+                input_x_gradient(model, asked, fixed),
+                occlude(model, asked, fixed),
+            ):
+                scores = a.scores.detach().float().cpu().numpy()
+                found.append(Scores(a.method, scores, a.value, a.base, a.residual, a.steps, a.note))
+        except CutawayError as e:
+            missing["attribution"] = str(e)
+        try:
+            c = direct_logit_attribution(model, asked, target)
+            parts = Parts(c.names, c.values.float().cpu().numpy(), c.total, c.logit)
+        except CutawayError as e:
+            missing["parts"] = str(e)
+        if kind != "labels":
+            try:
+                lens = _lens(model, kind, inputs, label)
+            except CutawayError as e:
+                missing["lens"] = str(e)
+    return Evidence(norms, rollout, lens, found, parts, answer, missing)
+
+
+def _value_norms(model: Any, inputs: Mapping[str, Any], name: str, layers: int) -> Array:
+    """||v(k) W_h|| of every head and key: times the weight, it is the norm of the weighted value (norms.py)."""
+    import torch
+
+    from cutaway.inspect.norms import weighted_values
+    from cutaway.inspect.tower import tower_of
+
+    tower = tower_of(model, {"self": None, "cross": "decoder"}.get(name, name))
+    kind = "cross" if name == "cross" else "attn"
+    places = tower.layers(f"{kind}.v")
+    with torch.no_grad(), model.record(*places) as r:
+        model(**inputs)
+        found = []
+        for i, place in enumerate(places[:layers]):
+            weight = getattr(tower.block(i), kind).o.weight
+            values = r[place]  # [1, Lk, kv heads, d]
+            heads = weight.shape[1] // values.shape[-1]
+            ones = values.new_ones(1, heads, 1, values.shape[1])
+            found.append(weighted_values(ones, values, weight.to(values)).norm(dim=-1)[0, :, 0])  # [heads, Lk]
+    return np.asarray(torch.stack(found).float().cpu().numpy())
+
+
+def _lens(model: Any, kind: Kind, inputs: Mapping[str, Any], label: Callable[[int], str]) -> LensGrid:
+    from cutaway.inspect.lens import logit_lens
+    from cutaway.inspect.tower import tower_of
+
+    tower = tower_of(model)
+    numbers = (tower.spec.n_layers + 1) * int(inputs[tower.ids].shape[1]) * int(model.config.vocab_size)
+    if numbers > LENS_NUMBERS:
+        raise CutawayError(f"the lens of this text holds {numbers:,} logits; it is made for at most {LENS_NUMBERS:,}.")
+    lens = logit_lens(model, inputs, top=LENS_TOP)
+    ids = lens.tokens[:, 0].tolist()
+    return LensGrid(
+        tokens="target" if kind == "target" else "tokens",
+        places=lens.places,
+        ids=ids,
+        probability=lens.probability[:, 0].float().cpu().numpy(),
+        kl=lens.kl[:, 0].float().cpu().numpy(),
+        labels={str(id): label(id) for state in ids for place in state for id in place},
+    )
