@@ -81,8 +81,8 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
     )
     worst = max((entry["packed"]["error"] for entry in data["attention"].values()), default=0.0)
     data["provenance"] = (
-        f"Made by cutaway {it.version}. Attention weights here differ by at most {worst:.1g} from the model's; measures "
-        "are made from the exact ones."
+        f"Made by cutaway {it.version}. Attention weights here differ by at most {worst:.1g} from the model's; "
+        "measures are made from the exact ones."
     )
     data["meanings"], data["guide"] = MEANING, GUIDE
     data["ramps"] = {
@@ -139,7 +139,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 def _visible(value: Any, key: str = "") -> Any:
     """Labels as they may be shown. `token` and `text` of a token stay what they are; the script shows only labels."""
     if isinstance(value, dict):
-        return {name: _visible(entry, "label" if key == "labels" else name) for name, entry in value.items()}
+        held = {"labels": "label", "missing": "missing"}.get(key)
+        return {name: _visible(entry, held or name) for name, entry in value.items()}
     if isinstance(value, list):
         return [_visible(entry, key) for entry in value]
     return printable(value) if isinstance(value, str) and key in ("label", "answer", "missing", "names") else value

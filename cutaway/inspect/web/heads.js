@@ -59,7 +59,7 @@ function makeControls() {
   const toggle = (label, key) => {
     const box = make("input", { type: "checkbox", onchange: (event) => { state[key] = event.target.checked; show(); } });
     box.checked = state[key];
-    return make("label", {}, box, ` ${label}`);
+    return make("span", {}, make("label", {}, box, ` ${label}`), " ", help(key));
   };
   const entry = attention();
   const found = [];
