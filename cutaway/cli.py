@@ -21,6 +21,7 @@ from cutaway.commands.models import models
 from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
+from cutaway.commands.train import train
 from cutaway.errors import CutawayError
 
 app = typer.Typer(
@@ -48,7 +49,7 @@ def common(
     """Transformer text models, open at every joint: run one and see what happens inside."""
 
 
-for command in (explain, tokenize, generate, models, evaluate, bench):
+for command in (explain, tokenize, generate, models, evaluate, bench, train):
     app.command()(command)
 for spec in COMMANDS:
     app.command(spec.name)(task_command(spec))

@@ -1,0 +1,144 @@
+"""One fine-tuning of a classifier: from labelled texts to a folder with the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cutaway.auto import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from cutaway.errors import InputError
+from cutaway.jsonfile import MEGABYTE, read_json
+from cutaway.train import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
+from cutaway.train import saving as checkpoints
+from cutaway.tuning.labelled import Labelled
+from cutaway.tuning.measures import measures_of
+from cutaway.tuning.stopping import Stopping
+
+RECORD = "data.json"
+PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "number": "regression"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training: its trainer (model, tokenizer, state) and what the validation said of the model saved."""
+
+    trainer: Trainer
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """A training that may be run, and resumed.
+
+    Attributes:
+        model: a name or folder. load: more arguments of `from_pretrained`.
+        training, validation: the rows; the labels' names are those of `training`.
+        settings: of TrainingArguments. patience: evaluations without improvement after which it stops.
+        max_length: tokens at which texts are cut; what the model takes unless given.
+    """
+
+    model: str
+    training: Labelled
+    validation: Labelled
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    patience: int | None = None
+    max_length: int | None = None
+    load: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, folder: Path, *, resume: bool = False, **settings: Any) -> Outcome:
+        """Train, evaluate after each epoch, and save the model with the lowest validation loss in `folder`.
+
+        Args:
+            resume: go on from the newest whole checkpoint in `folder`.
+            settings: TrainingArguments that go before those of this training.
+
+        Raises:
+            InputError: the folder holds another training, or a model that would be overwritten.
+            KeyboardInterrupt: it was stopped; a checkpoint of the last step is in `folder`.
+        """
+        self._claim(folder, resume)
+        tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
+        set_seed({**self.settings, **settings}.get("seed", TrainingArguments.seed))  # a fresh head is drawn
+        model = self._model()
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+            model.config.pad_token_id = tokenizer.pad_token_id
+        stopping = Stopping()
+        early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
+        given: dict[str, Any] = {
+            "eval_strategy": "epoch",
+            "save_strategy": "epoch",
+            "save_total_limit": 2,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "loss",
+            "logging_steps": 0.02,
+            **self.settings,
+            **settings,
+        }
+        trainer = Trainer(
+            model,
+            TrainingArguments(folder, **given),
+            train_dataset=self._encoded(self.training, model, tokenizer),
+            eval_dataset=self._encoded(self.validation, model, tokenizer),
+            processing_class=tokenizer,
+            compute_metrics=measures_of(self.training.kind),
+            callbacks=[stopping, *early],
+        )
+        with stopping.listening():
+            trainer.train(resume_from_checkpoint=resume or None)
+            metrics = trainer.evaluate()
+        trainer.save_model(folder)
+        return Outcome(trainer, metrics)
+
+    def _claim(self, folder: Path, resume: bool) -> None:
+        """Note in the folder which data is trained on; refuse where it holds something else."""
+        record = {"training": self.training.digest(), "validation": self.validation.digest(), "model": self.model}
+        path = folder / RECORD
+        if resume:
+            if not path.is_file():
+                raise InputError(f"{folder} holds no training to go on with; leave out --resume.")
+            before = read_json(path, InputError, max_bytes=MEGABYTE)
+            changed = [name for name, value in record.items() if before.get(name) != value]
+            if changed:
+                raise InputError(f"{folder} was trained on another {' and '.join(changed)}; --resume needs the same.")
+            return
+        if checkpoints.numbered(folder) or (folder / "config.json").exists():
+            raise InputError(f"{folder} holds a training already: go on with --resume, or name another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def _model(self) -> Any:
+        """The model with a head for the labels: its own head where it has the same ones, else a fresh one."""
+        kind, names = self.training.kind, self.training.names
+        config = AutoConfig.from_pretrained(self.model, **self.load)
+        own = dict(config.id2label)
+        problem = {"problem_type": PROBLEMS[kind]}
+        if kind != "number" and set(own.values()) == set(names):
+            return AutoModelForSequenceClassification.from_pretrained(
+                self.model, dtype="float32", **problem, **self.load
+            )
+        id2label = dict(enumerate(names)) if names else {0: "LABEL_0"}
+        fields = {"num_labels": len(id2label), "id2label": id2label, "label2id": {v: k for k, v in id2label.items()}}
+        config = AutoConfig.from_pretrained(self.model, **fields, **problem, **self.load)
+        model = AutoModelForSequenceClassification.from_config(config)
+        base = AutoModel.from_pretrained(self.model, dtype="float32", **self.load)
+        model.base_model.load_state_dict(base.state_dict())
+        return model
+
+    def _encoded(self, data: Labelled, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
+        """Rows of token ids and labels."""
+        cut = {"truncation": True, **({"max_length": self.max_length} if self.max_length else {})}
+        both = tokenizer(data.texts, *([data.pairs] if data.pairs else []), **cut)
+        place = model.config.label2id
+        rows = []
+        for number, label in enumerate(data.labels):
+            right: Any = label
+            if data.kind == "one":
+                right = place[label]
+            elif data.kind == "several":
+                right = [float(name in label) for name in place]
+            rows.append({**{name: both[name][number] for name in both}, "labels": right})
+        return rows

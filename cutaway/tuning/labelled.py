@@ -1,0 +1,214 @@
+"""Labelled texts from a table or a data set, checked before anything is trained on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cutaway.errors import InputError, nearest
+from cutaway.jobs import TableReader
+from cutaway.jobs.table_reader import KINDS
+
+Kind = Literal["one", "several", "number"]
+KIND_NAMES = {"one": "one label each", "several": "several labels at once", "number": "a number each"}
+SHOWN = 5  # bad rows that an error names
+MOST = 1000  # labels; a column with more is not one of labels
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts with right answers.
+
+    Attributes:
+        kind: "one" label each, "several" at once, or a "number" (a regression).
+        texts, pairs: the texts, and the second ones where there are pairs (else None).
+        labels: names ("one"), tuples of names ("several"), numbers.
+        names: the labels there are, in order; none for numbers.
+    """
+
+    kind: Kind
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[Any]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: list[int]) -> Labelled:
+        """Only these rows; the names stay."""
+        pairs = None if self.pairs is None else [self.pairs[i] for i in rows]
+        return Labelled(self.kind, [self.texts[i] for i in rows], pairs, [self.labels[i] for i in rows], self.names)
+
+    def counts(self) -> dict[str, int]:
+        """How many rows each label has."""
+        each = self.labels if self.kind == "one" else [name for row in self.labels for name in row]
+        found = Counter(each)
+        return {name: found[name] for name in self.names}
+
+    def digest(self) -> str:
+        """The SHA-256 of everything: equal for equal data in the same order."""
+        rows = json.dumps([self.kind, self.texts, self.pairs, self.labels, self.names])
+        return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def read(
+    data: str,
+    text: str,
+    label: str,
+    *,
+    pair: str | None = None,
+    kind: Kind | None = None,
+    split: str = "train",
+    names: tuple[str, ...] | None = None,
+) -> Labelled:
+    """The labelled texts of a table, a folder or a `datasets` name.
+
+    Args:
+        data: a .csv, .tsv, .jsonl or .parquet file, a folder that `datasets` reads, or a name of it.
+        text, label, pair: columns.
+        kind: what the labels are. Unless given: lists (in CSV: JSON lists) are several at once, decimals a number, and
+            everything else one label each.
+        split: the part of a data set of several.
+        names: the labels that there may be; all that the data holds unless given.
+
+    Raises:
+        InputError: the data cannot be read, lacks a column, or holds rows without a text or a label; it names them.
+    """
+    rows, classes = _rows(data, split, label)
+    texts, pairs, labels, bad = [], [], [], []
+    for number, (values, error) in enumerate(rows, start=1):
+        if not error:
+            _check_columns(data, values, (text, label, *([pair] if pair else [])))
+            error = _fault(values, text, label, pair)
+        if error:
+            bad.append(f"row {number}: {error}")
+            continue
+        texts.append(values[text])
+        pairs.append(values[pair] if pair else "")
+        labels.append(values[label])
+    if bad:
+        more = f" and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+        raise InputError(f"{data} has rows that cannot be trained on: {'; '.join(bad[:SHOWN])}{more}. Correct them.")
+    if not texts:
+        raise InputError(f"{data} has no rows.")
+    if classes and all(isinstance(value, int) and 0 <= value < len(classes) for value in labels):
+        labels = [classes[value] for value in labels]
+    kind = kind or _kind(labels)
+    made: list[Any] = [_label(data, number, value, kind) for number, value in enumerate(labels, start=1)]
+    found = _names(data, made, kind, names)
+    return Labelled(kind, texts, pairs if pair else None, made, found)
+
+
+def _rows(data: str, split: str, label: str) -> tuple[Iterator[tuple[Mapping[str, Any], str]], list[str]]:
+    """((values, what is wrong with the row) of each row, the names of whole-number labels where the data has any)."""
+    path = Path(data)
+    if path.is_file() or path.suffix.lower() in KINDS:
+        return ((row.values, row.error) for row in TableReader(path).rows()), []
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(f"{data} is no file, and reading a data set needs: pip install datasets.") from error
+    try:
+        saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+        found = datasets.load_from_disk(data) if saved else datasets.load_dataset(data)
+    except Exception as error:  # whatever a data set's reader raises, the user named a place that cannot be read
+        raise InputError(f"{data} cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
+    if isinstance(found, Mapping):
+        if split not in found:
+            raise InputError(f"{data} has no part {split!r}; it has {', '.join(map(str, found))}.")
+        found = found[split]
+    names = getattr(found.features.get(label), "names", None) or []
+    return ((row, "") for row in found), list(names)
+
+
+def _check_columns(data: str, values: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
+    for column in wanted:
+        if column not in values:
+            has = ", ".join(map(repr, values)) or "none"
+            raise InputError(f"{data} has no column {column!r}; it has {has}.{nearest(column, list(values))}")
+
+
+def _fault(values: Mapping[str, Any], text: str, label: str, pair: str | None) -> str:
+    for column in (text, pair):
+        if column and (not isinstance(values[column], str) or not values[column].strip()):
+            return f"{column!r} holds {values[column]!r:.40}, no text"
+    value = values[label]
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return f"{label!r} is empty"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{label!r} is {value}"
+    return ""
+
+
+def _kind(labels: list[Any]) -> Kind:
+    if all(_list(value) is not None for value in labels):
+        return "several"
+    numbers = [_number(value) for value in labels]
+    if all(value is not None for value in numbers) and any(not float(value or 0).is_integer() for value in numbers):
+        return "number"
+    return "one"
+
+
+def _label(data: str, number: int, value: Any, kind: Kind) -> Any:
+    if kind == "number":
+        found = _number(value)
+        if found is None:
+            raise InputError(f"{data}, row {number}: the label {value!r:.40} is not a number, as others are.")
+        return found
+    if kind == "several":
+        entries = _list(value)
+        if entries is None:
+            raise InputError(f"{data}, row {number}: the label {value!r:.40} is not a list, as others are.")
+        return tuple(dict.fromkeys(_name(entry) for entry in entries))
+    if isinstance(value, (list, dict)):
+        raise InputError(f"{data}, row {number}: the label is a {type(value).__name__}; others are single labels.")
+    return _name(value)
+
+
+def _name(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (bool, list, dict)):
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _list(value: Any) -> list[Any] | None:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _names(data: str, labels: list[Any], kind: Kind, known: tuple[str, ...] | None) -> tuple[str, ...]:
+    if kind == "number":
+        return ()
+    found = {name for row in labels for name in row} if kind == "several" else set(labels)
+    if known is not None:
+        unknown = sorted(found - set(known))
+        if unknown:
+            raise InputError(
+                f"{data} has the label {unknown[0]!r}, which no training row has: {', '.join(known[:20])}."
+            )
+        return known
+    if len(found) < (1 if kind == "several" else 2):
+        raise InputError(f"{data} has only the label {', '.join(found) or '(none)'}; there is nothing to tell apart.")
+    if len(found) > MOST:
+        raise InputError(f"{data} has {len(found):,} different labels; is the label column the right one?")
+    whole = all(name.lstrip("-").isdecimal() for name in found)
+    return tuple(sorted(found, key=int) if whole else sorted(found))

@@ -1,0 +1,46 @@
+"""Ctrl-C as a request: the step at hand is finished and saved, so that nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cutaway.train import TrainerCallback, TrainerControl, TrainerState
+
+
+class Stopping(TrainerCallback):
+    """Saves a checkpoint after the step in which the signal came, and raises KeyboardInterrupt.
+
+    A second signal stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside, SIGINT and SIGTERM are such requests."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for number in before:
+                signal.signal(number, self._ask)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Asks for a checkpoint."""
+        control.should_save = control.should_save or self.asked
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The checkpoint is whole: now it may stop."""
+        if self.asked:
+            raise KeyboardInterrupt
