@@ -96,7 +96,8 @@ def test_rows_that_cannot_be_used_are_named(tmp_path):
 
 
 def test_a_folder_of_datasets_with_named_classes(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
     made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     datasets.DatasetDict({"train": made}).save_to_disk(str(tmp_path / "set"))
