@@ -279,6 +279,9 @@ class BeamSearch(Search):
         self.sequences[:, self.width - 1], self.origins[:, length - 1] = self.newest, origins
         self.rules.add(self.newest)
 
+    def close(self) -> None:
+        """The cache holds beams, not the answers: it is of no use to a later call."""
+
     def keep(self, index: Tensor) -> None:
         """The running beams become those at `index` [A]; it may repeat."""
         self.sequences, self.origins = self.sequences[index], self.origins[index]

@@ -10,6 +10,7 @@ from torch import Tensor
 from cutaway.errors import GenerationError, UnfinishedError
 from cutaway.generate.beam import BeamSearch
 from cutaway.generate.characters import Characters
+from cutaway.generate.lookup import LookupSearch
 from cutaway.generate.plan import Settings, make_plan
 from cutaway.generate.prompt import read_prompt
 from cutaway.generate.results import GenerateOutput
@@ -47,7 +48,17 @@ def generate(
 
             Length: `max_new_tokens`, or `max_length`, which counts the prompt; without either, 20 new tokens, or as
             many as the model has positions for. `min_new_tokens`, `min_length`, `eos_token_id` (one or several),
-            `stop_strings`.
+            `stop_strings`. `max_time` (seconds) and `cancel` (a threading.Event, or a function) end all sequences
+            after the step in which they come due.
+
+            `past_key_values`: a cache of an earlier call (`output.past_key_values`, or `Cache.load(path)`), of one text
+            or of as many as there are prompts. `input_ids` is the whole text all the same; what the cache holds of it
+            is not run again. The cache is changed: it goes on to hold the new text. What the prompts of one call begin
+            with in common is run once without being asked.
+
+            `prompt_lookup_num_tokens`: greedy search guesses that many tokens from what followed the same words
+            (`max_matching_ngram_size`, 2) earlier in the text, and checks them in one pass: the same text, up to
+            rounding, in fewer passes where it repeats itself.
 
             Sampling (`do_sample=True`): `temperature`, `top_k` (50 unless given; 0 for none), `top_p`, `min_p`, and
             `seed`. One seed is every prompt's, a list has one for each. Prompt b's sequence c of `num_return_sequences`
@@ -89,6 +100,7 @@ def generate(
         if streamer is not None:  # after an error too: a reader in another thread must not wait for ever
             streamer.end()
     require_finished(search)
+    search.close()
     sequences = search.sequences[:, : search.width]
     return sequences if search.record is None else search.record.output(sequences, search.cache)
 
@@ -212,4 +224,5 @@ def prepare(
         vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
         tokenizer=tokenizer,
     )
-    return (Search if plan.beams is None else BeamSearch)(model, prompt, plan, tokenizer)
+    kind = BeamSearch if plan.beams is not None else Search if plan.lookup is None else LookupSearch
+    return kind(model, prompt, plan, tokenizer)

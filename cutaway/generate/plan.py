@@ -10,6 +10,7 @@ from typing import Any
 
 from cutaway.errors import GenerationError
 from cutaway.generate.beam_plan import BeamPlan, read_beams
+from cutaway.generate.reuse import read_lookup, read_past
 from cutaway.generate.rule_plan import RulePlan, read_rules
 from cutaway.generate.settings import (
     DEFAULT_NEW_TOKENS,
@@ -19,6 +20,8 @@ from cutaway.generate.settings import (
     model_settings,
     require_known,
 )
+from cutaway.generate.stopping import Deadline, read_deadline
+from cutaway.model.cache import Cache
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
@@ -61,6 +64,9 @@ class Plan:
     output_logits: bool
     output_attentions: bool | list[int]
     output_hidden_states: bool | list[int]
+    deadline: Deadline
+    past: Cache | None
+    lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
 
 
 class Settings:
@@ -304,4 +310,7 @@ def make_plan(
         output_logits=s.flag("output_logits"),
         output_attentions=s.layers("output_attentions"),
         output_hidden_states=s.layers("output_hidden_states"),
+        deadline=read_deadline(s),
+        past=read_past(s),
+        lookup=read_lookup(s, rows),
     )

@@ -16,8 +16,10 @@ from cutaway.generate.chance import Chance
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import Record
+from cutaway.generate.reuse import go_on, held, real_ids, shared
 from cutaway.generate.rules import Rules
 from cutaway.generate.stopping import EndTokens, StopStrings
+from cutaway.model.cache import Cache
 from cutaway.model.step import Stepper, make_stepper
 from cutaway.outputs import CausalLMOutputWithPast
 
@@ -126,7 +128,8 @@ class Search:
             )
         whole = self.cache is None
         if whole and self.width == self.plan.prompt_columns:
-            ids, mask = self.prompt.ids, self.prompt.mask
+            rest = None if self.model.is_encoder_decoder else self.reuse()
+            ids, mask = (self.prompt.ids, self.prompt.mask) if rest is None else (rest, None)
         elif whole:
             ids = self.sequences[:, : self.width] if self.rows is None else self.sequences[self.rows, : self.width]
             mask = None if self.mask is None else self.mask[: ids.shape[0], : self.width]
@@ -149,9 +152,51 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
-            if whole and (self.record is None or self.record.scores_only):
+            if whole and self.quiet:
                 self.stepper = make_stepper(self.model)
         return outputs
+
+    def reuse(self) -> Tensor | None:
+        """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.
+
+        Without a cache from the call, what all prompts begin with is run once, if that is worth it.
+        """
+        plan, past = self.plan, self.plan.past
+        if past is None and (not plan.use_cache or len(self.prompt.ids) == 1 or not self.quiet):
+            return None
+        texts = real_ids(self.prompt)
+        if past is not None:
+            kept = held(past, texts)
+        else:
+            n = shared(texts)
+            if not n:
+                return None
+            inputs = {**self.asked, "input_ids": torch.tensor([texts[0][:n]], device=self.sequences.device)}
+            past, kept = self.model(**inputs).past_key_values, [n] * len(texts)
+        rest = go_on(past, kept, texts, self.sequences.device)
+        if rest is not None:
+            self.cache = past
+        return rest
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is gathered of a step but its scores."""
+        return self.record is None or self.record.scores_only
+
+    def close(self) -> None:
+        """Tells the cache which tokens it holds, so that a later call can go on from it."""
+        if isinstance(self.cache, Cache) and not self.model.is_encoder_decoder and self.cache.batch:
+            rows = range(self.total) if self.rows is None else self.rows.tolist()
+            pads = [0] * self.total
+            if self.prompt.mask is not None:
+                real = self.prompt.mask.sum(1).repeat_interleave(self.plan.copies)
+                pads = (self.plan.prompt_columns - real).tolist()
+            lengths = self.cache.lengths.tolist()
+            if len(lengths) == len(rows):
+                self.cache.ids = [
+                    self.sequences[row, pads[row] : pads[row] + n].tolist()
+                    for row, n in zip(rows, lengths, strict=True)
+                ]
 
     def spread_state(self, copies: Tensor) -> None:
         """Goes on with several sequences for each prompt, after the prompts were run once."""
@@ -229,7 +274,7 @@ class Search:
             stopped = self.stopped_by_user(self.sequences[:, : self.width])
             stopped = stopped if self.rows is None else stopped[self.rows]
             ended = stopped if ended is None else ended | stopped
-        if self.width == self.plan.max_length:
+        if self.width == self.plan.max_length or self.plan.deadline.over():
             ended = torch.ones_like(tokens, dtype=torch.bool)
         if ended is not None and self.rules.constraint is not None:
             self.note_unfinished(ended)

@@ -64,6 +64,12 @@ DEFAULTS: dict[str, Any] = {
     "prefix_allowed_tokens_fn": None,
     "logits_processor": None,
     "stopping_criteria": None,
+    # when to stop, what is known already, and guesses
+    "max_time": None,
+    "cancel": None,
+    "past_key_values": None,
+    "prompt_lookup_num_tokens": None,
+    "max_matching_ngram_size": None,
     # the form of the answer
     "json_schema": None,
     "regex": None,
@@ -88,12 +94,9 @@ NOT_BUILT: dict[str, Any] = {
     "penalty_alpha": None,
     "watermarking_config": None,
     "token_healing": False,
-    "max_time": None,
     "assistant_model": None,
-    "prompt_lookup_num_tokens": None,
     "dola_layers": None,
     "inputs_embeds": None,
-    "past_key_values": None,
 }
 # Hints about speed or memory that do not change the result; cutaway has its own ways.
 HINTS = frozenset(
@@ -116,7 +119,6 @@ HINTS = frozenset(
         "assistant_lookbehind",
         "target_lookbehind",
         "assistant_ensemble_weight",
-        "max_matching_ngram_size",
         "speculation_type",
         "custom_generate",
     }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cutaway.errors import GenerationError
 from cutaway.generate.characters import Characters
+
+if TYPE_CHECKING:
+    from cutaway.generate.plan import Settings
 
 
 class EndTokens:
@@ -49,3 +56,30 @@ class StopStrings:
         """Leaves only the sequences at the positions `keep` [K] of the running ones."""
         self.readers = [self.readers[i] for i in keep.tolist()]
         self.tails = [self.tails[i] for i in keep.tolist()]
+
+
+class Deadline:
+    """When a call is over whatever its texts say: after `seconds` from the call, or when `cancelled` says so."""
+
+    def __init__(self, seconds: float | None, cancelled: Callable[[], Any] | None) -> None:
+        self.end = math.inf if seconds is None else time.monotonic() + seconds
+        self.cancelled = cancelled
+
+    def over(self) -> bool:
+        """Asked after each step, so that at least one token is there."""
+        return time.monotonic() >= self.end or (self.cancelled is not None and bool(self.cancelled()))
+
+
+def read_deadline(s: Settings) -> Deadline:
+    """`max_time` (seconds) and `cancel` (a threading.Event, or a function without arguments)."""
+    seconds, cancel = s["max_time"], s["cancel"]
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
+        raise GenerationError(f"max_time={seconds!r}: pass seconds, a number above 0.")
+    asked = getattr(cancel, "is_set", cancel)
+    if asked is not None and not callable(asked):
+        raise GenerationError(f"cancel={cancel!r}: pass a threading.Event, or a function that returns True to stop.")
+    if (seconds is not None or asked is not None) and (s.integer("num_beams", 1) or 1) > 1:
+        raise GenerationError(
+            "max_time and cancel end a text as it is; beams have none before they end. Leave them out."
+        )
+    return Deadline(seconds, asked)

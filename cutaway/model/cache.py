@@ -7,13 +7,20 @@ lies before a text's first token is zero and hidden by the mask.
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from cutaway.errors import InputError
+from cutaway.errors import CheckpointError, InputError
 from cutaway.model.rows import Rows
 
 _GROW = 64
+_FORMAT = "cutaway_cache"  # the metadata key of a saved cache: the tokens that it holds, or null
 
 
 class Cache:
@@ -229,6 +236,47 @@ class Cache:
             limit = torch.tensor(kept, device=self.columns.device)[:, None]
             self.columns = self.columns & (self.columns.cumsum(1) <= limit)
         self.ids = None if self.ids is None else [ids[:left] for ids, left in zip(self.ids, kept, strict=True)]
+
+    def save(self, path: str | Path) -> None:
+        """Write the cache to one safetensors file, aside first and then renamed."""
+        if self.buffer is None:
+            raise InputError("The cache is empty: there is nothing to save.")
+        tensors = {"held": self.buffer[:, :, :, : self.longest].contiguous(), "lengths": self.lengths}
+        tensors |= {f"cross.{i}.{n}": x.contiguous() for i, kv in self.cross.items() for n, x in enumerate(kv)}
+        if self.columns is not None:
+            tensors["columns"] = self.columns
+        metadata = {_FORMAT: json.dumps(self.ids)}
+        aside = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.tmp")
+        try:
+            save_file(tensors, aside, metadata)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Cache:
+        """Read what `save` wrote. Which model it belongs to is checked where it is used, by its sizes.
+
+        Raises:
+            CheckpointError: not such a file, or one whose parts do not fit together.
+        """
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                ids = json.loads((file.metadata() or {})[_FORMAT])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            held, lengths, columns = tensors["held"], tensors["lengths"], tensors.get("columns")
+            cross = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("cross.")})
+            cache = cls()
+            cache.cross = {i: (tensors[f"cross.{i}.0"], tensors[f"cross.{i}.1"]) for i in cross}
+            cache.reserve(held.shape[0] // 2)
+            cache.buffer, cache.columns, cache.ids = held, columns, ids
+            cache._settle(lengths.tolist(), lengths.device)
+            counted = ids is None or [len(text) for text in ids] == lengths.tolist()
+            if held.dim() != 5 or held.shape[1::2] != (cache.batch, cache.longest) or not counted:
+                raise ValueError(f"{list(held.shape)} tensors for texts of {lengths.tolist()} tokens")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise CheckpointError(f"{path} is no cache that Cache.save wrote, or it is damaged: {error}") from error
+        return cache
 
     def _settle(self, lengths: list[int], device: torch.device) -> None:
         self.lengths = torch.tensor(lengths, dtype=torch.int64, device=device)
