@@ -84,6 +84,11 @@ class Rotary:
     longest: int
     scaling: RotaryScaling | None = None
 
+    @property
+    def by_length(self) -> bool:
+        """Whether a token's angles depend on how long the text is."""
+        return self.scaling is not None and self.scaling.kind in ("dynamic", "longrope")
+
 
 @dataclass(frozen=True)
 class Relative:

@@ -26,6 +26,7 @@ def pipe(tmp_path_factory):
         ({"max_length": 25}, {"seed": 3}),
         ({"max_length": 28, "min_length": 25}, {"do_sample": False}),
         ({}, {"do_sample": False}),
+        ({"max_new_tokens": 9}, {"do_sample": False, "prompt_lookup_num_tokens": 2}),
     ],
 )
 def test_batches_change_nothing(pipe, length, how):

@@ -53,8 +53,9 @@ def generate(
 
             `past_key_values`: a cache of an earlier call (`output.past_key_values`, or `Cache.load(path)`), of one text
             or of as many as there are prompts. `input_ids` is the whole text all the same; what the cache holds of it
-            is not run again. The cache is changed: it goes on to hold the new text. What the prompts of one call begin
-            with in common is run once without being asked.
+            is not run again. The cache goes on to hold the new text; it stays as it is where one text of it becomes
+            several (more prompts, num_return_sequences, beams). What the prompts of one call begin with in common is
+            run once without being asked.
 
             `prompt_lookup_num_tokens`: greedy search guesses that many tokens from what followed the same words
             (`max_matching_ngram_size`, 2) earlier in the text, and checks them in one pass: the same text, up to
@@ -99,8 +100,8 @@ def generate(
     finally:
         if streamer is not None:  # after an error too: a reader in another thread must not wait for ever
             streamer.end()
+        search.close()
     require_finished(search)
-    search.close()
     sequences = search.sequences[:, : search.width]
     return sequences if search.record is None else search.record.output(sequences, search.cache)
 
@@ -161,18 +162,21 @@ def stream(
 
 def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[Token]:
     """Runs the search and yields its tokens."""
-    while not search.done:
-        step = search.step()
-        if isinstance(search, BeamSearch):
-            continue
-        rows = range(search.total) if step.rows is None else step.rows.tolist()
-        tokens = step.tokens.tolist()
-        ended = [False] * len(tokens) if step.ended is None else step.ended.tolist()
-        for row, token, last in sorted(zip(rows, tokens, ended, strict=True)):
-            text = None
-            if readers is not None:
-                text = readers[row].add(token) + (readers[row].flush() if last else "")
-            yield Token(row, token, text, last)
+    try:
+        while not search.done:
+            step = search.step()
+            if isinstance(search, BeamSearch):
+                continue
+            rows = range(search.total) if step.rows is None else step.rows.tolist()
+            tokens = step.tokens.tolist()
+            ended = [False] * len(tokens) if step.ended is None else step.ended.tolist()
+            for row, token, last in sorted(zip(rows, tokens, ended, strict=True)):
+                text = None
+                if readers is not None:
+                    text = readers[row].add(token) + (readers[row].flush() if last else "")
+                yield Token(row, token, text, last)
+    finally:
+        search.close()
     if isinstance(search, BeamSearch):
         yield from read_answers(search, readers)
     require_finished(search)
@@ -225,4 +229,9 @@ def prepare(
         tokenizer=tokenizer,
     )
     kind = BeamSearch if plan.beams is not None else Search if plan.lookup is None else LookupSearch
+    if plan.past is not None and model.is_encoder_decoder:
+        raise GenerationError(
+            "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "
+            "encoder_outputs to spare the encoder, and leave past_key_values out."
+        )
     return kind(model, prompt, plan, tokenizer)

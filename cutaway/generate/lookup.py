@@ -14,32 +14,30 @@ from torch import Tensor
 
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
-from cutaway.generate.reuse import guess
+from cutaway.generate.reuse import guess, places_stay
 from cutaway.generate.search import Search
 from cutaway.outputs import CausalLMOutputWithPast
 
 
 class LookupSearch(Search):
-    """`Search` for one text with `prompt_lookup_num_tokens`. `passes` counts the runs of the model."""
+    """`Search` for one text with `prompt_lookup_num_tokens`."""
 
     def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
         super().__init__(model, prompt, plan, tokenizer)
         self.first = 0 if prompt.mask is None else int((prompt.mask == 0).sum())  # columns of padding
         self.ahead: list[int] = []  # guesses whose logits are known
         self.known: Tensor | None = None  # [1, 1 + guesses, V]
-        self.passes = 0
 
     def run(self) -> Any:
         if self.ahead and self.known is not None and self.ahead[0] == int(self.newest):
             self.ahead, self.known = self.ahead[1:], self.known[:, 1:]
             return CausalLMOutputWithPast(logits=self.known[:, :1])
         self.forget()
-        self.passes += 1
-        if self.stepper is None or not self.stepper.usable:
+        if self.stepper is None or not self.stepper.usable or not places_stay(self.model):
             return super().run()
         assert self.plan.lookup is not None
         guessed, longest = self.plan.lookup
-        room = min(guessed, self.plan.max_length - self.width)
+        room = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
         self.ahead = guess(self.sequences[0, self.first : self.width], room, longest)
         ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
         memory = None if self.encoded is None else self.encoded[0]

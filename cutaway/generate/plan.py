@@ -20,7 +20,7 @@ from cutaway.generate.settings import (
     model_settings,
     require_known,
 )
-from cutaway.generate.stopping import Deadline, read_deadline
+from cutaway.generate.stopping import Limits, read_limits
 from cutaway.model.cache import Cache
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
@@ -64,7 +64,7 @@ class Plan:
     output_logits: bool
     output_attentions: bool | list[int]
     output_hidden_states: bool | list[int]
-    deadline: Deadline
+    limits: Limits
     past: Cache | None
     lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
 
@@ -310,7 +310,7 @@ def make_plan(
         output_logits=s.flag("output_logits"),
         output_attentions=s.layers("output_attentions"),
         output_hidden_states=s.layers("output_hidden_states"),
-        deadline=read_deadline(s),
+        limits=read_limits(s),
         past=read_past(s),
         lookup=read_lookup(s, rows),
     )

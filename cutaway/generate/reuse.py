@@ -27,11 +27,10 @@ def read_past(s: Settings) -> Cache | None:
             f"past_key_values is a {type(past).__name__}: pass the cache that generate(return_dict_in_generate=True) "
             "or the model returned, or Cache.load(path)."
         )
-    for name, off in (("use_cache", True), ("output_attentions", False), ("output_hidden_states", False)):
-        if s[name] is not off and s[name] is not None:
+    wanted = {name: s.layers(name) for name in ("output_attentions", "output_hidden_states")}
+    for name, whole in {"use_cache": not s.flag("use_cache"), **wanted}.items():
+        if whole:
             raise GenerationError(f"{name}={s[name]!r} needs the whole text to be run: leave past_key_values out.")
-    if (s.integer("num_beams", 1) or 1) > 1 and past.batch > 1:
-        raise GenerationError("past_key_values of several texts cannot be searched with beams: leave num_beams out.")
     return past
 
 
@@ -40,17 +39,21 @@ def read_lookup(s: Settings, rows: int) -> tuple[int, int] | None:
     guessed, longest = s.integer("prompt_lookup_num_tokens", 1), s.integer("max_matching_ngram_size", 1)
     if guessed is None:
         return None
+    greedy = not s.flag("do_sample") and (s.integer("num_beams", 1) or 1) == 1 and s.flag("use_cache")
+    looked_into = s["output_attentions"] or s["output_hidden_states"]
+    if "prompt_lookup_num_tokens" not in s.call and (rows > 1 or not greedy or looked_into):
+        return None  # a wish of the model's files, where this call has no use for it
     if rows > 1:
         raise GenerationError(
             f"prompt_lookup_num_tokens={guessed} guesses for one text at a time, and there are {rows}. Pass one, or "
             "leave it out."
         )
-    if s.flag("do_sample") or (s.integer("num_beams", 1) or 1) > 1 or not s.flag("use_cache"):
+    if not greedy:
         raise GenerationError(
             f"prompt_lookup_num_tokens={guessed} speeds up greedy search with a cache: leave out do_sample, num_beams "
             "and use_cache=False, or leave it out."
         )
-    if s["output_attentions"] or s["output_hidden_states"]:
+    if looked_into:
         raise GenerationError(
             f"prompt_lookup_num_tokens={guessed} runs several tokens at once, so there are no attentions or hidden "
             "states of each step. Leave it out, or leave those out."
@@ -96,13 +99,21 @@ def held(past: Cache, texts: list[list[int]]) -> list[int]:
 
 def shared(texts: list[list[int]]) -> int:
     """How many tokens all texts begin with, where running them once is worth it; else 0."""
-    if len(texts) == 1:
-        return 0
-    first, last = min(texts), max(texts)  # in the order of lists, all others lie between
-    n = common(first, last)
-    rest = max(map(len, texts)) - n
-    spared = sum(max(0, min(n, len(text) - rest)) for text in texts) - n
-    return n if spared >= WORTH else 0
+    n = common(min(texts), max(texts))  # in the order of lists, all others lie between
+    rest = rest_of([n] * len(texts), texts)
+    spared = sum(len(text) - rest for text in texts) - n
+    return n if spared >= WORTH and min(map(len, texts)) >= rest else 0
+
+
+def rest_of(kept: list[int], texts: list[list[int]]) -> int:
+    """How many tokens must be run of each text when `kept` are held: at least the last, whose logits are wanted."""
+    return max(len(text) - min(n, len(text) - 1) for n, text in zip(kept, texts, strict=True))
+
+
+def places_stay(model: Any) -> bool:
+    """Whether a token's keys depend on nothing after it: some rotary positions change with the length of the text."""
+    writer = model.architecture.decoder or model.architecture.stack
+    return not any(rotary is not None and rotary.by_length for rotary in writer.rotary)
 
 
 def go_on(past: Cache, kept: list[int], texts: list[list[int]], device: torch.device) -> Tensor | None:
@@ -111,7 +122,7 @@ def go_on(past: Cache, kept: list[int], texts: list[list[int]], device: torch.de
     Every text has a rest of the same length, so that no padding is run: a text of which more is held than of the others
     has some of it computed again.
     """
-    rest = max(len(text) - min(n, len(text) - 1) for n, text in zip(kept, texts, strict=True))
+    rest = rest_of(kept, texts)
     kept = [len(text) - rest for text in texts]
     if min(kept) < 0 or max(kept) <= 0:
         return None

@@ -16,9 +16,9 @@ from cutaway.generate.chance import Chance
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import Record
-from cutaway.generate.reuse import go_on, held, real_ids, shared
+from cutaway.generate.reuse import go_on, held, places_stay, real_ids, shared
 from cutaway.generate.rules import Rules
-from cutaway.generate.stopping import EndTokens, StopStrings
+from cutaway.generate.stopping import Deadline, EndTokens, StopStrings
 from cutaway.model.cache import Cache
 from cutaway.model.step import Stepper, make_stepper
 from cutaway.outputs import CausalLMOutputWithPast
@@ -80,6 +80,7 @@ class Search:
         }
         self.training = [module for module in model.modules() if module.training]
         self.stepper: Stepper | None = None
+        self.deadline = Deadline(plan.limits)
 
     def contexts(self) -> list[list[int]]:
         """The last tokens of each sequence's prompt, which its answer is read after; none for an encoder-decoder."""
@@ -159,17 +160,24 @@ class Search:
     def reuse(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.
 
-        Without a cache from the call, what all prompts begin with is run once, if that is worth it.
+        Without a cache from the call, what all prompts begin with is run once, if that is worth it and nobody would see
+        that the prompts are not run as they are.
         """
-        plan, past = self.plan, self.plan.past
-        if past is None and (not plan.use_cache or len(self.prompt.ids) == 1 or not self.quiet):
+        past = self.plan.past
+        if past is not None and past.buffer is None:
+            self.cache = past  # a new one, to be filled
+            return None
+        if past is None and (not self.plan.use_cache or len(self.prompt.ids) == 1 or not self.quiet):
             return None
         texts = real_ids(self.prompt)
         if past is not None:
             kept = held(past, texts)
+            if (past.batch, self.plan.copies) != (len(texts), 1):
+                past = past.copy()  # each text of it will be several: the caller's stays as it is
         else:
             n = shared(texts)
-            if not n:
+            self.stepper = make_stepper(self.model) if n and places_stay(self.model) else None
+            if self.stepper is None or not self.stepper.usable:
                 return None
             inputs = {**self.asked, "input_ids": torch.tensor([texts[0][:n]], device=self.sequences.device)}
             past, kept = self.model(**inputs).past_key_values, [n] * len(texts)
@@ -274,7 +282,7 @@ class Search:
             stopped = self.stopped_by_user(self.sequences[:, : self.width])
             stopped = stopped if self.rows is None else stopped[self.rows]
             ended = stopped if ended is None else ended | stopped
-        if self.width == self.plan.max_length or self.plan.deadline.over():
+        if self.width == self.plan.max_length or self.deadline.over():
             ended = torch.ones_like(tokens, dtype=torch.bool)
         if ended is not None and self.rules.constraint is not None:
             self.note_unfinished(ended)

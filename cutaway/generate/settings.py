@@ -79,6 +79,8 @@ DEFAULT_NEW_TOKENS = 20
 # What no file can hold.
 OF_ONE_CALL = frozenset(
     {
+        "cancel",
+        "past_key_values",
         "prefix_allowed_tokens_fn",
         "logits_processor",
         "stopping_criteria",

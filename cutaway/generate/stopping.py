@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,28 +59,34 @@ class StopStrings:
         self.tails = [self.tails[i] for i in keep.tolist()]
 
 
-class Deadline:
-    """When a call is over whatever its texts say: after `seconds` from the call, or when `cancelled` says so."""
+@dataclass(frozen=True)
+class Limits:
+    """What ends a call whatever its texts say: `seconds` from the call, and `cancelled` when it returns True."""
 
-    def __init__(self, seconds: float | None, cancelled: Callable[[], Any] | None) -> None:
-        self.end = math.inf if seconds is None else time.monotonic() + seconds
-        self.cancelled = cancelled
+    seconds: float = math.inf
+    cancelled: Callable[[], Any] | None = None
+
+
+class Deadline:
+    """Limits whose time has begun to run."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.end, self.cancelled = time.monotonic() + limits.seconds, limits.cancelled
 
     def over(self) -> bool:
         """Asked after each step, so that at least one token is there."""
         return time.monotonic() >= self.end or (self.cancelled is not None and bool(self.cancelled()))
 
 
-def read_deadline(s: Settings) -> Deadline:
+def read_limits(s: Settings) -> Limits:
     """`max_time` (seconds) and `cancel` (a threading.Event, or a function without arguments)."""
-    seconds, cancel = s["max_time"], s["cancel"]
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
-        raise GenerationError(f"max_time={seconds!r}: pass seconds, a number above 0.")
+    timed, cancel = s["max_time"] is not None, s["cancel"]
+    seconds = s.above_zero("max_time", "pass seconds, a number above 0") if timed else math.inf
     asked = getattr(cancel, "is_set", cancel)
     if asked is not None and not callable(asked):
         raise GenerationError(f"cancel={cancel!r}: pass a threading.Event, or a function that returns True to stop.")
-    if (seconds is not None or asked is not None) and (s.integer("num_beams", 1) or 1) > 1:
+    if (timed or asked is not None) and (s.integer("num_beams", 1) or 1) > 1:
         raise GenerationError(
             "max_time and cancel end a text as it is; beams have none before they end. Leave them out."
         )
-    return Deadline(seconds, asked)
+    return Limits(seconds, asked)

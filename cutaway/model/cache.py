@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -237,6 +238,13 @@ class Cache:
             self.columns = self.columns & (self.columns.cumsum(1) <= limit)
         self.ids = None if self.ids is None else [ids[:left] for ids, left in zip(self.ids, kept, strict=True)]
 
+    def copy(self) -> Cache:
+        """Another cache of the same content."""
+        other = copy(self)
+        other.buffer = None if self.buffer is None else self.buffer[:, :, :, : self.longest].clone()
+        other.cross = dict(self.cross)
+        return other
+
     def save(self, path: str | Path) -> None:
         """Write the cache to one safetensors file, aside first and then renamed."""
         if self.buffer is None:
@@ -272,6 +280,8 @@ class Cache:
             cache.buffer, cache.columns, cache.ids = held, columns, ids
             cache._settle(lengths.tolist(), lengths.device)
             counted = ids is None or [len(text) for text in ids] == lengths.tolist()
+            if columns is not None:
+                counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()
             if held.dim() != 5 or held.shape[1::2] != (cache.batch, cache.longest) or not counted:
                 raise ValueError(f"{list(held.shape)} tensors for texts of {lengths.tolist()} tokens")
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

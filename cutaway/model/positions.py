@@ -77,8 +77,7 @@ class RotaryTable:
 
     def __call__(self, positions: Tensor, longest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """positions [...] -> cosines and sines [..., 1, size], to be applied to [..., heads, size]."""
-        by_length = self.rotary.scaling is not None and self.rotary.scaling.kind in ("dynamic", "longrope")
-        if by_length:
+        if self.rotary.by_length:
             cos, sin = self._make(longest, longest, positions.device)
         else:
             held = self._held

@@ -114,10 +114,12 @@ class GeneratingPipeline(Pipeline):
         call = settings["generation"]
         read = Settings(self.model, None, call)
         groups: dict[Any, list[int]] = {}
+        alone = read["prompt_lookup_num_tokens"] is not None  # guesses are made for one text at a time
         for i, row in enumerate(rows):
-            groups.setdefault(self._lengths(row, read, settings["usual_length"]), []).append(i)
+            key = (i if alone else None, *self._lengths(row, read, settings["usual_length"]))
+            groups.setdefault(key, []).append(i)
         found: list[Any] = [None] * len(rows)
-        for (_, new), places in groups.items():
+        for (_, _, new), places in groups.items():
             more = {} if new is None else {"max_new_tokens": new}
             for i, answers in zip(places, self._write([rows[i] for i in places], read, {**call, **more}), strict=True):
                 found[i] = answers

@@ -13,8 +13,8 @@ from parity.pairs import load, texts
 from parity.tiny import decoder_fields, make
 
 from cutaway.errors import CheckpointError, GenerationError, InputError
-from cutaway.generate import stream
-from cutaway.generate.reuse import guess, shared
+from cutaway.generate import GenerationConfig, stream
+from cutaway.generate.reuse import guess, places_stay, shared
 from cutaway.model.cache import Cache
 from cutaway.model.step import Stepper
 
@@ -80,6 +80,59 @@ def test_one_beginning_for_many_prompts(family: str) -> None:
     sampled = {**SETTINGS, "do_sample": True, "seed": 3, "num_return_sequences": 2, "top_k": 1}
     found = ours.generate(many, attention_mask=many_mask, **sampled)
     assert torch.equal(found[::2, width:], torch.stack(alone * 2))
+
+
+def test_a_cache_of_one_text_serves_many_calls() -> None:
+    _, ours = models("llama")
+    start, *ends = texts((20, 5, 5, 5))
+    past = ours(start[None], use_cache=True).past_key_values
+    ids = torch.stack([torch.cat((start, end)) for end in ends])
+    for prompts, more in (
+        (ids, {}),
+        (ids[:2], {"num_beams": 3, "num_return_sequences": 2}),
+        (ids[:1], {"num_beams": 2}),
+        (ids[1:2], {"do_sample": True, "seed": 5, "num_return_sequences": 3}),
+    ):
+        wanted = ours.generate(prompts, **(SETTINGS | more))
+        for _ in range(2):
+            assert torch.equal(ours.generate(prompts, past_key_values=past, **(SETTINGS | more)), wanted)
+            assert (past.lengths.tolist(), past.ids) == ([20], None)
+    many = ours(ids[:, :22], use_cache=True).past_key_values
+    beams = {**SETTINGS, "num_beams": 3}
+    assert torch.equal(ours.generate(ids, past_key_values=many, **beams), ours.generate(ids, **beams))
+    assert many.lengths.tolist() == [22] * 3
+    empty = Cache()
+    first = ours.generate(ids, past_key_values=empty, **SETTINGS)
+    assert empty.ids == first[:, :-1].tolist()
+    list(stream(ours, ids[:, :21], past_key_values=empty, **(SETTINGS | {"max_new_tokens": 3})))
+    assert empty.lengths.tolist() == [23] * 3 and empty.ids is not None
+
+
+def test_who_looks_on_sees_the_prompts_as_they_are() -> None:
+    _, ours = models("llama")
+    start, *ends = texts((70, 3, 3))
+    ids = torch.stack([torch.cat((start, end)) for end in ends])
+    assert shared(ids.tolist()) == 70
+    with ours.record("blocks.0.resid") as found:
+        ours.generate(ids, **(SETTINGS | {"max_new_tokens": 1}))
+    assert found["blocks.0.resid"].shape[:2] == (2, 73)
+
+
+def test_a_beginning_is_not_shared_where_positions_change_with_the_length() -> None:
+    theirs = make(
+        "llama",
+        ENDINGS["llama"],
+        **decoder_fields("llama", ENDINGS["llama"]),
+        max_position_embeddings=200,
+        rope_parameters={
+            "rope_type": "dynamic",
+            "factor": 2.0,
+            "rope_theta": 1e4,
+            "original_max_position_embeddings": 40,
+        },
+    )
+    ours = load(theirs, ENDINGS["llama"])
+    assert not places_stay(ours) and places_stay(models("llama")[1])
 
 
 def test_what_a_cache_cannot_serve(tmp_path: Path) -> None:
@@ -163,6 +216,11 @@ def test_guesses_need_greedy_search(settings: dict[str, Any]) -> None:
         ours.generate(texts((4,))[0][None], prompt_lookup_num_tokens=3, **settings)
     with pytest.raises(GenerationError, match="there are 2"):
         ours.generate(torch.stack(texts((4, 4))), prompt_lookup_num_tokens=3)
+    ours.generation_config = GenerationConfig(prompt_lookup_num_tokens=3)  # a wish of its files is no error
+    try:
+        assert ours.generate(texts((4,))[0][None], max_new_tokens=2, **settings) is not None
+    finally:
+        ours.generation_config = None
 
 
 def test_time_and_cancelling() -> None:
@@ -178,7 +236,7 @@ def test_time_and_cancelling() -> None:
         seen.append(token)
         if len(seen) == 3:
             event.set()
-    assert (len(seen), seen[-1].last) == (4, True)
+    assert (len(seen), seen[-1].last) == (6, True)  # the third of them came when the second step was over
     left = iter([False, False, True])
     assert ours.generate(ids, cancel=lambda: next(left), **SETTINGS).shape == (2, 7)
     for wrong in ({"max_time": 0}, {"max_time": "1"}, {"cancel": 3}):
