@@ -176,8 +176,8 @@ class Search:
                 past = past.copy()  # each text of it will be several: the caller's stays as it is
         else:
             n = shared(texts)
-            self.stepper = make_stepper(self.model) if n and places_stay(self.model) else None
-            if self.stepper is None or not self.stepper.usable:
+            self.stepper = make_stepper(self.model) if n else None
+            if self.stepper is None or not self.stepper.usable or not places_stay(self.model):
                 return None
             inputs = {**self.asked, "input_ids": torch.tensor([texts[0][:n]], device=self.sequences.device)}
             past, kept = self.model(**inputs).past_key_values, [n] * len(texts)
