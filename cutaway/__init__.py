@@ -123,6 +123,7 @@ _MODULES = {
         "PegasusTokenizer PegasusTokenizerFast"
     ),
     "cutaway.encoding": "BatchEncoding",
+    "cutaway.model.lora_config": "LoraConfig",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (

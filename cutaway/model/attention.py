@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.architecture import Attention as Spec
+from cutaway.model.adapter import laid_out
 from cutaway.model.cache import Cache
 from cutaway.model.layers import make_norm
-from cutaway.model.linear import Linear, Packed, joined, together
+from cutaway.model.linear import Linear, Packed, columns, joined, together
 from cutaway.model.part import Part
 from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
@@ -220,16 +221,16 @@ class Attention(Part):
         """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
         size, heads = self.spec.head_size, tap.heads(prefix)
         parts = [f"{prefix}.head.{h}.out" for h in heads]
-        columns = [self.o.weight[:, h * size : (h + 1) * size].T for h in heads]
+        inputs = [slice(h * size, (h + 1) * size) for h in heads]
         if not tap.leads(f"{prefix}.out", *parts):
             padded = tap.rows.pad(z) if heads else z  # [batch, length, heads, head_size]: padded once, not head by head
-            for h, part, column in zip(heads, parts, columns, strict=True):
-                tap.keep(part, padded[:, :, h] @ column, own=True)
+            for h, part, own_inputs in zip(heads, parts, inputs, strict=True):
+                tap.keep(part, columns(self.o, padded[:, :, h], own_inputs), own=True)
             if tap.wants(f"{prefix}.out"):
                 tap.take(f"{prefix}.out", self.o(mixed))
             return None
-        shown = zip(heads, parts, columns, strict=True)
-        own = {h: tap.take(part, z[:, h] @ column) for h, part, column in shown}  # [rows, hidden] each
+        shown = zip(heads, parts, inputs, strict=True)
+        own = {h: tap.take(part, columns(self.o, z[:, h], own)) for h, part, own in shown}  # [rows, hidden] each
         leading = [h for h, part in zip(heads, parts, strict=True) if tap.leads(part)]
         if not leading:
             return tap.take(f"{prefix}.out", self.o(mixed))
@@ -262,8 +263,10 @@ class CrossAttention(Attention):
         if cache is not None and held:
             k, v = cache.cross[layer]
         else:
+            with laid_out(rows):
+                made = self.k(memory), self.v(memory)
             # each [batch, heads, length, head_size]
-            k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in (self.k(memory), self.v(memory)))
+            k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in made)
         mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
         if tap is not None:
             q = tap.take_heads("cross.q", q)

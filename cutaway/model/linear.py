@@ -9,7 +9,7 @@ or pickled. The plain product is used where torch lacks the operators, on other 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,9 @@ from cutaway.model.integer import DTYPES as integer_dtypes
 from cutaway.model.integer import ByteWeight
 from cutaway.model.linear_training import learns, product
 from cutaway.model.mapped import let_go, trim
+
+if TYPE_CHECKING:
+    from cutaway.model.adapter import Site
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -194,7 +197,7 @@ class Bound:
 def bound(packed: Packed, layers: Sequence[nn.Module]) -> Bound | None:
     """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
     alike = len({getattr(layer, "bias", None) is None for layer in layers}) == 1
-    if not alike or any(type(layer) is not Linear or hooked(layer) for layer in layers):
+    if not alike or any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
         return None
     weight: Tensor = layers[0].weight  # type: ignore[assignment]
     probe = torch.empty(1, device=weight.device, dtype=weight.dtype)
@@ -251,9 +254,11 @@ class Linear(nn.Linear):
     Attributes:
         integer: whether evaluation on a CPU multiplies bytes (`cutaway.model.integer`). The weight stays what it is:
             training, gradients and saving never see the bytes.
+        site: what adapters hold for this layer (`cutaway.model.adapter`), or None.
     """
 
     integer = False
+    site: Site | None = None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
@@ -266,6 +271,10 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
+        out = self._base(x)
+        return out if self.site is None else self.site.onto(out, x, self)
+
+    def _base(self, x: Tensor) -> Tensor:
         if not packable(x, self):
             if OPERATORS is not None and learns(x, self.weight) and not _transformed(x):
                 return product(x, self.weight, self.bias)
@@ -276,12 +285,32 @@ class Linear(nn.Linear):
         return packed.product(x)
 
 
+def _adapted(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether an adapter changes what one of the layers gives; it does so after the product, before all else."""
+    return any(layer.site is not None and layer.site.acts(x.shape[0]) for layer in layers)  # type: ignore[union-attr, operator]
+
+
+def _own(layer: Any, out: Tensor, x: Tensor) -> Tensor:
+    """The layer's product with what adapters make of it."""
+    return out if layer.site is None else layer.site.onto(out, x, layer)
+
+
+def columns(layer: Any, x: Tensor, part: slice) -> Tensor:
+    """What `part` of a layer's input contributes: x [rows, n] -> [rows, out], without the bias."""
+    out = x @ layer.weight[:, part].T
+    site: Site | None = getattr(layer, "site", None)
+    return out if site is None else site.onto(out, x, layer, part)
+
+
 def activated(layer: nn.Module | Bound, x: Tensor, activation: Activation) -> Tensor:
     """activation(layer(x)), in one pass where that can be had."""
     if isinstance(layer, Bound):
         return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
     if (activation in _FUSED or getattr(layer, "integer", False)) and _fusable(x, layer):
-        return layer.packed.of((layer,)).product(x, activation)  # type: ignore[operator, union-attr, no-any-return]
+        packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
+        if not _adapted(x, layer):
+            return packed.product(x, activation)
+        return ACTIVATION[activation](_own(layer, packed.product(x), x))
     return ACTIVATION[activation](layer(x))
 
 
@@ -290,7 +319,10 @@ def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float
     if isinstance(layer, Bound):
         return layer(x, residual=residual)
     if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and _fusable(x, layer):
-        return layer.packed.of((layer,)).product(x, residual=residual)  # type: ignore[operator, union-attr, no-any-return]
+        packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
+        if not _adapted(x, layer):
+            return packed.product(x, residual=residual)
+        return residual + _own(layer, packed.product(x), x)
     return residual + F.dropout(layer(x), dropout, layer.training)
 
 
@@ -301,4 +333,5 @@ def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> 
     if not _fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
         return [layer(x) for layer in layers]
     out = packed.of(layers).product(x)  # type: ignore[arg-type]
-    return out.split([layer.out_features for layer in layers], -1)  # type: ignore[no-any-return]
+    parts = out.split([layer.out_features for layer in layers], -1)
+    return [_own(layer, part, x) for layer, part in zip(layers, parts, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from cutaway.config import PretrainedConfig
 from cutaway.errors import ConfigError, GenerationError, InputError
 from cutaway.model import loading
+from cutaway.model.adaptable import Adaptable
 from cutaway.model.edits import Change, Edits
-from cutaway.model.part import Part
 from cutaway.model.precision import Precision
 from cutaway.model.published import engine_state
 from cutaway.model.recorder import Recorder
 from cutaway.model.taps import resolve
 
 
-class PreTrainedModel(Part):
+class PreTrainedModel(Adaptable):
     """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
 
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
@@ -180,8 +180,9 @@ class PreTrainedModel(Part):
                 f"{type(self).__name__} cannot generate text; load the checkpoint with AutoModelForCausalLM or "
                 "AutoModelForSeq2SeqLM."
             )
-        # by name: generation is built on models, so models may not import it
-        return importlib.import_module("cutaway.generate").generate(self, *args, **kwargs)
+        with self.use_adapter(kwargs.pop("adapters")) if "adapters" in kwargs else nullcontext():
+            # by name: generation is built on models, so models may not import it
+            return importlib.import_module("cutaway.generate").generate(self, *args, **kwargs)
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
         """In training, keep only what enters each block and compute the rest again for gradients (Chen et al., 2016).

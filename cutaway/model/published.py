@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from cutaway.model.adapter import Adapters
 from cutaway.model.weights import Source
 
 if TYPE_CHECKING:
@@ -27,14 +28,18 @@ def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Sou
         if getattr(model, name) is not None:
             found[ours + name] = Source(theirs + name)
     for name, child in model.named_children():
+        if isinstance(child, Adapters):
+            continue  # they are saved apart
         published = getattr(model, "published_children", {}).get(name, name)
         found |= sources(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
     return found
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and persistent buffer by our name; a tied one stands under each of its names."""
-    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    """Every parameter and persistent buffer by our name, adapters left out; a tied one stands under each name."""
+    apart = {id(p) for module in model.modules() if isinstance(module, Adapters) for p in module.parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    found: dict[str, Tensor] = {name: p for name, p in every if id(p) not in apart}
     for prefix, module in model.named_modules():
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in module._non_persistent_buffers_set:

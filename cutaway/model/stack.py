@@ -13,6 +13,7 @@ from cutaway.architecture import Embedding as EmbeddingSpec
 from cutaway.architecture import Relative, Rotary
 from cutaway.architecture import Stack as Spec
 from cutaway.errors import InputError
+from cutaway.model.adapter import kept, lay_out
 from cutaway.model.attention import Context
 from cutaway.model.block import Block
 from cutaway.model.cache import Cache
@@ -277,6 +278,7 @@ def run_stack(
     spec: Spec = stack.spec
     rows, cache = batch.rows, batch.cache
     prefill = cache is None or cache.empty
+    lay_out(rows)
     x = embed_batch(stack, batch)
     context = Context(
         rows, spec.causal, spec.windows, cache=cache, prefill=prefill, memory=memory, memory_rows=memory_rows
@@ -308,7 +310,7 @@ def run_stack(
     for i, n in enumerate(spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", rows)
         if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and cache is None:
-            x = checkpoint(blocks[n], x, context, i, use_reentrant=False)
+            x = checkpoint(kept(blocks[n], rows), x, context, i, use_reentrant=False)
         else:
             x = blocks[n](x, context, i, tap)
     if spec.final_norm:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
 
 from torch import nn
 
 from cutaway.errors import ConfigError, nearest
+from cutaway.model.adapter import layer_name
+from cutaway.model.steps import beginnings, fits
 
 _BLOCK = re.compile(r"(?:(encoder|decoder)\.)?blocks\.(\d+)\.")
-_RANGE = re.compile(r"(\d+)-(\d+)")
 HEAD = "logits"  # the head's own layers, whatever they are called
 
 
@@ -19,7 +19,7 @@ class Places:
 
     Attributes:
         names: {address: weight}, such as `blocks.3.attn.q.weight`, `embed.tokens.weight`, `classifier.weight`. A tied
-            weight stands where it comes first.
+            weight stands where it comes first, and that of an adapter at its layer (`blocks.3.attn.q.lora_A`).
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -27,7 +27,10 @@ class Places:
         has_base = bool(prefix) and prefix in dict(model.named_children())
         self.names: dict[str, nn.Parameter] = {}
         self._head: set[str] = set()
-        for name, weight in model.named_parameters():
+        for found, weight in model.named_parameters():
+            name = layer_name(model, found)
+            if name != found and not weight.requires_grad:
+                continue  # an adapter that rests
             own = name.removeprefix(f"{prefix}.") if has_base else name
             self.names[own] = weight
             if has_base and own == name:
@@ -41,10 +44,11 @@ class Places:
         Raises:
             ConfigError: there are none; the nearest are listed.
         """
-        found = sorted(self._head) if pattern == HEAD else [n for n in self.names if _fits(n, pattern)]
+        found = sorted(self._head) if pattern == HEAD else [n for n in self.names if fits(n, pattern)]
         if not found:
-            known = {".".join(n.split(".")[:i]) for n in self.names for i in range(1, n.count(".") + 2)}
-            raise ConfigError(f"no weight of this model stands at {pattern!r}.{nearest(pattern, sorted(known))}")
+            raise ConfigError(
+                f"no weight of this model stands at {pattern!r}.{nearest(pattern, beginnings(self.names))}"
+            )
         return found
 
     def depth(self) -> dict[str, int]:
@@ -85,15 +89,3 @@ class Places:
         for pattern, rate in given.items():
             rates |= dict.fromkeys(self.matching(pattern), rate)
         return rates
-
-
-def _fits(name: str, pattern: str) -> bool:
-    steps, wanted = name.split("."), pattern.split(".")
-    return len(wanted) <= len(steps) and all(_step(a, b) for a, b in zip(steps, wanted, strict=False))
-
-
-def _step(step: str, wanted: str) -> bool:
-    bounds = _RANGE.fullmatch(wanted)
-    if bounds and step.isdigit():
-        return int(bounds[1]) <= int(step) <= int(bounds[2])
-    return fnmatchcase(step, wanted)

@@ -10,10 +10,20 @@ from torch import Tensor
 from cutaway.checkpoint import open_checkpoint, save_checkpoint
 from cutaway.errors import CheckpointError
 from cutaway.hub import resolve
+from cutaway.model.adaptable import base_trains
+from cutaway.model.adapter import layer_name
+from cutaway.model.adapter_files import CONFIG
 
 
 def save_weights(model: Any, folder: Path) -> None:
-    """As the model saves itself; for a plain module, model.safetensors with its own names, tied weights once."""
+    """As the model saves itself; for a plain module, model.safetensors with its own names, tied weights once.
+
+    Where only an adapter learns, the adapter alone.
+    """
+    if getattr(model, "active_adapter", None) is not None:
+        model.save_adapter(folder)
+        if not base_trains(model):
+            return
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder)
         return
@@ -32,12 +42,19 @@ def load_weights(model: Any, folder: Path) -> None:
     Raises:
         CheckpointError: a weight is missing there, or is none of this model's.
     """
+    if (folder / CONFIG).is_file():
+        if getattr(model, "active_adapter", None) is None:
+            raise CheckpointError(f"{folder} holds an adapter; give the model one like it with add_adapter.")
+        model.restore_adapter(folder)
+        if not base_trains(model):
+            return
     with open_checkpoint(resolve(str(folder))) as checkpoint:
         tensors = {name: checkpoint.read(name) for name in checkpoint.names()}
     report = model.load_state_dict(tensors, strict=False)
     own = model.state_dict(keep_vars=True)
+    own = {name: tensor for name, tensor in own.items() if layer_name(model, name) == name}  # adapters are kept apart
     filled = {id(tensor) for name, tensor in own.items() if name not in report.missing_keys}
-    absent = [name for name in report.missing_keys if id(own.get(name)) not in filled]
+    absent = [name for name in report.missing_keys if name in own and id(own[name]) not in filled]
     if absent or report.unexpected_keys:
         names = ", ".join(repr(n) for n in [*absent, *report.unexpected_keys][:5])
         raise CheckpointError(f"{folder} does not fit {type(model).__name__}: {names}. Resume with the same model.")
