@@ -15,7 +15,6 @@ from torch import Tensor
 import cutaway
 from cutaway import LoraConfig, Trainer, TrainingArguments
 from cutaway.errors import CheckpointError, ConfigError, CutawayError, InputError
-from cutaway.model import linear
 
 SMALL = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 
@@ -99,7 +98,6 @@ def test_rows_of_choices_and_of_a_cache() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.skipif(linear.OPERATORS is None, reason="this build of torch packs nothing")
 def test_the_base_is_not_packed_again() -> None:
     model, batch = bert(), texts([6, 6])
     base = model(**batch).logits
