@@ -12,12 +12,17 @@ from typing import Annotated
 import typer
 
 from cutaway import __version__
+from cutaway.commands.attend import attend
+from cutaway.commands.attribute import attribute
 from cutaway.commands.bench import bench
+from cutaway.commands.compare import compare
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
 from cutaway.commands.explain import explain
 from cutaway.commands.generate import generate
+from cutaway.commands.lens import lens
 from cutaway.commands.models import models
+from cutaway.commands.patch import patch
 from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
@@ -49,7 +54,8 @@ def common(
     """Transformer text models, open at every joint: run one and see what happens inside."""
 
 
-for command in (explain, tokenize, generate, models, evaluate, bench, train):
+INSIDE = (explain, attend, lens, attribute, patch, compare)
+for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train):
     app.command()(command)
 for spec in COMMANDS:
     app.command(spec.name)(task_command(spec))

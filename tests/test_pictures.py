@@ -8,7 +8,7 @@ import inspect_samples as samples
 import pytest
 
 from cutaway.errors import InputError
-from cutaway.inspect import palette, pictures
+from cutaway.inspect import canvas, palette, pictures
 
 
 def inside(figure):
@@ -55,7 +55,7 @@ def test_another_ending_is_an_error(tmp_path):
 
 
 def test_the_readme_picture_is_about_1400_wide(tmp_path):
-    width, height = pictures.draw(samples.encoder()).get_size_inches() * pictures.DPI
+    width, height = pictures.draw(samples.encoder()).get_size_inches() * canvas.DPI
     assert 1300 < width < 1500
     assert height < 1200
 
@@ -74,8 +74,8 @@ def test_rows_and_columns_carry_their_tokens():
 
 
 def test_undrawable_characters_are_boxes():
-    assert pictures.drawable("a\x00\U000f1234") == "a^@<U+F1234>"
-    assert pictures.drawable("\U0001f9ff\U00012000") in {"□□", "\U0001f9ff□", "□\U00012000", "\U0001f9ff\U00012000"}
+    assert canvas.drawable("a\x00\U000f1234") == "a^@<U+F1234>"
+    assert canvas.drawable("\U0001f9ff\U00012000") in {"□□", "\U0001f9ff□", "□\U00012000", "\U0001f9ff\U00012000"}
 
 
 def test_pyplot_is_not_touched():

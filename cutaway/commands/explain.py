@@ -54,8 +54,9 @@ def explain(
 ) -> None:
     """Show what a model does with a text."""
     from cutaway.inspect import pictures
+    from cutaway.inspect.canvas import FORMATS
 
-    known = (*pictures.FORMATS, ".html", ".json")
+    known = (*FORMATS, ".html", ".json")
     for path in output or []:
         if path.suffix.lower() not in known:
             raise typer.BadParameter(f"{path.name}: the name must end in one of {', '.join(known)}.")

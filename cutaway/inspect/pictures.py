@@ -1,100 +1,48 @@
 """An explanation as one picture: the chosen head with its tokens, all heads, one measure of them, and the answers.
 
-Drawn with matplotlib's figure objects (no pyplot, no global state). All lengths here are points, y downward from
-the top; at the default resolution a point is two pixels.
+All lengths are points, y downward from the top (`cutaway.inspect.canvas`).
 """
 
 from __future__ import annotations
 
-import textwrap
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cutaway.errors import InputError, MissingExtraError
 from cutaway.inspect import palette
+from cutaway.inspect.canvas import BODY, MARGIN, SMALL, TITLE, Canvas, drawable, ramp, save_figure
 from cutaway.inspect.explanation import Explanation
-from cutaway.inspect.label import clipped, printable
+from cutaway.inspect.label import clipped
 from cutaway.inspect.measures import Array
+from cutaway.inspect.picture_generation import origin_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 144
-FORMATS = (".png", ".svg", ".pdf")
-SMALL, BODY, TITLE = 7.5, 9.0, 15.0
-MARGIN = 26.0
 MOST_BARS = 5
 
 FROM, TO = "from (query) ↓", "to (key) →"
 ALL_HEADS = "rows: layers, columns: heads; each scaled to its maximum"
 ENTROPY = "mean over its rows; 0: every token looks at one token"
 
-# Fonts that are used, where the machine has them, for scripts that matplotlib's own font lacks.
-FALLBACKS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari",
-    "Noto Sans Thai", "Noto Emoji", "Noto Sans Symbols2", "WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans",
-    "Apple Symbols", "Arial Unicode MS", "Microsoft YaHei", "Segoe UI Symbol", "Nirmala UI", "Unifont",
-)  # fmt: skip
-
 
 def save(explanation: Explanation, path: str | Path) -> None:
     """Write the picture as .png, .svg or .pdf. Raises InputError for another ending."""
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path.name}: a picture's name ends in one of {', '.join(FORMATS)}.")
-    figure = draw(explanation)
-    dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same run gives the same file
-    figure.savefig(path, dpi=DPI, format=path.suffix[1:].lower(), metadata=dated.get(path.suffix.lower()))
+    save_figure(draw(explanation), path)
 
 
 def draw(explanation: Explanation) -> Figure:
     """The picture as a matplotlib Figure with its own Agg canvas."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("Pictures need matplotlib: pip install 'cutaway[plots]'.") from error
-    figure = Figure(figsize=(1, 1), dpi=DPI, facecolor=palette.PAPER)
-    FigureCanvasAgg(figure)
-    _Sheet(figure, explanation).fill()
-    return figure
+    sheet = _Sheet(explanation)
+    sheet.fill()
+    return sheet.figure
 
 
-@cache
-def _fonts() -> tuple[tuple[str, ...], frozenset[int]]:
-    """The families to draw with, in order, and every character that one of them has."""
-    from matplotlib.font_manager import findfont, fontManager, get_font
-
-    installed = {entry.name for entry in fontManager.ttflist}
-    families = ("DejaVu Sans", *(name for name in FALLBACKS if name in installed))
-    characters: set[int] = set()
-    for family in families:
-        characters.update(get_font(findfont(family)).get_charmap())
-    return families, frozenset(characters)
-
-
-def drawable(text: str) -> str:
-    """`text` with □ for each character that no font on this machine can draw."""
-    characters = _fonts()[1]
-
-    def shown(character: str) -> str:
-        if ord(character) in characters:
-            return character
-        if 0x2400 <= ord(character) < 0x2420:  # the control pictures of `printable`, which few fonts have
-            return "^" + chr(ord(character) - 0x2400 + 64)
-        return "□"
-
-    return "".join(shown(character) for character in printable(text))
-
-
-class _Sheet:
-    def __init__(self, figure: Figure, explanation: Explanation) -> None:
-        self.figure, self.it = figure, explanation
-        self.width = self.height = 1.0
-        self.families = list(_fonts()[0])
+class _Sheet(Canvas):
+    def __init__(self, explanation: Explanation) -> None:
+        super().__init__()
+        self.it = explanation
 
     def fill(self) -> None:
         it, head = self.it, self.it.head
@@ -107,8 +55,8 @@ class _Sheet:
         longest = max(len(rows), len(columns))
         cell = float(np.clip(310 / longest, 9.5, 56)) if longest <= 150 else 1425 / longest
         size = min(BODY, cell * 0.82) if cell > 9.5 else SMALL
-        row_space = max(*(self._width(text, size) for text in rows), self._width(FROM, SMALL)) + 8
-        column_space = max(self._width(text, size) for text in columns) + 8
+        row_space = max(*(self.width_of(text, size) for text in rows), self.width_of(FROM, SMALL)) + 8
+        column_space = max(self.width_of(text, size) for text in columns) + 8
         map_width, map_height = cell * len(columns), cell * len(rows)
         left = MARGIN + row_space
 
@@ -116,22 +64,22 @@ class _Sheet:
         tile = float(np.clip(min(222 / heads, 300 / layers), 8, 28))
         beside = layers > 16
         measure = tile if beside else min(tile, 13.0)
-        grid = max(tile * heads + 18, *(self._width(text, SMALL) for text in (ALL_HEADS, ENTROPY)))
+        grid = max(tile * heads + 18, *(self.width_of(text, SMALL) for text in (ALL_HEADS, ENTROPY)))
         side = grid * 2 + 24 if beside else max(grid, 222)
         right = left + max(map_width, 120) + 64  # past the colour bar
         self.width = max(right + side, MARGIN + 420) + MARGIN
-        quote = self._wrapped(self._quote(), BODY + 1, 2)
-        note = self._wrapped(self._provenance(), SMALL, 3)
+        quote = self.wrapped(self._quote(), BODY + 1, 2)
+        note = self.wrapped(self._provenance(), SMALL, 3)
 
         top = MARGIN + 46 + 14 * len(quote)
         map_top = top + 14 + column_space
         grids = tile * layers + 46 + (0 if beside else measure * layers + 86)
         side_height = grids + (34 + 17 * len(bars) if bars else 0)
         self.height = max(map_top + map_height, top + side_height) + 30 + 11 * len(note) + 12
-        self.figure.set_size_inches(self.width / 72, self.height / 72)
+        self.resize(self.width, self.height)
 
         kind = "" if head.name == "self" else f"{head.name} attention, "
-        self._text(
+        self.text(
             MARGIN,
             MARGIN + 12,
             f"Where attention goes: {kind}layer {head.layer}, head {head.head}",
@@ -139,7 +87,7 @@ class _Sheet:
             weight="bold",
         )
         for i, line in enumerate(quote):
-            self._text(MARGIN, MARGIN + 36 + 14 * i, line, BODY + 1, color=palette.MUTED)
+            self.text(MARGIN, MARGIN + 36 + 14 * i, line, BODY + 1, color=palette.MUTED)
         self._map(left, map_top, map_width, map_height, rows, columns, size, cell)
         y = self._heads(right, top, tile)
         at = (right + grid + 24, top) if beside else (right, y + 30)
@@ -147,7 +95,7 @@ class _Sheet:
         if bars:
             self._answers(right, top + grids + 10, min(side, 300.0), bars)
         for i, line in enumerate(note):
-            self._text(MARGIN, self.height - 20 - 11 * (len(note) - 1 - i), line, SMALL, color=palette.MUTED)
+            self.text(MARGIN, self.height - 20 - 11 * (len(note) - 1 - i), line, SMALL, color=palette.MUTED)
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
@@ -164,9 +112,9 @@ class _Sheet:
     ) -> None:
         matrix = self.it.head.matrix
         most = min(1.0, float(np.ceil(max(matrix.max(), 0.01) * 10) / 10))
-        axes = self._axes(x, y, width, height)
+        axes = self.axes(x, y, width, height)
         image = axes.imshow(
-            matrix, cmap=_ramp(palette.ATTENTION), vmin=0, vmax=most, aspect="auto", interpolation="nearest"
+            matrix, cmap=ramp(palette.ATTENTION), vmin=0, vmax=most, aspect="auto", interpolation="nearest"
         )
         every = max(1, int(np.ceil(9.5 / cell)))
         style = {"fontsize": size, "parse_math": False, "family": self.families, "color": palette.INK}
@@ -178,30 +126,30 @@ class _Sheet:
             axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
             axes.grid(which="minor", color=palette.PAPER, linewidth=min(1.2, cell / 16))
             axes.tick_params(which="minor", length=0)
-        above = y - max(self._width(text, size) for text in columns) - 18
-        self._text(x, above, TO, SMALL, color=palette.MUTED)
-        self._text(x - 4, y - 8, FROM, SMALL, color=palette.MUTED, ha="right")
+        above = y - max(self.width_of(text, size) for text in columns) - 18
+        self.text(x, above, TO, SMALL, color=palette.MUTED)
+        self.text(x - 4, y - 8, FROM, SMALL, color=palette.MUTED, ha="right")
 
         tall = min(height, 200.0)
-        bar = self._axes(x + width + 14, y, 8, tall)
+        bar = self.axes(x + width + 14, y, 8, tall)
         self.figure.colorbar(image, cax=bar)
         ticks = np.linspace(0, most, 3)
         bar.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks], fontsize=SMALL, color=palette.INK, parse_math=False)
         bar.tick_params(length=2, color=palette.MUTED, pad=2)
         bar.spines["outline"].set_visible(False)
-        self._text(x + width + 14, y - 21, "share of", SMALL, color=palette.MUTED)
-        self._text(x + width + 14, y - 12, "the row", SMALL, color=palette.MUTED)
+        self.text(x + width + 14, y - 21, "share of", SMALL, color=palette.MUTED)
+        self.text(x + width + 14, y - 12, "the row", SMALL, color=palette.MUTED)
 
     def _heads(self, x: float, y: float, tile: float) -> float:
         from matplotlib.patches import Rectangle
 
         head = self.it.head
         layers, heads = head.pattern.shape[:2]
-        self._text(x, y, "All heads", BODY + 1, weight="bold")
-        self._text(x, y + 13, ALL_HEADS, SMALL, color=palette.MUTED)
-        axes = self._axes(x + 16, y + 36, tile * heads, tile * layers)
+        self.text(x, y, "All heads", BODY + 1, weight="bold")
+        self.text(x, y + 13, ALL_HEADS, SMALL, color=palette.MUTED)
+        axes = self.axes(x + 16, y + 36, tile * heads, tile * layers)
         mosaic, share = _mosaic(head.pattern, int(tile))
-        axes.imshow(mosaic, cmap=_ramp(palette.ATTENTION), vmin=0, vmax=1, aspect="auto", extent=(0, heads, layers, 0))
+        axes.imshow(mosaic, cmap=ramp(palette.ATTENTION), vmin=0, vmax=1, aspect="auto", extent=(0, heads, layers, 0))
         self._numbers(axes, layers, heads, tile)
         axes.add_patch(
             Rectangle(
@@ -215,31 +163,31 @@ class _Sheet:
         values = head.measures["entropy"]
         layers, heads = values.shape
         most = float(np.log2(max(head.pattern.shape[-1], 2)))
-        self._text(x, y, "Entropy of each head", BODY + 1, weight="bold")
-        self._text(x, y + 13, ENTROPY, SMALL, color=palette.MUTED)
-        axes = self._axes(x + 16, y + 36, width * heads, height * layers)
+        self.text(x, y, "Entropy of each head", BODY + 1, weight="bold")
+        self.text(x, y + 13, ENTROPY, SMALL, color=palette.MUTED)
+        axes = self.axes(x + 16, y + 36, width * heads, height * layers)
         image = axes.imshow(
-            values, cmap=_ramp(palette.MEASURE), vmin=0, vmax=most, aspect="auto", extent=(0, heads, layers, 0)
+            values, cmap=ramp(palette.MEASURE), vmin=0, vmax=most, aspect="auto", extent=(0, heads, layers, 0)
         )
         axes.set_xticks(range(1, heads), minor=True)
         axes.set_yticks(range(1, layers), minor=True)
         axes.grid(which="minor", color=palette.PAPER, linewidth=1)
         axes.tick_params(which="minor", length=0)
         self._numbers(axes, layers, heads, min(width, height))
-        bar = self._axes(x + 16, y + 36 + height * layers + 9, 90, 6)
+        bar = self.axes(x + 16, y + 36 + height * layers + 9, 90, 6)
         self.figure.colorbar(image, cax=bar, orientation="horizontal")
         bar.set_xticks([])
         bar.spines["outline"].set_visible(False)
         middle = y + 36 + height * layers + 12
-        self._text(x + 11, middle, "0", SMALL, ha="right", color=palette.MUTED)
-        self._text(x + 111, middle, f"{most:.1f} bits: uniform", SMALL, color=palette.MUTED)
+        self.text(x + 11, middle, "0", SMALL, ha="right", color=palette.MUTED)
+        self.text(x + 111, middle, f"{most:.1f} bits: uniform", SMALL, color=palette.MUTED)
 
     def _answers(self, x: float, y: float, width: float, bars: list[tuple[str, float, str]]) -> None:
         words = {"labels": "Answer", "mask": "At the mask"}
-        self._text(x, y, words.get(self.it.kind, "Next token"), BODY + 1, weight="bold")
-        name_width = min(max(self._width(name, BODY) for name, _, _ in bars) + 10, width * 0.5)
+        self.text(x, y, words.get(self.it.kind, "Next token"), BODY + 1, weight="bold")
+        name_width = min(max(self.width_of(name, BODY) for name, _, _ in bars) + 10, width * 0.5)
         room = width - name_width - 46
-        axes = self._axes(x, y + 12, width, 17 * len(bars))
+        axes = self.axes(x, y + 12, width, 17 * len(bars))
         axes.set_xlim(0, width)
         axes.set_ylim(len(bars), 0)
         axes.axis("off")
@@ -267,24 +215,8 @@ class _Sheet:
 
     def _provenance(self) -> str:
         it, head = self.it, self.it.head
-        return drawable(
-            f"cutaway {it.version} · {clipped(it.model.name, 80)} ({it.model.family}, {it.model.dtype})"
-            f" · {head.place}, head {head.head}, counted from 0 ({head.chosen}) · each row sums to 1"
-        )
-
-    def _wrapped(self, text: str, size: float, lines: int) -> list[str]:
-        """Lines that fit the sheet, by the mean width of this text's characters (with room for wider lines)."""
-        mean = self._width(text, size) / max(len(text), 1)
-        room = max(int((self.width - 2 * MARGIN) / max(mean, 1) * 0.93), 8)
-        return textwrap.wrap(text, room, max_lines=lines, placeholder=" …") or [""]
-
-    def _axes(self, x: float, y: float, width: float, height: float) -> Any:
-        axes = self.figure.add_axes(
-            (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        )
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        return axes
+        place = f"{head.place}, head {head.head}, counted from 0 ({head.chosen}) · each row sums to 1"
+        return origin_of(it).line(place)
 
     def _numbers(self, axes: Any, layers: int, heads: int, cell: float) -> None:
         every = max(1, int(np.ceil(9 / cell)))
@@ -292,26 +224,6 @@ class _Sheet:
         axes.set_xticks([i + 0.5 for i in range(0, heads, every)], [str(i) for i in range(0, heads, every)], **style)
         axes.set_yticks([i + 0.5 for i in range(0, layers, every)], [str(i) for i in range(0, layers, every)], **style)
         axes.tick_params(length=0, pad=2, labeltop=True, labelbottom=False)
-
-    def _text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        style = {"color": palette.INK, "va": "center", **style}
-        self.figure.text(
-            x / self.width, 1 - y / self.height, text, fontsize=size, family=self.families, parse_math=False, **style
-        )
-
-    def _width(self, text: str, size: float) -> float:
-        from matplotlib.font_manager import FontProperties
-
-        renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        font = FontProperties(family=self.families, size=size)
-        pixels: float = renderer.get_text_width_height_descent(text, font, ismath=False)[0]
-        return pixels * 72 / DPI
-
-
-def _ramp(colors: tuple[str, ...]) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("cutaway", list(colors)).with_extremes(bad=palette.PAPER)
 
 
 def _mosaic(pattern: Array, detail: int) -> tuple[Array, tuple[float, float]]:

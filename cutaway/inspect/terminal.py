@@ -24,11 +24,7 @@ LABEL = 14  # characters of a token's label
 
 def show(explanation: Explanation, console: Console | None = None, *, measure: str = "entropy") -> None:
     """Print the explanation. `measure` colours the grid of heads: "entropy", "distance" or "focus"."""
-    try:
-        from rich.console import Console
-    except ImportError as error:
-        raise MissingExtraError("The terminal view needs rich: pip install 'cutaway[cli]'.") from error
-    sheet = _Sheet(explanation, console or Console(highlight=False))
+    sheet = _sheet(explanation, console)
     sheet.head_line()
     sheet.tokens()
     sheet.states()
@@ -36,6 +32,22 @@ def show(explanation: Explanation, console: Console | None = None, *, measure: s
     sheet.heads(measure)
     sheet.answers()
     sheet.steps()
+
+
+def show_attention(explanation: Explanation, console: Console | None = None, *, measure: str = "entropy") -> None:
+    """Print the shown head and the grid of all heads."""
+    sheet = _sheet(explanation, console)
+    sheet.head_line()
+    sheet.attention()
+    sheet.heads(measure)
+
+
+def _sheet(explanation: Explanation, console: Console | None) -> _Sheet:
+    try:
+        from rich.console import Console
+    except ImportError as error:
+        raise MissingExtraError("The terminal view needs rich: pip install 'cutaway[cli]'.") from error
+    return _Sheet(explanation, console or Console(highlight=False))
 
 
 class _Sheet:

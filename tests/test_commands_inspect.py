@@ -1,0 +1,147 @@
+"""attend, lens, attribute, patch and compare: JSON, files, terminal, errors; on an encoder, a decoder and T5."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tiny
+
+from cutaway import cli
+
+TEXT = "I believe that the EU is trustworthy."
+OTHER = "I believe that the EU is trustworthy!"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "encoder": str(tiny.classifier(folder / "encoder", 2, id2label={0: "NEGATIVE", 1: "POSITIVE"})),
+        "base": str(tiny.classifier(folder / "base", head="BertModel")),
+        "mask": str(tiny.classifier(folder / "mask", head="BertForMaskedLM")),
+        "decoder": str(tiny.decoder(folder / "decoder")),
+        "t5": str(tiny.encoder_decoder(folder / "t5")),
+    }
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, models):
+    def command(name, *arguments, model="encoder"):
+        monkeypatch.setattr(sys, "argv", ["cutaway", name, *map(str, arguments), "-m", models[model]])
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out = capsys.readouterr()
+        return ended.value.code or 0, out.out, out.err
+
+    return command
+
+
+def found(result):
+    code, out, err = result
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("model", ["encoder", "decoder", "t5"])
+def test_attend(run, tmp_path, model):
+    side = ["--attention", "encoder"] if model == "t5" else []
+    path = tmp_path / "a.npz"
+    it = found(run("attend", TEXT, "--view", "rollout", "--json", "-o", path, *side, model=model))
+    n = len(it["columns"])
+    assert np.allclose(np.sum(it["matrix"], 1), 1, atol=1e-5) and np.allclose(np.sum(it["rollout"], 1), 1, atol=1e-5)
+    assert it["certificate"]["error"] < 1e-4
+    with np.load(path) as held:
+        assert held["pattern"].shape[-2:] == (n, n) and held["rollout"].shape[1:] == (n, n)
+
+
+@pytest.mark.parametrize("view", ["matrix", "lines", "atlas", "rollout"])
+def test_attend_draws(run, tmp_path, view):
+    path = tmp_path / "a.png"
+    code, out, err = run("attend", TEXT, "--layer", 1, "--head", 0, "--view", view, "-o", path, "--dark")
+    assert code == 0 and "layer 1, head 0" in out, err
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("model", ["decoder", "mask", "t5"])
+def test_lens(run, tmp_path, model):
+    it = found(run("lens", TEXT, "--json", model=model))
+    assert np.abs(it["kl"][-1]).max() < 1e-4 and it["places"][-1].endswith(".resid")
+    path = tmp_path / "l.svg"
+    code, out, _ = run("lens", TEXT, "-o", path, "--last", 2, model=model)
+    assert code == 0 and "embed" in out and path.stat().st_size > 1000
+
+
+def test_states(run, tmp_path):
+    path = tmp_path / "s.png"
+    assert run("lens", TEXT, "--view", "states", "-o", path)[0] == 0 and path.exists()
+    assert len(found(run("lens", TEXT, "--view", "states", "--json"))["points"]) > 1
+
+
+@pytest.mark.parametrize("model", ["encoder", "decoder", "t5"])
+def test_attribute(run, tmp_path, model):
+    path = tmp_path / "a.png"
+    code, out, err = run("attribute", TEXT, "--method", "integrated", "--method", "shapley", "-o", path, model=model)
+    assert code == 0 and "residual" in out and path.exists(), err
+    it = found(run("attribute", TEXT, "--method", "occlusion", "--json", model=model))
+    assert len(it["attributions"][0]["scores"]) == len(it["tokens"])
+
+
+def test_direct(run, tmp_path):
+    path = tmp_path / "w.pdf"
+    code, out, err = run("attribute", TEXT, "--method", "direct", "-o", path, model="decoder")
+    assert code == 0 and "parts sum to" in out and path.exists(), err
+    it = found(run("attribute", TEXT, "--method", "direct", "--json", model="decoder"))
+    assert sum(it["values"]) == pytest.approx(it["logit"], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("model", ["encoder", "decoder", "t5"])
+def test_patch_and_compare(run, tmp_path, model):
+    prefix = "encoder." if model == "t5" else ""
+    target = ["--target", "#1", "--against", "#0"]
+    it = found(run("patch", TEXT, OTHER, *target, "--json", model=model))
+    assert it["places"][0] == f"{prefix}blocks.0.resid" and len(it["effect"][0]) == len(it["tokens"])
+    files = ["-o", tmp_path / "p.png", "-o", tmp_path / "p.npz"]
+    code, out, err = run("patch", TEXT, OTHER, *target, *files, model=model)
+    assert code == 0 and "at most" in out and (tmp_path / "p.png").exists(), err
+    code, out, err = run("compare", TEXT, OTHER, "-o", tmp_path / "c.png", model=model)
+    said = "no state differs" if model == "decoder" else "the first state that differs is"  # only the last token does
+    assert code == 0 and f"are aligned; {said}" in out, err
+    assert found(run("compare", TEXT, TEXT, "--json", model=model))["first"] is None
+
+
+def test_compare_two_models(run, models):
+    it = found(run("compare", TEXT, "--against", models["mask"], "--json"))
+    assert it["first"] is not None and it["aligned"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model", "message"),
+    [
+        (["attend", TEXT, "--layer", "99"], "encoder", "layer=99 is not there"),
+        (["attend", TEXT, "--head", "99"], "encoder", "head=99 is not there"),
+        (["attend", TEXT, "--view", "rollout"], "t5", "--attention encoder or decoder"),
+        (["attend", " "], "encoder", "text is empty"),
+        (["lens", TEXT], "encoder", "needs a language model"),
+        (["attribute", TEXT, "--target", "POSITIV"], "encoder", "the labels are NEGATIVE, POSITIVE"),
+        (["attribute", TEXT, "--target", "#9999999"], "decoder", "must lie in"),
+        (["attribute", TEXT], "base", "no answer"),
+        (["attribute", TEXT], "mask", "has no [MASK]"),
+        (["patch", TEXT, "I"], "encoder", "same length"),
+        (["patch", TEXT, OTHER, "--place", "blocks.99.resid"], "encoder", "blocks.99.resid"),
+    ],
+)
+def test_wrong_requests_are_one_clear_line(run, arguments, model, message):
+    code, out, err = run(*arguments, model=model)
+    assert code == 1 and not out and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["-o", "a.gif"], ["-o", "/no/such/folder/a.png"]])
+def test_files_are_checked_before_a_model_is_loaded(run, arguments):
+    code, _, err = run("attend", TEXT, *arguments)
+    assert code == 2 and arguments[1].rsplit("/", 1)[-1] in err
+    assert run("attribute", TEXT, "--method", "direct", "--method", "occlusion")[0] == 2
+    assert run("compare", TEXT)[0] == 2
