@@ -13,7 +13,7 @@ function drawAttribution() {
     found.push(methods);
     const rows = attributions[0].scores.map((_, i) => [text(run.tokens[i].label),
       ...shownScores.flatMap((a) => [signedBar(a.scores[i], a.most), figure(a.scores[i])])]);
-    found.push(table("Scores of each token by each method", ["token", ...attributions.flatMap((a) => [a.method, "*"])], rows));
+    found.push(table("Scores of each token by each method", ["token", ...attributions.flatMap((a) => [a.method, "score*"])], rows));
   }
   byId("view-attribution").replaceChildren(...found);
 }

@@ -11,7 +11,9 @@ const figure = (value) => (value === null ? "not a number" : Math.abs(value) >= 
 // base64 -> bytes -> the codes of cutaway/inspect/packing.py; value = code * step, true to `error`.
 async function unpacked(packed) {
   const planes = await Promise.all(packed.bytes.map(async (text) => {
-    const raw = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const characters = atob(text);
+    const raw = new Uint8Array(characters.length);
+    for (let i = 0; i < raw.length; i++) raw[i] = characters.charCodeAt(i);
     const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }));
@@ -67,6 +69,9 @@ function color(ramp, share) {
   return stops[low].map((from, i) => Math.round(from + (stops[low + 1][i] - from) * (place - low)));
 }
 const css = (rgb) => `rgb(${rgb.join(",")})`;
-const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#16202e" : "#ffffff");
+
+// Black or white, whichever stands out more from the colour; the worse case is 4.58 to 1 (WCAG asks for 4.5).
+const linear = (c) => (c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+const inkOn = ([r, g, b]) => (0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) > 0.179 ? "#000" : "#fff");
 // For scores of both signs: orange for, blue against.
 const signed = (value, most) => color(value < 0 ? "attention" : "measure", 0.7 * Math.min(Math.abs(value) / (most || 1), 1));

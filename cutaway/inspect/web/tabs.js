@@ -66,6 +66,7 @@ async function begin() {
   makeControls();
   makeHeads();
   show();
+  performance.mark("ready");
   document.documentElement.dataset.ready = "yes";
 }
 begin();
