@@ -52,6 +52,7 @@ def test_ray_s_absence_is_said(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray warns of its own plans
 def test_rows_through_ray_with_a_worker_killed(table, tmp_path):
     pytest.importorskip("ray")
     from cutaway import pipeline
