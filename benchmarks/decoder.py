@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,8 @@ def eight_bit(gguf: Path) -> Path:
     return target
 
 
-def suite(gguf: Path, threads: int, rounds: int) -> dict[str, Any]:
+def suite(gguf: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
     """SmolLM2 from its GGUF file, then the GPT-2 size; 1, 8 and 32 sequences."""
-    found: dict[str, Any] = {}
     with workers(ENTRIES, gguf, threads) as running:
         cpp: dict[Entry, Worker] = {}
         for kind, file in (("Q4_1", lambda: gguf), ("Q8_0", lambda: eight_bit(gguf))):
@@ -75,13 +75,12 @@ def suite(gguf: Path, threads: int, rounds: int) -> dict[str, Any]:
                 cpp[entry] = Worker(entry, file(), threads)
             except (RuntimeError, ImportError) as error:
                 print(f"left out: llama.cpp {kind}: {error}")
-        found["versions"] = {entry.name: worker.start["version"] for entry, worker in {**running, **cpp}.items()}
+        yield "versions", {entry.name: worker.start["version"] for entry, worker in {**running, **cpp}.items()}
         for count in (1, 8, 32):
             both = {**running, **cpp} if count == 1 else running
-            found[f"smollm2_{count}"] = rates(both, count, 49_000, rounds)
+            yield f"smollm2_{count}", rates(both, count, 49_000, rounds)
         for worker in cpp.values():
             worker.close()
     with workers(ENTRIES, gpt2_size(), threads) as running:
         for count in (1, 8):
-            found[f"gpt2_{count}"] = rates(running, count, 50_000, rounds)
-    return found
+            yield f"gpt2_{count}", rates(running, count, 50_000, rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,20 +107,22 @@ def base_size(folder: Path) -> Path:
     return target
 
 
-def suite(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
-    """Everything above, MiniLM-L6 in `folder`."""
+def suite(folder: Path, threads: int, rounds: int, share: float) -> Iterator[tuple[str, Any]]:
+    """Everything above, one job after the other, MiniLM-L6 in `folder`; `share` of the texts."""
     from texts import mixed, short
 
+    def part(texts: list[str]) -> list[str]:
+        return texts[: max(64, round(share * len(texts)))]
+
     tokens = Tokens(folder)
-    found: dict[str, Any] = {}
     with workers(ENTRIES, folder, threads) as running:
-        found["versions"] = {entry.name: worker.start["version"] for entry, worker in running.items()}
-        found["short"] = throughput(running, tokens, short(), rounds)
-        found["mixed"] = throughput(running, tokens, mixed(), rounds)
-        found["queries"] = queries(running, short(200))
+        yield "versions", {entry.name: worker.start["version"] for entry, worker in running.items()}
+        yield "share", share
+        yield "short", throughput(running, tokens, part(short()), rounds)
+        yield "mixed", throughput(running, tokens, part(mixed()), rounds)
+        yield "queries", queries(running, part(short(200)))
     base = base_size(folder)
     entries = [entry for entry in ENTRIES if entry.share == 1.0 and entry.name != "sentence-transformers"]
     with workers(entries, base, threads) as running:
-        found["base_size"] = throughput(running, tokens, short(256), rounds)
-    found["starts"] = starts(folder, threads, max(2, rounds // 2))
-    return found
+        yield "base_size", throughput(running, tokens, part(short(256)), rounds)
+    yield "starts", starts(folder, threads, max(2, rounds // 2))

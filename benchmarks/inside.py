@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def peak_share(model: Any, rounds: int) -> dict[str, float]:
     }
 
 
-def suite(folder: Path, base: Path, threads: int, rounds: int) -> dict[str, Any]:
+def suite(folder: Path, base: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
     """In this process: cutaway alone. `folder`: MiniLM-L6; `base`: a BERT of the base size."""
     import torch
     from texts import mixed
@@ -104,8 +104,6 @@ def suite(folder: Path, base: Path, threads: int, rounds: int) -> dict[str, Any]
     model = cutaway.AutoModel.from_pretrained(folder)
     tokenizer = cutaway.AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(mixed(64), padding=True, truncation=True, max_length=512, return_tensors="pt")
-    return {
-        "recording": recording(model, dict(inputs), rounds),
-        "growth": growth(model, rounds),
-        "base_size_peak": peak_share(cutaway.AutoModel.from_pretrained(base), rounds),
-    }
+    yield "recording", recording(model, dict(inputs), rounds)
+    yield "growth", growth(model, rounds)
+    yield "base_size_peak", peak_share(cutaway.AutoModel.from_pretrained(base), rounds)

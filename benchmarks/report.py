@@ -13,9 +13,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MARKS = ("<!-- benchmarks -->", "<!-- end of benchmarks -->")
 JOBS = {
-    "short": "2,048 short texts",
-    "mixed": "512 mixed texts",
-    "base_size": "BERT-base size, 256 short texts",
+    "short": "short texts",
+    "mixed": "mixed texts",
+    "base_size": "BERT-base size, short texts",
     "smollm2_1": "SmolLM2, 1 sequence",
     "smollm2_8": "SmolLM2, 8 sequences",
     "smollm2_32": "SmolLM2, 32 sequences",
@@ -66,7 +66,7 @@ def text(suite: str, record: dict[str, Any]) -> str:
         ]
         head = ["library", "precision", "s to first vector", "MB then", "MB after 10,000 texts"]
         parts += ["\nfrom process start\n", table(head, cells)]
-    if "recording" in record:
+    if "base_size_peak" in record:
         plain = record["recording"]["plain"]
         cells = [[what, "fp32", f"{1000 * s:.1f}", f"{s / plain:.2f}"] for what, s in record["recording"].items()]
         parts += ["\n64 mixed texts, recorded\n", table(["what", "precision", "ms", "of plain"], cells)]

