@@ -17,14 +17,7 @@ OTHER = "I believe that the EU is trustworthy!"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        "encoder": str(tiny.classifier(folder / "encoder", 2, id2label={0: "NEGATIVE", 1: "POSITIVE"})),
-        "base": str(tiny.classifier(folder / "base", head="BertModel")),
-        "mask": str(tiny.classifier(folder / "mask", head="BertForMaskedLM")),
-        "decoder": str(tiny.decoder(folder / "decoder")),
-        "t5": str(tiny.encoder_decoder(folder / "t5")),
-    }
+    return tiny.of_each_kind(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

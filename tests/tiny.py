@@ -99,3 +99,14 @@ def encoder_decoder(folder: Path) -> Path:
         decoder_start_token_id=0, pad_token_id=0, eos_token_id=3,
     )  # fmt: skip
     return save(folder, transformers.T5ForConditionalGeneration(settings), tokenizer)
+
+
+def of_each_kind(folder: Path) -> dict[str, str]:
+    """The folders of five models under `folder`: what a command may be given."""
+    return {
+        "encoder": str(classifier(folder / "encoder", 2, id2label={0: "NEGATIVE", 1: "POSITIVE"})),
+        "base": str(classifier(folder / "base", head="BertModel")),
+        "mask": str(classifier(folder / "mask", head="BertForMaskedLM")),
+        "decoder": str(decoder(folder / "decoder")),
+        "t5": str(encoder_decoder(folder / "t5")),
+    }

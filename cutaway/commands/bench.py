@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cutaway.commands.display import as_line, console, table_of, write
-from cutaway.commands.option import SENTIMENT, AsJson, Offline, Revision, Threads, load_arguments
+from cutaway.commands.option import SENTIMENT, AsJson, Offline, Revision, Threads, pipeline_arguments
 
 
 def bench(
@@ -27,9 +27,7 @@ def bench(
     threads: Threads = None,
 ) -> None:
     """Measure how fast a model is here, in each number format."""
-    load: dict[str, Any] = load_arguments(revision, offline, threads, None)
-    if load.pop("local_files_only", None):
-        load["model_kwargs"] = {"local_files_only": True}
+    load = pipeline_arguments(revision, offline, threads, None)
     import torch
 
     from cutaway import speed

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cutaway.commands.display import as_line, console, table_of, write
-from cutaway.commands.option import AsJson, Dtypes, Offline, Revision, Threads, load_arguments
+from cutaway.commands.option import AsJson, Dtypes, Offline, Revision, Threads, pipeline_arguments
 
 
 def evaluate(
@@ -43,9 +43,7 @@ def evaluate(
     broken = next((f"Row {i} of {data}: {row.error}." for i, row in enumerate(rows) if row.error), None)
     if broken:
         raise InputError(broken)
-    load = load_arguments(revision, offline, threads, dtype)
-    local = load.pop("local_files_only", None)
-    options: dict[str, Any] = {**load, "model_kwargs": {"local_files_only": True}} if local else dict(load)
+    options = pipeline_arguments(revision, offline, threads, dtype)
     if truncation:
         options["truncation"] = True
 

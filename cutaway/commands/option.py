@@ -49,6 +49,14 @@ def load_arguments(revision: str | None, offline: bool, threads: int | None, dty
     return {key: value for key, value in load.items() if value is not None}
 
 
+def pipeline_arguments(revision: str | None, offline: bool, threads: int | None, dtype: Dtype | None) -> dict[str, Any]:
+    """The arguments of `pipeline` for these options; sets the threads."""
+    load = load_arguments(revision, offline, threads, dtype)
+    if load.pop("local_files_only", False):
+        load["model_kwargs"] = {"local_files_only": True}
+    return load
+
+
 def _say_what_is_chosen() -> None:
     """Let the measurement of --dtype auto write its line to stderr."""
     log = logging.getLogger("cutaway.precision")

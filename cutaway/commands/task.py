@@ -22,7 +22,7 @@ from cutaway.commands.option import (
     Texts,
     Threads,
     Truncation,
-    load_arguments,
+    pipeline_arguments,
 )
 from cutaway.commands.text_input import texts_or_stdin
 
@@ -241,12 +241,10 @@ class Call:
     def pipe(self) -> Any:
         """The pipeline."""
         given = self.shared
-        load = load_arguments(given["revision"], given["offline"], given["threads"], given["dtype"])
-        local = load.pop("local_files_only", None)
+        load = pipeline_arguments(given["revision"], given["offline"], given["threads"], given["dtype"])
         from cutaway.pipelines import pipeline
 
-        options: dict[str, Any] = {"model_kwargs": {"local_files_only": True}} if local else {}
-        return pipeline(self.spec.task, given["model"], **load, **options)
+        return pipeline(self.spec.task, given["model"], **load)
 
     def run(self) -> None:
         """Reads, scores, prints or writes."""
@@ -319,7 +317,6 @@ class Call:
 
         given, workers = self.shared, self.shared["workers"]
         threads = given["threads"] or 1
-        load = {name: given[name] for name in ("revision", "dtype") if given[name] is not None}
         work = Work(
             self.spec.task,
             given["model"],
@@ -327,7 +324,7 @@ class Call:
             job.constant,
             job.prefix,
             job.settings,
-            {**load, "model_kwargs": {"local_files_only": True}} if given["offline"] else load,
+            pipeline_arguments(given["revision"], given["offline"], None, given["dtype"]),
             threads,
         )
         with cluster(given["address"], workers=workers), JobProgress(writer.done) as progress:
