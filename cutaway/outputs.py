@@ -24,6 +24,8 @@ _HOW = {
     "decoder_hidden_states": "pass output_hidden_states=True (or a list of layers)",
     "encoder_hidden_states": "pass output_hidden_states=True (or a list of layers)",
     "scores": "pass output_scores=True",
+    "logprobs": "pass output_logprobs=True",
+    "prompt_logprobs": "pass output_logprobs=True",
     "pooler_output": "this model has no pooler; use last_hidden_state",
 }
 _MAY_BE_NONE = ("loss", "past_key_values")

@@ -35,9 +35,9 @@ def test_it_is_the_exponential_of_the_models_loss(pipe):
 
 @pytest.mark.parametrize("overlap", [1, 10, 63])
 def test_windows_count_each_token_once_after_enough_others(pipe, overlap, monkeypatch):
-    from cutaway.pipelines import perplexity
+    from cutaway.generate import logprobs
 
-    monkeypatch.setattr(perplexity, "AT_ONCE", 17)
+    monkeypatch.setattr(logprobs, "AT_ONCE", 17)
     text = "".join(chr(97 + i * i % 26) for i in range(150))
     ids = pipe.tokenizer(text)["input_ids"]
     expected, start, done = [], 0, 1

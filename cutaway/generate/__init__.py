@@ -1,6 +1,7 @@
 """Text generation: settings, rules and sampling, the searches, and the tokens as they come."""
 
 from cutaway.generate.generation import Token, generate, stream
+from cutaway.generate.logprobs import Alternative, TokenLogprob
 from cutaway.generate.results import (
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
@@ -12,6 +13,7 @@ from cutaway.generate.settings import GenerationConfig
 from cutaway.generate.streaming import BaseStreamer, TextIteratorStreamer, TextStreamer
 
 __all__ = [
+    "Alternative",
     "BaseStreamer",
     "GenerateBeamDecoderOnlyOutput",
     "GenerateBeamEncoderDecoderOutput",
@@ -22,6 +24,7 @@ __all__ = [
     "TextIteratorStreamer",
     "TextStreamer",
     "Token",
+    "TokenLogprob",
     "generate",
     "stream",
 ]

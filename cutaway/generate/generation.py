@@ -10,6 +10,7 @@ from torch import Tensor
 from cutaway.errors import GenerationError, UnfinishedError
 from cutaway.generate.beam import BeamSearch
 from cutaway.generate.characters import Characters
+from cutaway.generate.logprobs import search_logprobs
 from cutaway.generate.lookup import LookupSearch
 from cutaway.generate.plan import Settings, make_plan
 from cutaway.generate.prompt import read_prompt
@@ -42,7 +43,7 @@ def generate(
         inputs: another name of `input_ids`.
         generation_config: settings between those of the call and those of the model.
         streamer: gets the prompt and each step's tokens (`put`), and `end` when it is over.
-        tokenizer: needed by `stop_strings`, `json_schema`, `regex` and `grammar`.
+        tokenizer: needed by `stop_strings`, `json_schema`, `regex` and `grammar`; gives log-probabilities their texts.
         settings: any of `cutaway.generate.settings.DEFAULTS`; also `decoder_input_ids`, `decoder_attention_mask` and
             `encoder_outputs`. `token_type_ids` is ignored.
 
@@ -65,6 +66,10 @@ def generate(
             `seed`. One seed is every prompt's, a list has one for each. Prompt b's sequence c of `num_return_sequences`
             draws from its own generator, seeded with seed[b] + c: its text depends neither on the batch nor on its
             place in it. Without a seed, torch's global generator is used.
+
+            `output_logprobs` (with `return_dict_in_generate`): how likely the model finds each token of prompt and
+            answer, as `TokenLogprob`s; a number gives as many of the likeliest tokens beside each. It costs one more
+            pass of the model over the whole texts.
 
             Beams (`num_beams` above 1): `length_penalty`, `early_stopping` (True, False, "never"), `num_beam_groups`
             with `diversity_penalty`, `force_words_ids`. With `do_sample` they are drawn. docs/generation.md says more,
@@ -103,7 +108,10 @@ def generate(
         search.close()
     require_finished(search)
     sequences = search.sequences[:, : search.width]
-    return sequences if search.record is None else search.record.output(sequences, search.cache)
+    if search.record is None:
+        return sequences
+    told = {} if search.plan.logprobs is None else search_logprobs(search, tokenizer)
+    return search.record.output(sequences, search.cache, told)
 
 
 def require_finished(search: Search) -> None:

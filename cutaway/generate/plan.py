@@ -62,6 +62,7 @@ class Plan:
     return_dict: bool
     output_scores: bool
     output_logits: bool
+    logprobs: int | None  # likeliest tokens told beside each token; None where no log-probabilities are asked for
     output_attentions: bool | list[int]
     output_hidden_states: bool | list[int]
     limits: Limits
@@ -168,7 +169,7 @@ def refuse_contradictions(s: Settings) -> None:
                 "or num_beams."
             )
     if not s.flag("return_dict_in_generate"):
-        for name in ("output_scores", "output_logits", "output_attentions", "output_hidden_states"):
+        for name in ("output_scores", "output_logits", "output_logprobs", "output_attentions", "output_hidden_states"):
             if s.call.get(name):
                 raise GenerationError(
                     f"{name}={s.call[name]!r} has nowhere to go: pass return_dict_in_generate=True as well, "
@@ -263,6 +264,17 @@ def read_stop_strings(s: Settings, tokenizer: Any) -> tuple[str, ...]:
     return strings
 
 
+def read_logprobs(s: Settings, vocab_size: int | None) -> int | None:
+    """True: of the text's own tokens, no others beside them; a number: with so many of the likeliest."""
+    value = s["output_logprobs"]
+    if isinstance(value, bool) or value is None:
+        return 0 if value else None
+    top = s.integer("output_logprobs", 1)
+    if vocab_size is not None and top is not None and top > vocab_size:
+        raise GenerationError(f"output_logprobs={top}: the model has {vocab_size} tokens. Pass that many or fewer.")
+    return top
+
+
 def make_plan(
     s: Settings,
     *,
@@ -308,6 +320,7 @@ def make_plan(
         return_dict=s.flag("return_dict_in_generate"),
         output_scores=s.flag("output_scores"),
         output_logits=s.flag("output_logits"),
+        logprobs=read_logprobs(s, vocab_size),
         output_attentions=s.layers("output_attentions"),
         output_hidden_states=s.layers("output_hidden_states"),
         limits=read_limits(s),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from cutaway.generate.plan import Plan
 from cutaway.generate.sampling import MINUS_INF
 from cutaway.outputs import Layers, ModelOutput
+
+if TYPE_CHECKING:
+    from cutaway.generate.logprobs import TokenLogprob
 
 
 @dataclass(repr=False)
@@ -26,6 +29,8 @@ class GenerateDecoderOnlyOutput(ModelOutput):
         of `sequences`; 0 at padding and for sequences that have ended. With a list of layers: those, by layer number.
     hidden_states: per step and layer (embeddings first), [B, P, H] in the first step, then [B, 1, H].
     past_key_values: the cache at the end, for the sequences that were still running.
+    prompt_logprobs, logprobs: of each sequence the tokens of its prompt and of its answer (its end token included, no
+        padding), as `cutaway.generate.TokenLogprob`: by the model alone, before rules and temperature.
 
     `use_cache` changes none of these shapes.
     """
@@ -36,6 +41,8 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     attentions: tuple[Any, ...] | None = None
     hidden_states: tuple[Any, ...] | None = None
     past_key_values: Any = None
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
 
 
 @dataclass(repr=False)
@@ -56,6 +63,8 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     cross_attentions: tuple[Any, ...] | None = None
     decoder_hidden_states: tuple[Any, ...] | None = None
     past_key_values: Any = None
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
 
 
 @dataclass(repr=False)
@@ -162,10 +171,10 @@ class Record:
         for name, steps in self.per_step.items():
             steps.append(each_layer(outputs[name], place))
 
-    def output(self, sequences: Tensor, cache: Any) -> GenerateOutput:
-        fields: dict[str, Any] = (
-            {name: tuple(steps) for name, steps in self.per_step.items()} | self.encoder | self.beams
-        )
+    def output(self, sequences: Tensor, cache: Any, told: dict[str, Any]) -> GenerateOutput:
+        """All that was gathered; `told`: the fields of log-probabilities."""
+        fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()}
+        fields |= {**self.encoder, **self.beams, **told}
         if self.plan.output_scores:
             fields["scores"] = tuple(self.scores)
         if self.plan.output_logits:

@@ -52,6 +52,7 @@ class Search:
         self.sequences[:, : self.width] = ids
         self.rows: Tensor | None = None  # [A] places of the running sequences; None while all run
         self.done = False
+        self.lengths = [0] * self.total  # new tokens of each sequence that has ended
         self.unfinished: list[int] = []  # places of the sequences that were cut before they had the form asked for
         self.newest = ids[:, -1]  # [A]
         self.cache: Any = None
@@ -312,6 +313,10 @@ class Search:
         if ended is None:
             return
         over = ended.tolist()
+        places = range(self.total) if self.rows is None else self.rows.tolist()
+        for place, gone in zip(places, over, strict=True):
+            if gone:
+                self.lengths[place] = self.width - self.plan.prompt_columns
         remain = len(over) - sum(over)
         if remain == 0:
             self.done = True

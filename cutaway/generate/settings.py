@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "return_dict_in_generate": False,
     "output_scores": False,
     "output_logits": False,
+    "output_logprobs": False,
     "output_attentions": False,
     "output_hidden_states": False,
     "pad_token_id": None,

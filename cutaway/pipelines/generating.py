@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
 
 from cutaway.errors import InputError
+from cutaway.generate.logprobs import TokenLogprob
 from cutaway.generate.plan import Settings
 from cutaway.generate.rule_plan import FORMS
 from cutaway.generate.settings import DEFAULTS, KNOWN, NOT_BUILT, GenerationConfig, model_settings
@@ -27,7 +28,8 @@ class Written:
     """What was written for one input, once for each of `num_return_sequences`.
 
     texts: the texts, or for a chat its messages with the answer. answers: only what is new. tokens: the new ids.
-    prompt: the ids that were read. cut: how many tokens of the input were left out.
+    prompt: the ids that were read. cut: how many tokens of the input were left out. logprobs, prompt_logprobs: with
+    `output_logprobs`, of each text's new tokens, and of the prompt's (of a decoder).
     """
 
     texts: tuple[Any, ...]
@@ -35,6 +37,25 @@ class Written:
     tokens: tuple[tuple[int, ...], ...]
     prompt: tuple[int, ...]
     cut: int = 0
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+
+    def entries(self, name: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        """Upstream's form: {name: value} for each text; what was asked for of log-probabilities beside it."""
+        found: list[dict[str, Any]] = [{name: value} for value in values]
+        for entry, told in zip(found, self.logprobs or (), strict=False):
+            entry["logprobs"] = [asdict(token) for token in told]
+            if self.prompt_logprobs is not None:
+                entry["prompt_logprobs"] = [asdict(token) for token in self.prompt_logprobs]
+        return found
+
+
+class Answer(NamedTuple):
+    """The new tokens of one sequence; with `output_logprobs` how likely they are, and the prompt's."""
+
+    tokens: list[int]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 class GeneratingPipeline(Pipeline):
@@ -110,7 +131,7 @@ class GeneratingPipeline(Pipeline):
         return {"generation": {**self.overridden, **usual, **found}, "usual_length": "max_new_tokens" in usual}
 
     def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
-        """Of each row its new tokens, [copies][new tokens], without what fills up ended rows."""
+        """Of each row its answers, one for each copy, without what fills up ended rows."""
         call = settings["generation"]
         read = Settings(self.model, None, call)
         groups: dict[Any, list[int]] = {}
@@ -138,16 +159,22 @@ class GeneratingPipeline(Pipeline):
             return row.length, longest - row.length  # the usual length ends where the model's positions do
         return (row.length if new is None or read["min_length"] else None), None
 
-    def _write(self, rows: list[Row], read: Settings, call: Mapping[str, Any]) -> list[list[list[int]]]:
+    def _write(self, rows: list[Row], read: Settings, call: Mapping[str, Any]) -> list[list[Answer]]:
         batch = self.batch(rows)
         batch.pop("token_type_ids", None)
-        reads = any(read[name] is not None for name in ("stop_strings", *FORMS))
+        told = bool(read["output_logprobs"])
+        reads = told or any(read[name] is not None for name in ("stop_strings", *FORMS))
         stops = read["stop_strings"] is not None or read["stopping_criteria"] is not None
         tokenizer = {"tokenizer": self.tokenizer} if reads else {}
-        sequences = self.model.generate(**batch, **tokenizer, **call)  # [rows * copies, columns]
-        start = 1 if self.model.is_encoder_decoder else batch["input_ids"].shape[1]
+        made = self.model.generate(**batch, **tokenizer, **call, return_dict_in_generate=told)
+        sequences = made.sequences if told else made  # [rows * copies, columns]
+        two = self.model.is_encoder_decoder
+        start = 1 if two else batch["input_ids"].shape[1]
         ends, fill = set(read.ids("eos_token_id", None)), read.one_id("pad_token_id", None)
-        found = [_ended(row, ends, fill, stops) for row in sequences[:, start:].tolist()]
+        found = [Answer(_ended(row, ends, fill, stops)) for row in sequences[:, start:].tolist()]
+        if told:
+            parts = zip(found, made.logprobs, made.prompt_logprobs, strict=True)
+            found = [Answer([t.id for t in own], own, None if two else prompt) for _, own, prompt in parts]
         copies = len(found) // len(rows)
         return [found[i * copies : (i + 1) * copies] for i in range(len(rows))]
 
@@ -166,13 +193,17 @@ class GeneratingPipeline(Pipeline):
         """The answer as `Written.texts` shows it."""
 
     def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Written:
-        answers = tuple(self.decode(tokens, settings) for tokens in outputs[0])
+        written: list[Answer] = outputs[0]
+        answers = tuple(self.decode(one.tokens, settings) for one in written)
+        told = tuple(one.logprobs for one in written if one.logprobs is not None)
         return Written(
             tuple(self.whole(item, answer, settings) for answer in answers),
             answers,
-            tuple(tuple(tokens) for tokens in outputs[0]),
+            tuple(tuple(one.tokens) for one in written),
             tuple(rows[0].inputs["input_ids"]),
             rows[0].cut,
+            told or None,
+            written[0].prompt_logprobs,
         )
 
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.generate.logprobs import foretold
 from cutaway.pipelines.base import Pipeline, text_only
 from cutaway.pipelines.plan import Row
-
-AT_ONCE = 256  # positions whose logits are held at the same time
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,13 @@ class PerplexityPipeline(Pipeline):
     def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
         """Of each row (sum of the negative log-likelihoods of its own tokens, their number)."""
         batch = self.batch(rows)
-        ids = batch["input_ids"]
         batch.pop("token_type_ids", None)
-        hidden = self.model.base(**batch, use_cache=False).last_hidden_state  # [rows, longest, hidden]
         own = [range(max(row.own[0], 1), row.own[1]) for row in rows]
         places = [(i, t) for i, tokens in enumerate(own) for t in tokens]
-        losses: list[Tensor] = []
-        for start in range(0, len(places), AT_ONCE):
-            row, token = torch.tensor(places[start : start + AT_ONCE], device=ids.device).T
-            logits = self.model.logits(hidden[row, token - 1]).float()  # [positions, vocabulary]
-            losses.append(torch.nn.functional.cross_entropy(logits, ids[row, token], reduction="none"))
+        losses = [
+            torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+            for logits, tokens in foretold(self.model, batch, places)
+        ]
         parts = torch.cat(losses).split([len(tokens) for tokens in own])
         return [(float(part.double().sum()), len(part)) for part in parts]
 

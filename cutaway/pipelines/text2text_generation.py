@@ -57,8 +57,8 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
 
     def shaped(self, result: Written, settings: Mapping[str, Any]) -> Any:
         if settings["return_tensors"]:
-            return [{f"{self.name}_token_ids": list(tokens)} for tokens in result.tokens]
-        return [{f"{self.name}_text": text} for text in result.texts]
+            return result.entries(f"{self.name}_token_ids", [list(tokens) for tokens in result.tokens])
+        return result.entries(f"{self.name}_text", result.texts)
 
     def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
         return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers

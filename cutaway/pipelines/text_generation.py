@@ -20,6 +20,9 @@ class TextGenerationPipeline(GeneratingPipeline):
 
     As upstream, it samples at a temperature of 0.7 and writes up to 256 tokens (fewer where the model's positions end)
     unless the call or the model's files say otherwise; `do_sample=False` writes greedily.
+
+    `output_logprobs=True` (or a number, for as many of the likeliest tokens beside each) adds "logprobs" and
+    "prompt_logprobs": dicts {"id", "text", "logprob", "rank", "top"}.
     """
 
     follows_task: ClassVar[bool] = False  # as upstream today: GPT-2's ask for 50 tokens, prompt included
@@ -114,8 +117,8 @@ class TextGenerationPipeline(GeneratingPipeline):
 
     def shaped(self, result: Written, settings: Mapping[str, Any]) -> Any:
         if settings["return_tensors"]:
-            return [{"generated_token_ids": [*result.prompt, *tokens]} for tokens in result.tokens]
-        return [{"generated_text": text} for text in result.texts]
+            return result.entries("generated_token_ids", [[*result.prompt, *tokens] for tokens in result.tokens])
+        return result.entries("generated_text", result.texts)
 
 
 def _is_chat(inputs: Any) -> bool:

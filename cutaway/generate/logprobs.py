@@ -1,0 +1,141 @@
+"""How likely a model finds each token of a text, given those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.generate.characters import CONTEXT, REPLACEMENT, Characters
+from cutaway.generate.reuse import real_ids
+from cutaway.generate.search import Search
+
+AT_ONCE = 256  # positions whose logits are held at the same time
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that could have stood in a place. text: what it would add there, None without a tokenizer."""
+
+    id: int
+    text: str | None
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a text, as the model foretells it from the tokens before.
+
+    Attributes:
+        id: the token.
+        text: the characters that are whole with it, "" while one is not; None without a tokenizer.
+        logprob: the natural logarithm of its probability, before any rule, temperature or filter of the call. None for
+            the first token of a text, which nothing foretells.
+        rank: 1 for the likeliest token of the vocabulary, 2 for the next; None for the first token.
+        top: the likeliest tokens there, best first, as many as were asked for.
+    """
+
+    id: int
+    text: str | None
+    logprob: float | None
+    rank: int | None
+    top: tuple[Alternative, ...] = ()
+
+
+def foretold(model: Any, inputs: Mapping[str, Any], places: Sequence[tuple[int, int]]) -> Iterator[tuple[Tensor, ...]]:
+    """Runs a model once over whole texts; yields (logits [n, V] that foretell tokens, the tokens [n]), in order.
+
+    Args:
+        model: a model with a language-model head.
+        inputs: what its base model reads; the texts are `decoder_input_ids`, or `input_ids` of a decoder.
+        places: (row, position) of each token that is wanted; positions from 1 up.
+    """
+    hidden = model.base(**inputs, use_cache=False).last_hidden_state  # [rows, length, hidden]
+    ids = inputs["decoder_input_ids" if model.is_encoder_decoder else "input_ids"]
+    for start in range(0, len(places), AT_ONCE):
+        row, token = torch.tensor(places[start : start + AT_ONCE], device=ids.device).T
+        yield model.logits(hidden[row, token - 1]).float(), ids[row, token]
+
+
+def search_logprobs(search: Search, tokenizer: Any) -> dict[str, Any]:
+    """`prompt_logprobs` and `logprobs` of a search that is done: for each sequence its tokens, by one more pass."""
+    columns, number = search.plan.prompt_columns, len(search.sequences) // len(search.prompt.ids)
+    prompts = [prompt for prompt in real_ids(search.prompt) for _ in range(number)]
+    texts = [
+        [*prompt, *row[columns : columns + length]]
+        for prompt, row, length in zip(prompts, search.sequences.tolist(), search.lengths, strict=True)
+    ]
+    with torch.no_grad(), search.evaluating():
+        told = _told(search, texts, number)
+    read = [_read(text, own, tokenizer) for text, own in zip(texts, told, strict=True)]
+    starts = [len(prompt) for prompt in prompts]
+    return {
+        "prompt_logprobs": tuple(own[:start] for own, start in zip(read, starts, strict=True)),
+        "logprobs": tuple(own[start:] for own, start in zip(read, starts, strict=True)),
+    }
+
+
+Told = tuple[float, int, list[tuple[int, float]]]  # a token's logprob and rank, and the likeliest tokens' ids and own
+
+
+def _told(search: Search, texts: list[list[int]], number: int) -> list[list[Told]]:
+    """Of each text all tokens but the first."""
+    top, device = search.plan.logprobs or 0, search.sequences.device
+    longest = max(map(len, texts))
+    ids = torch.tensor([text + [0] * (longest - len(text)) for text in texts], device=device)
+    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=device)
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    if search.model.is_encoder_decoder:
+        inputs = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+        for name, value in (("input_ids", search.prompt.encoder_ids), ("attention_mask", search.prompt.encoder_mask)):
+            if value is not None:
+                inputs[name] = value.repeat_interleave(number, dim=0)
+        if search.prompt.encoder_outputs is not None:
+            inputs["encoder_outputs"] = (search.prompt.encoder_outputs[0].repeat_interleave(number, dim=0),)
+    places = [(row, token) for row, text in enumerate(texts) for token in range(1, len(text))]
+    found: list[Told] = []
+    for logits, tokens in foretold(search.model, inputs, places):
+        own = logits.gather(1, tokens[:, None])  # [n, 1]
+        total = logits.logsumexp(dim=-1, keepdim=True)  # [n, 1]
+        best = logits.topk(top, dim=-1) if top else None
+        likeliest = [[]] * len(tokens) if best is None else _pairs(best.indices, best.values - total)
+        ranks = 1 + (logits > own).sum(dim=-1)
+        found += zip((own - total)[:, 0].tolist(), ranks.tolist(), likeliest, strict=True)
+    rest = iter(found)
+    return [[next(rest) for _ in text[1:]] for text in texts]
+
+
+def _pairs(ids: Tensor, values: Tensor) -> list[list[tuple[int, float]]]:
+    """Two tables [n, k] as n lists of k pairs."""
+    return [list(zip(a, b, strict=True)) for a, b in zip(ids.tolist(), values.tolist(), strict=True)]
+
+
+def _read(text: list[int], told: list[Told], tokenizer: Any) -> tuple[TokenLogprob, ...]:
+    """The tokens of one text with their characters."""
+    reader = None if tokenizer is None else Characters(tokenizer, skip_special_tokens=False)
+    found = []
+    for place, token in enumerate(text):
+        piece = None
+        if reader is not None:
+            piece = reader.add(token) + (reader.flush() if place + 1 == len(text) else "")
+        if not place:
+            found.append(TokenLogprob(token, piece, None, None))
+            continue
+        logprob, rank, likeliest = told[place - 1]
+        pieces = _added(tokenizer, text[max(0, place - CONTEXT) : place], [id for id, _ in likeliest])
+        top = tuple(Alternative(id, other, own) for (id, own), other in zip(likeliest, pieces, strict=True))
+        found.append(TokenLogprob(token, piece, logprob, rank, top))
+    return tuple(found)
+
+
+def _added(tokenizer: Any, before: list[int], tokens: list[int]) -> list[str | None]:
+    """The characters that each of `tokens` would add to those before it."""
+    if tokenizer is None or not tokens:
+        return [None] * len(tokens)
+    context: str = tokenizer.decode(before, skip_special_tokens=False)
+    texts: list[str] = [tokenizer.decode([*before, token], skip_special_tokens=False) for token in tokens]
+    whole = context.rstrip(REPLACEMENT)  # a character that was unfinished is no longer
+    return [text[len(context if text.startswith(context) else whole) :] for text in texts]
