@@ -21,8 +21,8 @@ FIELDS = {
         save_strategy save_total_limit seed train_sampling_strategy use_cpu warmup_ratio warmup_steps weight_decay
     """,
     "Trainer": """
-        add_callback compute_loss create_optimizer evaluate is_world_process_zero log log_metrics predict
-        remove_callback save_metrics save_model save_state tokenizer train
+        add_callback compute_loss create_optimizer evaluate hyperparameter_search is_world_process_zero log
+        log_metrics predict remove_callback save_metrics save_model save_state tokenizer train
     """,
     "TrainerCallback": """
         load_state_dict on_epoch_begin on_epoch_end on_evaluate on_init_end on_log on_optimizer_step
@@ -52,7 +52,7 @@ PARAMETERS = {
     "EarlyStoppingCallback": "early_stopping_patience early_stopping_threshold",
     "Trainer": """
         model args data_collator train_dataset eval_dataset processing_class compute_metrics callbacks optimizers
-        preprocess_logits_for_metrics tokenizer
+        preprocess_logits_for_metrics tokenizer model_init
     """,
     "default_data_collator": "features return_tensors",
     "get_constant_schedule": "optimizer last_epoch",
@@ -61,6 +61,7 @@ PARAMETERS = {
     "get_linear_schedule_with_warmup": "optimizer num_warmup_steps num_training_steps last_epoch",
     "set_seed": "seed",
     "Trainer.train": "resume_from_checkpoint",
+    "Trainer.hyperparameter_search": "hp_space compute_objective n_trials direction backend",
     "Trainer.evaluate": "eval_dataset metric_key_prefix",
     "Trainer.predict": "test_dataset metric_key_prefix",
     "Trainer.save_model": "output_dir",

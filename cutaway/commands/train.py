@@ -44,6 +44,8 @@ def train(
     max_length: Annotated[int | None, typer.Option(min=4, help="Cut texts at so many tokens.")] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16, on weights in float32.")] = False,
     seed: Annotated[int, typer.Option(help="Of the split and the training.")] = 42,
+    search: Annotated[int | None, typer.Option(min=1, help="Try so many settings, and keep the best model.")] = None,
+    study: Annotated[Path | None, typer.Option(help="The search's SQLite file; in the folder unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a training in the folder stopped.")] = False,
     revision: Revision = None,
     offline: Offline = False,
@@ -51,8 +53,11 @@ def train(
 ) -> None:
     """Fine-tune a classifier, and report what it learned."""
     load = load_arguments(revision, offline, threads, None)
+    from cutaway.errors import InputError
     from cutaway.tuning.labelled import KIND_NAMES, read
 
+    if study is not None and search is None:
+        raise InputError("--study is the file of a search; say with --search how many settings to try.")
     kind: Any = None if labels is None else labels.value
     rows = read(data, text, label, pair=text_pair, kind=kind, split=split)
     training, aside = _validation(rows, data, validation, text, label, text_pair, seed)
@@ -77,12 +82,18 @@ def train(
         "seed": seed,
     }
     tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
+    tried: list[Any] = []
     try:
-        outcome = tuning.run(output, resume=resume)
+        if search is None:
+            outcome = tuning.run(output, resume=resume)
+        else:
+            from cutaway.tuning.search import search as find
+
+            outcome, tried = find(tuning, output, search, study=study, resume=resume, told=_say_trial)
     except KeyboardInterrupt:
         _say(f"Stopped. {output} holds what was done; the same command with --resume goes on.")
         raise typer.Exit(STOPPED) from None
-    write(tuning, outcome, output)
+    write(tuning, outcome, output, tried)
     for name, value in outcome.metrics.items():
         if name.startswith("eval_") and not name.endswith(("runtime", "per_second")):
             sys.stdout.write(f"{name.removeprefix('eval_')} {value:.4f}\n")
@@ -105,6 +116,11 @@ def _validation(rows: Any, data: str, given: str, text: str, label: str, pair: s
         raise InputError(f"--validation {given}: a share must lie between 0 and 1.")
     first, second = stratified(rows, share, seed)
     return rows.take(first), rows.take(second)
+
+
+def _say_trial(tried: Any) -> None:
+    said = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in tried.settings.items())
+    _say(f"trial {tried.number}, {tried.state}{'' if tried.value is None else f', loss {tried.value:.4f}'}: {said}")
 
 
 def _say(line: str) -> None:

@@ -29,6 +29,7 @@ from cutaway.train.plan import lengths_of
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.reporting import Reporting
 from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
+from cutaway.train.search import Searching
 from cutaway.train.seed import set_seed
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy
@@ -46,7 +47,7 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer(Reporting):
+class Trainer(Reporting, Searching):
     """Trains a model on rows of token ids.
 
     Args:
@@ -63,6 +64,7 @@ class Trainer(Reporting):
         callbacks: TrainerCallback objects or classes.
         optimizers: (optimizer, schedule) instead of those of args; either may be None.
         preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics.
+        model_init: makes the model, instead of `model`: anew for each call of train and each trial of a search.
 
     The loss of an update is the mean over all labelled places of all its rows, however they are cut into batches.
     """
@@ -81,13 +83,18 @@ class Trainer(Reporting):
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
         tokenizer: Any = None,
+        model_init: Callable[..., Any] | None = None,
     ) -> None:
+        if model_init is not None and (model is not None or any(optimizers)):
+            raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
+        self.args = args if args is not None else TrainingArguments()
+        set_seed(self.args.seed)
+        self.model_init = model_init
+        model = self.fresh_model() if model_init is not None else model
         if not isinstance(model, torch.nn.Module):
             raise ConfigError(f"Trainer needs a model, not {type(model).__name__}; load one with from_pretrained.")
         if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
             raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
-        self.args = args if args is not None else TrainingArguments()
-        set_seed(self.args.seed)
         cuda = torch.cuda.is_available() and not self.args.use_cpu
         self.device = torch.device("cuda" if cuda else "cpu")
         self.model: Any = model.to(self.device)
@@ -131,6 +138,8 @@ class Trainer(Reporting):
         args, output = self.args, Path(self.args.output_dir)
         resume = args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         set_seed(args.seed)
+        if self.model_init is not None:
+            self.model = self.fresh_model().to(self.device)
         saving.sweep(output)
         source = self._open(self.train_dataset)
         self.objective = objective = self._objective(source)

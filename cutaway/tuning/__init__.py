@@ -2,5 +2,6 @@
 
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import Labelled, read
+from cutaway.tuning.search import search
 
-__all__ = ["FineTuning", "Labelled", "Outcome", "read"]
+__all__ = ["FineTuning", "Labelled", "Outcome", "read", "search"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from cutaway.auto import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from cutaway.errors import InputError
 from cutaway.jsonfile import MEGABYTE, read_json
-from cutaway.train import EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
+from cutaway.train import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from cutaway.train import saving as checkpoints
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
@@ -38,6 +38,7 @@ class FineTuning:
         training, validation: the rows; the labels' names are those of `training`.
         settings: of TrainingArguments. patience: evaluations without improvement after which it stops.
         max_length: tokens at which texts are cut; what the model takes unless given.
+        callbacks: more of the trainer's.
     """
 
     model: str
@@ -47,6 +48,7 @@ class FineTuning:
     patience: int | None = None
     max_length: int | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: Sequence[TrainerCallback] = ()
 
     def run(self, folder: Path, *, resume: bool = False, **settings: Any) -> Outcome:
         """Train, evaluate after each epoch, and save the model with the lowest validation loss in `folder`.
@@ -85,7 +87,7 @@ class FineTuning:
             eval_dataset=self._encoded(self.validation, model, tokenizer),
             processing_class=tokenizer,
             compute_metrics=measures_of(self.training.kind),
-            callbacks=[stopping, *early],
+            callbacks=[stopping, *early, *self.callbacks],
         )
         with stopping.listening():
             trainer.train(resume_from_checkpoint=resume or None)
@@ -93,9 +95,13 @@ class FineTuning:
         trainer.save_model(folder)
         return Outcome(trainer, metrics)
 
+    def record(self) -> dict[str, str]:
+        """What must be equal for a training to go on: the data, and the model that it begins from."""
+        return {"training": self.training.digest(), "validation": self.validation.digest(), "model": self.model}
+
     def _claim(self, folder: Path, resume: bool) -> None:
         """Note in the folder which data is trained on; refuse where it holds something else."""
-        record = {"training": self.training.digest(), "validation": self.validation.digest(), "model": self.model}
+        record = self.record()
         path = folder / RECORD
         if resume:
             if not path.is_file():

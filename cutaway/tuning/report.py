@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from cutaway.errors import InputError
 from cutaway.inspect.label import printable
+from cutaway.train.study import Tried
 from cutaway.tuning import curves
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import KIND_NAMES
@@ -33,8 +35,11 @@ def check() -> None:
     del matplotlib, sklearn
 
 
-def write(tuning: FineTuning, outcome: Outcome, folder: Path) -> None:
-    """Write report.html, curves.png and, for single labels, validation.png into `folder`."""
+def write(tuning: FineTuning, outcome: Outcome, folder: Path, tried: Sequence[Tried] = ()) -> None:
+    """Write report.html, curves.png and, for single labels, validation.png into `folder`.
+
+    tried: the trials of the search that found the settings.
+    """
     kind = tuning.training.kind
     curves.save(outcome.trainer.state.log_history, FIRST[kind], folder / "curves.png")
     pictures = [("What was logged on the way", folder / "curves.png")]
@@ -55,7 +60,7 @@ def write(tuning: FineTuning, outcome: Outcome, folder: Path) -> None:
         )
         measures = [(name, v, evaluation.intervals.get(name)) for name, v in evaluation.measures.items()]
         mistakes = confident_mistakes(outcome.trainer, tuning.validation, outcome.trainer.eval_dataset, MISTAKES)
-    page = render(tuning, outcome, measures, pictures, mistakes)
+    page = render(tuning, outcome, measures, pictures, mistakes, tried)
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
@@ -81,6 +86,7 @@ def render(
     measures: list[tuple[str, float, tuple[float, float] | None]],
     pictures: list[tuple[str, Path]],
     mistakes: list[Mistake],
+    tried: Sequence[Tried],
 ) -> str:
     """The page as text."""
     from jinja2 import Environment
@@ -101,6 +107,7 @@ def render(
     aside = tuning.validation.counts() if tuning.training.names else {}
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters["printable"] = printable
+    page.filters["short"] = lambda value: f"{value:.4g}" if isinstance(value, float) else printable(str(value))
     return page.from_string((assets / "report.html").read_text("utf-8")).render(
         hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         style=style,
@@ -109,4 +116,6 @@ def render(
         counts=[(name, counts[name], aside[name]) for name in counts],
         pictures=[(title, base64.b64encode(path.read_bytes()).decode()) for title, path in pictures],
         mistakes=mistakes,
+        settings=list(dict.fromkeys(name for one in tried for name in one.settings)),
+        tried=sorted(tried, key=lambda one: (one.value is None, one.value, one.number)),
     )
