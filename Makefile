@@ -17,10 +17,10 @@ pins := pyproject.toml requirements/constraints.txt requirements/no-deps.txt
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
 unexport PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench notebooks clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(run_stamp) ## explain a sentence with the built-in model: text here, a picture and a page in demo-out/
 	@mkdir -p demo-out
@@ -41,6 +41,9 @@ check: $(dev_stamp) ## lint, formatting, types, direction of imports, then the t
 bench: $(bench_stamp) ## measure cutaway and its peers side by side; figures also go to benchmarks/results/
 	HF_HUB_OFFLINE=1 $(bin)/python benchmarks/run.py $(ARGS)
 	$(bin)/python benchmarks/report.py
+
+notebooks: $(dev_stamp) ## run the notebooks in docs/notebooks and store their outputs
+	HF_HUB_OFFLINE=1 PYTHONPATH=. $(bin)/python tests/notebooks.py $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) demo-out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
