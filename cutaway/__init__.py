@@ -127,7 +127,7 @@ _MODULES = {
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (
-        "Pipeline FeatureExtractionPipeline FillMaskPipeline MultipleChoicePipeline PerplexityPipeline "
+        "Embedder Pipeline FeatureExtractionPipeline FillMaskPipeline MultipleChoicePipeline PerplexityPipeline "
         "QuestionAnsweringPipeline RerankPipeline SentenceSimilarityPipeline SummarizationPipeline "
         "Text2TextGenerationPipeline TextClassificationPipeline TextGenerationPipeline TokenClassificationPipeline "
         "TranslationPipeline ZeroShotClassificationPipeline pipeline"

@@ -29,7 +29,15 @@ def hidden(pipe, text):
         return pipe.model(**pipe.tokenizer(text, return_tensors="pt")).last_hidden_state[0]
 
 
-POOL = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "max": lambda h: h.amax(0)}
+COUNT = torch.arange(1, 1000)
+POOL = {
+    "mean": lambda h: h.mean(0),
+    "cls": lambda h: h[0],
+    "max": lambda h: h.amax(0),
+    "lasttoken": lambda h: h[-1],
+    "mean_sqrt_len_tokens": lambda h: h.sum(0) / len(h) ** 0.5,
+    "weightedmean": lambda h: (h * COUNT[: len(h), None]).sum(0) / COUNT[: len(h)].sum(),
+}
 
 
 @pytest.mark.parametrize("pooling", POOL)
@@ -128,8 +136,8 @@ def test_windows_give_each_token_once_from_the_window_with_most_context(pipe, ov
         close = [vector for near, vector in best[place] if near >= reach - 1]
         assert min(float((got[place + 1] - vector).abs().max()) for vector in close) < 1e-5
     vectors = {name: pipe(text, long="window", overlap=overlap, pooling=name, return_tensors="pt") for name in POOL}
-    torch.testing.assert_close(vectors["mean"], got.mean(0), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(vectors["max"], got.amax(0), atol=1e-5, rtol=1e-5)
+    for name in POOL.keys() - {"cls"}:
+        torch.testing.assert_close(vectors[name], POOL[name](got), atol=1e-5, rtol=1e-5)
 
 
 def sentence_folder(folder, modules, pooling=None, **bert):
@@ -155,13 +163,16 @@ def test_a_sentence_transformers_folder_is_read_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("modules", "pooling", "message"),
     [
-        (["Transformer", "Pooling", "Dense"], None, "'Dense'"),
-        (["Transformer", "Pooling"], {"pooling_mode_lasttoken": True}, "lasttoken"),
+        (["Transformer", "Pooling", "LSTM"], None, "'LSTM' at place 2"),
+        (["Transformer", "Dense"], None, "'Dense' at place 1"),
+        (["Transformer", "Pooling"], {"pooling_mode": "median"}, "median"),
+        (["Transformer", "Pooling"], {"include_prompt": False}, "leaves prompts out"),
     ],
 )
 def test_modules_that_are_not_built_are_named(tmp_path, modules, pooling, message):
     folder = tiny.classifier(tmp_path, head="BertModel")
     sentence_folder(folder, modules, pooling)
+    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "q: "}}')
     with pytest.raises(InputError, match=message):
         pipeline("feature-extraction", folder)("good", pooling="model")
 

@@ -52,6 +52,6 @@ def test_minilm_knows_what_belongs_together():
     assert spec is not None and spec.submodule_search_locations is not None
     pipe = pipeline("sentence-similarity", Path(spec.submodule_search_locations[0]) / "model")
     modules = pipe.modules()
-    assert (modules.pooling, modules.normalize, modules.longest) == (("mean",), True, 256)
+    assert (modules.pooling, modules.after, modules.longest) == (("mean",), ("normalize",), 256)
     scores = pipe("A man is eating pasta.", ["Someone eats noodles.", "The stock market fell.", "A dog sleeps."])
     assert scores[0] > 0.5 > 0.2 > max(scores[1:])

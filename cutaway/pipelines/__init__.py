@@ -11,6 +11,7 @@ from cutaway.pipelines.factory import TASKS, pipeline
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
+    from cutaway.pipelines.embedder import Embedder
     from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
     from cutaway.pipelines.fill_mask import FillMaskPipeline
     from cutaway.pipelines.multiple_choice import MultipleChoicePipeline
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TASKS",
+    "Embedder",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",
     "MultipleChoicePipeline",
@@ -46,7 +48,11 @@ __all__ = [
     "pipeline",
 ]
 
-_LAZY = {"Pipeline": "cutaway.pipelines.base", **{task.pipeline: task.module for task in TASKS.values()}}
+_LAZY = {
+    "Embedder": "cutaway.pipelines.embedder",
+    "Pipeline": "cutaway.pipelines.base",
+    **{task.pipeline: task.module for task in TASKS.values()},
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,9 @@
-"""Texts to vectors: one for each token, or one for the text (mean, cls or max, or as the checkpoint says)."""
+"""Texts to vectors: one for each token, or one for the text (mean, cls and others, or as the checkpoint says)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +17,13 @@ from cutaway.pipelines.plan import Row
 from cutaway.pipelines.sentence_modules import POOLINGS, SentenceModules, sentence_modules
 
 TENSORS = ("pt", "np")
+# What the sum over a text is divided by, from the number of its windows and of its tokens.
+_SHARES: dict[str, Callable[[int, int], float]] = {
+    "cls": lambda windows, tokens: windows,
+    "mean": lambda windows, tokens: tokens,
+    "mean_sqrt_len_tokens": lambda windows, tokens: math.sqrt(tokens),
+    "weightedmean": lambda windows, tokens: tokens * (tokens + 1) / 2,
+}
 
 
 @dataclass(frozen=True)
@@ -33,20 +41,23 @@ class FeatureExtractionPipeline(Pipeline):
     """Hidden states of the last layer.
 
     Without `pooling`, shapes are upstream's: each text gives nested lists [1, tokens, hidden], special tokens included.
-    With it each text gives one vector [hidden]: "mean" over all tokens, "cls" (the first token's), "max" (the largest
-    of each number), or "model": what the folder's modules.json asks for (sentence-transformers), the mean without one.
-    `normalize=True` scales vectors to length 1.
+    With it each text gives one vector [hidden]: "mean" over all tokens, "cls" (the first token's), "lasttoken", "max"
+    (the largest of each number), "mean_sqrt_len_tokens" (the sum over the root of their number), "weightedmean" (the
+    n-th token counts n times), or "model": what the folder's modules.json asks for (sentence-transformers: pooling,
+    dense layers, normalization, a prompt before each text), the mean without one. `normalize=True` scales vectors to
+    length 1. `prompt=` is put before each text.
 
     `return_tensors` "np" or "pt" gives arrays that never were lists; a list of texts with `pooling` is one array
     [texts, hidden].
 
     `long="window"` reads a long text in overlapping windows. Each token counts once, from the window in which it has
-    the most context; "cls" is the mean of the windows' first tokens.
+    the most context; "cls" is the mean of the windows' first tokens, "lasttoken" the last window's last.
     """
 
     settings: ClassVar[dict[str, Any]] = {
         "pooling": None,
         "normalize": None,
+        "prompt": None,
         "return_tensors": None,
         "long": None,
         "overlap": None,
@@ -62,19 +73,23 @@ class FeatureExtractionPipeline(Pipeline):
             raise InputError(f"pooling={pooling!r} is not known.{nearest(str(pooling), known)}")
         if tensors not in (None, False, True, *TENSORS):
             raise InputError(f"return_tensors={tensors!r} is not known; use 'pt' (torch) or 'np' (numpy).")
-        longest, lower = longest_input(self.model, self.tokenizer), False
-        normalize = settings["normalize"]
+        longest, lower, after = longest_input(self.model, self.tokenizer), False, tuple[Any, ...]()
+        prompt = settings["prompt"]
         poolings: tuple[str, ...] = () if pooling is None else (pooling,)
         if pooling == "model":
             modules = self.modules()
-            poolings, lower = modules.pooling, modules.lower
+            poolings, lower, after = modules.pooling, modules.lower, modules.after
             longest = min((n for n in (longest, modules.longest) if n is not None), default=None)
-            normalize = modules.normalize if normalize is None else normalize
+            prompt = modules.prompt if prompt is None else prompt
+        if settings["normalize"] is not None:
+            after = after[:-1] if after and after[-1] == "normalize" else after
+            after = (*after, "normalize") if settings["normalize"] else after
         return {
             **settings,
             **(settings["tokenize_kwargs"] or {}),
             "pooling": poolings,
-            "normalize": bool(normalize),
+            "prompt": prompt or "",
+            "after": after,
             "return_tensors": "pt" if tensors is True else tensors or None,
             "longest": longest,
             "lower": lower,
@@ -91,7 +106,8 @@ class FeatureExtractionPipeline(Pipeline):
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
-        texts = [item.lower() for item in items] if settings["lower"] else items
+        texts = [settings["prompt"] + item for item in items]
+        texts = [text.lower() for text in texts] if settings["lower"] else texts
         return self.fitted(texts, settings, longest=settings["longest"])
 
     def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
@@ -107,6 +123,11 @@ class FeatureExtractionPipeline(Pipeline):
         for pooling in settings["pooling"]:
             if pooling == "cls":
                 parts.append(hidden[:, 0])
+            elif pooling == "lasttoken":
+                parts.append(hidden[torch.arange(len(rows)), edges[:, 1] - 1])
+            elif pooling == "weightedmean":
+                first = torch.tensor([_before(row) for row in rows], device=hidden.device)[:, None]
+                parts.append((hidden * own * (steps + 1 + first)[..., None]).sum(1))
             elif pooling == "max":
                 parts.append(hidden.masked_fill(~own, -torch.inf).amax(1))
             else:
@@ -128,10 +149,14 @@ class FeatureExtractionPipeline(Pipeline):
                 own = stacked[:, i]
                 if pooling == "max":
                     parts.append(own.amax(0))
+                elif pooling == "lasttoken":
+                    parts.append(own[-1])
                 else:
-                    parts.append(own.sum(0) / (len(rows) if pooling == "cls" else tokens))
+                    parts.append(own.sum(0) / _SHARES[pooling](len(rows), tokens))
             vectors = torch.cat(parts)  # [poolings * hidden]
-        return torch.nn.functional.normalize(vectors, dim=-1) if settings["normalize"] else vectors
+        for step in settings["after"]:
+            vectors = torch.nn.functional.normalize(vectors, dim=-1) if step == "normalize" else step(vectors)
+        return vectors
 
     def shaped(self, result: Features, settings: Mapping[str, Any]) -> Any:
         vectors = result.vectors if settings["pooling"] else result.vectors[None]  # [1, tokens, hidden]
@@ -148,3 +173,9 @@ class FeatureExtractionPipeline(Pipeline):
         import numpy as np
 
         return np.stack(answers)
+
+
+def _before(row: Row) -> int:
+    """How many of a text's tokens stand before the first position of this row, as the row's own tokens count them."""
+    window = row.window
+    return 0 if window is None else window.start + window.text - window.row

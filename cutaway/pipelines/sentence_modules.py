@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import HubError, InputError
 from cutaway.hub import Files, resolve
 from cutaway.jsonfile import MEGABYTE, parse_json, read_json
+
+if TYPE_CHECKING:
+    from cutaway.pipelines.sentence_dense import Dense
 
 # In the order in which sentence-transformers joins several.
 _FLAGS = {
@@ -19,7 +23,9 @@ _FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-POOLINGS = ("cls", "mean", "max")
+POOLINGS = tuple(_FLAGS.values())
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+_ASIDE = 'Pass pooling="mean", "cls" or another way to leave the modules aside.'
 
 
 @dataclass(frozen=True)
@@ -27,23 +33,29 @@ class SentenceModules:
     """What modules.json and the files that it names say.
 
     Attributes:
-        pooling: "cls", "mean" or "max"; several are joined end to end.
-        normalize: whether vectors are scaled to length 1.
+        pooling: names of `POOLINGS`; several are joined end to end.
+        after: what then happens to the vector of a text, in order: "normalize" (to length 1), or a dense layer.
         longest: the most tokens of a text, or None.
         lower: whether texts are lower-cased first.
+        prompts: texts that are put before a text, by name ("query", "document").
+        prompt: the one of them that is put before every text, or "".
+        similarity: how vectors are compared, a name of `SIMILARITIES`.
     """
 
     pooling: tuple[str, ...]
-    normalize: bool = False
+    after: tuple[str | Dense, ...] = ()
     longest: int | None = None
     lower: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    prompt: str = ""
+    similarity: str = "cosine"
 
 
 def sentence_modules(name: str) -> SentenceModules | None:
     """The modules of the checkpoint `name`; None for one that has no modules.json.
 
     Raises:
-        InputError: a module, a way of pooling or a standing prompt that cutaway does not have.
+        InputError: a module, an order of modules or a setting that cutaway does not have.
     """
     try:
         files = resolve(name)
@@ -52,29 +64,51 @@ def sentence_modules(name: str) -> SentenceModules | None:
     path = files.get("modules.json")
     if path is None:
         return None
-    kinds = {str(module["type"]).rpartition(".")[2]: module for module in _modules(path)}
-    if unknown := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
-        raise InputError(
-            f"{name}: modules.json has a module {unknown[0]!r}; cutaway has Transformer, Pooling and Normalize. "
-            'Pass pooling="mean", "cls" or "max" to leave the modules aside.'
-        )
-    settings = _optional(files, "sentence_bert_config.json")
-    prompts = _optional(files, "config_sentence_transformers.json")
-    if prompts.get("default_prompt_name"):
-        raise InputError(
-            f"{name}: a prompt ({prompts['default_prompt_name']!r}) is put before every text. cutaway does not do that "
-            'by itself: put it before your texts and pass pooling="mean", "cls" or "max".'
-        )
+    modules = _modules(path)
+    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
     pooling: tuple[str, ...] = ("mean",)
-    if "Pooling" in kinds:
-        pooling = _pooling(name, read_json(files.require(f"{kinds['Pooling']['path']}/config.json"), InputError))
-    longest = settings.get("max_seq_length")
-    return SentenceModules(pooling, "Normalize" in kinds, longest, bool(settings.get("do_lower_case")))
+    after: list[str | Dense] = []
+    with_prompt = True
+    for place, (kind, module) in enumerate(zip(kinds, modules, strict=True)):
+        if kind == "Pooling" and place == 1:
+            config = read_json(files.require(f"{module['path']}/config.json"), InputError)
+            pooling, with_prompt = _pooling(name, config), bool(config.get("include_prompt", True))
+        elif kind == "Normalize" and place:
+            after.append("normalize")
+        elif kind == "Dense" and "Pooling" in kinds[:place]:
+            from cutaway.pipelines.sentence_dense import read_dense
+
+            after.append(read_dense(name, str(module["path"])))
+        elif kind != "Dropout" and (kind != "Transformer" or place):  # dropout is for training
+            raise InputError(
+                f"{name}: modules.json has a module {kind!r} at place {place}; cutaway has a Transformer, then "
+                f"Pooling, then Dense and Normalize. {_ASIDE}"
+            )
+    settings = _optional(files, "sentence_bert_config.json")
+    longest, lower = settings.get("max_seq_length"), bool(settings.get("do_lower_case"))
+    return SentenceModules(pooling, tuple(after), longest, lower, **_prompts(name, files, with_prompt))
+
+
+def _prompts(name: str, files: Files, with_prompt: bool) -> dict[str, Any]:
+    settings = _optional(files, "config_sentence_transformers.json")
+    given, chosen = settings.get("prompts") or {}, settings.get("default_prompt_name")
+    if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
+        raise InputError(f"{name}: prompts in config_sentence_transformers.json are not texts by name.")
+    if chosen and chosen not in given:
+        raise InputError(f"{name}: default_prompt_name {chosen!r} is none of its prompts ({', '.join(given)}).")
+    if any(given.values()) and not with_prompt:
+        raise InputError(f"{name}: its pooling leaves prompts out, which cutaway does not. {_ASIDE}")
+    similarity = settings.get("similarity_fn_name") or "cosine"
+    if similarity not in SIMILARITIES:
+        raise InputError(f"{name}: similarity_fn_name is {similarity!r}; cutaway has {', '.join(SIMILARITIES)}.")
+    return {"prompts": given, "prompt": given[chosen] if chosen else "", "similarity": similarity}
 
 
 def _pooling(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     named = config.get("pooling_mode")
-    chosen = [named] if isinstance(named, str) else [own for flag, own in _FLAGS.items() if config.get(flag)]
+    chosen = [named] if isinstance(named, str) else named
+    if not isinstance(chosen, list):
+        chosen = [own for flag, own in _FLAGS.items() if config.get(flag)]
     for own in chosen:
         if own not in POOLINGS:
             raise InputError(f"{name}: its pooling is {own!r}; cutaway has {', '.join(POOLINGS)}.")

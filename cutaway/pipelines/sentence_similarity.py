@@ -30,7 +30,7 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
     Vectors are made as the checkpoint's modules say (mean of the tokens without any); `pooling=` changes that.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"pooling": "model", "long": None, "overlap": None}
+    settings: ClassVar[dict[str, Any]] = {"pooling": "model", "prompt": None, "long": None, "overlap": None}
 
     def __call__(self, inputs: Any, sentences: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
         """The cosines of one source sentence with `sentences`; of a list of mappings, a list of them."""

@@ -47,6 +47,19 @@ class TextClassificationPipeline(Pipeline):
 
     settings: ClassVar[dict[str, Any]] = {"top_k": "best", "function_to_apply": None, "long": None}
 
+    def predict_proba(self, texts: Any) -> Any:
+        """Of each text (or pair) the scores of all labels in the order of `id2label`: float64 [texts, labels].
+
+        What lime and shap call, and scikit-learn's name for it.
+        """
+        import numpy as np
+
+        places = {name: place for place, name in self.model.config.id2label.items()}
+        found = np.zeros((len(texts), len(places)))
+        for row, result in zip(found, self.each(list(texts)), strict=True):
+            row[[places[label] for label in result.labels]] = result.scores
+        return found
+
     def single(self, answer: Any, inputs: Any, given: Mapping[str, Any]) -> Any:
         return [answer] if isinstance(inputs, str) and "top_k" not in given else answer
 

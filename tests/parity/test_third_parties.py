@@ -1,4 +1,4 @@
-"""bertviz and captum, unchanged, on our outputs and our modules."""
+"""bertviz and captum, shap and lime, unchanged, on our outputs, our modules and our pipelines."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import re
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from parity.pairs import gap, inputs, pair
+from parity.pipes import checkpoints, upstream
 from torch import Tensor
+
+from cutaway.pipelines import pipeline
 
 with warnings.catch_warnings():  # what they import is theirs
     warnings.simplefilter("ignore")
@@ -74,7 +78,7 @@ def test_bertviz_on_an_encoder_and_a_decoder(view: Any, family: str) -> None:
 @pytest.fixture(autouse=True)
 def quiet() -> Any:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="captum|torch|bertviz")
+        warnings.filterwarnings("ignore", module="captum|torch|bertviz|shap|lime|numba|skimage|transformers")
         yield
 
 
@@ -126,3 +130,45 @@ def test_gradients_through_recorded_values(family: str) -> None:
         out = model(**given, output_hidden_states=True, output_attentions=True)
         found.append(torch.autograd.grad(out.last_hidden_state.square().sum(), out.hidden_states[1])[0])
     assert gap(*found) < ATTRIBUTION
+
+
+REVIEWS = ["a good film, not a bad one", "I believe that the EU is trust worthy."]
+NAMES = {"id2label": {0: "bad", 1: "so-so", 2: "good"}, "label2id": {"bad": 0, "so-so": 1, "good": 2}}
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_shap_on_a_pipeline(tmp_path: Any, rescale: bool) -> None:
+    shap = pytest.importorskip("shap")
+    folder = checkpoints.classifier(tmp_path, **NAMES)
+    theirs = upstream("text-classification", folder, top_k=None)
+    expected = shap.Explainer(shap.models.TransformersPipeline(theirs, rescale))(REVIEWS, silent=True)
+    ours = pipeline("text-classification", folder, top_k=None)
+    masker = shap.maskers.Text(ours.tokenizer)
+    found = shap.Explainer(shap.models.TransformersPipeline(ours, rescale), masker)(REVIEWS, silent=True)
+    assert list(found.output_names) == list(expected.output_names) == ["bad", "so-so", "good"]
+    for text in range(len(REVIEWS)):
+        assert list(found.data[text]) == list(expected.data[text])
+        np.testing.assert_allclose(found.values[text], expected.values[text], atol=1e-5)
+        np.testing.assert_allclose(found.base_values[text], expected.base_values[text], atol=1e-5)
+    if not rescale:
+        by_function = shap.Explainer(ours.predict_proba, masker)(REVIEWS[:1], silent=True)
+        np.testing.assert_allclose(by_function.values[0], found.values[0], atol=1e-5)
+
+
+def test_lime_on_a_pipeline(tmp_path: Any) -> None:
+    lime_text = pytest.importorskip("lime.lime_text")
+    folder = checkpoints.classifier(tmp_path, **NAMES)
+    theirs, ours = upstream("text-classification", folder, top_k=None), pipeline("text-classification", folder)
+
+    def of_theirs(texts: list[str]) -> Any:
+        found = [{entry["label"]: entry["score"] for entry in one} for one in theirs(texts)]
+        return np.array([[one[name] for name in NAMES["label2id"]] for one in found])
+
+    found = []
+    for scores in (ours.predict_proba, of_theirs):
+        explainer = lime_text.LimeTextExplainer(class_names=list(NAMES["label2id"]), random_state=0)
+        explained = explainer.explain_instance(REVIEWS[0], scores, num_features=5, num_samples=60, labels=(0, 2))
+        found.append([pair for label in (0, 2) for pair in explained.as_list(label=label)])
+    for (word, weight), (other, expected) in zip(*found, strict=True):
+        assert word == other
+        assert weight == pytest.approx(expected, abs=1e-5)
