@@ -27,10 +27,9 @@ class Embedder:
 
     def __init__(self, model: Any, **options: Any) -> None:
         """Takes a pipeline of feature-extraction, or what `pipeline("feature-extraction", ...)` takes."""
-        made = (
-            model if isinstance(model, FeatureExtractionPipeline) else pipeline("feature-extraction", model, **options)
-        )
-        self.pipe: Any = made
+        given = isinstance(model, FeatureExtractionPipeline)
+        found: Any = model if given else pipeline("feature-extraction", model, **options)
+        self.pipe = found
         self.modules: SentenceModules = self.pipe.modules()
 
     @property
