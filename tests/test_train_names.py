@@ -19,6 +19,7 @@ FIELDS = {
         num_train_epochs optim output_dir per_device_eval_batch_size per_device_train_batch_size
         per_device_train_batch_tokens prediction_loss_only remove_unused_columns resume_from_checkpoint save_steps
         save_strategy save_total_limit seed train_sampling_strategy use_cpu warmup_ratio warmup_steps weight_decay
+        logging_dir project report_to run_name
     """,
     "Trainer": """
         add_callback compute_loss create_optimizer evaluate hyperparameter_search is_world_process_zero log

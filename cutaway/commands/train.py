@@ -47,6 +47,9 @@ def train(
     search: Annotated[int | None, typer.Option(min=1, help="Try so many settings, and keep the best model.")] = None,
     study: Annotated[Path | None, typer.Option(help="The search's SQLite file; in the folder unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a training in the folder stopped.")] = False,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="Also log to tensorboard, mlflow, wandb or trackio. Repeatable.")
+    ] = None,
     revision: Revision = None,
     offline: Offline = False,
     threads: Threads = None,
@@ -80,6 +83,7 @@ def train(
         "class_weights": "balanced" if balanced else None,
         "bf16": bf16,
         "seed": seed,
+        "report_to": report_to,
     }
     tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
     tried: list[Any] = []

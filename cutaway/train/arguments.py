@@ -14,6 +14,7 @@ from cutaway.train.needless import NEEDLESS
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
 
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 Optim = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"]
 
 # old name -> today's
@@ -110,6 +111,10 @@ class ReportArguments:
     logging_steps: int | float = 500
     logging_first_step: bool = False
     disable_tqdm: bool = False
+    report_to: str | list[str] | None = None
+    run_name: str | None = None
+    project: str | None = None
+    logging_dir: str | None = None
 
 
 @dataclass(kw_only=True, init=False, repr=False)
@@ -119,7 +124,7 @@ class TrainingArguments(
     """All settings of a training; each group above says what its settings are for.
 
     Old names (`evaluation_strategy`, `no_cuda`) work. Names of the upstream library whose given value changes nothing
-    here (`report_to="none"`, `logging_dir=...`, `fp16=False`) are accepted and forgotten. Steps below 1
+    here (`log_level="info"`, `fp16=False`) are accepted and forgotten. Steps below 1
     (`eval_steps=0.1`) are a part of the whole training.
 
     Weights are named by address in `freeze=["embed", "blocks.0-3"]` and in `learning_rates={"blocks.*.attn": 1e-5}`,
@@ -127,6 +132,9 @@ class TrainingArguments(
     above it. `per_device_train_batch_tokens=4096` packs as many texts into a batch as it can hold tokens; padding is no
     token. `ema_decay=0.999` keeps a running average of the weights: that is what is evaluated, saved and left in the
     model at the end. `bf16=True` computes in bfloat16 on weights in float32.
+
+    `report_to="tensorboard"`, "mlflow", "wandb", "trackio" or a list of these also writes what is logged there; the run
+    is `run_name` in `project`, and TensorBoard's files lie in `logging_dir`. By default nothing is reported.
 
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
     weighed by what they hold, except for causal language models. Use it only to reproduce an old training.
@@ -193,6 +201,11 @@ class TrainingArguments(
         for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to below 1.")
+        asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        self.report_to = [name for name in asked if name != "none"]
+        for name in self.report_to:
+            if name not in TRACKERS:
+                raise ConfigError(f"report_to is {name!r}; it may be {', '.join(TRACKERS)}.{nearest(name, TRACKERS)}")
         if self.eval_strategy == IntervalStrategy.STEPS and self.eval_steps is None:
             self.eval_steps = self.logging_steps
         if self.load_best_model_at_end or self.save_strategy == SaveStrategy.BEST:

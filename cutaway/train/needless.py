@@ -31,7 +31,7 @@ _OFF = Needless((False,))
 NEEDLESS: dict[str, Needless] = {
     **dict.fromkeys(
         (
-            "logging_dir", "run_name", "overwrite_output_dir", "do_train", "do_eval", "do_predict", "log_level",
+            "overwrite_output_dir", "do_train", "do_eval", "do_predict", "log_level",
             "log_level_replica", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
             "eval_accumulation_steps", "logging_nan_inf_filter", "half_precision_backend", "ddp_find_unused_parameters",
             "ddp_timeout", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "save_on_each_node",
@@ -50,7 +50,6 @@ NEEDLESS: dict[str, Needless] = {
     ),
     "fp16": Needless((False,), "train in float32, or with bf16=True"),
     "save_safetensors": Needless((True,), "checkpoints are always safetensors"),
-    "report_to": Needless(("none", ["none"]), "read trainer.state.log_history, or write a callback"),
     "local_rank": Needless((-1, 0), "train in one process"),
     "deepspeed": Needless((), "train in one process"),
     "fsdp": Needless(([], ""), "train in one process"),

@@ -33,6 +33,7 @@ from cutaway.train.search import Searching
 from cutaway.train.seed import set_seed
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy
+from cutaway.train.trackers import BY_NAME
 from cutaway.train.weights import load_weights, save_weights
 
 log = logging.getLogger("cutaway")
@@ -109,7 +110,8 @@ class Trainer(Reporting, Searching):
         self.state, self.control = TrainerState(), TrainerControl()
         self.objective: Objective | None = None
         progress = [] if self.args.disable_tqdm else [ProgressCallback]
-        self.callbacks = Callbacks([Flow, *(callbacks or []), *progress])
+        trackers = [BY_NAME[name] for name in self.args.report_to or ()]
+        self.callbacks = Callbacks([Flow, *(callbacks or []), *trackers, *progress])
         forward = taken_columns(model) or set()
         spans = {"start_positions", "end_positions"} <= forward
         self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
