@@ -6,6 +6,7 @@ import types
 
 import pytest
 import tiny
+import torch
 
 from cutaway.errors import InputError
 from cutaway.pipelines import pipeline
@@ -118,6 +119,40 @@ def test_a_text_that_is_too_long(pipe):
     with pytest.raises(InputError, match=r"102 tokens.*64.*truncation=True"):
         pipe(["bad", text])
     assert pipe(text, truncation=True)[0]["score"] > 0
+
+
+@pytest.mark.parametrize("pair", [None, "not a good one"])
+def test_windows_are_weighted_by_the_tokens_they_own(folder, pair):
+    pipe = pipeline("text-classification", folder, top_k=None, long="window", overlap=10)
+    text = " ".join(f"good film {letter} bad" for letter in "abcdefghijklmnopqrstuvwxyz")  # 104 tokens
+    inputs = text if pair is None else {"text": text, "text_pair": pair}
+    ids = pipe.tokenizer(text, add_special_tokens=False)["input_ids"]
+    beside = [] if pair is None else [*pipe.tokenizer(pair, add_special_tokens=False)["input_ids"], 3]
+    room, start, owned = 62 - len(beside), 0, 0
+    total = torch.zeros(pipe.model.config.num_labels)
+    count = 0
+    while owned < len(ids):
+        end = min(start + room, len(ids))
+        row = [2, *ids[start:end], 3, *beside]
+        with torch.no_grad():
+            logits = pipe.model(torch.tensor([row])).logits[0]
+        own_end = len(ids) if end == len(ids) else end - 5
+        kind = pipe.model.config.problem_type or ("softmax" if len(logits) > 1 else "sigmoid")
+        applied = {"regression": logits, "softmax": logits.softmax(0)}.get(kind, logits.sigmoid())
+        total += applied * (own_end - owned) / len(ids)
+        start, owned, count = end - 10, own_end, count + 1
+    [result] = pipe.each([inputs])
+    assert result.windows == count > 1
+    names = pipe.model.config.id2label
+    assert dict(zip(result.labels, result.scores, strict=True)) == pytest.approx(
+        {names[i]: float(score) for i, score in enumerate(total)}, abs=1e-5
+    )
+    short = pipe("good film", long="window")
+    assert short == pipe("good film", long="error")
+    assert [r.windows for r in pipe.each(["good", inputs, ""])] == [1, count, 1]
+    assert pipe(["good", inputs])[1] == [
+        {"label": a, "score": pytest.approx(b, abs=1e-5)} for a, b in zip(result.labels, result.scores, strict=True)
+    ]
 
 
 def test_truncation_matches(tmp_path):

@@ -47,6 +47,25 @@ def test_only_the_text_is_cut(pipe):
     assert result.cut == 80 - (64 - 3 - len(pipe.tokenizer("This example is one.")["input_ids"]) + 2)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_windows_are_the_same_for_every_label(pipe, several):
+    text = " ".join(f"good film {letter}" for letter in "abcdefghijklmnopqrstuvwxyz")  # 78 tokens
+    labels = ["good", "very bad and not good", "one"]
+    [result] = pipe.each(text, candidate_labels=labels, long="window", overlap=8, multi_label=several)
+    room = 64 - 3 - len(pipe.tokenizer("This example is very bad and not good.", add_special_tokens=False)["input_ids"])
+    assert result.windows == 2
+    first, second = text.split()[:room], text.split()[room - 8 :]
+    owned = room - 4
+    expected = dict.fromkeys(labels, 0.0)
+    for words, share in ((first, owned / 78), (second, 1 - owned / 78)):
+        one = pipe(" ".join(words), candidate_labels=labels, multi_label=several)
+        for label, score in zip(one["labels"], one["scores"], strict=True):
+            expected[label] += share * score
+    assert dict(zip(result.labels, result.scores, strict=True)) == pytest.approx(expected, abs=1e-5)
+    short = pipe("a film", candidate_labels=labels)
+    assert pipe("a film", candidate_labels=labels, long="window") == short
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

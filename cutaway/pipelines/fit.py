@@ -27,6 +27,7 @@ class Fit:
         overlap: how many tokens neighbouring windows share; None for a quarter of a window, at most 128.
         part: 0 or 1, the text of a pair that is put into windows.
         cutting: which text of a pair is cut, in the tokenizer's terms.
+        room: the most tokens of the text in one window, for texts that must all come in the same windows.
         spans: say for every row which tokens of the text it holds.
         options: further arguments of the tokenizer call.
     """
@@ -37,6 +38,7 @@ class Fit:
     overlap: int | None = None
     part: int = 0
     cutting: bool | str = True
+    room: int | None = None
     spans: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,7 +78,8 @@ def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
     found = []
     for text, one, cut in zip(texts, encoding.encodings, encoding.cut, strict=True):
         n = len(one.ids)
-        if how.longest is not None and n > how.longest:
+        first, last = _place(one, how.part)
+        if (how.longest is not None and n > how.longest) or (how.room is not None and last - first > how.room):
             if how.long != "window":
                 raise InputError(_too_long(text, n, how))
             found.append(_in_windows(one, how, types))
@@ -84,7 +87,6 @@ def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
         inputs = {"input_ids": one.ids, **({"token_type_ids": one.type_ids} if types else {})}
         window = None
         if how.spans or how.long == "window":
-            first, last = _place(one, how.part)
             window = Window(0, last - first, 0, last - first, first, first)
         found.append([Row(inputs, one, window, cut=cut)])
     lost = [row.cut for rows in found for row in rows if row.cut]
@@ -106,7 +108,7 @@ def _place(encoding: Any, part: int) -> tuple[int, int]:
 def _in_windows(encoding: Any, how: Fit, types: bool) -> list[Row]:
     ids, type_ids = encoding.ids, encoding.type_ids
     first, last = _place(encoding, how.part)
-    room = (how.longest or 0) - (len(ids) - (last - first))
+    room = how.room if how.room is not None else (how.longest or 0) - (len(ids) - (last - first))
     if room < 1:
         raise InputError(
             f"The special tokens and the text beside the long one take {len(ids) - (last - first)} tokens; of the "

@@ -94,6 +94,13 @@ def windows(n: int, room: int, overlap: int) -> Iterator[tuple[int, int, int, in
         start, own = end - overlap, own_end
 
 
+def shares(rows: Sequence[Row]) -> list[float]:
+    """The share of a text's tokens that each of its windows owns; special tokens do not count."""
+    owned = [1 if row.window is None else row.window.own_end - row.window.own_start for row in rows]
+    total = sum(owned)
+    return [n / total if total else 1 / len(rows) for n in owned]
+
+
 def batches(lengths: Sequence[int], tokens: int, rows: int | None = None) -> Iterator[list[int]]:
     """The indices of `lengths` in batches: similar lengths together, the longest first.
 

@@ -10,18 +10,22 @@ import torch
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline
-from cutaway.pipelines.plan import Row
+from cutaway.pipelines.plan import Row, shares
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
 
 @dataclass(frozen=True)
 class Classification:
-    """labels and their scores, best first; cut: how many tokens of the text were left out."""
+    """labels and their scores, best first.
+
+    cut: how many tokens of the text were left out. windows: how many windows the text was read in.
+    """
 
     labels: tuple[str, ...]
     scores: tuple[float, ...]
     cut: int = 0
+    windows: int = 1
 
     @property
     def label(self) -> str:
@@ -43,9 +47,19 @@ class TextClassificationPipeline(Pipeline):
 
     `function_to_apply` is "softmax", "sigmoid" or "none"; unless given, it follows the model: a regression applies
     none, several labels at once or a single label a sigmoid, everything else a softmax.
+
+    `long="window"` reads a long text (of a pair: the first) in overlapping windows. A label's score is then the mean of
+    its scores in the windows (probabilities, or the numbers of a regression), each weighted by the tokens that the
+    window owns: every token of the text counts once. `windows` of the typed result says how many there were.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"top_k": "best", "function_to_apply": None, "long": None}
+    settings: ClassVar[dict[str, Any]] = {
+        "top_k": "best",
+        "function_to_apply": None,
+        "long": None,
+        "overlap": None,
+    }
+    ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
     def predict_proba(self, texts: Any) -> Any:
         """Of each text (or pair) the scores of all labels in the order of `id2label`: float64 [texts, labels].
@@ -95,10 +109,11 @@ class TextClassificationPipeline(Pipeline):
         return scores
 
     def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Classification:
-        scores = outputs[0]
+        weights = shares(rows)
+        scores = [sum(w * s for w, s in zip(weights, own, strict=True)) for own in zip(*outputs, strict=True)]
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         labels = self.model.config.id2label
-        return Classification(tuple(labels[i] for i in order), tuple(scores[i] for i in order), rows[0].cut)
+        return Classification(tuple(labels[i] for i in order), tuple(scores[i] for i in order), rows[0].cut, len(rows))
 
     def shaped(self, result: Classification, settings: Mapping[str, Any]) -> Any:
         entries = [{"label": a, "score": b} for a, b in zip(result.labels, result.scores, strict=True)]

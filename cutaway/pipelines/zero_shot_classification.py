@@ -10,13 +10,17 @@ import torch
 
 from cutaway.errors import InputError
 from cutaway.pipelines.base import Pipeline, text_only
-from cutaway.pipelines.plan import Row
+from cutaway.pipelines.fit import longest_input
+from cutaway.pipelines.plan import Row, shares
 from cutaway.pipelines.text_classification import Classification
 
 
 @dataclass(frozen=True)
 class LabelledText(Classification):
-    """The labels of a text and their scores, best first. text: the text. cut: how many of its tokens were left out."""
+    """The labels of a text and their scores, best first. text: the text. cut: how many of its tokens were left out.
+
+    windows: how many windows it was read in.
+    """
 
     text: str = ""
 
@@ -28,6 +32,9 @@ class ZeroShotClassificationPipeline(Pipeline):
     it. Scores are a softmax over the labels, or with `multi_label=True` (or one label) entailment against contradiction
     for each label by itself.
 
+    `long="window"` reads a long text in overlapping windows, the same for every label. A label's score is the mean of
+    its scores in the windows, each weighted by the tokens that the window owns; `windows` says how many there were.
+
     A text gives {"sequence", "labels", "scores"}, best first; a list of texts a list of these.
     """
 
@@ -36,7 +43,9 @@ class ZeroShotClassificationPipeline(Pipeline):
         "hypothesis_template": "This example is {}.",
         "multi_label": False,
         "long": None,
+        "overlap": None,
     }
+    ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
     def __call__(self, inputs: Any, *labels: Any, batch_size: int | None = None, **settings: Any) -> Any:
         """See the class; the labels may also be the second argument."""
@@ -75,11 +84,14 @@ class ZeroShotClassificationPipeline(Pipeline):
         return text
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
-        labels = settings["candidate_labels"]
-        template = settings["hypothesis_template"]
-        pairs = [(text, template.format(label)) for text in items for label in labels]
-        rows = iter(self.fitted(pairs, settings, cutting="only_first"))
-        return [[next(rows)[0] for _ in labels] for _ in items]
+        hypotheses = [settings["hypothesis_template"].format(label) for label in settings["candidate_labels"]]
+        longest, room = longest_input(self.model, self.tokenizer), None
+        if settings["long"] == "window" and longest is not None:  # windows beside the longest hypothesis fit them all
+            own = self.tokenizer(hypotheses, add_special_tokens=False)["input_ids"]
+            room = max(1, longest - self.tokenizer.num_special_tokens_to_add(True) - max(map(len, own)))
+        pairs = [(text, hypothesis) for text in items for hypothesis in hypotheses]
+        rows = iter(self.fitted(pairs, settings, cutting="only_first", room=room))
+        return [[row for _ in hypotheses for row in next(rows)] for _ in items]
 
     def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
         logits = self.model(**self.batch(rows)).logits.float()  # [rows, labels of the model]
@@ -87,13 +99,15 @@ class ZeroShotClassificationPipeline(Pipeline):
         return pairs
 
     def finish(self, item: str, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> LabelledText:
-        logits = torch.tensor(outputs)  # [candidate labels, 2]
-        alone = settings["multi_label"] or len(outputs) == 1
-        scores = (logits.softmax(1)[:, 1] if alone else logits[:, 1].softmax(0)).tolist()
-        order = sorted(range(len(scores)), key=lambda i: -scores[i])
         labels = settings["candidate_labels"]
+        logits = torch.tensor(outputs).view(len(labels), -1, 2)  # [candidate labels, windows, 2]
+        windows = logits.shape[1]
+        alone = settings["multi_label"] or len(labels) == 1
+        parts = logits.softmax(2)[..., 1] if alone else logits[..., 1].softmax(0)  # [candidate labels, windows]
+        scores = (parts @ torch.tensor(shares(rows[:windows]))).tolist()
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
         best = tuple(labels[i] for i in order)
-        return LabelledText(best, tuple(scores[i] for i in order), max(row.cut for row in rows), item)
+        return LabelledText(best, tuple(scores[i] for i in order), max(row.cut for row in rows), windows, item)
 
     def shaped(self, result: LabelledText, settings: Mapping[str, Any]) -> Any:
         return {"sequence": result.text, "labels": list(result.labels), "scores": list(result.scores)}
