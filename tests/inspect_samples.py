@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cutaway.inspect import measures
+from cutaway.inspect.evidence import Branch, Evidence, LensGrid, Parts, Plane, Scores
 from cutaway.inspect.explanation import Attention, Candidate, Explanation, Model, States, Step, Token
 from cutaway.inspect.label import printable
 
@@ -169,3 +172,35 @@ def encoder_decoder(layers: int = 3, heads: int = 4) -> Explanation:
         steps=[Step(i + 1, pick, picks) for i, pick in enumerate(picks)],
         generated="Ich glaube.",
     )
+
+
+def evidence_of(explanation: Explanation, label: str = "POSITIVE") -> Explanation:
+    """The same with made-up evidence of the right shapes."""
+    rng = np.random.default_rng(3)
+    norms, rollout = {}, {}
+    for name, a in explanation.attention.items():
+        layers, heads, _, columns = a.pattern.shape
+        norms[name] = rng.uniform(0.5, 3, (layers, heads, columns)).astype(np.float32)
+        if a.rows == a.columns:
+            rollout[name] = a.pattern.mean(1)
+    length = len(explanation.tokens)
+    values = rng.normal(0, 1, 30).astype(np.float32)
+    states = explanation.model.layers + 1
+    lens = LensGrid(
+        "tokens", ["embed"] + [f"blocks.{i}.resid" for i in range(states - 1)], [[[7, 8, 9]] * length] * states,
+        np.full((states, length, 3), 0.25, np.float32), np.ones((states, length), np.float32),
+        {"7": label, "8": "b", "9": "c"},
+    )  # fmt: skip
+    scores = [
+        Scores(name, rng.normal(0, 1, length).astype(np.float32), 2.1, -0.2, residual, 16, "")
+        for name, residual in (("integrated gradients", 0.004), ("input x gradient", None), ("occlusion", None))
+    ]
+    names = [f"blocks.{i}.mlp.out" for i in range(30)]
+    parts = Parts(names, values, float(values.sum()), float(values.sum()))
+    planes = {
+        name: Plane(rng.normal(0, 1, (*states.norm.shape, 2)).astype(np.float32), [0.5, 0.25])
+        for name, states in explanation.states.items()
+    }
+    ways = [Branch(i, step.candidates[1:4]) for i, step in enumerate(explanation.steps) if len(step.candidates) > 1]
+    it = Evidence(norms, rollout, lens, scores, parts, planes, ways, label)
+    return replace(explanation, evidence=it)

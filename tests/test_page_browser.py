@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from cutaway.inspect import page
-from cutaway.inspect.evidence import Evidence, LensGrid, Parts, Scores
 from cutaway.inspect.label import printable
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
@@ -21,32 +20,6 @@ PIECES = [
     "שלום", "\ud800", "<svg/onload=alert(1)>", "</style>",
 ]  # fmt: skip
 HOSTILE = [f"{piece}{i}" for i in range(10) for piece in PIECES]  # 200 different ones
-
-
-def evidence_of(explanation, label="POSITIVE"):
-    """Made-up evidence of the right shapes."""
-    rng = np.random.default_rng(3)
-    norms, rollout = {}, {}
-    for name, a in explanation.attention.items():
-        layers, heads, _, columns = a.pattern.shape
-        norms[name] = rng.uniform(0.5, 3, (layers, heads, columns)).astype(np.float32)
-        if a.rows == a.columns:
-            rollout[name] = a.pattern.mean(1)
-    length = len(explanation.tokens)
-    values = rng.normal(0, 1, 30).astype(np.float32)
-    states = explanation.model.layers + 1
-    lens = LensGrid(
-        "tokens", ["embed"] + [f"blocks.{i}.resid" for i in range(states - 1)], [[[7, 8, 9]] * length] * states,
-        np.full((states, length, 3), 0.25, np.float32), np.ones((states, length), np.float32),
-        {"7": label, "8": "b", "9": "c"},
-    )  # fmt: skip
-    scores = [
-        Scores(name, rng.normal(0, 1, length).astype(np.float32), 2.1, -0.2, residual, 16, "")
-        for name, residual in (("integrated gradients", 0.004), ("input x gradient", None), ("occlusion", None))
-    ]
-    names = [f"blocks.{i}.mlp.out" for i in range(30)]
-    parts = Parts(names, values, float(values.sum()), float(values.sum()))
-    return replace(explanation, evidence=Evidence(norms, rollout, lens, scores, parts, label))
 
 
 @pytest.fixture
@@ -85,7 +58,7 @@ for (const theme of ["dark", "light"]) {
 
 @pytest.mark.parametrize("make", [samples.encoder, samples.decoder, samples.encoder_decoder])
 def test_every_view_draws_and_the_numbers_are_those_of_the_run(opened, make):
-    explanation = evidence_of(make())
+    explanation = samples.evidence_of(make())
     found = opened(explanation)
     found.value(WALK)
     for name, a in explanation.attention.items():
@@ -107,7 +80,7 @@ def test_200_hostile_strings_are_shown_as_text(opened):
     explanation = samples.encoder(HOSTILE, 2, 2, text=" ".join(HOSTILE))
     answers = [replace(a, label=HOSTILE[i]) for i, a in enumerate(explanation.answers)]
     model = replace(explanation.model, name=HOSTILE[0])
-    found = opened(evidence_of(replace(explanation, answers=answers, model=model), HOSTILE[2]))
+    found = opened(samples.evidence_of(replace(explanation, answers=answers, model=model), HOSTILE[2]))
     found.value(WALK)
     shown = found.value("[...document.querySelectorAll('#strips button')].map(e => e.textContent)")
     assert shown == [printable(word) for word in HOSTILE]
@@ -118,7 +91,7 @@ def test_200_hostile_strings_are_shown_as_text(opened):
 
 
 def test_the_matrix_by_keyboard_and_by_mouse(opened):
-    explanation = evidence_of(samples.encoder())
+    explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)
     press = "canvas.dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}));"
     found.value(press % "ArrowDown" + press % "ArrowDown" + press % "ArrowRight")
@@ -145,7 +118,7 @@ def test_the_matrix_by_keyboard_and_by_mouse(opened):
 
 
 def test_weighted_values_and_rollout_are_shown(opened):
-    explanation = evidence_of(samples.encoder())
+    explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)
     head = explanation.head
     weighted = found.value("state.weighted = true; show(); shown(3, 2)")

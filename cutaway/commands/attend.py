@@ -9,8 +9,9 @@ import typer
 
 from cutaway.commands.display import console
 from cutaway.commands.explain import Measure
+from cutaway.commands.observed import observed
 from cutaway.commands.option import SENTIMENT, AsJson, Dtypes, ModelName, Offline, Revision, Threads, load_arguments
-from cutaway.commands.subject import Dark, Outputs, Text, check_outputs, read_text, write_outputs
+from cutaway.commands.subject import Dark, Outputs, Text, check_outputs, write_outputs
 from cutaway.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,13 +47,9 @@ def attend(
     dtype: Dtypes = None,
 ) -> None:
     """Show where a model's attention goes: one head, all heads, or all layers together."""
-    paths, given = check_outputs(output), read_text(text)
-    load = load_arguments(revision, offline, threads, dtype)
-
-    from cutaway.inspect.explainer import explain
-
+    paths, load = check_outputs(output), load_arguments(revision, offline, threads, dtype)
     asked = {"layer": layer, "head": head, "attention": attention}
-    it = explain(given, model, max_new_tokens=max_new_tokens, **asked, **load)  # type: ignore[arg-type]
+    it, _ = observed(text, model, asked, load, max_new_tokens=max_new_tokens)
     shown = it.head
     record: dict[str, Any] = {
         "model": it.model.name,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutaway.commands.display import console, write
+from cutaway.commands.display import console
+from cutaway.commands.observed import observed
 from cutaway.commands.option import (
     SENTIMENT,
     AsJson,
@@ -20,8 +23,10 @@ from cutaway.commands.option import (
     Truncation,
     load_arguments,
 )
-from cutaway.commands.text_input import lines
-from cutaway.errors import InputError
+from cutaway.commands.subject import check_outputs, write_outputs
+
+if TYPE_CHECKING:
+    from cutaway.inspect.explanation import Explanation
 
 
 class Measure(StrEnum):
@@ -33,7 +38,9 @@ class Measure(StrEnum):
 
 
 def explain(
-    text: Annotated[str | None, typer.Argument(help="The text; without it, or with -, all of stdin.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(help="The text, or a saved trace; without it, or with -, all of stdin.")
+    ] = None,
     model: ModelName = SENTIMENT,
     layer: Annotated[int | None, typer.Option(help="Layer of the head to show, from 0.")] = None,
     head: Annotated[int | None, typer.Option(help="Head to show, from 0; the sharpest one if not given.")] = None,
@@ -42,7 +49,11 @@ def explain(
     measure: Annotated[Measure, typer.Option(help="What colours the grid of heads.")] = Measure.entropy,
     output: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", help="Also write a file: .png, .svg, .pdf, .html or .json. May be repeated."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Also write a file: .png, .svg, .pdf, .html, .json, .npz, or .safetensors: a trace. May be repeated.",
+        ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, help="How many tokens a decoder writes.")] = 10,
     truncation: Truncation = False,
@@ -53,48 +64,41 @@ def explain(
     dtype: Dtypes = None,
 ) -> None:
     """Show what a model does with a text."""
-    from cutaway.inspect import pictures
+    from cutaway.inspect import page, pictures
     from cutaway.inspect.canvas import FORMATS
 
-    known = (*FORMATS, ".html", ".json")
-    for path in output or []:
-        if path.suffix.lower() not in known:
-            raise typer.BadParameter(f"{path.name}: the name must end in one of {', '.join(known)}.")
-        if not path.absolute().parent.is_dir():
-            raise typer.BadParameter(f"{path}: there is no folder {path.absolute().parent}.")
-    text = "\n".join(lines()).strip() if text in (None, "-") else text
-    if not text or not text.strip():
-        raise InputError("The text is empty: there is nothing to explain. Give at least one word.")
+    paths = check_outputs(output, (*FORMATS, ".html", ".json", ".npz", ".safetensors"))
+    endings = {path.suffix.lower() for path in paths}
     load = load_arguments(revision, offline, threads, dtype)
-
-    from cutaway.inspect.explainer import explain as run
-
-    explanation = run(
+    asked = {"layer": layer, "head": head, "attention": attention, "token": token}
+    it, trace = observed(
         text,
         model,
-        layer=layer,
-        head=head,
-        attention=attention,
-        token=token,
+        asked,
+        load,
+        kept=".safetensors" in endings,
         max_new_tokens=max_new_tokens,
         truncation=truncation,
-        evidence=any(path.suffix.lower() == ".html" for path in output or []),
-        **load,
+        evidence=".html" in endings,
     )
-    if as_json:
-        write(explanation.to_json(patterns=False))
-    else:
+    if not as_json:
         from cutaway.inspect import terminal
 
-        terminal.show(explanation, console(), measure=measure.value)
-    for path in output or []:
-        if path.suffix.lower() == ".html":
-            from cutaway.inspect import page
+        terminal.show(it, console(), measure=measure.value)
+    writers: dict[str, Callable[[Path], object]] = {
+        ".html": lambda path: page.save(it, path),
+        ".json": lambda path: path.write_text(it.to_json() + "\n", encoding="utf-8"),
+    }
+    if trace is not None:
+        writers[".safetensors"] = replace(trace, explanation=it).save
+    write_outputs(paths, it.to_dict(patterns=False), _arrays(it), lambda: pictures.draw(it), as_json, writers)
 
-            page.save(explanation, path)
-        elif path.suffix.lower() == ".json":
-            path.write_text(explanation.to_json() + "\n", encoding="utf-8")
-        else:
-            pictures.save(explanation, path)
-    if output and not as_json:
-        write("\nWrote " + ", ".join(str(path) for path in output))
+
+def _arrays(it: Explanation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, attention in it.attention.items():
+        found[f"pattern_{name}"] = attention.pattern
+        found.update({f"{measure}_{name}": values for measure, values in attention.measures.items()})
+    for name, states in it.states.items():
+        found.update({f"norm_{name}": states.norm, f"to_embedding_{name}": states.to_embedding})
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,9 +35,8 @@ Position = Annotated[
 ]
 
 
-def check_outputs(output: list[Path] | None) -> list[Path]:
+def check_outputs(output: list[Path] | None, known: tuple[str, ...] = (*FORMATS, ".npz", ".json")) -> list[Path]:
     """The files to write, before a model is loaded; raises typer.BadParameter for one that cannot be written."""
-    known = (*FORMATS, ".npz", ".json")
     for path in output or []:
         if path.suffix.lower() not in known:
             raise typer.BadParameter(f"{path.name}: the name must end in one of {', '.join(known)}.")
@@ -55,12 +54,19 @@ def read_text(text: str | None) -> str:
 
 
 def write_outputs(
-    output: list[Path], record: dict[str, Any], arrays: dict[str, Any], draw: Callable[[], Figure], as_json: bool
+    output: list[Path],
+    record: dict[str, Any],
+    arrays: dict[str, Any],
+    draw: Callable[[], Figure],
+    as_json: bool,
+    own: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> None:
-    """Each file in the format of its ending; then the JSON line, or the files' names."""
+    """Each file in the format of its ending, those in `own` as that says; then the JSON line, or the files' names."""
     for path in output:
         kind = path.suffix.lower()
-        if kind == ".json":
+        if own is not None and kind in own:
+            own[kind](path)
+        elif kind == ".json":
             path.write_text(as_line(record) + "\n", encoding="utf-8")
         elif kind == ".npz":
             import numpy as np

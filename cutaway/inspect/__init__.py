@@ -28,6 +28,7 @@ _MODULES = {
     "cutaway.inspect.shapley": "shapley_values",
     "cutaway.inspect.steering": "SteeringVector steering_vector",
     "cutaway.inspect.target": "Target",
+    "cutaway.inspect.trace": "Trace",
     "cutaway.inspect.written": "WrittenAttribution written_attribution",
     "cutaway.model.edits": "Edit",
     "cutaway.model.recorder": "Recorder",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cutaway.errors import CutawayError
+from cutaway.inspect.candidate import Candidate
 from cutaway.inspect.measures import Array
 
 if TYPE_CHECKING:
@@ -59,8 +60,29 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Plane:
+    """The states of a stack in their principal plane: `points` [states, L, 2]; `shares` of the variance that each of
+    the two axes holds.
+    """
+
+    points: Array
+    shares: list[float]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What the model would have gone on with, the likeliest token each time, had it taken another one at a step.
+
+    `step` counts the run's steps from 0; `tokens` begins with the other token.
+    """
+
+    step: int
+    tokens: list[Candidate]
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """`value_norms`: attention's name -> [layers, heads, Lk]; `rollout`: name -> [layers, L, L].
+    """`value_norms`: attention's name -> [layers, heads, Lk]; `rollout`: name -> [layers, L, L]; `planes`: a stack's.
 
     `answer` is the label of what `attributions` and `parts` explain; `missing` says what could not be had, and why.
     """
@@ -70,6 +92,8 @@ class Evidence:
     lens: LensGrid | None = None
     attributions: list[Scores] = field(default_factory=list)
     parts: Parts | None = None
+    planes: dict[str, Plane] = field(default_factory=dict)
+    branches: list[Branch] = field(default_factory=list)
     answer: str = ""
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -135,7 +159,7 @@ def gather(
                 lens = _lens(model, kind, inputs, label)
             except CutawayError as e:
                 missing["lens"] = str(e)
-    return Evidence(norms, rollout, lens, found, parts, answer, missing)
+    return Evidence(norms, rollout, lens, found, parts, answer=answer, missing=missing)
 
 
 def _value_norms(model: Any, inputs: Mapping[str, Any], name: str, layers: int) -> Array:

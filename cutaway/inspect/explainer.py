@@ -6,20 +6,22 @@ which gives every step's probabilities, attention and states at once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cutaway import __version__
-from cutaway.errors import ConfigError, InputError, nearest
+from cutaway.errors import InputError
 from cutaway.inspect import measures
-from cutaway.inspect.evidence import Evidence, gather
+from cutaway.inspect.attention import attention_of, chosen
+from cutaway.inspect.branches import branches
+from cutaway.inspect.candidate import Candidate
+from cutaway.inspect.evidence import Evidence, Plane, gather
 from cutaway.inspect.explanation import (
     Attention,
-    Candidate,
     Certificate,
     Explanation,
     Kind,
@@ -30,12 +32,27 @@ from cutaway.inspect.explanation import (
     find_token,
 )
 from cutaway.inspect.label import token_label
+from cutaway.inspect.picture_trajectory import principal_plane
 
 if TYPE_CHECKING:
     import torch
 
 FIRST = 8  # how many numbers of each vector are kept
 TOP = 10  # how many candidates of each prediction are kept
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `explain` is asked for beside the text and the model; each field as there."""
+
+    layer: int | None = None
+    head: int | None = None
+    attention: str | None = None
+    token: str | int | None = None
+    max_new_tokens: int = 10
+    truncation: bool = False
+    evidence: bool = False
+
 
 # The end of a published class name -> the class that loads it and what its answer is.
 HEADS: dict[str, tuple[str, Kind]] = {
@@ -77,6 +94,12 @@ def explain(
     Raises:
         InputError: an empty text, a layer, head or token that is not there. HubError: the model cannot be reached.
     """
+    asked = Asked(layer, head, attention, token, max_new_tokens, truncation, evidence)
+    return observe(text, model, tokenizer, asked, load)[0]
+
+
+def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str, Any]) -> tuple[Explanation, Run]:
+    """The explanation, and the run that it was made of."""
     import torch
 
     if not text.strip():
@@ -92,9 +115,9 @@ def explain(
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
     model.eval()
     with torch.inference_mode():
-        run = _Run(text, name, model, tokenizer, max_new_tokens, truncation)
-        found = run.explanation(layer, head, attention, token)
-    return replace(found, evidence=run.evidence(found)) if evidence else found
+        run = Run(text, name, model, tokenizer, asked.max_new_tokens, asked.truncation)
+        found = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
+    return (replace(found, evidence=run.evidence(found)) if asked.evidence else found), run
 
 
 def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:
@@ -122,7 +145,9 @@ def kind_of(model: Any) -> Kind:
     return "states"
 
 
-class _Run:
+class Run:
+    """One pass of a model over a text, and over what it wrote."""
+
     def __init__(self, text: str, name: str, model: Any, tokenizer: Any, max_new_tokens: int, truncation: bool) -> None:
         import torch
 
@@ -159,13 +184,8 @@ class _Run:
         self, layer: int | None, head: int | None, attention: str | None, token: str | int | None
     ) -> Explanation:
         tokens, target = self._tokens(), self._target()
-        attentions = self._attentions(tokens, target)
-        shown = "cross" if "cross" in attentions else next(iter(attentions))
-        if attention is not None:
-            if attention not in attentions:
-                raise InputError(f"attention={attention!r} is not in this model.{nearest(attention, attentions)}")
-            shown = attention
-        attentions[shown] = _with_head(attentions[shown], layer, head)
+        self.hidden = self._hidden()
+        attentions, shown = chosen(self._attentions(tokens, target), attention, layer, head)
         answers, function = self._answers()
         config = self.model.config
         return Explanation(
@@ -209,9 +229,19 @@ class _Run:
         def label(index: int) -> str:
             if self.kind == "labels":
                 return str(self.model.config.id2label[index])
-            return self._token(0, index, start=None, end=None, attention_mask=1).label
+            return self._label(index)
 
-        return gather(self.model, self.kind, inputs, asked, position, found.attention, label)
+        it = gather(self.model, self.kind, inputs, asked, position, found.attention, label)
+        planes = {}
+        for name, stacked in self.hidden.items():
+            if stacked.shape[0] * stacked.shape[1] > 1:
+                points, shares = principal_plane(stacked)
+                planes[name] = Plane(points.astype(np.float32), shares.tolist())
+        ways = branches(self.model, self.kind, inputs, found.steps, self._label)
+        return replace(it, planes=planes, branches=ways)
+
+    def _label(self, id: int) -> str:
+        return self._token(0, id, start=None, end=None, attention_mask=1).label
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
@@ -257,38 +287,41 @@ class _Run:
 
     def _attentions(self, tokens: list[Token], target: list[Token]) -> dict[str, Attention]:
         if self.kind != "target":
-            found = _attention("self", "blocks.{i}.attn.pattern", self.output.attentions, tokens, tokens)
+            found = attention_of("self", "blocks.{i}.attn.pattern", self.output.attentions, tokens, tokens)
             return {"self": found}
         output = self.output
         return {
-            "encoder": _attention(
+            "encoder": attention_of(
                 "encoder", "encoder.blocks.{i}.attn.pattern", output.encoder_attentions, tokens, tokens
             ),
-            "decoder": _attention(
+            "decoder": attention_of(
                 "decoder", "decoder.blocks.{i}.attn.pattern", output.decoder_attentions, target, target, "target"
             ),
-            "cross": _attention(
+            "cross": attention_of(
                 "cross", "decoder.blocks.{i}.cross.pattern", output.cross_attentions, target, tokens, "target"
             ),
         }
 
-    def _states(self) -> dict[str, States]:
-        if self.kind != "target":
-            return {"self": self._track("self", "", self.output.hidden_states, "tokens")}
-        return {
-            "encoder": self._track("encoder", "encoder.", self.output.encoder_hidden_states, "tokens"),
-            "decoder": self._track("decoder", "decoder.", self.output.decoder_hidden_states, "target"),
-        }
+    def _hidden(self) -> dict[str, measures.Array]:
+        """Every state of each stack, [states, L, H]."""
+        names = {"self": "hidden_states"}
+        if self.kind == "target":
+            names = {"encoder": "encoder_hidden_states", "decoder": "decoder_hidden_states"}
+        return {name: np.stack([_numpy(state[0]) for state in self.output[key]]) for name, key in names.items()}
 
-    def _track(self, name: str, prefix: str, states: Any, tokens: Literal["tokens", "target"]) -> States:
-        stacked = np.stack([_numpy(state[0]) for state in states])  # [states, L, H]
-        places = [f"{prefix}embed"] + [f"{prefix}blocks.{i}.resid" for i in range(len(states) - 1)]
+    def _states(self) -> dict[str, States]:
+        return {name: self._track(name, stacked) for name, stacked in self.hidden.items()}
+
+    def _track(self, name: str, stacked: measures.Array) -> States:
+        """stacked [states, L, H]"""
+        prefix = "" if name == "self" else f"{name}."
+        places = [f"{prefix}embed"] + [f"{prefix}blocks.{i}.resid" for i in range(len(stacked) - 1)]
         if f"{prefix}final_norm" in self.model.addresses():
             places[-1] = f"{prefix}final_norm"
         before = np.concatenate([stacked[:1], stacked[:-1]])
         return States(
             name=name,
-            tokens=tokens,
+            tokens="target" if name == "decoder" else "tokens",
             places=places,
             norm=np.linalg.norm(stacked, axis=-1).astype(np.float32),
             to_embedding=measures.cosine(stacked, stacked[:1]),
@@ -324,7 +357,7 @@ class _Run:
         return [
             Candidate(
                 id,
-                self._token(0, id, start=None, end=None, attention_mask=1).label,
+                self._label(id),
                 float(logits[id]),
                 float(probabilities[id]),
             )
@@ -348,52 +381,3 @@ class _Run:
 
 def _numpy(tensor: torch.Tensor) -> measures.Array:
     return np.asarray(tensor.detach().float().cpu().numpy())
-
-
-def _attention(
-    name: str,
-    address: str,
-    values: Any,
-    rows: list[Token],
-    columns: list[Token],
-    row_name: Literal["tokens", "target"] = "tokens",
-) -> Attention:
-    if not values:
-        raise ConfigError(f"The model returned no {name} attention; does it have layers at all?")
-    pattern = np.stack([_numpy(layer[0]) for layer in values])  # [layers, heads, Lq, Lk]
-    same = rows is columns
-    causal = same and pattern.shape[-1] > 1 and not pattern[:, :, 0, 1:].any()
-    words = [[t.index for t in part if not t.special and not (causal and t.index == 0)] for part in (rows, columns)]
-    found = {
-        "entropy": measures.entropy(pattern),
-        "focus": measures.focus(pattern, words[0], words[1], same=same),
-    }
-    if same:
-        found["distance"] = measures.distance(pattern)
-    layer, head = np.unravel_index(int(found["focus"].argmax()), pattern.shape[:2])
-    return Attention(
-        name=name,
-        address=address,
-        rows=row_name,
-        columns=row_name if same else "tokens",
-        pattern=pattern,
-        measures=found,
-        layer=int(layer),
-        head=int(head),
-        chosen="sharpest focus",
-    )
-
-
-def _with_head(attention: Attention, layer: int | None, head: int | None) -> Attention:
-    if layer is None and head is None:
-        return attention
-    layers, heads = attention.pattern.shape[:2]
-    for name, value, count in (("layer", layer, layers), ("head", head, heads)):
-        if value is not None and not 0 <= value < count:
-            raise InputError(f"{name}={value} is not there: {name}s go from 0 to {count - 1}.")
-    focus = attention.measures["focus"]
-    if layer is None:
-        layer = int(focus[:, head].argmax())
-    if head is None:
-        head = int(focus[layer].argmax())
-    return replace(attention, layer=layer, head=head, chosen="asked for")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cutaway.errors import InputError, nearest
+from cutaway.inspect.candidate import Candidate
 from cutaway.inspect.evidence import Evidence
 from cutaway.inspect.measures import Array
 
@@ -54,6 +55,7 @@ class Attention:
     pattern [layers, heads, Lq, Lk]: how much each query (row) took from each key (column); rows sum to 1.
     `rows` and `columns` say which tokens they are: "tokens" or "target". `measures` [layers, heads] each, see
     `cutaway.inspect.measures`. `layer` and `head` (counted from 0) are the head that is shown, `chosen` says why.
+    `error`: how far a weight may be from the model's, where the run was read from a trace.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Attention:
     layer: int
     head: int
     chosen: str
+    error: float = 0.0
 
     @property
     def place(self) -> str:
@@ -92,16 +95,6 @@ class States:
     to_embedding: Array
     to_previous: Array
     first: Array
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One possible answer: a class (its index and name) or a token (its id and text)."""
-
-    id: int
-    label: str
-    logit: float
-    probability: float
 
 
 @dataclass(frozen=True)

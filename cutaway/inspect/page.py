@@ -26,7 +26,8 @@ from cutaway.inspect.packing import pack
 
 # In the order in which they run, as one script: each uses what the ones before it define.
 SCRIPTS = (
-    "data", "element", "chart", "strip", "heads", "matrix", "lines", "layers", "attribution", "answer", "tabs",
+    "inflate", "data", "element", "chart", "strip", "heads", "matrix", "lines", "layers", "attribution", "answer",
+    "tabs",
 )  # fmt: skip
 
 
@@ -65,11 +66,11 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
     for name, attention in it.attention.items():
         entry = data["attention"][name]
         del entry["matrix"]
-        entry["packed"] = pack(attention.pattern, next(shares))
+        entry["packed"] = _packed(attention.pattern, next(shares), attention.error)
         if name in evidence.value_norms:
             entry["value_norms"] = _digits(evidence.value_norms[name])
     for name, rollout in evidence.rollout.items():
-        data["attention"][name]["rollout"] = pack(rollout[:, None], next(shares))
+        data["attention"][name]["rollout"] = _packed(rollout[:, None], next(shares))
     for state in data["states"].values():
         del state["first"]  # the page draws the lengths and the angles
     data["evidence"] = _evidence(evidence)
@@ -98,6 +99,17 @@ def _shares(arrays: list[Array]) -> Any:
     longest = max((array.shape[-1] for array in arrays), default=1)
     whole = 9e6 * max(longest, 128) / 512
     return (whole * size / max(sum(sizes), 1) for size in sizes)
+
+
+def _packed(values: Array, characters: float, error: float = 0.0) -> dict[str, Any]:
+    """Numbers for the page's script, as base64 of at most so many characters; `error`: what they miss already."""
+    found = pack(values, characters * 3 / 4)
+    return {
+        "shape": found.shape,
+        "steps": found.steps.tolist(),
+        "error": found.error + error,
+        "blocks": [base64.b64encode(block).decode() for block in found.blocks],
+    }
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from cutaway.errors import MissingExtraError
 from cutaway.inspect import palette
-from cutaway.inspect.explanation import Candidate, Explanation, States, Token
+from cutaway.inspect.candidate import Candidate
+from cutaway.inspect.explanation import Explanation, States, Token
 from cutaway.inspect.label import clipped, printable
 from cutaway.inspect.measures import MEANING, Array
 

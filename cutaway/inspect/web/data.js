@@ -8,56 +8,48 @@ const attention = () => run.attention[state.kind];
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const figure = (value) => (value === null ? "not a number" : Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(3));
 
-// base64 -> bytes -> the codes of cutaway/inspect/packing.py; value = code * step, true to `error`.
-async function unpacked(packed) {
-  const planes = await Promise.all(packed.bytes.map(async (text) => {
-    const characters = atob(text);
-    const raw = new Uint8Array(characters.length);
-    for (let i = 0; i < raw.length; i++) raw[i] = characters.charCodeAt(i);
-    const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }));
-  if (planes.length === 1) return planes[0];
-  const codes = new Uint16Array(planes[0].length);
-  for (let i = 0; i < codes.length; i++) codes[i] = planes[0][i] | (planes[1][i] << 8);
-  return codes;
-}
-
-async function unpackAll() {
-  for (const entry of Object.values(run.attention)) {
-    entry.shape = entry.packed.shape;
-    entry.codes = await unpacked(entry.packed);
-    entry.packed.bytes = null;
-    if (entry.rollout) {
-      entry.rollout.codes = await unpacked(entry.rollout);
-      entry.rollout.bytes = null;
-    }
+// base64 -> bytes -> the codes of one head (cutaway/inspect/packing.py), once; value = code * the head's step, true to
+// `error`. A head is read when it is first looked at.
+function matrixOf(packed, at) {
+  packed.read ??= [];
+  if (!packed.read[at]) {
+    const [rows, columns] = packed.shape.slice(-2);
+    const raw = inflate(Uint8Array.from(atob(packed.blocks[at]), (c) => c.charCodeAt(0)), 2 * rows * columns);
+    const values = new Float32Array(rows * columns);
+    const wide = raw.length > values.length;
+    for (let i = 0; i < values.length; i++) values[i] = (raw[i] | (wide ? raw[values.length + i] << 8 : 0)) * packed.steps[at];
+    packed.read[at] = values;
+    packed.blocks[at] = "";
   }
+  return packed.read[at];
 }
 
 function weight(entry, layer, head, row, column) {
-  const [, heads, rows, columns] = entry.shape;
-  return entry.codes[((layer * heads + head) * rows + row) * columns + column] * entry.packed.step;
+  const [, heads, , columns] = entry.packed.shape;
+  return matrixOf(entry.packed, layer * heads + head)[row * columns + column];
 }
 
-// What the matrix shows at one place: a weight, a weight times its value's length, or a share of the rollout.
-function shown(row, column) {
+// What the matrix shows: weights, weights times their values' lengths, or shares of the rollout; [rows * columns].
+let view = { of: "", values: null, most: 1 };
+function shownMatrix() {
   const entry = attention();
-  if (state.rollout && entry.rollout) {
-    const [, , rows, columns] = entry.rollout.shape;
-    return entry.rollout.codes[(state.layer * rows + row) * columns + column] * entry.rollout.step;
+  const of = [state.kind, state.layer, state.head, state.weighted, state.rollout].join();
+  if (view.of !== of) {
+    const [, heads, , columns] = entry.packed.shape;
+    const rolled = state.rollout && entry.rollout;
+    let values = rolled ? matrixOf(entry.rollout, state.layer) : matrixOf(entry.packed, state.layer * heads + state.head);
+    if (!rolled && state.weighted && entry.value_norms) {
+      const norms = entry.value_norms[state.layer][state.head];
+      values = values.map((value, i) => value * norms[i % columns]);
+    }
+    view = { of, values, most: values.reduce((a, b) => Math.max(a, b), 0) || 1 };
   }
-  const share = weight(entry, state.layer, state.head, row, column);
-  return state.weighted && entry.value_norms ? share * entry.value_norms[state.layer][state.head][column] : share;
+  return view;
 }
+const shown = (row, column) => shownMatrix().values[row * attention().packed.shape[3] + column];
+const largest = () => shownMatrix().most;
 const isShare = () => !(state.weighted && !state.rollout);
 const amount = (value) => (isShare() ? percent(value) : figure(value));
-function largest() {
-  const [, , rows, columns] = attention().shape;
-  let most = 0;
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) most = Math.max(most, shown(i, j));
-  return most || 1;
-}
 
 // Colours: the ramps of cutaway/inspect/palette.py, turned round in the dark.
 const system = matchMedia("(prefers-color-scheme: dark)");

@@ -2,7 +2,7 @@
 const cells = []; // [layer][head] buttons of the grid that is shown
 
 function makeHeads() {
-  const [layers, heads] = attention().shape;
+  const [layers, heads] = attention().packed.shape;
   cells.length = 0;
   const body = make("tbody");
   const line = make("tr", {}, make("td"));
@@ -38,7 +38,7 @@ function drawHeads() {
 }
 
 function choose(layer, head) {
-  const [layers, heads] = attention().shape;
+  const [layers, heads] = attention().packed.shape;
   state.layer = between(layer, layers);
   state.head = between(head, heads);
   show();
@@ -79,7 +79,7 @@ function turnTo(kind) {
   [state.layer, state.head] = [entry.layer, entry.head];
   state.locked = false;
   state.alone = -1;
-  if (before !== entry.rows) state.token = Math.min(entry.rows === "tokens" ? run.token : 1, entry.shape[2] - 1);
+  if (before !== entry.rows) state.token = Math.min(entry.rows === "tokens" ? run.token : 1, entry.packed.shape[2] - 1);
   if (!(state.measure in entry.measures)) state.measure = "entropy";
   if (!hasLines()) state.form = "matrix";
   state.weighted = state.weighted && Boolean(entry.value_norms);

@@ -1,13 +1,13 @@
 // One head of a short text as lines from the tokens that look (left) to those looked at (right).
 const LINES = 48;
 function hasLines() {
-  const [, , rows, columns] = attention().shape;
+  const [, , rows, columns] = attention().packed.shape;
   return Math.max(rows, columns) <= LINES;
 }
 
 function drawLines() {
   const entry = attention();
-  const [, , rows, columns] = entry.shape;
+  const [, , rows, columns] = entry.packed.shape;
   const [step, left, right, width] = [22, 170, 370, 540];
   const height = step * Math.max(rows, columns) + 8;
   const y = (i) => 16 + i * step;

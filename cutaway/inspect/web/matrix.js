@@ -4,13 +4,13 @@ const canvas = byId("matrix");
 const box = { x: 0, y: 0, cell: 20, width: 0, height: 0, scale: 1, row: -1, column: -1, painted: null };
 
 function paintHead() {
-  const [, , rows, columns] = attention().shape;
+  const [, , rows, columns] = attention().packed.shape;
   const pixels = new ImageData(columns, rows);
-  const most = largest();
+  const { values, most } = shownMatrix();
   const shades = Array.from({ length: 257 }, (_, i) => color("attention", i / 256));
   for (let i = 0, at = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++, at += 4) {
-      const rgb = shades[Math.round((256 * shown(i, j)) / most)];
+      const rgb = shades[Math.round((256 * values[i * columns + j]) / most)];
       pixels.data.set(rgb, at);
       pixels.data[at + 3] = state.alone < 0 || i === state.alone || j === state.alone ? 255 : 40;
     }
@@ -22,7 +22,7 @@ function paintHead() {
 
 function drawMatrix() {
   const entry = attention();
-  const [, , rows, columns] = entry.shape;
+  const [, , rows, columns] = entry.packed.shape;
   const pen = canvas.getContext("2d");
   const room = Math.max(byId("matrix-box").clientWidth, 240);
   const labels = (name) => strip(name).map((t) => short(t.label));
@@ -83,7 +83,7 @@ function drawMatrix() {
 
 function read(row, column) {
   const entry = attention();
-  [box.row, box.column] = [between(row, entry.shape[2]), between(column, entry.shape[3])];
+  [box.row, box.column] = [between(row, entry.packed.shape[2]), between(column, entry.packed.shape[3])];
   const value = shown(box.row, box.column);
   const parts = [text(strip(entry.rows)[box.row].label), ` (${box.row}) to `, text(strip(entry.columns)[box.column].label),
     ` (${box.column}): `, make("strong", { text: amount(value) }), isShare() ? " of the row" : ", weight times length of the value"];
@@ -105,7 +105,7 @@ function isolate(token) {
 function cellAt(event) {
   const where = canvas.getBoundingClientRect();
   const [row, column] = [Math.floor((event.clientY - where.top - box.y) / box.cell), Math.floor((event.clientX - where.left - box.x) / box.cell)];
-  const [, , rows, columns] = attention().shape;
+  const [, , rows, columns] = attention().packed.shape;
   return [row < rows ? row : -1, column < columns ? column : -1];
 }
 canvas.addEventListener("pointermove", (event) => {
@@ -139,7 +139,7 @@ function drawTable() {
   place.replaceChildren();
   if (!byId("as-table").open) return;
   const entry = attention();
-  const [, , rows, columns] = entry.shape;
+  const [, , rows, columns] = entry.packed.shape;
   const whole = rows * columns <= 900;
   const head = make("tr", {}, make("td", { text: "from \\ to" }));
   strip(entry.columns).slice(0, columns).forEach((t) => head.append(make("th", { scope: "col" }, text(t.label))));

@@ -33,7 +33,7 @@ function show() {
 
 function drawAttention() {
   const entry = attention();
-  state.token = between(state.token, entry.shape[2]);
+  state.token = between(state.token, entry.packed.shape[2]);
   byId("which").textContent = state.rollout ? `Rollout up to layer ${state.layer}` : `Layer ${state.layer}, head ${state.head}`;
   byId("place").textContent = `${entry.address.replace("{i}", state.layer)}${state.rollout ? "" : `, head ${state.head}`}. Rows look, columns are looked at.`;
   drawHeads();
@@ -48,8 +48,7 @@ function drawAttention() {
   else { byId("readout").textContent = "Point at a cell to read it."; drawMatrix(); }
 }
 
-async function begin() {
-  await unpackAll();
+function begin() {
   document.title = `cutaway: ${run.text.slice(0, 60)}`;
   byId("text").append(text(run.text));
   byId("model").textContent = run.summary;
@@ -62,7 +61,7 @@ async function begin() {
   makeStrips();
   makeTabs();
   const first = attention().rows === "tokens" ? run.token : 1;
-  state.token = Math.min(first, attention().shape[2] - 1);
+  state.token = Math.min(first, attention().packed.shape[2] - 1);
   makeControls();
   makeHeads();
   show();
