@@ -168,6 +168,30 @@ def test_a_seed_gives_the_same_text_in_any_batch() -> None:
     assert len({tuple(row.tolist()) for row in several}) > 4
 
 
+def test_what_generate_draws_follows_the_processed_softmax() -> None:
+    """Chi-square over 100,000 draws, beside the same test of the draw alone (test_sampling.py)."""
+    model, n = FakeModel(), 100_000
+    torch.manual_seed(4)
+    how = {"temperature": 1.4, "top_k": 20, "top_p": 0.97, "repetition_penalty": 1.3, "suppress_tokens": [6, 7]}
+    out = generate(model, PROMPT, do_sample=True, num_return_sequences=n, max_new_tokens=1, **how)
+    logits = model.logits_of(PROMPT[0].tolist(), []).double()
+    for token in PROMPT[0].tolist():
+        logits[token] = logits[token] / 1.3 if logits[token] > 0 else logits[token] * 1.3
+    logits[[6, 7]] = -torch.inf
+    logits /= 1.4
+    logits[logits < logits.topk(20).values[-1]] = -torch.inf
+    p, order = logits.softmax(0).sort(descending=True)
+    logits[order[p.cumsum(0) - p >= 0.97]] = -torch.inf
+    expected = logits.softmax(0) * n
+    counts = out[:, 3].bincount(minlength=len(expected)).double()
+    there = expected > 0
+    assert counts[~there].sum() == 0
+    freedom = int(there.sum()) - 1
+    assert freedom > 5
+    chi2 = float(((counts - expected)[there].square() / expected[there]).sum())
+    assert chi2 < freedom + 3.5 * (2 * freedom) ** 0.5
+
+
 def test_sampling_without_a_seed_uses_the_global_generator() -> None:
     model = FakeModel()
     torch.manual_seed(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cutaway.architecture import Architecture, Learned
 from cutaway.config import PretrainedConfig
+from cutaway.errors import ConfigError
 from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
 from cutaway.model import heads, label_heads
 from cutaway.model.backbone import Backbone
@@ -28,6 +29,9 @@ def to_architecture(config: ElectraConfig) -> Architecture:
     width = config.integer("embedding_size", 1, 65_536)
     positions = Learned(config.integer("max_position_embeddings", 1, 10_000_000))
     config.choice("summary_type", {"first"})
+    for name in ("summary_first_dropout", "summary_proj_to_labels"):  # published nowhere
+        if getattr(config, name, None):
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; cutaway builds the summary without. Leave it out.")
     return Architecture(
         bert_stack(config, positions, None if width == config.hidden_size else width),
         init_std=config.number("initializer_range", 0.0, 10.0),
@@ -52,6 +56,7 @@ _CHOICE = Classifier(
     "first",
     "sequence_summary.summary",
     activation_field="summary_activation",
+    dense_field="summary_use_proj",
     dropout=("summary_last_dropout",),
     drops="after",
 )

@@ -49,6 +49,7 @@ class Classifier:
         dropout: config fields that may hold the rate. drops: before `dense`, after its activation and norm, or both.
         activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says "cls", or
             "mean" for the mean of all tokens.
+        dense_field: a config field that says whether `dense` is there, or ""; the activation stays without it.
     """
 
     out: str = "classifier"
@@ -62,6 +63,7 @@ class Classifier:
     activation_field: str = ""
     pick_field: str = ""
     dense_bias: str = ""
+    dense_field: str = ""
 
 
 class LabelHead(HeadModel):
@@ -77,7 +79,9 @@ class LabelHead(HeadModel):
         self.rate = config_dropout(config, spec.dropout)
         check_room(config, size * (self._outputs(config) + (size if spec.dense else 0)))
         if spec.dense:
-            attach(self, spec.dense, Linear(size, size, bias=not spec.dense_bias or config.flag(spec.dense_bias)))
+            there = not spec.dense_field or config.flag(spec.dense_field)
+            bias = not spec.dense_bias or config.flag(spec.dense_bias)
+            attach(self, spec.dense, Linear(size, size, bias=bias) if there else torch.nn.Identity())
         if spec.norm:
             attach(self, spec.norm, make_norm(self.architecture.stack.norm, size))
         named = config.choice(spec.activation_field, ACTIVATIONS) if spec.activation_field else None

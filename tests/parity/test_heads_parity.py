@@ -10,6 +10,8 @@ from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
 from parity.tiny import ENCODER_DECODERS, EVERY_HEAD, HEADS, VARIANTS, decoder_fields
 from torch import Tensor
 
+import cutaway
+from cutaway.errors import ConfigError
 from cutaway.model import rows
 from cutaway.model.published import published_state
 
@@ -238,3 +240,27 @@ def test_the_mean_of_all_tokens_is_of_real_ones(ending: str, side: str) -> None:
         given = {name: torch.stack((value, value), 1) for name, value in given.items()}
     with torch.no_grad():
         assert gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE
+
+
+@pytest.mark.parametrize("summary", [{"summary_use_proj": False}, {"summary_activation": "tanh"},
+                                     {"summary_use_proj": False, "summary_activation": "relu"}])  # fmt: skip
+def test_electras_summary_as_its_config_says(summary: dict[str, Any]) -> None:
+    theirs, ours = pair("electra", "ForMultipleChoice", **summary)
+    given = {name: torch.stack((value, value), 1) for name, value in inputs("electra", LENGTHS).items()}
+    with torch.no_grad():
+        assert gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE
+    assert ours.num_parameters() == theirs.num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({"summary_type": "mean"}, "summary_type is 'mean'"),
+        ({"summary_proj_to_labels": True}, "summary_proj_to_labels is True"),
+        ({"summary_first_dropout": 0.1}, "summary_first_dropout is 0.1"),
+        ({"summary_activation": None}, "summary_activation"),
+    ],
+)
+def test_a_summary_that_is_not_built_is_an_error(summary: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cutaway.ElectraForMultipleChoice(cutaway.ElectraConfig(vocab_size=9, num_hidden_layers=1, **summary))
