@@ -89,8 +89,7 @@ class BeamSearch(Search):
         self.places = torch.arange(self.total, device=device)  # [A] the running beams' places among all
         self.prompts = self.contexts() if plan.stop_strings else []
 
-    @torch.no_grad()
-    def step(self) -> Step:
+    def advance(self) -> Step:
         """Runs the model once and takes every running prompt's beams one token further."""
         with self.evaluating():
             outputs = self.run()
@@ -101,8 +100,7 @@ class BeamSearch(Search):
             self.spread_state(copies)
         scores = self.warped(self.process(logits.log_softmax(dim=-1)))
         if self.record is not None:
-            rows = None if len(self.places) == self.total else self.places
-            self.record.add(outputs, logits, scores, rows, self.total, copies)
+            self.record.add(outputs, logits, scores, self.running_places(), self.total, copies)
         chosen = self.choose_beams(scores)
         self.width += 1
         self.settle(chosen)
@@ -289,6 +287,9 @@ class BeamSearch(Search):
         self.rules.select(index)
         if self.cache is not None:
             self.cache.select(index)
+
+    def running_places(self) -> Tensor | None:
+        return None if len(self.places) == self.total else self.places
 
     def leave_prompts(self, stay: Tensor, index: Tensor) -> None:
         """Only the prompts at the positions `stay` of the running ones go on, with the beams that were at `index`."""

@@ -71,6 +71,8 @@ def generate(
             answer, as `TokenLogprob`s; a number gives as many of the likeliest tokens beside each. It costs one more
             pass of the model over the whole texts.
 
+            `adapters`: the adapter of all prompts (None for the base alone), or a list with one of these for each.
+
             Beams (`num_beams` above 1): `length_penalty`, `early_stopping` (True, False, "never"), `num_beam_groups`
             with `diversity_penalty`, `force_words_ids`. With `do_sample` they are drawn. docs/generation.md says more,
             also of the rules on tokens and of `json_schema`, `regex` and `grammar`.
@@ -110,7 +112,8 @@ def generate(
     sequences = search.sequences[:, : search.width]
     if search.record is None:
         return sequences
-    told = {} if search.plan.logprobs is None else search_logprobs(search, tokenizer)
+    with search.adapted(whole=True):
+        told = {} if search.plan.logprobs is None else search_logprobs(search, tokenizer)
     return search.record.output(sequences, search.cache, told)
 
 
@@ -202,6 +205,14 @@ def read_answers(search: BeamSearch, readers: list[Characters] | None) -> Iterat
             yield Token(row, token, text, n == length)
 
 
+def read_adapters(model: Any, given: Any, rows: int) -> tuple[str | None, ...] | None:
+    """The adapters of the prompts, one for all of them or for each; () for none given."""
+    if given == ():
+        return None
+    with model.use_adapter(given, rows):  # the same checks as in a call of the model
+        return (given,) if given is None or isinstance(given, str) else tuple(given)
+
+
 def prepare(
     model: Any,
     input_ids: Any,
@@ -223,6 +234,7 @@ def prepare(
         input_ids = inputs
     settings.pop("token_type_ids", None)  # tokenizers hand it to models that have no use for it
     given = {name: settings.pop(name, None) for name in INPUTS}
+    adapters = settings.pop("adapters", ())
     call = Settings(model, generation_config, settings)
     prompt = read_prompt(model, call, input_ids, attention_mask, given)
     architecture = getattr(model, "architecture", None)
@@ -242,4 +254,6 @@ def prepare(
             "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "
             "encoder_outputs to spare the encoder, and leave past_key_values out."
         )
-    return kind(model, prompt, plan, tokenizer)
+    search = kind(model, prompt, plan, tokenizer)
+    search.adapters = read_adapters(model, adapters, prompt.ids.shape[0])
+    return search

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from cutaway.generate.results import Record
 from cutaway.generate.reuse import go_on, held, places_stay, real_ids, shared
 from cutaway.generate.rules import Rules
 from cutaway.generate.stopping import Deadline, EndTokens, StopStrings
+from cutaway.model.adaptable import Adaptable
 from cutaway.model.cache import Cache
 from cutaway.model.step import Stepper, make_stepper
 from cutaway.outputs import CausalLMOutputWithPast
@@ -82,6 +83,7 @@ class Search:
         self.training = [module for module in model.modules() if module.training]
         self.stepper: Stepper | None = None
         self.deadline = Deadline(plan.limits)
+        self.adapters: tuple[str | None, ...] | None = None  # of each prompt; None: what acts, acts
 
     def contexts(self) -> list[list[int]]:
         """The last tokens of each sequence's prompt, which its answer is read after; none for an encoder-decoder."""
@@ -93,9 +95,13 @@ class Search:
         real = self.prompt.mask.sum(dim=1).repeat_interleave(self.plan.copies).tolist()
         return [ids[-count:] for ids, count in zip(prompts, real, strict=True)]
 
-    @torch.no_grad()
     def step(self) -> Step:
         """Runs the model once and appends one token to every running sequence."""
+        with torch.no_grad(), self.adapted():
+            return self.advance()
+
+    def advance(self) -> Step:
+        """`step`, with the adapters of the running sequences at work."""
         with self.evaluating():
             outputs = self.run()
         first = self.width == self.plan.prompt_columns
@@ -172,11 +178,13 @@ class Search:
             return None
         texts = real_ids(self.prompt)
         if past is not None:
+            if isinstance(self.model, Adaptable):
+                self.model.check_cache(past, len(texts))
             kept = held(past, texts)
             if (past.batch, self.plan.copies) != (len(texts), 1):
                 past = past.copy()  # each text of it will be several: the caller's stays as it is
         else:
-            n = shared(texts)
+            n = shared(texts) if len(set(self.adapters or (None,))) == 1 else 0
             self.stepper = make_stepper(self.model) if n else None
             if self.stepper is None or not self.stepper.usable or not places_stay(self.model):
                 return None
@@ -336,6 +344,21 @@ class Search:
             self.stops.select(keep)
         if self.chance is not None:
             self.chance.select(keep)
+
+    def adapted(self, *, whole: bool = False) -> AbstractContextManager[None]:
+        """Inside, each running sequence (`whole`: each there was) has the adapter of its prompt."""
+        if self.adapters is None:
+            return nullcontext()
+        names: Sequence[str | None] = self.adapters
+        places = self.running_places()
+        if not whole and places is not None and len(set(names)) > 1:
+            names = [names[place // self.plan.copies] for place in places.tolist()]
+        found: AbstractContextManager[None] = self.model.use_adapter(names, len(names))
+        return found
+
+    def running_places(self) -> Tensor | None:
+        """The places [A] of the running sequences among all; None while all run."""
+        return self.rows
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

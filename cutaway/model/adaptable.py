@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from cutaway.errors import ConfigError, InputError, nearest
 from cutaway.model import adapter_files
-from cutaway.model.adapter import Adapter, Adapters, Site, Turn, taking
+from cutaway.model.adapter import Adapter, Adapters, Site, Turn, taking, turn_of
 from cutaway.model.adapter_plan import new_parts
+from cutaway.model.cache import Cache
 from cutaway.model.linear import Linear
 from cutaway.model.lora_config import LoraConfig
 from cutaway.model.part import Part
@@ -27,11 +28,21 @@ class Adaptable(Part):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As `forward`; adapters=name, None, or a list with one of these for each row of the batch."""
-        if "adapters" not in kwargs:
+        if "adapters" in kwargs:
+            wanted = kwargs.pop("adapters")
+            with self.use_adapter(wanted, _batch(args, kwargs)):
+                return self(*args, **kwargs)
+        if self._adapters is None and not getattr(self, "can_generate", False):
             return super().__call__(*args, **kwargs)
-        wanted = kwargs.pop("adapters")
-        with self.use_adapter(wanted, _batch(args, kwargs)):
+        past = kwargs.get("past_key_values")
+        if isinstance(past, Cache) and not past.empty:
+            self.check_cache(past, past.batch)
             return super().__call__(*args, **kwargs)
+        out = super().__call__(*args, **kwargs)
+        made = past if isinstance(past, Cache) else getattr(out, "past_key_values", None)
+        if isinstance(made, Cache):
+            made.adapters = self.acting(made.batch)
+        return out
 
     def add_adapter(self, config: LoraConfig, adapter_name: str = DEFAULT) -> None:
         """Begin a new adapter, which changes nothing yet; it acts and trains from now on, and nothing else trains.
@@ -104,12 +115,40 @@ class Adaptable(Part):
         for name in names:
             self._need(name)
         if not one and len(set(names)) != 1 and batch is None:
-            raise InputError("different adapters for rows work in a forward pass; generate with one adapter at a time.")
+            raise InputError("different adapters for rows: give them to the call itself, as adapters=[...].")
         if not one and batch is not None and len(names) != batch:
             raise InputError(f"adapters has {len(names)} names, but the batch has {batch} rows; give one for each.")
         found = self._adapters
         with taking(None if found is None else Turn(found.choice, names)):
             yield
+
+    def acting(self, batch: int) -> tuple[str | None, ...]:
+        """The adapter that acts on each of `batch` texts in a call from here and now; None for the base alone."""
+        base = getattr(self, "base", None)
+        found = self._adapters or (base._adapters if isinstance(base, Adaptable) else None)
+        if found is None:
+            return (None,) * batch
+        turn = turn_of(found.choice)
+        if found.merged or turn is None:
+            return (found.merged_name if found.merged else found.choice.active,) * batch
+        each, rest = divmod(batch, len(turn.names))
+        if len(set(turn.names)) == 1:
+            return turn.names[:1] * batch
+        if rest:
+            raise InputError(f"{len(turn.names)} texts have adapters of their own, but {batch} are run at once.")
+        return tuple(name for name in turn.names for _ in range(each))
+
+    def check_cache(self, past: Cache, batch: int) -> None:
+        """InputError where `batch` texts that go on from `past` have not the adapter under which it was filled."""
+        if past.adapters is None:
+            return
+        before = past.adapters * (batch if past.batch == 1 else 1)
+        for text, (old, new) in enumerate(zip(before, self.acting(batch), strict=True)):
+            if old != new:
+                raise InputError(
+                    f"past_key_values was filled under {_named(old)}, and text {text} would go on under {_named(new)}; "
+                    "keys and values belong to the adapter that made them. Take the same one, or leave the cache out."
+                )
 
     def remove_adapter(self, adapter_name: str) -> None:
         """Forget an adapter; after the last one the base trains as it did before the first."""
@@ -227,6 +266,10 @@ class Adaptable(Part):
             layer.site = None
         else:
             found.hooks.pop(path).remove()
+
+
+def _named(adapter: str | None) -> str:
+    return "the base alone" if adapter is None else f"adapter {adapter!r}"
 
 
 def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

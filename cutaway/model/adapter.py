@@ -136,6 +136,8 @@ class Turn:
         rows = self._rows
         assert rows is not None
         each = rows.batch // len(self.names)  # several texts of one row: the choices of multiple choice
+        if not each:
+            raise InputError(f"{len(self.names)} texts have adapters of their own, but {rows.batch} are run at once.")
         if rows.index is not None and n == len(rows.index):
             return rows.index // (rows.length * each)
         texts = torch.arange(rows.batch) // each
@@ -175,6 +177,12 @@ def laid_out(rows: Rows) -> Iterator[None]:
         turn.lay_out(before)
 
 
+def turn_of(choice: Choice) -> Turn | None:
+    """The call that this thread is in, if it is one of the model that `choice` belongs to."""
+    turn = _NOW.turn
+    return turn if turn is not None and turn.choice is choice else None
+
+
 @contextmanager
 def taking(turn: Turn | None) -> Iterator[None]:
     """Inside, calls of this thread are `turn`."""
@@ -207,8 +215,8 @@ class Choice:
 
     def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
         """[(adapter, which of the n rows that a layer reads, None for all)]."""
-        turn = _NOW.turn
-        if turn is not None and turn.choice is self:
+        turn = turn_of(self)
+        if turn is not None:
             return turn.parts(n)
         return [] if self.active is None else [(self.active, None)]
 

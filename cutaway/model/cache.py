@@ -22,6 +22,7 @@ from cutaway.model.rows import Rows
 
 _GROW = 64
 _FORMAT = "cutaway_cache"  # the metadata key of a saved cache: the tokens that it holds, or null
+_ADAPTERS = "cutaway_adapters"  # the same of `Cache.adapters`; files of earlier versions lack it
 
 
 class Cache:
@@ -32,6 +33,7 @@ class Cache:
         columns: [batch, seen] bool or None: which columns of the padded input were real tokens (None: all).
         cross: {layer: keys and values of the encoder's text, [batch, n_kv_heads, source length, head_size] each}.
         ids: the tokens held, per text, where whoever filled the cache has noted them; None where nobody has.
+        adapters: the adapter under which each text was read (None: the base alone); None where nobody has noted it.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Cache:
         self.lengths: Tensor = torch.zeros(0, dtype=torch.int64)
         self.columns: Tensor | None = None
         self.ids: list[list[int]] | None = None
+        self.adapters: tuple[str | None, ...] | None = None
         self.longest = 0  # max(lengths) as a Python int: reading it costs no synchronization
         self.equal = True
         self._new = 0  # tokens per text that the pass now running adds
@@ -213,6 +216,7 @@ class Cache:
         self.cross = {i: (k[index], v[index]) for i, (k, v) in self.cross.items()}
         self.columns = None if self.columns is None else self.columns[index]
         self.ids = None if self.ids is None else [self.ids[i] for i in wanted]
+        self.adapters = None if self.adapters is None else tuple(self.adapters[i] for i in wanted)
         before = self.longest
         self._settle(self.lengths[index].tolist(), self.lengths.device)
         if self.buffer is not None:  # columns that only those who left had
@@ -253,7 +257,7 @@ class Cache:
         tensors |= {f"cross.{i}.{n}": x.contiguous() for i, kv in self.cross.items() for n, x in enumerate(kv)}
         if self.columns is not None:
             tensors["columns"] = self.columns
-        metadata = {_FORMAT: json.dumps(self.ids)}
+        metadata = {_FORMAT: json.dumps(self.ids), _ADAPTERS: json.dumps(self.adapters)}
         aside = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.tmp")
         try:
             save_file(tensors, aside, metadata)
@@ -270,7 +274,8 @@ class Cache:
         """
         try:
             with safe_open(path, "pt", device=str(device)) as file:
-                ids = json.loads((file.metadata() or {})[_FORMAT])
+                metadata = file.metadata() or {}
+                ids, adapters = json.loads(metadata[_FORMAT]), json.loads(metadata.get(_ADAPTERS, "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             held, lengths, columns = tensors["held"], tensors["lengths"], tensors.get("columns")
             cross = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("cross.")})
@@ -279,6 +284,10 @@ class Cache:
             cache.reserve(held.shape[0] // 2)
             cache.buffer, cache.columns, cache.ids = held, columns, ids
             cache._settle(lengths.tolist(), lengths.device)
+            if adapters is not None:
+                if len(adapters) != cache.batch or not all(name is None or isinstance(name, str) for name in adapters):
+                    raise ValueError(f"adapters of {len(adapters)} texts, and it holds {cache.batch}")
+                cache.adapters = tuple(adapters)
             counted = ids is None or [len(text) for text in ids] == lengths.tolist()
             if columns is not None:
                 counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()

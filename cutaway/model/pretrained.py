@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -180,9 +180,8 @@ class PreTrainedModel(Adaptable):
                 f"{type(self).__name__} cannot generate text; load the checkpoint with AutoModelForCausalLM or "
                 "AutoModelForSeq2SeqLM."
             )
-        with self.use_adapter(kwargs.pop("adapters")) if "adapters" in kwargs else nullcontext():
-            # by name: generation is built on models, so models may not import it
-            return importlib.import_module("cutaway.generate").generate(self, *args, **kwargs)
+        # by name: generation is built on models, so models may not import it
+        return importlib.import_module("cutaway.generate").generate(self, *args, **kwargs)
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
         """In training, keep only what enters each block and compute the rest again for gradients (Chen et al., 2016).

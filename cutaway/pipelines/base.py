@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,7 +107,8 @@ class Pipeline(ABC):
             inputs: what the task reads.
             batch_size: at most so many rows go through the model at once, and of a stream no more are read ahead.
                 Without it, batches are made by their number of tokens. It never changes a result.
-            settings: those of the task, for this call.
+            settings: those of the task, for this call; also `adapters`, the adapter of all inputs (None for the base
+                alone) or a list with one of these for each, however they are put into batches.
 
         Raises:
             InputError: an input or a setting that the task does not take, or a text that is too long for the model.
@@ -144,6 +146,9 @@ class Pipeline(ABC):
         self, inputs: Iterable[Any], size: int | None, window: int, settings: Mapping[str, Any]
     ) -> Iterator[Any]:
         stream = iter(inputs)
+        if "adapters" in settings:
+            names = settings["adapters"]
+            stream = _with_adapters(stream, names if isinstance(names, list | tuple) else itertools.repeat(names))
         while pieces := self._read(stream, window, settings):
             rows = [row for _, own in pieces for row in own]
             with torch.inference_mode():
@@ -160,10 +165,15 @@ class Pipeline(ABC):
         tokens = 0
         while len(pieces) < window and tokens < WINDOW_TOKENS:
             room = min(READ_AT_ONCE, window - len(pieces))
-            items = [self.check(item) for item in itertools.islice(stream, room)]
+            taken = list(itertools.islice(stream, room))
+            adapters = [item.adapter for item in taken if isinstance(item, _Adapted)]
+            items = [self.check(item.item if isinstance(item, _Adapted) else item) for item in taken]
             if not items:
                 break
             encoded = self.encode(items, settings)
+            for name, own in zip(adapters, encoded, strict=False):
+                for row in own:
+                    row.adapter = name
             pieces += zip(items, encoded, strict=True)
             tokens += sum(row.length for rows in encoded for row in rows)
         return pieces
@@ -172,10 +182,17 @@ class Pipeline(ABC):
         outputs: list[Any] = [None] * len(rows)
         most = size or self.batch_rows
         for batch in batches([row.length for row in rows], self.batch_tokens, most):
-            answers = self.forward([rows[i] for i in batch], settings)
+            with self._adapted([rows[i].adapter for i in batch], settings):
+                answers = self.forward([rows[i] for i in batch], settings)
             for i, answer in zip(batch, answers, strict=True):
                 outputs[i] = answer
         return outputs
+
+    def _adapted(self, names: list[str | None], settings: Mapping[str, Any]) -> AbstractContextManager[None]:
+        if "adapters" not in settings:
+            return nullcontext()
+        found: AbstractContextManager[None] = self.model.use_adapter(names, len(names))
+        return found
 
     # -- for the tasks -------------------------------------------------------------------------------------------
 
@@ -212,7 +229,26 @@ class Pipeline(ABC):
 
     def known_settings(self) -> tuple[str, ...]:
         """The names that a call takes beside `batch_size`."""
-        return (*self.settings, *self.tokenizer_settings)
+        return (*self.settings, *self.tokenizer_settings, "adapters")
+
+
+class _Adapted(NamedTuple):
+    """An input and its adapter."""
+
+    item: Any
+    adapter: str | None
+
+
+def _with_adapters(inputs: Iterator[Any], names: Iterable[str | None]) -> Iterator[_Adapted]:
+    left, end = iter(names), object()
+    wrong = InputError("adapters= needs as many names as there are inputs, or one for all.")
+    for item in inputs:
+        name = next(left, end)
+        if name is end:
+            raise wrong
+        yield _Adapted(item, name)  # type: ignore[arg-type]
+    if not isinstance(names, itertools.repeat) and next(left, end) is not end:
+        raise wrong
 
 
 def text_only(task: str, item: Any) -> str:

@@ -141,7 +141,9 @@ class GeneratingPipeline(Pipeline):
             groups.setdefault(key, []).append(i)
         found: list[Any] = [None] * len(rows)
         for (_, _, new), places in groups.items():
-            more = {} if new is None else {"max_new_tokens": new}
+            more: dict[str, Any] = {} if new is None else {"max_new_tokens": new}
+            if "adapters" in settings:
+                more["adapters"] = [rows[i].adapter for i in places]
             for i, answers in zip(places, self._write([rows[i] for i in places], read, {**call, **more}), strict=True):
                 found[i] = answers
         return found

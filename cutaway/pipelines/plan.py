@@ -42,6 +42,7 @@ class Row:
         window: which of the text's tokens this row holds, where the task asked for windows.
         group: which text of the input this row belongs to, for tasks whose input holds several.
         cut: how many tokens of the text were left out.
+        adapter: the one that acts on it, where the call names adapters.
     """
 
     inputs: dict[str, list[int]]
@@ -49,6 +50,7 @@ class Row:
     window: Window | None = None
     group: int = 0
     cut: int = 0
+    adapter: str | None = None
 
     @property
     def length(self) -> int:
