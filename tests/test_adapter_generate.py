@@ -170,5 +170,5 @@ def test_a_pipeline_writes_with_an_adapter_for_each_prompt(tmp_path: Path) -> No
     for prompt, name, answer in zip(prompts, ["b", None, "a"], mixed, strict=True):
         assert answer == pipe(prompt, adapters=name, **call)
     model, ids = with_two(bert()), texts([4])["input_ids"]
-    with model.use_adapter(["a", "b"], 2), pytest.raises(InputError, match="2 texts .* but 1 are run at once"):
+    with model.use_adapter(["a", "b"], 2), pytest.raises(InputError, match=r"2 texts .* but 1 are run at once"):
         model(ids)
