@@ -178,9 +178,9 @@ class Search:
             return None
         texts = real_ids(self.prompt)
         if past is not None:
+            kept = held(past, texts)
             if isinstance(self.model, Adaptable):
                 self.model.check_cache(past, len(texts))
-            kept = held(past, texts)
             if (past.batch, self.plan.copies) != (len(texts), 1):
                 past = past.copy()  # each text of it will be several: the caller's stays as it is
         else:
