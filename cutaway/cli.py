@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    from cutaway.inspect.label import printable
+    from cutaway.show.label import printable
 
     sys.stderr.write(f"cutaway: error: {printable(' '.join(message.split()))}\n")
     raise SystemExit(1)

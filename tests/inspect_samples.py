@@ -9,7 +9,7 @@ import numpy as np
 from cutaway.inspect import measures
 from cutaway.inspect.evidence import Branch, Evidence, LensGrid, Parts, Plane, Scores
 from cutaway.inspect.explanation import Attention, Candidate, Explanation, Model, States, Step, Token
-from cutaway.inspect.label import printable
+from cutaway.show.label import printable
 
 TEXT = "I believe that the EU is trustworthy."
 WORDS = ["[CLS]", "i", "believe", "that", "the", "eu", "is", "trust", "##worthy", ".", "[SEP]"]

@@ -10,7 +10,7 @@ import pytest
 from cutaway.errors import InputError
 from cutaway.inspect import measures
 from cutaway.inspect.explanation import Candidate, find_token
-from cutaway.inspect.label import clipped, printable, token_label, visible_lines
+from cutaway.show.label import clipped, printable, token_label, visible_lines
 
 
 @pytest.mark.parametrize("make", [samples.encoder, samples.decoder, samples.encoder_decoder])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cutaway.inspect import page
-from cutaway.inspect.label import printable
+from cutaway.show.label import printable
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
 

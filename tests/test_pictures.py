@@ -8,7 +8,8 @@ import inspect_samples as samples
 import pytest
 
 from cutaway.errors import InputError
-from cutaway.inspect import canvas, palette, pictures
+from cutaway.inspect import canvas, pictures
+from cutaway.show import palette
 
 
 def inside(figure):

@@ -53,7 +53,7 @@ def generate(
     load = load_arguments(revision, offline, threads, dtype)
     from cutaway.generate import stream
     from cutaway.inspect.explainer import load_model
-    from cutaway.inspect.label import visible_lines
+    from cutaway.show.label import visible_lines
 
     loaded, tokenizer = load_model(model, **load)
     if not loaded.can_generate:

@@ -11,7 +11,7 @@ import typer
 from cutaway.commands.display import console, plain, table_of, write
 from cutaway.commands.option import AsJson, Dtypes, ModelName, Offline, Revision, Threads, load_arguments
 from cutaway.commands.subject import Dark, Outputs, Subject, Text, check_outputs, read_text, write_outputs
-from cutaway.inspect.label import clipped
+from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ def models(as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from cutaway.catalogue import entries
-    from cutaway.inspect.label import printable
+    from cutaway.show.label import printable
 
     found = list(entries())
     if as_json:

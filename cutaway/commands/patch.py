@@ -19,7 +19,7 @@ from cutaway.commands.subject import (
     read_text,
     write_outputs,
 )
-from cutaway.inspect.label import clipped, printable
+from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

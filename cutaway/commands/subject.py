@@ -116,7 +116,7 @@ class Subject:
 
     def label(self, id: int) -> str:
         """One token as a reader should see it."""
-        from cutaway.inspect.label import token_label
+        from cutaway.show.label import token_label
 
         special = id in self.tokenizer.all_special_ids
         return token_label(self.tokenizer, self.tokenizer.convert_ids_to_tokens(id), id, special)

@@ -263,7 +263,7 @@ class Call:
     def _texts(self) -> None:
         rows = self._items()
         pipe = self.pipe()
-        from cutaway.inspect.label import printable
+        from cutaway.show.label import printable
 
         kept: list[dict[str, Any]] = []
 

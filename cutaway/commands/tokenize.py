@@ -29,7 +29,7 @@ def tokenize(
     inputs = texts_or_stdin(texts)
     load = load_arguments(revision, offline, None, None)
     from cutaway.auto import AutoTokenizer
-    from cutaway.inspect.label import printable, token_label
+    from cutaway.show.label import printable, token_label
 
     name, load = gguf_arguments(model, load)
     tokenizer = AutoTokenizer.from_pretrained(name, **load)

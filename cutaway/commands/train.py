@@ -128,6 +128,6 @@ def _say_trial(tried: Any) -> None:
 
 
 def _say(line: str) -> None:
-    from cutaway.inspect.label import printable
+    from cutaway.show.label import printable
 
     sys.stderr.write(printable(line) + "\n")

@@ -8,7 +8,7 @@ import numpy as np
 
 from cutaway.errors import InputError
 from cutaway.evaluate.evaluation import Evaluation
-from cutaway.inspect.label import printable
+from cutaway.show.label import printable
 
 
 def save(evaluation: Evaluation, path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from cutaway.inspect.label import printable
 from cutaway.inspect.measures import Array
+from cutaway.show.label import printable
 
 ENDLESS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 AS_WRITTEN = ("text", "token", "generated")  # fields that are shown through `printable` wherever they are shown

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway import __version__
 from cutaway.errors import InputError, MissingExtraError
-from cutaway.inspect.label import clipped, printable
 from cutaway.inspect.theme import LIGHT, Theme
+from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,10 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, one_text
+from cutaway.show.sheet import Grid, Part, Sheet, Table, figure
 
 Spans = Sequence[Sequence[int]]
+TOP = 5  # answers of each run that are kept
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Comparison(Result):
         distance: [places, pairs], Euclidean distance as a share of the first's length. cosine: [places, pairs].
         first: (address, pair's number) where the distance first exceeds the tolerance, in order of computation; None
             where it never does.
+        said, share: [2, answers, k], the likeliest classes or tokens of both runs and their probabilities: one answer
+            of a classifier, one for each aligned token of a model that answers at every token (the decoder's in an
+            encoder-decoder). kl: [answers], nats from the first's to the second's, None where they answer in different
+            kinds. turn: the first answer whose likeliest differ. All None for models without a head.
     """
 
     pairs: list[tuple[int, int]]
@@ -34,6 +40,31 @@ class Comparison(Result):
     distance: Tensor
     cosine: Tensor
     first: tuple[str, int] | None
+    said: Tensor | None = None
+    share: Tensor | None = None
+    kl: Tensor | None = None
+    turn: int | None = None
+
+    def sheet(self) -> Sheet:
+        """The distance of the states of each block, and what was answered."""
+        kept = [i for i, p in enumerate(self.places) if p.endswith(("embed", ".resid")) and p[:8] != "decoder."]
+        pairs = [self._pair(i, j) for i, j in self.pairs]
+        grid = Grid("distance, as a share of the first's length", self.distance[kept].double().cpu().numpy(),
+                    [self.places[i] for i in kept], pairs)  # fmt: skip
+        told = "no state differs" if self.first is None else f"the first state that differs is {self.first[0]}"
+        parts: list[Part] = [grid]
+        if self.said is not None and self.share is not None:
+            rows = []
+            for at in range(self.said.shape[1]):
+                best = zip(self.said[:, at, 0].tolist(), self.share[:, at, 0].tolist(), strict=True)
+                said = [f"{self.label(id)} {share:.1%}" for id, share in best]
+                rows.append([str(at), *said, "" if self.kl is None else figure(float(self.kl[at]))])
+            parts.append(Table("likeliest answers", ["#>", "first", "second", "KL, nats>"], rows))
+        return Sheet("two runs side by side", f"{len(pairs)} tokens are aligned; {told}", parts)
+
+    def _pair(self, i: int, j: int) -> str:
+        names = None if self._names is None else self._names.tokens
+        return f"{i}/{j}" if names is None or i >= len(names) else names[i]
 
 
 def align_tokens(first: Tensor, second: Tensor) -> list[tuple[int, int]]:
@@ -80,10 +111,10 @@ def compare(
     known = [p for p in known if not towers or p.startswith(("encoder.", "decoder."))]
     if not known:
         raise InputError(f"the two models have none of {list(places)} in common.")
-    runs = []
+    runs, answers = [], []
     for own, text in ((model, a), (second, b)):
         with own.record(*known) as r:
-            own(**text)
+            answers.append(own(**text, return_dict=True).get("logits"))
         runs.append({p: r[p][0] for p in known})
     pairs = align_tokens(a["input_ids"][0], b["input_ids"][0]) if spans is None else align_characters(*spans)
     if not pairs:
@@ -105,4 +136,22 @@ def compare(
     cosine = torch.nn.utils.rnn.pad_sequence(cosines, batch_first=True, padding_value=float("nan"))
     differs = (distance > tolerance).nonzero()
     first = None if not len(differs) else (known[int(differs[0, 0])], int(differs[0, 1]))
-    return Comparison(pairs, known, distance, cosine, first)
+    return Comparison(pairs, known, distance, cosine, first, *_answers(answers, target, spans is None))
+
+
+def _answers(logits: list[Any], pairs: list[tuple[int, int]], one_kind: bool) -> tuple[Any, Any, Any, Any]:
+    """(said, share, kl, turn) of both runs' logits, [1, classes] or [1, L, classes]."""
+    if not all(isinstance(own, Tensor) and own.dim() == logits[0].dim() and own.dim() in (2, 3) for own in logits):
+        return None, None, None, None
+    rows = []
+    for side, own in enumerate(logits):
+        answers = own if own.dim() == 2 else own[0, [pair[side] for pair in pairs]]  # [answers, classes]
+        rows.append(answers.double().log_softmax(-1))
+    k = min(TOP, *(own.shape[-1] for own in rows))
+    best = [own.topk(k) for own in rows]
+    said, share = (torch.stack([getattr(own, name) for own in best]) for name in ("indices", "values"))
+    if not one_kind or rows[0].shape != rows[1].shape:
+        return said, share.exp(), None, None
+    kl = (rows[0].exp() * (rows[0] - rows[1])).sum(-1)
+    parted = (said[0, :, 0] != said[1, :, 0]).nonzero().flatten()
+    return said, share.exp(), kl, int(parted[0]) if len(parted) else None

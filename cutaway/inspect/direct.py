@@ -15,6 +15,7 @@ from cutaway.inspect.tower import Inputs, Tower, one_text, tower_of
 from cutaway.model.heads import OutputHead
 from cutaway.model.label_heads import LabelHead
 from cutaway.model.layers import RMSNorm
+from cutaway.show.sheet import Bars, Sheet
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Contributions(Result):
     against: int | None
     position: int
 
+    def sheet(self) -> Sheet:
+        """The parts, largest first, and that they sum to the logit."""
+        order = self.values.abs().argsort(descending=True).tolist()
+        bars = Bars("", [self.names[i] for i in order], self.values[order].detach().double().cpu().numpy())
+        note = f"{len(order)} parts sum to {self.total:.6g}; the model said {self.logit:.6g}"
+        return Sheet(f"what each part adds to the logit of {self.label(self.index)}", note, [bars])
+
 
 @dataclass(frozen=True)
 class StateParts(Result):
@@ -42,6 +50,11 @@ class StateParts(Result):
     names: list[str]
     parts: Tensor
     state: Tensor
+
+    def sheet(self) -> Sheet:
+        """How long each part is at the first text's last place."""
+        lengths = self.parts[:, 0, -1].detach().double().norm(dim=-1).cpu().numpy()
+        return Sheet("a state as a sum", parts=[Bars("length of each part at the last place", self.names, lengths)])
 
 
 def _norm_parts(norm: nn.Module, x: Tensor, parts: Tensor, names: list[str], bias: str) -> tuple[list[str], Tensor]:

@@ -31,8 +31,8 @@ from cutaway.inspect.explanation import (
     Token,
     find_token,
 )
-from cutaway.inspect.label import token_label
 from cutaway.inspect.picture_trajectory import principal_plane
+from cutaway.show.label import token_label
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,10 @@ import numpy as np
 from cutaway.errors import InputError, nearest
 from cutaway.inspect.candidate import Candidate
 from cutaway.inspect.evidence import Evidence
-from cutaway.inspect.measures import Array
+from cutaway.inspect.measures import MEANING, Array
+from cutaway.show.label import clipped, printable
+from cutaway.show.sheet import Bars, Grid, Part, Sheet, Table
+from cutaway.show.shown import Shown
 
 SCHEMA = "cutaway.explanation/1"
 Kind = Literal["labels", "next-token", "target", "mask", "states"]
@@ -120,7 +123,7 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Shown):
     """One run. `kind` says what the model answers with:
 
     "labels": `answers` are the classes, `function` made probabilities of their logits (softmax, sigmoid, or none);
@@ -159,6 +162,41 @@ class Explanation:
     def best(self) -> Candidate | None:
         """The likeliest answer, if the model gives answers."""
         return max(self.answers, key=lambda answer: answer.logit) if self.answers else None
+
+    def summary(self) -> str:
+        """The model, the text, and how much there is of it."""
+        best = "" if self.best is None else f", {clipped(printable(self.best.label), 30)} {self.best.probability:.0%}"
+        text = clipped(printable(self.text), 40)
+        return f"{self.model.name}: “{text}”, {len(self.tokens)} tokens, {', '.join(self.attention)} attention{best}"
+
+    def sheet(self) -> Sheet:
+        """The head that is shown, a measure of all heads, and what was answered and written."""
+        head = self.head
+        kind = "" if head.name == "self" else f"{head.name} attention, "
+        layers, heads = ([str(i) for i in range(n)] for n in head.pattern.shape[:2])
+        rows, columns = ([token.label for token in self.strip(which)] for which in (head.rows, head.columns))
+        note = f"{head.place}; rows look (query), columns are looked at (key); each row sums to 1"
+        title = f"{kind}layer {head.layer}, head {head.head} ({head.chosen})"
+        parts: list[Part] = [
+            Grid(title, head.matrix, rows, columns, "share", note=note),
+            Grid("all heads by entropy", head.measures["entropy"], layers, heads, note=MEANING["entropy"]),
+        ]
+        if self.answers:
+            order = sorted(self.answers, key=lambda answer: -answer.logit)
+            shares = np.array([a.logit if self.function == "none" else a.probability for a in order])
+            parts.append(Bars("answer", [a.label for a in order], shares, self.function))
+        if self.steps:
+            lines = [
+                [str(s.position), s.picked.label, f"{s.picked.probability:.1%}",
+                 ", ".join(f"{c.label} {c.probability:.0%}" for c in s.candidates if c.id != s.picked.id)]
+                for s in self.steps
+            ]  # fmt: skip
+            parts.append(Table("written", ["#>", "token", "probability>", "instead of"], lines, self.generated))
+        model = self.model
+        note = f"{model.name}: {model.class_name} ({model.family}), {model.layers} layers x {model.heads} heads"
+        if self.certificate is not None:
+            note += f"; weights times values are within {self.certificate.error:.1g} of the fast kernel's output"
+        return Sheet(self.text, note, parts)
 
     def to_dict(self, *, patterns: bool = True) -> dict[str, Any]:
         """JSON-able, numbers to six digits. Without `patterns`, only the shown head's matrix is kept."""

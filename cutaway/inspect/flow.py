@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,12 +16,16 @@ from cutaway.inspect.result import Result
 class Rollout(Result):
     """`shares` [layers, L, L]: after layer l, how much of position i came from input position j; rows sum to 1."""
 
+    SCALES: ClassVar[dict[str, str]] = {"shares": "share"}
+
     shares: Tensor
 
 
 @dataclass(frozen=True)
 class Flow(Result):
     """`capacity` [L, L]: the largest flow from the last layer's position i to input position j, at most 1."""
+
+    SCALES: ClassVar[dict[str, str]] = {"capacity": "share"}
 
     capacity: Tensor
 

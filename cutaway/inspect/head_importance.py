@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from cutaway.inspect.tower import Inputs, tower_of
 @dataclass(frozen=True)
 class HeadImportance(Result):
     """`slope` [layers, heads]: how the loss changes with each head's gate at 1; `importance`: its absolute value."""
+
+    SCALES: ClassVar[dict[str, str]] = {"slope": "signed"}
 
     slope: Tensor
     importance: Tensor

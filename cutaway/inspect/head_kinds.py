@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ class HeadScores(Result):
     Attributes:
         previous: to the token before. duplicate: to earlier equal tokens. induction: to what came after these.
     """
+
+    SCALES: ClassVar[dict[str, str]] = {"previous": "share", "duplicate": "share", "induction": "share"}
 
     previous: Tensor
     duplicate: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, Tower, tower_of
 from cutaway.model.heads import OutputHead
+from cutaway.show.sheet import Part, Sheet
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Lens(Result):
         """Without the logits, which are as many as the vocabulary at every place."""
         kept = Lens(self.places, self.logits[..., :0], self.tokens, self.probability, self.kl)
         return {name: value for name, value in Result.to_dict(kept).items() if name != "logits"}
+
+    def sheet(self) -> Sheet:
+        """The likeliest token of each state and place of the first text, coloured by its probability."""
+        best = self.grid("the likeliest token after each state", self.probability[:, 0, :, 0], "share")
+        said = [[self.label(id) for id in line] for line in self.tokens[:, 0, :, 0].tolist()]
+        parts: list[Part] = [replace(best, texts=said, note="colour: its probability, if the model stopped there")]
+        return Sheet("lens", parts=[*parts, self.grid("KL to the model's answer, nats", self.kl[:, 0])])
 
 
 def _places(tower: Tower) -> list[str]:

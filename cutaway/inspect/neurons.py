@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class TopNeurons(Result):
 @dataclass(frozen=True)
 class Promoted(Result):
     """The tokens whose logits a neuron raises most and lowers most: ids and the change per unit of activation, [k]."""
+
+    IDS: ClassVar[tuple[str, ...]] = ("raised", "lowered")
 
     raised: Tensor
     raised_by: Tensor

@@ -16,13 +16,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from cutaway.inspect import palette
 from cutaway.inspect.evidence import Evidence
 from cutaway.inspect.explanation import Explanation
 from cutaway.inspect.guide import GUIDE
-from cutaway.inspect.label import printable
 from cutaway.inspect.measures import MEANING, Array
 from cutaway.inspect.packing import pack
+from cutaway.show import palette
+from cutaway.show.label import printable
 
 # In the order in which they run, as one script: each uses what the ones before it define.
 SCRIPTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class Patching(Result):
 
     `clean` and `corrupted` are the target of the two runs.
     """
+
+    SCALES: ClassVar[dict[str, str]] = {"effect": "signed"}
 
     places: list[str]
     effect: Tensor

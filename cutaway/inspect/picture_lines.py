@@ -9,8 +9,8 @@ import numpy as np
 
 from cutaway.errors import InputError
 from cutaway.inspect.canvas import BODY, MARGIN, SMALL, Canvas, Origin, drawable
-from cutaway.inspect.label import clipped
 from cutaway.inspect.theme import theme_of
+from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

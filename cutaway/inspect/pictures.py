@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cutaway.inspect import palette
 from cutaway.inspect.canvas import BODY, MARGIN, SMALL, TITLE, Canvas, drawable, ramp, save_figure
 from cutaway.inspect.explanation import Explanation
-from cutaway.inspect.label import clipped
 from cutaway.inspect.measures import Array
 from cutaway.inspect.picture_generation import origin_of
+from cutaway.show import palette
+from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cutaway.errors import MissingExtraError
-from cutaway.inspect import palette
 from cutaway.inspect.candidate import Candidate
 from cutaway.inspect.explanation import Explanation, States, Token
-from cutaway.inspect.label import clipped, printable
 from cutaway.inspect.measures import MEANING, Array
+from cutaway.show import palette
+from cutaway.show.label import clipped, printable
+from cutaway.show.screen import Screen
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
-SHADES = " ░▒▓█"
-ASCII_SHADES = " .:*#"
 LABEL = 14  # characters of a token's label
 
 
@@ -51,15 +50,10 @@ def _sheet(explanation: Explanation, console: Console | None) -> _Sheet:
     return _Sheet(explanation, console or Console(highlight=False))
 
 
-class _Sheet:
+class _Sheet(Screen):
     def __init__(self, explanation: Explanation, console: Console) -> None:
-        self.it, self.console = explanation, console
-        # rich calls 256 colours and more good enough for a ramp; `no_color` is the reader's wish (NO_COLOR)
-        self.colour = console.color_system in ("256", "truecolor") and not console.no_color
-        plain = console.encoding.lower().replace("-", "") not in ("utf8", "utf16", "utf32")
-        self.plain = plain
-        self.shades = ASCII_SHADES if plain else SHADES
-        self.full, self.empty = ("#", ".") if plain else ("█", "·")
+        super().__init__(console)
+        self.it = explanation
 
     # -- sections -------------------------------------------------------------------------------------------------
 
@@ -78,7 +72,7 @@ class _Sheet:
         given = [token for token in tokens if not token.generated]
         types = any(token.type_id is not None for token in given)
         columns = ["#>", "token", "id>", "chars>", "mask>", "special>"]
-        table = self._table(*columns, *(["type>"] if types else []))
+        table = self.table(*columns, *(["type>"] if types else []))
         for token in given:
             chars = "" if token.start is None else f"{token.start}-{token.end}"
             row: list[Any] = [str(token.index), self._label(token, 24), str(token.id), chars]
@@ -98,7 +92,7 @@ class _Sheet:
         places = max(len(place) for place in states.places)
         room = self.console.width - places - 2 * (max(width + 7, 10) + 2) - 10  # for the first numbers, 8 each
         shown = max(min((room - 6) // 8, states.first.shape[-1]), 0)
-        table = self._table("state", "norm>", "cos(embed)", "cos(before)", *(["first numbers"] if shown else []))
+        table = self.table("state", "norm>", "cos(embed)", "cos(before)", *(["first numbers"] if shown else []))
         for i, place in enumerate(states.places):
             row: list[Any] = [
                 place,
@@ -135,16 +129,16 @@ class _Sheet:
             body.append(f"\n{row.index:>3} ", style="dim")
             body.append_text(self._padded(self._label(row, LABEL)))
             for value in values:
-                body.append_text(self._cell(float(value), float(value) / top, cell, palette.ATTENTION))
+                body.append_text(self.cell(float(value), float(value) / top, cell, palette.ATTENTION))
         self._section(title, body, f"{note}; {'numbers: percent of the row' if cell > 2 else 'darker: more'}")
 
     def _strongest(self, matrix: Array, rows: list[Token], columns: list[Token]) -> Table:
         """For texts that are too long for a map: what each token looks at most."""
-        table = self._table("#>", "from", "looks most at")
+        table = self.table("#>", "from", "looks most at")
         for row, values in zip(rows, matrix, strict=True):
             best = np.argsort(-values, kind="stable")[:3]
             parts = [f"{clipped(columns[i].label, LABEL)} {values[i]:.0%}" for i in best]
-            table.add_row(str(row.index), self._label(row, LABEL), self._text(",  ".join(parts)))
+            table.add_row(str(row.index), self._label(row, LABEL), self.text(",  ".join(parts)))
         return table
 
     def heads(self, measure: str) -> None:
@@ -166,20 +160,20 @@ class _Sheet:
                 share = (values[i, j] - low) / max(high - low, 1e-9)
                 number = f"{values[i, j]:.2f}" if cell == 6 else ""
                 style = "underline bold" if (i, j) == (head.layer, head.head) else ""
-                body.append_text(self._cell(float(share), float(share), cell, palette.MEASURE, number, style))
+                body.append_text(self.cell(float(share), float(share), cell, palette.MEASURE, number, style))
         scale = f"from {low:.2f} (light) to {high:.2f} (dark)"
         self._section(f"All heads, by {name}", body, f"{MEANING[name]}; {scale}")
 
     def answers(self) -> None:
         it = self.it
         if it.kind == "labels":
-            table = self._table("label", "logit>", f"{'score' if it.function == 'none' else 'probability'}>", "")
+            table = self.table("label", "logit>", f"{'score' if it.function == 'none' else 'probability'}>", "")
             for answer in sorted(it.answers, key=lambda answer: -answer.logit):
                 self._answer(table, answer)
             how = {"softmax": "softmax of the logits", "sigmoid": "sigmoid of each logit", "none": "the logits"}
             self._section("Answer", table, how[it.function])
         elif it.answers:
-            table = self._table("token", "id>", "logit>", "probability>", "")
+            table = self.table("token", "id>", "logit>", "probability>", "")
             for answer in it.answers:
                 self._answer(table, answer, str(answer.id))
             self._section("Next token, the ten likeliest", table, "softmax of the logits")
@@ -192,17 +186,17 @@ class _Sheet:
             if it.kind == "mask":
                 self._say("\nThe text has no mask token, so there is nothing to fill in.")
             return
-        table = self._table("#>", "token", "probability>", "", "instead of")
+        table = self.table("#>", "token", "probability>", "", "instead of")
         for step in it.steps:
             others = [entry for entry in step.candidates if entry.id != step.picked.id][:3]
             rest = ",  ".join(f"{clipped(entry.label, LABEL)} {entry.probability:.0%}" for entry in others)
             share = step.picked.probability
             table.add_row(
                 str(step.position),
-                self._text(clipped(step.picked.label, 24)),
+                self.text(clipped(step.picked.label, 24)),
                 f"{share:.1%}",
-                self._fill(share, 10),
-                self._text(rest),
+                self.fill(share, 10),
+                self.text(rest),
             )
         title = "Filled in" if it.kind == "mask" else "What was generated, the likeliest token each time"
         self._section(title, table)
@@ -214,43 +208,16 @@ class _Sheet:
     def _answer(self, table: Table, answer: Candidate, *more: str) -> None:
         scored = self.it.function != "none"
         number = f"{answer.probability:.2%}" if scored else f"{answer.probability:.4f}"
-        bar: Any = self._fill(answer.probability, 24) if scored else ""
-        label = self._text(clipped(printable(answer.label), 30))
+        bar: Any = self.fill(answer.probability, 24) if scored else ""
+        label = self.text(clipped(printable(answer.label), 30))
         table.add_row(label, *more, f"{answer.logit:.4f}", number, bar)
 
-    def _cell(
-        self, value: float, share: float, width: int, ramp: tuple[str, ...], number: str | None = None, style: str = ""
-    ) -> Text:
-        """One square of a map: a background colour, or a shade; with its number where there is room."""
-        from rich.style import Style
-        from rich.text import Text
-
-        text = number if number is not None else f"{value * 100:.0f}" if width > 2 and value >= 0.005 else ""
-        if not self.colour:
-            if width > 2 and text:
-                mark = "*" if style else ""
-                return Text(f"{text}{mark}".rjust(width))
-            shade = self.shades[min(int(share * len(self.shades)), len(self.shades) - 1)]
-            return Text((shade * 2).rjust(width) if width > 1 else shade)
-        red, green, blue = palette.at(ramp, share)
-        # black or white, whichever the background leaves legible (ITU-R BT.601 luma)
-        ink = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
-        look = Style.parse(f"{style} {ink} on #{red:02x}{green:02x}{blue:02x}".strip())
-        return Text(text.rjust(width), style=look)
-
     def _bar(self, cosine: float, width: int) -> Text:
-        bar = self._fill(max(cosine, 0.0), width)
+        bar = self.fill(max(cosine, 0.0), width)
         return bar.append(f"{' ' if width else ''}{cosine:5.2f}")
 
-    def _fill(self, share: float, width: int) -> Text:
-        from rich.text import Text
-
-        full = min(max(round(share * width), 0), width)
-        bar = Text(self.full * full, style="blue")
-        return Text().append_text(bar).append(self.empty * (width - full), style="dim")
-
     def _label(self, token: Token, width: int) -> Text:
-        return self._text(clipped(token.label, width), "dim" if token.special else "")
+        return self.text(clipped(token.label, width), "dim" if token.special else "")
 
     def _padded(self, text: Text) -> Text:
         text.append(" " * max(LABEL - text.cell_len, 0))
@@ -258,15 +225,6 @@ class _Sheet:
 
     def _quoted(self, token: Token) -> str:
         return f"'{clipped(token.label, LABEL)}'"
-
-    def _table(self, *columns: str) -> Table:
-        """A table without a frame; a column whose name ends in > is set to the right."""
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-        for name in columns:
-            table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
-        return table
 
     def _section(self, title: str, body: RenderableType, note: str = "") -> None:
         self.console.print()
@@ -276,14 +234,7 @@ class _Sheet:
         self.console.print(body, highlight=False, soft_wrap=False)
 
     def _say(self, text: str, style: str = "") -> None:
-        self.console.print(self._text(text, style))
-
-    def _text(self, text: str, style: str = "") -> Text:
-        """What this terminal's encoding can hold, and never markup: a token may hold [brackets]."""
-        from rich.text import Text
-
-        text = text.replace("·", "_").replace("…", ".") if self.plain else text
-        return Text(text.encode(self.console.encoding, "replace").decode(self.console.encoding), style=style)
+        self.console.print(self.text(text, style))
 
 
 def _count(parameters: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cutaway.inspect import palette
+from cutaway.show import palette
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from cutaway.inspect.attention import chosen
 from cutaway.inspect.evidence import Evidence
 from cutaway.inspect.explanation import Explanation, find_token
 from cutaway.inspect.measures import MEANING, Array
+from cutaway.show.sheet import Sheet, Table
+from cutaway.show.shown import Shown
 
 if TYPE_CHECKING:
     from cutaway.inspect.explainer import Run
@@ -43,7 +45,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(Shown):
     """A whole run.
 
     Attributes:
@@ -59,6 +61,22 @@ class Trace:
     logits: Logits | None
     provenance: dict[str, str]
     errors: dict[str, float] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """The run, and how far the stored numbers are from the model's."""
+        worst = max(self.errors.values(), default=0.0)
+        return self.explanation.summary() + (f", errors up to {worst:.1g}" if self.errors else "")
+
+    def sheet(self) -> Sheet:
+        """The run, and what is kept beside it."""
+        it = self.explanation.sheet()
+        arrays = {f"hidden states of {name}": states for name, states in self.hidden.items()}
+        if self.logits is not None:
+            arrays["logits"] = self.logits.values
+        rows = [[name, " x ".join(map(str, values.shape))] for name, values in arrays.items()]
+        rows += [[f"error of {name.removeprefix('trace.')}", f"{error:.2g}"] for name, error in self.errors.items()]
+        rows += [[name, value] for name, value in self.provenance.items()]
+        return replace(it, parts=[*it.parts, Table("the trace", ["", ""], rows)])
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, text: str, *, evidence: bool = True, **options: Any) -> Trace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ class WrittenAttribution(Result):
 
     `written`: the ids. `residuals`: one per row, None for methods without a sum.
     """
+
+    IDS: ClassVar[tuple[str, ...]] = ("written",)
+    SCALES: ClassVar[dict[str, str]] = {"scores": "signed"}
 
     written: Tensor
     scores: Tensor

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from cutaway.errors import AddressError, CheckpointError, InputError, nearest
 from cutaway.jsonfile import MEGABYTE, read_json, write_aside, write_text
+from cutaway.show.sheet import Part, Sheet, Table
+from cutaway.show.shown import Shown
 
 INDEX = "recording.json"
 
@@ -52,7 +54,7 @@ class StoredPass(Mapping[str, Tensor]):
         return len(self.names)
 
 
-class Recorder:
+class Recorder(Shown):
     """The result of `with model.record(...) as r`: `r[address]` is the value in the latest forward pass.
 
     `r.runs` holds one mapping per forward pass, oldest first (a generated text takes one pass per token).
@@ -178,10 +180,25 @@ class Recorder:
     def __len__(self) -> int:
         return len(self.keys())
 
-    def __repr__(self) -> str:
+    def summary(self) -> str:
+        """The passes, and the first addresses."""
         shown = ", ".join(f"{a} {list(self[a].shape)}" for a in self.keys()[:6])
         more = f", and {len(self) - 6} more" if len(self) > 6 else ""
-        return f"Recorder({len(self.runs)} passes: {shown}{more})"
+        return f"{len(self.runs)} passes: {shown}{more}"
+
+    def sheet(self) -> Sheet:
+        """Each address with the latest value's shape, mean and spread, and the certificates."""
+        rows = []
+        for address in self.keys():
+            value = self[address].detach()
+            real = value[value.isfinite()].double()  # masked scores are not finite
+            told = (f"{real.mean():.3g}", f"{real.std(unbiased=False):.3g}") if real.numel() else ("", "")
+            rows.append([address, " x ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."), *told])
+        parts: list[Part] = [Table("", ["address", "shape", "dtype", "mean>", "deviation>"], rows)]
+        if self.certificates:
+            checks = [[c.address, str(c.head), f"{c.error:.1g}"] for c in self.certificates]
+            parts.append(Table("certificates", ["pattern", "head>", "error>"], checks))
+        return Sheet(f"recording of {len(self.runs)} passes", parts=parts)
 
 
 def _file(number: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cutaway.inspect.gradients import Attribution, integrated_gradients
-from cutaway.inspect.label import token_label
 from cutaway.inspect.target import Target
+from cutaway.show.label import token_label
 from cutaway.tuning.labelled import Labelled
 
 LONGEST = 256  # tokens up to which an attribution is quick

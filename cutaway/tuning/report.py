@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.errors import InputError
-from cutaway.inspect.label import printable
+from cutaway.show.label import printable
 from cutaway.train.study import Tried
 from cutaway.tuning import curves
 from cutaway.tuning.fine_tuning import FineTuning, Outcome

@@ -51,7 +51,7 @@ const largest = () => shownMatrix().most;
 const isShare = () => !(state.weighted && !state.rollout);
 const amount = (value) => (isShare() ? percent(value) : figure(value));
 
-// Colours: the ramps of cutaway/inspect/palette.py, turned round in the dark.
+// Colours: the ramps of cutaway/show/palette.py, turned round in the dark.
 const system = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (document.documentElement.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
 function color(ramp, share) {

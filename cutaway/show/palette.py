@@ -26,3 +26,9 @@ def at(ramp: tuple[str, ...], share: float) -> tuple[int, int, int]:
     first, second = rgb(ramp[low]), rgb(ramp[low + 1])
     red, green, blue = (round(a + (b - a) * (place - low)) for a, b in zip(first, second, strict=True))
     return red, green, blue
+
+
+def ink_on(color: tuple[int, int, int]) -> str:
+    """Black or white, whichever the colour leaves legible (ITU-R BT.601 luma)."""
+    red, green, blue = color
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#ffffff"
