@@ -9,9 +9,11 @@ from setuptools import Extension, setup
 here = sys.platform == "linux" and platform.machine() == "x86_64"
 kernels = Extension(
     "cutaway.native.kernels",
-    ["cutaway/native/kernels.c"],
+    [f"cutaway/native/{name}.c" for name in ("tile", "linear", "attention")],
+    depends=[f"cutaway/native/{name}.h" for name in ("tile", "vector")],
+    # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads
     extra_compile_args=["-O3", "-fopenmp"],
-    extra_link_args=["-fopenmp"],
+    libraries=["m"],
     optional=True,
 )
 setup(ext_modules=[kernels] if here else [])

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway import native
 from cutaway.model import linear
 from cutaway.model.linear import ACTIVATION, Linear, Packed, activated, joined, together
 
@@ -25,12 +26,15 @@ def plain(layer: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight, layer.bias)
 
 
-@pytest.fixture(params=["packed", "plain"])
+@pytest.fixture(params=["kernels", "oneDNN", "plain"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Every test also runs as if torch had no such operators."""
+    """Whether the product is packed; every test also runs without our kernels, and without torch's operators."""
+    if request.param == "kernels":
+        return native.LIBRARY is not None or needs_operators
+    monkeypatch.setattr(native, "LIBRARY", None)
     if request.param == "plain":
         monkeypatch.setattr(linear, "OPERATORS", None)
-    return request.param == "packed" and needs_operators
+    return request.param == "oneDNN" and needs_operators
 
 
 @torch.no_grad()

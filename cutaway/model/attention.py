@@ -23,6 +23,7 @@ from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Rows
 from cutaway.model.taps import Tap
+from cutaway.model.text_attention import attend
 from cutaway.model.window import band, stretches
 
 
@@ -152,6 +153,11 @@ class Attention(Part):
     def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
+        fast = None
+        if context.bias is None and context.rows.key_mask is None and not self._rate:
+            fast = attend(q, k, v, context.rows, self.spec.scale, context.causal, window)
+            if fast is not None and not open_:
+                return fast
         found: list[Tensor] = []
         seen: list[Tensor] = []
         mixes: list[Tensor] = []
@@ -163,7 +169,9 @@ class Attention(Part):
                 mask = _with_bias(context.bias[:, : g.length, : g.length], mask, causal)
                 causal = False
             near = window is not None and g.length > window
-            if near and window is not None:
+            if fast is not None:
+                found.append(fast[g.rows])
+            elif near and window is not None:
                 assert mask is None  # a stack with windows has no other bias, and its batches are packed
                 found.append(self._near(queries, keys, values, window, causal))
             else:

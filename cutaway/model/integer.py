@@ -10,26 +10,15 @@ float32's rounding: the compiled kernel, torch's product of int8 matrices, or fl
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from cutaway import native
 from cutaway.architecture import Activation
 from cutaway.checkpoint import quantize_rows
+from cutaway.model.panels import Panels, served
 
-# the kernels' numbers of activations
-KINDS: dict[Activation | None, int] = {
-    None: 0,
-    "gelu": 1,
-    "gelu_tanh": 2,
-    "gelu_quick": 3,
-    "relu": 4,
-    "silu": 5,
-    "tanh": 6,
-}
 EXACT = 1024  # so many products of two bytes add up in float32 without rounding: 1024 * 128 * 127 < 2^24
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -49,21 +38,11 @@ class ByteWeight:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         values, self.scale = quantize_rows(weight)  # [n, k], [n]
         self.n, self.k = values.shape
-        self.bias = None if bias is None else bias.detach().float().contiguous()
-        self.library = native.LIBRARY
-        self.values = values.contiguous()
-        if self.library is None:
+        self.panels = Panels(values, bias, self.scale) if served(torch.int8, self.k) else None
+        if self.panels is None:
+            self.bias = None if bias is None else bias.detach().float()
+            self.values = values.contiguous()
             self.sums = self.values.sum(1, dtype=torch.int32).float()  # [n]
-            return
-        panels, steps = -(-self.n // 32), -(-self.k // 4)
-        packed = torch.empty(panels * steps * 128, dtype=torch.int8)
-        self.shift = torch.empty(panels * 32, dtype=torch.int32)
-        self.library.cw_pack(self.values.data_ptr(), self.n, self.k, packed.data_ptr(), self.shift.data_ptr())
-        self.values = packed
-        bias_at = None if self.bias is None else self.bias.data_ptr()
-        addresses = (packed.data_ptr(), self.scale.data_ptr(), self.shift.data_ptr(), bias_at)
-        self.struct = native.Weight(*addresses, self.n, self.k)
-        self.at = ctypes.addressof(self.struct)
 
     def product(
         self,
@@ -76,30 +55,11 @@ class ByteWeight:
 
         `plain` is the activation as a function, for where no kernel was built.
         """
-        if self.library is None:
-            y = self._by_torch(x)
-            y = y if plain is None else plain(y)
-            return (y if residual is None else y + residual).to(x.dtype)
-        if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
-            return residual + self.product(x, activation)
-        rows = x.reshape(-1, self.k)  # [rows, k]
-        if rows.stride(1) != 1:
-            rows = rows.contiguous()
-        out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
-        failed = self.library.cw_linear(
-            self.at,
-            rows.data_ptr(),
-            rows.shape[0],
-            rows.stride(0),
-            KINDS[activation],
-            None if residual is None else residual.data_ptr(),
-            out.data_ptr(),
-            x.dtype == torch.bfloat16,
-            torch.get_num_threads(),
-        )
-        if failed:
-            raise MemoryError(f"No memory for {rows.shape[0]} rows of {self.k} bytes.")
-        return out
+        if self.panels is not None:
+            return self.panels.product(x, activation, residual)
+        y = self._by_torch(x)
+        y = y if plain is None else plain(y)
+        return (y if residual is None else y + residual).to(x.dtype)
 
     def _by_torch(self, x: Tensor) -> Tensor:
         """x [..., k] -> x w^T + bias [..., n] in float32, by torch's operators."""

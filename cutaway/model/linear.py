@@ -1,14 +1,15 @@
 """Linear layers, packed for the processor on first use.
 
-On CPUs oneDNN multiplies by a weight that was laid out for it once, with the activation or the residual add in the same
-pass; results differ from the plain product by rounding only. The packed weight is a cache beside the parameter, which
-stays what it was: it is made anew as soon as the parameter changes, moves, or is another one, and never copied, saved
-or pickled. The plain product is used where torch lacks the operators, on other devices, and while a model trains.
+On CPUs our kernels (`cutaway.native`), or oneDNN where those cannot run, multiply by a weight that was laid out for
+them once, with the activation or the residual add in the same pass; results differ from the plain product by rounding
+only. The packed weight is a cache beside the parameter, which stays what it was: it is made anew as soon as the
+parameter changes, moves, or is another one, and never copied, saved or pickled. The plain product is used where neither
+is there, on other devices, and while a model trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ from cutaway.model.integer import DTYPES as integer_dtypes
 from cutaway.model.integer import ByteWeight
 from cutaway.model.linear_training import learns, product
 from cutaway.model.mapped import let_go, trim
+from cutaway.model.panels import KINDS, Panels, served
 
 if TYPE_CHECKING:
     from cutaway.model.adapter import Site
@@ -100,7 +102,7 @@ class Packed:
 
     def __init__(self) -> None:
         self._state: list[tuple[Any, ...]] = []
-        self.weight: Tensor | ByteWeight | None = None
+        self.weight: Tensor | ByteWeight | Panels | None = None
         self.bias: Tensor | None = None
 
     def of(self, layers: Sequence[Linear]) -> Packed:
@@ -114,6 +116,8 @@ class Packed:
             whole = torch.cat(weights) if len(weights) > 1 else weights[0]
             if layers[0].integer:
                 self.weight = ByteWeight(whole, self.bias)
+            elif served(whole.dtype, whole.shape[1]):
+                self.weight = Panels(whole, self.bias)
             else:
                 self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
             self._state = state
@@ -124,6 +128,8 @@ class Packed:
 
     def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
         """activation(x W^T + b), or x W^T + b + residual."""
+        if isinstance(self.weight, Panels):
+            return self.weight.product(x, activation, residual)
         if isinstance(self.weight, ByteWeight):
             plain = None if activation is None else ACTIVATION[activation]
             return self.weight.product(x, activation, residual, plain)
@@ -179,12 +185,12 @@ class Bound:
     def __init__(self, packed: Packed, layers: Sequence[Linear]) -> None:
         self.packed, self.layers = packed, layers
         self.sizes = [layer.out_features for layer in layers]
-        self.integer = layers[0].integer
+        self.fusing = _fusing(layers[0])
         self.laid_out = False
 
     def fuses(self, activation: Activation) -> bool:
         """Whether `activation` can be had in the same pass."""
-        return self.integer or activation in _FUSED
+        return activation in self.fusing
 
     def __call__(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
         """[..., in] -> [..., out of all layers], as `Packed.product`."""
@@ -204,6 +210,13 @@ def bound(packed: Packed, layers: Sequence[nn.Module]) -> Bound | None:
     return Bound(packed, layers) if packable(probe, *layers) else None  # type: ignore[arg-type]
 
 
+def _fusing(layer: Any) -> Container[Activation | None]:
+    """The activations that come in one pass with the packed product of `layer`."""
+    if getattr(layer, "integer", False) or served(layer.weight.dtype, layer.weight.shape[1]):
+        return KINDS
+    return _FUSED
+
+
 def hooked(module: nn.Module) -> bool:
     """Whether somebody watches this module's calls, which one fused pass would not make."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
@@ -212,9 +225,12 @@ def hooked(module: nn.Module) -> bool:
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
     integer = bool(getattr(layers[0], "integer", False))
-    if x.device.type != "cpu" or x.numel() == 0 or x.dtype not in (integer_dtypes if integer else DTYPES):
+    if x.device.type != "cpu" or x.numel() == 0:
         return False
-    if OPERATORS is None and not integer:
+    if integer:
+        if x.dtype not in integer_dtypes:
+            return False
+    elif not served(x.dtype, x.shape[-1]) and (OPERATORS is None or x.dtype not in DTYPES):
         return False
     if torch.is_autocast_enabled("cpu") or _transformed(x):
         return False
@@ -306,7 +322,7 @@ def activated(layer: nn.Module | Bound, x: Tensor, activation: Activation) -> Te
     """activation(layer(x)), in one pass where that can be had."""
     if isinstance(layer, Bound):
         return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
-    if (activation in _FUSED or getattr(layer, "integer", False)) and _fusable(x, layer):
+    if _fusable(x, layer) and activation in _fusing(layer):
         packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
         if not _adapted(x, layer):
             return packed.product(x, activation)

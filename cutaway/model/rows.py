@@ -52,6 +52,7 @@ class Rows:
     def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
         self.batch, self.length = batch, length
         self.index: Tensor | None = None
+        self._spans: tuple[Tensor, Tensor] | None = None
         self.spare = 0
         self.key_mask: Tensor | None = None
         self.mask: Tensor | None = None
@@ -100,6 +101,14 @@ class Rows:
                 self.groups.append(Group(start, last - first, n, order[first:last]))
                 start += (last - first) * n
             first = last
+
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """(first row, number of rows) of each text, in the order of the rows; both int64 [texts]."""
+        if self._spans is None:
+            each = [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
+            starts, lengths = torch.tensor(each, device="cpu").T.contiguous()  # [texts] each
+            self._spans = starts, lengths
+        return self._spans
 
     @property
     def packed(self) -> bool:

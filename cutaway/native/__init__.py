@@ -1,7 +1,7 @@
 """Kernels in C that are compiled when the package is installed, where a compiler is there.
 
 They are plain functions in a shared library, reached through ctypes: no torch headers, no Python interface, so a build
-takes a second and serves every version of both. Nothing depends on them: where they were not built, or the chip lacks
+takes seconds and serves every version of both. Nothing depends on them: where they were not built, or the chip lacks
 their instructions, `LIBRARY` is None and the caller computes the same through torch.
 """
 
@@ -11,37 +11,65 @@ import ctypes
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+_ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+# kinds of packed weights
+FLOATS, HALVES, BYTES = range(3)
+
 
 class Weight(ctypes.Structure):
-    """`Weight` of kernels.c: addresses of tensors that the caller keeps."""
+    """`Weight` of linear.c: addresses of tensors that the caller keeps."""
 
     _fields_ = (
-        ("packed", ctypes.c_void_p),
-        ("col_scale", ctypes.c_void_p),
-        ("shift", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("n", ctypes.c_int64),
-        ("k", ctypes.c_int64),
+        ("packed", _ADDRESS),
+        ("bias", _ADDRESS),
+        ("col_scale", _ADDRESS),
+        ("shift", _ADDRESS),
+        ("n", _SIZE),
+        ("k", _SIZE),
+        ("kind", _NUMBER),
     )
+
+
+class Attention(ctypes.Structure):
+    """`Attention` of attention.c."""
+
+    _fields_ = (
+        *((name, _ADDRESS) for name in ("q", "k", "v", "out")),
+        *((name, _SIZE) for name in ("q_row", "k_row", "v_row", "out_row")),
+        *((name, _ADDRESS) for name in ("starts", "lengths")),
+        *((name, _SIZE) for name in ("texts", "heads", "kv_heads", "size", "window")),
+        ("scale", ctypes.c_float),
+        ("causal", _NUMBER),
+        ("bf16", _NUMBER),
+    )
+
+
+def _opened(path: str) -> ctypes.CDLL | None:
+    """The library at `path`: it takes its threads from the OpenMP that torch has loaded, or from the system's."""
+    for needed in (None, "libgomp.so.1"):
+        try:
+            if needed is not None:
+                ctypes.CDLL(needed, mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(path)
+        except OSError:  # built for another system, or nobody offers OpenMP
+            continue
+    return None
 
 
 def _load() -> ctypes.CDLL | None:
     """The library, if it was built and this processor can run it."""
     folder = Path(__file__).parent
     path = next((p for ending in EXTENSION_SUFFIXES if (p := folder / f"kernels{ending}").is_file()), None)
-    if path is None:
+    library = None if path is None else _opened(str(path))
+    if library is None or not library.cw_supported():
         return None
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError:  # built for another system
-        return None
-    if not library.cw_supported():
-        return None
-    address, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    library.cw_pack.argtypes = (address, size, size, address, address)
+    library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
-    library.cw_linear.argtypes = (address, address, size, size, number, address, address, number, number)
+    library.cw_linear.argtypes = (_ADDRESS, _ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS, _NUMBER, _NUMBER)
+    library.cw_attention.argtypes = (_ADDRESS, _NUMBER)
     return library
 
 
 LIBRARY = _load()
+# whether the processor multiplies bfloat16 as the kernels do
+BF16 = LIBRARY is not None and bool(LIBRARY.cw_bf16_supported())

@@ -1,0 +1,83 @@
+"""A weight as the compiled kernels read it, and the product with it."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway import native
+from cutaway.architecture import Activation
+
+# the kernels' numbers of activations
+KINDS: dict[Activation | None, int] = {
+    None: 0,
+    "gelu": 1,
+    "gelu_tanh": 2,
+    "gelu_quick": 3,
+    "relu": 4,
+    "silu": 5,
+    "tanh": 6,
+}
+_OF = {torch.float32: native.FLOATS, torch.bfloat16: native.HALVES, torch.int8: native.BYTES}
+# with tiles for matrices, oneDNN multiplies bfloat16 several times as fast as vectors can
+_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def served(dtype: torch.dtype, n_inputs: int) -> bool:
+    """Whether the kernels multiply rows of so many numbers by a weight of this dtype, and nothing here is faster."""
+    if native.LIBRARY is None:
+        return False
+    if dtype == torch.bfloat16:
+        return native.BF16 and not _TILES and n_inputs % 2 == 0
+    return dtype in _OF
+
+
+class Panels:
+    """A weight [n, k] (float32, bfloat16, or int8 with its scales [n]) and its bias, in panels of 32 outputs."""
+
+    def __init__(self, values: Tensor, bias: Tensor | None, scale: Tensor | None = None) -> None:
+        library: Any = native.LIBRARY
+        self.library = library
+        self.n, self.k = values.shape
+        self.dtype = values.dtype
+        self.bias = None if bias is None else bias.detach().float().contiguous()
+        self.scale = scale
+        panels, steps = -(-self.n // 32), -(-self.k * values.element_size() // 4)
+        self.packed = torch.empty(panels * steps * 128, dtype=torch.int8)
+        self.shift = torch.empty(panels * 32 if values.dtype == torch.int8 else 0, dtype=torch.int32)
+        values = values.detach().contiguous()
+        kind = _OF[values.dtype]
+        library.cw_pack(values.data_ptr(), self.n, self.k, kind, self.packed.data_ptr(), self.shift.data_ptr())
+        parts = (self.packed, self.bias, scale, self.shift)
+        self._struct = native.Weight(*(None if x is None else x.data_ptr() for x in parts), self.n, self.k, kind)
+        self._at = ctypes.addressof(self._struct)
+
+    def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
+        """activation(x w^T + bias) + residual: x [..., k] -> [..., n], in x's dtype.
+
+        x and residual [..., n] are of the weight's dtype; with a weight of bytes, both float32 or both bfloat16. To the
+        last bit, a row's result does not depend on the rows beside it.
+        """
+        if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
+            return residual + self.product(x, activation)
+        rows = x.reshape(-1, self.k)  # [rows, k]
+        if rows.stride(1) != 1:
+            rows = rows.contiguous()
+        out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
+        failed = self.library.cw_linear(
+            self._at,
+            rows.data_ptr(),
+            rows.shape[0],
+            rows.stride(0),
+            KINDS[activation],
+            None if residual is None else residual.data_ptr(),
+            out.data_ptr(),
+            x.dtype == torch.bfloat16,
+            torch.get_num_threads(),
+        )
+        if failed:
+            raise MemoryError(f"No memory for {rows.shape[0]} rows of {self.k} bytes.")
+        return out

@@ -1,0 +1,208 @@
+/* Attention inside texts that lie one after another: softmax(q k^T scale) v for each text and head, with no padding.
+ *
+ * Scores stand keys down, queries across: 32 queries of a text are turned on their side once, keys are read where they lie,
+ * and maximum, exponential and sum run down the columns, 16 queries to an instruction. All keys' scores of 32 queries are
+ * held at once (they fit the cache to a few thousand keys), so the softmax is the plain one.
+ */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include "tile.h"
+#include "vector.h"
+
+#include <stdlib.h>
+
+#define SMALL 200000 /* products below which other threads are not worth waking */
+
+/* Rows of q, k, v, out lie `row` numbers apart; the heads of a row stand side by side, `size` (a multiple of 32) numbers
+ * each. heads is a multiple of kv_heads. Text t has `lengths[t]` rows from row `starts[t]`. */
+typedef struct {
+    const void *q, *k, *v;
+    void *out;
+    int64_t q_row, k_row, v_row, out_row;
+    const int64_t *starts, *lengths;
+    int64_t texts, heads, kv_heads, size, window; /* window: a query sees keys less than so many places away; 0: all */
+    float scale;
+    int causal, bf16;
+} Attention;
+
+/* 16 rows of 16 units of 4 bytes, `row` bytes apart -> the same by columns, at `to`, columns PANEL units apart. Rows from
+ * `count` on are zeros. */
+INLINE void turned(const char *from, int64_t row, int64_t count, int32_t *to) {
+    __m512i a[16], b[16];
+    for (int i = 0; i < 16; i++) a[i] = i < count ? _mm512_loadu_si512(from + i * row) : _mm512_setzero_si512();
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+        a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+        a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+        a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+    }
+    /* a[4 g + c] holds, in each quarter f, column 4 f + c of rows 4 g .. 4 g + 3 */
+    for (int c = 0; c < 4; c++) {
+        const __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x44), high = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xee);
+        const __m512i low2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x44);
+        const __m512i high2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xee);
+        _mm512_storeu_si512(to + c * PANEL, _mm512_shuffle_i32x4(low, low2, 0x88));
+        _mm512_storeu_si512(to + (4 + c) * PANEL, _mm512_shuffle_i32x4(low, low2, 0xdd));
+        _mm512_storeu_si512(to + (8 + c) * PANEL, _mm512_shuffle_i32x4(high, high2, 0x88));
+        _mm512_storeu_si512(to + (12 + c) * PANEL, _mm512_shuffle_i32x4(high, high2, 0xdd));
+    }
+}
+
+/* Which of 16 queries, the first `ahead` places before the key, see it. */
+INLINE __mmask16 sees(const Attention *a, int64_t ahead) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i far = _mm512_sub_epi32(_mm512_set1_epi32((int)ahead), lane); /* the key's place minus the query's */
+    __mmask16 m = a->causal ? _mm512_cmple_epi32_mask(far, _mm512_setzero_si512()) : 0xffff;
+    if (a->window) m &= _mm512_cmplt_epi32_mask(_mm512_abs_epi32(far), _mm512_set1_epi32((int)a->window));
+    return m;
+}
+
+/* The scores [keys][32] of queries from place `query` and keys from place `key` -> e^(scale (score - the largest)), in
+ * place; of bfloat16, pairs of keys side by side. total [32] = what each query's numbers add up to. */
+INLINE void weights(const Attention *a, float *scores, int64_t keys, int64_t query, int64_t key, float *total, const int bf16) {
+    const __m512 scale = _mm512_set1_ps(a->scale * 1.44269504088896341f); /* e^x is 2^(x / ln 2) */
+    const __m512i half_up = _mm512_set1_epi32(0x8000);
+    const int masked = a->causal || a->window;
+    for (int half = 0; half < 2; half++) {
+        float *column = scores + half * 16;
+        const int64_t start = key - query - half * 16;
+        __m512 largest = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
+        for (int64_t j = 0; j < keys; j++) {
+            const __m512 x = _mm512_loadu_ps(column + j * PANEL);
+            largest = masked ? _mm512_mask_max_ps(largest, sees(a, start + j), largest, x) : _mm512_max_ps(largest, x);
+        }
+        const __m512 zero = _mm512_mul_ps(largest, scale);
+        __m512i before = _mm512_setzero_si512();
+        for (int64_t j = 0; j < keys; j++) {
+            __m512 e = exp2_(_mm512_fmsub_ps(_mm512_loadu_ps(column + j * PANEL), scale, zero));
+            if (masked) e = _mm512_maskz_mov_ps(sees(a, start + j), e);
+            sum = _mm512_add_ps(sum, e);
+            if (!bf16) {
+                _mm512_storeu_ps(column + j * PANEL, e);
+                continue;
+            }
+            const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(e), half_up); /* to the nearest: none is negative */
+            if (j % 2) {
+                const __m512i high = _mm512_and_si512(bits, _mm512_set1_epi32((int)0xffff0000));
+                _mm512_storeu_si512(column + j / 2 * PANEL, _mm512_or_si512(_mm512_srli_epi32(before, 16), high));
+            }
+            before = bits;
+        }
+        if (bf16 && keys % 2) _mm512_storeu_si512(column + keys / 2 * PANEL, _mm512_srli_epi32(before, 16));
+        _mm512_storeu_ps(total + half * 16, sum);
+    }
+}
+
+/* v [n] rows, `row` numbers apart -> pairs of rows side by side: [n / 2, size] of 2 bfloat16. */
+INLINE void paired(const uint16_t *v, int64_t row, int64_t n, int64_t size, int32_t *to) {
+    for (int64_t j = 0; j < n; j += 2)
+        for (int64_t c = 0; c < size; c += 16) {
+            const uint16_t *at = v + j * row + c;
+            __m512i both = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)at));
+            if (j + 1 < n) {
+                const __m512i next = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(at + row)));
+                both = _mm512_or_si512(both, _mm512_slli_epi32(next, 16));
+            }
+            _mm512_storeu_si512(to + j / 2 * size + c, both);
+        }
+}
+
+/* One head of one text. room: the queries' panel, then the scores. pairs: the values of HALVES, as `paired` left them. */
+INLINE void head_of(const Attention *a, int64_t text, int64_t head, char *room, const int32_t *pairs, const int bf16) {
+    const int64_t size = a->size, length = a->lengths[text], first_row = a->starts[text], bytes = bf16 ? 2 : 4;
+    const int64_t q_row = a->q_row * bytes, k_row = a->k_row * bytes, v_row = a->v_row * bytes;
+    const int64_t kv_head = head / (a->heads / a->kv_heads), steps = size * bytes / 4;
+    const char *q = (const char *)a->q + first_row * q_row + head * size * bytes;
+    const char *k = (const char *)a->k + first_row * k_row + kv_head * size * bytes;
+    const char *v = (const char *)a->v + first_row * v_row + kv_head * size * bytes;
+    Tile *const *tiles = cw_tiles[bf16 ? HALVES : FLOATS];
+    int32_t *panel = (int32_t *)room;
+    float *scores = (float *)(room + steps * PANEL * 4), total[PANEL], sums[ROWS * PANEL];
+    for (int64_t i = 0; i < length; i += PANEL) {
+        const int64_t queries = length - i < PANEL ? length - i : PANEL;
+        int64_t from = 0, to = length;
+        if (a->window) {
+            from = i - a->window + 1 > 0 ? (i - a->window + 1) / 2 * 2 : 0; /* pairs of keys stay together */
+            if (i + queries - 1 + a->window < length) to = i + queries - 1 + a->window;
+        }
+        if (a->causal) to = i + queries;
+        for (int64_t half = 0; half < 2; half++)
+            for (int64_t u = 0; u < steps; u += 16)
+                turned(q + (i + half * 16) * q_row + u * 4, q_row, queries - half * 16, panel + u * PANEL + half * 16);
+        for (int64_t j = from; j < to; j += ROWS) {
+            const int64_t count = to - j < ROWS ? to - j : ROWS;
+            const Stride stride = {k_row, 4};
+            tiles[count](k + j * k_row, stride, (const char *)panel, PANEL * 4, steps, scores + (j - from) * PANEL);
+        }
+        weights(a, scores, to - from, i, from, total, bf16);
+        for (int64_t r = 0; r < queries; r += ROWS)
+            for (int64_t c = 0; c < size; c += PANEL) {
+                const int64_t count = queries - r < ROWS ? queries - r : ROWS;
+                const Stride stride = {4, PANEL * 4};
+                const char *x = (const char *)(scores + r);
+                if (bf16)
+                    tiles[count](x, stride, (const char *)(pairs + from / 2 * size + c), size * 4, (to - from + 1) / 2, sums);
+                else
+                    tiles[count](x, stride, v + from * v_row + c * 4, v_row, to - from, sums);
+                for (int64_t n = 0; n < count; n++) {
+                    const __m512 share = _mm512_set1_ps(1.0f / total[r + n]);
+                    const int64_t at = (first_row + i + r + n) * a->out_row + head * size + c;
+                    store(a->out, at, bf16, 0xffff, _mm512_mul_ps(_mm512_loadu_ps(sums + n * PANEL), share));
+                    store(a->out, at + 16, bf16, 0xffff, _mm512_mul_ps(_mm512_loadu_ps(sums + n * PANEL + 16), share));
+                }
+            }
+    }
+}
+
+/* Asks for the rows of a head that comes next: they lie far apart, where the chip does not guess them. */
+INLINE void fetch(const void *x, int64_t row, int64_t rows, int64_t from, int64_t bytes) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch((const char *)x + r * row + from + b, _MM_HINT_T1);
+}
+
+TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, char *room, int32_t *pairs) {
+    const int64_t group = a->heads / a->kv_heads;
+    if (a->bf16) {
+        const uint16_t *v = (const uint16_t *)a->v + a->starts[text] * a->v_row + kv_head * a->size;
+        paired(v, a->v_row, a->lengths[text], a->size, pairs);
+    }
+    if (kv_head + 1 < a->kv_heads) {
+        const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, start = a->starts[text] * bytes, n = a->lengths[text];
+        fetch(a->k, a->k_row * bytes, n, start * a->k_row + (kv_head + 1) * own, own);
+        fetch(a->v, a->v_row * bytes, n, start * a->v_row + (kv_head + 1) * own, own);
+        fetch(a->q, a->q_row * bytes, n, start * a->q_row + (kv_head + 1) * group * own, group * own);
+    }
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        if (a->bf16) head_of(a, text, head, room, pairs, 1);
+        else head_of(a, text, head, room, pairs, 0);
+    }
+}
+
+/* Returns 0, or 1 where memory is short. */
+TARGET int cw_attention(const Attention *a, int threads) {
+    int64_t longest = 0, products = 0;
+    for (int64_t t = 0; t < a->texts; t++) {
+        if (a->lengths[t] > longest) longest = a->lengths[t];
+        products += a->lengths[t] * a->lengths[t] * a->heads * a->size;
+    }
+    const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4;
+    const int64_t room = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
+    int failed = 0;
+#pragma omp parallel num_threads(threads) if (threads > 1 && products > SMALL) reduction(| : failed)
+    {
+        char *own = malloc(room);
+        failed = !own;
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t job = 0; job < jobs; job++)
+            if (own) heads_of(a, job / a->kv_heads, job % a->kv_heads, own, (int32_t *)(own + panel + scores));
+        free(own);
+    }
+    return failed;
+}
+
+#endif

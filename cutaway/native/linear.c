@@ -1,0 +1,173 @@
+/* Linear layers: rows times a packed weight, with bias, activation and residual in the same pass over memory.
+ *
+ * The rows are float32 or bfloat16 as they are, or become bytes: a row's own range in 256 steps. Each kind of weight is
+ * packed in panels of 32 outputs; inside a panel, for each 4 bytes of inputs (1 float32, 2 bfloat16, 4 bytes), 32 outputs.
+ */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include "tile.h"
+#include "vector.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SMALL 500000     /* products below which other threads are not worth waking */
+#define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
+
+/* A row of k numbers as bytes: x = scale * (byte - 128) + offset, over the row's range with 0 in it. NaN or infinity in
+ * a row makes its scale NaN. */
+typedef struct {
+    float scale, offset;
+} Row;
+
+INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t padded, uint8_t *q, Row *row) {
+    __m512 low = _mm512_setzero_ps(), high = low;
+    __m512i most = _mm512_setzero_si512();
+    for (int64_t i = 0; i < k; i += 16) {
+        const __m512 value = load(x, from + i, bf16, first(k - i));
+        low = _mm512_min_ps(low, value), high = _mm512_max_ps(high, value);
+        /* as whole numbers without sign, infinity and NaN are the largest */
+        most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_castps_si512(value), _mm512_set1_epi32(0x7fffffff)));
+    }
+    const float least = _mm512_reduce_min_ps(low), range = _mm512_reduce_max_ps(high) - least;
+    const int finite = _mm512_reduce_max_epi32(most) < 0x7f800000;
+    row->scale = finite ? range / 255.0f : __builtin_nanf("");
+    row->offset = least + 128.0f * row->scale;
+    const __m512 inverse = _mm512_set1_ps(range > 0.0f ? 255.0f / range : 0.0f), from_least = _mm512_set1_ps(least);
+    for (int64_t i = 0; i < padded; i += 16) {
+        const __m512 value = _mm512_sub_ps(load(x, from + i, bf16, first(k - i)), from_least);
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse));
+        _mm_mask_storeu_epi8(q + i, first(padded - i), _mm512_cvtepi32_epi8(whole));
+    }
+}
+
+/* One weight as `cw_pack` left it. The caller keeps what the pointers name. */
+typedef struct {
+    const char *packed;
+    const float *bias;      /* [n], or NULL */
+    const float *col_scale; /* of BYTES: w = packed * col_scale */
+    const int32_t *shift;   /* of BYTES: 128 x the sum of each output's bytes */
+    int64_t n, k;
+    int kind;
+} Weight;
+
+static int64_t steps_of(int kind, int64_t k) { return kind == FLOATS ? k : kind == HALVES ? (k + 1) / 2 : (k + 3) / 4; }
+
+/* w [n, k] -> packed [panels, steps, 32] of 4 bytes and, of BYTES, shift [panels * 32]. */
+void cw_pack(const void *w, int64_t n, int64_t k, int kind, char *packed, int32_t *shift) {
+    const int64_t steps = steps_of(kind, k), size = kind == FLOATS ? 4 : kind == HALVES ? 2 : 1, row = k * size;
+    const int64_t panels = (n + PANEL - 1) / PANEL;
+    memset(packed, 0, panels * steps * PANEL * 4);
+    if (kind == BYTES) memset(shift, 0, panels * PANEL * sizeof *shift);
+    for (int64_t i = 0; i < n; i++) {
+        const char *from = (const char *)w + i * row;
+        char *to = packed + (i / PANEL * steps * PANEL + i % PANEL) * 4;
+        for (int64_t s = 0; s < steps; s++) memcpy(to + s * PANEL * 4, from + s * 4, row - s * 4 < 4 ? row - s * 4 : 4);
+        if (kind == BYTES)
+            for (int64_t j = 0; j < k; j++) shift[i] += 128 * (int8_t)from[j];
+    }
+}
+
+typedef struct {
+    const Weight *weight;
+    const char *x;
+    Stride stride;
+    const Row *rows;      /* of BYTES */
+    const void *residual; /* or NULL */
+    void *out;
+    int64_t steps;
+    int activation, bf16; /* bf16: residual and out are bfloat16 */
+} Job;
+
+/* What the sums [count][32] of rows r .. r + count of one panel become. */
+INLINE void finish(const Job *job, const float *sums, int64_t r, int64_t panel, int64_t count, const int bytes, const int bf16) {
+    const Weight *weight = job->weight;
+    for (int half = 0; half < 2; half++) {
+        const int64_t column = panel * PANEL + half * 16;
+        if (column >= weight->n) break;
+        const __mmask16 m = first(weight->n - column);
+        const __m512 bias = weight->bias ? _mm512_maskz_loadu_ps(m, weight->bias + column) : _mm512_setzero_ps();
+        __m512i shift = _mm512_setzero_si512();
+        __m512 scale = _mm512_setzero_ps(), whole = scale;
+        if (bytes) {
+            shift = _mm512_loadu_si512(weight->shift + column);
+            scale = _mm512_maskz_loadu_ps(m, weight->col_scale + column);
+            whole = _mm512_mul_ps(_mm512_cvtepi32_ps(shift), _mm512_set1_ps(1.0f / 128));
+        }
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = (r + i) * weight->n + column;
+            __m512 y = _mm512_loadu_ps(sums + i * PANEL + half * 16);
+            if (bytes) {
+                const Row *row = job->rows + r + i;
+                y = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(y), shift));
+                y = _mm512_mul_ps(y, _mm512_set1_ps(row->scale));
+                y = _mm512_fmadd_ps(_mm512_set1_ps(row->offset), whole, y);
+                y = _mm512_fmadd_ps(y, scale, bias);
+            } else {
+                y = _mm512_add_ps(y, bias);
+            }
+            if (job->activation) y = activate(y, job->activation);
+            if (job->residual) y = _mm512_add_ps(y, load(job->residual, at, bf16, m));
+            store(job->out, at, bf16, m, y);
+        }
+    }
+}
+
+/* Rows r .. end of one panel. */
+TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t panel) {
+    float sums[ROWS * PANEL] __attribute__((aligned(64)));
+    const int kind = job->weight->kind;
+    const char *w = job->weight->packed + panel * job->steps * PANEL * 4;
+    while (r < end) {
+        const int64_t count = end - r < ROWS ? end - r : ROWS;
+        cw_tiles[kind][count](job->x + r * job->stride.row, job->stride, w, PANEL * 4, job->steps, sums);
+        if (kind == BYTES) {
+            if (job->bf16) finish(job, sums, r, panel, count, 1, 1);
+            else finish(job, sums, r, panel, count, 1, 0);
+        } else {
+            if (job->bf16) finish(job, sums, r, panel, count, 0, 1);
+            else finish(job, sums, r, panel, count, 0, 0);
+        }
+        r += count;
+    }
+}
+
+/* activation(x w^T + bias) + residual -> out [rows, n]: x [rows, k], its rows `stride` numbers apart. x, residual and out are
+ * all bfloat16, or all float32; a weight of HALVES wants the one, of FLOATS the other, of BYTES either. k of HALVES is even.
+ * Returns 0, or 1 where memory is short. */
+TARGET int cw_linear(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
+                     void *out, int bf16, int threads) {
+    const int64_t k = weight->k, n = weight->n, steps = steps_of(weight->kind, k);
+    const int64_t panels = (n + PANEL - 1) / PANEL, padded = steps * 4;
+    uint8_t *q = NULL;
+    Job job = {weight, x, {stride * (bf16 ? 2 : 4), 4}, NULL, residual, out, steps, activation, bf16};
+    if (weight->kind == BYTES) {
+        q = malloc(rows * (padded + sizeof(Row)));
+        if (!q) return 1;
+        job.x = (char *)q, job.stride.row = padded;
+        job.rows = (Row *)(q + rows * padded); /* `padded` is a multiple of 4, as is what a Row asks for */
+    }
+    int64_t block = CACHED / (ROWS * padded) * ROWS;
+    if (block < ROWS) block = ROWS;
+    const int64_t blocks = (rows + block - 1) / block;
+#pragma omp parallel num_threads(threads) if (threads > 1 && rows * n * k > SMALL)
+    {
+        if (q) {
+#pragma omp for schedule(static)
+            for (int64_t r = 0; r < rows; r++) {
+                if (bf16) row_bytes(x, r * stride, 1, k, padded, q + r * padded, (Row *)job.rows + r);
+                else row_bytes(x, r * stride, 0, k, padded, q + r * padded, (Row *)job.rows + r);
+            }
+        }
+        /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t b = 0; b < blocks; b++)
+            for (int64_t p = 0; p < panels; p++)
+                panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, p);
+    }
+    free(q);
+    return 0;
+}
+
+#endif
