@@ -12,6 +12,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+VERSION = 2  # as in tile.h: a library that was built from older sources is left alone
 # kinds of packed weights
 FLOATS, HALVES, BYTES = range(3)
 
@@ -61,7 +62,7 @@ def _load() -> ctypes.CDLL | None:
     folder = Path(__file__).parent
     path = next((p for ending in EXTENSION_SUFFIXES if (p := folder / f"kernels{ending}").is_file()), None)
     library = None if path is None else _opened(str(path))
-    if library is None or not library.cw_supported():
+    if library is None or getattr(library, "cw_version", int)() != VERSION or not library.cw_supported():
         return None
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None

@@ -9,6 +9,8 @@
 #include <math.h>
 #include <string.h>
 
+int cw_version(void) { return VERSION; }
+
 int cw_supported(void) {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -73,6 +75,8 @@ TILES(bytes, TARGET, __m512i, _mm512_setzero_si512(), _mm512_storeu_si512, _mm51
 Tile *const cw_tiles[3][ROWS + 1] = {EACH(floats), EACH(halves), EACH(bytes)};
 
 #else
+
+int cw_version(void) { return 0; }
 
 int cw_supported(void) { return 0; }
 
