@@ -7,7 +7,7 @@ A field that was not asked for is absent: reading it raises `MissingOutputError`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cutaway.errors import MissingOutputError
@@ -52,6 +52,9 @@ class ModelOutput:
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
+        if name == "__dataclass_fields__":  # who walks through an output (torch's DDP, FSDP) finds what is present
+            own = super().__getattribute__("__dict__")
+            return {k: field for k, field in value.items() if own.get(k) is not None}
         if value is None and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
             how = _HOW.get(name, f"fields present: {', '.join(self.keys())}")
             raise MissingOutputError(f"{type(self).__name__} has no {name!r}: {how}.")
@@ -63,7 +66,7 @@ class ModelOutput:
     def keys(self) -> list[str]:
         """The names of the fields that are present."""
         own = object.__getattribute__(self, "__dict__")
-        return [f.name for f in fields(self) if own.get(f.name) is not None]
+        return [name for name in type(self).__dataclass_fields__ if own.get(name) is not None]
 
     def values(self) -> list[Any]:
         return [self.__dict__[k] for k in self.keys()]

@@ -13,12 +13,12 @@ import pytest
 import cutaway
 from cutaway import cli
 from cutaway.errors import InputError
+from cutaway.train.stopping import Stopping
 from cutaway.tuning import FineTuning, read
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
 from cutaway.tuning.report import write
 from cutaway.tuning.split import stratified
-from cutaway.tuning.stopping import Stopping
 
 WORDS = ["the", "film", "story", "plot", "actor", "scene", "good", "fine", "warm", "bad", "dull", "poor"]
 HOSTILE = "<script>alert(1)</script>"

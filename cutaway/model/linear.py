@@ -239,6 +239,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
         and layer.integer == integer
         and layer.weight.dtype == x.dtype
         and not layer.training
+        and not layer.sharded
         and isinstance(layer.weight, nn.Parameter)
         and not layer.weight.is_inference()  # such a weight can change without a count
         for layer in layers
@@ -270,10 +271,12 @@ class Linear(nn.Linear):
     Attributes:
         integer: whether evaluation on a CPU multiplies bytes (`cutaway.model.integer`). The weight stays what it is:
             training, gradients and saving never see the bytes.
+        sharded: whether the weight comes and goes in parts of it (FSDP): nothing that is made of it can be kept.
         site: what adapters hold for this layer (`cutaway.model.adapter`), or None.
     """
 
     integer = False
+    sharded = False
     site: Site | None = None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:

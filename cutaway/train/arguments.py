@@ -70,12 +70,13 @@ class OptimizationArguments:
 
 @dataclass(kw_only=True, init=False, repr=False)
 class LengthArguments:
-    """How long, from which random numbers, and on what."""
+    """How long, from which random numbers, and on what: several processes are started by `torchrun`."""
 
     num_train_epochs: float = 3.0
     max_steps: int = -1
     seed: int = 42
     use_cpu: bool = False
+    fsdp: bool | Literal["", "full_shard", "full_shard auto_wrap"] = False
 
 
 @dataclass(kw_only=True, init=False, repr=False)
@@ -135,6 +136,9 @@ class TrainingArguments(
 
     `report_to="tensorboard"`, "mlflow", "wandb", "trackio" or a list of these also writes what is logged there; the run
     is `run_name` in `project`, and TensorBoard's files lie in `logging_dir`. By default nothing is reported.
+
+    `fsdp=True` (or "full_shard") leaves each process of `torchrun` a part of the weights and of the optimizer; one
+    process has no parts.
 
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
     weighed by what they hold, except for causal language models. Use it only to reproduce an old training.

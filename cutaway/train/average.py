@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from cutaway.train.sharding import like
+
 
 class Average:
     """average = decay * average + (1 - decay) * weight after each update, for the weights that train."""
@@ -26,7 +28,7 @@ class Average:
     def put(self, values: dict[str, Tensor]) -> None:
         """Make `values` the weights of the model, which stay the same objects."""
         for name, value in values.items():
-            self.weights[name].copy_(value)
+            self.weights[name].copy_(like(self.weights[name], value))
 
     def now(self) -> dict[str, Tensor]:
         """A copy of the weights as they train."""

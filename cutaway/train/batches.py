@@ -8,17 +8,30 @@ processes that work ahead make the same batches.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from cutaway.errors import InputError
 from cutaway.train import chance
 from cutaway.train.plan import Plan
+from cutaway.train.ranks import Ranks
 from cutaway.train.rows import Rows, Stream
 
 _STREAM = -2  # where other keys have the number of the batch
+
+
+class Turn(NamedTuple):
+    """What one rank gets when each takes a batch, in the order of their numbers.
+
+    mine: whether the batch is its own; where they do not go round, a rank gets that of the first, to compute along.
+    held: how many ranks have one of their own.
+    """
+
+    batch: Any
+    mine: bool
+    held: int
 
 
 class Made:
@@ -75,16 +88,21 @@ class Batches:
         """How many batches an epoch has; None for a stream."""
         return None if self.plan is None else self.plan.count
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Any]:
-        """The batches of an epoch from batch `start` on."""
+    def turns(self, number: int, ranks: Ranks, start: int = 0) -> Iterator[Turn]:
+        """The turns of an epoch from batch `start` on. The batches are those of one process, whoever computes them."""
         if isinstance(self.source, Stream):
-            return self._streamed(self.source, number, start)
-        return self._planned(self.source, number, start)
+            yield from self._streamed(self.source, number, start, ranks)
+            return
+        count = self.count or 0
+        firsts = range(start, count, ranks.size)
+        own = [first + ranks.rank if first + ranks.rank < count else first for first in firsts]
+        for first, batch in zip(firsts, self._planned(self.source, number, own), strict=True):
+            yield Turn(batch, first + ranks.rank < count, min(ranks.size, count - first))
 
-    def _planned(self, rows: Rows, epoch: int, start: int) -> Iterator[Any]:
+    def _planned(self, rows: Rows, epoch: int, numbers: Sequence[int]) -> Iterator[Any]:
+        """The batches with these numbers."""
         assert self.plan is not None
         made = Made(rows, self.collate, self.seed, epoch, self.plan.batches(epoch))
-        numbers = range(start, self.count or 0)
         if not self.workers:
             yield from (made[i] for i in numbers)
             return
@@ -97,7 +115,7 @@ class Batches:
         )
         yield from loader
 
-    def _streamed(self, stream: Stream, epoch: int, start: int) -> Iterator[Any]:
+    def _streamed(self, stream: Stream, epoch: int, start: int, ranks: Ranks) -> Iterator[Turn]:
         rows = stream.rows()
         own: dict[str, Any] | None = None  # the stream's random numbers, between two batches
         number = 0
@@ -108,18 +126,21 @@ class Batches:
                     chance.seed_all(chance.seed_of(self.seed, epoch, _STREAM))
                 else:
                     chance.restore(own)
-                taken = list(itertools.islice(rows, self.size))
+                cut = [list(itertools.islice(rows, self.size)) for _ in range(ranks.size)]
                 own = chance.capture(devices=False)
             finally:
                 chance.restore(outside)
-            if not taken or (self.drop_last and len(taken) < self.size):
+            cut = [taken for taken in cut if len(taken) >= (self.size if self.drop_last else 1)]
+            if not cut:
                 return
             if number >= start:
-                with chance.drawn_from(self.seed, epoch, number):
-                    place(self.collate, self.seed, epoch, number)
-                    batch = self.collate(taken)
-                yield batch
-            number += 1
+                mine = ranks.rank < len(cut)
+                at = ranks.rank if mine else 0
+                with chance.drawn_from(self.seed, epoch, number + at):
+                    place(self.collate, self.seed, epoch, number + at)
+                    batch = self.collate(cut[at])
+                yield Turn(batch, mine, len(cut))
+            number += len(cut)
 
 
 def place(collate: Any, *key: int) -> None:
@@ -128,11 +149,11 @@ def place(collate: Any, *key: int) -> None:
         collate.step = chance.seed_of(*key)
 
 
-def grouped(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Batches, `size` at a time: the parts of one update. The last may be fewer."""
-    group: list[Any] = []
-    for batch in batches:
-        group.append(batch)
+def grouped(turns: Iterator[Turn], size: int) -> Iterator[list[Turn]]:
+    """Turns, `size` at a time: one update. The last may be fewer."""
+    group: list[Turn] = []
+    for turn in turns:
+        group.append(turn)
         if len(group) == size:
             yield group
             group = []

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.train.batches import moved
+from cutaway.train import chance
+from cutaway.train.arguments import TrainingArguments
+from cutaway.train.batches import Batches, Turn, moved
 from cutaway.train.objective import Objective, Sizes, added, joined
+from cutaway.train.ranks import Ranks
+from cutaway.train.rows import Rows, Stream
+
+_EVALUATION = -3  # where training has the number of the epoch
 
 
 class EvalPrediction(NamedTuple):
@@ -46,18 +54,19 @@ class Pass:
 
 def run_pass(
     model: Any,
-    batches: Iterator[Any],
+    turns: Iterator[Turn],
     objective: Objective,
     sums_of: Callable[..., tuple[Sizes, dict[str, Tensor], Any]],
     label_names: list[str],
     device: torch.device,
+    ranks: Ranks,
     *,
     keep: bool,
     each: Callable[..., dict[str, Any]] | None = None,
     shrink: Callable[[Any, Any], Any] | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> Pass:
-    """Run the model, without dropout and gradients, over batches.
+    """Run the model, without dropout and gradients, over batches; each rank its own, and every rank is told of all.
 
     The loss is the mean over all labelled places of all batches (upstream takes the mean over rows of their batches'
     means; so does `match_upstream`).
@@ -73,50 +82,62 @@ def run_pass(
     model.eval()
     sums: dict[str, Tensor] = {}
     sizes: list[Sizes] = []
-    said: list[Any] = []
-    labels: list[Any] = []
+    said: list[EvalPrediction] = []
     rows = n = 0
     measured: dict[str, Any] | None = None
     try:
         with torch.no_grad():
-            for batch, last in _ahead(batches):
-                own = objective.sizes(batch)
-                batch = moved(batch, device)
+            for turn, last in _ahead(turns):
+                n += turn.held
+                if not turn.mine and not ranks.sharded and each is None:
+                    continue  # nobody waits for this one
+                own = objective.sizes(turn.batch)
+                batch = moved(turn.batch, device)
                 given = [batch[name] for name in label_names if name in batch]
                 if given:
                     own, found, outputs = sums_of(objective, batch, own, shown=keep)
                     if objective.match_upstream:
                         own, found = _by_rows(batch, found, own)
-                    for name, value in found.items():
+                    for name, value in found.items() if turn.mine else ():
                         sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value
-                    sizes.append(own)
+                    sizes += [own] if turn.mine else []
                 else:
                     outputs = model(**batch)
                 if keep:
                     logits = predicted(outputs)
                     truth = None if not given else given[0] if len(given) == 1 else tuple(given)
-                    answer = _array(logits if shrink is None else shrink(logits, truth))
+                    told = EvalPrediction(_array(logits if shrink is None else shrink(logits, truth)), _array(truth))
                     if each is not None:
-                        measured = each(EvalPrediction(answer, _array(truth)), compute_result=last)
-                    else:
-                        said.append(answer)
-                        labels.append(_array(truth))
-                rows += _rows_of(batch)
-                n += 1
-                after()
+                        for i, one in enumerate(ranks.gather(told)[: turn.held]):
+                            measured = each(one, compute_result=last and i == turn.held - 1)
+                    elif turn.mine:
+                        said.append(told)
+                if turn.mine:
+                    rows += _rows_of(batch)
+                    after()
     finally:
         model.train(training)
-    loss = float(joined(sums, added(sizes))) if sums and any(added(sizes).values()) else None
-    return Pass(loss, _stacked(said), _stacked(labels), rows, n, measured)
+    every = ranks.gather((rows, {k: float(v) for k, v in sums.items()}, added(sizes)))
+    whole = added([one[2] for one in every])
+    loss = joined(added([one[1] for one in every]), whole) if any(whole.values()) else None
+    parts = _in_turn(ranks.gather(said))
+    predictions, truths = _stacked([p.predictions for p in parts]), _stacked([p.label_ids for p in parts])
+    return Pass(loss, predictions, truths, sum(one[0] for one in every), n, measured)
 
 
-def _ahead(batches: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
-    """(batch, whether it is the last)."""
-    for batch in batches:
-        for following in batches:
-            yield batch, False
-            batch = following
-        yield batch, True
+def _in_turn(every: list[list[Any]]) -> list[Any]:
+    """What the ranks found, in the order of the batches: the first of each, then the second ones."""
+    longest = max(len(one) for one in every)
+    return [one[i] for i in range(longest) for one in every if i < len(one)]
+
+
+def _ahead(turns: Iterator[Turn]) -> Iterator[tuple[Turn, bool]]:
+    """(turn, whether it is the last)."""
+    for turn in turns:
+        for following in turns:
+            yield turn, False
+            turn = following
+        yield turn, True
 
 
 def _by_rows(batch: Any, found: dict[str, Tensor], own: Sizes) -> tuple[Sizes, dict[str, Tensor]]:
@@ -163,3 +184,88 @@ def _stacked(parts: list[Any]) -> Any:
         whole[row : row + len(part), : part.shape[1]] = part
         row += len(part)
     return whole
+
+
+class Evaluating:
+    """The part of `Trainer` that asks the model about rows. With several processes all of them must call it."""
+
+    args: TrainingArguments
+    model: Any
+    ranks: Ranks
+    device: torch.device
+    label_names: list[str]
+    eval_dataset: Any
+    data_collator: Any
+    compute_metrics: Callable[..., dict[str, Any]] | None
+    preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None
+
+    if TYPE_CHECKING:
+        _open: Callable[[Any], Rows | Stream]
+        _objective: Callable[[], Objective]
+        precision: Callable[[], AbstractContextManager[Any]]
+        sums: Callable[..., tuple[Sizes, dict[str, Tensor], Any]]
+        log: Callable[[dict[str, Any]], None]
+        tell: Callable[..., None]
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """The loss and the metrics on `eval_dataset` (by default the one of the trainer), also logged.
+
+        Several data sets by name give metrics with the name in them. Random masks are the same in each evaluation.
+        """
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(data, Mapping):
+            found: dict[str, float] = {}
+            for name, one in data.items():
+                found |= self.evaluate(one, f"{metric_key_prefix}_{name}")
+            return found
+        _, metrics = self._pass(data, metric_key_prefix, keep=self.compute_metrics is not None)
+        self.log(metrics)
+        self.tell("on_evaluate", metrics=metrics)
+        return metrics
+
+    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
+        """What the model says about each row, its labels if there are any, and the metrics."""
+        found, metrics = self._pass(test_dataset, metric_key_prefix, keep=True)
+        self.tell("on_predict", metrics=metrics)
+        return PredictionOutput(found.predictions, found.label_ids, metrics)
+
+    def _pass(self, data: Any, prefix: str, keep: bool) -> tuple[Pass, dict[str, float]]:
+        args = self.args
+        batches = Batches(
+            self._open(data), self.data_collator, args.per_device_eval_batch_size, args.seed, shuffle=False,
+            workers=args.dataloader_num_workers,
+        )  # fmt: skip
+        began = time.perf_counter()
+        before = chance.capture()
+        keep = keep and not args.prediction_loss_only
+        streams = args.batch_eval_metrics and self.compute_metrics is not None
+        try:
+            with self.precision():
+                found = run_pass(
+                    self.model,
+                    batches.turns(_EVALUATION, self.ranks),
+                    self._objective(),
+                    self.sums,
+                    self.label_names,
+                    self.device,
+                    self.ranks,
+                    keep=keep,
+                    each=self.compute_metrics if keep and streams else None,
+                    shrink=self.preprocess_logits_for_metrics,
+                    after=lambda: self.tell("on_prediction_step"),
+                )
+            metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}
+            if self.compute_metrics is not None and (found.label_ids is not None or found.measured is not None):
+                named = found.measured
+                if named is None:
+                    named = self.compute_metrics(EvalPrediction(found.predictions, found.label_ids))
+                for name, value in named.items():
+                    key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
+                    metrics[key] = value.item() if hasattr(value, "item") else value
+        finally:
+            chance.restore(before)  # evaluating more or less often changes no training
+        seconds = max(time.perf_counter() - began, 1e-9)
+        metrics[f"{prefix}_runtime"] = seconds
+        metrics[f"{prefix}_samples_per_second"] = found.rows / seconds
+        metrics[f"{prefix}_steps_per_second"] = found.batches / seconds
+        return found, self.ranks.told(metrics)  # what follows from them must be the same everywhere

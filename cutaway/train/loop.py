@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -16,12 +17,14 @@ from cutaway.errors import CheckpointError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import chance, saving
 from cutaway.train.average import Average
-from cutaway.train.batches import Batches, grouped, moved
+from cutaway.train.batches import Batches, Turn, grouped, moved
 from cutaway.train.callback import best_value, bigger_is_better
-from cutaway.train.objective import Objective, added
+from cutaway.train.objective import Objective, Sizes, added, summed
 from cutaway.train.optimizer import make_schedule
 from cutaway.train.plain import pack, read_tensors, unpack, write_tensors
+from cutaway.train.sharding import entire, like
 from cutaway.train.state import TrainerControl, TrainerState
+from cutaway.train.stopping import Stopping
 from cutaway.train.strategy import SaveStrategy
 from cutaway.train.weights import load_weights
 
@@ -39,23 +42,28 @@ class Loop:
     Attributes:
         epoch: the number of the epoch. done: how many of its batches are used.
         counted: how many batches the last whole epoch had, 0 before there was one.
-        lost: the sum of the losses of all updates; logged: of those that were logged, and how many they were.
+        joint: the model as all ranks compute it together, from the first update on.
+        per_update: of how many batches an update is made, over all ranks.
+        lost: this rank's part of the sum of the losses of all updates; logged: that sum and their number, when it was
+            last logged.
     """
 
     def __init__(self, trainer: Trainer, batches: Batches, objective: Objective, total: int) -> None:
         self.trainer, self.batches, self.objective = trainer, batches, objective
-        self.args, self.model, self.device = trainer.args, trainer.model, trainer.device
+        self.args, self.model, self.device, self.ranks = trainer.args, trainer.model, trainer.device, trainer.ranks
         args, state = self.args, trainer.state
         state.max_steps, state.train_batch_size = total, args.per_device_train_batch_size
         state.logging_steps = args.steps("logging_steps", total)
         state.save_steps = args.steps("save_steps", total)
         state.eval_steps = args.steps("eval_steps", total) if args.eval_steps is not None else 0
+        self.per_update = args.gradient_accumulation_steps * self.ranks.size
         if batches.count is not None:
-            state.num_train_epochs = math.ceil(total / math.ceil(batches.count / args.gradient_accumulation_steps))
+            state.num_train_epochs = math.ceil(total / math.ceil(batches.count / self.per_update))
         self.optimizer = trainer.create_optimizer()
         if trainer.lr_scheduler is None:
             trainer.lr_scheduler = make_schedule(self.optimizer, args, total)
         self.schedule = trainer.lr_scheduler
+        self.joint: Any = None
         self.average = Average(self.model, args.ema_decay) if args.ema_decay else None
         self.epoch = self.done = self.counted = 0
         self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -91,11 +99,11 @@ class Loop:
 
     def _run_epoch(self) -> None:
         state, control, parts = self.trainer.state, self.trainer.control, self.args.gradient_accumulation_steps
-        of_all = self.batches.count or self.counted or state.max_steps * parts
-        for group in grouped(self.batches.epoch(self.epoch, self.done), parts):
+        of_all = self.batches.count or self.counted or state.max_steps * self.per_update
+        for group in grouped(self.batches.turns(self.epoch, self.ranks, self.done), parts):
             self.trainer.tell("on_step_begin")
             self.step(group)
-            self.done += len(group)
+            self.done += sum(turn.held for turn in group)
             state.global_step += 1
             state.epoch = self.epoch + self.done / of_all
             self.trainer.tell("on_step_end")
@@ -114,21 +122,27 @@ class Loop:
             log.warning("the generator of training rows is used up; pass the function that makes it to go on.")
             self.trainer.control.should_training_stop = True
 
-    def step(self, group: list[Any]) -> None:
-        """One update from the batches of `group`, as if they were one batch."""
-        trainer, objective = self.trainer, self.objective
-        sizes = [objective.sizes(batch) for batch in group]
-        whole = added(sizes)
+    def step(self, group: list[Turn]) -> None:
+        """One update from the batches of `group`, everyone's, as if they were one batch."""
+        trainer, objective, ranks = self.trainer, self.objective, self.ranks
+        sizes = [objective.sizes(turn.batch) for turn in group]
+        whole = summed(added([own for own, turn in zip(sizes, group, strict=True) if turn.mine]), ranks)
+        parts = sum(turn.held for turn in group)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for batch, own in zip(group, sizes, strict=True):
-            with self.trainer.precision():
-                share = trainer.share(objective, moved(batch, self.device), own, whole, len(group))
-            if share.requires_grad:
-                share.backward()
-            loss += share.detach()
+        self._join(group[0], sizes[0], whole)
+        for turn, own in zip(group, sizes, strict=True):
+            with ranks.turn(self.joint, last=turn is group[-1]):
+                with trainer.precision():
+                    share = trainer.share(self.joint, objective, moved(turn.batch, self.device), own, whole, parts)
+                if turn.mine:
+                    loss += share.detach()
+                if ranks.size > 1:  # the mean over ranks, which is what gradients become, is to be the whole
+                    share = share * (float(ranks.size) if turn.mine else 0.0)
+                if share.requires_grad:
+                    share.backward()
         weights = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
         limit = self.args.max_grad_norm or math.inf
-        self.norm = torch.nn.utils.clip_grad_norm_(weights, limit) if weights else torch.zeros(())
+        self.norm = entire(torch.nn.utils.clip_grad_norm_(weights, limit)) if weights else torch.zeros(())
         self.rate = float(self.optimizer.param_groups[0]["lr"])
         trainer.tell("on_pre_optimizer_step")
         self.optimizer.step()
@@ -139,12 +153,24 @@ class Loop:
             self.average.update()
         self.lost += loss
 
+    def _join(self, turn: Turn, own: Sizes, whole: Sizes) -> None:
+        """Before the first update: join the models of all ranks, which takes a look at a loss."""
+        if self.joint is not None:
+            return
+        self.joint = self.model
+        if self.ranks.size > 1 and not self.ranks.sharded:
+            before = chance.capture()
+            loss = self.trainer.share(self.model, self.objective, moved(turn.batch, self.device), own, whole, 1)
+            chance.restore(before)
+            self.joint = self.ranks.joint(self.model, loss)
+
     def _after(self) -> None:
         """Log, evaluate and save, as far as it was asked for."""
         trainer, control, state = self.trainer, self.trainer.control, self.trainer.state
+        self._agree()
         before, steps = self.logged
         if control.should_log and state.global_step > steps:
-            lost = float(self.lost)
+            lost = self.lost_by_all()
             self.logged = (lost, state.global_step)
             mean = (lost - before) / (state.global_step - steps)
             trainer.log({"loss": mean, "grad_norm": float(self.norm), "learning_rate": self.rate})
@@ -153,11 +179,30 @@ class Loop:
             with self._shown():
                 metrics = trainer.evaluate()
             self._judge(metrics)
+            self._agree()
         control.should_evaluate = False
         if control.should_save:
             control.should_save = False
             self.save()
             trainer.tell("on_save")
+
+    def lost_by_all(self) -> float:
+        """The sum of the losses of all updates."""
+        return self.ranks.sum([float(self.lost)])[0]
+
+    def _agree(self) -> None:
+        """What a callback, or a signal, asks for on one rank is done by all."""
+        if self.ranks.size == 1:
+            return
+        control = self.trainer.control
+        stops = [c for c in self.trainer.callbacks.all if isinstance(c, Stopping)]
+        names = [f.name for f in dataclasses.fields(control)]
+        found = self.ranks.most([float(getattr(control, n)) for n in names] + [float(any(c.asked for c in stops))])
+        for name, wanted in zip(names, found, strict=False):
+            setattr(control, name, bool(wanted))
+        for stop in stops:
+            stop.asked = bool(found[-1])
+            control.should_save = control.should_save or stop.asked
 
     def _shown(self) -> AbstractContextManager[dict[str, Tensor]]:
         """Inside, the model has the weights that count: the average, where there is one. Gives those that train."""
@@ -183,35 +228,44 @@ class Loop:
         before = state.best_model_checkpoint
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(output / f"checkpoint-{state.global_step}")
+        spared = state.best_model_checkpoint if self.args.load_best_model_at_end else None
         try:
-            folder = saving.write(output, state.global_step, self._fill)
+            with self._shown() as training, self.ranks.gathered(self.model):
+                rest = self._rest(training)
+
+                def write() -> Path:
+                    folder = saving.write(output, state.global_step, lambda aside: self._fill(aside, rest))
+                    saving.rotate(output, self.args.save_total_limit, state.global_step, spared)
+                    return folder
+
+                return self.ranks.alone(write)
         except BaseException:
             state.best_model_checkpoint = before
             raise
-        spared = state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        saving.rotate(output, self.args.save_total_limit, state.global_step, spared)
-        return folder
 
-    def _fill(self, folder: Path) -> None:
-        with self._shown() as training:
-            self.trainer.save_model(folder)
-        tensors: dict[str, Tensor] = {}
-        control = self.trainer.control
-        rest = {
+    def _rest(self, training: dict[str, Tensor]) -> dict[str, Any]:
+        """What a checkpoint holds beside the model and the state; `training`: the weights where an average is shown."""
+        every = self.ranks.gather({"lost": float(self.lost), "chance": chance.capture()})
+        rest: dict[str, Any] = {
             "format": _VERSION,
             "epoch": self.epoch,
             "done": self.done,
             "counted": self.counted,
             "plan": self._plan(),
-            "lost": float(self.lost),
+            **every[0],
+            "others": every[1:],  # of the other ranks
             "logged": self.logged,
-            "stops": control.should_training_stop,
+            "stops": self.trainer.control.should_training_stop,
             "optimizer": self.optimizer.state_dict(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
-            "chance": chance.capture(),
             "weights": training,
             "callbacks": self.trainer.callbacks.state_dict(),
         }
+        return self.ranks.whole(rest)  # type: ignore[no-any-return]
+
+    def _fill(self, folder: Path, rest: dict[str, Any]) -> None:
+        self.trainer.save_model(folder)
+        tensors: dict[str, Tensor] = {}
         _write(folder / _REST, pack(rest, tensors, "training"))
         _write(folder / _STATE, pack(self.trainer.state.to_dict(), {}, "state"))
         _write(folder / "training_args.json", self.args.to_dict())
@@ -224,7 +278,7 @@ class Loop:
         return {
             "rows": len(source) if hasattr(source, "__len__") else None,
             "per_device_train_batch_size": batches.size,
-            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
+            "gradient_accumulation_steps": self.per_update,
             "data_seed": batches.seed,
             "train_sampling_strategy": self.args.train_sampling_strategy,
             "dataloader_drop_last": batches.drop_last,
@@ -242,6 +296,8 @@ class Loop:
         rest = unpack(_read(folder / _REST), read_tensors(folder / _TENSORS))
         if rest["format"] != _VERSION:
             raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads {_VERSION}.")
+        every = [{"lost": rest["lost"], "chance": rest["chance"]}, *rest.get("others", [])]
+        self._same_updates(folder, rest["plan"]["gradient_accumulation_steps"], len(every))
         for name, value in self._plan().items():
             if rest["plan"].get(name) != value:
                 raise CheckpointError(
@@ -256,17 +312,53 @@ class Loop:
         if self.average is not None:
             self.average.held = self.average.now()
             self.average.put(rest["weights"])
-        self.optimizer.load_state_dict(rest["optimizer"])
+        self.optimizer.load_state_dict(self._placed(rest["optimizer"]))
         self.schedule.load_state_dict({**self.schedule.state_dict(), **rest["schedule"]})
         stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), trainer.state
         for name in ("epoch", "global_step", "log_history", "best_metric", "best_global_step", "best_model_checkpoint"):
             setattr(state, name, getattr(stored, name))
         self.epoch, self.done, self.counted = rest["epoch"], rest["done"], rest["counted"]
-        self.lost.fill_(rest["lost"])
+        same = len(every) == self.ranks.size
+        mine = every[self.ranks.rank]["lost"] if same else sum(one["lost"] for one in every) * self.ranks.first
+        self.lost.fill_(mine)
         self.logged = rest["logged"]
         trainer.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))
         trainer.callbacks.load_state_dict(rest["callbacks"])
-        chance.restore(rest["chance"])
+        if self.ranks.rank < len(every):
+            chance.restore(every[self.ranks.rank]["chance"])
+
+    def _same_updates(self, folder: Path, before: int, ranks: int) -> None:
+        """Whether the training of a checkpoint, by `ranks` processes with `before` batches an update, can go on here.
+
+        Raises:
+            CheckpointError: an update would be of other batches.
+        """
+        now = self.ranks.size
+        if ranks == now:
+            return
+        if before != self.per_update:
+            way = f"gradient_accumulation_steps={before // now}" if before % now == 0 else f"{ranks} processes"
+            raise CheckpointError(
+                f"{folder} was trained by {ranks} processes with {before} batches an update; {now} with "
+                f"gradient_accumulation_steps={self.args.gradient_accumulation_steps} make it {self.per_update}, and "
+                f"the updates would not be the same. Resume with {way}."
+            )
+        log.warning(
+            "%s was trained by %d processes, now by %d: the updates are of the same batches, but their random numbers "
+            "(dropout) are drawn by other processes, so the weights are those of the other training only without.",
+            folder, ranks, now,
+        )  # fmt: skip
+
+    def _placed(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """The state of an optimizer, split as the weights are."""
+        if not self.ranks.sharded:
+            return optimizer
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state = {
+            i: {name: like(weights[i], v) if isinstance(v, Tensor) else v for name, v in held.items()}
+            for i, held in optimizer["state"].items()
+        }
+        return {**optimizer, "state": state}
 
     def _stays_stopped(self, stored: TrainerState) -> bool:
         """A training that had made all its steps goes on if it is now to make more."""

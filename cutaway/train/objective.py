@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,11 @@ from cutaway.model.heads import CausalLM, loss_only
 from cutaway.model.label_heads import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from cutaway.model.losses import IGNORED
 from cutaway.model.seq2seq import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
+from cutaway.train.ranks import Ranks, bare
 
 Kind = Literal["text", "places", "next", "target", "span", "unknown"]
 Sizes = dict[str, float]
+Number = TypeVar("Number", Tensor, float)
 
 
 def kind_of(model: Any) -> Kind:
@@ -123,7 +125,7 @@ class Objective:
             InputError: the batch has no labels that the model's loss could be computed from.
         """
         if self.match_upstream and self.kind != "next":
-            with nullcontext() if self.own else loss_only(model):
+            with nullcontext() if self.own else loss_only(bare(model)):
                 mean = self._mean(batch, self._run(model, batch), own)
             return mean / parts if self.kind == "span" else mean
         if self.counts_first:
@@ -139,7 +141,7 @@ class Objective:
         """
         if "start" in own:
             return self._span(model, batch)
-        with nullcontext() if shown or self.own else loss_only(model):
+        with nullcontext() if shown or self.own else loss_only(bare(model)):
             outputs = self._run(model, batch)
         places = own["places"]
         if not places and "logits" not in outputs:
@@ -155,7 +157,7 @@ class Objective:
         if self.own:  # the loss is computed here, so the model need not
             labels = given.pop("labels", None)
             if self.kind == "target" and labels is not None and "decoder_input_ids" not in given:
-                given["decoder_input_ids"] = decoder_reads(model, labels)
+                given["decoder_input_ids"] = decoder_reads(bare(model), labels)
         return model(**given)
 
     def _mean(self, batch: Mapping[str, Any], outputs: Any, own: Sizes) -> Tensor:
@@ -231,7 +233,7 @@ def _logits(outputs: Any) -> Tensor:
     raise InputError(f"the model's output has no logits; it has {sorted(outputs)}. Override Trainer.compute_loss.")
 
 
-def joined(sums: Mapping[str, Tensor], sizes: Sizes) -> Tensor:
+def joined(sums: Mapping[str, Number], sizes: Sizes) -> Number:
     """The loss, or a share of it: each sum over its size."""
     found = [sums[name] * (_PART[name] / sizes[name]) for name in sums if sizes[name]]
     return sum(found[1:], found[0]) if found else next(iter(sums.values())) * 0.0
@@ -246,6 +248,15 @@ def added(sizes: Sequence[Sizes]) -> Sizes:
     """Sizes of parts -> sizes of the whole."""
     names = dict.fromkeys(name for one in sizes for name in one)
     return {name: sum(one.get(name, 0.0) for one in sizes) for name in names}
+
+
+def summed(sizes: Sizes, ranks: Ranks) -> Sizes:
+    """Sizes of what one rank holds -> sizes of what all hold."""
+    if ranks.size == 1:
+        return sizes
+    names = (*_PART, "upstream")
+    found = zip(names, ranks.sum([sizes.get(name, 0.0) for name in names]), strict=True)
+    return {name: n for name, n in found if n or name in sizes}
 
 
 def balanced(labels: Sequence[int], classes: int) -> Tensor:

@@ -25,6 +25,8 @@ class Reporting:
 
     def save_metrics(self, split: str, metrics: dict[str, Any], combined: bool = True) -> None:
         """Write `metrics` to {split}_results.json and, `combined`, into all_results.json."""
+        if not self.is_world_process_zero():
+            return
         output = Path(self.args.output_dir)
         output.mkdir(parents=True, exist_ok=True)
         _write(output / f"{split}_results.json", metrics)
@@ -35,6 +37,8 @@ class Reporting:
 
     def save_state(self) -> None:
         """Write trainer_state.json: where the training stands, with everything that was logged."""
+        if not self.is_world_process_zero():
+            return
         output = Path(self.args.output_dir)
         output.mkdir(parents=True, exist_ok=True)
         _write(output / "trainer_state.json", self.state.to_dict())

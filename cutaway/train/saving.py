@@ -103,6 +103,17 @@ def newest(output: Path) -> tuple[Path | None, list[tuple[Path, str]]]:
     return None, skipped
 
 
+def begin(output: Path, resume: str | bool | None) -> Path | None:
+    """Make `output` ready for a training: what a kill left goes; the checkpoint to resume from, by `choose`."""
+    sweep(output)
+    if resume:
+        return choose(output, resume)
+    if numbered(output):
+        log.warning("%s holds checkpoints of an earlier training. This one begins at the beginning and leaves them "
+                    "there; give it a folder of its own, or resume_from_checkpoint=True.", output)  # fmt: skip
+    return None
+
+
 def choose(output: Path, given: str | bool) -> Path | None:
     """The checkpoint to resume from, by `True` (the newest whole one in `output`), a checkpoint, or a folder of them.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,29 +15,30 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cutaway.errors import ConfigError, InputError
-from cutaway.train import chance, saving
+from cutaway.train import saving
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batches import Batches
 from cutaway.train.callback import Callbacks, Flow
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
-from cutaway.train.evaluation import EvalPrediction, Pass, PredictionOutput, run_pass
+from cutaway.train.evaluation import Evaluating
 from cutaway.train.loop import Loop
 from cutaway.train.objective import Objective, Sizes, balanced, joined, total
 from cutaway.train.optimizer import make_optimizer
 from cutaway.train.places import Places
 from cutaway.train.plan import lengths_of
 from cutaway.train.progress import ProgressCallback
+from cutaway.train.ranks import Ranks
 from cutaway.train.reporting import Reporting
 from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
 from cutaway.train.search import Searching
 from cutaway.train.seed import set_seed
 from cutaway.train.state import TrainerControl, TrainerState
+from cutaway.train.stopping import Stopping
 from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
 from cutaway.train.weights import load_weights, save_weights
 
 log = logging.getLogger("cutaway")
-_EVALUATION = -3  # where training has the number of the epoch
 
 
 class TrainOutput(NamedTuple):
@@ -48,7 +49,7 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer(Reporting, Searching):
+class Trainer(Evaluating, Reporting, Searching):
     """Trains a model on rows of token ids.
 
     Args:
@@ -97,7 +98,8 @@ class Trainer(Reporting, Searching):
         if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
             raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
         cuda = torch.cuda.is_available() and not self.args.use_cpu
-        self.device = torch.device("cuda" if cuda else "cpu")
+        self.ranks = Ranks.here(cuda)
+        self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
         self.model: Any = model.to(self.device)
         self.processing_class = processing_class if processing_class is not None else tokenizer
         pads = hasattr(self.processing_class, "pad")
@@ -107,11 +109,12 @@ class Trainer(Reporting, Searching):
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
         self.optimizer, self.lr_scheduler = optimizers
-        self.state, self.control = TrainerState(), TrainerControl()
+        self.state, self.control = self._new_state(), TrainerControl()
         self.objective: Objective | None = None
         progress = [] if self.args.disable_tqdm else [ProgressCallback]
         trackers = [BY_NAME[name] for name in self.args.report_to or ()]
-        self.callbacks = Callbacks([Flow, *(callbacks or []), *trackers, *progress])
+        told = [*trackers, *progress] if self.ranks.first else []
+        self.callbacks = Callbacks([Flow, *(callbacks or []), *told])
         forward = taken_columns(model) or set()
         spans = {"start_positions", "end_positions"} <= forward
         self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
@@ -142,28 +145,27 @@ class Trainer(Reporting, Searching):
         set_seed(args.seed)
         if self.model_init is not None:
             self.model = self.fresh_model().to(self.device)
-        saving.sweep(output)
+        if not self.ranks.first:
+            set_seed(self.ranks.seed(args.seed))
         source = self._open(self.train_dataset)
         self.objective = objective = self._objective(source)
         batches = self._batches(source)
         self._prepare()
-        self.state, self.control = TrainerState(), TrainerControl()
+        self.state, self.control = self._new_state(), TrainerControl()
         if args.match_upstream:
             log.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does it, "
                         "so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
-        if not resume and saving.numbered(output):
-            log.warning("%s holds checkpoints of an earlier training. This one begins at the beginning and leaves them "
-                        "there; give it a folder of its own, or resume_from_checkpoint=True.", output)  # fmt: skip
         made_here = self.optimizer is None, self.lr_scheduler is None
         loop = Loop(self, batches, objective, self._steps(batches))
-        found = saving.choose(output, resume) if resume else None
+        found = self.ranks.alone(lambda: saving.begin(output, resume))
         if found is not None:
             loop.load(found)
         began, first = time.perf_counter(), self.state.global_step
         try:
-            loop.run()
+            with self._listening():
+                loop.run()
             loop.leave()
-            self._finish(began, first, float(loop.lost))
+            self._finish(began, first, loop.lost_by_all())
             self.tell("on_train_end")
         finally:
             for callback in self.callbacks.all:
@@ -194,6 +196,24 @@ class Trainer(Reporting, Searching):
             tokens=args.per_device_train_batch_tokens,
         )
 
+    def _new_state(self) -> TrainerState:
+        ranks = self.ranks
+        return TrainerState(is_world_process_zero=ranks.first, is_local_process_zero=ranks.local == 0)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Inside, a signal to one of several processes makes all of them save and leave."""
+        if self.ranks.size == 1 or any(isinstance(c, Stopping) for c in self.callbacks.all):
+            yield
+            return
+        stopping = Stopping(patient=True)
+        self.add_callback(stopping)
+        try:
+            with stopping.listening():
+                yield
+        finally:
+            self.remove_callback(stopping)
+
     def _prepare(self) -> None:
         """Make the model what the arguments say: what is frozen, what is computed twice."""
         args = self.args
@@ -207,6 +227,11 @@ class Trainer(Reporting, Searching):
                     f"gradient_checkpointing: {type(self.model).__name__} has no blocks to compute twice."
                 )
             self.model.gradient_checkpointing_enable()
+        if args.fsdp and self.optimizer is not None:
+            raise ConfigError("fsdp splits the weights, so an optimizer made before holds others; override "
+                              "create_optimizer instead.")  # fmt: skip
+        if args.fsdp:
+            self.ranks.shard(self.model, self.device)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Inside, the model computes in the precision that the arguments name."""
@@ -217,15 +242,16 @@ class Trainer(Reporting, Searching):
             return self.args.max_steps
         if batches.count is None:
             raise InputError("rows without a known number need max_steps: nobody can tell how many steps an epoch has.")
-        return math.ceil(self.args.num_train_epochs * math.ceil(batches.count / self.args.gradient_accumulation_steps))
+        per_update = self.args.gradient_accumulation_steps * self.ranks.size
+        return math.ceil(self.args.num_train_epochs * math.ceil(batches.count / per_update))
 
     def _finish(self, began: float, first: int, lost: float) -> None:
         seconds = max(time.perf_counter() - began, 1e-9)
         steps = self.state.global_step - first
-        rows = steps * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        rows = steps * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.ranks.size
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
-            why = saving.fault(Path(best))
+            why = self.ranks.alone(lambda: saving.fault(Path(best)))
             if why is None:
                 load_weights(self.model, Path(best))
             else:
@@ -288,86 +314,30 @@ class Trainer(Reporting, Searching):
         n = total(own)
         return {"places": n}, {"places": loss * n}, outputs
 
-    def share(self, objective: Objective, batch: dict[str, Any], own: Sizes, whole: Sizes, parts: int) -> Tensor:
-        """A part's share of an update's loss."""
+    def share(
+        self, model: Any, objective: Objective, batch: dict[str, Any], own: Sizes, whole: Sizes, parts: int
+    ) -> Tensor:
+        """A part's share of an update's loss, through `model`, which several processes wrap."""
         if not self._own_loss:
-            return objective.share(self.model, batch, own, whole, parts)
-        loss = self.compute_loss(self.model, batch)
+            return objective.share(model, batch, own, whole, parts)
+        loss = self.compute_loss(model, batch)
         return loss * (total(own) / total(whole) if total(whole) else 0.0)  # type: ignore[no-any-return]
-
-    # -- evaluating ----------------------------------------------------------------------------------------------------
-
-    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """The loss and the metrics on `eval_dataset` (by default the one of the trainer), also logged.
-
-        Several data sets by name give metrics with the name in them. Random masks are the same in each evaluation.
-        """
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(data, Mapping):
-            found: dict[str, float] = {}
-            for name, one in data.items():
-                found |= self.evaluate(one, f"{metric_key_prefix}_{name}")
-            return found
-        _, metrics = self._pass(data, metric_key_prefix, keep=self.compute_metrics is not None)
-        self.log(metrics)
-        self.tell("on_evaluate", metrics=metrics)
-        return metrics
-
-    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> PredictionOutput:
-        """What the model says about each row, its labels if there are any, and the metrics."""
-        found, metrics = self._pass(test_dataset, metric_key_prefix, keep=True)
-        self.tell("on_predict", metrics=metrics)
-        return PredictionOutput(found.predictions, found.label_ids, metrics)
-
-    def _pass(self, data: Any, prefix: str, keep: bool) -> tuple[Pass, dict[str, float]]:
-        args = self.args
-        batches = Batches(
-            self._open(data), self.data_collator, args.per_device_eval_batch_size, args.seed, shuffle=False,
-            workers=args.dataloader_num_workers,
-        )  # fmt: skip
-        began = time.perf_counter()
-        before = chance.capture()
-        keep = keep and not args.prediction_loss_only
-        streams = args.batch_eval_metrics and self.compute_metrics is not None
-        try:
-            with self.precision():
-                found = run_pass(
-                    self.model,
-                    batches.epoch(_EVALUATION),
-                    self._objective(),
-                    self.sums,
-                    self.label_names,
-                    self.device,
-                    keep=keep,
-                    each=self.compute_metrics if keep and streams else None,
-                    shrink=self.preprocess_logits_for_metrics,
-                    after=lambda: self.tell("on_prediction_step"),
-                )
-            metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}
-            if self.compute_metrics is not None and (found.label_ids is not None or found.measured is not None):
-                named = found.measured
-                if named is None:
-                    named = self.compute_metrics(EvalPrediction(found.predictions, found.label_ids))
-                for name, value in named.items():
-                    key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
-                    metrics[key] = value.item() if hasattr(value, "item") else value
-        finally:
-            chance.restore(before)  # evaluating more or less often changes no training
-        seconds = max(time.perf_counter() - began, 1e-9)
-        metrics[f"{prefix}_runtime"] = seconds
-        metrics[f"{prefix}_samples_per_second"] = found.rows / seconds
-        metrics[f"{prefix}_steps_per_second"] = found.batches / seconds
-        return found, metrics
 
     # -- saving, saying ------------------------------------------------------------------------------------------------
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
-        """Write the weights, the config and the tokenizer, for from_pretrained."""
+        """Write the weights, the config and the tokenizer, for from_pretrained.
+
+        Of several processes the first writes; with fsdp, all must call it.
+        """
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(self.model, folder)
-        if hasattr(self.processing_class, "save_pretrained"):
-            self.processing_class.save_pretrained(folder)
+        with self.ranks.gathered(self.model) as weights:
+            if not self.ranks.first:
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            save_weights(self.model, folder, weights)
+            if hasattr(self.processing_class, "save_pretrained"):
+                self.processing_class.save_pretrained(folder)
 
     def log(self, logs: dict[str, Any]) -> None:
         """Keep `logs` in state.log_history, with the epoch and the step, and tell the callbacks."""

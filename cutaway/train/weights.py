@@ -13,26 +13,29 @@ from cutaway.hub import resolve
 from cutaway.model.adaptable import base_trains
 from cutaway.model.adapter import layer_name
 from cutaway.model.adapter_files import CONFIG
+from cutaway.model.pretrained import PreTrainedModel
+from cutaway.model.published import engine_state
+from cutaway.train.sharding import like
 
 
-def save_weights(model: Any, folder: Path) -> None:
+def save_weights(model: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """As the model saves itself; for a plain module, model.safetensors with its own names, tied weights once.
 
-    Where only an adapter learns, the adapter alone.
+    Where only an adapter learns, the adapter alone. `weights`: {name: tensor} where the model itself holds only parts.
     """
     if getattr(model, "active_adapter", None) is not None:
         model.save_adapter(folder)
         if not base_trains(model):
             return
     if hasattr(model, "save_pretrained"):
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
         return
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            tensors[name] = tensor.detach()
+            tensors[name] = (tensor if weights is None else weights[name]).detach()
     save_checkpoint(folder, tensors)
 
 
@@ -50,8 +53,11 @@ def load_weights(model: Any, folder: Path) -> None:
             return
     with open_checkpoint(resolve(str(folder))) as checkpoint:
         tensors = {name: checkpoint.read(name) for name in checkpoint.names()}
-    report = model.load_state_dict(tensors, strict=False)
     own = model.state_dict(keep_vars=True)
+    if isinstance(model, PreTrainedModel):
+        tensors = engine_state(model, tensors)
+    placed = {name: like(own[name], value) if name in own else value for name, value in tensors.items()}
+    report = model.load_state_dict(placed, strict=False)
     own = {name: tensor for name, tensor in own.items() if layer_name(model, name) == name}  # adapters are kept apart
     filled = {id(tensor) for name, tensor in own.items() if name not in report.missing_keys}
     absent = [name for name in report.missing_keys if name in own and id(own[name]) not in filled]

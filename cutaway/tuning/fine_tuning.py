@@ -13,9 +13,9 @@ from cutaway.errors import InputError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from cutaway.train import saving as checkpoints
+from cutaway.train.stopping import Stopping
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
-from cutaway.tuning.stopping import Stopping
 
 RECORD = "data.json"
 PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "number": "regression"}

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cutaway.train import TrainerCallback, TrainerControl, TrainerState
+from cutaway.train.callback import TrainerCallback
+from cutaway.train.state import TrainerControl, TrainerState
 
 
 class Stopping(TrainerCallback):
     """Saves a checkpoint after the step in which the signal came, and raises KeyboardInterrupt.
 
-    A second signal stops at once.
+    A second signal stops at once, unless it is `patient`: torchrun sends its signals more than once.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, patient: bool = False) -> None:
+        self.asked, self.patient = False, patient
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, SIGINT and SIGTERM are such requests."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Inside, SIGINT and SIGTERM are such requests; only the main thread can listen."""
+        main = threading.current_thread() is threading.main_thread()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
         try:
             for number in before:
                 signal.signal(number, self._ask)
@@ -32,7 +35,7 @@ class Stopping(TrainerCallback):
                 signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.asked and not self.patient:
             raise KeyboardInterrupt
         self.asked = True
 
