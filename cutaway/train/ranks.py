@@ -52,6 +52,8 @@ class Ranks:
         if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
             return cls()
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
 
         local = int(os.environ.get("LOCAL_RANK", 0))
         if cuda and local >= torch.cuda.device_count():
@@ -62,7 +64,10 @@ class Ranks:
         if cuda:
             torch.cuda.set_device(local)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo")
+            store, rank, size = next(rendezvous("env://"))
+            # torchrun's store outlives a restart, and with it the addresses of processes that are gone
+            attempt = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+            dist.init_process_group("nccl" if cuda else "gloo", store=attempt, rank=rank, world_size=size)
             atexit.register(_leave)
         host = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
         if dist.get_rank():  # what the library has to say is said once
