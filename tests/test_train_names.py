@@ -12,7 +12,7 @@ from cutaway import train
 FIELDS = {
     "TrainingArguments": """
         adam_beta1 adam_beta2 adam_epsilon batch_eval_metrics bf16 class_weights data_seed dataloader_drop_last
-        dataloader_num_workers disable_tqdm ema_decay eval_delay eval_on_start eval_steps eval_strategy freeze
+        dataloader_num_workers disable_tqdm ema_decay eval_delay eval_on_start eval_steps eval_strategy freeze fsdp
         gradient_accumulation_steps gradient_checkpointing greater_is_better label_names label_smoothing_factor
         layer_lr_decay learning_rate learning_rates length_column_name load_best_model_at_end logging_first_step
         logging_steps logging_strategy lr_scheduler_type match_upstream max_grad_norm max_steps metric_for_best_model
