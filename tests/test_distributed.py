@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pandas
+import psutil
 import pytest
 
 from cutaway.distributed import RayJob, Work, cluster, map_batches, spark_function
@@ -69,6 +70,8 @@ def test_rows_through_ray_with_a_worker_killed(table, tmp_path):
             os.kill(int(actors[0]), signal.SIGKILL)
 
     with cluster(workers=2) as ray:
+        addresses = listening()
+        assert addresses and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
         there = RayJob.of(WORK, 2)
         there.answers = dataclasses.replace(there.answers, at_once=2)
         found = run(there, table, tmp_path / "ray.jsonl", kill)
@@ -78,6 +81,13 @@ def test_rows_through_ray_with_a_worker_killed(table, tmp_path):
         assert (row["id"], row["label"], row["error"]) == (other["id"], other["label"], other["error"])
     assert [row["label"] for row in dataset] == [row["label"] for row in expected[:-1]]
     assert [row["id"] for row in dataset] == [row["id"] for row in ROWS]
+
+
+def listening() -> set[str]:
+    """The addresses on which this process and those that it started wait for connections."""
+    own = psutil.Process()
+    sockets = [one for process in (own, *own.children(recursive=True)) for one in process.net_connections("inet")]
+    return {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
 
 
 def run(job: Job, source, target, progress=lambda rows, failed: None) -> list[dict[str, object]]:

@@ -10,6 +10,11 @@ from typing import Any
 
 from cutaway.errors import InputError
 
+# Ray asks it on all systems: whether other machines may join. If not, its processes listen on the loopback address;
+# it turns the address 127.0.0.1 in `init` into the machine's own.
+NO_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
+
 
 def ray() -> Any:
     """The module. Raises InputError where it is not installed."""
@@ -26,10 +31,14 @@ def cluster(address: str | None = None, *, workers: int) -> Iterator[Any]:
 
     The one that is started listens on the loopback address alone, asks every connection for a token that is drawn now,
     and has no dashboard. A connection that the program already has is used as it is.
+
+    Raises:
+        InputError: Ray is not installed, or would not stay on the loopback address.
     """
-    if address is None and "RAY_AUTH_MODE" not in os.environ:
-        # read when ray is imported, and by the processes that it starts
-        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    if address is None:  # both are read when ray is imported, and by the processes that it starts
+        if "RAY_AUTH_MODE" not in os.environ:
+            os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+        os.environ[NO_OTHER_MACHINES] = "0"
     module = ray()
     if module.is_initialized():
         yield module
@@ -38,9 +47,14 @@ def cluster(address: str | None = None, *, workers: int) -> Iterator[Any]:
     if address is not None:
         module.init(address=address, **quiet)
     else:
-        here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        module.init(address="local", num_cpus=workers, **here, **quiet)
+        module.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
     try:
+        addresses = {node["NodeManagerAddress"] for node in module.nodes()}
+        if address is None and not addresses <= LOOPBACK:
+            raise InputError(
+                f"Ray listens on {', '.join(sorted(addresses))}, because it was imported before cutaway could keep "
+                f"it on this machine. Set {NO_OTHER_MACHINES}=0 in the environment, or call ray.init() yourself first."
+            )
         yield module
     finally:
         module.shutdown()
