@@ -48,11 +48,30 @@ def test_a_decoder_is_asked_before_it_answers(tmp_path):
     last = [it.lens.ids[-1][step.position - 1][0] for step in found.steps]
     assert last == [step.picked.id for step in found.steps]
     assert page.render(found)
+    _branches_are_what_the_model_writes(found, load_model(str(tmp_path))[0])
+
+
+def _branches_are_what_the_model_writes(found, model):
+    """Each token's probability is what a plain pass over all that leads to it gives."""
+    ways, target = found.evidence.branches, found.kind == "target"
+    assert {way.step for way in ways} == set(range(len(found.steps)))
+    ids = [token.id for token in (found.target if target else found.tokens)]
+    for way in ways:
+        first = found.steps[way.step].position
+        run = [*ids[:first], *(token.id for token in way.tokens)]
+        own = {"decoder_input_ids": torch.tensor([run])} if target else {}
+        source = [token.id for token in found.tokens] if target else run
+        with torch.no_grad():
+            shares = model(input_ids=torch.tensor([source]), **own).logits[0].float().softmax(-1)
+        for i, token in enumerate(way.tokens):
+            assert token.probability == pytest.approx(float(shares[first + i - 1, token.id]), abs=1e-5)
+            assert i == 0 or token.id == int(shares[first + i - 1].argmax())
 
 
 def test_an_encoder_decoder(tmp_path):
     found = explain(TEXT, str(tiny.encoder_decoder(tmp_path)), max_new_tokens=3, evidence=True)
     it = found.evidence
+    _branches_are_what_the_model_writes(found, load_model(str(tmp_path))[0])
     assert set(it.value_norms) == {"encoder", "decoder", "cross"}
     assert set(it.rollout) == {"encoder", "decoder"}
     assert len(it.attributions[0].scores) == len(found.tokens)

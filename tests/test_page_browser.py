@@ -117,6 +117,21 @@ def test_the_matrix_by_keyboard_and_by_mouse(opened):
     assert found.value(move) == [layer, max(head - 1, 0), True]
 
 
+def test_the_tree_and_the_path_of_a_token(opened):
+    explanation = samples.evidence_of(samples.decoder())
+    found = opened(explanation)
+    shown = found.value("tabs.generation.click(); [...document.querySelectorAll('.tree text')].map(e => e.textContent)")
+    ways = explanation.evidence.branches
+    assert len(shown) == len(explanation.steps) + sum(len(way.tokens) for way in ways)
+    assert shown[-len(explanation.steps)] == f"{explanation.steps[0].picked.label} 41%"
+    click = "document.querySelectorAll('.tree .trunk text')[2].dispatchEvent(new MouseEvent('click', {bubbles: true}));"
+    assert found.value(f"{click} state.step") == 2
+    dots = found.value("tabs.layers.click(); document.querySelectorAll('#view-layers circle.dot.first').length")
+    assert dots >= 2 * (explanation.model.layers + 1)
+    none = opened(samples.evidence_of(samples.encoder()))
+    assert none.value("Object.keys(tabs)") == ["attention", "layers", "attribution", "answer"]
+
+
 def test_weighted_values_and_rollout_are_shown(opened):
     explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)

@@ -61,8 +61,9 @@ class Parts:
 
 @dataclass(frozen=True)
 class Plane:
-    """The states of a stack in their principal plane: `points` [states, L, 2]; `shares` of the variance that each of
-    the two axes holds.
+    """The directions of a stack's states (each scaled to length 1) in their principal plane.
+
+    `points` [states, L, 2]; `shares` of the variance that each of the two axes holds.
     """
 
     points: Array

@@ -235,7 +235,9 @@ class Run:
         planes = {}
         for name, stacked in self.hidden.items():
             if stacked.shape[0] * stacked.shape[1] > 1:
-                points, shares = principal_plane(stacked)
+                # lengths apart: the first token's would leave no room for the others in most decoders
+                lengths = np.linalg.norm(stacked, axis=-1, keepdims=True)
+                points, shares = principal_plane(stacked / np.maximum(lengths, 1e-30))
                 planes[name] = Plane(points.astype(np.float32), shares.tolist())
         ways = branches(self.model, self.kind, inputs, found.steps, self._label)
         return replace(it, planes=planes, branches=ways)

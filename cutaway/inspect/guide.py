@@ -64,6 +64,20 @@ GUIDE: dict[str, dict[str, str]] = {
         "paper": "Holtzman et al., 2020, The Curious Case of Neural Text Degeneration (arXiv 1904.09751).",
         "caution": "The probabilities are of single tokens after this very beginning, not of statements being true.",
     },
+    "tree": {
+        "shows": "In the middle what was written; beside it the likeliest other tokens, and what would have followed.",
+        "formula": "Each node: softmax of the logits after all that leads to it. Branches go on greedily.",
+        "paper": "Spinner et al., 2024, generAItor: Tree-in-the-Loop Text Generation (arXiv 2403.07627).",
+        "caution": "Only the next best branches are drawn, and only their beginnings: most of the probability may lie "
+        "in texts that are not here.",
+    },
+    "plane": {
+        "shows": "The path of the chosen token's direction, from the embedding to the last layer, in the plane in "
+        "which the directions of all states of the text spread most.",
+        "formula": "Principal components of all x / |x|: the two eigenvectors of their covariance with most variance.",
+        "paper": "Pearson, 1901, On Lines and Planes of Closest Fit.",
+        "caution": "Points that are close here may be far apart in the other dimensions.",
+    },
     "parts": {
         "shows": "What each part of the model added to the logit, largest first; the parts sum to it.",
         "formula": "logit = u . sum of parts + bias, the last norm's scale held as the whole state gave it.",

@@ -27,8 +27,11 @@ from cutaway.show.label import printable
 # In the order in which they run, as one script: each uses what the ones before it define.
 SCRIPTS = (
     "inflate", "data", "element", "chart", "strip", "heads", "matrix", "lines", "layers", "attribution", "answer",
-    "tabs",
+    "generation", "tabs",
 )  # fmt: skip
+
+
+MOST = 2.3e6  # characters of the data of a page of up to 128 tokens; longer texts take more in proportion
 
 
 def save(explanation: Explanation, path: str | Path) -> None:
@@ -62,15 +65,10 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
     it = explanation
     data = it.to_dict(patterns=False)
     evidence = it.evidence or Evidence()
-    shares = _shares([a.pattern for a in it.attention.values()] + list(evidence.rollout.values()))
-    for name, attention in it.attention.items():
-        entry = data["attention"][name]
+    for name, entry in data["attention"].items():
         del entry["matrix"]
-        entry["packed"] = _packed(attention.pattern, next(shares), attention.error)
         if name in evidence.value_norms:
             entry["value_norms"] = _digits(evidence.value_norms[name])
-    for name, rollout in evidence.rollout.items():
-        data["attention"][name]["rollout"] = _packed(rollout[:, None], next(shares))
     for state in data["states"].values():
         del state["first"]  # the page draws the lengths and the angles
     data["evidence"] = _evidence(evidence)
@@ -80,25 +78,33 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
         f"{printable(model.name)}: {model.class_name} ({model.family}), {model.layers} layers x {model.heads} heads, "
         f"{model.hidden_size} wide, {model.parameters:,} parameters, {model.dtype}"
     )
-    worst = max((entry["packed"]["error"] for entry in data["attention"].values()), default=0.0)
-    data["provenance"] = (
-        f"Made by cutaway {it.version}. Attention weights here differ by at most {worst:.1g} from the model's; "
-        "measures are made from the exact ones."
-    )
     data["meanings"], data["guide"] = MEANING, GUIDE
     data["ramps"] = {
         "attention": [palette.rgb(color) for color in palette.ATTENTION],
         "measure": [palette.rgb(color) for color in palette.MEASURE],
     }
-    return _visible(data)  # type: ignore[no-any-return]
+    data = dict(_visible(data))
+    _add_packed(data, it)
+    worst = max((entry["packed"]["error"] for entry in data["attention"].values()), default=0.0)
+    data["provenance"] = (
+        f"Made by cutaway {it.version}. Attention weights here differ by at most {worst:.1g} from the model's; "
+        "measures are made from the exact ones."
+    )
+    return data
 
 
-def _shares(arrays: list[Array]) -> Any:
-    """Characters for each array: together 2.2 million for texts of up to 128 tokens, and 9 million for 512."""
-    sizes = [array.size for array in arrays]
-    longest = max((array.shape[-1] for array in arrays), default=1)
-    whole = 9e6 * max(longest, 128) / 512
-    return (whole * size / max(sum(sizes), 1) for size in sizes)
+def _add_packed(data: dict[str, Any], it: Explanation) -> None:
+    """The weights and the rollout, in the room that the rest leaves of the page's size."""
+    rollouts = {} if it.evidence is None else it.evidence.rollout
+    sizes = [a.pattern.size for a in it.attention.values()] + [rollout.size for rollout in rollouts.values()]
+    longest = max(a.pattern.shape[-1] for a in it.attention.values())
+    room = MOST * max(longest, 128) / 128 - len(json.dumps(data))
+    share = max(room, MOST / 2) / max(sum(sizes), 1)
+    for name, attention in it.attention.items():
+        entry = data["attention"][name]
+        entry["packed"] = _packed(attention.pattern, attention.pattern.size * share, attention.error)
+        if name in rollouts:
+            entry["rollout"] = _packed(rollouts[name][:, None], rollouts[name].size * share)
 
 
 def _packed(values: Array, characters: float, error: float = 0.0) -> dict[str, Any]:
@@ -145,6 +151,16 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
             "total": _number(parts.total),
             "logit": _number(parts.logit),
         },
+        "planes": {
+            name: {"points": _digits(plane.points), "shares": plane.shares} for name, plane in evidence.planes.items()
+        },
+        "branches": [
+            {
+                "step": branch.step,
+                "tokens": [{"label": c.label, "probability": _number(c.probability)} for c in branch.tokens],
+            }
+            for branch in evidence.branches
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-// The answer, what made its logit, and what was written.
+// The answer, and what made its logit.
 function drawAnswer() {
   const found = [];
   if (run.answers.length) {
@@ -10,35 +10,11 @@ function drawAnswer() {
         : bar(a.label, a.probability, `${percent(a.probability)}  (logit ${figure(a.logit)})`));
     }
   }
-  if (run.steps.length) found.push(...written());
   const { parts, missing, answer } = run.evidence;
   if (parts) found.push(heading(["What made the logit of ", text(answer)], "parts"), waterfall(parts));
   else if (missing.parts) found.push(make("p", { class: "muted", text: `The logit is not taken apart: ${missing.parts}` }));
-  if (!found.length) found.push(make("p", { class: "muted", text: "This checkpoint has no head: it gives vectors and no answer." }));
+  if (run.kind === "states") found.push(make("p", { class: "muted", text: "This checkpoint has no head: it gives vectors and no answer." }));
   byId("view-answer").replaceChildren(...found);
-}
-
-function written() {
-  const title = run.kind === "mask" ? "Filled in" : "What was written, the likeliest token each time";
-  const line = make("div", { class: "strip", role: "group", "aria-label": "Written tokens" });
-  run.steps.forEach((step, i) => {
-    const paint = color("attention", step.picked.probability);
-    const button = make("button", { type: "button", "aria-pressed": String(i === state.step), title: percent(step.picked.probability),
-      onclick: () => { state.step = i; show(); byId("view-answer").querySelectorAll(".strip button")[i].focus(); } }, text(step.picked.label));
-    button.style.background = css(paint);
-    button.style.color = inkOn(paint);
-    line.append(button);
-  });
-  const step = run.steps[between(state.step, run.steps.length)];
-  const bars = step.candidates.map((c) => bar(c.label, c.probability, percent(c.probability)));
-  const rows = run.steps.map((s) => {
-    const others = make("span");
-    s.candidates.filter((c) => c.id !== s.picked.id).slice(0, 4).forEach((c, i) => others.append(i ? ", " : "", text(c.label), ` ${percent(c.probability)}`));
-    return [s.position, text(s.picked.label), percent(s.picked.probability), others];
-  });
-  return [heading(title, "steps"), ...(run.generated ? [make("p", {}, text(run.generated))] : []), line,
-    make("p", { class: "muted" }, "Likeliest in place of ", text(step.picked.label), `, position ${step.position}:`), ...bars,
-    make("details", {}, make("summary", { text: "All of it as a table" }), table("Written tokens", ["#*", "token", "probability*", "instead of"], rows))];
 }
 
 // The largest parts one by one, the rest together, and their sum: it is the logit.

@@ -20,10 +20,37 @@ function drawLayers() {
       table("States of the followed token", ["state", "cosine to embedding*", "cosine to state before*", "length*"],
         stack.places.map((place, i) => [place, figure(stack.to_embedding[i][at]), figure(stack.to_previous[i][at]), figure(stack.norm[i][at])]))));
   }
+  const plane = stack && run.evidence.planes[stack.name];
+  if (plane) found.push(heading(["Where ", text(strip(stack.tokens)[between(state.token, stack.norm[0].length)].label), " goes"], "plane"), trajectory(plane, stack));
   const lens = run.evidence.lens;
   if (lens) found.push(heading("What each layer would say: logit lens", "lens"), lensGrid(lens));
   else if (run.evidence.missing.lens) found.push(make("p", { class: "muted", text: `No lens: ${run.evidence.missing.lens}` }));
   byId("view-layers").replaceChildren(...found);
+}
+
+// The followed token's path in the plane of most variance, from the embedding (hollow) to the last state; the other
+// tokens' last states are dots.
+function trajectory(plane, stack) {
+  const [width, height, edge] = [560, 360, 24];
+  const at = between(state.token, stack.norm[0].length);
+  const all = plane.points.flat();
+  const span = (k) => [Math.min(...all.map((p) => p[k])), Math.max(...all.map((p) => p[k]))];
+  const [[left, right], [low, high]] = [span(0), span(1)];
+  const x = (p) => edge + ((p[0] - left) * (width - 2 * edge - 60)) / (right - left || 1);
+  const y = (p) => height - edge - ((p[1] - low) * (height - 2 * edge)) / (high - low || 1);
+  const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "chart",
+    "aria-label": "Path of the followed token through the layers in the plane of the first two principal components" });
+  plane.points.at(-1).forEach((p, i) => {
+    if (i !== at) picture.append(shape("circle", { class: "other", cx: x(p), cy: y(p), r: 3 }, shape("title", { text: strip(stack.tokens)[i].label })));
+  });
+  const path = plane.points.map((state) => state[at]);
+  picture.append(shape("polyline", { class: "line first", points: path.map((p) => `${x(p)},${y(p)}`).join(" ") }));
+  path.forEach((p, i) => picture.append(shape("circle", { class: i ? "dot first" : "dot start", cx: x(p), cy: y(p), r: i ? 3.5 : 5 }, shape("title", { text: stack.places[i] }))));
+  const last = path.at(-1);
+  picture.append(shape("text", { x: x(last) + 8, y: y(last) + 4, text: short(strip(stack.tokens)[at].label) }));
+  const [first, second] = plane.shares;
+  return make("div", {}, picture, make("p", { class: "muted", text:
+    `Across: ${percent(first)} of the variance of all directions, up: ${percent(second)}; what lies outside of this plane is not seen. The ring is the embedding.` }));
 }
 
 function lensGrid(lens) {

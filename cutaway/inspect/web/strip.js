@@ -45,6 +45,7 @@ function colorStrips() {
     layers: "Choose a token to follow it through the layers.",
     attribution: scores ? `Coloured by ${scores.method}: orange for the answer, blue against it.` : "",
     answer: "The tokens of the text and what was written.",
+    generation: "The tokens of the text and what was written.",
   }[state.view];
   const most = scores ? Math.max(...scores.scores.map(Math.abs)) : 1;
   const top = state.view === "attention" ? largest() : 1;

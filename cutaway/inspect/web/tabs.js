@@ -1,5 +1,6 @@
 // The views, and what is drawn when something changed.
-const VIEWS = { attention: "Attention", layers: "Layers", attribution: "Attribution", answer: "Answer" };
+const VIEWS = { attention: "Attention", layers: "Layers", attribution: "Attribution", answer: "Answer and why",
+  ...(run.steps.length ? { generation: run.kind === "mask" ? "Filled in" : "Generation" } : {}) };
 const tabs = {};
 
 function makeTabs() {
@@ -27,7 +28,7 @@ function show() {
     byId(`view-${name}`).hidden = name !== state.view;
   }
   if (state.view === "attention") drawAttention();
-  else ({ layers: drawLayers, attribution: drawAttribution, answer: drawAnswer })[state.view]();
+  else ({ layers: drawLayers, attribution: drawAttribution, answer: drawAnswer, generation: drawGeneration })[state.view]();
   colorStrips();
 }
 
