@@ -35,19 +35,59 @@ SIZES: dict[str, dict[str, Any]] = {
         "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "pad_token_id": 1, "eos_token_id": 2,
     },
 }  # fmt: skip
-SIZES["Roberta"] = {**SIZES["Bert"], "pad_token_id": 1, "max_position_embeddings": 44}
+_BERT = SIZES["Bert"]
+_DECODER = {**SIZES["Llama"], "bos_token_id": 1, "eos_token_id": 2}
+SIZES |= {
+    "Roberta": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "XLMRoberta": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "Electra": {**_BERT, "embedding_size": 12, "summary_last_dropout": 0.0},
+    "Albert": {**_BERT, "embedding_size": 12, "classifier_dropout_prob": 0.0},
+    "MPNet": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "ModernBert": {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+        "max_position_embeddings": 40, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+        "cls_token_id": 1, "sep_token_id": 2,
+    },
+    "Mistral": _DECODER,
+    "SmolLM3": _DECODER,
+    "Qwen2": _DECODER,
+    "Qwen3": {**_DECODER, "head_dim": 8},
+    "Gemma": {**_DECODER, "head_dim": 8},
+    "Phi3": {**_DECODER, "original_max_position_embeddings": 40},
+    "GPTNeoX": {
+        **{name: size for name, size in _DECODER.items() if name != "num_key_value_heads"}, "classifier_dropout": 0.0,
+    },
+    "OPT": {
+        "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24,
+        "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "dropout": 0.0,
+    },
+    "MBart": SIZES["Bart"],
+    "Marian": {**SIZES["Bart"], "pad_token_id": 0, "decoder_start_token_id": 0},
+    "Pegasus": {**SIZES["Bart"], "pad_token_id": 0},
+}  # fmt: skip
 LABELS = 3
+_THREE = "SequenceClassification TokenClassification QuestionAnswering"
 HEADS = {
-    "Bert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
-    "DistilBert": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM",
-    "Roberta": "SequenceClassification TokenClassification QuestionAnswering MultipleChoice MaskedLM CausalLM",
-    "GPT2": "SequenceClassification TokenClassification QuestionAnswering LMHeadModel",
-    "Llama": "SequenceClassification TokenClassification QuestionAnswering CausalLM",
-    "T5": "SequenceClassification TokenClassification QuestionAnswering ConditionalGeneration",
+    "Bert": f"{_THREE} MultipleChoice MaskedLM",
+    "DistilBert": f"{_THREE} MultipleChoice MaskedLM",
+    "Roberta": f"{_THREE} MultipleChoice MaskedLM CausalLM",
+    "XLMRoberta": "SequenceClassification MaskedLM",
+    "Electra": f"{_THREE} MultipleChoice MaskedLM CausalLM",
+    "Albert": f"{_THREE} MultipleChoice MaskedLM",
+    "MPNet": f"{_THREE} MultipleChoice MaskedLM",
+    "ModernBert": f"{_THREE} MultipleChoice MaskedLM",
+    "GPT2": f"{_THREE} LMHeadModel",
+    **dict.fromkeys(("Llama", "Mistral", "SmolLM3", "Qwen2", "Qwen3", "GPTNeoX"), f"{_THREE} CausalLM"),
+    **dict.fromkeys(("Gemma", "Phi3"), "SequenceClassification TokenClassification CausalLM"),
+    "OPT": "SequenceClassification QuestionAnswering CausalLM",
+    "T5": f"{_THREE} ConditionalGeneration",
     "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",
+    "MBart": "SequenceClassification QuestionAnswering ConditionalGeneration",
+    "Marian": "MTModel",
+    "Pegasus": "ConditionalGeneration",
 }
 EVERY = [
-    f"{family}{'' if head == 'LMHeadModel' else 'For'}{head}"
+    f"{family}{'' if head in ('LMHeadModel', 'MTModel') else 'For'}{head}"
     for family, heads in HEADS.items()
     for head in heads.split()
 ]
@@ -56,7 +96,9 @@ EVERY = [
 def model(name: str, **fields: Any) -> Any:
     """A model by class name, the same weights each time, large enough that every gradient is."""
     family = next(f for f in sorted(SIZES, key=len, reverse=True) if name.startswith(f))
-    own = {"is_decoder": True} if name == "RobertaForCausalLM" else {"eos_token_id": 2} if family == "T5" else {}
+    own = {"eos_token_id": 2} if family == "T5" else {}
+    if family in ("Roberta", "Electra") and name.endswith("CausalLM"):
+        own = {"is_decoder": True}
     given = {"vocab_size": 60, "num_labels": LABELS, **SIZES[family], **own, **fields}
     config = getattr(cutaway, f"{family}Config")(**given)
     torch.manual_seed(0)
@@ -91,7 +133,7 @@ def rows(name: str, n: int = 16, seed: int = 1, pad: int = 0) -> list[dict[str, 
             row["label"] = i % 2
         elif name.endswith("TokenClassification"):
             row["labels"] = (labels % LABELS).where(labels != -100, -100)
-        elif name.endswith("ConditionalGeneration"):
+        elif name.endswith(("ConditionalGeneration", "MTModel")):
             row["labels"] = ids(8).where(torch.arange(8) < 3 + i % 5, -100)
         elif name.endswith("MaskedLM"):
             row["labels"] = labels

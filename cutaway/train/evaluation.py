@@ -107,11 +107,14 @@ def run_pass(
                     logits = predicted(outputs)
                     truth = None if not given else given[0] if len(given) == 1 else tuple(given)
                     told = EvalPrediction(_array(logits if shrink is None else shrink(logits, truth)), _array(truth))
+                    del logits
                     if each is not None:
                         for i, one in enumerate(ranks.gather(told)[: turn.held]):
                             measured = each(one, compute_result=last and i == turn.held - 1)
                     elif turn.mine:
                         said.append(told)
+                    del told
+                del outputs  # not held on to while the next batch is computed
                 if turn.mine:
                     rows += _rows_of(batch)
                     after()
