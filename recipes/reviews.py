@@ -19,6 +19,7 @@ from pathlib import Path
 PACKAGE = "vaderSentiment==3.3.2"
 SPLIT_SEED = 0
 HELD_OUT = 0.2
+OTHERS_ASIDE = 0.4  # of the tweets and newspaper sentences
 FOLDS = 5  # the training part is cut into this many; fold 0 is the validation part
 NEAR = 0.8  # shared words over all words: from here on two texts count as near-duplicates
 
@@ -122,3 +123,11 @@ def split(rows: list[Rated]) -> Split:
     train = [row for place, row in enumerate(rest) if place % FOLDS]
     validation = [row for place, row in enumerate(rest) if not place % FOLDS]
     return Split(train, validation, held_out, sorted(near))
+
+
+def split_others(count: int) -> tuple[list[int], list[int]]:
+    """(training, validation) row numbers of the tweets and newspaper sentences, shuffled with `SPLIT_SEED`."""
+    order = list(range(count))
+    random.Random(SPLIT_SEED).shuffle(order)
+    cut = round(OTHERS_ASIDE * count)
+    return sorted(order[cut:]), sorted(order[:cut])

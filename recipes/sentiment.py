@@ -3,9 +3,10 @@
     python recipes/sentiment.py              # everything: downloads, teacher, student, evaluation, the stored model
     python recipes/sentiment.py --rehearse   # the same without the validation part, scored on that part alone
 
-Steps: (1) fine-tune the teacher on the training part; (2) let it judge the rated film reviews, sentences of other film
+Steps: (1) fine-tune the teacher on the training part; (2) let it judge the rated texts, sentences of other film
 reviews, and texts made from the training part; (3) train the student on these, and on rated tweets and newspaper
-sentences; (4) fit one temperature on texts kept aside; (5) store as int8 rows, and correct what that shifts.
+sentences; (4) train it further towards the convention of the labels near neutral, on the same texts judged anew and on
+statements of fact; (5) fit one temperature on texts kept aside; (6) store as int8 rows, and correct what that shifts.
 Each step keeps its result in --work, so a run that was stopped goes on where it was.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,19 +25,25 @@ import sentences
 import torch
 import torch.nn.functional as F
 from card import Facts, card
+from convention import JUMP, Opinion, blend
 from evaluation import Scores, calibration_error, scores, vader_accuracy
 from made_texts import Maker
-from reviews import Rated, Source, near_duplicates, split
+from reviews import Rated, Source, near_duplicates, split, split_others
 from safetensors.torch import load_file, save_file
-from student import EPOCHS, STEEPNESS, Example, Model, Student, predict
+from statements import Statements
+from student import STEEPNESS, Course, Example, Model, Student, predict
 from torch import Tensor
 
 import cutaway
 from cutaway.checkpoint import save_checkpoint
 
-TEACHER_SHARE = 0.5  # of the target logit of a rated film review; the rest is the rating
+FIRST, SECOND = Course(epochs=9, rate=2e-4), Course(epochs=2, rate=1e-4)
+TEACHER_SHARE = 0.5  # of the target logit of a rated text; the rest is the rating
 SHARDS, SHARD = 5, 10_000  # sentences of film reviews; an epoch has one shard
 MADE = 24_000  # texts made from the training part
+SECOND_SHARDS = ((6, 0), (1, 2), (3, 4))  # of the epochs of each second course; the first course read 0 to 4
+ANEW = 8000  # sentences in an epoch of the second course
+STATEMENTS, STATEMENT = 1500, 0.75  # statements of fact in an epoch of the second course; their logit
 THIRDS = 3  # an epoch has every third of the made texts, and of the tweets and newspaper sentences
 LONGEST = 128
 VECTOR = 768  # length of the teacher's vectors
@@ -71,6 +79,8 @@ class Recipe:
         self.source = Source(self.archive)
         self.films = self.source.films()
         self.split = split(self.films)
+        self.others = self.source.others()
+        self.others_train, self.others_aside = split_others(len(self.others))
         self.base = base_model()
         self.tokenizer = cutaway.AutoTokenizer.from_pretrained(self.base)
         self.aside = self.split.validation if rehearse else self.split.validation[::CALIBRATION]
@@ -116,38 +126,101 @@ class Recipe:
         kept = load_file(file)
         return kept["logits"], kept["means"]
 
-    def examples(self, epoch: int) -> list[Example]:
-        """What the student reads in one epoch."""
-        known = self.split.train + self.split.validation
-        logits, means = self.judgement("films", lambda: [self.films[row].text for row in known])
-        center, spread = means.float().mean(0), means.float().std(0)
-        place = {row: i for i, row in enumerate(known)}
-        texts = [self.films[row].text for row in self.rows]
-        mine = torch.tensor([place[row] for row in self.rows])
-        rating = torch.tensor([STEEPNESS * self.films[row].rating for row in self.rows])
-        target = ((1 - TEACHER_SHARE) * rating + TEACHER_SHARE * logits[mine]).tolist()
-        vectors = [*((means[mine].float() - center) / spread).half()]
+    def vectors(self, name: str, texts: Callable[[], list[str]]) -> Tensor:
+        """The teacher's vectors of some texts in half precision, by the spread of those of the film reviews."""
+        _, films = self.judgement("films", self.film_texts)
+        _, means = self.judgement(name, texts)
+        return ((means.float() - films.float().mean(0)) / films.float().std(0)).half()
 
-        shard = epoch % SHARDS
-        found = self.sentences[shard * SHARD : (shard + 1) * SHARD]
-        logits, means = self.judgement(f"sentences-{shard}", lambda: found)
+    def film_texts(self) -> list[str]:
+        """The film reviews that are not held out, in the order in which the teacher judged them."""
+        return [self.films[row].text for row in self.split.train + self.split.validation]
+
+    def other_texts(self) -> list[str]:
+        """The tweets and newspaper sentences."""
+        return [row.text for row in self.others]
+
+    def shard(self, number: int) -> tuple[str, list[str]]:
+        """One shard of the sentences, and its name."""
+        return f"sentences-{number}", self.sentences[number * SHARD : (number + 1) * SHARD]
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Where the film reviews that are trained on stand among `film_texts`."""
+        place = {row: i for i, row in enumerate(self.split.train + self.split.validation)}
+        return torch.tensor([place[row] for row in self.rows])
+
+    def examples(self, epoch: int) -> list[Example]:
+        """What the student reads in one epoch of the first course."""
+        logits, _ = self.judgement("films", self.film_texts)
+        rating = torch.tensor([STEEPNESS * self.films[row].rating for row in self.rows])
+        texts = [self.films[row].text for row in self.rows]
+        target = ((1 - TEACHER_SHARE) * rating + TEACHER_SHARE * logits[self.places]).tolist()
+        vectors = [*self.vectors("films", self.film_texts)[self.places]]
+
+        name, found = self.shard(epoch % SHARDS)
+        logits, _ = self.judgement(name, lambda: found)
         texts += found
         target += logits.tolist()
-        vectors += [*((means.float() - center) / spread).half()]
+        vectors += [*self.vectors(name, lambda: found)]
 
         logits, _ = self.judgement(f"made{self.suffix}", lambda: self.made)
         third = slice(epoch % THIRDS, None, THIRDS)
-        others = self.source.others()[third]
+        others = self.others[third]
         texts += self.made[third] + [row.text for row in others]
         target += logits[third].tolist() + [STEEPNESS * row.rating for row in others]
+        return self.joined(texts, target, vectors)
+
+    def joined(self, texts: list[str], target: list[float], vectors: list[Tensor]) -> list[Example]:
+        """Examples of texts with logits; the first of them have vectors too."""
         rest: list[Tensor | None] = [None] * (len(texts) - len(vectors))
         return [Example(*parts) for parts in zip(self.ids(texts), target, [*vectors, *rest], strict=True)]
 
+    @cached_property
+    def opinion(self) -> Opinion:
+        """The second opinion, fitted on the film reviews that the teacher knows and on other rated texts."""
+        films = self.vectors("films", self.film_texts)[: len(self.split.train)]
+        others = self.vectors("others", self.other_texts)[self.others_train]
+        rated = [self.films[row] for row in self.split.train] + [self.others[row] for row in self.others_train]
+        return Opinion(torch.cat((films, others)), torch.tensor([row.rating for row in rated]))
+
+    def settled(self, shard: int, part: int) -> list[Example]:
+        """What the student reads in one epoch of a second course: targets that follow the convention of the labels."""
+        texts = [self.films[row].text for row in self.rows]
+        vectors = self.vectors("films", self.film_texts)[self.places]
+        target = blend([self.films[row].rating for row in self.rows], self.opinion.judge(vectors), TEACHER_SHARE)
+
+        name, found = self.shard(shard)
+        of_sentences = self.vectors(name, lambda: found)[:ANEW]
+        others = self.vectors("others", self.other_texts)[self.others_train]
+        rated = [self.others[row] for row in self.others_train]
+        of_others = blend([row.rating for row in rated], self.opinion.judge(others), TEACHER_SHARE)
+        texts += found[:ANEW] + [row.text for row in rated]
+        target = torch.cat((target, self.opinion.judge(of_sentences), of_others))
+
+        stated = Statements().make(STATEMENTS * SECOND.epochs)[part :: SECOND.epochs]
+        known = [*vectors, *of_sentences, *others]
+        return self.joined(texts + stated, [*target.tolist(), *[STATEMENT] * len(stated)], known)
+
     def student(self) -> Model:
-        """The student after its last epoch."""
-        student = Student(self.base, VECTOR, self.work / f"student{self.suffix}.safetensors")
-        while student.done < EPOCHS:
-            loss = student.learn(self.examples(student.done))
+        """The mean of the students of the second courses, which all go on from the first."""
+        first = self.work / f"student{self.suffix}.safetensors"
+        self.trained(first, FIRST, self.examples)
+        sums: dict[str, Tensor] = {}
+        for number, shards in enumerate(SECOND_SHARDS):
+            file = self.work / f"student-second-{number}{self.suffix}.safetensors"
+            course = replace(SECOND, after=first, seed=100 * number)
+            model = self.trained(file, course, lambda epoch, shards=shards: self.settled(shards[epoch], epoch))
+            for name, weight in model.state_dict().items():
+                sums[name] = sums.get(name, 0) + weight.double()
+        model.load_state_dict({name: (total / len(SECOND_SHARDS)).float() for name, total in sums.items()})
+        return model
+
+    def trained(self, file: Path, course: Course, examples: Callable[[int], list[Example]]) -> Model:
+        """The student after the last epoch of a course."""
+        student = Student(self.base, VECTOR, file, course)
+        while student.done < course.epochs:
+            loss = student.learn(examples(student.done))
             print(f"epoch {student.done}: loss {loss:.4f}; kept aside: {self.aside_scores(student.model)}", flush=True)
         return student.model
 
@@ -220,9 +293,15 @@ class Recipe:
             made=len(self.made),
             sentences=SHARDS * SHARD,
             shard=SHARD,
-            epochs=EPOCHS,
+            epochs=FIRST.epochs,
             trained=len(self.rows),
             longest=LONGEST,
+            seconds=len(SECOND_SHARDS),
+            second_epochs=SECOND.epochs,
+            jump=JUMP,
+            anew=ANEW,
+            statements=STATEMENTS,
+            statement=STATEMENT,
         )
 
 

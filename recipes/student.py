@@ -19,7 +19,7 @@ import cutaway
 
 LABELS = {0: "NEGATIVE", 1: "POSITIVE"}
 STEEPNESS = 1.5  # a rating's logit: P(positive) = sigmoid(STEEPNESS * rating)
-EPOCHS, BATCH, RATE, DECAY, WEIGHT_DECAY = 9, 64, 2e-4, 0.9, 0.01
+BATCH, DECAY, WEIGHT_DECAY = 64, 0.9, 0.01
 WARM = 0.05  # share of the steps in which the rate rises
 SEED = 0
 
@@ -33,6 +33,23 @@ class Example:
     ids: list[int]
     logit: float
     vector: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """One schedule of training.
+
+    Attributes:
+        epochs: how many.
+        rate: the highest learning rate.
+        after: the state whose weights it begins with.
+        seed: of the order of the texts.
+    """
+
+    epochs: int
+    rate: float
+    after: Path | None = None
+    seed: int = SEED
 
 
 def load(folder: Path) -> Model:
@@ -74,7 +91,7 @@ def start(base: Path) -> Model:
     return model
 
 
-def groups(model: Model, extra: nn.Module) -> list[dict[str, object]]:
+def groups(model: Model, extra: nn.Module, highest: float) -> list[dict[str, object]]:
     """Weights by learning rate: lower layers learn more slowly (Howard and Ruder, 2018)."""
     layers = model.config.num_hidden_layers
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -83,7 +100,7 @@ def groups(model: Model, extra: nn.Module) -> list[dict[str, object]]:
             continue
         block = re.search(r"\.blocks\.(\d+)\.", name)
         depth = layers - int(block[1]) if block else layers + 1 if ".embed." in name else 0
-        found.setdefault((RATE * DECAY**depth, WEIGHT_DECAY if weight.dim() > 1 else 0.0), []).append(weight)
+        found.setdefault((highest * DECAY**depth, WEIGHT_DECAY if weight.dim() > 1 else 0.0), []).append(weight)
     return [{"params": w, "lr": lr, "base": lr, "weight_decay": decay} for (lr, decay), w in found.items()]
 
 
@@ -94,30 +111,34 @@ class Student:
         base: folder of the base model.
         size: length of the teacher's vectors.
         file: the state, model and optimizer.
+        course: how it is trained.
     """
 
-    def __init__(self, base: Path, size: int, file: Path) -> None:
+    def __init__(self, base: Path, size: int, file: Path, course: Course) -> None:
         self.model = start(base)
         self._vector = nn.Linear(self.model.config.hidden_size, size)
-        self._groups = groups(self.model, self._vector)
+        self._groups = groups(self.model, self._vector, course.rate)
         self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self._file = file
+        self._course = course
         self.done = 0  # epochs
         if file.exists():
             self._restore(load_file(file))
+        elif course.after is not None:
+            self._weights_from(load_file(course.after))
 
     def learn(self, examples: Sequence[Example]) -> float:
-        """One epoch, the next of `EPOCHS`; returns the mean loss.
+        """One epoch, the next of the course; returns the mean loss.
 
         The loss is the cross-entropy with P(positive), plus the squared error of the logit in units of two ratings,
         plus one minus the cosine of the vector that was foretold and the teacher's.
         """
-        rng = random.Random(SEED + self.done)
+        rng = random.Random(self._course.seed + self.done)
         batches = shuffled([len(example.ids) for example in examples], BATCH, rng)
         total = 0.0
         self.model.train()
         for step, batch in enumerate(batches, 1):
-            share = rate(self.done * len(batches) + step, EPOCHS * len(batches), warm=WARM)
+            share = rate(self.done * len(batches) + step, self._course.epochs * len(batches), warm=WARM)
             for group in self._optimizer.param_groups:
                 group["lr"] = group["base"] * share
             loss = self._loss([examples[i] for i in batch])
@@ -162,9 +183,12 @@ class Student:
         aside.rename(self._file)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self.done = int(state.pop("done"))
-        self.model.load_state_dict({n[6:]: value for n, value in state.items() if n.startswith("model.")})
-        self._vector.load_state_dict({n[7:]: value for n, value in state.items() if n.startswith("vector.")})
+        self.done = int(state["done"])
+        self._weights_from(state)
         for number, weight in enumerate(self._weights()):
             mine = f"optimizer.{number}."
             self._optimizer.state[weight] = {n[len(mine) :]: v for n, v in state.items() if n.startswith(mine)}
+
+    def _weights_from(self, state: dict[str, Tensor]) -> None:
+        self.model.load_state_dict({n[6:]: value for n, value in state.items() if n.startswith("model.")})
+        self._vector.load_state_dict({n[7:]: value for n, value in state.items() if n.startswith("vector.")})
