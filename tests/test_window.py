@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from cutaway import native
 from cutaway.architecture import Attention as Spec
 from cutaway.families.llama import WEIGHTS, LlamaConfig, to_architecture
 from cutaway.model import window as windows
@@ -143,6 +144,7 @@ def test_decoding_texts_of_one_length_reads_only_the_window(monkeypatch: pytest.
     _, ours = pair()
     ids, _ = batch("right")
     read: list[int] = []
+    monkeypatch.setattr(native, "LIBRARY", None)
     kernel = torch.nn.functional.scaled_dot_product_attention
 
     def spy(q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:

@@ -23,7 +23,7 @@ from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Rows
 from cutaway.model.taps import Tap
-from cutaway.model.text_attention import attend
+from cutaway.model.text_attention import attend, attend_cached
 from cutaway.model.window import band, stretches
 
 
@@ -192,18 +192,26 @@ class Attention(Part):
     ) -> Tensor:
         """Attention of n new tokens per text, [batch, n, heads, head_size], to those held and to each other."""
         keys, values = cache.append(layer, k, v)
-        queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
         bias, window = context.bias, context.window(layer)
+        open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
+        fast = None
+        if bias is None and not self._rate:
+            fast = attend_cached(q, keys, values, cache, self.spec.scale, window)
+            if fast is not None and not open_:
+                return fast
+        queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
         mask = cache.mask(window)
         if bias is not None:
             mask = bias if mask is None else bias + mask
         first = cache.first(window)
-        if first:
+        if fast is not None:
+            z = fast
+        elif first:
             near = None if mask is None or (cache.equal and q.shape[1] == 1) else mask[..., first:]
             z = self._fast(queries, keys[:, :, first:], values[:, :, first:], near, False)
         else:
             z = self._fast(queries, keys, values, mask, False)
-        if tap is not None and tap.wants("attn.scores", "attn.pattern"):
+        if open_ and tap is not None:
             s = scores(queries, keys, mask, self.spec.scale)
             return opened("attn", [z], [s], [values], CacheLayout(cache), tap, self._rate)[0]
         return z

@@ -52,6 +52,7 @@ class Cache:
         self._slots: tuple[Tensor, ...] = ()  # 2 * layers times [batch, new, n_kv_heads, head_size]
         self._held: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
         self._masks: dict[int | None, Tensor | None] = {}  # by window
+        self._firsts: Tensor | None = None
 
     @property
     def empty(self) -> bool:
@@ -110,6 +111,7 @@ class Cache:
         self._held = buffer[:, :, :, :end].unbind(0)
         self._new = n
         self._masks.clear()
+        self._firsts = None
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new tokens of one layer; k and v [batch, n, n_kv_heads, head_size], n as in `open`.
@@ -135,6 +137,12 @@ class Cache:
         if window not in self._masks:
             self._masks[window] = self._visible(window)
         return self._masks[window]
+
+    def firsts(self) -> Tensor | None:
+        """[batch] int64, the first column of each text; None where all begin in the first."""
+        if self._firsts is None and not self.equal:
+            self._firsts = self.longest - self.lengths
+        return self._firsts
 
     def first(self, window: int | None) -> int:
         """The first column that any new token may see."""

@@ -35,10 +35,10 @@ INTEGER_PRODUCTS = _integer_products()
 class ByteWeight:
     """A weight [n, k] and its bias in the form that the product reads; about n * k bytes."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, gated: bool = False) -> None:
         values, self.scale = quantize_rows(weight)  # [n, k], [n]
         self.n, self.k = values.shape
-        self.panels = Panels(values, bias, self.scale) if served(torch.int8, self.k) else None
+        self.panels = Panels(values, bias, self.scale, gated) if served(torch.int8, self.k) else None
         if self.panels is None:
             self.bias = None if bias is None else bias.detach().float()
             self.values = values.contiguous()

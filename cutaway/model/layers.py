@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import FeedForward, Norm
-from cutaway.model.linear import ACTIVATION, Linear, activated, joined
+from cutaway.model.kernel import serves
+from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, gated, joined
 from cutaway.model.part import Part
+from cutaway.model.row_norm import row_norm
 from cutaway.model.taps import Tap
 
 
@@ -37,6 +39,16 @@ class Sinusoids(Embedding):
         return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 1)
 
 
+class LayerNorm(nn.LayerNorm):
+    """(x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba et al., 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        if serves(*given):
+            return row_norm(x, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * (weight + offset), in float32 (Zhang and Sennrich, 2019)."""
 
@@ -47,6 +59,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
+        if serves(x, weight):
+            return row_norm(x, weight, None, self.eps, self.offset, rms=True)
         if x.dtype in (torch.float16, torch.bfloat16):
             found = F.rms_norm(x.float(), weight.shape, None, self.eps)
             # with an offset the product is rounded, else the factor (as Gemma's and Llama's authors do)
@@ -60,18 +74,21 @@ class RMSNorm(nn.Module):
 def make_norm(spec: Norm, size: int) -> nn.Module:
     """The layer that `spec` names, over the last dimension."""
     if spec.kind == "layer":
-        return nn.LayerNorm(size, eps=spec.eps, bias=spec.bias)
+        return LayerNorm(size, eps=spec.eps, bias=spec.bias)
     return RMSNorm(size, spec.eps, spec.offset)
 
 
 class MLP(Part):
     """The feed-forward layer of a block: [rows, hidden] -> [rows, hidden]."""
 
+    side_by_side = ("gate", "up")  # the layers that `packed` multiplies as one, where there is a gate
+
     def __init__(self, spec: FeedForward, hidden_size: int) -> None:
         super().__init__()
         self.spec = spec
         if spec.gated:
             self.gate = Linear(hidden_size, spec.size, bias=spec.bias)
+            self.packed = PackedGate()
         self.up = Linear(hidden_size, spec.size, bias=spec.bias)
         self.down = Linear(spec.size, hidden_size, bias=spec.bias)
 
@@ -79,15 +96,17 @@ class MLP(Part):
         self, x: Tensor, tap: Tap | None = None, residual: Tensor | None = None, dropout: float = 0.0
     ) -> Tensor:
         """down(activation(up(x))); with a residual, residual + dropout(that)."""
+        activation = self.spec.activation
         first = self.gate if self.spec.gated else self.up
         if tap is not None and tap.wants("mlp.pre"):
             pre = tap.take("mlp.pre", first(x))
             leads = tap.leads("mlp.pre")
-            act = ACTIVATION[self.spec.activation](pre) if leads else activated(first, x, self.spec.activation)
+            act = ACTIVATION[activation](pre) if leads else activated(first, x, activation)
+            act = act * self.up(x) if self.spec.gated else act
+        elif self.spec.gated:
+            act = gated(self.packed, self.gate, self.up, x, activation)
         else:
-            act = activated(first, x, self.spec.activation)
-        if self.spec.gated:
-            act = act * self.up(x)
+            act = activated(self.up, x, activation)
         if tap is not None:
             act = tap.take("mlp.act", act)
         dropped = F.dropout(act, self.spec.dropout, self.training) if self.training else act

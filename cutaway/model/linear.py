@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cutaway.architecture import Activation
 from cutaway.model.integer import DTYPES as integer_dtypes
 from cutaway.model.integer import ByteWeight
+from cutaway.model.kernel import transformed
 from cutaway.model.linear_training import learns, product
 from cutaway.model.mapped import let_go, trim
 from cutaway.model.panels import KINDS, Panels, served
@@ -100,6 +100,8 @@ register_optimizer_step_post_hook(_stepped)
 class Packed:
     """The packed form of one layer, or of several that read the same input, side by side."""
 
+    gated = False
+
     def __init__(self) -> None:
         self._state: list[tuple[Any, ...]] = []
         self.weight: Tensor | ByteWeight | Panels | None = None
@@ -112,12 +114,12 @@ class Packed:
         if state != self._state:
             weights = [layer.weight.detach() for layer in layers]
             biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-            self.bias = None if not biases else torch.cat(biases) if len(biases) > 1 else biases[0]
-            whole = torch.cat(weights) if len(weights) > 1 else weights[0]
+            self.bias = self._joined(biases) if biases else None
+            whole = self._joined(weights)
             if layers[0].integer:
-                self.weight = ByteWeight(whole, self.bias)
+                self.weight = ByteWeight(whole, self.bias, self.gated)
             elif served(whole.dtype, whole.shape[1]):
-                self.weight = Panels(whole, self.bias)
+                self.weight = Panels(whole, self.bias, gated=self.gated)
             else:
                 self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
             self._state = state
@@ -125,6 +127,15 @@ class Packed:
                 let_go(layer.weight)
             trim()
         return self
+
+    @staticmethod
+    def _joined(parts: Sequence[Tensor]) -> Tensor:
+        """Weights or biases of the layers as one."""
+        return torch.cat(tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def takes(self, layers: Sequence[nn.Module]) -> bool:
+        """Whether such layers can lie side by side."""
+        return True
 
     def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
         """activation(x W^T + b), or x W^T + b + residual."""
@@ -139,10 +150,27 @@ class Packed:
         return OPERATORS._linear_pointwise.default(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
-        return Packed()
+        return type(self)()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Packed, ())
+        return (type(self), ())
+
+
+class PackedGate(Packed):
+    """Two layers, a gate and what it lets through, whose product is activation(gate) times the other."""
+
+    gated = True
+
+    @staticmethod
+    def _joined(parts: Sequence[Tensor]) -> Tensor:
+        """16 outputs of the gate, 16 of the other, in turns."""
+        return torch.stack([x.unflatten(0, (-1, 16)) for x in parts], 1).flatten(0, 2)
+
+    def takes(self, layers: Sequence[nn.Module]) -> bool:
+        """Whether our kernels serve them: nothing else multiplies in the same pass."""
+        weight: Tensor = layers[0].weight  # type: ignore[assignment]
+        dtype = torch.int8 if getattr(layers[0], "integer", False) else weight.dtype
+        return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
 
 
 def _state(parameter: Tensor | None) -> tuple[Any, ...]:
@@ -206,8 +234,8 @@ def bound(packed: Packed, layers: Sequence[nn.Module]) -> Bound | None:
     if not alike or any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
         return None
     weight: Tensor = layers[0].weight  # type: ignore[assignment]
-    probe = torch.empty(1, device=weight.device, dtype=weight.dtype)
-    return Bound(packed, layers) if packable(probe, *layers) else None  # type: ignore[arg-type]
+    probe = weight.new_empty(1, weight.shape[-1])
+    return Bound(packed, layers) if packable(probe, *layers) and packed.takes(layers) else None  # type: ignore[arg-type]
 
 
 def _fusing(layer: Any) -> Container[Activation | None]:
@@ -232,7 +260,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
             return False
     elif not served(x.dtype, x.shape[-1]) and (OPERATORS is None or x.dtype not in DTYPES):
         return False
-    if torch.is_autocast_enabled("cpu") or _transformed(x):
+    if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
     return all(
         type(layer) is Linear
@@ -243,16 +271,6 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
         and isinstance(layer.weight, nn.Parameter)
         and not layer.weight.is_inference()  # such a weight can change without a count
         for layer in layers
-    )
-
-
-def _transformed(x: Tensor) -> bool:
-    """Whether `x` stands for a computation of torch's (compiled, vmapped, forward-differentiated), not for numbers."""
-    return (
-        type(x) not in (Tensor, nn.Parameter)
-        or torch.compiler.is_compiling()
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-        or forward_ad._current_level >= 0
     )
 
 
@@ -295,7 +313,7 @@ class Linear(nn.Linear):
 
     def _base(self, x: Tensor) -> Tensor:
         if not packable(x, self):
-            if OPERATORS is not None and learns(x, self.weight) and not _transformed(x):
+            if OPERATORS is not None and learns(x, self.weight) and not transformed(x):
                 return product(x, self.weight, self.bias)
             return F.linear(x, self.weight, self.bias)
         packed = self.packed.of((self,))
@@ -331,6 +349,16 @@ def activated(layer: nn.Module | Bound, x: Tensor, activation: Activation) -> Te
             return packed.product(x, activation)
         return ACTIVATION[activation](_own(layer, packed.product(x), x))
     return ACTIVATION[activation](layer(x))
+
+
+def gated(packed: Packed | Bound, gate: nn.Module, up: nn.Module, x: Tensor, activation: Activation) -> Tensor:
+    """activation(gate(x)) * up(x), in one pass where that can be had."""
+    if isinstance(packed, Bound):
+        return packed(x, activation)
+    alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
+    if alike and _fusable(x, gate, up) and packed.takes((gate, up)) and not _adapted(x, gate, up):
+        return packed.of((gate, up)).product(x, activation)  # type: ignore[arg-type]
+    return activated(gate, x, activation) * up(x)  # type: ignore[no-any-return]
 
 
 def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float) -> Tensor:

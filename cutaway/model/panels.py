@@ -36,23 +36,27 @@ def served(dtype: torch.dtype, n_inputs: int) -> bool:
 
 
 class Panels:
-    """A weight [n, k] (float32, bfloat16, or int8 with its scales [n]) and its bias, in panels of 32 outputs."""
+    """A weight [n, k] (float32, bfloat16, or int8 with its scales [n]) and its bias, in panels of 32 outputs.
 
-    def __init__(self, values: Tensor, bias: Tensor | None, scale: Tensor | None = None) -> None:
+    A gated one holds 16 gates, then the 16 outputs that they let through, and so on: its product has n / 2 outputs.
+    """
+
+    def __init__(self, values: Tensor, bias: Tensor | None, scale: Tensor | None = None, gated: bool = False) -> None:
         library: Any = native.LIBRARY
         self.library = library
-        self.n, self.k = values.shape
+        n, self.k = values.shape
+        self.n = n // 2 if gated else n
         self.dtype = values.dtype
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.scale = scale
-        panels, steps = -(-self.n // 32), -(-self.k * values.element_size() // 4)
+        panels, steps = -(-n // 32), -(-self.k * values.element_size() // 4)
         self.packed = torch.empty(panels * steps * 128, dtype=torch.int8)
         self.shift = torch.empty(panels * 32 if values.dtype == torch.int8 else 0, dtype=torch.int32)
         values = values.detach().contiguous()
         kind = _OF[values.dtype]
-        library.cw_pack(values.data_ptr(), self.n, self.k, kind, self.packed.data_ptr(), self.shift.data_ptr())
+        library.cw_pack(values.data_ptr(), n, self.k, kind, self.packed.data_ptr(), self.shift.data_ptr())
         parts = (self.packed, self.bias, scale, self.shift)
-        self._struct = native.Weight(*(None if x is None else x.data_ptr() for x in parts), self.n, self.k, kind)
+        self._struct = native.Weight(*(None if x is None else x.data_ptr() for x in parts), n, self.k, kind, gated)
         self._at = ctypes.addressof(self._struct)
 
     def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
@@ -63,7 +67,7 @@ class Panels:
         """
         if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
             return residual + self.product(x, activation)
-        rows = x.reshape(-1, self.k)  # [rows, k]
+        rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
         if rows.stride(1) != 1:
             rows = rows.contiguous()
         out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)

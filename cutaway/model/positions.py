@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from cutaway import native
 from cutaway.architecture import Relative, Rotary, RotaryScaling
+from cutaway.model.kernel import serves
 from cutaway.model.layers import Embedding
 
 
@@ -101,9 +103,32 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     The sines of the first half are negative, so the turned pair is (a cos - b sin, b cos + a sin).
     """
     size = cos.shape[-1]
+    if cos.shape[:-2] == x.shape[:-2] and x.stride()[-2:] == (x.shape[-1], 1) and serves(x, cos, sin):
+        return _turned(x, cos.contiguous(), sin.contiguous())
     turned, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
     turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
     return turned if rest is None else torch.cat((turned, rest), -1)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate` by the compiled kernel: x [..., heads, head_size], cos and sin [..., 1, size] for as many rows."""
+    library = native.LIBRARY
+    assert library is not None
+    rows = x if x.dim() == 3 else x.flatten(0, -3)  # [rows, heads, head_size]
+    out = torch.empty(x.shape, dtype=x.dtype)
+    library.cw_turn(
+        rows.data_ptr(),
+        rows.shape[0],
+        rows.stride(0),
+        *rows.shape[1:],
+        cos.shape[-1],
+        cos.data_ptr(),
+        sin.data_ptr(),
+        out.data_ptr(),
+        x.dtype == torch.bfloat16,
+        torch.get_num_threads(),
+    )
+    return out
 
 
 class RelativeBias(Embedding):

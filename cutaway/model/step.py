@@ -16,7 +16,7 @@ from torch.nn.modules import module as calls
 from cutaway.model.backbone import Backbone, EncoderDecoder
 from cutaway.model.cache import Cache
 from cutaway.model.heads import CausalLM
-from cutaway.model.layers import Embedding, RMSNorm, Sinusoids
+from cutaway.model.layers import Embedding, LayerNorm, RMSNorm, Sinusoids
 from cutaway.model.linear import Linear, Packed, bound, hooked
 from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias
@@ -26,7 +26,7 @@ from cutaway.model.stack import Batch, run_stack
 from cutaway.model.taps import Taps
 
 # modules beside `Part` whose forward reads nothing but their attributes
-_PLAIN = (RMSNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
+_PLAIN = (RMSNorm, LayerNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
 _NOTHING = Taps(())
 _settled: dict[type, type] = {}
 

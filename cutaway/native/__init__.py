@@ -12,7 +12,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-VERSION = 2  # as in tile.h: a library that was built from older sources is left alone
+VERSION = 3  # as in tile.h: a library that was built from older sources is left alone
 # kinds of packed weights
 FLOATS, HALVES, BYTES = range(3)
 
@@ -28,6 +28,7 @@ class Weight(ctypes.Structure):
         ("n", _SIZE),
         ("k", _SIZE),
         ("kind", _NUMBER),
+        ("gated", _NUMBER),
     )
 
 
@@ -41,6 +42,18 @@ class Attention(ctypes.Structure):
         *((name, _SIZE) for name in ("texts", "heads", "kv_heads", "size", "window")),
         ("scale", ctypes.c_float),
         ("causal", _NUMBER),
+        ("bf16", _NUMBER),
+    )
+
+
+class Step(ctypes.Structure):
+    """`Step` of step.c."""
+
+    _fields_ = (
+        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "firsts")),
+        *((name, _SIZE) for name in ("q_row", "text", "head", "texts", "n", "heads", "kv_heads", "size", "columns")),
+        ("window", _SIZE),
+        ("scale", ctypes.c_float),
         ("bf16", _NUMBER),
     )
 
@@ -67,7 +80,11 @@ def _load() -> ctypes.CDLL | None:
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_linear.argtypes = (_ADDRESS, _ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS, _NUMBER, _NUMBER)
-    library.cw_attention.argtypes = (_ADDRESS, _NUMBER)
+    library.cw_attention.argtypes = library.cw_step.argtypes = (_ADDRESS, _NUMBER)
+    shape, number = (_ADDRESS, _SIZE, _SIZE, _SIZE), ctypes.c_float
+    library.cw_norm.argtypes = (*shape, _ADDRESS, _ADDRESS, number, number, _NUMBER, _ADDRESS, _NUMBER, _NUMBER)
+    library.cw_turn.argtypes = (*shape, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _ADDRESS, _NUMBER, _NUMBER)
+    library.cw_norm.restype = library.cw_turn.restype = None
     return library
 
 

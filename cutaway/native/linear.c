@@ -49,7 +49,7 @@ typedef struct {
     const float *col_scale; /* of BYTES: w = packed * col_scale */
     const int32_t *shift;   /* of BYTES: 128 x the sum of each output's bytes */
     int64_t n, k;
-    int kind;
+    int kind, gated; /* gated: in each panel 16 gates, then the 16 outputs that they let through; n counts both */
 } Weight;
 
 static int64_t steps_of(int kind, int64_t k) { return kind == FLOATS ? k : kind == HALVES ? (k + 1) / 2 : (k + 3) / 4; }
@@ -80,38 +80,50 @@ typedef struct {
     int activation, bf16; /* bf16: residual and out are bfloat16 */
 } Job;
 
+/* 16 columns of row r + i of the product with its bias, from their sums: `from` is 0 or 16. */
+INLINE __m512 number(const Job *job, const float *sums, int64_t r, int64_t column, int64_t i, int64_t from, const int bytes) {
+    const Weight *weight = job->weight;
+    const __mmask16 m = first(weight->n - column);
+    const __m512 bias = weight->bias ? _mm512_maskz_loadu_ps(m, weight->bias + column) : _mm512_setzero_ps();
+    __m512 y = _mm512_loadu_ps(sums + i * PANEL + from);
+    if (!bytes) return _mm512_add_ps(y, bias);
+    const __m512i shift = _mm512_loadu_si512(weight->shift + column);
+    const __m512 whole = _mm512_mul_ps(_mm512_cvtepi32_ps(shift), _mm512_set1_ps(1.0f / 128));
+    const Row *row = job->rows + r + i;
+    y = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(y), shift));
+    y = _mm512_mul_ps(y, _mm512_set1_ps(row->scale));
+    y = _mm512_fmadd_ps(_mm512_set1_ps(row->offset), whole, y);
+    return _mm512_fmadd_ps(y, _mm512_maskz_loadu_ps(m, weight->col_scale + column), bias);
+}
+
 /* What the sums [count][32] of rows r .. r + count of one panel become. */
 INLINE void finish(const Job *job, const float *sums, int64_t r, int64_t panel, int64_t count, const int bytes, const int bf16) {
-    const Weight *weight = job->weight;
-    for (int half = 0; half < 2; half++) {
-        const int64_t column = panel * PANEL + half * 16;
-        if (column >= weight->n) break;
-        const __mmask16 m = first(weight->n - column);
-        const __m512 bias = weight->bias ? _mm512_maskz_loadu_ps(m, weight->bias + column) : _mm512_setzero_ps();
-        __m512i shift = _mm512_setzero_si512();
-        __m512 scale = _mm512_setzero_ps(), whole = scale;
-        if (bytes) {
-            shift = _mm512_loadu_si512(weight->shift + column);
-            scale = _mm512_maskz_loadu_ps(m, weight->col_scale + column);
-            whole = _mm512_mul_ps(_mm512_cvtepi32_ps(shift), _mm512_set1_ps(1.0f / 128));
-        }
+    const int64_t n = job->weight->n;
+    for (int64_t column = panel * PANEL, from = 0; from < PANEL && column < n; column += 16, from += 16) {
+        const __mmask16 m = first(n - column);
         for (int64_t i = 0; i < count; i++) {
-            const int64_t at = (r + i) * weight->n + column;
-            __m512 y = _mm512_loadu_ps(sums + i * PANEL + half * 16);
-            if (bytes) {
-                const Row *row = job->rows + r + i;
-                y = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(y), shift));
-                y = _mm512_mul_ps(y, _mm512_set1_ps(row->scale));
-                y = _mm512_fmadd_ps(_mm512_set1_ps(row->offset), whole, y);
-                y = _mm512_fmadd_ps(y, scale, bias);
-            } else {
-                y = _mm512_add_ps(y, bias);
-            }
+            const int64_t at = (r + i) * n + column;
+            __m512 y = number(job, sums, r, column, i, from, bytes);
             if (job->activation) y = activate(y, job->activation);
             if (job->residual) y = _mm512_add_ps(y, load(job->residual, at, bf16, m));
             store(job->out, at, bf16, m, y);
         }
     }
+}
+
+/* The same of a gated panel: activation(gate) times its output. */
+INLINE void finish_gated(const Job *job, const float *sums, int64_t r, int64_t panel, int64_t count, const int bytes, const int bf16) {
+    const int64_t n = job->weight->n / 2;
+    for (int64_t i = 0; i < count; i++) {
+        const __m512 gate = activate(number(job, sums, r, panel * PANEL, i, 0, bytes), job->activation);
+        const __m512 y = number(job, sums, r, panel * PANEL + 16, i, 16, bytes);
+        store(job->out, (r + i) * n + panel * 16, bf16, 0xffff, _mm512_mul_ps(gate, y));
+    }
+}
+
+INLINE void end_of(const Job *job, const float *sums, int64_t r, int64_t panel, int64_t count, const int bytes, const int bf16) {
+    if (job->weight->gated) finish_gated(job, sums, r, panel, count, bytes, bf16);
+    else finish(job, sums, r, panel, count, bytes, bf16);
 }
 
 /* Rows r .. end of one panel. */
@@ -122,18 +134,15 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
     while (r < end) {
         const int64_t count = end - r < ROWS ? end - r : ROWS;
         cw_tiles[kind][count](job->x + r * job->stride.row, job->stride, w, PANEL * 4, job->steps, sums);
-        if (kind == BYTES) {
-            if (job->bf16) finish(job, sums, r, panel, count, 1, 1);
-            else finish(job, sums, r, panel, count, 1, 0);
-        } else {
-            if (job->bf16) finish(job, sums, r, panel, count, 0, 1);
-            else finish(job, sums, r, panel, count, 0, 0);
-        }
+        if (kind == BYTES && job->bf16) end_of(job, sums, r, panel, count, 1, 1);
+        else if (kind == BYTES) end_of(job, sums, r, panel, count, 1, 0);
+        else if (job->bf16) end_of(job, sums, r, panel, count, 0, 1);
+        else end_of(job, sums, r, panel, count, 0, 0);
         r += count;
     }
 }
 
-/* activation(x w^T + bias) + residual -> out [rows, n]: x [rows, k], its rows `stride` numbers apart. x, residual and out are
+/* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its rows `stride` numbers apart. x, residual and out are
  * all bfloat16, or all float32; a weight of HALVES wants the one, of FLOATS the other, of BYTES either. k of HALVES is even.
  * Returns 0, or 1 where memory is short. */
 TARGET int cw_linear(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
