@@ -139,6 +139,8 @@ SCRIPT = textwrap.dedent(
     metrics = trainer.evaluate(eval_dataset=encoded["validation"])
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)
+    kwargs = {"finetuned_from": "a base", "tasks": "text-classification", "language": "en", "dataset_tags": "glue"}
+    trainer.create_model_card(**kwargs)
     predictions = np.argmax(trainer.predict(encoded["validation"].remove_columns("label")).predictions, axis=1)
     """
 )
@@ -170,12 +172,14 @@ def test_a_script_for_transformers_runs_with_its_import_changed(tmp_path: Path) 
         state = json.loads((output / "trainer_state.json").read_text())
         losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
         found.append((told["eval_loss"], told["eval_accuracy"], losses, given["predictions"]))
-        assert {"model.safetensors", "config.json", "tokenizer.json", "train_results.json"} <= {
+        assert {"README.md", "model.safetensors", "config.json", "tokenizer.json", "train_results.json"} <= {
             p.name for p in output.iterdir()
         }
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-3)
     assert found[1][1] == found[0][1]
     assert found[1][2] == pytest.approx(found[0][2], rel=1e-3)
     assert np.array_equal(found[1][3], found[0][3])
+    card = (tmp_path / "cutaway" / "README.md").read_text()
+    assert 'base_model: "a base"\n' in card and "| step | loss | accuracy |\n| --- | --- | --- |\n" in card
     again = cutaway.AutoModelForSequenceClassification.from_pretrained(tmp_path / "cutaway")
     assert again.config.id2label == {0: "bad", 1: "good"}

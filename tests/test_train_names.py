@@ -22,8 +22,8 @@ FIELDS = {
         logging_dir project report_to run_name
     """,
     "Trainer": """
-        add_callback compute_loss create_optimizer evaluate hyperparameter_search is_world_process_zero log
-        log_metrics predict remove_callback save_metrics save_model save_state tokenizer train
+        add_callback compute_loss create_model_card create_optimizer evaluate hyperparameter_search
+        is_world_process_zero log log_metrics predict remove_callback save_metrics save_model save_state tokenizer train
     """,
     "TrainerCallback": """
         load_state_dict on_epoch_begin on_epoch_end on_evaluate on_init_end on_log on_optimizer_step
@@ -63,6 +63,9 @@ PARAMETERS = {
     "set_seed": "seed",
     "Trainer.train": "resume_from_checkpoint",
     "Trainer.hyperparameter_search": "hp_space compute_objective n_trials direction backend",
+    "Trainer.create_model_card": """
+        language license tags model_name finetuned_from tasks dataset_tags dataset dataset_args
+    """,
     "Trainer.evaluate": "eval_dataset metric_key_prefix",
     "Trainer.predict": "test_dataset metric_key_prefix",
     "Trainer.save_model": "output_dir",

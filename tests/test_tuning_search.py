@@ -31,7 +31,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_tuning_search import find
-from cutaway.tuning.stopping import Stopping
+from cutaway.train.stopping import Stopping
 
 original = Stopping.on_step_end
 

@@ -18,6 +18,7 @@ class Reporting:
 
     args: TrainingArguments
     state: TrainerState
+    model: Any
 
     def log_metrics(self, split: str, metrics: dict[str, Any]) -> None:
         """Say `metrics` of `split` ("train", "eval", "test") in the log of "cutaway", at level INFO."""
@@ -43,9 +44,53 @@ class Reporting:
         output.mkdir(parents=True, exist_ok=True)
         _write(output / "trainer_state.json", self.state.to_dict())
 
+    def create_model_card(
+        self,
+        language: str | list[str] | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write README.md, a model card: what is given here as its fields, the evaluations, and the settings."""
+        if not self.is_world_process_zero():
+            return
+        output = Path(self.args.output_dir)
+        output.mkdir(parents=True, exist_ok=True)
+        start = finetuned_from or getattr(self.model, "name_or_path", None) or None
+        given = {
+            "language": language, "license": license, "base_model": start, "tags": tags, "pipeline_tag": _one(tasks),
+            "datasets": dataset_tags,
+        }  # fmt: skip
+        fields = [f"{name}: {json.dumps(value)}" for name, value in given.items() if value]  # JSON is YAML
+        lines = ["---", "library_name: cutaway", *fields, "---", "", f"# {model_name or output.name}", ""]
+        lines += [f"Fine-tuned from {start}.", ""] if start else []
+        lines += [f"Data: {', '.join(_all(dataset) + _all(dataset_args))}.", ""] if dataset or dataset_args else []
+        told = [entry for entry in self.state.log_history if any(name.startswith("eval_") for name in entry)]
+        if told:
+            names = [n for n in told[-1] if n.startswith("eval_") and not n.endswith(("runtime", "per_second"))]
+            rows = [["step", *(n.removeprefix("eval_") for n in names)], ["---"] * (len(names) + 1)]
+            rows += [[str(e["step"]), *(f"{e[n]:.4g}" if n in e else "" for n in names)] for e in told]
+            lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+        lines += ["Settings:", "", *(f"- {name}: {value}" for name, value in self.args.to_dict().items())]
+        (output / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
     def is_world_process_zero(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.state.is_world_process_zero)
+
+
+def _all(given: str | list[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())
+
+
+def _one(given: str | list[str] | None) -> str | None:
+    """The first, if there is one."""
+    return next(iter(_all(given)), None)
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
