@@ -106,6 +106,57 @@ def test_patch_and_compare(run, tmp_path, model):
     assert found(run("compare", TEXT, TEXT, "--json", model=model))["first"] is None
 
 
+def test_compare_says_what_is_answered(run):
+    it = found(run("compare", TEXT, OTHER, "--json", model="encoder"))
+    assert {run["answer"] for run in it["said"][0]["runs"]} <= {"NEGATIVE", "POSITIVE"} and len(it["said"]) == 1
+    code, out, err = run("compare", TEXT, "I believe that the EU is great!", model="decoder")
+    assert code == 0 and "likeliest answer" in out, err
+    it = found(run("compare", TEXT, "We believe that the EU is great!", "--json", model="decoder"))
+    assert len(it["said"]) == len(it["aligned"]) == len(it["kl"])
+    parted = [i for i, line in enumerate(it["said"]) if not line["same"]]
+    assert it["turn"] == (parted[0] if parted else None)
+    best = [line["runs"][0] for line in it["said"]]
+    assert all(one["probability"] >= one["others"][0][1] for one in best)
+    assert found(run("compare", TEXT, TEXT + " It is.", "--json", model="base"))["said"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model"),
+    [
+        (["attend", TEXT], "encoder"),
+        (["lens", TEXT], "decoder"),
+        (["lens", TEXT, "--view", "states"], "encoder"),
+        (["attribute", TEXT, "--method", "gradient", "--method", "occlusion"], "encoder"),
+        (["attribute", TEXT, "--method", "direct"], "decoder"),
+        (["patch", TEXT, OTHER, "--target", "#1", "--against", "#0"], "encoder"),
+        (["compare", TEXT, OTHER], "t5"),
+    ],
+)
+def test_a_page_and_arrays_of_every_command(run, tmp_path, arguments, model):
+    code, _, err = run(*arguments, "-o", tmp_path / "a.html", "-o", tmp_path / "a.npz", model=model)
+    assert code == 0, err
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert "default-src 'none'" in page and "<script" not in page and "data:image/svg+xml;base64," in page
+    assert page.count("<table") >= 1 and "believe" in page
+    with np.load(tmp_path / "a.npz") as held:
+        assert all(held[name].size for name in held)
+
+
+def test_explain_saves_a_trace_and_draws_from_it(run, tmp_path):
+    trace, npz = tmp_path / "run.trace.safetensors", tmp_path / "run.npz"
+    first = found(run("explain", TEXT, "--json", "-o", trace, "-o", npz, "--layer", 1, "--head", 1))
+    files = [tmp_path / name for name in ("page.html", "picture.png", "again.safetensors")]
+    code, out, err = run("explain", trace, *(part for path in files for part in ("-o", path)), model="base")
+    assert code == 0 and "layer 1, head 1" in out and all(path.stat().st_size > 1000 for path in files), err
+    again = found(run("explain", trace, "--json", model="base"))
+    assert {**again, "attention": 0} == {**first, "attention": 0}
+    other = found(run("attend", trace, "--layer", 0, "--head", 2, "--json", model="base"))
+    assert other["head"] == 2 and other["model"] == first["model"]["name"]
+    trace.write_bytes(trace.read_bytes()[:-1])
+    code, out, err = run("explain", trace)
+    assert code == 1 and not out and "run.trace.safetensors" in err and err.count("\n") == 1
+
+
 def test_compare_two_models(run, models):
     it = found(run("compare", TEXT, "--against", models["mask"], "--json"))
     assert it["first"] is not None and it["aligned"]

@@ -71,7 +71,11 @@ def attend(
         from cutaway.inspect import terminal
 
         terminal.show_attention(it, console(), measure=measure.value)
-    write_outputs(paths, record, arrays, lambda: _draw(it, view, measure.value, arrays, dark), as_json)
+
+    def draw() -> Figure:
+        return _draw(it, view, measure.value, arrays, dark)
+
+    write_outputs(paths, record, arrays, draw, as_json, sheet=it.sheet(), dark=dark)
 
 
 def _rollout(shown: Attention) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +95,7 @@ def _tokens(
     from cutaway.inspect.occlusion import occlude
     from cutaway.inspect.picture_strip import Strip
     from cutaway.inspect.shapley import shapley_values
+    from cutaway.show.sheet import Bars, Sheet
 
     run: dict[Method, Any] = {
         Method.integrated: integrated_gradients,
@@ -131,7 +133,9 @@ def _tokens(
         return token_strips(names, strips, title=f"Why {why}", note=note, origin=subject.origin(text), dark=dark)
 
     arrays = {strip.method.replace(" ", "_"): strip.scores for strip in strips}
-    write_outputs(paths, record, arrays, draw, as_json)
+    sheet = Sheet(f"Why {why}", subject.told(text))
+    sheet.parts.extend(Bars(strip.method, names, strip.scores, strip.heading) for strip in strips)
+    write_outputs(paths, record, arrays, draw, as_json, sheet=sheet, dark=dark)
 
 
 def _direct(
@@ -157,4 +161,6 @@ def _direct(
         title = f"Which parts of the model wrote {why}"
         return waterfall(found.names, values, found.logit, title=title, origin=subject.origin(text), dark=dark)
 
-    write_outputs(paths, record, {"values": values}, draw, as_json)
+    sheet = found.sheet()
+    sheet = replace(sheet, title=f"Why {why}", note=f"{sheet.note} · {subject.told(text)}")
+    write_outputs(paths, record, {"values": values}, draw, as_json, sheet=sheet, dark=dark)

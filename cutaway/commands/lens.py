@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +100,8 @@ def _lens(subject: Subject, text: str, last: int, paths: list[Path], dark: bool,
                     axes=("after ↓", "at →"), limits=(0.0, 1.0), number=".0%", caption="nostalgebraist, 2020",
                     dark=dark)  # fmt: skip
 
-    write_outputs(paths, record, arrays, draw, as_json)
+    sheet = replace(found.named(subject.tokenizer, ids).sheet(), title="Logit lens", note=subject.told(text))
+    write_outputs(paths, record, arrays, draw, as_json, sheet=sheet, dark=dark)
 
 
 def _states(subject: Subject, text: str, paths: list[Path], dark: bool, as_json: bool) -> None:
@@ -108,6 +110,7 @@ def _states(subject: Subject, text: str, paths: list[Path], dark: bool, as_json:
 
     from cutaway.inspect.picture_trajectory import principal_plane, trajectories
     from cutaway.inspect.tower import tower_of
+    from cutaway.show.sheet import Grid, Sheet
 
     inputs = subject.inputs(text)
     tower = tower_of(subject.model, "encoder" if subject.model.is_encoder_decoder else None)
@@ -133,4 +136,7 @@ def _states(subject: Subject, text: str, paths: list[Path], dark: bool, as_json:
         title = f"Paths of the tokens through {len(places) - 1} layers"
         return trajectories(states, names, title=title, origin=subject.origin(text), dark=dark)
 
-    write_outputs(paths, record, {"states": states, "points": points, "variance": shares}, draw, as_json)
+    lengths = Grid("length of each state", np.linalg.norm(states, axis=-1), places, names)
+    sheet = Sheet("Paths of the tokens", subject.told(text), [lengths])
+    arrays = {"states": states, "points": points, "variance": shares}
+    write_outputs(paths, record, arrays, draw, as_json, sheet=sheet, dark=dark)

@@ -49,6 +49,7 @@ def patch(
     subject = Subject.load(model, load_arguments(revision, offline, threads, dtype))
 
     from cutaway.inspect.patching import activation_patching
+    from cutaway.show.sheet import Grid, Sheet
 
     a, b = subject.inputs(first), subject.inputs(second)
     goal = subject.target(a, target, against, position)
@@ -91,4 +92,6 @@ def patch(
                     axes=("put in at ↓", "clean/corrupted token →"), scale="signed", number="+.2f",
                     caption="Meng et al., 2022", dark=dark)  # fmt: skip
 
-    write_outputs(paths, record, {"effect": effect}, draw, as_json)
+    grid_of = Grid("how much of the answer comes back", effect, found.places, names, "signed")
+    sheet = Sheet(f"Patching: {why}", subject.told(f"{first} ⇢ {second}"), [grid_of])
+    write_outputs(paths, record, {"effect": effect}, draw, as_json, sheet=sheet, dark=dark)

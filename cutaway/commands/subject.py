@@ -11,17 +11,18 @@ import typer
 
 from cutaway.commands.display import as_line, write
 from cutaway.commands.text_input import lines
-from cutaway.errors import InputError, nearest
+from cutaway.errors import InputError, MissingExtraError, nearest
 from cutaway.inspect.canvas import FORMATS, Origin, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cutaway.inspect.target import Target
+    from cutaway.show.sheet import Sheet
 
 Outputs = Annotated[
     list[Path] | None,
-    typer.Option("--output", "-o", help="Also write a file: .png, .svg, .pdf, .npz or .json. May be repeated."),
+    typer.Option("--output", "-o", help="Also write a file: .png, .svg, .pdf, .html, .npz or .json. May be repeated."),
 ]
 Dark = Annotated[bool, typer.Option("--dark", help="Draw the picture on dark paper.")]
 Text = Annotated[str | None, typer.Argument(help="The text; without it, or with -, all of stdin.")]
@@ -35,7 +36,9 @@ Position = Annotated[
 ]
 
 
-def check_outputs(output: list[Path] | None, known: tuple[str, ...] = (*FORMATS, ".npz", ".json")) -> list[Path]:
+def check_outputs(
+    output: list[Path] | None, known: tuple[str, ...] = (*FORMATS, ".html", ".npz", ".json")
+) -> list[Path]:
     """The files to write, before a model is loaded; raises typer.BadParameter for one that cannot be written."""
     for path in output or []:
         if path.suffix.lower() not in known:
@@ -60,6 +63,9 @@ def write_outputs(
     draw: Callable[[], Figure],
     as_json: bool,
     own: Mapping[str, Callable[[Path], object]] | None = None,
+    *,
+    sheet: Sheet | None = None,
+    dark: bool = False,
 ) -> None:
     """Each file in the format of its ending, those in `own` as that says; then the JSON line, or the files' names."""
     for path in output:
@@ -72,12 +78,29 @@ def write_outputs(
             import numpy as np
 
             np.savez_compressed(path, **arrays)
+        elif kind == ".html" and sheet is not None:
+            from cutaway.show.document import document
+
+            path.write_text(document(sheet, _picture(draw), dark=dark), encoding="utf-8")
         else:
             save_figure(draw(), path)
     if as_json:
         write(as_line(record))
     elif output:
         write("\nWrote " + ", ".join(str(path) for path in output))
+
+
+def _picture(draw: Callable[[], Figure]) -> bytes | None:
+    """The picture as SVG; None where matplotlib is not installed."""
+    from io import BytesIO
+
+    try:
+        figure = draw()
+    except MissingExtraError:
+        return None
+    held = BytesIO()
+    figure.savefig(held, format="svg", metadata={"Date": None})
+    return held.getvalue()
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,11 @@ class Subject:
     def origin(self, text: str, error: float | None = None) -> Origin:
         config = self.model.config
         return Origin(f"{self.name} ({config.model_type}, {self.model.precision.name})", text, error)
+
+    def told(self, text: str) -> str:
+        """The provenance of a page: the model, and what it read."""
+        origin = self.origin(text)
+        return f"cutaway {origin.version} · {origin.model} · “{text}”"
 
     def answer(self, index: int) -> str:
         """The name of an answer: a class's, or a token's."""
