@@ -217,6 +217,11 @@ def pipeline(
         model, source = _default_model(name, entry, model_load)
     elif isinstance(model, str | Path):
         source = str(model)
+        if name in ("feature-extraction", "sentence-similarity") and gguf_file is None:
+            from cutaway.pipelines.sentence_modules import transformer_folder
+
+            if inner := transformer_folder(source):
+                load["subfolder"] = model_load["subfolder"] = inner
         model = _auto(entry.auto).from_pretrained(source, **model_load)
     else:
         source = str(getattr(model, "name_or_path", "") or getattr(model.config, "_name_or_path", "") or "")

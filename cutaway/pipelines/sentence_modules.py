@@ -84,9 +84,19 @@ def sentence_modules(name: str) -> SentenceModules | None:
                 f"{name}: modules.json has a module {kind!r} at place {place}; cutaway has a Transformer, then "
                 f"Pooling, then Dense and Normalize. {_ASIDE}"
             )
-    settings = _optional(files, "sentence_bert_config.json")
+    settings = _optional(files, f"{modules[0]['path']}/sentence_bert_config.json".lstrip("/"))
     longest, lower = settings.get("max_seq_length"), bool(settings.get("do_lower_case"))
     return SentenceModules(pooling, tuple(after), longest, lower, **_prompts(name, files, with_prompt))
+
+
+def transformer_folder(name: str) -> str:
+    """Where in the checkpoint `name` the model itself lies: "" at its top, "0_Transformer" in older folders."""
+    try:
+        files = resolve(name)
+        path = None if files.get("config.json") is not None else files.get("modules.json")
+    except HubError:  # loading says what is wrong
+        return ""
+    return "" if path is None else str(_modules(path)[0]["path"])
 
 
 def _prompts(name: str, files: Files, with_prompt: bool) -> dict[str, Any]:
@@ -120,7 +130,11 @@ def _modules(path: Path) -> list[dict[str, Any]]:
     with path.open("rb") as file:
         data = file.read(MEGABYTE)
     modules = parse_json(b'{"modules":' + data + b"}", str(path), InputError)["modules"]
-    if isinstance(modules, list) and all(isinstance(m, dict) and {"type", "path"} <= set(m) for m in modules):
+    if (
+        isinstance(modules, list)
+        and modules
+        and all(isinstance(m, dict) and {"type", "path"} <= set(m) for m in modules)
+    ):
         return modules
     raise InputError(f"{path} is not a list of modules with a type and a path each. Is the file complete?")
 

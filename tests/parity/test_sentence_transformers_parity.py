@@ -87,6 +87,27 @@ def test_dense_layers_and_normalization_in_their_order(bert: Path, tmp_path: Pat
     same(pipeline("sentence-similarity", folder)(TEXTS[0], TEXTS), theirs.similarity(expected[:1], expected)[0])
 
 
+def test_a_folder_of_the_older_form(bert: Path, tmp_path: Path) -> None:
+    """The transformer in a folder of its own, pooling as flags, activations by their old names."""
+    theirs, folder = saved(bert, tmp_path, "max", {"out_features": 16})
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for file in [path for path in folder.iterdir() if path.is_file()]:
+        if file.name not in ("modules.json", "config_sentence_transformers.json"):
+            file.rename(inner / file.name)
+    names = ["Transformer", "Pooling", "Dense"]
+    listed = [{"idx": i, "name": str(i), "path": f"{i}_{name}", "type": f"sentence_transformers.models.{name}"}
+              for i, name in enumerate(names)]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(listed))
+    flags = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(flags))
+    (inner / "sentence_bert_config.json").write_text('{"max_seq_length": 18, "do_lower_case": false}')
+    pipe = pipeline("feature-extraction", folder, return_tensors="np")
+    same(pipe(TEXTS, pooling="model"), theirs.encode(TEXTS))
+    assert pipe.modules().longest == 18
+    same(Embedder(folder).encode(TEXTS), SentenceTransformer(str(folder), device="cpu").encode(TEXTS))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
