@@ -22,6 +22,7 @@ from cutaway.model.part import Part
 from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Rows
+from cutaway.model.separate import separable
 from cutaway.model.taps import Tap
 from cutaway.model.text_attention import attend, attend_cached
 from cutaway.model.window import band, stretches
@@ -239,12 +240,12 @@ class Attention(Part):
         parts = [f"{prefix}.head.{h}.out" for h in heads]
         inputs = [slice(h * size, (h + 1) * size) for h in heads]
         if not tap.leads(f"{prefix}.out", *parts):
-            padded = tap.rows.pad(z) if heads else z  # [batch, length, heads, head_size]: padded once, not head by head
             for h, part, own_inputs in zip(heads, parts, inputs, strict=True):
-                tap.keep(part, columns(self.o, padded[:, :, h], own_inputs), own=True)
-            if tap.wants(f"{prefix}.out"):
-                tap.take(f"{prefix}.out", self.o(mixed))
-            return None
+                tap.keep(part, tap.rows.pad(columns(self.o, z[:, h], own_inputs)), own=True)
+            if not tap.wants(f"{prefix}.out"):
+                return None
+            out = tap.take(f"{prefix}.out", self.o(mixed))
+            return out if separable(self.o, mixed) else None
         shown = zip(heads, parts, inputs, strict=True)
         own = {h: tap.take(part, columns(self.o, z[:, h], own)) for h, part, own in shown}  # [rows, hidden] each
         leading = [h for h, part in zip(heads, parts, strict=True) if tap.leads(part)]

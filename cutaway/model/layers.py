@@ -11,6 +11,7 @@ from cutaway.model.kernel import serves
 from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, gated, joined
 from cutaway.model.part import Part
 from cutaway.model.row_norm import row_norm
+from cutaway.model.separate import separable
 from cutaway.model.taps import Tap
 
 
@@ -100,8 +101,8 @@ class MLP(Part):
         first = self.gate if self.spec.gated else self.up
         if tap is not None and tap.wants("mlp.pre"):
             pre = tap.take("mlp.pre", first(x))
-            leads = tap.leads("mlp.pre")
-            act = ACTIVATION[activation](pre) if leads else activated(first, x, activation)
+            apart = tap.leads("mlp.pre") or separable(first, x, activation)
+            act = ACTIVATION[activation](pre) if apart else activated(first, x, activation)
             act = act * self.up(x) if self.spec.gated else act
         elif self.spec.gated:
             act = gated(self.packed, self.gate, self.up, x, activation)
@@ -112,6 +113,6 @@ class MLP(Part):
         dropped = F.dropout(act, self.spec.dropout, self.training) if self.training else act
         if tap is not None and tap.wants("mlp.out"):
             out = tap.take("mlp.out", self.down(dropped))
-            if tap.leads("mlp.out"):
+            if tap.leads("mlp.out") or separable(self.down, dropped):
                 return out if residual is None else residual + F.dropout(out, dropout, self.training)
         return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)

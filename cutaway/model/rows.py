@@ -128,7 +128,7 @@ class Rows:
         index = self.index
         if self.spare:
             index, x = index[: -self.spare], x[: -self.spare]
-        return out.index_copy(0, index, x).view(self.batch, self.length, *x.shape[1:])
+        return out.index_copy_(0, index, x).view(self.batch, self.length, *x.shape[1:])
 
     def pad_hidden(self, x: Tensor) -> Tensor:
         """[rows, hidden] or [batch, length, hidden] -> [batch, length, hidden]."""
