@@ -100,10 +100,10 @@ def run_python(block: Block, scope: dict[str, object], page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "python").symlink_to(sys.executable)
-    shim = tmp_path / "cutaway"  # the package under test, whatever is installed
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m cutaway "$@"\n')
-    shim.chmod(0o755)
+    for name, own in (("python", ""), ("cutaway", "-m cutaway"), ("torchrun", "-m torch.distributed.run")):
+        shim = tmp_path / name  # the package under test and its python, whatever else is installed
+        shim.write_text(f'#!/bin/sh\nexec {sys.executable} {own} "$@"\n')
+        shim.chmod(0o755)
     scope: dict[str, object] = {"__name__": "__main__"}
     before = ("", "")
     for block in blocks(page.read_text(encoding="utf-8")):

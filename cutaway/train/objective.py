@@ -18,18 +18,24 @@ from torch import Tensor
 from cutaway.errors import ConfigError, InputError
 from cutaway.model.decoder_text import decoder_reads
 from cutaway.model.heads import CausalLM, loss_only
-from cutaway.model.label_heads import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
+from cutaway.model.label_heads import (
+    MultipleChoice,
+    QuestionAnswering,
+    ReplacedTokens,
+    SequenceClassification,
+    TokenClassification,
+)
 from cutaway.model.losses import IGNORED
 from cutaway.model.seq2seq import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
 from cutaway.train.ranks import Ranks, bare
 
-Kind = Literal["text", "places", "next", "target", "span", "unknown"]
+Kind = Literal["text", "places", "next", "target", "span", "replaced", "unknown"]
 Sizes = dict[str, float]
 Number = TypeVar("Number", Tensor, float)
 
 
 def kind_of(model: Any) -> Kind:
-    """What the labels of a model stand for: a text, places, the next token, a target text, a span.
+    """What the labels of a model stand for: a text, places, the next token, a target text, a span, every real token.
 
     "unknown" for a model that is not built from cutaway's heads: its loss is taken to be a mean over its labels.
     """
@@ -37,6 +43,8 @@ def kind_of(model: Any) -> Kind:
         return "text"
     if isinstance(model, (QuestionAnswering, Seq2SeqQuestionAnswering)):
         return "span"
+    if isinstance(model, ReplacedTokens):
+        return "replaced"
     if isinstance(model, CausalLM):
         return "next"
     if isinstance(model, Seq2SeqLM):
@@ -65,7 +73,7 @@ class Objective:
         self.smoothing, self.weights, self.match_upstream = smoothing, weights, match_upstream
         self.config = getattr(model, "config", None)
         self.own = bool(smoothing) or weights is not None
-        if self.own and (self.kind in ("span", "unknown") or self._problem(None) in _NUMBERS):
+        if self.own and (self.kind in ("span", "replaced", "unknown") or self._problem(None) in _NUMBERS):
             what = "label_smoothing_factor" if smoothing else "class_weights"
             raise ConfigError(f"{what} needs a model with one label for each text or place; {type(model).__name__} "
                               "has none: leave it out, or override Trainer.compute_loss.")  # fmt: skip
@@ -94,6 +102,9 @@ class Objective:
         if not isinstance(labels, Tensor):
             rows = next((v.shape[0] for v in batch.values() if isinstance(v, Tensor) and v.dim()), 1)
             return {"places": float(rows)}
+        if self.kind == "replaced":  # every real token, whatever stands at padding
+            mask = batch.get("attention_mask")
+            return {"places": float(labels.numel() if mask is None else (mask != 0).sum())}
         if labels.is_floating_point() or self._problem(labels) in _NUMBERS:
             return {"places": float(labels.numel())}
         if self.counts_first:
