@@ -98,6 +98,20 @@ def test_a_part_without_labels_counts_nothing(tmp_path: Path) -> None:
     assert furthest(after(none, 4, 1), weights(model(name))) == 0.0  # nothing to learn, and no NaN
 
 
+def test_what_was_replaced_is_asked_of_real_tokens_alone() -> None:
+    ours = model("ElectraForPreTraining").eval()
+    found = rows("ElectraForTokenClassification")
+    parts = [cutaway.default_data_collator(part) for part in (found, found[:5], found[5:])]
+    for part in parts:
+        part["labels"] = part["input_ids"] % 2  # at padding too
+    objective = Objective(ours)
+    sizes = [objective.sizes(part) for part in parts]
+    assert [one["places"] for one in sizes] == [float(part["attention_mask"].sum()) for part in parts]
+    whole, *cut = [objective.share(ours, *one, sizes[0]).item() for one in zip(parts, sizes, strict=True)]
+    assert sum(cut) == pytest.approx(whole, rel=1e-6)
+    assert whole == pytest.approx(ours(**parts[0]).loss.item(), rel=1e-6)
+
+
 def test_match_upstream_adds_the_parts_up_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = "BertForSequenceClassification"
     with caplog.at_level(logging.WARNING, logger="cutaway"):
