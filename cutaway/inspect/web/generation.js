@@ -10,7 +10,7 @@ function drawGeneration() {
 function chooseStep(i) {
   state.step = between(i, run.steps.length);
   show();
-  byId("view-generation").querySelectorAll(".strip button")[state.step].focus();
+  /** @type {HTMLElement} */ (byId("view-generation").querySelectorAll(".strip button")[state.step]).focus();
 }
 
 function written() {

@@ -1,6 +1,6 @@
 // One head on a canvas: rows look, columns are looked at. The weights are painted once per head; pointing redraws only
 // the frame over them.
-const canvas = byId("matrix");
+const canvas = /** @type {HTMLCanvasElement} */ (byId("matrix"));
 const box = { x: 0, y: 0, cell: 20, width: 0, height: 0, scale: 1, row: -1, column: -1, painted: null };
 
 function paintHead() {
@@ -137,7 +137,7 @@ canvas.addEventListener("keydown", (event) => {
 function drawTable() {
   const place = byId("table-of-head");
   place.replaceChildren();
-  if (!byId("as-table").open) return;
+  if (!byId("as-table").hasAttribute("open")) return;
   const entry = attention();
   const [, , rows, columns] = entry.packed.shape;
   const whole = rows * columns <= 900;

@@ -54,8 +54,8 @@ function begin() {
   byId("text").append(text(run.text));
   byId("model").textContent = run.summary;
   byId("footer").textContent = run.provenance + (run.certificate ? ` Checked: head ${run.certificate.head} of ${run.certificate.address}, weights times values against the fast kernel: ${run.certificate.error.toExponential(1)}.` : "");
-  for (const place of document.querySelectorAll("[data-help]")) place.replaceWith(help(place.dataset.help));
-  byId("theme").addEventListener("change", (event) => { document.documentElement.dataset.theme = event.target.value; show(); });
+  for (const place of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-help]"))) place.replaceWith(help(place.dataset.help));
+  byId("theme").addEventListener("change", (event) => { document.documentElement.dataset.theme = /** @type {HTMLSelectElement} */ (event.target).value; show(); });
   system.addEventListener("change", show);
   addEventListener("resize", () => { if (state.view === "attention" && state.form === "matrix") drawMatrix(); });
   [state.layer, state.head] = [attention().layer, attention().head];
