@@ -19,11 +19,11 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "GPT2": {
         "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40, "bos_token_id": 1, "eos_token_id": 2,
-        "pad_token_id": 0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0,
+        "pad_token_id": 0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "classifier_dropout": 0.0,
     },
     "Llama": {
         "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 0,
+        "intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 0, "classifier_dropout": 0.0,
     },
     "T5": {
         "d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 2, "num_decoder_layers": 2, "d_ff": 24,
@@ -55,7 +55,7 @@ SIZES |= {
     "Gemma": {**_DECODER, "head_dim": 8},
     "Phi3": {**_DECODER, "original_max_position_embeddings": 40},
     "GPTNeoX": {
-        **{name: size for name, size in _DECODER.items() if name != "num_key_value_heads"}, "classifier_dropout": 0.0,
+        **{name: size for name, size in _DECODER.items() if name != "num_key_value_heads"},
     },
     "OPT": {
         "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24,

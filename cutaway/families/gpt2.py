@@ -85,7 +85,7 @@ WEIGHTS: Table = {
 }
 FAMILY = Family(to_architecture, WEIGHTS, "transformer")
 _LABEL = Classifier("score", pick="last", drops="none", bias=False)
-_TOKEN = Classifier(dropout=("classifier_dropout", "hidden_dropout", "resid_pdrop"))
+_TOKEN = Classifier(dropout=("classifier_dropout", "hidden_dropout"), usual=0.1)
 _SPAN = Classifier("qa_outputs", drops="none")
 
 

@@ -33,7 +33,7 @@ WEIGHTS = {
     "final_norm": "norm",
 }
 LABEL = Classifier("score", pick="last", drops="none", bias=False)
-TOKEN = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"))
+TOKEN = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"), usual=0.1)
 SPAN = Classifier("qa_outputs", drops="none")
 
 

@@ -29,13 +29,13 @@ from cutaway.outputs import (
 )
 
 
-def config_dropout(config: Any, names: tuple[str, ...]) -> float:
-    """The first of these fields that is set."""
+def config_dropout(config: Any, names: tuple[str, ...], usual: float) -> float:
+    """The first of these fields that is set, or the `usual` rate."""
     for name in names:
         value = getattr(config, name, None)
         if value is not None:
             return float(config.number(name, 0.0, 1.0))
-    return 0.0
+    return usual
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Classifier:
         out: published name of the last layer. dense: of one before it, or "". activation: after `dense`.
         norm: published name of a norm after that, or "".
         pick: the pooler's vector, the first token, the last real one, or the last end-of-text token.
-        dropout: config fields that may hold the rate. drops: before `dense`, after its activation and norm, or both.
+        dropout: config fields that may hold the rate; usual: what it is where none of them is set.
+        drops: before `dense`, after its activation and norm, or both.
         activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says "cls", or
             "mean" for the mean of all tokens.
         dense_field: a config field that says whether `dense` is there, or ""; the activation stays without it.
@@ -57,6 +58,7 @@ class Classifier:
     dense: str = ""
     activation: Activation = "tanh"
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
+    usual: float = 0.0
     drops: Literal["before", "after", "both", "none"] = "before"
     bias: bool = True
     norm: str = ""
@@ -76,7 +78,7 @@ class LabelHead(HeadModel):
 
     def _build(self, config: Any) -> None:
         spec, size = self.declared, self.architecture.stack.hidden_size
-        self.rate = config_dropout(config, spec.dropout)
+        self.rate = config_dropout(config, spec.dropout, spec.usual)
         check_room(config, size * (self._outputs(config) + (size if spec.dense else 0)))
         if spec.dense:
             there = not spec.dense_field or config.flag(spec.dense_field)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
-from parity.tiny import ENCODER_DECODERS, EVERY_HEAD, HEADS, VARIANTS, decoder_fields
+from parity.tiny import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, HEADS, VARIANTS, decoder_fields
 from torch import Tensor
 
 import cutaway
@@ -264,3 +265,15 @@ def test_electras_summary_as_its_config_says(summary: dict[str, Any]) -> None:
 def test_a_summary_that_is_not_built_is_an_error(summary: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cutaway.ElectraForMultipleChoice(cutaway.ElectraConfig(vocab_size=9, num_hidden_layers=1, **summary))
+
+
+@pytest.mark.parametrize("family", [family for family, ending in EVERY_HEAD if ending == "ForTokenClassification"])
+def test_heads_of_tokens_drop_as_upstreams_in_training(family):
+    first, sizes = CONFIGS[family]
+    for more in ({}, {"classifier_dropout": 0.3}):
+        theirs = getattr(transformers, f"{first}ForTokenClassification")(
+            getattr(transformers, f"{first}Config")(**sizes, **more)
+        )
+        ours = getattr(cutaway, f"{first}ForTokenClassification")(getattr(cutaway, f"{first}Config")(**sizes, **more))
+        dropout = getattr(theirs, "dropout", None) or theirs.drop  # ModernBERT's is called drop
+        assert ours.rate == dropout.p
