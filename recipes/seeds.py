@@ -1,6 +1,6 @@
 """How much the seed matters: the film reviews alone on cutaway's Trainer, beside simpler ways.
 
-    python recipes/seeds.py          # five seeds, a linear probe, VADER's own scorer, the built-in model
+    python recipes/seeds.py          # five seeds, a linear probe, VADER's own scorer
 
 A short version of the recipe: three epochs over the rated film reviews that are not held out, no teacher and no other
 texts. All are measured on the same held-out part as the built-in model.
