@@ -88,6 +88,26 @@ def test_gates(dtype: torch.dtype, activation: Any, bias: bool, size: int) -> No
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("integer", [False, True])
+@pytest.mark.parametrize("has_gate", [False, True])
+def test_both_products_in_one_pass(dtype: torch.dtype, integer: bool, has_gate: bool) -> None:
+    mlp = MLP(FeedForward(208, "gelu", gated=has_gate), 72).eval().to(dtype)
+    for layer in (mlp.up, mlp.down, *((mlp.gate,) if has_gate else ())):
+        layer.integer = integer
+    for shape in ((70, 72), (3, 100, 72)):
+        x, residual = torch.randn(2, *shape).to(dtype)
+        found = mlp(x, residual=residual)
+        rows = zip(x.flatten(0, -2).split(50), residual.flatten(0, -2).split(50), strict=True)  # too few for one pass
+        assert torch.equal(found.flatten(0, -2), torch.cat([mlp(a, residual=b) for a, b in rows]))
+    seen: list[Any] = []
+    handle = mlp.down.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    mlp(x, residual=residual)
+    handle.remove()
+    assert seen == [(3, 100, 208)]
+
+
+@torch.no_grad()
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),

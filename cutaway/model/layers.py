@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cutaway.architecture import FeedForward, Norm
 from cutaway.model.kernel import serves
-from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, gated, joined
+from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, chained, gated, joined
 from cutaway.model.part import Part
 from cutaway.model.row_norm import row_norm
 from cutaway.model.separate import separable
@@ -98,6 +98,12 @@ class MLP(Part):
     ) -> Tensor:
         """down(activation(up(x))); with a residual, residual + dropout(that)."""
         activation = self.spec.activation
+        if tap is None and residual is not None and not self.training:
+            beside = (self.gate, self.up) if self.spec.gated else (self.up,)
+            packed = self.packed if self.spec.gated else getattr(self.up, "packed", None)
+            found = None if packed is None else chained(packed, beside, self.down, x, activation, residual)
+            if found is not None:
+                return found
         first = self.gate if self.spec.gated else self.up
         if tap is not None and tap.wants("mlp.pre"):
             pre = tap.take("mlp.pre", first(x))

@@ -69,6 +69,7 @@ def _bf16() -> bool:
 
 
 OPERATORS = _find_operators()
+MANY = 64  # rows from which on a feed-forward layer goes through both products a few rows at a time
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
 
 
@@ -136,6 +137,13 @@ class Packed:
     def takes(self, layers: Sequence[nn.Module]) -> bool:
         """Whether such layers can lie side by side."""
         return True
+
+    @property
+    def panels(self) -> Panels | None:
+        """The weight as our kernels read it, where they do."""
+        if isinstance(self.weight, ByteWeight):
+            return self.weight.panels
+        return self.weight if isinstance(self.weight, Panels) else None
 
     def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
         """activation(x W^T + b), or x W^T + b + residual."""
@@ -371,6 +379,23 @@ def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float
             return packed.product(x, residual=residual)
         return residual + _own(layer, packed.product(x), x)
     return residual + F.dropout(layer(x), dropout, layer.training)
+
+
+def chained(
+    packed: Packed | Bound, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, residual: Tensor
+) -> Tensor | None:
+    """residual + down(what `packed` makes of x) without keeping what lies between; None where that cannot be had.
+
+    packed: of one layer, or of a gate and what it lets through.
+    """
+    if isinstance(packed, Bound) or x.numel() < MANY * x.shape[-1] or not packed.takes(layers):
+        return None
+    if not _fusable(x, *layers) or not _fusable(x, down) or _adapted(x, *layers, down):
+        return None
+    if len({layer.bias is None for layer in layers}) > 1 or residual.dtype != x.dtype or not residual.is_contiguous():
+        return None
+    first, second = packed.of(layers).panels, down.packed.of((down,)).panels
+    return None if first is None or second is None else first.chain(second, x, activation, residual)
 
 
 def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:

@@ -67,21 +67,37 @@ class Panels:
         """
         if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
             return residual + self.product(x, activation)
-        rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
-        if rows.stride(1) != 1:
-            rows = rows.contiguous()
-        out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
-        failed = self.library.cw_linear(
-            self._at,
-            rows.data_ptr(),
-            rows.shape[0],
-            rows.stride(0),
-            KINDS[activation],
-            None if residual is None else residual.data_ptr(),
-            out.data_ptr(),
-            x.dtype == torch.bfloat16,
-            torch.get_num_threads(),
-        )
-        if failed:
-            raise MemoryError(f"No memory for {rows.shape[0]} rows of {self.k} bytes.")
+        rows, out = self._rows(x), torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
+        self._done(self.library.cw_linear(self._at, *_arguments(rows, activation, residual, out)), rows)
         return out
+
+    def chain(self, down: Panels, x: Tensor, activation: Activation | None, residual: Tensor) -> Tensor:
+        """down.product(self.product(x, activation), residual=residual), the same to the last bit.
+
+        What lies between the two is a few rows at a time, which stay in the cache.
+        """
+        rows, out = self._rows(x), torch.empty(*x.shape[:-1], down.n, dtype=x.dtype)
+        self._done(self.library.cw_chain(self._at, down._at, *_arguments(rows, activation, residual, out)), rows)
+        return out
+
+    def _rows(self, x: Tensor) -> Tensor:
+        rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
+        return rows if rows.stride(1) == 1 else rows.contiguous()
+
+    @staticmethod
+    def _done(failed: int, rows: Tensor) -> None:
+        if failed:
+            raise MemoryError(f"No memory for the product of {rows.shape[0]} rows of {rows.shape[1]} numbers.")
+
+
+def _arguments(rows: Tensor, activation: Activation | None, residual: Tensor | None, out: Tensor) -> tuple[Any, ...]:
+    return (
+        rows.data_ptr(),
+        rows.shape[0],
+        rows.stride(0),
+        KINDS[activation],
+        None if residual is None else residual.data_ptr(),
+        out.data_ptr(),
+        rows.dtype == torch.bfloat16,
+        torch.get_num_threads(),
+    )

@@ -12,7 +12,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-VERSION = 3  # as in tile.h: a library that was built from older sources is left alone
+VERSION = 4  # as in tile.h: a library that was built from older sources is left alone
 # kinds of packed weights
 FLOATS, HALVES, BYTES = range(3)
 
@@ -80,6 +80,7 @@ def _load() -> ctypes.CDLL | None:
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_linear.argtypes = (_ADDRESS, _ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS, _NUMBER, _NUMBER)
+    library.cw_chain.argtypes = (_ADDRESS, *library.cw_linear.argtypes)
     library.cw_attention.argtypes = library.cw_step.argtypes = (_ADDRESS, _NUMBER)
     shape, number = (_ADDRESS, _SIZE, _SIZE, _SIZE), ctypes.c_float
     library.cw_norm.argtypes = (*shape, _ADDRESS, _ADDRESS, number, number, _NUMBER, _ADDRESS, _NUMBER, _NUMBER)

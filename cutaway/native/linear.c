@@ -14,6 +14,7 @@
 
 #define SMALL 500000     /* products below which other threads are not worth waking */
 #define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
+#define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
 
 /* A row of k numbers as bytes: x = scale * (byte - 128) + offset, over the row's range with 0 in it. NaN or infinity in
  * a row makes its scale NaN. */
@@ -142,32 +143,47 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
     }
 }
 
-/* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its rows `stride` numbers apart. x, residual and out are
- * all bfloat16, or all float32; a weight of HALVES wants the one, of FLOATS the other, of BYTES either. k of HALVES is even.
- * Returns 0, or 1 where memory is short. */
+/* Bytes that `job_of` wants beside a weight of BYTES, for so many rows. */
+static int64_t room_of(const Weight *weight, int64_t rows) {
+    return weight->kind == BYTES ? rows * (steps_of(BYTES, weight->k) * 4 + (int64_t)sizeof(Row)) : 0;
+}
+
+/* The job of x [rows, k], its rows `stride` numbers apart; of BYTES, `row_of` has to fill `room` before it runs. */
+static Job job_of(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
+                  void *out, int bf16, char *room) {
+    const int64_t steps = steps_of(weight->kind, weight->k), size = bf16 ? 2 : 4;
+    Job job = {weight, x, {stride * size, 4}, NULL, residual, out, steps, activation, bf16};
+    if (weight->kind == BYTES) {
+        job.x = room, job.stride.row = steps * 4;
+        job.rows = (Row *)(room + rows * steps * 4); /* a multiple of 4 bytes, as is what a Row asks for */
+    }
+    return job;
+}
+
+TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t r) {
+    const int64_t padded = job->steps * 4, k = job->weight->k;
+    uint8_t *q = (uint8_t *)job->x + r * padded;
+    if (job->bf16) row_bytes(x, r * stride, 1, k, padded, q, (Row *)job->rows + r);
+    else row_bytes(x, r * stride, 0, k, padded, q, (Row *)job->rows + r);
+}
+
+/* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its
+ * rows `stride` numbers apart. x, residual and out are all bfloat16, or all float32; a weight of HALVES wants the one, of
+ * FLOATS the other, of BYTES either. k of HALVES is even. Returns 0, or 1 where memory is short. */
 TARGET int cw_linear(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
                      void *out, int bf16, int threads) {
-    const int64_t k = weight->k, n = weight->n, steps = steps_of(weight->kind, k);
-    const int64_t panels = (n + PANEL - 1) / PANEL, padded = steps * 4;
-    uint8_t *q = NULL;
-    Job job = {weight, x, {stride * (bf16 ? 2 : 4), 4}, NULL, residual, out, steps, activation, bf16};
-    if (weight->kind == BYTES) {
-        q = malloc(rows * (padded + sizeof(Row)));
-        if (!q) return 1;
-        job.x = (char *)q, job.stride.row = padded;
-        job.rows = (Row *)(q + rows * padded); /* `padded` is a multiple of 4, as is what a Row asks for */
-    }
-    int64_t block = CACHED / (ROWS * padded) * ROWS;
+    const int64_t panels = (weight->n + PANEL - 1) / PANEL, bytes = room_of(weight, rows);
+    char *room = bytes ? malloc(bytes) : NULL;
+    if (bytes && !room) return 1;
+    const Job job = job_of(weight, x, rows, stride, activation, residual, out, bf16, room);
+    int64_t block = CACHED / (ROWS * job.steps * 4) * ROWS;
     if (block < ROWS) block = ROWS;
     const int64_t blocks = (rows + block - 1) / block;
-#pragma omp parallel num_threads(threads) if (threads > 1 && rows * n * k > SMALL)
+#pragma omp parallel num_threads(threads) if (threads > 1 && rows * weight->n * weight->k > SMALL)
     {
-        if (q) {
+        if (room) {
 #pragma omp for schedule(static)
-            for (int64_t r = 0; r < rows; r++) {
-                if (bf16) row_bytes(x, r * stride, 1, k, padded, q + r * padded, (Row *)job.rows + r);
-                else row_bytes(x, r * stride, 0, k, padded, q + r * padded, (Row *)job.rows + r);
-            }
+            for (int64_t r = 0; r < rows; r++) row_of(&job, x, stride, r);
         }
         /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
 #pragma omp for collapse(2) schedule(static)
@@ -175,8 +191,45 @@ TARGET int cw_linear(const Weight *weight, const void *x, int64_t rows, int64_t 
             for (int64_t p = 0; p < panels; p++)
                 panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, p);
     }
-    free(q);
+    free(room);
     return 0;
+}
+
+/* All rows of a job, by one thread. */
+TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_t rows) {
+    if (job->rows)
+        for (int64_t r = 0; r < rows; r++) row_of(job, x, stride, r);
+    for (int64_t p = 0; p * PANEL < job->weight->n; p++) panel_of(job, 0, rows, p);
+}
+
+/* The product with `up` and its activation, then with `down` and the residual: to the last bit what two calls of `cw_linear`
+ * give, but what lies between is a few rows that stay in the cache. Arguments as there. */
+TARGET int cw_chain(const Weight *up, const Weight *down, const void *x, int64_t rows, int64_t stride, int activation,
+                    const void *residual, void *out, int bf16, int threads) {
+    const int64_t size = bf16 ? 2 : 4, width = down->k, n = down->n;
+    int64_t block = CHAINED / (ROWS * width * size) * ROWS;
+    if (block < ROWS) block = ROWS;
+    const int64_t blocks = (rows + block - 1) / block;
+    int failed = 0;
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    {
+        const int64_t between = block * width * size, first_room = room_of(up, block), second_room = room_of(down, block);
+        char *room = malloc(between + first_room + second_room), *other = room + between;
+        failed = !room;
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < blocks; b++) {
+            if (!room) continue;
+            const int64_t from = b * block, count = rows - from < block ? rows - from : block;
+            const char *own = (const char *)x + from * stride * size, *add = residual;
+            const Job a = job_of(up, own, count, stride, activation, NULL, room, bf16, other);
+            rows_of(&a, own, stride, count);
+            if (add) add += from * n * size;
+            const Job c = job_of(down, room, count, width, NONE, add, (char *)out + from * n * size, bf16, other + first_room);
+            rows_of(&c, room, width, count);
+        }
+        free(room);
+    }
+    return failed;
 }
 
 #endif
