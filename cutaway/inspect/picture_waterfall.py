@@ -77,7 +77,8 @@ def waterfall(
         picture.barh(i + 0.5, step, left=start, height=0.68, color=color)
         picture.plot([start + step] * 2, [i + 0.5, i + 1.5], color=theme.muted, linewidth=0.6)
         number = f"{step:+.3g}"
-        picture.text(max(start, start + step) + gap, i + 0.5, number, va="center", **canvas.style(SMALL))
+        behind = {"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6}  # the line at 0 does not cross a number
+        picture.text(max(start, start + step) + gap, i + 0.5, number, va="center", bbox=behind, **canvas.style(SMALL))
     picture.barh(len(steps) + 0.5, total, height=0.68, color=theme.muted)
     look = canvas.style(BODY, weight="bold", va="center")
     picture.text(max(total, 0) + gap, len(steps) + 0.5, f"{total:.4g}", **look)
