@@ -40,7 +40,7 @@ def close(found: Tensor, wanted: Tensor) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     kind=st.sampled_from(["layer", "layer without bias", "rms", "rms with offset"]),
-    shape=st.sampled_from([(1, 1), (3, 7), (2, 3, 40), (5, 33), (70, 64)]),
+    shape=st.sampled_from([(1, 2), (3, 7), (2, 3, 40), (5, 33), (70, 64)]),
     dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 100),
 )
@@ -54,8 +54,6 @@ def test_norms(kind, shape, dtype, seed):  # type: ignore[no-untyped-def]
     for p in norm.parameters():
         p.copy_(torch.randn(n))
     norm, x = norm.to(dtype), (torch.randn(shape) * 3 + 1).to(dtype)
-    if kind.startswith("layer") and n == 1:  # all of it is rounding: 0 / sqrt(eps)
-        x = x.round()
     close(norm(x), without_kernels(norm, x))
 
 

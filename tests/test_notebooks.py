@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import notebooks
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def loud() -> Iterator[None]:
+    """A notebook may quieten the library; the tests after it want to hear it."""
+    log = logging.getLogger("cutaway")
+    before = log.level
+    yield
+    log.setLevel(before)
 
 
 @pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=lambda p: p.stem)
