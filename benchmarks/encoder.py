@@ -100,7 +100,9 @@ def base_size(folder: Path) -> Path:
         import transformers
 
         torch.manual_seed(0)
-        transformers.BertModel(transformers.BertConfig()).save_pretrained(target)
+        # a converter of CTranslate2's asks for a field that later configurations no longer have
+        config = transformers.BertConfig(position_embedding_type="absolute")
+        transformers.BertModel(config).save_pretrained(target)
         for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
             if (folder / name).exists():
                 shutil.copy(folder / name, target / name)
