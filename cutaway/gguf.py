@@ -268,7 +268,9 @@ class GGUFTensors:
         else:
             rows = math.prod(entry.shape[:-1])
             try:
-                values = dequantize(data.reshape(rows, -1), kind)  # [rows, row bytes] -> [rows, row]
+                # a damaged file may hold scales that are no numbers; a product of them is no reason for numpy to warn
+                with np.errstate(all="ignore"):
+                    values = dequantize(data.reshape(rows, -1), kind)  # [rows, row bytes] -> [rows, row]
             except NotImplementedError as e:
                 raise CheckpointError(
                     f"{self.path}: {name!r} is quantized as {kind.name}, which gguf cannot undo."

@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cutaway.checkpoint import open_checkpoint
@@ -363,6 +363,7 @@ def test_hostile_headers_cost_no_time_and_no_memory(tmp_path):
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
 @given(changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=4))
+@example(changes=[(8, 2)])  # scales that are no numbers
 def test_fuzzed_headers(tmp_path_factory, changes):
     path = tmp_path_factory.getbasetemp() / "fuzz.gguf"
     if not (whole := path.with_suffix(".whole")).exists():
