@@ -15,6 +15,7 @@ from cutaway.architecture import FeedForward
 from cutaway.model.cache import Cache
 from cutaway.model.kernel import serves
 from cutaway.model.layers import MLP, LayerNorm, RMSNorm
+from cutaway.model.linear import Linear
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Rows
 from cutaway.model.text_attention import attend_cached
@@ -151,3 +152,14 @@ def test_left_to_torch() -> None:
     norm = LayerNorm(4)
     torch.func.vmap(norm)(x)
     assert norm(x.requires_grad_()).requires_grad
+
+
+@torch.no_grad()
+def test_other_widths_are_never_read() -> None:
+    x = torch.randn(80, 5)
+    for module in (Linear(24, 40), RMSNorm(24, 1e-6), LayerNorm(24).bfloat16()):
+        given = x.to(next(module.parameters()).dtype)
+        with pytest.raises(RuntimeError):
+            module.eval()(given)
+    mlp, wide = MLP(FeedForward(48, "gelu"), 24).eval(), torch.randn(80, 24)
+    close(mlp(wide, residual=torch.ones(1, 24)), mlp(wide) + 1)

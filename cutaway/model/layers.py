@@ -45,7 +45,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         # in float32 torch's own is as fast
-        if x.dtype == torch.bfloat16:
+        if x.dtype == torch.bfloat16 and x.shape[-1:] == self.weight.shape:
             given = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
             if serves(*given):
                 return row_norm(x, self.weight, self.bias, self.eps)
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
-        if serves(x, weight):
+        if x.shape[-1:] == weight.shape and serves(x, weight):
             return row_norm(x, weight, None, self.eps, self.offset, rms=True)
         if x.dtype in (torch.float16, torch.bfloat16):
             found = F.rms_norm(x.float(), weight.shape, None, self.eps)

@@ -394,6 +394,8 @@ def chained(
         return None
     if len({layer.bias is None for layer in layers}) > 1 or residual.dtype != x.dtype or not residual.is_contiguous():
         return None
+    if residual.shape != (*x.shape[:-1], down.out_features):  # torch's sum stretches it, the kernel would not
+        return None
     first, second = packed.of(layers).panels, down.packed.of((down,)).panels
     return None if first is None or second is None else first.chain(second, x, activation, residual)
 

@@ -46,7 +46,6 @@ class Panels:
         self.library = library
         n, self.k = values.shape
         self.n = n // 2 if gated else n
-        self.dtype = values.dtype
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.scale = scale
         panels, steps = -(-n // 32), -(-self.k * values.element_size() // 4)
@@ -81,6 +80,8 @@ class Panels:
         return out
 
     def _rows(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.k:  # the kernel would read past the rows
+            raise RuntimeError(f"rows of {x.shape[-1]} numbers cannot be multiplied by a weight of {self.k} inputs")
         rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
         return rows if rows.stride(1) == 1 else rows.contiguous()
 
