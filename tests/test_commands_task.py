@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from cutaway import cli
 from cutaway.commands.task import COMMANDS
 from cutaway.generate.settings import KNOWN
 from cutaway.jobs import TASKS, TableReader
 from cutaway.pipelines.factory import task_of
 from cutaway.pipelines.generating import GeneratingPipeline
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cutaway", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def test_every_task_has_one_command():

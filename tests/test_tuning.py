@@ -6,12 +6,10 @@ import json
 import random
 import re
 import signal
-import sys
 
 import pytest
 
 import cutaway
-from cutaway import cli
 from cutaway.errors import InputError
 from cutaway.train.stopping import Stopping
 from cutaway.tuning import FineTuning, read
@@ -53,18 +51,6 @@ def reviews(n: int = 40) -> list[dict[str, str]]:
 def table(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cutaway", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def test_labels_are_what_they_look_like(tmp_path):
