@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from cutaway.architecture import Activation
 from cutaway.model.integer import DTYPES as integer_dtypes
@@ -23,6 +22,7 @@ from cutaway.model.integer import ByteWeight
 from cutaway.model.kernel import transformed
 from cutaway.model.linear_training import learns, product
 from cutaway.model.mapped import let_go, trim
+from cutaway.model.noticing import state_of
 from cutaway.model.panels import KINDS, Panels, served
 
 if TYPE_CHECKING:
@@ -73,31 +73,6 @@ MANY = 64  # rows from which on a feed-forward layer goes through both products 
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
 
 
-class Weight(nn.Parameter):
-    """A parameter that notices when its `.data` is handed out, which torch's own count of changes does not."""
-
-    @property
-    def data(self) -> Tensor:
-        self.handed_out = getattr(self, "handed_out", 0) + 1
-        return torch.Tensor.data.__get__(self)  # type: ignore[attr-defined, no-any-return]
-
-    @data.setter
-    def data(self, value: Tensor) -> None:
-        self.handed_out = getattr(self, "handed_out", 0) + 1
-        torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
-
-
-def _stepped(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Marks the weights of an optimizer: one with `fused=True` changes them, and torch does not count it."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if type(parameter) is Weight:
-                parameter.handed_out = getattr(parameter, "handed_out", 0) + 1
-
-
-register_optimizer_step_post_hook(_stepped)
-
-
 class Packed:
     """The packed form of one layer, or of several that read the same input, side by side."""
 
@@ -110,7 +85,7 @@ class Packed:
 
     def of(self, layers: Sequence[Linear]) -> Packed:
         """This, made anew if a weight or bias is no longer what it was."""
-        state = [_state(p) for layer in layers for p in (layer.weight, layer.bias)]
+        state = [state_of(p) for layer in layers for p in (layer.weight, layer.bias)]
         state.append((layers[0].integer,))
         if state != self._state:
             weights = [layer.weight.detach() for layer in layers]
@@ -179,15 +154,6 @@ class PackedGate(Packed):
         weight: Tensor = layers[0].weight  # type: ignore[assignment]
         dtype = torch.int8 if getattr(layers[0], "integer", False) else weight.dtype
         return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
-
-
-def _state(parameter: Tensor | None) -> tuple[Any, ...]:
-    """What must stay the same for a packed copy of `parameter` to be right."""
-    if parameter is None:
-        return ()
-    if type(parameter) is nn.Parameter:
-        parameter.__class__ = Weight
-    return (id(parameter), parameter._version, parameter.data_ptr(), parameter.__dict__.get("handed_out"))
 
 
 class _Product(torch.autograd.Function):
