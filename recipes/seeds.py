@@ -22,7 +22,6 @@ from sentiment import DEFAULT_WORK, LONGEST, base_model
 from sklearn.linear_model import LogisticRegression
 from student import LABELS, STEEPNESS
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import cutaway
 
@@ -67,9 +66,7 @@ def fine_tuned(base: Path, train: Sequence[Rated], test: Sequence[Rated], seed: 
             disable_tqdm=True,
         )
         trainer = cutaway.Trainer(model, arguments, train_dataset=rows(tokenizer, train), processing_class=tokenizer)
-        # The fused kernel's backward pass is slow in bfloat16 on a processor.
-        with sdpa_kernel(SDPBackend.MATH):
-            trainer.train()
+        trainer.train()
         logits = torch.as_tensor(trainer.predict(rows(tokenizer, test)).predictions).float()  # [texts, 2]
     return logits[:, 1] - logits[:, 0]
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import reviews
 import sentences
@@ -31,7 +32,7 @@ from made_texts import Maker
 from reviews import Rated, Source, near_duplicates, split, split_others
 from safetensors.torch import load_file, save_file
 from statements import Statements
-from student import STEEPNESS, Course, Example, Model, Student, predict
+from student import STEEPNESS, Course, Example, Model, Pupil, predict, taught
 from torch import Tensor
 
 import cutaway
@@ -120,7 +121,7 @@ class Recipe:
             from teacher import Teacher, fetch
 
             teacher = Teacher(fetch(self.work / "teacher"))
-            teacher.prepare(self.work / "teacher.safetensors", [self.films[row] for row in self.split.train])
+            teacher.prepare(self.work / "teacher-course", [self.films[row] for row in self.split.train])
             logits, means = teacher.judge(texts())
             save_file({"logits": logits, "means": means}, file)
         kept = load_file(file)
@@ -204,25 +205,21 @@ class Recipe:
 
     def student(self) -> Model:
         """The mean of the students of the second courses, which all go on from the first."""
-        first = self.work / f"student{self.suffix}.safetensors"
+        first = self.work / f"student{self.suffix}"
         self.trained(first, FIRST, self.examples)
         sums: dict[str, Tensor] = {}
         for number, shards in enumerate(SECOND_SHARDS):
-            file = self.work / f"student-second-{number}{self.suffix}.safetensors"
+            folder = self.work / f"student-second-{number}{self.suffix}"
             course = replace(SECOND, after=first, seed=100 * number)
-            model = self.trained(file, course, lambda epoch, shards=shards: self.settled(shards[epoch], epoch))
+            model = self.trained(folder, course, lambda epoch, shards=shards: self.settled(shards[epoch], epoch))
             for name, weight in model.state_dict().items():
                 sums[name] = sums.get(name, 0) + weight.double()
         model.load_state_dict({name: (total / len(SECOND_SHARDS)).float() for name, total in sums.items()})
         return model
 
-    def trained(self, file: Path, course: Course, examples: Callable[[int], list[Example]]) -> Model:
+    def trained(self, folder: Path, course: Course, examples: Callable[[int], list[Example]]) -> Model:
         """The student after the last epoch of a course."""
-        student = Student(self.base, VECTOR, file, course)
-        while student.done < course.epochs:
-            loss = student.learn(examples(student.done))
-            print(f"epoch {student.done}: loss {loss:.4f}; kept aside: {self.aside_scores(student.model)}", flush=True)
-        return student.model
+        return taught(self.base, VECTOR, folder, course, examples, [Aside(self)])
 
     def judged(self, model: Model, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits of P(positive) and labels of film reviews, both [rows]."""
@@ -303,6 +300,20 @@ class Recipe:
             statements=STATEMENTS,
             statement=STATEMENT,
         )
+
+
+class Aside(cutaway.TrainerCallback):
+    """Says after each epoch how the student does on the texts kept aside."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], model: Pupil, **kwargs: Any) -> None:
+        """Says it beside the loss."""
+        if "loss" in logs:
+            found = self._recipe.aside_scores(model.model)
+            model.train()
+            print(f"epoch {state.epoch:.0f}: loss {logs['loss']:.4f}; kept aside: {found}", flush=True)
 
 
 def main() -> None:

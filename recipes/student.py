@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from batches import padded, rate, shuffled
-from safetensors.torch import load_file, save_file
+from batches import padded
+from course import Lessons, newest, train
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import cutaway
 
@@ -42,7 +42,7 @@ class Course:
     Attributes:
         epochs: how many.
         rate: the highest learning rate.
-        after: the state whose weights it begins with.
+        after: the folder of the course whose weights it begins with.
         seed: of the order of the texts.
     """
 
@@ -91,7 +91,7 @@ def start(base: Path) -> Model:
     return model
 
 
-def groups(model: Model, extra: nn.Module, highest: float) -> list[dict[str, object]]:
+def groups(model: Model, extra: nn.Module, highest: float) -> list[dict[str, Any]]:
     """Weights by learning rate: lower layers learn more slowly (Howard and Ruder, 2018)."""
     layers = model.config.num_hidden_layers
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -101,94 +101,84 @@ def groups(model: Model, extra: nn.Module, highest: float) -> list[dict[str, obj
         block = re.search(r"\.blocks\.(\d+)\.", name)
         depth = layers - int(block[1]) if block else layers + 1 if ".embed." in name else 0
         found.setdefault((highest * DECAY**depth, WEIGHT_DECAY if weight.dim() > 1 else 0.0), []).append(weight)
-    return [{"params": w, "lr": lr, "base": lr, "weight_decay": decay} for (lr, decay), w in found.items()]
+    return [{"params": w, "lr": lr, "weight_decay": decay} for (lr, decay), w in found.items()]
 
 
-class Student:
-    """A model in training. After each epoch its whole state lies in one file, from which it goes on.
+class Pupil(nn.Module):
+    """The model in training, with a layer that foretells the teacher's vector.
 
     Args:
         base: folder of the base model.
         size: length of the teacher's vectors.
-        file: the state, model and optimizer.
-        course: how it is trained.
     """
 
-    def __init__(self, base: Path, size: int, file: Path, course: Course) -> None:
+    def __init__(self, base: Path, size: int) -> None:
+        super().__init__()
         self.model = start(base)
-        self._vector = nn.Linear(self.model.config.hidden_size, size)
-        self._groups = groups(self.model, self._vector, course.rate)
-        self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
-        self._file = file
-        self._course = course
-        self.done = 0  # epochs
-        if file.exists():
-            self._restore(load_file(file))
-        elif course.after is not None:
-            self._weights_from(load_file(course.after))
+        self.vector = nn.Linear(self.model.config.hidden_size, size)
 
-    def learn(self, examples: Sequence[Example]) -> float:
-        """One epoch, the next of the course; returns the mean loss.
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, target: Tensor, known: Tensor, vectors: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss, a mean over the batch: cross-entropy with P(positive), plus the squared error of the logit in units
+        of two ratings, plus one minus the cosine of the vector that is foretold and the teacher's.
 
-        The loss is the cross-entropy with P(positive), plus the squared error of the logit in units of two ratings,
-        plus one minus the cosine of the vector that was foretold and the teacher's.
+        Args:
+            target: the logits to learn, [batch].
+            known: the places of the texts that have a vector, [n]. vectors: theirs, [n, size].
         """
-        rng = random.Random(self._course.seed + self.done)
-        batches = shuffled([len(example.ids) for example in examples], BATCH, rng)
-        total = 0.0
-        self.model.train()
-        for step, batch in enumerate(batches, 1):
-            share = rate(self.done * len(batches) + step, self._course.epochs * len(batches), warm=WARM)
-            for group in self._optimizer.param_groups:
-                group["lr"] = group["base"] * share
-            loss = self._loss([examples[i] for i in batch])
-            loss.backward()
-            nn.utils.clip_grad_norm_(self._weights(), 1.0)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-            total += float(loss.detach()) * len(batch)
-        self.model.eval()
-        self.done += 1
-        self._keep()
-        return total / len(examples)
-
-    def _loss(self, batch: Sequence[Example]) -> Tensor:
-        target = torch.tensor([example.logit for example in batch])
-        ids, mask = padded([example.ids for example in batch], self.model.config.pad_token_id)
-        # The fused kernel's backward pass is slow in bfloat16 on a processor: this halves the time of a step.
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
-            out, mean = forward(self.model, ids, mask)
+        out, mean = forward(self.model, input_ids, attention_mask)
         unit = 2 * STEEPNESS
-        loss = F.binary_cross_entropy_with_logits(out, target.sigmoid()) + F.mse_loss(out / unit, target / unit)
-        known = [i for i, example in enumerate(batch) if example.vector is not None]
-        if known:
-            vectors = torch.stack([v for example in batch if (v := example.vector) is not None]).float()
-            away = 1 - F.cosine_similarity(self._vector(mean[known]), vectors)
-            loss = loss + away.sum() / len(batch)
-        return loss
+        with torch.autocast("cpu", enabled=False):
+            loss = F.binary_cross_entropy_with_logits(out, target.sigmoid()) + F.mse_loss(out / unit, target / unit)
+            if len(known):
+                away = 1 - F.cosine_similarity(self.vector(mean[known]), vectors)
+                loss = loss + away.sum() / len(target)
+        return {"loss": loss}
 
-    def _weights(self) -> Iterator[nn.Parameter]:
-        for group in self._optimizer.param_groups:
-            yield from group["params"]
+    def collate(self, batch: Sequence[Example]) -> dict[str, Tensor]:
+        """What `forward` takes."""
+        ids, mask = padded([example.ids for example in batch], self.model.config.pad_token_id)
+        known = [place for place, example in enumerate(batch) if example.vector is not None]
+        vectors = [v.float() for example in batch if (v := example.vector) is not None]
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "target": torch.tensor([example.logit for example in batch]),
+            "known": torch.tensor(known, dtype=torch.int64),
+            "vectors": torch.stack(vectors) if vectors else torch.zeros(0, self.vector.out_features),
+        }
 
-    def _keep(self) -> None:
-        state = {f"model.{name}": weight for name, weight in self.model.state_dict().items()}
-        state |= {f"vector.{name}": weight for name, weight in self._vector.state_dict().items()}
-        for number, weight in enumerate(self._weights()):
-            for name, value in self._optimizer.state[weight].items():
-                state[f"optimizer.{number}.{name}"] = value
-        state["done"] = torch.tensor(self.done)
-        aside = self._file.with_suffix(".new")
-        save_file({name: value.contiguous() for name, value in state.items()}, aside)
-        aside.rename(self._file)
 
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.done = int(state["done"])
-        self._weights_from(state)
-        for number, weight in enumerate(self._weights()):
-            mine = f"optimizer.{number}."
-            self._optimizer.state[weight] = {n[len(mine) :]: v for n, v in state.items() if n.startswith(mine)}
+def taught(
+    base: Path,
+    size: int,
+    folder: Path,
+    course: Course,
+    examples: Callable[[int], list[Example]],
+    callbacks: Sequence[cutaway.TrainerCallback] = (),
+) -> Model:
+    """The model after a course, which goes on from where `folder` says that it was stopped.
 
-    def _weights_from(self, state: dict[str, Tensor]) -> None:
-        self.model.load_state_dict({n[6:]: value for n, value in state.items() if n.startswith("model.")})
-        self._vector.load_state_dict({n[7:]: value for n, value in state.items() if n.startswith("vector.")})
+    Args:
+        base: folder of the base model.
+        size: length of the teacher's vectors.
+        examples: what is read in each epoch.
+    """
+    pupil = Pupil(base, size)
+    if course.after is not None:
+        pupil.load_state_dict(load_file(newest(course.after) / "model.safetensors"))
+    train(
+        pupil,
+        groups(pupil.model, pupil.vector, course.rate),
+        Lessons(examples, BATCH, course.seed),
+        pupil.collate,
+        folder,
+        epochs=course.epochs,
+        scheduled=course.epochs,
+        warm=WARM,
+        eps=1e-6,
+        seed=SEED,
+        callbacks=callbacks,
+    )
+    return pupil.model.eval()
