@@ -203,6 +203,11 @@ class OutputHead(HeadModel):
     def published_children(self) -> dict[str, str]:
         return super().published_children | ({self.declared.out: self.declared.stored} if self.declared.stored else {})
 
+    @property
+    def own_forward(self) -> bool:
+        """Whether `forward` is the library's, not one that a user put over it."""
+        return type(self).forward.__module__.startswith("cutaway.")
+
     def get_output_embeddings(self) -> nn.Module:
         return self.get_submodule(self.declared.out)
 
@@ -252,8 +257,9 @@ def loss_only(model: Any) -> Iterator[None]:
     """Inside, a model over a vocabulary that is given labels computes only their logits, and its output has none.
 
     Of a masked text every seventh place is labelled, and a row of logits is often longer than all else a place needs.
+    A forward of the user's own may read the logits, so there nothing changes.
     """
-    if not isinstance(model, OutputHead) or model.looks_at("logits"):
+    if not isinstance(model, OutputHead) or not model.own_forward or model.looks_at("logits"):
         yield
         return
     model.loss_only = True

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cutaway.model.heads import OutputHead
 from cutaway.train import chance
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batches import Batches, Turn, moved
@@ -20,6 +21,7 @@ from cutaway.train.ranks import Ranks
 from cutaway.train.rows import Rows, Stream
 
 _EVALUATION = -3  # where training has the number of the epoch
+_LOGITS = 2**25  # numbers of a vocabulary's logits that are there at once: 128 MB in float32
 
 
 class EvalPrediction(NamedTuple):
@@ -64,6 +66,7 @@ def run_pass(
     keep: bool,
     each: Callable[..., dict[str, Any]] | None = None,
     shrink: Callable[[Any, Any], Any] | None = None,
+    cut: Callable[[Any], list[Any]] = lambda batch: [batch],
     after: Callable[[], None] = lambda: None,
 ) -> Pass:
     """Run the model, without dropout and gradients, over batches; each rank its own, and every rank is told of all.
@@ -76,6 +79,7 @@ def run_pass(
         keep: whether predictions and labels are kept, as NumPy arrays; otherwise memory does not grow with the data.
         each: a metric that is given them batch by batch instead, with compute_result=True at the last.
         shrink: (logits, labels) -> what to keep of the logits.
+        cut: a batch -> parts of it, which are computed one after another.
         after: called after each batch.
     """
     training = model.training
@@ -87,8 +91,8 @@ def run_pass(
     measured: dict[str, Any] | None = None
     try:
         with torch.no_grad():
-            for turn, last in _ahead(turns):
-                n += turn.held
+            for turn, ends, last in _in_parts(turns, cut):
+                n += turn.held if ends else 0
                 if not turn.mine and not ranks.sharded and each is None:
                     continue  # nobody waits for this one
                 own = objective.sizes(turn.batch)
@@ -117,7 +121,8 @@ def run_pass(
                 del outputs  # not held on to while the next batch is computed
                 if turn.mine:
                     rows += _rows_of(batch)
-                    after()
+                    if ends:
+                        after()
     finally:
         model.train(training)
     every = ranks.gather((rows, {k: float(v) for k, v in sums.items()}, added(sizes)))
@@ -141,6 +146,27 @@ def _ahead(turns: Iterator[Turn]) -> Iterator[tuple[Turn, bool]]:
             yield turn, False
             turn = following
         yield turn, True
+
+
+def _in_parts(turns: Iterator[Turn], cut: Callable[[Any], list[Any]]) -> Iterator[tuple[Turn, bool, bool]]:
+    """(a turn with a part of its batch, whether it is the last of the batch, whether it is the last of all)."""
+    for turn, last in _ahead(turns):
+        parts = cut(turn.batch)
+        for i, part in enumerate(parts, 1):
+            yield Turn(part, turn.mine, turn.held), i == len(parts), last and i == len(parts)
+
+
+def cut_by_logits(model: Any, batch: Any) -> list[Any]:
+    """The rows of a batch in parts whose logits over a vocabulary take little room; anything else is left whole."""
+    if not isinstance(model, OutputHead) or not model.own_forward:
+        return [batch]
+    texts = next((batch[k] for k in ("labels", "decoder_input_ids", "input_ids") if k in batch), None)
+    rows = _rows_of(batch)
+    if texts is None or any(not isinstance(v, Tensor) or v.dim() == 0 or len(v) != rows for v in batch.values()):
+        return [batch]
+    numbers = texts[0].numel() * len(model.get_output_embeddings().weight)
+    size = max(1, _LOGITS // max(1, numbers))
+    return [{k: v[i : i + size] for k, v in batch.items()} for i in range(0, rows, size)]
 
 
 def _by_rows(batch: Any, found: dict[str, Tensor], own: Sizes) -> tuple[Sizes, dict[str, Tensor]]:
@@ -205,6 +231,7 @@ class Evaluating:
     if TYPE_CHECKING:
         _open: Callable[[Any], Rows | Stream]
         _objective: Callable[[], Objective]
+        _own_loss: bool
         precision: Callable[[], AbstractContextManager[Any]]
         sums: Callable[..., tuple[Sizes, dict[str, Tensor], Any]]
         log: Callable[[dict[str, Any]], None]
@@ -242,12 +269,15 @@ class Evaluating:
         before = chance.capture()
         keep = keep and not args.prediction_loss_only
         streams = args.batch_eval_metrics and self.compute_metrics is not None
+        objective = self._objective()
+        # a loss of the user's, or upstream's, may depend on the batch; and ranks must stay in step
+        whole = not keep or self._own_loss or objective.match_upstream or (self.ranks.size > 1 and streams)
         try:
             with self.precision():
                 found = run_pass(
                     self.model,
                     batches.turns(_EVALUATION, self.ranks),
-                    self._objective(),
+                    objective,
                     self.sums,
                     self.label_names,
                     self.device,
@@ -255,6 +285,7 @@ class Evaluating:
                     keep=keep,
                     each=self.compute_metrics if keep and streams else None,
                     shrink=self.preprocess_logits_for_metrics,
+                    cut=lambda batch: [batch] if whole or self.ranks.sharded else cut_by_logits(self.model, batch),
                     after=lambda: self.tell("on_prediction_step"),
                 )
             metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}

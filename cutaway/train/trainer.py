@@ -62,10 +62,11 @@ class Trainer(Evaluating, Reporting, Searching):
         processing_class, tokenizer: two names of the tokenizer, which pads and is saved with the model.
         compute_metrics: EvalPrediction -> {name: number}, after each evaluation. With batch_eval_metrics it is called
             after each batch as compute_metrics(EvalPrediction, compute_result=is it the last), and keeps its own
-            counts: then memory does not grow with the data.
+            counts: then memory does not grow with the data. Batches with large logits come in parts.
         callbacks: TrainerCallback objects or classes.
         optimizers: (optimizer, schedule) instead of those of args; either may be None.
-        preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics.
+        preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics. Over a
+            vocabulary, give one, such as logits.argmax(-1): the logits of 1,000 x 512 tokens of BERT are 62 GB.
         model_init: makes the model, instead of `model`: anew for each call of train and each trial of a search.
 
     The loss of an update is the mean over all labelled places of all its rows, however they are cut into batches.
