@@ -164,7 +164,8 @@ def cut_by_logits(model: Any, batch: Any) -> list[Any]:
     rows = _rows_of(batch)
     if texts is None or any(not isinstance(v, Tensor) or v.dim() == 0 or len(v) != rows for v in batch.values()):
         return [batch]
-    numbers = texts[0].numel() * len(model.get_output_embeddings().weight)
+    matrix: Any = model.get_output_embeddings()
+    numbers = texts[0].numel() * len(matrix.weight)
     size = max(1, _LOGITS // max(1, numbers))
     return [{k: v[i : i + size] for k, v in batch.items()} for i in range(0, rows, size)]
 
@@ -231,11 +232,13 @@ class Evaluating:
     if TYPE_CHECKING:
         _open: Callable[[Any], Rows | Stream]
         _objective: Callable[[], Objective]
-        _own_loss: bool
         precision: Callable[[], AbstractContextManager[Any]]
         sums: Callable[..., tuple[Sizes, dict[str, Tensor], Any]]
         log: Callable[[dict[str, Any]], None]
         tell: Callable[..., None]
+
+        @property
+        def _own_loss(self) -> bool: ...
 
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """The loss and the metrics on `eval_dataset` (by default the one of the trainer), also logged.
