@@ -17,7 +17,7 @@ pins := pyproject.toml requirements/constraints.txt requirements/no-deps.txt
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
 unexport PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench notebooks clean
+.PHONY: help demo test check bench notebooks page clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ bench: $(bench_stamp) ## measure cutaway and its peers side by side; figures als
 notebooks: $(dev_stamp) ## run the notebooks in docs/notebooks and store their outputs
 	HF_HUB_OFFLINE=1 PYTHONPATH=. $(bin)/python tests/notebooks.py $(ARGS)
 
+page: ## build the page's script and style from page/ (the only thing here that needs Node)
+	cd page && npm ci && npm run check && npm run build
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) demo-out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) demo-out build page/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
 
 $(bin)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

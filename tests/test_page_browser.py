@@ -39,40 +39,71 @@ def opened(tmp_path):
         assert found.errors == []
 
 
-WALK = """
-for (const view of Object.keys(VIEWS)) tabs[view].click();
-tabs.attention.click();
-for (const kind of Object.keys(run.attention)) {
-  turnTo(kind);
-  for (const form of hasLines() ? ["lines", "matrix"] : ["matrix"]) { state.form = form; show(); }
-  for (const box of document.querySelectorAll("#attention-controls input")) { box.click(); box.click(); }
-}
-byId("as-table").open = true;
-for (const ask of document.querySelectorAll(".ask")) ask.click();
-for (const theme of ["dark", "light"]) {
-  byId("theme").value = theme;
-  byId("theme").dispatchEvent(new Event("change"));
-}
+# What a reader can do, done through the elements that a reader has. Views draw themselves after each step.
+HANDS = """
+const drawn = () => new Promise((done) => setTimeout(done));
+const all = (selector) => [...document.querySelectorAll(selector)];
+const texts = (selector) => all(selector).map((e) => e.textContent);
+const one = (selector) => document.querySelector(selector);
+const click = async (selector) => { one(selector).click(); await drawn(); };
+const choose = async (list, i) => {
+  list.selectedIndex = i;
+  list.dispatchEvent(new Event("change", { bubbles: true }));
+  await drawn();
+};
+const press = async (element, key) => {
+  element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  await drawn();
+};
+const kinds = () => all("#choices select").find((list) => list.parentNode.textContent.trim().startsWith("attention"));
+const form = () => all("#choices select").find((list) => list.parentNode.textContent.trim().startsWith("drawn"));
 """
+
+WALK = """
+for (const tab of all("[role=tab]")) {
+  tab.click();
+  await drawn();
+  for (const ask of all(".ask")) ask.click();
+  for (const part of all("details")) part.open = true;
+  for (const button of all(".strip button, .lens button, .methods input").slice(0, 400)) button.click();
+  await drawn();
+}
+await click("#tab-attention");
+for (let kind = 0; kind < (kinds()?.length ?? 1); kind++) {
+  if (kinds()) await choose(kinds(), kind);
+  for (let i = 0; i < (form()?.length ?? 0); i++) await choose(form(), i);
+  for (const box of all("#choices input")) {
+    for (let turn = 0; turn < 2; turn++) { box.click(); await drawn(); }
+  }
+  for (let i = 0; i < (form()?.length ?? 0); i++) await choose(form(), form().length - 1 - i);
+}
+for (const theme of [2, 1]) await choose(one("#theme"), theme);
+"""
+
+
+def act(found, steps, result="null"):
+    """What `result` is after these steps of a reader."""
+    return found.value(f"(async () => {{ {HANDS} {steps}; return {result}; }})()")
 
 
 @pytest.mark.parametrize("make", [samples.encoder, samples.decoder, samples.encoder_decoder])
 def test_every_view_draws_and_the_numbers_are_those_of_the_run(opened, make):
     explanation = samples.evidence_of(make())
     found = opened(explanation)
-    found.value(WALK)
+    act(found, WALK)
     for name, a in explanation.attention.items():
         layers, heads, rows, columns = a.pattern.shape
-        read = found.value(f"""(() => {{ const e = run.attention[{name!r}]; const out = [];
+        read = found.value(f"""(() => {{ const e = cutaway.run.attention[{name!r}]; const out = [];
             for (let l = 0; l < {layers}; l++) for (let h = 0; h < {heads}; h++) for (let i = 0; i < {rows}; i++)
-            for (let j = 0; j < {columns}; j++) out.push(weight(e, l, h, i, j)); return out; }})()""")
+            for (let j = 0; j < {columns}; j++) out.push(cutaway.weight(e, l, h, i, j)); return out; }})()""")
         packed = page.page_data(explanation)["attention"][name]["packed"]
         assert packed["error"] < 1e-4
         np.testing.assert_allclose(np.reshape(read, a.pattern.shape), a.pattern, atol=packed["error"] + 1e-9)
+        kind = list(explanation.attention).index(name)
+        table = act(found, f"if (kinds()) await choose(kinds(), {kind})", "texts('#as-table td.number').map(Number)")
+        np.testing.assert_allclose(np.reshape(table, (rows, columns)), 100 * a.matrix, atol=0.06)
     if explanation.answers:
-        shown = found.value(
-            "tabs.answer.click(); [...document.querySelectorAll('#view-answer .name')].map(e => e.textContent)"
-        )
+        shown = act(found, "await click('#tab-answer')", "texts('#view-answer .name')")
         assert {printable(a.label) for a in explanation.answers} <= set(shown)
 
 
@@ -81,63 +112,121 @@ def test_200_hostile_strings_are_shown_as_text(opened):
     answers = [replace(a, label=HOSTILE[i]) for i, a in enumerate(explanation.answers)]
     model = replace(explanation.model, name=HOSTILE[0])
     found = opened(samples.evidence_of(replace(explanation, answers=answers, model=model), HOSTILE[2]))
-    found.value(WALK)
-    shown = found.value("[...document.querySelectorAll('#strips button')].map(e => e.textContent)")
+    act(found, WALK)
+    shown = act(found, "", "texts('#strips button')")
     assert shown == [printable(word) for word in HOSTILE]
     assert found.value("document.querySelector('h1').textContent") == printable(" ".join(HOSTILE))
     assert found.value("document.querySelectorAll('img, iframe, object, a').length") == 0
     assert found.value("document.scripts.length") == 2
-    assert printable(HOSTILE[2]) in found.value("tabs.attribution.click(); byId('view-attribution').textContent")
+    shown = act(found, "await click('#tab-attribution')", "one('#view-attribution').textContent")
+    assert printable(HOSTILE[2]) in shown
+
+
+def test_the_browser_lets_no_string_become_markup(opened):
+    found = opened(samples.encoder())
+    tried = found.value("(() => { try { document.body.innerHTML = '<b>x</b>'; } catch (e) { return e.name; } })()")
+    assert tried == "TypeError"
+    assert "TrustedHTML" in found.errors[0]  # what was tried here
+    found.errors.clear()
 
 
 def test_the_matrix_by_keyboard_and_by_mouse(opened):
     explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)
-    press = "canvas.dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}));"
-    found.value(press % "ArrowDown" + press % "ArrowDown" + press % "ArrowRight")
-    row, column = found.value("[box.row, box.column]")
+
+    def pressed(*keys):
+        steps = "".join(f"await press(one('#matrix'), '{key}');" for key in keys)
+        return act(found, steps, "{ ...at(), text: one('#readout').textContent }".replace("at()", AT))
+
+    shown = pressed("ArrowDown", "ArrowDown", "ArrowRight")
+    row, column = shown["row"], shown["column"]
     assert (row, column) == (explanation.token + 1, 1)
     share = explanation.head.matrix[row, column]
-    assert f"{100 * share:.1f}%" in found.value("byId('readout').textContent")
-    assert found.value(press % "Enter" + "[state.locked, state.token]") == [True, row]
-    assert found.value(press % "i" + "state.alone") == row
-    assert found.value(press % "Escape" + "[state.locked, state.alone]") == [False, -1]
-    click = """(() => {
-      const r = canvas.getBoundingClientRect();
-      const [clientX, clientY] = [r.x + box.x + 3.5 * box.cell, r.y + box.y + 4.5 * box.cell];
-      canvas.dispatchEvent(new MouseEvent("%s", {bubbles: true, detail: %d, clientX, clientY}));
-      return [state.locked, state.token, box.column, state.alone];
-    })()"""
-    assert found.value(click % ("click", 1)) == [True, 4, 3, -1]
-    assert found.value(click % ("dblclick", 2))[3] == 4
-    move = """cells[state.layer][state.head].focus();
-      document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft", bubbles: true}));
-      [state.layer, state.head, document.activeElement === cells[state.layer][state.head]]"""
+    assert f"{100 * share:.1f}%" in shown["text"]
+    shown = pressed("Enter")
+    assert (shown["locked"], shown["token"]) == (True, row)
+    assert "(locked)" in shown["text"]
+    assert pressed("i")["alone"] == row
+    shown = pressed("Escape")
+    assert (shown["locked"], shown["alone"]) == (False, -1)
+
+    def mouse(kind, detail, row=4, column=3):
+        steps = f"""
+          const [r, l] = [one("#matrix").getBoundingClientRect(), cutaway.page.layout];
+          const clientX = r.x + l.x + ({column} + 0.5) * l.cell, clientY = r.y + l.y + ({row} + 0.5) * l.cell;
+          const how = {{ bubbles: true, detail: {detail}, clientX, clientY }};
+          one("#matrix").dispatchEvent(new PointerEvent("{kind}", how));
+          await drawn()"""
+        return act(found, steps, AT)
+
+    shown = mouse("pointermove", 0, 6, 5)
+    assert (shown["row"], shown["column"], shown["locked"]) == (6, 5, False)
+    shown = mouse("click", 1)
+    assert (shown["locked"], shown["token"], shown["column"], shown["alone"]) == (True, 4, 3, -1)
+    assert mouse("pointermove", 0, 6, 5) == shown  # it is locked
+    assert mouse("dblclick", 2)["alone"] == 4
+    move = "const old = one('#heads [aria-pressed=true]'); old.focus(); await press(old, 'ArrowLeft')"
     layer, head = explanation.head.layer, explanation.head.head
-    assert found.value(move) == [layer, max(head - 1, 0), True]
+    shown = act(found, move, f"{{ ...{AT}, focused: document.activeElement.getAttribute('aria-label') }}")
+    assert (shown["layer"], shown["head"]) == (layer, max(head - 1, 0))
+    assert shown["focused"].startswith(f"layer {layer}, head {max(head - 1, 0)}:")
+
+
+AT = """(({ row, column, token, locked, alone, layer, head }) =>
+  ({ row, column, token, locked, alone, layer, head }))(cutaway.page)"""
+
+
+def test_lines_show_what_is_pointed_at(opened):
+    explanation = samples.evidence_of(samples.encoder())
+    found = opened(explanation)
+    text = "one('#readout').textContent"
+    keys = "await choose(form(), 1); await press(one('#lines'), 'ArrowDown'); await press(one('#lines'), 'ArrowDown')"
+    row = explanation.token + 1
+    best = explanation.head.matrix[row].max()
+    assert f"looks most at {explanation.tokens[int(explanation.head.matrix[row].argmax())].label}" in (
+        shown := " ".join(act(found, keys, text).split())
+    )
+    assert f"{100 * best:.1f}%" in shown
+    assert act(found, "await press(one('#lines'), 'Enter')", AT)["token"] == row
+    shown = " ".join(act(found, "await press(one('#lines'), 'ArrowRight')", text).split())
+    assert "is looked at most by" in shown
+    assert f"{100 * explanation.head.matrix[:, 0].max():.1f}%" in shown
+
+
+def test_the_tokens_take_the_colour_of_the_chosen_method(opened):
+    explanation = samples.evidence_of(samples.encoder())
+    found = opened(explanation)
+    act(found, "await click('#tab-attribution')")
+    for i, scores in enumerate(explanation.evidence.attributions):
+        steps = f"all('.methods input')[{i}].click(); await drawn()"
+        titles = act(found, steps, "all('#strips button').map((e) => Number(e.title))")
+        np.testing.assert_allclose(titles, scores.scores, rtol=5e-3)
 
 
 def test_the_tree_and_the_path_of_a_token(opened):
     explanation = samples.evidence_of(samples.decoder())
     found = opened(explanation)
-    shown = found.value("tabs.generation.click(); [...document.querySelectorAll('.tree text')].map(e => e.textContent)")
+    shown = act(found, "await click('#tab-generation')", "texts('.tree text')")
     ways = explanation.evidence.branches
     assert len(shown) == len(explanation.steps) + sum(len(way.tokens) for way in ways)
     assert shown[-len(explanation.steps)] == f"{explanation.steps[0].picked.label} 41%"
-    click = "document.querySelectorAll('.tree .trunk text')[2].dispatchEvent(new MouseEvent('click', {bubbles: true}));"
-    assert found.value(f"{click} state.step") == 2
-    dots = found.value("tabs.layers.click(); document.querySelectorAll('#view-layers circle.dot.first').length")
+    steps = "all('.tree .trunk text')[2].dispatchEvent(new MouseEvent('click', {bubbles: true})); await drawn()"
+    assert act(found, steps, "all('.strip button[aria-pressed=true]').length && cutaway.page.step") == 2
+    assert act(found, "", "all('.tree rect').every((e) => e.getBoundingClientRect().width > 80)")
+    dots = act(found, "await click('#tab-layers')", "all('#view-layers circle.dot.first').length")
     assert dots >= 2 * (explanation.model.layers + 1)
     none = opened(samples.evidence_of(samples.encoder()))
-    assert none.value("Object.keys(tabs)") == ["attention", "layers", "attribution", "answer"]
+    names = act(none, "", "all('[role=tab]').map((e) => e.id)")
+    assert names == [f"tab-{name}" for name in ("attention", "layers", "attribution", "answer")]
 
 
 def test_weighted_values_and_rollout_are_shown(opened):
     explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)
     head = explanation.head
-    weighted = found.value("state.weighted = true; show(); shown(3, 2)")
+    weighted = act(found, "all('#choices input')[0].click(); await drawn()", "cutaway.page.value(3, 2)")
     norm = explanation.evidence.value_norms["self"][head.layer, head.head, 2]
     assert weighted == pytest.approx(head.matrix[3, 2] * norm, abs=1e-3)
-    rolled = found.value("state.weighted = false; state.rollout = true; show(); shown(3, 2)")
+    steps = "for (const box of all('#choices input')) { box.click(); await drawn(); }"
+    rolled = act(found, steps, "cutaway.page.value(3, 2)")
     assert rolled == pytest.approx(explanation.evidence.rollout["self"][head.layer, 3, 2], abs=1e-4)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel built from a copy of the tree (a build leaves folders behind), without the network."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)
     shutil.copytree(ROOT / "cutaway", source / "cutaway", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     target = tmp_path_factory.mktemp("wheel")
@@ -31,8 +31,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-        [licence] = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
-        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+        for words in ("LICENSE", "NOTICE"):
+            [licence] = [name for name in archive.namelist() if name.endswith(f"licenses/{words}")]
+            assert archive.read(licence) == (ROOT / words).read_bytes()
         [entry] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert "cutaway = cutaway.cli:main" in archive.read(entry).decode()
     built = {name for name in packed if name.startswith("cutaway/native/kernels.") and name.endswith(".so")}

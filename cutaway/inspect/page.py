@@ -2,7 +2,8 @@
 
 Trust: the text, the tokens and the names in it come from users and models. They are in the file only as JSON in a block
 that browsers do not run, with the characters that could end it escaped; the script puts them on the page as text. The
-content policy allows this page's own script and style, by their hashes, and nothing else.
+content policy allows this page's own script and style, by their hashes, and nothing else, and it lets no string become
+markup. The script and the style are built from `page/` at the root of the repository; `make page` builds them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,6 @@ from cutaway.inspect.packing import pack
 from cutaway.show import palette
 from cutaway.show.label import printable
 
-# In the order in which they run, as one script: each uses what the ones before it define.
-SCRIPTS = (
-    "inflate", "data", "element", "chart", "strip", "heads", "matrix", "lines", "layers", "attribution", "answer",
-    "generation", "tabs",
-)  # fmt: skip
-
-
 MOST = 2.3e6  # characters of the data of a page of up to 128 tokens; longer texts take more in proportion
 
 
@@ -42,10 +36,10 @@ def save(explanation: Explanation, path: str | Path) -> None:
 def render(explanation: Explanation) -> str:
     """The page as text."""
     web = files("cutaway.inspect") / "web"
-    style, frame = ((web / name).read_text("utf-8") for name in ("look.css", "frame.html"))
-    script = '"use strict";\n' + "\n".join((web / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+    frame, style, script = ((web / name).read_text("utf-8") for name in ("frame.html", "page.css", "page.js"))
     policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return Template(frame).substitute(policy=policy, style=style, script=script, data=embedded(page_data(explanation)))
 

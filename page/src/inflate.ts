@@ -1,13 +1,23 @@
 // Deflate (RFC 1951) in a zlib wrapper (RFC 1950), read when a block is first looked at: a browser's own stream gives its
 // bytes only later, and a page of many heads shows one of them.
 const ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
-const LENGTHS = [], DISTANCES = []; // [smallest, further bits] of each symbol
-for (let i = 0, at = 3; i < 28; i++) { LENGTHS.push([at, i < 8 ? 0 : (i - 4) >> 2]); at += 1 << LENGTHS[i][1]; }
+type Symbols = [smallest: number, furtherBits: number][];
+const LENGTHS: Symbols = [];
+const DISTANCES: Symbols = [];
+for (let i = 0, at = 3; i < 28; i++) {
+  const bits = i < 8 ? 0 : (i - 4) >> 2;
+  LENGTHS.push([at, bits]);
+  at += 1 << bits;
+}
 LENGTHS.push([258, 0]);
-for (let i = 0, at = 1; i < 30; i++) { DISTANCES.push([at, i < 4 ? 0 : (i - 2) >> 1]); at += 1 << DISTANCES[i][1]; }
+for (let i = 0, at = 1; i < 30; i++) {
+  const bits = i < 4 ? 0 : (i - 2) >> 1;
+  DISTANCES.push([at, bits]);
+  at += 1 << bits;
+}
 
-// The next bits of the stream -> symbol * 16 + its code's length, for codes of these lengths (0: no code).
-function codeTable(lengths) {
+/** The next bits of the stream -> symbol * 16 + its code's length, for codes of these lengths (0: no code). */
+function codeTable(lengths: number[]): Uint16Array {
   const longest = Math.max(...lengths, 1);
   const found = new Uint16Array(1 << longest);
   let code = 0;
@@ -22,22 +32,35 @@ function codeTable(lengths) {
   }
   return found;
 }
-const FIXED = [codeTable([...Array(144).fill(8), ...Array(112).fill(9), ...Array(24).fill(7), ...Array(8).fill(8)]), codeTable(Array(30).fill(5))];
 
-// At most `most` bytes of what `bytes` holds.
-function inflate(bytes, most) {
+const times = (count: number, length: number): number[] => Array<number>(count).fill(length);
+const FIXED = [codeTable([...times(144, 8), ...times(112, 9), ...times(24, 7), ...times(8, 8)]), codeTable(times(30, 5))];
+
+/** At most `most` bytes of what `bytes` holds. */
+export function inflate(bytes: Uint8Array, most: number): Uint8Array {
   const found = new Uint8Array(most);
-  let size = 0, at = 2, held = 0, count = 0;
-  const need = (n) => { while (count < n) { held |= bytes[at++] << count; count += 8; } };
-  const bits = (n) => { need(n); const value = held & ((1 << n) - 1); held >>>= n; count -= n; return value; };
-  const symbol = (codes) => {
+  let [size, at, held, count] = [0, 2, 0, 0];
+  const need = (n: number): void => {
+    while (count < n) {
+      held |= bytes[at++] << count;
+      count += 8;
+    }
+  };
+  const bits = (n: number): number => {
+    need(n);
+    const value = held & ((1 << n) - 1);
+    held >>>= n;
+    count -= n;
+    return value;
+  };
+  const symbol = (codes: Uint16Array): number => {
     need(15);
     const entry = codes[held & (codes.length - 1)];
     held >>>= entry & 15;
     count -= entry & 15;
     return entry >> 4;
   };
-  for (let last = 0; !last;) {
+  for (let last = 0; !last; ) {
     last = bits(1);
     const kind = bits(2);
     if (kind === 0) {
@@ -51,13 +74,17 @@ function inflate(bytes, most) {
     let [values, distances] = FIXED;
     if (kind === 2) {
       const [n, m, k] = [bits(5) + 257, bits(5) + 1, bits(4) + 4];
-      const own = Array(19).fill(0);
+      const own = times(19, 0);
       for (let i = 0; i < k; i++) own[ORDER[i]] = bits(3);
-      const codes = codeTable(own), lengths = [];
+      const codes = codeTable(own);
+      const lengths: number[] = [];
       while (lengths.length < n + m) {
         const next = symbol(codes);
         if (next < 16) lengths.push(next);
-        else lengths.push(...Array(next === 16 ? 3 + bits(2) : next === 17 ? 3 + bits(3) : 11 + bits(7)).fill(next === 16 ? lengths.at(-1) : 0));
+        else {
+          const again = next === 16 ? 3 + bits(2) : next === 17 ? 3 + bits(3) : 11 + bits(7);
+          lengths.push(...times(again, next === 16 ? lengths[lengths.length - 1] : 0));
+        }
       }
       [values, distances] = [codeTable(lengths.slice(0, n)), codeTable(lengths.slice(n))];
     }

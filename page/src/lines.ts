@@ -1,0 +1,59 @@
+// One head of a short text as lines on a canvas, from the tokens that look (left) to those looked at (right).
+import type { Token } from "./data";
+import { short } from "./figure";
+import { type Marks, pen } from "./matrix";
+
+const [STEP, LEFT, RIGHT, WIDTH] = [22, 170, 370, 540];
+const LEAST = 0.04; // of the largest value: what is drawn
+const y = (i: number): number => 14 + i * STEP;
+
+/** What is drawn, and `name`s of the three colours it takes. */
+export interface Lines {
+  rows: Token[];
+  columns: Token[];
+  value: (row: number, column: number) => number;
+  seen: (row: number, column: number) => boolean;
+  most: number;
+}
+
+export function drawLines(canvas: HTMLCanvasElement, { rows, columns, value, seen, most }: Lines, marks: Marks): void {
+  const [it, ink] = pen(canvas, WIDTH, STEP * Math.max(rows.length, columns.length) + 8);
+  // what is pointed at stands out: a row, else a column, else the followed row
+  const chosen = (i: number, j: number): boolean =>
+    marks.row >= 0 ? i === marks.row : marks.column >= 0 ? j === marks.column : i === marks.token;
+  for (const strong of [false, true]) {
+    it.strokeStyle = ink(strong ? "accent" : "bar");
+    for (let i = 0; i < rows.length; i++) {
+      for (let j = 0; j < columns.length; j++) {
+        const share = value(i, j) / most;
+        if (share < LEAST || !seen(i, j) || chosen(i, j) !== strong) continue;
+        it.globalAlpha = strong ? 0.25 + 0.75 * share : 0.6 * share;
+        it.lineWidth = 0.5 + 3 * share;
+        it.beginPath();
+        it.moveTo(LEFT, y(i));
+        it.bezierCurveTo(LEFT + 70, y(i), RIGHT - 70, y(j), RIGHT, y(j));
+        it.stroke();
+      }
+    }
+  }
+  it.globalAlpha = 1;
+  it.textBaseline = "middle";
+  const write = (token: Token, place: number, right: boolean, strong: boolean): void => {
+    it.font = `${strong ? "bold " : ""}13px system-ui, sans-serif`;
+    it.fillStyle = ink(strong ? "accent" : "ink");
+    it.fillText(short(token.label, 20), right ? RIGHT + 8 : LEFT - 8, y(place));
+  };
+  it.textAlign = "right";
+  rows.forEach((token, i) => write(token, i, false, i === marks.row || i === marks.token));
+  it.textAlign = "left";
+  columns.forEach((token, j) => write(token, j, true, j === marks.column));
+}
+
+/** The row at the left or the column at the right of a place of the canvas; -1 for the other, both in the middle. */
+export function tokenAt(lines: Lines, left: number, top: number): [number, number] {
+  const at = Math.floor((top - y(-0.5)) / STEP);
+  return [
+    left <= LEFT && at >= 0 && at < lines.rows.length ? at : -1,
+    left >= RIGHT && at >= 0 && at < lines.columns.length ? at : -1,
+  ];
+}

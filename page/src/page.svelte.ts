@@ -1,0 +1,167 @@
+// What the reader chose. The views draw themselves from it.
+import type { Attention, StripName } from "./data";
+import { between } from "./figure";
+import { layOut, type Layout } from "./matrix";
+import { run, strip } from "./run";
+import { matrixOf } from "./weights";
+
+const LONGEST_LINES = 48; // tokens of a text whose heads can be drawn as lines
+const system = matchMedia("(prefers-color-scheme: dark)");
+
+export type Theme = "" | "light" | "dark";
+export type Form = "matrix" | "lines";
+export type View = "attention" | "layers" | "attribution" | "answer" | "generation";
+
+/** The views of this run, by name. */
+export const VIEWS: [View, string][] = [
+  ["attention", "Attention"],
+  ["layers", "Layers"],
+  ["attribution", "Attribution"],
+  ["answer", "Answer and why"],
+];
+if (run.steps.length) VIEWS.push(["generation", run.kind === "mask" ? "Filled in" : "Generation"]);
+
+/** What is drawn of a head: weights, weights times their values' lengths, or shares of the rollout; [rows * columns]. */
+export interface Matrix {
+  values: Float32Array;
+  rows: number;
+  columns: number;
+  most: number;
+}
+
+class Page {
+  view = $state<View>("attention");
+  theme = $state<Theme>("");
+  #systemDark = $state(system.matches);
+  dark = $derived(this.theme ? this.theme === "dark" : this.#systemDark);
+
+  kind = $state(run.shown);
+  entry: Attention = $derived(run.attention[this.kind]);
+  measure = $state("entropy");
+  layer = $state(0);
+  head = $state(0);
+  weighted = $state(false);
+  rollout = $state(false);
+  form = $state<Form>("matrix");
+  /** whether the table of the head is open */
+  tabled = $state(false);
+  hasLines = $derived(Math.max(...this.entry.packed.shape.slice(2)) <= LONGEST_LINES);
+  matrix: Matrix = $derived.by(() => {
+    const { packed, rollout, value_norms } = this.entry;
+    const [, heads, rows, columns] = packed.shape;
+    let values: Float32Array;
+    if (this.rollout && rollout) values = matrixOf(rollout, this.layer);
+    else {
+      values = matrixOf(packed, this.layer * heads + this.head);
+      const norms = this.weighted && value_norms?.[this.layer][this.head];
+      if (norms) values = values.map((value, i) => value * (norms[i % columns] ?? 0));
+    }
+    return { values, rows, columns, most: values.reduce((a, b) => Math.max(a, b), 0) || 1 };
+  });
+  /** whether the matrix's rows sum to 1 */
+  isShare = $derived(!this.weighted || this.rollout);
+
+  /** the token that is followed, in the open view's own strip */
+  token = $state(0);
+  followed: StripName = $derived.by(() => {
+    if (this.view === "attribution") return "tokens";
+    const { lens } = run.evidence;
+    return this.view === "layers" && lens ? lens.tokens : this.entry.rows;
+  });
+  /** the row and the column that are pointed at, -1 for none, and whether they stay */
+  row = $state(-1);
+  column = $state(-1);
+  locked = $state(false);
+  /** the token that stands alone, -1 for none, and its strip */
+  alone = $state(-1);
+  aloneIn = $state<StripName>("tokens");
+
+  /** the attribution that colours the tokens, and the written token whose alternatives are shown */
+  method = $state(0);
+  step = $state(0);
+
+  /** the width that the matrix may take, and where its parts stand in it */
+  room = $state(0);
+  layout: Layout = $derived(layOut(strip(this.entry.rows), strip(this.entry.columns), Math.max(this.room, 240)));
+
+  constructor() {
+    system.addEventListener("change", () => (this.#systemDark = system.matches));
+    [this.layer, this.head] = [this.entry.layer, this.entry.head];
+    this.token = this.#first();
+  }
+
+  #first(): number {
+    return Math.min(this.entry.rows === "tokens" ? run.token : 1, this.entry.packed.shape[2] - 1);
+  }
+
+  value(row: number, column: number): number {
+    return this.matrix.values[row * this.matrix.columns + column];
+  }
+
+  /** Whether the cell is seen: all are until a token stands alone. */
+  seen(row: number, column: number): boolean {
+    const { rows, columns } = this.entry;
+    if (this.alone < 0) return true;
+    return (row === this.alone && rows === this.aloneIn) || (column === this.alone && columns === this.aloneIn);
+  }
+
+  open(view: View): void {
+    this.view = view;
+    const { matrix, followed } = this;
+    this.token = between(this.token, view === "attention" ? matrix.rows : strip(followed).length);
+  }
+
+  turnTo(kind: string): void {
+    const before = this.entry.rows;
+    this.kind = kind;
+    [this.layer, this.head] = [this.entry.layer, this.entry.head];
+    if (before !== this.entry.rows) this.token = this.#first();
+    if (!(this.measure in this.entry.measures)) this.measure = "entropy";
+    if (!this.hasLines) this.form = "matrix";
+    this.weighted &&= Boolean(this.entry.value_norms);
+    this.rollout &&= Boolean(this.entry.rollout);
+    this.free();
+    this.point(-1, -1);
+  }
+
+  draw(form: Form): void {
+    this.form = form;
+    this.free();
+    this.point(-1, -1);
+  }
+
+  choose(layer: number, head: number): void {
+    const [layers, heads] = this.entry.packed.shape;
+    this.layer = between(layer, layers);
+    this.head = between(head, heads);
+  }
+
+  point(row: number, column: number): void {
+    this.row = row;
+    this.column = column;
+  }
+
+  /** A token of a strip was chosen: it is followed, or, among those that are looked at, pointed at. */
+  follow(name: StripName, index: number): void {
+    if (name === this.followed) this.token = index;
+    else if (this.view === "attention" && name === this.entry.columns) this.point(this.token, index);
+  }
+
+  lock(row: number): void {
+    this.locked = !this.locked;
+    if (this.locked) this.token = row;
+  }
+
+  isolate(name: StripName, index: number): void {
+    this.alone = this.alone === index && this.aloneIn === name ? -1 : index;
+    this.aloneIn = name;
+    this.locked = false;
+  }
+
+  free(): void {
+    this.locked = false;
+    this.alone = -1;
+  }
+}
+
+export const page = new Page();
