@@ -9,8 +9,8 @@ from setuptools import Extension, setup
 here = sys.platform == "linux" and platform.machine() == "x86_64"
 kernels = Extension(
     "cutaway.native.kernels",
-    [f"cutaway/native/{name}.c" for name in ("tile", "linear", "attention", "step", "norm")],
-    depends=[f"cutaway/native/{name}.h" for name in ("tile", "vector")],
+    [f"cutaway/native/{name}.c" for name in ("tile", "linear", "attention", "step", "norm", "play")],
+    depends=[f"cutaway/native/{name}.h" for name in ("op", "tile", "vector")],
     # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads
     extra_compile_args=["-O3", "-fopenmp"],
     libraries=["m"],

@@ -13,12 +13,12 @@ from torch import Tensor
 from cutaway import native
 from cutaway.architecture import FeedForward
 from cutaway.model.cache import Cache
+from cutaway.model.cached_attention import attend_cached
 from cutaway.model.kernel import serves
 from cutaway.model.layers import MLP, LayerNorm, RMSNorm
 from cutaway.model.linear import Linear
 from cutaway.model.positions import rotate
 from cutaway.model.rows import Rows
-from cutaway.model.text_attention import attend_cached
 
 pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
 DTYPES = [torch.float32, torch.bfloat16]

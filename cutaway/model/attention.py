@@ -7,15 +7,17 @@ queries and keys, so looking never changes the result.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.architecture import Attention as Spec
+from cutaway.architecture import Rotary
 from cutaway.model.adapter import laid_out
 from cutaway.model.cache import Cache
+from cutaway.model.cached_attention import attend_cached
 from cutaway.model.layers import make_norm
 from cutaway.model.linear import Linear, Packed, columns, joined, together
 from cutaway.model.part import Part
@@ -24,7 +26,7 @@ from cutaway.model.positions import rotate
 from cutaway.model.rows import Rows
 from cutaway.model.separate import separable
 from cutaway.model.taps import Tap
-from cutaway.model.text_attention import attend, attend_cached
+from cutaway.model.text_attention import attend
 from cutaway.model.window import band, stretches
 
 
@@ -36,7 +38,8 @@ class Context:
         rows: the layout of the tokens that ask.
         causal: whether a token sees only itself and those before it.
         windows: how far each layer sees, as in the architecture.
-        rotary: cosines and sines for the rows in each layer, or None.
+        rotaries: how each layer turns queries and keys by their positions, as in the architecture.
+        turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
         cache: keys and values of earlier tokens, or None.
@@ -47,7 +50,8 @@ class Context:
     rows: Rows
     causal: bool
     windows: tuple[int | None, ...] = ()
-    rotary: list[tuple[Tensor, Tensor] | None] | None = None
+    rotaries: tuple[Rotary | None, ...] = ()
+    turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
     cache: Cache | None = None
     prefill: bool = True
@@ -56,6 +60,10 @@ class Context:
 
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
+
+    def turn(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        rotary = self.rotaries[layer] if self.rotaries else None
+        return None if rotary is None else self.turns[rotary]
 
 
 class Attention(Part):
@@ -90,7 +98,7 @@ class Attention(Part):
         q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
         if self.spec.norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        turn = None if context.rotary is None else context.rotary[layer]
+        turn = context.turn(layer)
         if turn is not None:
             cos, sin = turn
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)

@@ -7,6 +7,7 @@ lies before a text's first token is zero and hidden by the mask.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from copy import copy
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cutaway.errors import CheckpointError, InputError
+from cutaway.model.cached_attention import put
 from cutaway.model.rows import Rows
 
 _GROW = 64
@@ -49,7 +51,7 @@ class Cache:
         self.longest = 0  # max(lengths) as a Python int: reading it costs no synchronization
         self.equal = True
         self._new = 0  # tokens per text that the pass now running adds
-        self._slots: tuple[Tensor, ...] = ()  # 2 * layers times [batch, new, n_kv_heads, head_size]
+        self._end = ctypes.c_int64()  # longest + new, where the kernels read it
         self._held: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
         self._masks: dict[int | None, Tensor | None] = {}  # by window
         self._firsts: Tensor | None = None
@@ -106,28 +108,33 @@ class Cache:
         """Make room for n new tokens per text, in every layer at once, before the blocks of a pass run."""
         end = self.longest + n
         assert self.buffer is not None
-        buffer = self._grow(self.buffer[..., 0, :], self.batch, end)
-        self._slots = buffer[:, :, :, self.longest : end].transpose(2, 3).unbind(0)
-        self._held = buffer[:, :, :, :end].unbind(0)
+        self._grow(self.buffer[..., 0, :], self.batch, end)
+        self._end.value = end
+        self._held = ()
         self._new = n
         self._masks.clear()
-        self._firsts = None
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new tokens of one layer; k and v [batch, n, n_kv_heads, head_size], n as in `open`.
 
         Returns [batch, n_kv_heads, longest + n, head_size] each: views of the buffer, or copies where gradients flow.
         """
-        i = 2 * layer
+        if not self._held:
+            assert self.buffer is not None
+            self._held = self.buffer[:, :, :, : self._end.value].unbind(0)
+        keys, values = self._held[2 * layer : 2 * layer + 2]
         if k.requires_grad and torch.is_grad_enabled():
-            old = (self._held[j][:, :, : self.longest] for j in (i, i + 1))
-            keys, values = (torch.cat((x, y.transpose(1, 2)), 2) for x, y in zip(old, (k, v), strict=True))
-            self._slots[i].copy_(k.detach())
-            self._slots[i + 1].copy_(v.detach())
-            return keys.clone(), values.clone()
-        self._slots[i].copy_(k)
-        self._slots[i + 1].copy_(v)
-        return self._held[i], self._held[i + 1]
+            old = (x[:, :, : self.longest] for x in (keys, values))
+            both = tuple(torch.cat((x, y.transpose(1, 2)), 2) for x, y in zip(old, (k, v), strict=True))
+            self._put(k.detach(), v.detach(), keys, values)
+            return both[0].clone(), both[1].clone()
+        if not put(k, v, keys, values, self):
+            self._put(k, v, keys, values)
+        return keys, values
+
+    def _put(self, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> None:
+        for held, x in ((keys, k), (values, v)):
+            held[:, :, self.longest :].copy_(x.transpose(1, 2))
 
     def mask(self, window: int | None = None) -> Tensor | None:
         """[batch, 1, n, longest + n], 0 where a new token may see and -inf where not; None where it may see all.
@@ -137,6 +144,11 @@ class Cache:
         if window not in self._masks:
             self._masks[window] = self._visible(window)
         return self._masks[window]
+
+    @property
+    def end_at(self) -> int:
+        """The address of an int64: the columns that are held, those of the pass now running included."""
+        return ctypes.addressof(self._end)
 
     def firsts(self) -> Tensor | None:
         """[batch] int64, the first column of each text; None where all begin in the first."""
@@ -253,6 +265,7 @@ class Cache:
     def copy(self) -> Cache:
         """Another cache of the same content."""
         other = copy(self)
+        other._end = ctypes.c_int64()
         other.buffer = None if self.buffer is None else self.buffer[:, :, :, : self.longest].clone()
         other.cross = dict(self.cross)
         return other
@@ -309,3 +322,4 @@ class Cache:
         self.lengths = torch.tensor(lengths, dtype=torch.int64, device=device)
         self.longest = max(lengths, default=0)
         self.equal = len(set(lengths)) <= 1
+        self._firsts = None  # texts that grow together keep theirs

@@ -1,6 +1,10 @@
-"""Whether a compiled kernel may compute in the place of torch's operators."""
+"""The compiled kernels: whether they may compute in the place of torch's operators, and the call of one."""
 
 from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +14,27 @@ from cutaway import native
 
 DTYPES = (torch.float32, torch.bfloat16)
 _TYPES = (Tensor, nn.Parameter)
+_RUN: Any = None if native.LIBRARY is None else native.LIBRARY.cw_run
+
+
+class _Noted(threading.local):
+    """What this thread's calls are noted in, if they are: each with what keeps its memory."""
+
+    calls: list[tuple[native.Op, tuple[Any, ...]]] | None = None
+
+
+noted = _Noted()
+
+
+def run(op: native.Op, *kept: Any) -> None:
+    """Do what `op` says, with as many threads as torch takes; kept: what it reads beside the rows.
+
+    MemoryError where there is no room for it.
+    """
+    if _RUN(ctypes.addressof(op), torch.get_num_threads()):
+        raise MemoryError(f"No memory for a kernel's work on {op.rows} rows ({type(op).__name__}).")
+    if noted.calls is not None:
+        noted.calls.append((op, tuple(x.detach() if isinstance(x, Tensor) else x for x in kept)))
 
 
 def serves(*inputs: Tensor) -> bool:

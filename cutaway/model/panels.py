@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.architecture import Activation
+from cutaway.model.kernel import run
 
 # the kernels' numbers of activations
 KINDS: dict[Activation | None, int] = {
@@ -43,7 +44,6 @@ class Panels:
 
     def __init__(self, values: Tensor, bias: Tensor | None, scale: Tensor | None = None, gated: bool = False) -> None:
         library: Any = native.LIBRARY
-        self.library = library
         n, self.k = values.shape
         self.n = n // 2 if gated else n
         self.bias = None if bias is None else bias.detach().float().contiguous()
@@ -66,8 +66,8 @@ class Panels:
         """
         if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
             return residual + self.product(x, activation)
-        rows, out = self._rows(x), torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
-        self._done(self.library.cw_linear(self._at, *_arguments(rows, activation, residual, out)), rows)
+        out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
+        self._run(native.Product, None, x, activation, residual, out)
         return out
 
     def chain(self, down: Panels, x: Tensor, activation: Activation | None, residual: Tensor) -> Tensor:
@@ -75,30 +75,34 @@ class Panels:
 
         What lies between the two is a few rows at a time, which stay in the cache.
         """
-        rows, out = self._rows(x), torch.empty(*x.shape[:-1], down.n, dtype=x.dtype)
-        self._done(self.library.cw_chain(self._at, down._at, *_arguments(rows, activation, residual, out)), rows)
+        out = torch.empty(*x.shape[:-1], down.n, dtype=x.dtype)
+        self._run(native.Chain, down._at, x, activation, residual, out)
         return out
 
-    def _rows(self, x: Tensor) -> Tensor:
+    def _run(
+        self,
+        kind: type[native.Product],
+        down: int | None,
+        x: Tensor,
+        activation: Activation | None,
+        residual: Tensor | None,
+        out: Tensor,
+    ) -> None:
         if x.shape[-1] != self.k:  # the kernel would read past the rows
             raise RuntimeError(f"rows of {x.shape[-1]} numbers cannot be multiplied by a weight of {self.k} inputs")
         rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
-        return rows if rows.stride(1) == 1 else rows.contiguous()
-
-    @staticmethod
-    def _done(failed: int, rows: Tensor) -> None:
-        if failed:
-            raise MemoryError(f"No memory for the product of {rows.shape[0]} rows of {rows.shape[1]} numbers.")
-
-
-def _arguments(rows: Tensor, activation: Activation | None, residual: Tensor | None, out: Tensor) -> tuple[Any, ...]:
-    return (
-        rows.data_ptr(),
-        rows.shape[0],
-        rows.stride(0),
-        KINDS[activation],
-        None if residual is None else residual.data_ptr(),
-        out.data_ptr(),
-        rows.dtype == torch.bfloat16,
-        torch.get_num_threads(),
-    )
+        rows = rows if rows.stride(1) == 1 else rows.contiguous()
+        run(
+            kind(
+                rows.shape[0],
+                self._at,
+                down,
+                rows.data_ptr(),
+                None if residual is None else residual.data_ptr(),
+                out.data_ptr(),
+                rows.stride(0),
+                KINDS[activation],
+                rows.dtype == torch.bfloat16,
+            ),
+            self,
+        )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.architecture import Relative, Rotary, RotaryScaling
-from cutaway.model.kernel import serves
+from cutaway.model.kernel import run, serves
 from cutaway.model.layers import Embedding
 
 
@@ -112,21 +112,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`rotate` by the compiled kernel: x [..., heads, head_size], cos and sin [..., 1, size] for as many rows."""
-    library = native.LIBRARY
-    assert library is not None
     rows = x if x.dim() == 3 else x.flatten(0, -3)  # [rows, heads, head_size]
     out = torch.empty(x.shape, dtype=x.dtype)
-    library.cw_turn(
-        rows.data_ptr(),
-        rows.shape[0],
-        rows.stride(0),
-        *rows.shape[1:],
-        cos.shape[-1],
-        cos.data_ptr(),
-        sin.data_ptr(),
-        out.data_ptr(),
-        x.dtype == torch.bfloat16,
-        torch.get_num_threads(),
+    run(
+        native.Turn(
+            rows.shape[0],
+            *(y.data_ptr() for y in (rows, cos, sin, out)),
+            rows.stride(0),
+            *rows.shape[1:],
+            cos.shape[-1],
+            x.dtype == torch.bfloat16,
+        )
     )
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -268,8 +269,25 @@ def _learned_positions(batch: Batch, offset: int, after_padding: bool, pad_id: i
     return positions
 
 
+def run_blocks(stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
+    """What the first block reads -> what the last one leaves, in the same layout."""
+    blocks = list(stack.blocks)
+    for i, n in enumerate(stack.spec.order):
+        tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
+        if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and context.cache is None:
+            x = checkpoint(kept(blocks[n], context.rows), x, context, i, use_reentrant=False)
+        else:
+            x = blocks[n](x, context, i, tap)
+    return x
+
+
 def run_stack(
-    stack: Any, batch: Batch, taps: Taps, memory: Tensor | None = None, memory_rows: Rows | None = None
+    stack: Any,
+    batch: Batch,
+    taps: Taps,
+    memory: Tensor | None = None,
+    memory_rows: Rows | None = None,
+    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] = run_blocks,
 ) -> Tensor:
     """The batch through all blocks; the result has the rows' own layout.
 
@@ -281,7 +299,14 @@ def run_stack(
     lay_out(rows)
     x = embed_batch(stack, batch)
     context = Context(
-        rows, spec.causal, spec.windows, cache=cache, prefill=prefill, memory=memory, memory_rows=memory_rows
+        rows,
+        spec.causal,
+        spec.windows,
+        spec.rotary if stack.rotary else (),
+        cache=cache,
+        prefill=prefill,
+        memory=memory,
+        memory_rows=memory_rows,
     )
     held = 0 if cache is None else cache.longest
     if cache is not None:
@@ -295,8 +320,7 @@ def run_stack(
         if batch.position_ids is None and not prefill and cache is not None:
             positions = positions + cache.lengths[:, None]
         longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
-        turns = {rotary: table(positions, longest, x.dtype) for rotary, table in stack.rotary.items()}
-        context.rotary = [None if rotary is None else turns[rotary] for rotary in spec.rotary]
+        context.turns = {rotary: table(positions, longest, x.dtype) for rotary, table in stack.rotary.items()}
     elif isinstance(spec.positions, Relative):
         steps = torch.arange(rows.length, device=x.device)
         if prefill:
@@ -306,13 +330,7 @@ def run_stack(
             context.bias = stack.relative(queries, cache.places()[:, None])
     taps.start = 0 if prefill or cache is None else cache.seen
     x = _offer(stack, taps, "embed", x, rows)
-    blocks = list(stack.blocks)
-    for i, n in enumerate(spec.order):
-        tap = taps.at(f"{stack.prefix}blocks.{i}.", rows)
-        if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and cache is None:
-            x = checkpoint(kept(blocks[n], rows), x, context, i, use_reentrant=False)
-        else:
-            x = blocks[n](x, context, i, tap)
+    x = blocks(stack, x, context, taps)
     if spec.final_norm:
         x = F.dropout(
             stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training

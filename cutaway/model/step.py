@@ -7,12 +7,15 @@ is the module's own `forward`: a settled block runs the lines that the open path
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as calls
 
+from cutaway import native
+from cutaway.model.attention import Context
 from cutaway.model.backbone import Backbone, EncoderDecoder
 from cutaway.model.cache import Cache
 from cutaway.model.heads import CausalLM
@@ -22,12 +25,14 @@ from cutaway.model.part import Part
 from cutaway.model.positions import RelativeBias
 from cutaway.model.rows import Rows
 from cutaway.model.seq2seq import Seq2SeqLM
-from cutaway.model.stack import Batch, run_stack
+from cutaway.model.stack import Batch, run_blocks, run_stack
+from cutaway.model.tape import Tape, Turns
 from cutaway.model.taps import Taps
 
 # modules beside `Part` whose forward reads nothing but their attributes
 _PLAIN = (RMSNorm, LayerNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
 _NOTHING = Taps(())
+RECORDED = 2  # the step whose kernels are noted: by then all weights are laid out
 _settled: dict[type, type] = {}
 
 
@@ -77,6 +82,8 @@ class Stepper:
         self.model = model
         self.recorders, self.edits = base.recorders, base.edits
         self.stack = settled(base if base.architecture.decoder is None else base.decoder)
+        self.tape: Tape | None = None
+        self.tries = 0  # steps that went through the blocks' own forward
         self.rows: Rows | None = None
         self.memory_rows: Rows | None = None
         self.memory_mask: Tensor | None = None
@@ -99,10 +106,29 @@ class Stepper:
             self.memory_rows = None
         if memory is not None and (self.memory_rows is None or memory_mask is not self.memory_mask):
             self.memory_rows, self.memory_mask = Rows(batch, memory.shape[1], memory_mask), memory_mask
-        x = run_stack(
-            self.stack, Batch(self.rows, ids, None, None, None, cache), _NOTHING, memory, self.memory_rows
-        )  # [batch, n, hidden]
+        given = Batch(self.rows, ids, None, None, None, cache)
+        x = run_stack(self.stack, given, _NOTHING, memory, self.memory_rows, self._through)  # [batch, n, hidden]
         return self.model.logits(x)  # type: ignore[no-any-return]
+
+    def _through(self, stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
+        """`run_blocks`, from the second time on as one call where the kernels do all of it."""
+        cache, batch = context.cache, x.shape[0]
+        assert cache is not None
+        if x.shape[1] != 1 or cache.empty or native.LIBRARY is None:
+            return run_blocks(stack, x, context, taps)
+        if self.tape is not None and batch <= self.tape.batch:
+            return self.tape.play(x, context.turns, cache)
+        self.tries += 1
+        if self.tape is None and self.tries != RECORDED:
+            return run_blocks(stack, x, context, taps)
+        tape = Tape(x, context.turns)
+
+        def blocks(x: Tensor, turns: Turns) -> Tensor:
+            return run_blocks(stack, x, replace(context, turns=turns), taps)
+
+        x, whole = tape.record(blocks, cache)
+        self.tape = tape if whole else None
+        return x
 
 
 def make_stepper(model: Any) -> Stepper | None:

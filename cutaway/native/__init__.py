@@ -10,9 +10,10 @@ from __future__ import annotations
 import ctypes
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-VERSION = 4  # as in tile.h: a library that was built from older sources is left alone
+VERSION = 5  # as in op.h: a library that was built from older sources is left alone
 # kinds of packed weights
 FLOATS, HALVES, BYTES = range(3)
 
@@ -32,10 +33,70 @@ class Weight(ctypes.Structure):
     )
 
 
-class Attention(ctypes.Structure):
-    """`Attention` of attention.c."""
+class Op(ctypes.Structure):
+    """What a kernel is asked to do, laid out as in op.h and the kernel's own file. Nothing it points to is kept."""
 
+    NUMBER = -1
+
+    def __init__(self, rows: int, *values: Any) -> None:
+        super().__init__(self.NUMBER, rows, *values)
+
+
+_HEAD = (("kind", _SIZE), ("rows", _SIZE))
+
+
+class Product(Op):
+    """Rows times a weight."""
+
+    NUMBER = 0
     _fields_ = (
+        *_HEAD,
+        *((name, _ADDRESS) for name in ("weight", "down", "x", "residual", "out")),
+        ("stride", _SIZE),
+        ("activation", _NUMBER),
+        ("bf16", _NUMBER),
+    )
+
+
+class Chain(Product):
+    """Rows times a weight, then what becomes of them times another."""
+
+    NUMBER = 1
+
+
+class Norm(Op):
+    """Rows normed."""
+
+    NUMBER = 2
+    _fields_ = (
+        *_HEAD,
+        *((name, _ADDRESS) for name in ("x", "weight", "bias", "out")),
+        *((name, _SIZE) for name in ("n", "heads", "stride")),
+        ("eps", ctypes.c_float),
+        ("offset", ctypes.c_float),
+        ("norm", _NUMBER),
+        ("bf16", _NUMBER),
+    )
+
+
+class Turn(Op):
+    """Heads turned by their positions."""
+
+    NUMBER = 3
+    _fields_ = (
+        *_HEAD,
+        *((name, _ADDRESS) for name in ("x", "cos", "sin", "out")),
+        *((name, _SIZE) for name in ("stride", "heads", "size", "turned")),
+        ("bf16", _NUMBER),
+    )
+
+
+class Attention(Op):
+    """Attention inside texts."""
+
+    NUMBER = 4
+    _fields_ = (
+        *_HEAD,
         *((name, _ADDRESS) for name in ("q", "k", "v", "out")),
         *((name, _SIZE) for name in ("q_row", "k_row", "v_row", "out_row")),
         *((name, _ADDRESS) for name in ("starts", "lengths")),
@@ -46,13 +107,26 @@ class Attention(ctypes.Structure):
     )
 
 
-class Step(ctypes.Structure):
-    """`Step` of step.c."""
+class Put(Op):
+    """New tokens' keys and values into a cache."""
 
+    NUMBER = 5
     _fields_ = (
-        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "firsts")),
-        *((name, _SIZE) for name in ("q_row", "text", "head", "texts", "n", "heads", "kv_heads", "size", "columns")),
-        ("window", _SIZE),
+        *_HEAD,
+        *((name, _ADDRESS) for name in ("k", "v", "keys", "values", "columns")),
+        *((name, _SIZE) for name in ("k_row", "v_row", "text", "head", "n", "kv_heads", "width")),
+        ("bf16", _NUMBER),
+    )
+
+
+class Step(Op):
+    """Attention of new tokens to a cache."""
+
+    NUMBER = 6
+    _fields_ = (
+        *_HEAD,
+        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "columns", "firsts")),
+        *((name, _SIZE) for name in ("text", "head", "q_row", "n", "heads", "kv_heads", "size", "window")),
         ("scale", ctypes.c_float),
         ("bf16", _NUMBER),
     )
@@ -79,13 +153,8 @@ def _load() -> ctypes.CDLL | None:
         return None
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
-    library.cw_linear.argtypes = (_ADDRESS, _ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS, _NUMBER, _NUMBER)
-    library.cw_chain.argtypes = (_ADDRESS, *library.cw_linear.argtypes)
-    library.cw_attention.argtypes = library.cw_step.argtypes = (_ADDRESS, _NUMBER)
-    shape, number = (_ADDRESS, _SIZE, _SIZE, _SIZE), ctypes.c_float
-    library.cw_norm.argtypes = (*shape, _ADDRESS, _ADDRESS, number, number, _NUMBER, _ADDRESS, _NUMBER, _NUMBER)
-    library.cw_turn.argtypes = (*shape, _SIZE, _SIZE, _ADDRESS, _ADDRESS, _ADDRESS, _NUMBER, _NUMBER)
-    library.cw_norm.restype = library.cw_turn.restype = None
+    library.cw_run.argtypes = (_ADDRESS, _NUMBER)
+    library.cw_play.argtypes = (_ADDRESS, _SIZE, _NUMBER)
     return library
 
 

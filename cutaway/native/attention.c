@@ -7,6 +7,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#include "op.h"
 #include "tile.h"
 #include "vector.h"
 
@@ -17,6 +18,7 @@
 /* Rows of q, k, v, out lie `row` numbers apart; the heads of a row stand side by side, `size` (a multiple of 32) numbers
  * each. heads is a multiple of kv_heads. Text t has `lengths[t]` rows from row `starts[t]`. */
 typedef struct {
+    Op op;
     const void *q, *k, *v;
     void *out;
     int64_t q_row, k_row, v_row, out_row;
@@ -183,26 +185,29 @@ TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, c
     }
 }
 
-/* Returns 0, or 1 where memory is short. */
-TARGET int cw_attention(const Attention *a, int threads) {
-    int64_t longest = 0, products = 0;
-    for (int64_t t = 0; t < a->texts; t++) {
+static int texts_large(const void *op) {
+    const Attention *a = op;
+    int64_t products = 0;
+    for (int64_t t = 0; t < a->texts; t++) products += a->lengths[t] * a->lengths[t] * a->heads * a->size;
+    return products > SMALL;
+}
+
+TARGET static int texts_run(const void *op, char *shared) {
+    (void)shared;
+    const Attention *a = op;
+    int64_t longest = 0;
+    for (int64_t t = 0; t < a->texts; t++)
         if (a->lengths[t] > longest) longest = a->lengths[t];
-        products += a->lengths[t] * a->lengths[t] * a->heads * a->size;
-    }
     const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4;
     const int64_t room = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
-    int failed = 0;
-#pragma omp parallel num_threads(threads) if (threads > 1 && products > SMALL) reduction(| : failed)
-    {
-        char *own = malloc(room);
-        failed = !own;
+    char *own = malloc(room);
 #pragma omp for schedule(dynamic, 4)
-        for (int64_t job = 0; job < jobs; job++)
-            if (own) heads_of(a, job / a->kv_heads, job % a->kv_heads, own, (int32_t *)(own + panel + scores));
-        free(own);
-    }
-    return failed;
+    for (int64_t job = 0; job < jobs; job++)
+        if (own) heads_of(a, job / a->kv_heads, job % a->kv_heads, own, (int32_t *)(own + panel + scores));
+    free(own);
+    return !own;
 }
+
+const Kind cw_texts = {texts_run, NULL, texts_large};
 
 #endif

@@ -6,6 +6,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#include "op.h"
 #include "tile.h"
 #include "vector.h"
 
@@ -169,31 +170,46 @@ TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t
 
 /* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its
  * rows `stride` numbers apart. x, residual and out are all bfloat16, or all float32; a weight of HALVES wants the one, of
- * FLOATS the other, of BYTES either. k of HALVES is even. Returns 0, or 1 where memory is short. */
-TARGET int cw_linear(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
-                     void *out, int bf16, int threads) {
-    const int64_t panels = (weight->n + PANEL - 1) / PANEL, bytes = room_of(weight, rows);
-    char *room = bytes ? malloc(bytes) : NULL;
-    if (bytes && !room) return 1;
-    const Job job = job_of(weight, x, rows, stride, activation, residual, out, bf16, room);
+ * FLOATS the other, of BYTES either. k of HALVES is even. A chain has a second weight, whose residual it is. */
+typedef struct {
+    Op op;
+    const Weight *weight, *down;
+    const void *x, *residual;
+    void *out;
+    int64_t stride;
+    int activation, bf16;
+} Product;
+
+static int64_t product_room(const void *op) {
+    const Product *p = op;
+    return room_of(p->weight, p->op.rows);
+}
+
+static int product_large(const void *op) {
+    const Product *p = op;
+    return p->op.rows * p->weight->n * p->weight->k > SMALL;
+}
+
+TARGET static int product_run(const void *op, char *room) {
+    const Product *p = op;
+    const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
+    const Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, room);
     int64_t block = CACHED / (ROWS * job.steps * 4) * ROWS;
     if (block < ROWS) block = ROWS;
     const int64_t blocks = (rows + block - 1) / block;
-#pragma omp parallel num_threads(threads) if (threads > 1 && rows * weight->n * weight->k > SMALL)
-    {
-        if (room) {
+    if (job.rows) {
 #pragma omp for schedule(static)
-            for (int64_t r = 0; r < rows; r++) row_of(&job, x, stride, r);
-        }
-        /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
-#pragma omp for collapse(2) schedule(static)
-        for (int64_t b = 0; b < blocks; b++)
-            for (int64_t p = 0; p < panels; p++)
-                panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, p);
+        for (int64_t r = 0; r < rows; r++) row_of(&job, p->x, p->stride, r);
     }
-    free(room);
+    /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t b = 0; b < blocks; b++)
+        for (int64_t n = 0; n < panels; n++)
+            panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, n);
     return 0;
 }
+
+const Kind cw_product = {product_run, product_room, product_large};
 
 /* All rows of a job, by one thread. */
 TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_t rows) {
@@ -202,34 +218,38 @@ TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_
     for (int64_t p = 0; p * PANEL < job->weight->n; p++) panel_of(job, 0, rows, p);
 }
 
-/* The product with `up` and its activation, then with `down` and the residual: to the last bit what two calls of `cw_linear`
- * give, but what lies between is a few rows that stay in the cache. Arguments as there. */
-TARGET int cw_chain(const Weight *up, const Weight *down, const void *x, int64_t rows, int64_t stride, int activation,
-                    const void *residual, void *out, int bf16, int threads) {
-    const int64_t size = bf16 ? 2 : 4, width = down->k, n = down->n;
+static int chain_large(const void *op) {
+    (void)op;
+    return 1;
+}
+
+/* The product with `weight` and its activation, then with `down` and the residual: to the last bit what two products give,
+ * but what lies between is a few rows that stay in the cache. */
+TARGET static int chain_run(const void *op, char *shared) {
+    (void)shared;
+    const Product *p = op;
+    const int64_t size = p->bf16 ? 2 : 4, width = p->down->k, n = p->down->n, rows = p->op.rows;
     int64_t block = CHAINED / (ROWS * width * size) * ROWS;
     if (block < ROWS) block = ROWS;
     const int64_t blocks = (rows + block - 1) / block;
-    int failed = 0;
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
-    {
-        const int64_t between = block * width * size, first_room = room_of(up, block), second_room = room_of(down, block);
-        char *room = malloc(between + first_room + second_room), *other = room + between;
-        failed = !room;
+    const int64_t between = block * width * size, first_room = room_of(p->weight, block), second_room = room_of(p->down, block);
+    char *room = malloc(between + first_room + second_room), *other = room + between;
 #pragma omp for schedule(static)
-        for (int64_t b = 0; b < blocks; b++) {
-            if (!room) continue;
-            const int64_t from = b * block, count = rows - from < block ? rows - from : block;
-            const char *own = (const char *)x + from * stride * size, *add = residual;
-            const Job a = job_of(up, own, count, stride, activation, NULL, room, bf16, other);
-            rows_of(&a, own, stride, count);
-            if (add) add += from * n * size;
-            const Job c = job_of(down, room, count, width, NONE, add, (char *)out + from * n * size, bf16, other + first_room);
-            rows_of(&c, room, width, count);
-        }
-        free(room);
+    for (int64_t b = 0; b < blocks; b++) {
+        if (!room) continue;
+        const int64_t from = b * block, count = rows - from < block ? rows - from : block;
+        const char *own = (const char *)p->x + from * p->stride * size, *add = p->residual;
+        char *out = (char *)p->out + from * n * size;
+        const Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, room, p->bf16, other);
+        rows_of(&a, own, p->stride, count);
+        if (add) add += from * n * size;
+        const Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
+        rows_of(&c, room, width, count);
     }
-    return failed;
+    free(room);
+    return !room;
 }
+
+const Kind cw_chain = {chain_run, NULL, chain_large};
 
 #endif

@@ -2,6 +2,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#include "op.h"
 #include "vector.h"
 
 #define SMALL 200000 /* numbers below which other threads are not worth waking */
@@ -40,15 +41,36 @@ INLINE void norm_row(const void *x, int64_t from, void *out, int64_t to, int64_t
     }
 }
 
-/* Each row of x [rows, n], `stride` numbers apart, normed: out [rows, n]. weight [n] and bias [n] (or NULL) are of x's dtype. */
-TARGET void cw_norm(const void *x, int64_t rows, int64_t n, int64_t stride, const void *weight, const void *bias, float eps,
-                    float offset, int kind, void *out, int bf16, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && rows * n > SMALL)
-    for (int64_t r = 0; r < rows; r++) {
-        if (bf16) norm_row(x, r * stride, out, r * n, n, weight, bias, eps, offset, kind, 1);
-        else norm_row(x, r * stride, out, r * n, n, weight, bias, eps, offset, kind, 0);
-    }
+/* Each row of x [rows / heads, heads, n], every `heads` of them `stride` numbers after those before, normed: out [rows, n].
+ * weight [n] and bias [n] (or NULL) are of x's dtype. */
+typedef struct {
+    Op op;
+    const void *x, *weight, *bias;
+    void *out;
+    int64_t n, heads, stride;
+    float eps, offset;
+    int norm, bf16;
+} Norm;
+
+static int norm_large(const void *op) {
+    const Norm *p = op;
+    return p->op.rows * p->n > SMALL;
 }
+
+TARGET static int norm_run(const void *op, char *room) {
+    (void)room;
+    const Norm *p = op;
+    const int64_t n = p->n;
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < p->op.rows; r++) {
+        const int64_t from = r / p->heads * p->stride + r % p->heads * n;
+        if (p->bf16) norm_row(p->x, from, p->out, r * n, n, p->weight, p->bias, p->eps, p->offset, p->norm, 1);
+        else norm_row(p->x, from, p->out, r * n, n, p->weight, p->bias, p->eps, p->offset, p->norm, 0);
+    }
+    return 0;
+}
+
+const Kind cw_norm = {norm_run, NULL, norm_large};
 
 INLINE void turn_row(const void *x, int64_t from, void *out, int64_t to, const void *cos, const void *sin, int64_t at,
                      int64_t heads, int64_t size, int64_t turned, const int bf16) {
@@ -71,14 +93,31 @@ INLINE void turn_row(const void *x, int64_t from, void *out, int64_t to, const v
 
 /* The first `turned` numbers of each head of x [rows, heads, size], rows `stride` numbers apart: halves a and b become
  * a cos + b sin and b cos + a sin with cos and sin [rows, turned], as in `rotate` of positions.py; out [rows, heads, size]. */
-TARGET void cw_turn(const void *x, int64_t rows, int64_t stride, int64_t heads, int64_t size, int64_t turned, const void *cos,
-                    const void *sin, void *out, int bf16, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && rows * heads * size > SMALL)
-    for (int64_t r = 0; r < rows; r++) {
-        const int64_t to = r * heads * size, at = r * turned;
-        if (bf16) turn_row(x, r * stride, out, to, cos, sin, at, heads, size, turned, 1);
-        else turn_row(x, r * stride, out, to, cos, sin, at, heads, size, turned, 0);
-    }
+typedef struct {
+    Op op;
+    const void *x, *cos, *sin;
+    void *out;
+    int64_t stride, heads, size, turned;
+    int bf16;
+} Turn;
+
+static int turn_large(const void *op) {
+    const Turn *p = op;
+    return p->op.rows * p->heads * p->size > SMALL;
 }
+
+TARGET static int turn_run(const void *op, char *room) {
+    (void)room;
+    const Turn *p = op;
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < p->op.rows; r++) {
+        const int64_t from = r * p->stride, to = r * p->heads * p->size, at = r * p->turned;
+        if (p->bf16) turn_row(p->x, from, p->out, to, p->cos, p->sin, at, p->heads, p->size, p->turned, 1);
+        else turn_row(p->x, from, p->out, to, p->cos, p->sin, at, p->heads, p->size, p->turned, 0);
+    }
+    return 0;
+}
+
+const Kind cw_turn = {turn_run, NULL, turn_large};
 
 #endif

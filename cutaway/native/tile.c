@@ -2,8 +2,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#include "op.h"
 #include "tile.h"
-
 #include "vector.h"
 
 #include <math.h>

@@ -4,7 +4,6 @@
 
 #include <stdint.h>
 
-#define VERSION 4 /* of what __init__.py calls: to be raised in both places with any change of it */
 #define PANEL 32 /* columns of one panel */
 #define ROWS 12  /* rows of one tile: 12 x 2 vectors of sums, of the 32 that the chip has */
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 
 import pytest
+import torch
 from parity.pipes import checkpoints, same, upstream
 
 from cutaway.pipelines import pipeline
@@ -27,7 +28,8 @@ def test_feature_extraction(encoder):
     for inputs in (TEXTS[0], TEXTS, TEXTS[:1]):
         same(ours(inputs), theirs(inputs))
         same(ours(inputs, return_tensors="pt"), theirs(inputs, return_tensors=True))
-    same(ours("good " * 90, truncation=True), theirs("good " * 90, truncation=True))
+    wanted = theirs("good " * 90, truncation=True)
+    same(ours("good " * 90, truncation=True), wanted, 1e-5 * torch.tensor(wanted).abs().max().item())
     short = {"truncation": True, "max_length": 5}
     same(ours(TEXTS, tokenize_kwargs=short), theirs(TEXTS, tokenize_kwargs=short))
     stream = ours(text for text in TEXTS)

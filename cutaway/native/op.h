@@ -1,0 +1,32 @@
+/* What a kernel is asked to do. */
+#ifndef CW_OP_H
+#define CW_OP_H
+
+#include <stdint.h>
+
+#define VERSION 5 /* of what __init__.py calls: to be raised in both places with any change of it */
+
+enum { PRODUCT, CHAIN, NORM, TURN, TEXTS, PUT, STEP };
+
+/* How every kind's own structure begins. */
+typedef struct {
+    int64_t kind, rows;
+} Op;
+
+/* One kind of kernel. All threads of a team call `run` for the same op, and none leaves before all is written. */
+typedef struct {
+    int (*run)(const void *op, char *room);  /* 0, or 1 where memory is short */
+    int64_t (*room)(const void *op);         /* bytes that the team shares, or NULL for none */
+    int (*large)(const void *op);            /* whether other threads are worth waking */
+} Kind;
+
+#define KIND(name) extern const Kind name __attribute__((visibility("hidden")))
+KIND(cw_product);
+KIND(cw_chain);
+KIND(cw_norm);
+KIND(cw_turn);
+KIND(cw_texts);
+KIND(cw_put);
+KIND(cw_step);
+
+#endif

@@ -1,0 +1,34 @@
+/* Kernels one after another, in one team of threads. */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include "op.h"
+
+#include <stdlib.h>
+
+static const Kind *const KINDS[] = {
+    [PRODUCT] = &cw_product, [CHAIN] = &cw_chain, [NORM] = &cw_norm, [TURN] = &cw_turn,
+    [TEXTS] = &cw_texts,     [PUT] = &cw_put,     [STEP] = &cw_step,
+};
+
+/* Runs n ops in order; each finds what those before it have written. Returns 0, or 1 where memory is short. */
+int cw_play(const Op *const *ops, int64_t n, int threads) {
+    int64_t bytes = 0;
+    int large = 0, failed = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const Kind *kind = KINDS[ops[i]->kind];
+        const int64_t own = kind->room ? kind->room(ops[i]) : 0;
+        if (own > bytes) bytes = own;
+        large = large || kind->large(ops[i]);
+    }
+    char *room = bytes ? malloc(bytes) : NULL;
+    if (bytes && !room) return 1;
+#pragma omp parallel num_threads(threads) if (threads > 1 && large) reduction(| : failed)
+    for (int64_t i = 0; i < n; i++) failed |= KINDS[ops[i]->kind]->run(ops[i], room);
+    free(room);
+    return failed;
+}
+
+int cw_run(const Op *op, int threads) { return cw_play(&op, 1, threads); }
+
+#endif
