@@ -9,41 +9,51 @@ from pathlib import Path
 from typing import Any
 
 
-def alternate(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def alternate(
+    ways: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each way, taken in turns after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(took) for name, took in seconds.items()}
 
 
-def recording(model: Any, inputs: dict[str, Any], rounds: int) -> dict[str, float]:
-    """Seconds of one padded batch: plain; with the attention of one head, of one layer, of all; with everything."""
+def recording(model: Any, theirs: Any, inputs: dict[str, Any], rounds: int) -> dict[str, float]:
+    """CPU seconds of one padded batch: plain, and with more and more of it recorded; transformers' ways beside.
+
+    `theirs`: {what transformers calls its attention: the model with it}.
+    """
     import torch
 
-    def with_record(*addresses: str) -> Callable[[], object]:
+    def with_record(*addresses: str, read: bool = False) -> Callable[[], object]:
         def way() -> object:
             with model.record(*addresses) as record:
                 model(**inputs)
-            return record
+            return [record[a] for a in addresses] if read else record
 
         return way
 
+    ways = {
+        "plain": lambda: model(**inputs),
+        "one head's output, and read": with_record("blocks.3.attn.head.2.out", read=True),
+        "one layer's attention": with_record("blocks.3.attn.pattern"),
+        "one layer's attention, and read": with_record("blocks.3.attn.pattern", read=True),
+        "all attention": with_record("blocks.*.attn.pattern"),
+        "all hidden states": with_record("blocks.*.resid"),
+        "everything": with_record(*model.addresses()),
+        "transformers, sdpa, plain": lambda: theirs["sdpa"](**inputs),
+        "transformers, eager, plain": lambda: theirs["eager"](**inputs),
+        "transformers, eager, attentions and hidden states": lambda: theirs["eager"](
+            **inputs, output_attentions=True, output_hidden_states=True
+        ),
+    }
     with torch.inference_mode():
-        return alternate(
-            {
-                "plain": lambda: model(**inputs),
-                "one layer's attention": with_record("blocks.3.attn.pattern"),
-                "all attention": with_record("blocks.*.attn.pattern"),
-                "all hidden states": with_record("blocks.*.resid"),
-                "everything": with_record(*model.addresses()),
-            },
-            rounds,
-        )
+        return alternate(ways, rounds, time.process_time)
 
 
 def forward(model: Any, batch: int, length: int) -> Callable[[], object]:
@@ -94,8 +104,9 @@ def peak_share(model: Any, rounds: int) -> dict[str, float]:
 
 
 def suite(folder: Path, base: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
-    """In this process: cutaway alone. `folder`: MiniLM-L6; `base`: a BERT of the base size."""
+    """All in this process. `folder`: MiniLM-L6; `base`: a BERT of the base size."""
     import torch
+    import transformers
     from texts import mixed
 
     import cutaway
@@ -104,6 +115,11 @@ def suite(folder: Path, base: Path, threads: int, rounds: int) -> Iterator[tuple
     model = cutaway.AutoModel.from_pretrained(folder)
     tokenizer = cutaway.AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(mixed(64), padding=True, truncation=True, max_length=512, return_tensors="pt")
-    yield "recording", recording(model, dict(inputs), rounds)
+    theirs = {
+        kind: transformers.AutoModel.from_pretrained(folder, attn_implementation=kind).eval()
+        for kind in ("sdpa", "eager")
+    }
+    yield "recording", recording(model, theirs, dict(inputs), rounds)
+    del theirs
     yield "growth", growth(model, rounds)
     yield "base_size_peak", peak_share(cutaway.AutoModel.from_pretrained(base), rounds)

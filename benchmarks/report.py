@@ -69,7 +69,7 @@ def text(suite: str, record: dict[str, Any]) -> str:
     if "base_size_peak" in record:
         plain = record["recording"]["plain"]
         cells = [[what, "fp32", f"{1000 * s:.1f}", f"{s / plain:.2f}"] for what, s in record["recording"].items()]
-        parts += ["\n64 mixed texts, recorded\n", table(["what", "precision", "ms", "of plain"], cells)]
+        parts += ["\n64 mixed texts, recorded\n", table(["what", "precision", "CPU ms", "of plain"], cells)]
         for what, costs in record["growth"].items():
             cells = [[shape, "fp32", f"{cost:.1f}"] for shape, cost in costs.items()]
             parts += [f"\ntexts x tokens, by {what}\n", table(["shape", "precision", "us per token"], cells)]

@@ -6,9 +6,19 @@ import pytest
 import torch
 
 import cutaway
-from cutaway.model import linear
+from cutaway.model import linear, separate
 from cutaway.model.linear import ACTIVATION, Linear, activated, joined
 from cutaway.model.separate import separable
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATION])
+def test_inference_mode_is_answered_like_any_other(activation):
+    separate._alike.cache_clear()
+    with torch.inference_mode():
+        first = separate._alike(activation)
+    separate._alike.cache_clear()
+    assert separate._alike(activation) == first
+
 
 FIELDS = {"vocab_size": 61, "num_hidden_layers": 2, "max_position_embeddings": 40}
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96}

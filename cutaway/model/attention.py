@@ -18,6 +18,7 @@ from cutaway.architecture import Rotary
 from cutaway.model.adapter import laid_out
 from cutaway.model.cache import Cache
 from cutaway.model.cached_attention import attend_cached
+from cutaway.model.head_output import head_output
 from cutaway.model.layers import make_norm
 from cutaway.model.linear import Linear, Packed, columns, joined, together
 from cutaway.model.part import Part
@@ -248,8 +249,9 @@ class Attention(Part):
         parts = [f"{prefix}.head.{h}.out" for h in heads]
         inputs = [slice(h * size, (h + 1) * size) for h in heads]
         if not tap.leads(f"{prefix}.out", *parts):
+            held = tap.own(z) if heads else z
             for h, part, own_inputs in zip(heads, parts, inputs, strict=True):
-                tap.keep(part, tap.rows.pad(columns(self.o, z[:, h], own_inputs)), own=True)
+                tap.hold(part, head_output(self.o, held, h, own_inputs, tap.rows))
             if not tap.wants(f"{prefix}.out"):
                 return None
             out = tap.take(f"{prefix}.out", self.o(mixed))

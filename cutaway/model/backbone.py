@@ -15,7 +15,7 @@ from cutaway.model.cache import Cache
 from cutaway.model.decoder_text import decoder_start, shift_right, wrap_right
 from cutaway.model.edits import Edits
 from cutaway.model.family import Family
-from cutaway.model.linear import Linear
+from cutaway.model.linear import Linear, hooked
 from cutaway.model.part import publish
 from cutaway.model.pretrained import PreTrainedModel
 from cutaway.model.recorder import Recorder
@@ -120,12 +120,13 @@ class Backbone(PreTrainedModel):
     def taps(self, *requests: Request | None) -> Taps:
         wanted = [a for r in requests if r is not None for a in r.addresses()]
         turn = len(self.recorders[0].runs) if self.recorders else 0
-        return Taps([*wanted, *(a for r in self.recorders for a in r.wanted)], self.edits, turn)
+        wanted += [a for r in self.recorders for a in r.wanted]
+        return Taps(wanted, self.edits, turn, watched=bool(wanted) and any(hooked(m) for m in self.modules()))
 
     def report(self, taps: Taps) -> None:
         """Hand what was seen to the recorders."""
         for recorder in self.recorders:
-            recorder.begin({a: taps.values[a] for a in recorder.wanted if a in taps.values}, taps.certificate)
+            recorder.begin(taps.values.part(recorder.wanted), taps.certificate)
 
     def ask(
         self, output_hidden_states: Wanted, output_attentions: Wanted, prefix: str = "", spec: Any = None

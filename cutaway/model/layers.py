@@ -99,7 +99,8 @@ class MLP(Part):
     ) -> Tensor:
         """down(activation(up(x))); with a residual, residual + dropout(that)."""
         activation = self.spec.activation
-        if tap is None and residual is not None and not self.training:
+        closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
+        if closed and residual is not None and not self.training:
             beside = (self.gate, self.up) if self.spec.gated else (self.up,)
             packed = self.packed if self.spec.gated else getattr(self.up, "packed", None)
             found = None if packed is None else chained(packed, beside, self.down, x, activation, residual)

@@ -248,7 +248,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
     )
 
 
-def _fusable(x: Tensor, *layers: nn.Module) -> bool:
+def fusable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether one pass may do the work of several calls: no gradient to follow, nobody watching."""
     if not packable(x, *layers) or any(hooked(layer) for layer in layers):
         return False
@@ -317,7 +317,7 @@ def activated(layer: nn.Module | Bound, x: Tensor, activation: Activation) -> Te
     """activation(layer(x)), in one pass where that can be had."""
     if isinstance(layer, Bound):
         return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
-    if _fusable(x, layer) and activation in _fusing(layer):
+    if fusable(x, layer) and activation in _fusing(layer):
         packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
         if not _adapted(x, layer):
             return packed.product(x, activation)
@@ -330,7 +330,7 @@ def gated(packed: Packed | Bound, gate: nn.Module, up: nn.Module, x: Tensor, act
     if isinstance(packed, Bound):
         return packed(x, activation)
     alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
-    if alike and _fusable(x, gate, up) and packed.takes((gate, up)) and not _adapted(x, gate, up):
+    if alike and fusable(x, gate, up) and packed.takes((gate, up)) and not _adapted(x, gate, up):
         return packed.of((gate, up)).product(x, activation)  # type: ignore[arg-type]
     return activated(gate, x, activation) * up(x)  # type: ignore[no-any-return]
 
@@ -339,7 +339,7 @@ def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float
     """residual + dropout(layer(x)), in one pass where that can be had."""
     if isinstance(layer, Bound):
         return layer(x, residual=residual)
-    if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and _fusable(x, layer):
+    if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and fusable(x, layer):
         packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
         if not _adapted(x, layer):
             return packed.product(x, residual=residual)
@@ -356,7 +356,7 @@ def chained(
     """
     if isinstance(packed, Bound) or x.numel() < MANY * x.shape[-1] or not packed.takes(layers):
         return None
-    if not _fusable(x, *layers) or not _fusable(x, down) or _adapted(x, *layers, down):
+    if not fusable(x, *layers) or not fusable(x, down) or _adapted(x, *layers, down):
         return None
     if len({layer.bias is None for layer in layers}) > 1 or residual.dtype != x.dtype or not residual.is_contiguous():
         return None
@@ -370,7 +370,7 @@ def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> 
     """[layer(x) for layer in layers], as one product where that can be had."""
     if isinstance(packed, Bound):
         return packed(x).split(packed.sizes, -1)  # type: ignore[no-any-return]
-    if not _fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
+    if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
         return [layer(x) for layer in layers]
     out = packed.of(layers).product(x)  # type: ignore[arg-type]
     parts = out.split([layer.out_features for layer in layers], -1)

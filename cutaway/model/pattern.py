@@ -6,6 +6,7 @@ gradient may be asked for) is the result computed from the pattern.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -18,7 +19,13 @@ from cutaway.model.taps import Tap
 
 
 class Layout(Protocol):
-    """Between blocks [n, heads, queries, keys] of equally long texts and the padded batch."""
+    """Between blocks [n, heads, queries, keys] of equally long texts and the padded batch.
+
+    Attributes:
+        lasting: whether laying out gives the same after the pass; what lies padded already gains nothing by waiting.
+    """
+
+    lasting: bool
 
     def lay(self, blocks: list[Tensor]) -> Tensor:
         """The blocks as [batch, heads, queries, keys] of the padded batch; zeros where there is padding."""
@@ -32,6 +39,7 @@ class TextLayout:
 
     def __init__(self, rows: Rows, keys: int | None = None) -> None:
         self.rows, self.keys = rows, keys
+        self.lasting = rows.packed
         self.places = [(row, _run(at)) for row, at in rows.places()] if rows.packed else []
 
     def _block(self, text: int) -> tuple[int, Tensor | slice, Tensor | slice]:
@@ -78,6 +86,8 @@ def _run(places: Tensor) -> Tensor | slice:
 
 class CacheLayout:
     """New tokens after those that a cache holds: one block, whose keys are the cache's own columns."""
+
+    lasting = False  # the cache goes on
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -126,20 +136,22 @@ def opened(
         values: [n, kv heads, keys, head_size].
     """
     if tap.wants(f"{prefix}.scores"):
-        shown = tap.keep(f"{prefix}.scores", layout.lay(seen))
+        shown = _shown(f"{prefix}.scores", seen, layout, tap)
         if tap.leads(f"{prefix}.scores"):  # what the mask hides stays hidden, whatever the scores become
             hidden = [s == -torch.inf for s in seen]
-            seen = [s.masked_fill(h, -torch.inf) for s, h in zip(layout.cut(shown), hidden, strict=True)]
+            seen = [s.masked_fill(h, -torch.inf) for s, h in zip(shown, hidden, strict=True)]
     leads = tap.leads(f"{prefix}.scores", f"{prefix}.pattern")
     if not leads and not tap.wants(f"{prefix}.pattern"):
         return fast
+    certified = tap.sampled(f"{prefix}.pattern") and not dropout and not tap.edits(f"{prefix}.scores")
+    if not leads and layout.lasting and tap.wants(f"{prefix}.scores") and not certified:
+        tap.hold(f"{prefix}.pattern", partial(_laid_patterns, seen, layout))  # the scores are kept anyway
+        return fast
     patterns = [torch.softmax(s, -1) for s in seen]
     if tap.wants(f"{prefix}.pattern"):
-        if not dropout and not tap.edits(f"{prefix}.scores"):
+        if certified:
             _certify(f"{prefix}.pattern", fast, patterns, values, tap)
-        shown = tap.keep(f"{prefix}.pattern", layout.lay(patterns), own=True)
-        if tap.leads(f"{prefix}.pattern"):
-            patterns = layout.cut(shown)
+        patterns = _shown(f"{prefix}.pattern", patterns, layout, tap)
     if not leads:
         return fast
     found = [mixed(F.dropout(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
@@ -148,14 +160,25 @@ def opened(
     return [same(f, o) for f, o in zip(fast, found, strict=True)]
 
 
+def _shown(part: str, blocks: list[Tensor], layout: Layout, tap: Tap) -> list[Tensor]:
+    """The blocks as edits leave them; kept as they are, or laid out where they lead on."""
+    if layout.lasting and not tap.leads(part):
+        tap.hold(part, partial(layout.lay, blocks))
+        return blocks
+    shown = tap.keep(part, layout.lay(blocks), own=True)
+    return layout.cut(shown) if tap.leads(part) else blocks
+
+
+def _laid_patterns(seen: list[Tensor], layout: Layout) -> Tensor:
+    return layout.lay([torch.softmax(s, -1) for s in seen])
+
+
 def same(numbers: Tensor, graph: Tensor) -> Tensor:
     """The numbers of the one way and the gradients of the other, of two ways to compute one thing."""
     return numbers.detach() + (graph - graph.detach())
 
 
 def _certify(part: str, fast: list[Tensor], patterns: list[Tensor], values: list[Tensor], tap: Tap) -> None:
-    if not tap.taps.sampled(tap.place + part):
-        return
     heads = patterns[0].shape[1]
     head = tap.taps.sampled_head(heads)
     with torch.no_grad():

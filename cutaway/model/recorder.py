@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cutaway.errors import AddressError, CheckpointError, InputError, nearest
 from cutaway.jsonfile import MEGABYTE, read_json, write_aside, write_text
+from cutaway.model.kept import Kept
 from cutaway.show.sheet import Part, Sheet, Table
 from cutaway.show.shown import Shown
 
@@ -66,7 +67,7 @@ class Recorder(Shown):
         self.runs: list[Mapping[str, Tensor]] = []
         self.certificates: list[Certificate] = []
         self.folder = None if to is None else Path(to)
-        self._open: dict[str, Tensor] | None = None  # the latest pass, which may still get its logits
+        self._open: Kept | None = None  # the latest pass, which may still get its logits
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if any(self.folder.iterdir()):
@@ -91,10 +92,10 @@ class Recorder(Shown):
             raise CheckpointError(f"{path} is not a finished recording of model.record(..., to=): {error}") from error
         return found
 
-    def begin(self, values: dict[str, Tensor], certificate: Certificate | None) -> None:
+    def begin(self, values: Kept, certificate: Certificate | None) -> None:
         """Take the values of a new pass."""
         self._store()
-        for value in values.values():
+        for value in values.laid_out():
             self._trace(value)
         self._open = values
         self.runs.append(values)

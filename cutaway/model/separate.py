@@ -12,19 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.architecture import Activation
-from cutaway.model.linear import ACTIVATION, Bound, Linear, _fusable, activated, joined
+from cutaway.model.linear import ACTIVATION, Bound, Linear, activated, fusable, joined
 
 
 def separable(layer: nn.Module | Bound, x: Tensor, activation: Activation | None = None) -> bool:
     """Whether layer(x), and then `activation` or a sum with the residual, is bit for bit what one pass gives."""
     if isinstance(layer, Bound):
         return False
-    if not _fusable(x, layer):
+    if not fusable(x, layer):
         return True  # it is computed in two steps anyway
     return x.dtype == torch.float32 and not getattr(layer, "integer", False) and _alike(activation)
 
 
 @cache
+@torch.inference_mode(False)  # weights made in that mode are never packed
 @torch.no_grad()
 def _alike(activation: Activation | None) -> bool:
     """Tried out once: in float32 oneDNN works on the finished sums, on every processor that was looked at."""

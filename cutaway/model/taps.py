@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import fnmatch
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from cutaway.errors import AddressError, nearest
 from cutaway.model.edits import Edits
+from cutaway.model.kept import Kept, Later
 from cutaway.model.recorder import Certificate
 
 if TYPE_CHECKING:
@@ -73,10 +75,13 @@ class Taps:
     Attributes:
         start: the column of the padded input at which this pass begins (not 0 where a cache holds the columns before).
         certificate: what was checked of the sampled pattern.
+        watched: whether somebody's hooks are shown the engine's own tensors, and might write into them.
     """
 
-    def __init__(self, wanted: Iterable[str], edits: Sequence[Edits] = (), turn: int = 0) -> None:
-        self.wanted = set(wanted)
+    def __init__(
+        self, wanted: Iterable[str], edits: Sequence[Edits] = (), turn: int = 0, watched: bool = False
+    ) -> None:
+        self.wanted, self.watched = set(wanted), watched
         self.edits: dict[str, list[Edits]] = {}
         for edit in edits:
             for address in edit.changes:
@@ -86,7 +91,7 @@ class Taps:
         for address in self.wanted | self.edits.keys():
             place, part = _split(address)
             self._places.setdefault(place, set()).add(part)
-        self.values: dict[str, Tensor] = {}
+        self.values = Kept()
         self.start = 0
         self.certificate: Certificate | None = None
         self._turn = turn
@@ -118,6 +123,10 @@ class Taps:
             traced = torch.is_grad_enabled() and value.requires_grad  # what is kept must then be what leads on
             self.values[address] = value if own or traced else value.clone()
         return value
+
+    def hold(self, address: str, make: Callable[[], Tensor]) -> None:
+        """Keep what `make` gives when it is read: a wanted value that nothing follows from."""
+        self.values[address] = Later(make)
 
     def sampled(self, address: str) -> bool:
         """Whether this pattern is the one of this pass that is checked against the fast kernel."""
@@ -162,17 +171,26 @@ class Tap:
 
     def take(self, part: str, value: Tensor) -> Tensor:
         """Show `value`, [rows, width] or [batch, length, width]."""
-        return self._packed(part, value, self.rows.pad_hidden(value)) if part in self.parts else value
+        return self._shown(part, value, self.rows.pad_hidden) if part in self.parts else value
 
     def take_heads(self, part: str, value: Tensor) -> Tensor:
         """Show `value`, [rows, heads, head_size]."""
-        return self._packed(part, value, self.rows.pad(value)) if part in self.parts else value
+        return self._shown(part, value, self.rows.pad) if part in self.parts else value
 
-    def _packed(self, part: str, value: Tensor, padded: Tensor) -> Tensor:
-        shown = self.taps.show(self.place + part, padded, own=self.rows.packed)
-        if not self.leads(part):
-            return value
-        return self.rows.pack(shown).reshape(value.shape)
+    def _shown(self, part: str, value: Tensor, pad: Callable[[Tensor], Tensor]) -> Tensor:
+        packed = self.rows.packed
+        if self.leads(part):
+            shown = self.taps.show(self.place + part, pad(value), own=packed)
+            return self.rows.pack(shown).reshape(value.shape)
+        if packed:
+            self.hold(part, partial(pad, self.own(value)))
+        else:
+            self.taps.show(self.place + part, pad(value))
+        return value
+
+    def own(self, value: Tensor) -> Tensor:
+        """The engine's `value` as it may be kept: nobody writes to it, and it is not a part of a wider tensor."""
+        return value if value.is_contiguous() and not self.taps.watched else value.clone()
 
     def keep(
         self, part: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
@@ -181,6 +199,14 @@ class Tap:
         if part not in self.parts:
             return value
         return self.taps.show(self.place + part, value, start=start, own=own, edit=edit)
+
+    def hold(self, part: str, make: Callable[[], Tensor]) -> None:
+        """Keep what `make` gives when it is read; only for a part that is wanted and does not lead."""
+        self.taps.hold(self.place + part, make)
+
+    def sampled(self, part: str) -> bool:
+        """Whether this pattern is the one of the pass that is checked."""
+        return self.taps.sampled(self.place + part)
 
     def heads(self, prefix: str) -> list[int]:
         """The heads whose own output is wanted under `prefix` ("attn" or "cross")."""
