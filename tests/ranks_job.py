@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,27 @@ def beaten(out: Path) -> None:
     trainer.save_model(out / "end")
 
 
+class Wait(cutaway.TrainerCallback):
+    """Says when the third step is made, and goes on when somebody has answered."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            (self.out / f"reached-{RANK}").touch()
+            while not (self.out / "answered").exists():
+                time.sleep(0.02)
+
+
+def waiting(out: Path, resume: bool = False) -> None:
+    """A training that a Ctrl-C stops, and then the rest of it."""
+    trainer = noisy_trainer(out)
+    trainer.add_callback(Wait(out))
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model(out / "end")
+
+
 def refused(out: Path, how: str, **settings: Any) -> None:
     """A training that must not begin: what is said."""
     name = "BertForSequenceClassification"
@@ -123,6 +145,11 @@ def refused(out: Path, how: str, **settings: Any) -> None:
             made = model(name)
             made.add_adapter(cutaway.LoraConfig(r=2))
             cutaway.Trainer(made, arguments(out, fsdp=True), train_dataset=rows(name)).train()
+        elif how == "generate":
+            made = plain("GPT2LMHeadModel", out, fsdp=True, max_steps=1).model
+            made.generate(torch.tensor([[1, 5]]), max_new_tokens=2)
+        elif how == "search":
+            cutaway.Trainer(args=arguments(out), model_init=lambda: model(name)).hyperparameter_search()
         elif how == "disk":
             made = cutaway.Trainer(
                 model(name), arguments(out / "file", save_strategy="steps"), train_dataset=rows(name)
@@ -137,7 +164,14 @@ def refused(out: Path, how: str, **settings: Any) -> None:
         (out.parent / f"{out.name}-{RANK}.txt").write_text(f"{type(e).__name__}: {e}")
 
 
-JOBS = {"plain": plain, "counted": counted, "stopped": stopped, "beaten": beaten, "refused": refused}
+JOBS = {
+    "plain": plain,
+    "counted": counted,
+    "stopped": stopped,
+    "beaten": beaten,
+    "waiting": waiting,
+    "refused": refused,
+}
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,24 @@ CLASSES, SPANS, NEXT, TARGET = (
 SAID = ("Error", "rror:", "arning", "terminate called", "Aborted", "Traceback")
 
 
-def torchrun(folder: Path, size: int, jobs: list[Any], *options: str) -> subprocess.CompletedProcess[str]:
-    """Run jobs in `size` processes, one after another."""
+def started(folder: Path, size: int, jobs: list[Any], *options: str) -> subprocess.Popen[str]:
+    """Begin jobs in `size` processes, one after another."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "jobs.json").write_text(json.dumps(jobs))
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here}", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}", *options]
-    return subprocess.run(
+    return subprocess.Popen(
         [*command, str(here / "ranks_job.py"), str(folder / "jobs.json")],
-        env=environment, capture_output=True, text=True, timeout=600, check=False,
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def torchrun(folder: Path, size: int, jobs: list[Any], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run jobs in `size` processes, one after another."""
+    process = started(folder, size, jobs, *options)
+    said, complained = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, complained)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +65,8 @@ def two(folder: Path) -> str:
         ["refused", str(folder / "optimizer"), {"how": "optimizer"}],
         ["refused", str(folder / "adapter"), {"how": "adapter"}],
         ["refused", str(folder / "disk"), {"how": "disk"}],
+        ["refused", str(folder / "generate"), {"how": "generate"}],
+        ["refused", str(folder / "search"), {"how": "search"}],
     ]  # fmt: skip
     done = torchrun(folder / "two", 2, jobs)
     assert done.returncode == 0, done.stderr
@@ -151,6 +162,8 @@ def test_what_cannot_be_is_said_by_all(folder: Path, two: str) -> None:
     for rank in (0, 1):
         assert "override create_optimizer" in (folder / f"optimizer-{rank}.txt").read_text()
         assert "does not go with an adapter" in (folder / f"adapter-{rank}.txt").read_text()
+        assert "trainer.save_model(folder)" in (folder / f"generate-{rank}.txt").read_text()
+        assert "start it without torchrun" in (folder / f"search-{rank}.txt").read_text()
     assert "Error" in (folder / "disk-0.txt").read_text()
     assert "rank 0 failed" in (folder / "disk-1.txt").read_text()
 
@@ -160,6 +173,28 @@ def test_a_signal_to_one_is_for_all_and_a_kill_costs_nothing(folder: Path, two: 
     done = torchrun(folder / "three-times", 2, [["beaten", str(out), {}]], "--max-restarts=2")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.glob("left-*")) == ["left-0-0", "left-0-1"]
+    assert (out / "end" / "model.safetensors").read_bytes() == (
+        folder / "stopped" / "whole" / "end" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_ctrl_c_leaves_a_whole_checkpoint(folder: Path, two: str) -> None:
+    out = folder / "waiting"
+    out.mkdir()
+    process = started(folder / "interrupted", 2, [["waiting", str(out), {}]])
+    until = time.monotonic() + 300
+    while not all((out / f"reached-{rank}").exists() for rank in (0, 1)):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: torchrun and everyone that it started
+    (out / "answered").touch()
+    _, complained = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert complained.count("KeyboardInterrupt") >= 2, complained
+    assert max(saving.numbered(out))[0] == 3
+    assert [why for _, path in saving.numbered(out) if (why := saving.fault(path)) is not None] == []
+    done = torchrun(folder / "interrupted", 2, [["waiting", str(out), {"resume": True}]])
+    assert done.returncode == 0, done.stderr
     assert (out / "end" / "model.safetensors").read_bytes() == (
         folder / "stopped" / "whole" / "end" / "model.safetensors"
     ).read_bytes()

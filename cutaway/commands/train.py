@@ -54,7 +54,10 @@ def train(
     offline: Offline = False,
     threads: Threads = None,
 ) -> None:
-    """Fine-tune a classifier, and report what it learned."""
+    """Fine-tune a classifier, and report what it learned.
+
+    Several processes train as one: torchrun --nproc-per-node=2 -m cutaway train ...
+    """
     load = load_arguments(revision, offline, threads, None)
     from cutaway.errors import InputError
     from cutaway.tuning.labelled import KIND_NAMES, read
@@ -98,6 +101,8 @@ def train(
         _say(f"Stopped. {output} holds what was done; the same command with --resume goes on.")
         raise typer.Exit(STOPPED) from None
     write(tuning, outcome, output, tried)
+    if not outcome.trainer.is_world_process_zero():
+        return
     for name, value in outcome.metrics.items():
         if name.startswith("eval_") and not name.endswith(("runtime", "per_second")):
             sys.stdout.write(f"{name.removeprefix('eval_')} {value:.4f}\n")
@@ -128,6 +133,9 @@ def _say_trial(tried: Any) -> None:
 
 
 def _say(line: str) -> None:
+    """Say it once, however many processes train."""
     from cutaway.show.label import printable
+    from cutaway.train.ranks import told_first
 
-    sys.stderr.write(printable(line) + "\n")
+    if told_first():
+        sys.stderr.write(printable(line) + "\n")

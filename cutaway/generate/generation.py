@@ -228,6 +228,11 @@ def prepare(
             f"{type(model).__name__} has no language-model head to generate with. Load the model with "
             "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
         )
+    if hasattr(model, "unshard"):  # torch's FSDP2; texts that end apart would leave its processes waiting
+        raise GenerationError(
+            f"{type(model).__name__} is split over several processes (fsdp), and generates only as a whole: write it "
+            "with trainer.save_model(folder), and load it with from_pretrained(folder) in one process."
+        )
     if inputs is not None:
         if input_ids is not None:
             raise GenerationError("inputs and input_ids are two names of the same thing: pass one of them.")

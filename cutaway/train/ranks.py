@@ -49,7 +49,7 @@ class Ranks:
         Raises:
             ConfigError: there are more of them on this machine than GPUs.
         """
-        if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
+        if told_size() == 1:
             return cls()
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import PrefixStore
@@ -194,6 +194,30 @@ class Ranks:
     def whole(self, value: Any) -> Any:
         """`value` with the sharded tensors in it put together, on the first rank; None stands for them elsewhere."""
         return sharding.whole(value, keep=self.first) if self.sharded else value
+
+
+def told_size() -> int:
+    """How many processes the environment tells of."""
+    return max(1, int(os.environ.get("WORLD_SIZE", 1))) if "RANK" in os.environ else 1
+
+
+def told_first() -> bool:
+    """Whether the environment makes this the first of them, or the only one."""
+    return told_size() == 1 or int(os.environ["RANK"]) == 0
+
+
+def restarted() -> bool:
+    """Whether `torchrun --max-restarts` has started this process again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def refuse_several() -> None:
+    """ConfigError where several processes would each make a search of their own."""
+    if told_size() > 1:
+        raise ConfigError(
+            f"a search of settings is made by one process, and here are {told_size()}: start it without torchrun, then "
+            "train with the settings that it finds by as many processes as you like."
+        )
 
 
 def bare(model: Any) -> Any:

@@ -13,7 +13,7 @@ from cutaway.errors import ConfigError
 from cutaway.train import saving
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import best_value, bigger_is_better
-from cutaway.train.ranks import Ranks
+from cutaway.train.ranks import Ranks, refuse_several
 from cutaway.train.study import Attempt, Study
 from cutaway.train.weights import load_weights
 
@@ -91,8 +91,7 @@ class Searching:
         """
         if backend != "optuna":
             raise ConfigError(f"backend is {backend!r}; searches are made with 'optuna'.")
-        if self.ranks.size > 1:
-            raise ConfigError("a search is made by one process; start it without torchrun.")
+        refuse_several()
         if self.model_init is None:
             raise ConfigError("each trial needs a model of its own: give Trainer model_init= instead of model=.")
         args = self.args

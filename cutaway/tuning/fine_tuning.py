@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cutaway.auto import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from cutaway.errors import InputError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from cutaway.train import saving as checkpoints
+from cutaway.train.ranks import Ranks, restarted
 from cutaway.train.stopping import Stopping
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
@@ -53,6 +56,8 @@ class FineTuning:
     def run(self, folder: Path, *, resume: bool = False, **settings: Any) -> Outcome:
         """Train, evaluate after each epoch, and save the model with the lowest validation loss in `folder`.
 
+        Several processes of torchrun train as one; one that torchrun has started again goes on where it was.
+
         Args:
             resume: go on from the newest whole checkpoint in `folder`.
             settings: TrainingArguments that go before those of this training.
@@ -61,15 +66,6 @@ class FineTuning:
             InputError: the folder holds another training, or a model that would be overwritten.
             KeyboardInterrupt: it was stopped; a checkpoint of the last step is in `folder`.
         """
-        self._claim(folder, resume)
-        tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
-        set_seed({**self.settings, **settings}.get("seed", TrainingArguments.seed))  # a fresh head is drawn
-        model = self._model()
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-            model.config.pad_token_id = tokenizer.pad_token_id
-        stopping = Stopping()
-        early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
         given: dict[str, Any] = {
             "eval_strategy": "epoch",
             "save_strategy": "epoch",
@@ -80,6 +76,16 @@ class FineTuning:
             **self.settings,
             **settings,
         }
+        ranks = Ranks.here(torch.cuda.is_available() and not given.get("use_cpu", False))
+        resume = ranks.alone(lambda: self._claim(folder, resume))
+        tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
+        set_seed(given.get("seed", TrainingArguments.seed))  # a fresh head is drawn
+        model = self._model()
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+            model.config.pad_token_id = tokenizer.pad_token_id
+        stopping = Stopping(patient=ranks.size > 1)
+        early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
         trainer = Trainer(
             model,
             TrainingArguments(folder, **given),
@@ -99,22 +105,23 @@ class FineTuning:
         """What must be equal for a training to go on: the data, and the model that it begins from."""
         return {"training": self.training.digest(), "validation": self.validation.digest(), "model": self.model}
 
-    def _claim(self, folder: Path, resume: bool) -> None:
-        """Note in the folder which data is trained on; refuse where it holds something else."""
+    def _claim(self, folder: Path, resume: bool) -> bool:
+        """Note in the folder which data is trained on; refuse where it holds something else. Whether to resume."""
         record = self.record()
         path = folder / RECORD
-        if resume:
+        if resume or (restarted() and path.is_file()):
             if not path.is_file():
                 raise InputError(f"{folder} holds no training to go on with; leave out --resume.")
             before = read_json(path, InputError, max_bytes=MEGABYTE)
             changed = [name for name, value in record.items() if before.get(name) != value]
             if changed:
                 raise InputError(f"{folder} was trained on another {' and '.join(changed)}; --resume needs the same.")
-            return
+            return True
         if checkpoints.numbered(folder) or (folder / "config.json").exists():
             raise InputError(f"{folder} holds a training already: go on with --resume, or name another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return False
 
     def _model(self) -> Any:
         """The model with a head for the labels: its own head where it has the same ones, else a fresh one."""

@@ -10,6 +10,7 @@ import numpy as np
 from cutaway.inspect.gradients import Attribution, integrated_gradients
 from cutaway.inspect.target import Target
 from cutaway.show.label import token_label
+from cutaway.train.evaluation import PredictionOutput
 from cutaway.tuning.labelled import Labelled
 
 LONGEST = 256  # tokens up to which an attribution is quick
@@ -34,17 +35,16 @@ class Mistake:
     note: str
 
 
-def confident_mistakes(trainer: Any, data: Labelled, rows: Any, most: int) -> list[Mistake]:
+def confident_mistakes(trainer: Any, data: Labelled, rows: Any, answers: PredictionOutput, most: int) -> list[Mistake]:
     """The `most` wrong answers with the highest probability, highest first.
 
     Args:
-        data: single-label rows. rows: the same, as the trainer takes them.
+        data: single-label rows. rows: the same, as the trainer takes them. answers: what it predicts for them.
     """
-    found = trainer.predict(rows)
-    logits = np.asarray(found.predictions, dtype=float)  # [rows, classes]
+    logits = np.asarray(answers.predictions, dtype=float)  # [rows, classes]
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     shares = powers / powers.sum(-1, keepdims=True)
-    said, right = logits.argmax(-1), np.asarray(found.label_ids)
+    said, right = logits.argmax(-1), np.asarray(answers.label_ids)
     wrong = [int(i) for i in np.argsort(-shares.max(-1), kind="stable") if said[i] != right[i]]
     names = trainer.model.config.id2label
     made = []

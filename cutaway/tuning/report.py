@@ -15,6 +15,7 @@ from typing import Any
 
 from cutaway.errors import InputError
 from cutaway.show.label import printable
+from cutaway.train.evaluation import PredictionOutput
 from cutaway.train.study import Tried
 from cutaway.tuning import curves
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
@@ -38,8 +39,16 @@ def check() -> None:
 def write(tuning: FineTuning, outcome: Outcome, folder: Path, tried: Sequence[Tried] = ()) -> None:
     """Write report.html, curves.png and, for single labels, validation.png into `folder`.
 
-    tried: the trials of the search that found the settings.
+    Of several processes all call it, and the first writes. tried: the trials of the search that found the settings.
     """
+    trainer = outcome.trainer
+    answers = trainer.predict(trainer.eval_dataset) if tuning.training.kind == "one" else None
+    trainer.ranks.alone(lambda: _write(tuning, outcome, folder, tried, answers))
+
+
+def _write(
+    tuning: FineTuning, outcome: Outcome, folder: Path, tried: Sequence[Tried], answers: PredictionOutput | None
+) -> None:
     kind = tuning.training.kind
     curves.save(outcome.trainer.state.log_history, FIRST[kind], folder / "curves.png")
     pictures = [("What was logged on the way", folder / "curves.png")]
@@ -50,7 +59,7 @@ def write(tuning: FineTuning, outcome: Outcome, folder: Path, tried: Sequence[Tr
     }
     measures: list[tuple[str, float, tuple[float, float] | None]] = [(name, v, None) for name, v in found.items()]
     mistakes: list[Mistake] = []
-    if kind == "one":
+    if answers is not None:
         evaluation = _evaluation(tuning, outcome)
         from cutaway.evaluate import pictures as drawing
 
@@ -59,7 +68,9 @@ def write(tuning: FineTuning, outcome: Outcome, folder: Path, tried: Sequence[Tr
             ("Answers on the validation rows, and how far their probabilities hold", folder / "validation.png")
         )
         measures = [(name, v, evaluation.intervals.get(name)) for name, v in evaluation.measures.items()]
-        mistakes = confident_mistakes(outcome.trainer, tuning.validation, outcome.trainer.eval_dataset, MISTAKES)
+        mistakes = confident_mistakes(
+            outcome.trainer, tuning.validation, outcome.trainer.eval_dataset, answers, MISTAKES
+        )
     page = render(tuning, outcome, measures, pictures, mistakes, tried)
     (folder / "report.html").write_text(page, encoding="utf-8")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from cutaway.errors import InputError
 from cutaway.train import saving
+from cutaway.train.ranks import refuse_several
 from cutaway.train.study import Attempt, Study, Tried
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 
@@ -46,9 +47,11 @@ def search(
             by default. space: optuna's trial -> settings of TrainingArguments. told: gets each trial that is over.
 
     Raises:
+        ConfigError: torchrun started several processes.
         InputError: there is a study already (or, with `resume`, none), it is of other data, or nothing has finished.
         MissingExtraError: optuna is not installed.
     """
+    refuse_several()
     path = study if study is not None else folder / STUDY
     if path.exists() != resume:
         raise InputError(
