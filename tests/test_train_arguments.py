@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 import cutaway
+import cutaway.train
 from cutaway.errors import ConfigError
 from cutaway.train.needless import NEEDLESS
+from cutaway.train.ranks import Ranks
 
 Arguments = cutaway.TrainingArguments
 
@@ -91,6 +96,63 @@ def test_needless_names_are_accepted_while_they_change_nothing() -> None:
         "torch_empty_cache_steps", "log_level_replica", "local_rank",
     }  # fmt: skip
     assert set(NEEDLESS) - set(inspect.signature(transformers.TrainingArguments).parameters) <= dropped
+
+
+# settings that are not read as `args.NAME` outside their own file -> where they are
+ELSEWHERE = {
+    "save_steps": "TrainingArguments.steps",
+    "logging_steps": "TrainingArguments.steps",
+    "warmup_steps": "TrainingArguments.warmup",
+    "warmup_ratio": "TrainingArguments.warmup",
+}
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    read: set[str] = set()
+    for path in Path(cutaway.train.__file__).parent.glob("*.py"):
+        if path.name == "arguments.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "args":
+                read.add(node.attr)
+    fields = set(inspect.signature(Arguments).parameters)
+    assert fields - read == set(ELSEWHERE)
+    own = inspect.getsource(Arguments)
+    for name, where in ELSEWHERE.items():
+        assert f"def {where.split('.')[1]}(" in own and name in own
+
+
+@pytest.mark.parametrize("name", ["save_on_each_node", "include_num_input_tokens_seen", "include_tokens_per_second"])
+def test_what_is_not_built_is_refused(name: str) -> None:
+    assert Arguments(**{name: False})
+    with pytest.raises(ConfigError, match=name):
+        Arguments(**{name: True})
+
+
+def test_processes_wait_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.distributed as dist
+
+    asked: dict[str, Any] = {}
+    meeting = importlib.import_module("torch.distributed.rendezvous")
+    monkeypatch.setattr(meeting, "rendezvous", lambda _: iter([(dist.HashStore(), 0, 2)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda *args, **given: asked.update(given))
+    monkeypatch.setattr(dist, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    cutaway.Trainer(model=torch.nn.Linear(1, 1), args=Arguments(ddp_timeout=77, use_cpu=True, disable_tqdm=True))
+    assert asked["timeout"].total_seconds() == 77
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, True), (True, True), (False, False)])
+def test_unused_weights_are_seen_or_told(monkeypatch: pytest.MonkeyPatch, told: bool | None, expected: bool) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda *args, **given: asked.update(given))
+    layers = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
+    Ranks().joint(layers, layers[0](torch.ones(1)).sum(), told)
+    assert asked["find_unused_parameters"] is expected
 
 
 def test_our_names_are_upstreams_but_a_few() -> None:

@@ -77,6 +77,8 @@ class LengthArguments:
     seed: int = 42
     use_cpu: bool = False
     fsdp: bool | Literal["", "full_shard", "full_shard auto_wrap"] = False
+    ddp_timeout: int | float = 1800
+    ddp_find_unused_parameters: bool | None = None
 
 
 @dataclass(kw_only=True, init=False, repr=False)
@@ -138,7 +140,8 @@ class TrainingArguments(
     is `run_name` in `project`, and TensorBoard's files lie in `logging_dir`. By default nothing is reported.
 
     `fsdp=True` (or "full_shard") leaves each process of `torchrun` a part of the weights and of the optimizer; one
-    process has no parts.
+    process has no parts. A process that waits `ddp_timeout` seconds for another gives up. Whether a step leaves weights
+    unused is seen from the first one, unless `ddp_find_unused_parameters` says it (True where it changes later).
 
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
     weighed by what they hold, except for causal language models. Use it only to reproduce an old training.
@@ -182,7 +185,7 @@ class TrainingArguments(
     def _check(self) -> None:
         positive = (
             "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
-            "per_device_train_batch_tokens", "layer_lr_decay",
+            "per_device_train_batch_tokens", "layer_lr_decay", "ddp_timeout",
         )  # fmt: skip
         for name in (*positive, "num_train_epochs", "logging_steps", "save_steps", "save_total_limit", "eval_steps"):
             value = getattr(self, name)

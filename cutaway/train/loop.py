@@ -162,7 +162,7 @@ class Loop:
             before = chance.capture()
             loss = self.trainer.share(self.model, self.objective, moved(turn.batch, self.device), own, whole, 1)
             chance.restore(before)
-            self.joint = self.ranks.joint(self.model, loss)
+            self.joint = self.ranks.joint(self.model, loss, self.args.ddp_find_unused_parameters)
 
     def _after(self) -> None:
         """Log, evaluate and save, as far as it was asked for."""

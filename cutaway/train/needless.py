@@ -25,32 +25,36 @@ class Needless:
         raise ConfigError(f"{name}={value!r} is not available; it may be {listed}: {self.instead}.")
 
 
-_ANY = Needless(None)
 _OFF = Needless((False,))
 
-NEEDLESS: dict[str, Needless] = {
-    **dict.fromkeys(
-        (
-            "overwrite_output_dir", "do_train", "do_eval", "do_predict", "log_level",
-            "log_level_replica", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-            "eval_accumulation_steps", "logging_nan_inf_filter", "half_precision_backend", "ddp_find_unused_parameters",
-            "ddp_timeout", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "save_on_each_node",
-            "torch_empty_cache_steps", "include_tokens_per_second", "include_num_input_tokens_seen",
-            "gradient_checkpointing_kwargs",
-        ),
-        _ANY,
+# why -> names whose value, whatever it is, changes no result here
+_FORGOTTEN = {
+    "a script's own switches; the library never looks at them": (
+        "do_train", "do_eval", "do_predict", "local_rank",
     ),
+    "an output folder is never overwritten": ("overwrite_output_dir",),
+    "the library says only what is wrong": ("log_level", "log_level_replica"),
+    "speed or memory of something that works in another way here": (
+        "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+        "eval_accumulation_steps", "torch_empty_cache_steps", "gradient_checkpointing_kwargs", "half_precision_backend",
+    ),
+    "a loss that is no number is logged as such": ("logging_nan_inf_filter",),
+}  # fmt: skip
+
+NEEDLESS: dict[str, Needless] = {
+    **{name: Needless(None) for names in _FORGOTTEN.values() for name in names},
+    **dict.fromkeys(("hub_model_id", "hub_token", "hub_strategy", "hub_private_repo"), Needless(None)),
     **dict.fromkeys(
         (
-            "push_to_hub", "torch_compile", "full_determinism",
+            "push_to_hub", "torch_compile", "full_determinism", "save_on_each_node", "include_tokens_per_second",
             "auto_find_batch_size", "save_only_model", "use_mps_device", "tf32", "use_ipex", "fp16_full_eval",
             "bf16_full_eval", "jit_mode_eval", "predict_with_generate", "include_inputs_for_metrics",
         ),
         _OFF,
     ),
+    "include_num_input_tokens_seen": Needless((False, "no")),
     "fp16": Needless((False,), "train in float32, or with bf16=True"),
     "save_safetensors": Needless((True,), "checkpoints are always safetensors"),
-    "local_rank": _ANY,
     "deepspeed": Needless((), "start several processes with torchrun; fsdp=True gives each a part of the weights"),
     "past_index": Needless((-1,)),
 }  # fmt: skip

@@ -43,8 +43,11 @@ class Ranks:
         self._whole: dict[str, Tensor] | None = None
 
     @classmethod
-    def here(cls, cuda: bool) -> Ranks:
-        """Those that the environment tells of (RANK, WORLD_SIZE), or this process alone; `cuda`: whether on GPUs.
+    def here(cls, cuda: bool, timeout: float) -> Ranks:
+        """Those that the environment tells of (RANK, WORLD_SIZE), or this process alone.
+
+        Args:
+            cuda: whether on GPUs. timeout: seconds after which one that waits for another gives up.
 
         Raises:
             ConfigError: there are more of them on this machine than GPUs.
@@ -63,13 +66,15 @@ class Ranks:
             )
         if cuda:
             torch.cuda.set_device(local)
+        limit = timedelta(seconds=timeout)
         if not dist.is_initialized():
             store, rank, size = next(rendezvous("env://"))
             # torchrun's store outlives a restart, and with it the addresses of processes that are gone
             attempt = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-            dist.init_process_group("nccl" if cuda else "gloo", store=attempt, rank=rank, world_size=size)
+            kind = "nccl" if cuda else "gloo"
+            dist.init_process_group(kind, store=attempt, rank=rank, world_size=size, timeout=limit)
             atexit.register(_leave)
-        host = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        host = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo", timeout=limit)
         if dist.get_rank():  # what the library has to say is said once
             logging.getLogger("cutaway").setLevel(logging.ERROR)
         return cls(dist.get_rank(), dist.get_world_size(), local, host)
@@ -152,14 +157,16 @@ class Ranks:
             sharding.shard(model, device)
             self.sharded = True
 
-    def joint(self, model: nn.Module, loss: Tensor) -> Any:
+    def joint(self, model: nn.Module, loss: Tensor, unused: bool | None) -> Any:
         """The model as training calls it: after backward, gradients are the means over all ranks.
 
-        `loss` is one of a first batch: it tells whether there are weights that it does not depend on, which torch's
-        DistributedDataParallel wants to know.
+        Args:
+            loss: of a first batch. unused: whether there are weights that a loss does not depend on, which torch's
+                DistributedDataParallel wants to know; None where this one tells it.
         """
-        trained = {id(p) for p in model.parameters() if p.requires_grad}
-        unused = self.most([len(trained - leaves(loss))])[0] > 0
+        if unused is None:
+            trained = {id(p) for p in model.parameters() if p.requires_grad}
+            unused = self.most([len(trained - leaves(loss))])[0] > 0
         place = [loss.device] if loss.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=place, find_unused_parameters=unused)
 

@@ -99,7 +99,7 @@ class Trainer(Evaluating, Reporting, Searching):
         if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
             raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
         cuda = torch.cuda.is_available() and not self.args.use_cpu
-        self.ranks = Ranks.here(cuda)
+        self.ranks = Ranks.here(cuda, self.args.ddp_timeout)
         self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
         self.model: Any = model.to(self.device)
         self.processing_class = processing_class if processing_class is not None else tokenizer

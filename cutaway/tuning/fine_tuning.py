@@ -76,10 +76,11 @@ class FineTuning:
             **self.settings,
             **settings,
         }
-        ranks = Ranks.here(torch.cuda.is_available() and not given.get("use_cpu", False))
+        args = TrainingArguments(folder, **given)
+        ranks = Ranks.here(torch.cuda.is_available() and not args.use_cpu, args.ddp_timeout)
         resume = ranks.alone(lambda: self._claim(folder, resume))
         tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
-        set_seed(given.get("seed", TrainingArguments.seed))  # a fresh head is drawn
+        set_seed(args.seed)  # a fresh head is drawn
         model = self._model()
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -88,7 +89,7 @@ class FineTuning:
         early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
         trainer = Trainer(
             model,
-            TrainingArguments(folder, **given),
+            args,
             train_dataset=self._encoded(self.training, model, tokenizer),
             eval_dataset=self._encoded(self.validation, model, tokenizer),
             processing_class=tokenizer,
