@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.errors import InputError
@@ -61,6 +62,13 @@ class Masking:
     def length(self) -> int:
         return len(self.vectors)
 
+    @property
+    def reach(self) -> int:
+        """How many of the tokens can matter: in a decoder, those up to the target's position."""
+        position = self.target.position
+        own = self.tower.spec.causal and self.tower.prefix == tower_of(self.model).prefix
+        return position + 1 if own and position is not None else self.length
+
     def score(self, vectors: Tensor) -> Tensor:
         """The target for texts of these token vectors [n, L, width] -> [n]."""
         with self.tower.reading(vectors):
@@ -68,7 +76,8 @@ class Masking:
 
     @torch.no_grad()
     def values(self, keep: Tensor) -> Tensor:
-        """The target with only the kept tokens in place: keep [n, L] bool -> [n]."""
+        """The target with only the kept tokens in place: keep [n, L] bool, or [n, reach] -> [n]."""
+        keep = F.pad(keep, (0, self.length - keep.shape[1]), value=True)
         found = [self.score(torch.where(part[..., None], self.vectors, self.baseline)) for part in keep.split(BATCH)]
         return torch.cat(found)
 

@@ -37,6 +37,7 @@ def occlude(
     gone = (at >= first) & (at < first + width)  # [windows, L]
     value, base = game.every()
     drops = value - game.values(~gone)
+    drops[game.reach :] = 0.0  # there only rounding could differ
     shares = gone.to(drops)
     scores = (drops[:, None] * shares).sum(0) / shares.sum(0) / width
     return Attribution("occlusion", scores, game.target, value, base, None, windows)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.inspect.gradients import Attribution, residual_of
@@ -38,16 +39,17 @@ def shapley_values(
     """
     game = Masking(model, inputs, target, row=row, tower=tower, baseline=baseline)
     value, base = game.every()
-    if game.length <= EXACT:
-        scores, used = _exact(game), 2**game.length
+    if game.reach <= EXACT:
+        scores, used = _exact(game), 2**game.reach
     else:
         scores, used = _kernel(game, value, base, samples, seed), 2 * (samples // 2)
+    scores = F.pad(scores, (0, game.length - game.reach))  # later tokens of a decoder: exactly 0
     residual = residual_of(scores, value, base)
     return Attribution("Shapley", scores, game.target, value, base, residual, used)
 
 
 def _exact(game: Masking) -> Tensor:
-    n = game.length
+    n = game.reach
     codes = torch.arange(2**n, device=game.vectors.device)
     keep = (codes[:, None] >> torch.arange(n, device=codes.device)) & 1  # [2^n, n]
     values = game.values(keep.bool())
@@ -62,7 +64,7 @@ def _exact(game: Masking) -> Tensor:
 
 
 def _kernel(game: Masking, value: float, base: float, samples: int, seed: int) -> Tensor:
-    n = game.length
+    n = game.reach
     draw = torch.Generator().manual_seed(seed)
     sizes = torch.arange(1, n)
     chance = 1.0 / (sizes * (n - sizes))  # the kernel's weight of all subsets of a size
