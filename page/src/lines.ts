@@ -3,12 +3,14 @@ import type { Token } from "./data";
 import { short } from "./figure";
 import { type Marks, pen } from "./matrix";
 
-const [STEP, LEFT, RIGHT, WIDTH] = [22, 170, 370, 540];
+const STEP = 22; // from token to token
+const WIDEST = 540;
 const LEAST = 0.04; // of the largest value: what is drawn
 const y = (i: number): number => 14 + i * STEP;
 
-/** What is drawn, and `name`s of the three colours it takes. */
 export interface Lines {
+  /** the width it may take */
+  room: number;
   rows: Token[];
   columns: Token[];
   value: (row: number, column: number) => number;
@@ -16,8 +18,15 @@ export interface Lines {
   most: number;
 }
 
-export function drawLines(canvas: HTMLCanvasElement, { rows, columns, value, seen, most }: Lines, marks: Marks): void {
-  const [it, ink] = pen(canvas, WIDTH, STEP * Math.max(rows.length, columns.length) + 8);
+/** Where the lines begin, where they end, and how wide the whole is. */
+function places(room: number): [left: number, right: number, width: number] {
+  const width = Math.min(Math.max(room, 240), WIDEST);
+  return [0.32 * width, 0.68 * width, width];
+}
+
+export function drawLines(canvas: HTMLCanvasElement, { room, rows, columns, value, seen, most }: Lines, marks: Marks): void {
+  const [left, right, width] = places(room);
+  const [it, ink] = pen(canvas, width, STEP * Math.max(rows.length, columns.length) + 8);
   // what is pointed at stands out: a row, else a column, else the followed row
   const chosen = (i: number, j: number): boolean =>
     marks.row >= 0 ? i === marks.row : marks.column >= 0 ? j === marks.column : i === marks.token;
@@ -30,18 +39,18 @@ export function drawLines(canvas: HTMLCanvasElement, { rows, columns, value, see
         it.globalAlpha = strong ? 0.25 + 0.75 * share : 0.6 * share;
         it.lineWidth = 0.5 + 3 * share;
         it.beginPath();
-        it.moveTo(LEFT, y(i));
-        it.bezierCurveTo(LEFT + 70, y(i), RIGHT - 70, y(j), RIGHT, y(j));
+        it.moveTo(left, y(i));
+        it.bezierCurveTo(left + width / 8, y(i), right - width / 8, y(j), right, y(j));
         it.stroke();
       }
     }
   }
   it.globalAlpha = 1;
   it.textBaseline = "middle";
-  const write = (token: Token, place: number, right: boolean, strong: boolean): void => {
+  const write = (token: Token, place: number, looked: boolean, strong: boolean): void => {
     it.font = `${strong ? "bold " : ""}13px system-ui, sans-serif`;
     it.fillStyle = ink(strong ? "accent" : "ink");
-    it.fillText(short(token.label, 20), right ? RIGHT + 8 : LEFT - 8, y(place));
+    it.fillText(short(token.label, 20), looked ? right + 8 : left - 8, y(place), left - 8);
   };
   it.textAlign = "right";
   rows.forEach((token, i) => write(token, i, false, i === marks.row || i === marks.token));
@@ -50,10 +59,11 @@ export function drawLines(canvas: HTMLCanvasElement, { rows, columns, value, see
 }
 
 /** The row at the left or the column at the right of a place of the canvas; -1 for the other, both in the middle. */
-export function tokenAt(lines: Lines, left: number, top: number): [number, number] {
-  const at = Math.floor((top - y(-0.5)) / STEP);
+export function tokenAt(lines: Lines, across: number, down: number): [number, number] {
+  const [left, right] = places(lines.room);
+  const at = Math.floor((down - y(-0.5)) / STEP);
   return [
-    left <= LEFT && at >= 0 && at < lines.rows.length ? at : -1,
-    left >= RIGHT && at >= 0 && at < lines.columns.length ? at : -1,
+    across <= left && at >= 0 && at < lines.rows.length ? at : -1,
+    across >= right && at >= 0 && at < lines.columns.length ? at : -1,
   ];
 }
