@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import browser
 import inspect_samples as samples
@@ -14,6 +15,7 @@ from cutaway.show.label import printable
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason=browser.MISSING)
 
+AXE = Path(__file__).parent.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
 PIECES = [
     "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202eevil", "\x00", "😀", "\u2028",
     "&lt;b&gt;", "{x}", "${x}", "]]>", "<!--", "javascript:alert(1)", "'\"`", "\\u003c", "\u200f\u2066", "e\u0301" * 5,
@@ -174,6 +176,53 @@ def test_the_matrix_by_keyboard_and_by_mouse(opened):
 
 AT = """(({ row, column, token, locked, alone, layer, head }) =>
   ({ row, column, token, locked, alone, layer, head }))(cutaway.page)"""
+
+
+def test_a_token_that_is_looked_at_is_pointed_at(opened):
+    explanation = samples.evidence_of(samples.encoder_decoder())
+    found = opened(explanation)
+    text = act(
+        found,
+        "all('#strips .strip')[0].querySelectorAll('button')[3].click(); await drawn()",
+        "one('#readout').textContent",
+    )
+    row = act(found, "", "cutaway.page.token")
+    assert f"{100 * explanation.head.matrix[row, 3]:.1f}%" in text
+    alone = "const fourth = all('#strips .strip')[0].querySelectorAll('button')[3];"
+    alone += "fourth.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))"
+    seen = act(found, alone, "[0, 1, 2].map((i) => [cutaway.page.seen(i, 3), cutaway.page.seen(3, i)])")
+    assert seen == [[True, False]] * 3
+    for name, tokens in enumerate((explanation.tokens, explanation.target)):  # each stack's token through its layers
+        steps = f"await click('#tab-layers'); all('#strips .strip')[{name}].querySelectorAll('button')[3].click();"
+        heading = act(found, steps + "await drawn()", "one('#view-layers h2').textContent")
+        assert f"vector of {tokens[3].label} changes" in heading
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed here: cd page && npm ci")
+@pytest.mark.parametrize("make", [samples.decoder, samples.encoder_decoder])
+def test_axe_finds_nothing(opened, make):
+    found = opened(samples.evidence_of(make()))
+    found.value(AXE.read_text("utf-8") + "; null")
+    check = """
+      for (const theme of [1, 2]) {
+        await choose(one("#theme"), theme);
+        for (const tab of all("[role=tab]")) {
+          tab.click();
+          await drawn();
+          for (let i = 0; i < (form()?.length ?? 1); i++) {
+            if (form()) await choose(form(), i);
+            for (const part of all("details")) part.open = true;
+            for (const ask of all(".ask")) ask.click();
+            await drawn();
+            const found = await axe.run(document, { resultTypes: ["violations"] });
+            passed += found.passes.length;
+            broken.push(...found.violations.map((rule) => `${tab.id} ${theme}: ${rule.id} at ${rule.nodes[0].html}`));
+          }
+        }
+      }"""
+    passed, broken = act(found, f"let passed = 0; const broken = []; {check}", "[passed, broken]")
+    assert broken == []
+    assert passed > 100
 
 
 def test_lines_show_what_is_pointed_at(opened):

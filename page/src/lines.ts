@@ -6,7 +6,10 @@ import { type Marks, pen } from "./matrix";
 const STEP = 22; // from token to token
 const WIDEST = 540;
 const LEAST = 0.04; // of the largest value: what is drawn
-const y = (i: number): number => 14 + i * STEP;
+
+/** Where token number `i` stands. */
+export const heightOf = (i: number): number => 14 + i * STEP;
+
 
 export interface Lines {
   /** the width it may take */
@@ -39,8 +42,8 @@ export function drawLines(canvas: HTMLCanvasElement, { room, rows, columns, valu
         it.globalAlpha = strong ? 0.25 + 0.75 * share : 0.6 * share;
         it.lineWidth = 0.5 + 3 * share;
         it.beginPath();
-        it.moveTo(left, y(i));
-        it.bezierCurveTo(left + width / 8, y(i), right - width / 8, y(j), right, y(j));
+        it.moveTo(left, heightOf(i));
+        it.bezierCurveTo(left + width / 8, heightOf(i), right - width / 8, heightOf(j), right, heightOf(j));
         it.stroke();
       }
     }
@@ -50,7 +53,7 @@ export function drawLines(canvas: HTMLCanvasElement, { room, rows, columns, valu
   const write = (token: Token, place: number, looked: boolean, strong: boolean): void => {
     it.font = `${strong ? "bold " : ""}13px system-ui, sans-serif`;
     it.fillStyle = ink(strong ? "accent" : "ink");
-    it.fillText(short(token.label, 20), looked ? right + 8 : left - 8, y(place), left - 8);
+    it.fillText(short(token.label, 20), looked ? right + 8 : left - 8, heightOf(place), left - 8);
   };
   it.textAlign = "right";
   rows.forEach((token, i) => write(token, i, false, i === marks.row || i === marks.token));
@@ -61,7 +64,7 @@ export function drawLines(canvas: HTMLCanvasElement, { room, rows, columns, valu
 /** The row at the left or the column at the right of a place of the canvas; -1 for the other, both in the middle. */
 export function tokenAt(lines: Lines, across: number, down: number): [number, number] {
   const [left, right] = places(lines.room);
-  const at = Math.floor((down - y(-0.5)) / STEP);
+  const at = Math.floor((down - heightOf(-0.5)) / STEP);
   return [
     across <= left && at >= 0 && at < lines.rows.length ? at : -1,
     across >= right && at >= 0 && at < lines.columns.length ? at : -1,

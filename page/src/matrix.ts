@@ -62,7 +62,11 @@ export function paint(
 }
 
 /** The context of a canvas of this size in CSS pixels, sharp on this screen; its colours are the page's variables. */
-export function pen(canvas: HTMLCanvasElement, width: number, height: number): [CanvasRenderingContext2D, (name: string) => string] {
+export function pen(
+  canvas: HTMLCanvasElement,
+  width: number,
+  height: number,
+): [CanvasRenderingContext2D, (name: string) => string] {
   const scale = Math.min(devicePixelRatio || 1, Math.sqrt(MOST_PIXELS / (width * height)));
   canvas.width = width * scale;
   canvas.height = height * scale;
@@ -74,7 +78,12 @@ export function pen(canvas: HTMLCanvasElement, width: number, height: number): [
   return [found, (name) => style.getPropertyValue(`--${name}`)];
 }
 
-export function draw(canvas: HTMLCanvasElement, painted: HTMLCanvasElement, layout: Layout, marks: Marks): void {
+export function drawMatrix(
+  canvas: HTMLCanvasElement,
+  painted: HTMLCanvasElement,
+  layout: Layout,
+  marks: Marks,
+): void {
   const { rows, columns, x, y, cell } = layout;
   const [wide, high] = [columns.length * cell, rows.length * cell];
   const [it, ink] = pen(canvas, layout.width, layout.height);
@@ -116,7 +125,7 @@ export function draw(canvas: HTMLCanvasElement, painted: HTMLCanvasElement, layo
 }
 
 /** The row and the column under a place of the canvas; -1 for those that it is beside. */
-export function cellAt({ rows, columns, x, y, cell }: Layout, left: number, top: number): [number, number] {
+export function cellAt({ rows, columns, x, y, cell }: Layout, across: number, down: number): [number, number] {
   const within = (at: number, count: number): number => (at >= 0 && at < count ? at : -1);
-  return [within(Math.floor((top - y) / cell), rows.length), within(Math.floor((left - x) / cell), columns.length)];
+  return [within(Math.floor((down - y) / cell), rows.length), within(Math.floor((across - x) / cell), columns.length)];
 }

@@ -1,7 +1,7 @@
 // What the reader chose. The views draw themselves from it.
 import type { Attention, StripName } from "./data";
-import { between } from "./figure";
-import { layOut, type Layout } from "./matrix";
+import { between, figure, percent } from "./figure";
+import { layOut, type Layout, type Marks } from "./matrix";
 import { run, strip } from "./run";
 import { matrixOf } from "./weights";
 
@@ -63,15 +63,17 @@ class Page {
 
   /** the token that is followed, in the open view's own strip */
   token = $state(0);
+  /** the strip whose token is followed through the layers: of an encoder-decoder, either */
+  #through = $state<StripName>(run.evidence.lens?.tokens ?? run.attention[run.shown].rows);
   followed: StripName = $derived.by(() => {
     if (this.view === "attribution") return "tokens";
-    const { lens } = run.evidence;
-    return this.view === "layers" && lens ? lens.tokens : this.entry.rows;
+    return this.view === "layers" ? this.#through : this.entry.rows;
   });
   /** the row and the column that are pointed at, -1 for none, and whether they stay */
   row = $state(-1);
   column = $state(-1);
   locked = $state(false);
+  marks: Marks = $derived({ row: this.row, column: this.column, token: this.token, locked: this.locked });
   /** the token that stands alone, -1 for none, and its strip */
   alone = $state(-1);
   aloneIn = $state<StripName>("tokens");
@@ -96,6 +98,11 @@ class Page {
 
   value(row: number, column: number): number {
     return this.matrix.values[row * this.matrix.columns + column];
+  }
+
+  /** A value of the matrix in words. */
+  amount(value: number): string {
+    return this.isShare ? percent(value) : figure(value);
   }
 
   /** Whether the cell is seen: all are until a token stands alone. */
@@ -143,6 +150,7 @@ class Page {
 
   /** A token of a strip was chosen: it is followed, or, among those that are looked at, pointed at. */
   follow(name: StripName, index: number): void {
+    if (this.view === "layers") this.#through = name;
     if (name === this.followed) this.token = index;
     else if (this.view === "attention" && name === this.entry.columns) this.point(this.token, index);
   }
