@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.model.dropout import dropout
 from cutaway.model.lora_config import LoraConfig
 from cutaway.model.rows import Rows
 
@@ -58,7 +59,7 @@ class Lora(nn.Module):
         columns: `x` is only this part of the input, and `out` has no bias.
         """
         a = self.lora_A if columns is None else self.lora_A[:, columns]
-        x = F.dropout(x.to(a.dtype), self.dropout, self.training)
+        x = dropout(x.to(a.dtype), self.dropout, self.training)
         change = F.linear(F.linear(x, a), self.lora_B) * self.scaling
         if self.magnitude is not None:
             growth = self.growth(layer.weight)

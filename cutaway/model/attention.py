@@ -18,6 +18,8 @@ from cutaway.architecture import Rotary
 from cutaway.model.adapter import laid_out
 from cutaway.model.cache import Cache
 from cutaway.model.cached_attention import attend_cached
+from cutaway.model.dropout import dropout as drop
+from cutaway.model.dropped_attention import attend_dropped
 from cutaway.model.head_output import head_output
 from cutaway.model.layers import make_norm
 from cutaway.model.linear import Linear, Packed, columns, joined, together
@@ -140,6 +142,10 @@ class Attention(Part):
             q, k, v = q.float(), k.float(), v.float()
             mask = mask.float() if mask is not None and mask.is_floating_point() else mask
         with torch.autocast("cpu", enabled=False) if whole else nullcontext():
+            if self._rate:
+                dropped = attend_dropped(q, k, v, mask, causal, self.spec.scale, self._rate)
+                if dropped is not None:
+                    return dropped.to(given)
             z = F.scaled_dot_product_attention(
                 q,
                 k,
@@ -240,7 +246,7 @@ class Attention(Part):
         if tap is not None:
             out = self._shown(z, mixed, prefix, tap)
             if out is not None:
-                return out if residual is None else residual + F.dropout(out, dropout, self.training)
+                return out if residual is None else residual + drop(out, dropout, self.training)
         return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)
 
     def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import Stack
 from cutaway.model.attention import Attention, Context, CrossAttention
+from cutaway.model.dropout import dropout as drop
 from cutaway.model.layers import MLP, make_norm
 from cutaway.model.linear import hooked
 from cutaway.model.part import Part
@@ -52,7 +52,7 @@ class Block(Part):
         inside = norm(read) if self.pre else read
         dropout = self.attn_dropout if part is self.attn else self.dropout
         if hooked(part):  # a hook is shown the part's own output
-            x = x + F.dropout(part(inside, *args), dropout, self.training)
+            x = x + drop(part(inside, *args), dropout, self.training)
         else:
             x = part(inside, *args, residual=x, dropout=dropout)
         return x if self.pre else norm(x)

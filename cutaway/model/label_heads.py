@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.architecture import ACTIVATIONS, Activation
 from cutaway.errors import InputError
 from cutaway.model import losses
 from cutaway.model.backbone import first_token
+from cutaway.model.dropout import dropout
 from cutaway.model.heads import HeadModel, attach, last_tokens, shown
 from cutaway.model.layers import make_norm
 from cutaway.model.linear import ACTIVATION, Linear
@@ -129,13 +129,13 @@ class LabelHead(HeadModel):
         """[..., hidden] -> [..., labels]."""
         spec = self.declared
         if spec.drops in ("before", "both"):
-            x = F.dropout(x, self.rate, self.training)
+            x = dropout(x, self.rate, self.training)
         if spec.dense:
             x = ACTIVATION[self.activation](self.get_submodule(spec.dense)(x))
             if spec.norm:
                 x = self.get_submodule(spec.norm)(x)
             if spec.drops in ("after", "both"):
-                x = F.dropout(x, self.rate, self.training)
+                x = dropout(x, self.rate, self.training)
         return self.get_submodule(spec.out)(x)  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import FeedForward, Norm
+from cutaway.model.dropout import dropout as drop
 from cutaway.model.kernel import serves
 from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, chained, gated, joined
 from cutaway.model.part import Part
@@ -118,9 +119,9 @@ class MLP(Part):
             act = activated(self.up, x, activation)
         if tap is not None:
             act = tap.take("mlp.act", act)
-        dropped = F.dropout(act, self.spec.dropout, self.training) if self.training else act
+        dropped = drop(act, self.spec.dropout, self.training) if self.training else act
         if tap is not None and tap.wants("mlp.out"):
             out = tap.take("mlp.out", self.down(dropped))
             if tap.leads("mlp.out") or separable(self.down, dropped):
-                return out if residual is None else residual + F.dropout(out, dropout, self.training)
+                return out if residual is None else residual + drop(out, dropout, self.training)
         return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import Activation
+from cutaway.model.dropout import dropout as drop
 from cutaway.model.integer import DTYPES as integer_dtypes
 from cutaway.model.integer import ByteWeight
 from cutaway.model.kernel import transformed
@@ -344,7 +345,7 @@ def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float
         if not _adapted(x, layer):
             return packed.product(x, residual=residual)
         return residual + _own(layer, packed.product(x), x)
-    return residual + F.dropout(layer(x), dropout, layer.training)
+    return residual + drop(layer(x), dropout, layer.training)
 
 
 def chained(

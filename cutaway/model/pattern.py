@@ -10,10 +10,10 @@ from functools import partial
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.model.cache import Cache
+from cutaway.model.dropout import dropout as drop
 from cutaway.model.rows import Rows
 from cutaway.model.taps import Tap
 
@@ -103,20 +103,20 @@ class CacheLayout:
 
 def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """q k^T * scale + mask (Vaswani et al., 2017, eq. 1): q [n, heads, a, d], k [n, kv heads, b, d]."""
-    s = q @ _shared(k, q.shape[1]).transpose(-1, -2) * scale
+    s = q @ shared(k, q.shape[1]).transpose(-1, -2) * scale
     if mask is None:
         return s
     return s.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask
 
 
-def _shared(x: Tensor, heads: int) -> Tensor:
+def shared(x: Tensor, heads: int) -> Tensor:
     """Keys or values [n, kv heads, b, d], once for each query head that shares them."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
 
 
 def mixed(pattern: Tensor, values: Tensor) -> Tensor:
     """pattern [n, heads, a, b] times values [n, kv heads, b, d] -> [n * a, heads, d]."""
-    return (pattern @ _shared(values, pattern.shape[1])).transpose(1, 2).flatten(0, 1)  # [n * a, heads, d]
+    return (pattern @ shared(values, pattern.shape[1])).transpose(1, 2).flatten(0, 1)  # [n * a, heads, d]
 
 
 def opened(
@@ -154,7 +154,7 @@ def opened(
         patterns = _shown(f"{prefix}.pattern", patterns, layout, tap)
     if not leads:
         return fast
-    found = [mixed(F.dropout(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
+    found = [mixed(drop(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
     if dropout or tap.edits(f"{prefix}.scores", f"{prefix}.pattern"):
         return found
     return [same(f, o) for f, o in zip(fast, found, strict=True)]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,6 +17,7 @@ from cutaway.model.adapter import kept, lay_out
 from cutaway.model.attention import Context
 from cutaway.model.block import Block
 from cutaway.model.cache import Cache
+from cutaway.model.dropout import dropout
 from cutaway.model.layers import Embedding, Sinusoids, make_norm
 from cutaway.model.linear import Linear
 from cutaway.model.part import Part
@@ -66,7 +66,7 @@ class Embed(Part):
             x = x + self.positions(position_ids)
         if self.spec.norm is not None:
             x = self.norm(x)
-        x = F.dropout(x, self.spec.dropout, self.training)
+        x = dropout(x, self.spec.dropout, self.training)
         return x if self.spec.width is None else self.project(x)
 
 
@@ -332,9 +332,7 @@ def run_stack(
     x = _offer(stack, taps, "embed", x, rows)
     x = blocks(stack, x, context, taps)
     if spec.final_norm:
-        x = F.dropout(
-            stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training
-        )
+        x = dropout(stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training)
         x = _offer(stack, taps, "final_norm", x, rows)
     if cache is not None:
         if prefill:
