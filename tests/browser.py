@@ -49,6 +49,7 @@ class Page:
         began = time.monotonic()
         while self.value("document.documentElement?.dataset.ready") != "yes":
             if self.errors or time.monotonic() - began > 60:
+                self.close()
                 raise AssertionError(f"the page did not become ready: {self.errors}")
             time.sleep(0.05)
 

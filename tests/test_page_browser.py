@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import browser
@@ -107,6 +107,29 @@ def test_every_view_draws_and_the_numbers_are_those_of_the_run(opened, make):
     if explanation.answers:
         shown = act(found, "await click('#tab-answer')", "texts('#view-answer .name')")
         assert {printable(a.label) for a in explanation.answers} <= set(shown)
+
+
+@pytest.mark.parametrize("make", [samples.encoder, samples.decoder])
+def test_numbers_that_are_not_finite_are_said_so(opened, make):
+    """A model whose weights are broken gives nothing else."""
+
+    def broken(value):
+        if isinstance(value, np.ndarray):
+            return np.full_like(value, np.nan)
+        if isinstance(value, float):
+            return float("nan")
+        if isinstance(value, dict):
+            return {name: broken(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return [broken(entry) for entry in value]
+        if is_dataclass(value):
+            kept = [f.name for f in fields(value) if f.name != "error"]  # how exact the page's own numbers are
+            return replace(value, **{name: broken(getattr(value, name)) for name in kept})
+        return value
+
+    found = opened(broken(samples.evidence_of(make())))
+    act(found, WALK)
+    assert "not a number" in act(found, "await click('#tab-answer')", "one('#view-answer').textContent")
 
 
 def test_200_hostile_strings_are_shown_as_text(opened):

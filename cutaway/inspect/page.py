@@ -146,7 +146,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
             "logit": _number(parts.logit),
         },
         "planes": {
-            name: {"points": _digits(plane.points), "shares": plane.shares} for name, plane in evidence.planes.items()
+            name: {"points": _digits(plane.points), "shares": [_number(share) for share in plane.shares]}
+            for name, plane in evidence.planes.items()
         },
         "branches": [
             {

@@ -3,10 +3,11 @@ import type { Color, Figure, Run } from "./data";
 import { run } from "./run";
 import { page } from "./page.svelte";
 
-/** The colour of a share from 0 to 1. */
+/** The colour of a share from 0 to 1; what is no number has the colour of 0. */
 export function color(ramp: keyof Run["ramps"], share: Figure): Color {
   const stops = run.ramps[ramp];
-  const place = Math.min(Math.max(page.dark ? 1 - (share ?? 0) : (share ?? 0), 0), 1) * (stops.length - 1);
+  const known = Math.min(Math.max(share || 0, 0), 1);
+  const place = (page.dark ? 1 - known : known) * (stops.length - 1);
   const low = Math.min(Math.floor(place), stops.length - 2);
   return stops[low].map((from, i) => Math.round(from + (stops[low + 1][i] - from) * (place - low))) as Color;
 }

@@ -85,7 +85,7 @@ export interface Parts {
 /** `points` [states][tokens] of the principal plane; `shares`: of the variance, each axis's. */
 export interface Plane {
   points: [Figure, Figure][][];
-  shares: [number, number];
+  shares: [Figure, Figure];
 }
 
 /** A token that the model might have given. */
@@ -153,7 +153,7 @@ export interface Run {
   function: "softmax" | "sigmoid" | "none" | "";
   steps: Step[];
   generated: string;
-  certificate: { address: string; head: number; error: number } | null;
+  certificate: { address: string; head: number; error: Figure } | null;
   evidence: Evidence;
   /** name of a measure -> what it says */
   meanings: Record<string, string>;
