@@ -10,9 +10,12 @@ import pytest
 import tiny
 
 from cutaway import cli
+from cutaway.inspect.explainer import load_model
+from cutaway.inspect.trace import Trace
 
 TEXT = "I believe that the EU is trustworthy."
 OTHER = "I believe that the EU is trustworthy!"
+GOOD = "I believe that the EU is a good one."
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,99 @@ def test_explain_saves_a_trace_and_draws_from_it(run, tmp_path):
     trace.write_bytes(trace.read_bytes()[:-1])
     code, out, err = run("explain", trace)
     assert code == 1 and not out and "run.trace.safetensors" in err and err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def traces(models, tmp_path_factory):
+    """A trace of the text and one of another, of each kind of model."""
+    folder = tmp_path_factory.mktemp("traces")
+    found = {}
+    for kind in ("encoder", "decoder", "t5", "base"):
+        model, tokenizer = load_model(models[kind])
+        for name, text in (("a", TEXT), ("b", GOOD)):
+            found[kind, name] = folder / f"{kind}-{name}.safetensors"
+            Trace.of(model, tokenizer, text, max_new_tokens=2).save(found[kind, name])
+    Trace.of(*load_model(models["encoder"]), TEXT, evidence=False).save(folder / "bare.safetensors")
+    return {**found, "bare": folder / "bare.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "others"),
+    [
+        ("lens", "decoder", ["--last", 3], []),
+        ("lens", "t5", [], []),
+        ("lens", "encoder", ["--view", "states"], []),
+        ("lens", "t5", ["--view", "states"], []),
+        ("attribute", "encoder", ["--method", "integrated", "--method", "occlusion"], []),
+        ("attribute", "decoder", ["--method", "gradient"], []),
+        ("attribute", "decoder", ["--method", "direct"], []),
+        ("compare", "encoder", [], ["b"]),
+        ("compare", "decoder", [], ["b"]),
+        ("compare", "t5", [], ["b"]),
+        ("compare", "base", [], ["b"]),
+    ],
+)
+def test_commands_draw_from_traces(run, traces, tmp_path, name, kind, options, others):
+    given = [traces[kind, "a"], *(traces[kind, other] for other in others), *options]
+    files = [tmp_path / f"a{ending}" for ending in (".png", ".svg", ".html", ".npz", ".json")]
+    code, out, err = run(name, *given, *(part for path in files for part in ("-o", path)), model="base")
+    assert code == 0 and "Wrote" in out and all(path.stat().st_size > 150 for path in files), err
+    assert "believe" in files[2].read_text("utf-8") or kind == "t5"
+    assert found(run(name, *given, "--json", model="base")) == json.loads(files[4].read_text("utf-8"))
+
+
+def test_a_trace_says_what_the_model_said(run, traces):
+    gradient = ["--method", "gradient", "--json"]
+    live, kept = (found(run("attribute", given, *gradient)) for given in (TEXT, traces["encoder", "a"]))
+    assert live.keys() == kept.keys() and all(kept[name] == live[name] for name in ("text", "answer", "tokens"))
+    mine, theirs = (it["attributions"][0] for it in (live, kept))
+    assert np.allclose(mine["scores"], theirs["scores"], atol=1e-5) and mine["target"] == theirs["target"]
+    live, kept = (found(run("lens", given, "--json", model="decoder")) for given in (TEXT, traces["decoder", "a"]))
+    n = len(live["input"])
+    assert kept["input"][:n] == live["input"] and len(kept["input"]) == n + 2 and kept["places"] == live["places"]
+    assert [[best[:3] for best in line] for line in live["tokens"]] == [line[:n] for line in kept["tokens"]]
+    direct = ["--method", "direct", "--json"]
+    live, kept = (found(run("attribute", given, *direct, model="decoder")) for given in (TEXT, traces["decoder", "a"]))
+    assert all(kept[name] == live[name] for name in ("answer", "index", "position", "names"))
+    assert np.allclose(live["values"], kept["values"], atol=1e-5)
+
+
+def test_two_traces_compare_as_their_texts(run, traces):
+    for kind in ("encoder", "decoder"):
+        live = found(run("compare", TEXT, GOOD, "--json", model=kind))
+        kept = found(run("compare", traces[kind, "a"], traces[kind, "b"], "--json", model="base"))
+        n = len(live["aligned"])
+        assert kept["aligned"][:n] == live["aligned"] and kept["first"] is not None
+        both = [place for place in kept["places"] if place in live["places"]]  # a decoder's last state is normed
+        mine, theirs = ([it["distance"][it["places"].index(p)][:n] for p in both] for it in (live, kept))
+        assert len(both) > 1 and np.allclose(mine, theirs, atol=1e-4)
+        for one, two in zip(live["said"][0]["runs"], kept["said"][0]["runs"], strict=True):
+            assert one["answer"] == two["answer"] and one["probability"] == pytest.approx(two["probability"], abs=1e-5)
+        assert (kept["kl"] is None) == (kind == "decoder")
+    same = found(run("compare", traces["encoder", "a"], traces["encoder", "a"], "--json"))
+    assert same["first"] is None and same["kl"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("patch", ["encoder", "encoder"], "patch has to run the model"),
+        ("compare", ["encoder", OTHER], "compared with another one"),
+        ("compare", ["encoder", "t5"], "no state in common"),
+        ("compare", ["encoder", "decoder"], "vocabularies"),
+        ("lens", ["encoder"], "holds no lens"),
+        ("lens", ["bare"], "without evidence"),
+        ("attribute", ["bare"], "without evidence"),
+        ("attribute", ["base"], "holds no integrated gradients"),
+        ("attribute", ["encoder", "--method", "shapley"], "holds no Shapley: it has integrated gradients"),
+        ("attribute", ["encoder", "--target", "POSITIVE"], "--target asks for another answer"),
+        ("attribute", ["t5", "--method", "direct", "--position", "1"], "--position asks"),
+    ],
+)
+def test_what_a_trace_does_not_hold_is_one_clear_line(run, traces, name, given, message):
+    kept = {kind: traces[kind, "a"] for kind in ("encoder", "decoder", "t5", "base")}
+    code, out, err = run(name, *({**kept, "bare": traces["bare"]}.get(part, part) for part in given), model="decoder")
+    assert code == 1 and not out and message in err and err.count("\n") == 1
 
 
 def test_compare_two_models(run, models):

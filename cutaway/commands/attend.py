@@ -11,7 +11,7 @@ from cutaway.commands.display import console
 from cutaway.commands.explain import Measure
 from cutaway.commands.observed import observed
 from cutaway.commands.option import SENTIMENT, AsJson, Dtypes, ModelName, Offline, Revision, Threads, load_arguments
-from cutaway.commands.subject import Dark, Outputs, Text, check_outputs, write_outputs
+from cutaway.commands.subject import Dark, Outputs, TextOrTrace, check_outputs, write_outputs
 from cutaway.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class View(StrEnum):
 
 
 def attend(
-    text: Text = None,
+    text: TextOrTrace = None,
     model: ModelName = SENTIMENT,
     layer: Annotated[int | None, typer.Option(help="Layer of the head to show, from 0.")] = None,
     head: Annotated[int | None, typer.Option(help="Head to show, from 0; the sharpest one if not given.")] = None,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cutaway.commands.display import console, plain, table_of, write
+from cutaway.commands.kept_run import KeptRun
 from cutaway.commands.option import SENTIMENT, AsJson, Dtypes, ModelName, Offline, Revision, Threads, load_arguments
-from cutaway.commands.subject import Dark, Outputs, Subject, check_outputs, read_text, write_outputs
+from cutaway.commands.subject import Dark, Outputs, Subject, check_outputs, read_text, told, write_outputs
+from cutaway.errors import InputError
 from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
@@ -21,8 +24,8 @@ SHOWN = 12  # answers in the terminal
 
 
 def compare(
-    text: Annotated[str, typer.Argument(help="The first text.")],
-    other: Annotated[str | None, typer.Argument(help="The second text; the first one if not given.")] = None,
+    text: Annotated[str, typer.Argument(help="The first text, or a saved trace.")],
+    other: Annotated[str | None, typer.Argument(help="The second text, or trace; the first text if not given.")] = None,
     model: ModelName = SENTIMENT,
     against: Annotated[str | None, typer.Option(help="A second model, for example the same one fine-tuned.")] = None,
     tolerance: Annotated[float, typer.Option(min=0.0, help="The relative distance that counts as different.")] = 1e-4,
@@ -37,14 +40,20 @@ def compare(
     """Compare two texts, or two models on a text: where their states part, and how far."""
     if other is None and against is None:
         raise typer.BadParameter("give a second text, or a second model with --against.")
-    paths, first = check_outputs(output), read_text(text)
+    paths = check_outputs(output)
+    kept = [run for run in (KeptRun.of(text), KeptRun.of(other)) if run is not None]
+    if kept:
+        if len(kept) < 2 or against is not None:
+            raise InputError("a saved trace is compared with another one; give two traces, or two texts and a model.")
+        _show(_of_traces(kept[0], kept[1], tolerance), paths, dark, as_json)
+        return
+    first = read_text(text)
     second = first if other is None else read_text(other)
     load = load_arguments(revision, offline, threads, dtype)
     subject = Subject.load(model, load)
     rival = subject if against is None else Subject.load(against, load)
 
     from cutaway.inspect.comparison import compare as run
-    from cutaway.show.sheet import Table
 
     options: dict[str, Any] = {"tolerance": tolerance}
     if against is not None:
@@ -54,17 +63,50 @@ def compare(
         options["spans"] = tuple(s.encoded(first)["offset_mapping"] for s in (subject, rival))
     found = run(subject.model, a, b, **options)
     left, right = subject.labels(a["input_ids"][0].tolist()), rival.labels(b["input_ids"][0].tolist())
-    names = [left[i] if left[i] == right[j] else f"{left[i]}/{right[j]}" for i, j in found.pairs]
-    record = {"models": [subject.name, rival.name], "texts": [first, second], "aligned": names, **found.to_dict()}
+    _show(_Pair(found, (subject, rival), (first, second), (left, right)), paths, dark, as_json)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two runs and what was found: their subjects (or traces), texts, and tokens' names."""
+
+    found: Comparison
+    runs: tuple[Any, Any]
+    texts: tuple[str, str]
+    labels: tuple[list[str], list[str]]
+
+    @property
+    def names(self) -> list[str]:
+        left, right = self.labels
+        return [left[i] if left[i] == right[j] else f"{left[i]}/{right[j]}" for i, j in self.found.pairs]
+
+    @property
+    def both(self) -> str:
+        return self.texts[0] if self.texts[0] == self.texts[1] else f"{self.texts[0]} ⇢ {self.texts[1]}"
+
+
+def _of_traces(first: KeptRun, second: KeptRun, tolerance: float) -> _Pair:
+    from cutaway.inspect.trace_comparison import compare_traces
+
+    found = compare_traces(first.trace, second.trace, tolerance=tolerance)
+    labels = first.labels("tokens"), second.labels("tokens")
+    return _Pair(found, (first, second), (first.it.text, second.it.text), labels)
+
+
+def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
+    from cutaway.show.sheet import Grid, Sheet, Table
+
+    found, names, (one, other), (left, right) = pair.found, pair.names, pair.runs, pair.labels
+    record = {"models": [one.name, other.name], "texts": list(pair.texts), "aligned": names, **found.to_dict()}
     distance = found.distance.float().cpu().numpy()
-    said = _said(found, subject, rival, names)
+    said = _said(found, one, other, names)
     record["said"] = said
     if not as_json:
         write(f"{len(names)} of {len(left)} and {len(right)} tokens are aligned; {_first(found.first, names)}")
         table = table_of("place", "mean distance>", "largest>", "at", "mean cosine>")
         for place, row, cosine in zip(found.places, distance, found.cosine, strict=True):
             known = row == row  # the decoder of an encoder-decoder has other tokens
-            if not place.endswith(("embed", ".resid")) or not known.any():
+            if not place.endswith(("embed", ".resid", "final_norm")) or not known.any():
                 continue
             at = int(row[known].argmax())
             where = "" if place.startswith("decoder.") else plain(clipped(names[at], 24))
@@ -73,34 +115,33 @@ def compare(
         console().print(table)
         _print_said(said)
 
-    both = first if first == second else f"{first} ⇢ {second}"
+    origin = one.origin(pair.both)
+    kept = [
+        i for i, p in enumerate(found.places) if p.endswith(("embed", ".resid", "final_norm")) and p[:8] != "decoder."
+    ]
+    rows = [found.places[i] for i in kept]
 
     def draw() -> Figure:
         from cutaway.inspect.picture_grid import grid
 
-        kept = [i for i, p in enumerate(found.places) if p.endswith(("embed", ".resid")) and p[:8] != "decoder."]
         note = f"distance of the two states as a share of the first one's length; {_first(found.first, names)}"
-        origin = subject.origin(both)
-        caption = "" if against is None else f"against {clipped(rival.name, 60)}"
-        return grid(distance[kept], [found.places[i] for i in kept], names, title="Two runs side by side", note=note,
-                    origin=origin, axes=("state ↓", "aligned token →"), scale="measure", caption=caption,
+        caption = "" if one.name == other.name else f"against {clipped(other.name, 60)}"
+        return grid(distance[kept], rows, names, title="Two runs side by side", note=note, origin=origin,
+                    axes=("state ↓", "aligned token →"), scale="measure", caption=caption,
                     dark=dark)  # fmt: skip
 
     arrays = {"pairs": found.pairs, "distance": distance, "cosine": found.cosine.float().cpu().numpy()}
     if found.kl is not None:
         arrays["kl"] = found.kl.cpu().numpy()
-    sheet = found.named(subject.tokenizer, a["input_ids"]).sheet()
-    told = [[line["after"], *(f"{one['answer']} {one['probability']:.1%}" for one in line["runs"])] for line in said]
-    kept = [part for part in sheet.parts if part.title != "likeliest answers"]
-    sheet = replace(
-        sheet,
-        note=f"{sheet.note} · {subject.told(both)}",
-        parts=[*kept, Table("what each run answers", ["at", "first", "second"], told)],
-    )
+    lines = [[line["after"], *(f"{run['answer']} {run['probability']:.1%}" for run in line["runs"])] for line in said]
+    apart = Grid("distance, as a share of the first's length", distance[kept], rows, names)
+    answers = Table("what each run answers", ["at", "first", "second"], lines)
+    note = f"{len(names)} tokens are aligned; {_first(found.first, names)} · {told(origin)}"
+    sheet = Sheet("two runs side by side", note, [apart, answers])
     write_outputs(paths, record, arrays, draw, as_json, sheet=sheet, dark=dark)
 
 
-def _said(found: Comparison, subject: Subject, rival: Subject, names: list[str]) -> list[dict[str, Any]]:
+def _said(found: Comparison, subject: Any, rival: Any, names: list[str]) -> list[dict[str, Any]]:
     """Each answer of both runs: where it stands, the likeliest of each run, and the divergence."""
     if found.said is None or found.share is None:
         return []

@@ -23,7 +23,7 @@ from cutaway.commands.option import (
     Truncation,
     load_arguments,
 )
-from cutaway.commands.subject import check_outputs, write_outputs
+from cutaway.commands.subject import TextOrTrace, check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from cutaway.inspect.explanation import Explanation
@@ -38,9 +38,7 @@ class Measure(StrEnum):
 
 
 def explain(
-    text: Annotated[
-        str | None, typer.Argument(help="The text, or a saved trace; without it, or with -, all of stdin.")
-    ] = None,
+    text: TextOrTrace = None,
     model: ModelName = SENTIMENT,
     layer: Annotated[int | None, typer.Option(help="Layer of the head to show, from 0.")] = None,
     head: Annotated[int | None, typer.Option(help="Head to show, from 0; the sharpest one if not given.")] = None,

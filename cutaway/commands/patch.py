@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cutaway.commands.display import console, plain, table_of, write
+from cutaway.commands.kept_run import only_texts
 from cutaway.commands.option import SENTIMENT, AsJson, Dtypes, ModelName, Offline, Revision, Threads, load_arguments
 from cutaway.commands.subject import (
     Against,
@@ -45,6 +46,7 @@ def patch(
 ) -> None:
     """Put one text's values into another's run, and see how much of the answer follows."""
     paths = check_outputs(output)
+    only_texts("patch", clean, corrupted)
     first, second = read_text(clean), read_text(corrupted)
     subject = Subject.load(model, load_arguments(revision, offline, threads, dtype))
 

@@ -26,6 +26,9 @@ Outputs = Annotated[
 ]
 Dark = Annotated[bool, typer.Option("--dark", help="Draw the picture on dark paper.")]
 Text = Annotated[str | None, typer.Argument(help="The text; without it, or with -, all of stdin.")]
+TextOrTrace = Annotated[
+    str | None, typer.Argument(help="The text, or a saved trace; without it, or with -, all of stdin.")
+]
 Wanted = Annotated[
     str | None, typer.Option(help="The answer to explain: a label, a token, or #NUMBER. The likeliest if not given.")
 ]
@@ -103,6 +106,11 @@ def _picture(draw: Callable[[], Figure]) -> bytes | None:
     return held.getvalue()
 
 
+def told(origin: Origin) -> str:
+    """The provenance of a page: the model, and what it read."""
+    return f"cutaway {origin.version} · {origin.model} · “{origin.text}”"
+
+
 @dataclass(frozen=True)
 class Subject:
     """A loaded model with its tokenizer; `name` is safe to show."""
@@ -153,8 +161,7 @@ class Subject:
 
     def told(self, text: str) -> str:
         """The provenance of a page: the model, and what it read."""
-        origin = self.origin(text)
-        return f"cutaway {origin.version} · {origin.model} · “{text}”"
+        return told(self.origin(text))
 
     def answer(self, index: int) -> str:
         """The name of an answer: a class's, or a token's."""

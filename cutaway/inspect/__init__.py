@@ -29,6 +29,7 @@ _MODULES = {
     "cutaway.inspect.steering": "SteeringVector steering_vector",
     "cutaway.inspect.target": "Target",
     "cutaway.inspect.trace": "Trace",
+    "cutaway.inspect.trace_comparison": "compare_traces",
     "cutaway.inspect.written": "WrittenAttribution written_attribution",
     "cutaway.model.edits": "Edit",
     "cutaway.model.recorder": "Recorder",

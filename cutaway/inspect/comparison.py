@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -16,6 +16,7 @@ from cutaway.inspect.tower import Inputs, one_text
 from cutaway.show.sheet import Grid, Part, Sheet, Table, figure
 
 Spans = Sequence[Sequence[int]]
+Pairs = Sequence[tuple[int, int]]
 TOP = 5  # answers of each run that are kept
 
 
@@ -123,8 +124,22 @@ def compare(
     if towers:
         same = "decoder_input_ids"
         target = align_tokens(a[same][0], b[same][0])
+    distance, cosine = distances(known, runs, pairs, target)
+    differs = (distance > tolerance).nonzero()
+    first = None if not len(differs) else (known[int(differs[0, 0])], int(differs[0, 1]))
+    return Comparison(pairs, known, distance, cosine, first, *_answers(answers, target, spans is None))
+
+
+def distances(
+    places: list[str], runs: Sequence[Mapping[str, Tensor]], pairs: Pairs, target: Pairs
+) -> tuple[Tensor, Tensor]:
+    """(distance, cosine), [places, pairs] each, of two runs' states [L, H]; NaN where a place has fewer pairs.
+
+    Args:
+        pairs: of the text's tokens. target: of the decoder's, in an encoder-decoder.
+    """
     gaps, cosines = [], []
-    for place in known:
+    for place in places:
         own_pairs = target if place.startswith("decoder.") else pairs
         left, right = (torch.tensor([p[side] for p in own_pairs]) for side in (0, 1))
         x, y = runs[0][place][left].double(), runs[1][place][right].double()
@@ -132,11 +147,11 @@ def compare(
             raise InputError(f"{place} is {list(x.shape)} in one model and {list(y.shape)} in the other.")
         gaps.append((x - y).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12))
         cosines.append(torch.cosine_similarity(x, y, dim=-1))
-    distance = torch.nn.utils.rnn.pad_sequence(gaps, batch_first=True, padding_value=float("nan"))
-    cosine = torch.nn.utils.rnn.pad_sequence(cosines, batch_first=True, padding_value=float("nan"))
-    differs = (distance > tolerance).nonzero()
-    first = None if not len(differs) else (known[int(differs[0, 0])], int(differs[0, 1]))
-    return Comparison(pairs, known, distance, cosine, first, *_answers(answers, target, spans is None))
+    return _beside(gaps), _beside(cosines)
+
+
+def _beside(rows: list[Tensor]) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=float("nan"))
 
 
 def _answers(logits: list[Any], pairs: list[tuple[int, int]], one_kind: bool) -> tuple[Any, Any, Any, Any]:
@@ -149,9 +164,17 @@ def _answers(logits: list[Any], pairs: list[tuple[int, int]], one_kind: bool) ->
         rows.append(answers.double().log_softmax(-1))
     k = min(TOP, *(own.shape[-1] for own in rows))
     best = [own.topk(k) for own in rows]
-    said, share = (torch.stack([getattr(own, name) for own in best]) for name in ("indices", "values"))
-    if not one_kind or rows[0].shape != rows[1].shape:
-        return said, share.exp(), None, None
-    kl = (rows[0].exp() * (rows[0] - rows[1])).sum(-1)
-    parted = (said[0, :, 0] != said[1, :, 0]).nonzero().flatten()
-    return said, share.exp(), kl, int(parted[0]) if len(parted) else None
+    said, share = ([getattr(own, name) for own in best] for name in ("indices", "values"))
+    alike = one_kind and rows[0].shape == rows[1].shape
+    found = kept_answers(said, share, rows if alike else None)
+    return found if alike else (*found[:3], None)
+
+
+def kept_answers(
+    said: Sequence[Tensor], share: Sequence[Tensor], whole: Sequence[Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor | None, int | None]:
+    """(said, share, kl, turn) from both runs' likeliest [answers, k], their log shares, and all log shares if known."""
+    ids = torch.stack(list(said))  # [2, answers, k]
+    kl = None if whole is None else (whole[0].exp() * (whole[0] - whole[1])).sum(-1)
+    parted = (ids[0, :, 0] != ids[1, :, 0]).nonzero().flatten()
+    return ids, torch.stack(list(share)).exp(), kl, int(parted[0]) if len(parted) else None
