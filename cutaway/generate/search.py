@@ -82,6 +82,7 @@ class Search:
         }
         self.training = [module for module in model.modules() if module.training]
         self.stepper: Stepper | None = None
+        self.room: Tensor | None = None
         self.deadline = Deadline(plan.limits)
         self.adapters: tuple[str | None, ...] | None = None  # of each prompt; None: what acts, acts
 
@@ -105,7 +106,7 @@ class Search:
         with self.evaluating():
             outputs = self.run()
         first = self.width == self.plan.prompt_columns
-        logits = outputs.logits[:, -1].float()  # [A, V]
+        logits = self.widened(outputs.logits[:, -1])  # [A, V]
         copies = self.copies if first else None
         if copies is not None:
             logits = logits[copies]
@@ -123,6 +124,14 @@ class Search:
         step = Step(self.rows, tokens, self.ended(tokens))
         self.leave(step.ended)
         return step
+
+    def widened(self, logits: Tensor) -> Tensor:
+        """The logits [A, V] in float32; where nobody else will see them, in the memory of the step before."""
+        if logits.dtype == torch.float32 or self.record is not None or self.rules.steps or self.plan.rules.criteria:
+            return logits.float()
+        if self.room is None or self.room.shape[0] < logits.shape[0]:
+            self.room = torch.empty_like(logits, dtype=torch.float32)
+        return self.room[: logits.shape[0]].copy_(logits)
 
     def run(self) -> Any:
         """The model's outputs for the running sequences; logits [A, 1, V].

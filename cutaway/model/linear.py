@@ -71,6 +71,7 @@ def _bf16() -> bool:
 
 OPERATORS = _find_operators()
 MANY = 64  # rows from which on a feed-forward layer goes through both products a few rows at a time
+CACHED = 8 << 20  # bytes of a weight up to which it comes fast enough for that, once for every few rows
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
 
 
@@ -364,7 +365,9 @@ def chained(
     if residual.shape != (*x.shape[:-1], down.out_features):  # torch's sum stretches it, the kernel would not
         return None
     first, second = packed.of(layers).panels, down.packed.of((down,)).panels
-    return None if first is None or second is None else first.chain(second, x, activation, residual)
+    if first is None or second is None or first.bytes > CACHED:
+        return None
+    return first.chain(second, x, activation, residual)
 
 
 def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:

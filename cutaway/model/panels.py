@@ -58,6 +58,10 @@ class Panels:
         self._struct = native.Weight(*(None if x is None else x.data_ptr() for x in parts), n, self.k, kind, gated)
         self._at = ctypes.addressof(self._struct)
 
+    @property
+    def bytes(self) -> int:
+        return self.packed.numel()
+
     def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
         """activation(x w^T + bias) + residual: x [..., k] -> [..., n], in x's dtype.
 

@@ -15,6 +15,7 @@
 
 #define SMALL 500000     /* products below which other threads are not worth waking */
 #define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
+#define FEW 96             /* rows up to which a weight comes from memory slower than it is used */
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
 
 /* A row of k numbers as bytes: x = scale * (byte - 128) + offset, over the row's range with 0 in it. NaN or infinity in
@@ -80,6 +81,7 @@ typedef struct {
     void *out;
     int64_t steps;
     int activation, bf16; /* bf16: residual and out are bfloat16 */
+    int few;              /* whether the weight comes from memory slower than it is used */
 } Job;
 
 /* 16 columns of row r + i of the product with its bias, from their sums: `from` is 0 or 16. */
@@ -132,10 +134,16 @@ INLINE void end_of(const Job *job, const float *sums, int64_t r, int64_t panel, 
 TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t panel) {
     float sums[ROWS * PANEL] __attribute__((aligned(64)));
     const int kind = job->weight->kind;
-    const char *w = job->weight->packed + panel * job->steps * PANEL * 4;
-    while (r < end) {
+    const int64_t bytes = job->steps * PANEL * 4, tiles = (end - r + ROWS - 1) / ROWS;
+    const char *w = job->weight->packed + panel * bytes;
+    const int asking = job->few && (panel + 1) * PANEL < job->weight->n; /* each tile for its part of the next panel */
+    for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t count = end - r < ROWS ? end - r : ROWS;
-        cw_tiles[kind][count](job->x + r * job->stride.row, job->stride, w, PANEL * 4, job->steps, sums);
+        const char *x = job->x + r * job->stride.row;
+        if (asking) {
+            const Ahead ahead = {w + bytes + bytes / tiles * tile, PANEL * 4 / tiles};
+            cw_asking_tiles[kind][count](x, job->stride, w, PANEL * 4, job->steps, ahead, sums);
+        } else cw_tiles[kind][count](x, job->stride, w, PANEL * 4, job->steps, sums);
         if (kind == BYTES && job->bf16) end_of(job, sums, r, panel, count, 1, 1);
         else if (kind == BYTES) end_of(job, sums, r, panel, count, 1, 0);
         else if (job->bf16) end_of(job, sums, r, panel, count, 0, 1);
@@ -153,7 +161,7 @@ static int64_t room_of(const Weight *weight, int64_t rows) {
 static Job job_of(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
                   void *out, int bf16, char *room) {
     const int64_t steps = steps_of(weight->kind, weight->k), size = bf16 ? 2 : 4;
-    Job job = {weight, x, {stride * size, 4}, NULL, residual, out, steps, activation, bf16};
+    Job job = {weight, x, {stride * size, 4}, NULL, residual, out, steps, activation, bf16, 0};
     if (weight->kind == BYTES) {
         job.x = room, job.stride.row = steps * 4;
         job.rows = (Row *)(room + rows * steps * 4); /* a multiple of 4 bytes, as is what a Row asks for */
@@ -193,7 +201,8 @@ static int product_large(const void *op) {
 TARGET static int product_run(const void *op, char *room) {
     const Product *p = op;
     const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
-    const Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, room);
+    Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, room);
+    job.few = rows <= FEW;
     int64_t block = CACHED / (ROWS * job.steps * 4) * ROWS;
     if (block < ROWS) block = ROWS;
     const int64_t blocks = (rows + block - 1) / block;

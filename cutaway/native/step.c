@@ -1,4 +1,5 @@
-/* A few new tokens and a cache: their keys and values go in, then each query runs alone along the keys that it holds. */
+/* A few new tokens and a cache: their keys and values go in, then each query runs along the keys that it holds, together with
+ * those of other heads that read the same keys. */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #define SMALL 200000 /* products below which other threads are not worth waking */
+#define SOON 64      /* keys of the next head that are asked for: from there on the chip sees where it goes */
 
 /* k and v: [texts, n, kv_heads, size], rows `k_row` and `v_row` bytes apart, `width` bytes a head; they become the last n of
  * *columns columns of keys and values [texts, kv_heads, columns, size], texts `text` and heads `head` numbers apart. */
@@ -34,44 +36,151 @@ typedef struct {
     int bf16;
 } Step;
 
-INLINE void query(const Step *s, int64_t job, float *weights, const int bf16) {
-    const int64_t head = job % s->heads, row = job / s->heads, text = row / s->n, size = s->size;
-    const int64_t own = *s->columns - s->n + row % s->n;
-    int64_t from = s->firsts ? s->firsts[text] : 0;
-    if (s->window && own - s->window + 1 > from) from = own - s->window + 1;
-    const int64_t at = text * s->text + head / (s->heads / s->kv_heads) * s->head, q = row * s->q_row + head * size;
-    const int64_t n = own + 1 - from;
-    float largest = -__builtin_inff();
-    for (int64_t j = 0; j < n; j++) {
-        __m512 sum = _mm512_setzero_ps();
-        for (int64_t c = 0; c < size; c += 16) {
-            const __mmask16 m = first(size - c);
-            sum = _mm512_fmadd_ps(load(s->q, q + c, bf16, m), load(s->keys, at + (from + j) * size + c, bf16, m), sum);
-        }
-        const float score = _mm512_reduce_add_ps(sum) * s->scale;
-        weights[j] = score;
-        largest = score > largest ? score : largest;
+/* Lane i is the sum of a[i]. */
+INLINE __m512 sums_of(__m512 *a) {
+    for (int i = 0; i < 8; i++) a[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+    for (int i = 0; i < 4; i++) {
+        const __m512d b = _mm512_castps_pd(a[2 * i]), c = _mm512_castps_pd(a[2 * i + 1]);
+        a[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(b, c)), _mm512_castpd_ps(_mm512_unpackhi_pd(b, c)));
     }
-    const __m512 most = _mm512_set1_ps(largest);
-    __m512 total = _mm512_setzero_ps();
+    /* quarter q of a[i] holds parts of the sums 4 i .. 4 i + 3 */
+    for (int i = 0; i < 2; i++)
+        a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0x88), _mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a[0], a[1], 0x88), _mm512_shuffle_f32x4(a[0], a[1], 0xdd));
+}
+
+/* `count` rows of `size` numbers as 16 rows of `wide` float32: zeros fill up. */
+INLINE void widened(const void *x, int64_t from, int64_t count, int64_t size, int64_t wide, float *to, const int bf16) {
+    for (int64_t i = 0; i < 16; i++)
+        for (int64_t c = 0; c < wide; c += 16) {
+            const __mmask16 m = i < count ? first(size - c) : 0;
+            _mm512_storeu_ps(to + i * wide + c, load(x, from + i * size + c, bf16, m));
+        }
+}
+
+/* weights [n] of scores -> e^(score - the largest), in place; returns what they add up to. */
+INLINE float softened(float *weights, int64_t n) {
+    __m512 most = _mm512_set1_ps(-__builtin_inff()), total = _mm512_setzero_ps();
+    for (int64_t j = 0; j < n; j += 16) most = _mm512_mask_max_ps(most, first(n - j), most, _mm512_loadu_ps(weights + j));
+    most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     for (int64_t j = 0; j < n; j += 16) {
-        const __mmask16 m = first(n - j);
-        const __m512 e = _mm512_maskz_mov_ps(m, exp_(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, weights + j), most)));
-        _mm512_mask_storeu_ps(weights + j, m, e);
+        const __m512 e = _mm512_maskz_mov_ps(first(n - j), exp_(_mm512_sub_ps(_mm512_loadu_ps(weights + j), most)));
+        _mm512_storeu_ps(weights + j, e);
         total = _mm512_add_ps(total, e);
     }
-    const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(total));
+    return _mm512_reduce_add_ps(total);
+}
+
+/* out [heads, size] from `out` on = the values [n, size] from `v` on, mixed by each head's weights, `row` apart. */
+INLINE void mixed(const Step *s, int64_t out, int64_t v, int64_t n, const float *weights, int64_t row, const float *total,
+                  const int heads, const int bf16) {
+    const int64_t size = s->size;
     for (int64_t c = 0; c < size; c += 64) {
         const __mmask16 m[4] = {first(size - c), first(size - c - 16), first(size - c - 32), first(size - c - 48)};
-        __m512 sums[4];
-        for (int i = 0; i < 4; i++) sums[i] = _mm512_setzero_ps();
-        for (int64_t j = 0; j < n; j++) {
-            const __m512 w = _mm512_set1_ps(weights[j]);
-            const int64_t v = at + (from + j) * size + c;
+        __m512 sums[4][4];
+        for (int h = 0; h < 4; h++)
+            for (int i = 0; i < 4; i++) sums[h][i] = _mm512_setzero_ps();
+        if (heads == 1) { /* two keys at a time, so that no sum waits for itself */
+            int64_t j = 0;
+            for (; j + 1 < n; j += 2)
+                for (int odd = 0; odd < 2; odd++) {
+                    const __m512 w = _mm512_set1_ps(weights[j + odd]);
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; i++) sums[i] = _mm512_fmadd_ps(w, load(s->values, v + i * 16, bf16, m[i]), sums[i]);
+                    for (int i = 0; i < 4; i++)
+                        sums[odd][i] = _mm512_fmadd_ps(w, load(s->values, v + (j + odd) * size + c + i * 16, bf16, m[i]), sums[odd][i]);
+                }
+            const __m512 w = _mm512_set1_ps(j < n ? weights[j] : 0.0f);
+            for (int i = 0; i < 4; i++) {
+                if (j < n) sums[0][i] = _mm512_fmadd_ps(w, load(s->values, v + j * size + c + i * 16, bf16, m[i]), sums[0][i]);
+                sums[0][i] = _mm512_add_ps(sums[0][i], sums[1][i]);
+            }
+        } else {
+            for (int64_t j = 0; j < n; j++) {
+                __m512 each[4];
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) each[i] = load(s->values, v + j * size + c + i * 16, bf16, m[i]);
+#pragma GCC unroll 4
+                for (int h = 0; h < heads; h++) {
+                    const __m512 w = _mm512_set1_ps(weights[h * row + j]);
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; i++) sums[h][i] = _mm512_fmadd_ps(w, each[i], sums[h][i]);
+                }
+            }
         }
-        for (int i = 0; i < 4; i++) store(s->out, job * size + c + i * 16, bf16, m[i], _mm512_mul_ps(sums[i], share));
+#pragma GCC unroll 4
+        for (int h = 0; h < heads; h++) {
+            const __m512 share = _mm512_set1_ps(1.0f / total[h]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) store(s->out, out + h * size + c + i * 16, bf16, m[i], _mm512_mul_ps(sums[h][i], share));
+        }
+    }
+}
+
+/* Floats that `heads_of` wants, with `columns` of them. */
+INLINE int64_t room_of(const Step *s, int64_t columns) {
+    const int64_t group = s->heads / s->kv_heads, wide = (s->size + 15) / 16 * 16;
+    return group * (columns + 16) + (group + 16) * wide + group;
+}
+
+/* Where the keys and values of a job begin, in numbers, and how many there are. */
+typedef struct {
+    int64_t at, n;
+} Span;
+
+INLINE Span span_of(const Step *s, int64_t job, int64_t columns) {
+    const int64_t kv_head = job % s->kv_heads, row = job / s->kv_heads, text = row / s->n, own = columns - s->n + row % s->n;
+    int64_t from = s->firsts ? s->firsts[text] : 0;
+    if (s->window && own - s->window + 1 > from) from = own - s->window + 1;
+    return (Span){text * s->text + kv_head * s->head + from * s->size, own + 1 - from};
+}
+
+/* Asks for `count` numbers from x[from] on, which the chip does not guess: what is read next lies elsewhere. */
+INLINE void ask(const void *x, int64_t from, int64_t count, int bf16) {
+    const char *at = (const char *)x + from * (bf16 ? 2 : 4);
+    for (int64_t b = 0; b < count * (bf16 ? 2 : 4); b += 64) _mm_prefetch(at + b, _MM_HINT_T0);
+}
+
+/* The heads of one row that read the same keys. room: each head's weights, its query, 16 keys, each head's total. */
+INLINE void heads_of(const Step *s, int64_t job, int64_t columns, float *room, const int bf16) {
+    const int64_t kv_head = job % s->kv_heads, row = job / s->kv_heads, size = s->size;
+    const int64_t group = s->heads / s->kv_heads, wide = (size + 15) / 16 * 16, weights_row = columns + 16;
+    const Span own = span_of(s, job, columns);
+    const int64_t n = own.n, at = own.at;
+    float *q = room + group * weights_row, *block = q + group * wide, *total = block + 16 * wide;
+    for (int64_t g = 0; g < group; g++)
+        for (int64_t c = 0; c < wide; c += 16) {
+            const __m512 x = load(s->q, row * s->q_row + (kv_head * group + g) * size + c, bf16, first(size - c));
+            _mm512_storeu_ps(q + g * wide + c, x);
+        }
+    const __m512 scale = _mm512_set1_ps(s->scale);
+    for (int64_t j = 0; j < n; j += 16) {
+        const float *keys = (const float *)s->keys + at + j * size;
+        ask(s->values, at + j * size, (n - j < 16 ? n - j : 16) * size, bf16);
+        if (bf16 || size != wide || n - j < 16) widened(s->keys, at + j * size, n - j, size, wide, block, bf16), keys = block;
+        for (int64_t g = 0; g < group; g++) {
+            __m512 sums[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) sums[i] = _mm512_setzero_ps();
+            for (int64_t c = 0; c < wide; c += 16) {
+                const __m512 x = _mm512_loadu_ps(q + g * wide + c);
+#pragma GCC unroll 16
+                for (int i = 0; i < 16; i++) sums[i] = _mm512_fmadd_ps(x, _mm512_loadu_ps(keys + i * wide + c), sums[i]);
+            }
+            _mm512_storeu_ps(room + g * weights_row + j, _mm512_mul_ps(sums_of(sums), scale));
+        }
+    }
+    if (job + 1 < s->op.rows * s->kv_heads) {
+        const Span next = span_of(s, job + 1, columns);
+        ask(s->keys, next.at, (next.n < SOON ? next.n : SOON) * size, bf16);
+    }
+    for (int64_t g = 0; g < group; g++) total[g] = softened(room + g * weights_row, n);
+    for (int64_t g = 0; g < group;) {
+        const int64_t out = (row * s->heads + kv_head * group + g) * size;
+        const float *w = room + g * weights_row;
+        if (group - g >= 4) mixed(s, out, at, n, w, weights_row, total + g, 4, bf16), g += 4;
+        else if (group - g == 3) mixed(s, out, at, n, w, weights_row, total + g, 3, bf16), g += 3;
+        else if (group - g == 2) mixed(s, out, at, n, w, weights_row, total + g, 2, bf16), g += 2;
+        else mixed(s, out, at, n, w, weights_row, total + g, 1, bf16), g += 1;
     }
 }
 
@@ -80,18 +189,19 @@ static int step_large(const void *op) {
     return s->op.rows * s->heads * *s->columns * s->size > SMALL;
 }
 
-TARGET static int step_run(const void *op, char *room) {
-    (void)room;
+TARGET static int step_run(const void *op, char *shared) {
+    (void)shared;
     const Step *s = op;
-    float *weights = malloc(*s->columns * sizeof *weights);
+    const int64_t columns = *s->columns;
+    float *room = malloc(room_of(s, columns) * sizeof *room);
 #pragma omp for schedule(static)
-    for (int64_t job = 0; job < s->op.rows * s->heads; job++) {
-        if (!weights) continue;
-        if (s->bf16) query(s, job, weights, 1);
-        else query(s, job, weights, 0);
+    for (int64_t job = 0; job < s->op.rows * s->kv_heads; job++) {
+        if (!room) continue;
+        if (s->bf16) heads_of(s, job, columns, room, 1);
+        else heads_of(s, job, columns, room, 0);
     }
-    free(weights);
-    return !weights;
+    free(room);
+    return !room;
 }
 
 const Kind cw_step = {step_run, NULL, step_large};

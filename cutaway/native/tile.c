@@ -39,25 +39,37 @@ __attribute__((constructor)) static void lay_out_gelu(void) {
     }
 }
 
-#define TILE(name, count, target, type, zero, put, add_step)                                                        \
-    target static void name##count(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps,  \
-                                   float *out) {                                                                \
-        type sums[ROWS][2];                                                                                     \
-        _Pragma("GCC unroll 12") for (int i = 0; i < count; i++) sums[i][0] = sums[i][1] = zero;                \
-        for (int64_t s = 0; s < steps; s++, w += w_step, x += stride.step) {                                    \
-            const __m512i low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);                       \
-            _Pragma("GCC unroll 12") for (int i = 0; i < count; i++) {                                          \
-                int32_t four;                                                                                   \
-                memcpy(&four, x + i * stride.row, 4);                                                           \
-                const __m512i each = _mm512_set1_epi32(four);                                                   \
-                sums[i][0] = add_step(sums[i][0], each, low);                                                       \
-                sums[i][1] = add_step(sums[i][1], each, high);                                                      \
-            }                                                                                                   \
-        }                                                                                                       \
-        _Pragma("GCC unroll 12") for (int i = 0; i < count; i++) {                                              \
-            put(out + i * PANEL, sums[i][0]);                                                                   \
-            put(out + i * PANEL + 16, sums[i][1]);                                                              \
-        }                                                                                                       \
+#define TILE(name, count, target, type, zero, put, add_step)                                                                \
+    target ALWAYS void name##count##_of(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps,         \
+                                        const int asking, Ahead ahead, float *out) {                                        \
+        type sums[ROWS][2];                                                                                                 \
+        _Pragma("GCC unroll 12") for (int i = 0; i < count; i++) sums[i][0] = sums[i][1] = zero;                            \
+        for (int64_t s = 0; s < steps; s++, w += w_step, x += stride.step) {                                                \
+            const __m512i low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);                                   \
+            if (asking) {                                                                                                   \
+                _mm_prefetch(ahead.from, _MM_HINT_T1);                                                                      \
+                _mm_prefetch(ahead.from + 64, _MM_HINT_T1);                                                                 \
+                ahead.from += ahead.step;                                                                                   \
+            }                                                                                                               \
+            _Pragma("GCC unroll 12") for (int i = 0; i < count; i++) {                                                      \
+                int32_t four;                                                                                               \
+                memcpy(&four, x + i * stride.row, 4);                                                                       \
+                const __m512i each = _mm512_set1_epi32(four);                                                               \
+                sums[i][0] = add_step(sums[i][0], each, low);                                                               \
+                sums[i][1] = add_step(sums[i][1], each, high);                                                              \
+            }                                                                                                               \
+        }                                                                                                                   \
+        _Pragma("GCC unroll 12") for (int i = 0; i < count; i++) {                                                          \
+            put(out + i * PANEL, sums[i][0]);                                                                               \
+            put(out + i * PANEL + 16, sums[i][1]);                                                                          \
+        }                                                                                                                   \
+    }                                                                                                                       \
+    target static void name##count(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps, float *out) { \
+        name##count##_of(x, stride, w, w_step, steps, 0, (Ahead){0}, out);                                                  \
+    }                                                                                                                       \
+    target static void name##_asking##count(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps,     \
+                                            Ahead ahead, float *out) {                                                      \
+        name##count##_of(x, stride, w, w_step, steps, 1, ahead, out);                                                       \
     }
 #define TILES(name, ...)                                                                                              \
     TILE(name, 1, __VA_ARGS__) TILE(name, 2, __VA_ARGS__) TILE(name, 3, __VA_ARGS__) TILE(name, 4, __VA_ARGS__)       \
@@ -73,6 +85,7 @@ TILES(bytes, TARGET, __m512i, _mm512_setzero_si512(), _mm512_storeu_si512, _mm51
 #define EACH(name) \
     {0, name##1, name##2, name##3, name##4, name##5, name##6, name##7, name##8, name##9, name##10, name##11, name##12}
 Tile *const cw_tiles[3][ROWS + 1] = {EACH(floats), EACH(halves), EACH(bytes)};
+AskingTile *const cw_asking_tiles[3][ROWS + 1] = {EACH(floats_asking), EACH(halves_asking), EACH(bytes_asking)};
 
 #else
 

@@ -20,4 +20,14 @@ typedef void Tile(const char *x, Stride stride, const char *w, int64_t w_step, i
 
 extern Tile *const cw_tiles[3][ROWS + 1] __attribute__((visibility("hidden"))); /* by kind and count */
 
+/* The same, which asks memory for other bytes while it works, each step `ahead.step` further on: the chip guesses too late
+ * what comes after a panel. */
+typedef struct {
+    const char *from;
+    int64_t step;
+} Ahead;
+typedef void AskingTile(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps, Ahead ahead, float *sums);
+
+extern AskingTile *const cw_asking_tiles[3][ROWS + 1] __attribute__((visibility("hidden")));
+
 #endif
