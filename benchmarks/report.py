@@ -21,7 +21,12 @@ JOBS = {
     "smollm2_32": "SmolLM2, 32 sequences",
     "gpt2_1": "GPT-2 size, 1 sequence",
     "gpt2_8": "GPT-2 size, 8 sequences",
+    "train_classify": "training, 6 layers of 384, a classifier",
+    "train_dropout": "training, the same with dropout",
+    "train_masked": "training, the same for masked words",
+    "train_base": "training, BERT-base size, a classifier",
 }
+STEP = ("step_seconds", "step_cpu_seconds")
 
 
 def ours(lines: list[dict[str, Any]], precision: str) -> float | None:
@@ -56,6 +61,20 @@ def text(suite: str, record: dict[str, Any]) -> str:
         if job in record:
             parts.append(f"\n{what}, tokens per second\n")
             parts.append(table(["library", "precision", "median (range)", "of cutaway fp32"], rows(record[job])))
+    trained = [job for job in JOBS if job in record and STEP[1] in record[job][0]]
+    if trained:
+        cells = [
+            [
+                JOBS[job],
+                line["name"],
+                line["precision"],
+                f"{line['step_seconds']:.2f}",
+                f"{line['step_cpu_seconds']:.2f}",
+            ]
+            for job in trained
+            for line in record[job]
+        ]
+        parts += ["\none step, seconds\n", table(["job", "library", "precision", "wall", "CPU"], cells)]
     if "queries" in record:
         cells = [[q["name"], q["precision"], f"{q['p50_ms']:.2f}", f"{q['p99_ms']:.2f}"] for q in record["queries"]]
         parts += ["\none short text, milliseconds\n", table(["library", "precision", "p50", "p99"], cells)]
@@ -126,7 +145,7 @@ def picture(records: dict[str, dict[str, Any]], target: Path) -> None:
 def write() -> None:
     """README.md and the picture, from the JSON files."""
     records = {}
-    for name in ("encoder", "decoder"):
+    for name in ("encoder", "decoder", "training"):
         file = HERE / "results" / f"{name}.json"
         if file.exists():
             records[name] = json.loads(file.read_text(encoding="utf-8"))

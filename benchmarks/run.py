@@ -1,12 +1,13 @@
 """cutaway and its peers side by side on this machine; see README.md here.
 
-python benchmarks/run.py [--suites encoder decoder inside] [--threads 2] [--rounds 5]
+python benchmarks/run.py [--suites encoder decoder inside training] [--threads 2] [--rounds 5]
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ import inside
 import report
 
 HERE = Path(__file__).resolve().parent
+SUITES = ("encoder", "decoder", "inside", "training")
 
 
 def package_folder(name: str) -> Path:
@@ -39,7 +41,9 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suites", nargs="+", default=["encoder", "decoder", "inside"], help="what to measure")
+    parser.add_argument(
+        "--suites", nargs="+", default=["encoder", "decoder", "inside", "training"], help="what to measure"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each library")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each job")
     parser.add_argument("--share", type=float, default=1.0, help="of the encoder's texts, for a shorter run")
@@ -51,6 +55,7 @@ def main() -> None:
         "encoder": lambda: encoder.suite(minilm, asked.threads, asked.rounds, asked.share),
         "decoder": lambda: decoder.suite(smollm2, asked.threads, asked.rounds),
         "inside": lambda: inside.suite(minilm, encoder.base_size(minilm), asked.threads, asked.rounds),
+        "training": lambda: importlib.import_module("training").suite(asked.threads, asked.rounds),
     }
     for name in asked.suites:
         record: dict[str, Any] = {

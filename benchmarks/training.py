@@ -1,16 +1,12 @@
 """A training step beside transformers' Trainer: the same weights, the same batches of texts, in turns.
 
-    python benchmarks/training.py [--rounds 3] [--steps 4] [--size base|small] [--only classify,masked]
-
-Each figure is CPU time of one whole step (batch, forward, backward, clipping, optimizer), one thread, the median over
-all rounds; each round runs every library once.
+A step is batch, forward, backward, clipping and optimizer. Each round runs every library once, in each precision. The
+losses of all steps are compared before a time counts.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import logging
 import math
 import random
@@ -18,6 +14,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +25,18 @@ import cutaway
 
 SIZES = {
     "small": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "base": {"hidden_size": 768, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 3072},
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
 }
 TASKS = {"classify": "BertForSequenceClassification", "masked": "BertForMaskedLM"}
-ROWS, VOCABULARY = 16, 30522
+# name -> task, size, dropout (with which every library draws numbers of its own, so that losses cannot be compared)
+JOBS = {
+    "train_classify": ("classify", "small", 0.0),
+    "train_dropout": ("classify", "small", 0.1),
+    "train_masked": ("masked", "small", 0.0),
+    "train_base": ("classify", "base", 0.0),
+}
+ROWS, VOCABULARY, STEPS = 16, 30522, 3
+NEAR = {"fp32": 1e-4, "bf16": 3e-2}  # how far losses may lie from transformers' in float32, as a share
 
 
 def lengths(count: int, middle: int = 56) -> list[int]:
@@ -67,81 +72,80 @@ def padded(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def clock(base: Any) -> Any:
-    """A callback that notes the CPU time of each step, from the end of the one before."""
+    """A callback that notes (seconds, CPU seconds) of each step, from the end of the one before."""
 
     class Clock(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.seconds: list[float] = []
-            self.last: float | None = None
+            self.steps: list[tuple[float, float]] = []
+            self.last: tuple[float, float] | None = None
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            now = time.process_time()
+            now = time.perf_counter(), time.process_time()
             if self.last is not None:
-                self.seconds.append(now - self.last)
+                self.steps.append((now[0] - self.last[0], now[1] - self.last[1]))
             self.last = now
 
     return Clock()
 
 
-def steps(library: Any, folder: Path, task: str, data: list[Any], count: int, bf16: bool) -> tuple[list[float], float]:
-    """(seconds of each step but the first, loss of the first)."""
+def steps(library: Any, folder: Path, task: str, data: list[Any], bf16: bool) -> tuple[Any, list[float]]:
+    """((seconds, CPU seconds) of each step but the first, losses of all)."""
     model = getattr(library, TASKS[task]).from_pretrained(folder)
     watch = clock(library.TrainerCallback)
     args = library.TrainingArguments(
         output_dir=str(folder / "out"), use_cpu=True, disable_tqdm=True, report_to="none", save_strategy="no",
-        max_steps=count + 1, per_device_train_batch_size=ROWS, logging_steps=1, bf16=bf16, learning_rate=2e-5,
+        max_steps=STEPS + 1, per_device_train_batch_size=ROWS, logging_steps=1, bf16=bf16, learning_rate=2e-5,
         train_sampling_strategy="sequential", optim="adamw_torch_fused", warmup_steps=0,
     )  # fmt: skip
     trainer = library.Trainer(model=model, args=args, train_dataset=data, data_collator=padded, callbacks=[watch])
     if library is transformers:
         trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
-    loss = float(trainer.state.log_history[0]["loss"])
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
     del model, trainer
     gc.collect()
-    return watch.seconds, loss
+    return watch.steps, losses
 
 
-def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--rounds", type=int, default=3)
-    ask.add_argument("--steps", type=int, default=4)
-    ask.add_argument("--size", choices=SIZES, default="base")
-    ask.add_argument("--only", default="classify,masked")
-    given = ask.parse_args()
-    torch.set_num_threads(1)
+def job(task: str, size: str, rate: float, rounds: int) -> list[dict[str, Any]]:
+    """One line for each library and precision; rates are of real tokens."""
+    data = rows(task, ROWS * (STEPS + 1))
+    tokens = [sum(len(r["input_ids"]) for r in data[i : i + ROWS]) for i in range(0, len(data), ROWS)][1:]
+    config = transformers.BertConfig(
+        **SIZES[size], vocab_size=VOCABULARY, num_labels=2, hidden_dropout_prob=rate, attention_probs_dropout_prob=rate
+    )
+    seen: dict[tuple[str, str], list[Any]] = {}
+    losses: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        getattr(transformers, TASKS[task])(config).save_pretrained(folder)
+        for _ in range(rounds):
+            for library in (transformers, cutaway):
+                for precision in NEAR:
+                    key = library.__name__, precision
+                    found, losses[key] = steps(library, Path(folder), task, data, precision == "bf16")
+                    seen.setdefault(key, []).append(found)
+    for (name, precision), found in losses.items():
+        for ours, theirs in zip(found, losses["transformers", "fp32"], strict=True):
+            if not rate and abs(ours - theirs) > NEAR[precision] * abs(theirs):
+                raise SystemExit(f"{task}: {name} in {precision} has the losses {found}, not {losses}")
+    lines = []
+    for (name, precision), every in seen.items():
+        rates = [n / second for run in every for n, (second, _) in zip(tokens, run, strict=True)]
+        lines.append({
+            "name": name, "precision": precision, "rate": statistics.median(rates), "low": min(rates),
+            "high": max(rates), "step_seconds": statistics.median(s for run in every for s, _ in run),
+            "step_cpu_seconds": statistics.median(c for run in every for _, c in run),
+            "losses": losses[name, precision], "rounds": every,
+        })  # fmt: skip
+    return lines
+
+
+def suite(threads: int, rounds: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each job's name and lines."""
+    torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
-    for task in given.only.split(","):
-        data = rows(task, ROWS * (given.steps + 1))
-        real = sum(len(r["input_ids"]) for r in data)
-        longest = [max(len(r["input_ids"]) for r in data[i : i + ROWS]) for i in range(0, len(data), ROWS)]
-        config = {**SIZES[given.size], "vocab_size": VOCABULARY, "hidden_dropout_prob": 0.1, "num_labels": 2}
-        seen: dict[tuple[str, bool], list[float]] = {}
-        first: dict[tuple[str, bool], float] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            torch.manual_seed(0)
-            config["hidden_dropout_prob"] = config["attention_probs_dropout_prob"] = 0.0  # type: ignore[assignment]
-            plain = getattr(transformers, TASKS[task])(transformers.BertConfig(**config))
-            plain.save_pretrained(folder)
-            for _ in range(given.rounds):
-                for library in (transformers, cutaway):
-                    for bf16 in (False, True):
-                        found, loss = steps(library, Path(folder), task, data, given.steps, bf16)
-                        seen.setdefault((library.__name__, bf16), []).extend(found)
-                        first[library.__name__, bf16] = loss
-        median = {key: statistics.median(values) for key, values in seen.items()}
-        theirs, theirs_half = median["transformers", False], median["transformers", True]
-        ours, ours_half = median["cutaway", False], median["cutaway", True]
-        print(json.dumps({
-            "task": task, "size": given.size, "padded positions that are tokens": real / (ROWS * sum(longest)),
-            "seconds": {f"{n} {'bf16' if h else 'fp32'}": round(v, 3) for (n, h), v in median.items()},
-            "fp32 against fp32": round(theirs / ours, 2), "bf16 against bf16": round(theirs_half / ours_half, 2),
-            "bf16 against fp32": round(theirs / ours_half, 2),
-            "first loss": {f"{n} {'bf16' if h else 'fp32'}": round(v, 6) for (n, h), v in first.items()},
-        }), flush=True)  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    for name, (task, size, rate) in JOBS.items():
+        yield name, job(task, size, rate, rounds)

@@ -20,6 +20,7 @@ from cutaway import hub, labels
 from cutaway.bounds import Bounds, shown_value
 from cutaway.errors import ConfigError, nearest
 from cutaway.jsonfile import read_json, write_text
+from cutaway.publishing import Publishing
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,7 @@ _PROBLEMS = ("regression", "single_label_classification", "multi_label_classific
 _PROPERTIES = frozenset({*_LABELS, "dtype", "torch_dtype"})
 
 
-class PretrainedConfig(Bounds):
+class PretrainedConfig(Bounds, Publishing):
     """Base of all configurations, and itself a configuration of anything.
 
     A family declares `model_type`, `defaults` (published field names and their defaults) and `attribute_map` (other

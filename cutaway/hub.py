@@ -128,7 +128,7 @@ class HubFiles(Files):
         self.revision = revision or "main"
         self.token = token
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
-        self.offline = bool(local_files_only) or _offline()
+        self.offline = bool(local_files_only) or offline()
         self.newest = local_files_only is False and not self.offline
         self._found: dict[str, Path | None] = {}
         self._pin_cached_commit()
@@ -252,7 +252,7 @@ def _reason(cause: BaseException | None) -> str:
     return f"{type(cause).__name__}: {first}"
 
 
-def _offline() -> bool:
+def offline() -> bool:
     """HF_HUB_OFFLINE, whether it was set before or after huggingface_hub was imported."""
     from huggingface_hub import constants
 

@@ -17,6 +17,7 @@ from cutaway.chat import ChatTemplates
 from cutaway.encoding import BatchEncoding, collect
 from cutaway.errors import TokenizerError, nearest
 from cutaway.padding import RowPadding, ask, check_side, to_python
+from cutaway.publishing import Publishing
 from cutaway.special_tokens import SpecialTokens
 from cutaway.text_encoding import TextEncoding
 from cutaway.text_rows import text_rows
@@ -39,7 +40,7 @@ _NOT_SAVED = (
 )
 
 
-class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates, SpecialTokens):
+class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates, SpecialTokens, Publishing):
     """A tokenizer of any family, from a tokenizer.json or a Rust tokenizer.
 
     Args:

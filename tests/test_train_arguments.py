@@ -71,7 +71,7 @@ def test_a_misspelt_name_gets_its_neighbours(wrong: str, right: str) -> None:
         {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "save_steps": 4},
         {"fp16": True},
         {"report_to": "wanbd"},
-        {"push_to_hub": True},
+        {"push_to_hub": "yes"},
         {"deepspeed": "file.json"},
     ],
     ids=lambda s: "-".join(s),
@@ -162,7 +162,7 @@ def test_our_names_are_upstreams_but_a_few() -> None:
         "class_weights", "match_upstream", "warmup_ratio", "label_names", "learning_rates", "layer_lr_decay", "freeze",
         "ema_decay", "per_device_train_batch_tokens", "logging_dir",
     }  # fmt: skip
-    assert len(own) < 60
+    assert len(own) < 70
     assert next(iter(inspect.signature(Arguments).parameters)) == "output_dir"
 
 

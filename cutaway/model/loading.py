@@ -344,7 +344,7 @@ def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5G
     state = kwargs.pop("state_dict", None)
     for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):
         if kwargs.pop(needless, None) and needless == "push_to_hub":
-            raise ConfigError("push_to_hub is not built; save to a folder and upload it with huggingface_hub.")
+            raise ConfigError("save_pretrained only writes a folder; call model.push_to_hub(name) to upload.")
     if kwargs:
         raise ConfigError(f"save_pretrained has no argument {next(iter(kwargs))!r}.")
     folder = Path(folder)

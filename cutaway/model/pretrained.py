@@ -20,9 +20,10 @@ from cutaway.model.precision import Precision
 from cutaway.model.published import engine_state
 from cutaway.model.recorder import Recorder
 from cutaway.model.taps import resolve
+from cutaway.publishing import Publishing
 
 
-class PreTrainedModel(Adaptable):
+class PreTrainedModel(Adaptable, Publishing):
     """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
 
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig

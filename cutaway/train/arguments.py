@@ -98,12 +98,17 @@ class EvaluationArguments:
 
 @dataclass(kw_only=True, init=False, repr=False)
 class SavingArguments:
-    """When a checkpoint is written, and how many are kept."""
+    """When a checkpoint is written, how many are kept, and whether the model also goes to the hub."""
 
     save_strategy: SaveStrategy = SaveStrategy.STEPS
     save_steps: int | float = 500
     save_total_limit: int | None = None
     resume_from_checkpoint: str | bool | None = None
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_strategy: Literal["every_save", "end"] = "every_save"
+    hub_token: str | None = None
+    hub_private_repo: bool | None = None
 
 
 @dataclass(kw_only=True, init=False, repr=False)
@@ -142,6 +147,9 @@ class TrainingArguments(
     `fsdp=True` (or "full_shard") leaves each process of `torchrun` a part of the weights and of the optimizer; one
     process has no parts. A process that waits `ddp_timeout` seconds for another gives up. Whether a step leaves weights
     unused is seen from the first one, unless `ddp_find_unused_parameters` says it (True where it changes later).
+
+    `push_to_hub=True` uploads the model of each checkpoint to the repository `hub_model_id` (by default the name of
+    output_dir); with `hub_strategy="end"` only `Trainer.push_to_hub()` does. `hub_token` is kept out of every file.
 
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
     weighed by what they hold, except for causal language models. Use it only to reproduce an old training.
@@ -266,8 +274,9 @@ class TrainingArguments(
         return self.per_device_eval_batch_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting, in plain values."""
+        """Every setting, in plain values; a token is left out, because this is written and logged."""
         values = dataclasses.asdict(self)
+        values["hub_token"] = None
         return {k: v.value if isinstance(v, (IntervalStrategy, SaveStrategy)) else v for k, v in values.items()}
 
     def __repr__(self) -> str:

@@ -43,10 +43,9 @@ _FORGOTTEN = {
 
 NEEDLESS: dict[str, Needless] = {
     **{name: Needless(None) for names in _FORGOTTEN.values() for name in names},
-    **dict.fromkeys(("hub_model_id", "hub_token", "hub_strategy", "hub_private_repo"), Needless(None)),
     **dict.fromkeys(
         (
-            "push_to_hub", "torch_compile", "full_determinism", "save_on_each_node", "include_tokens_per_second",
+            "torch_compile", "full_determinism", "save_on_each_node", "include_tokens_per_second",
             "auto_find_batch_size", "save_only_model", "use_mps_device", "tf32", "use_ipex", "fp16_full_eval",
             "bf16_full_eval", "jit_mode_eval", "predict_with_generate", "include_inputs_for_metrics",
         ),

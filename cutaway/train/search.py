@@ -107,7 +107,8 @@ class Searching:
         counts = self.callbacks.state_dict()
 
         def attempt(trial: Attempt) -> tuple[float, dict[str, float]]:
-            self.args = TrainingArguments(**{**args.to_dict(), **trial.settings, "output_dir": str(trial.folder)})
+            own = {"output_dir": str(trial.folder), "push_to_hub": False}
+            self.args = TrainingArguments(**{**args.to_dict(), **trial.settings, **own})
             self.callbacks.load_state_dict(counts)
             trial.watch.objective = objective
             self._trial = trial.optuna

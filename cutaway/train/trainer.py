@@ -27,6 +27,7 @@ from cutaway.train.optimizer import make_optimizer
 from cutaway.train.places import Places
 from cutaway.train.plan import lengths_of
 from cutaway.train.progress import ProgressCallback
+from cutaway.train.pushing import Pushes, Pushing
 from cutaway.train.ranks import Ranks
 from cutaway.train.reporting import Reporting
 from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
@@ -49,7 +50,7 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer(Evaluating, Reporting, Searching):
+class Trainer(Evaluating, Reporting, Pushing, Searching):
     """Trains a model on rows of token ids.
 
     Args:
@@ -114,7 +115,8 @@ class Trainer(Evaluating, Reporting, Searching):
         self.objective: Objective | None = None
         progress = [] if self.args.disable_tqdm else [ProgressCallback]
         trackers = [BY_NAME[name] for name in self.args.report_to or ()]
-        told = [*trackers, *progress] if self.ranks.first else []
+        pushes = [Pushes] if self.args.push_to_hub else []
+        told = [*trackers, *pushes, *progress] if self.ranks.first else []
         self.callbacks = Callbacks([Flow, *(callbacks or []), *told])
         forward = taken_columns(model) or set()
         spans = {"start_positions", "end_positions"} <= forward

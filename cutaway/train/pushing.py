@@ -1,0 +1,94 @@
+"""A training on the hub: its model after each save, and everything at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cutaway.errors import HubError
+from cutaway.publishing import made_repository, upload
+from cutaway.train.arguments import TrainingArguments
+from cutaway.train.callback import TrainerCallback
+from cutaway.train.ranks import Ranks
+
+log = logging.getLogger("cutaway")
+
+# what a checkpoint holds to go on with, beside the model
+_REST = ("training.json", "training.safetensors", "training_args.json", "trainer_state.json", "manifest.json")
+
+
+class Pushing:
+    """The part of `Trainer` that uploads."""
+
+    args: TrainingArguments
+    ranks: Ranks
+    save_model: Callable[..., None]
+    create_model_card: Callable[..., None]
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        *,
+        token: str | None = None,
+        revision: str | None = None,
+        **card: Any,
+    ) -> Any:
+        """Save the model, write a model card, and upload output_dir, but for its checkpoints.
+
+        The repository is hub_model_id, or else has the name of the folder. Of several processes all call it, and the
+        first uploads.
+
+        Args:
+            token: by default hub_token, or that of `hf auth login`. revision: a branch.
+            card: arguments of `create_model_card`.
+
+        Returns:
+            huggingface_hub's CommitInfo.
+
+        Raises:
+            HubError: the hub cannot be reached, or refuses.
+        """
+        args, output = self.args, Path(self.args.output_dir)
+        self.save_model()
+        self.create_model_card(**card)
+        return self.ranks.alone(
+            lambda: upload(
+                output,
+                name_of(args),
+                private=args.hub_private_repo,
+                token=token or args.hub_token,
+                revision=revision,
+                ignore=("checkpoint-*", ".checkpoint-*", "_*"),
+                commit_message=commit_message,
+            )
+        )
+
+
+class Pushes(TrainerCallback):
+    """Uploads the model of each checkpoint. That the hub fails in between is said, and stops no training."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Makes the repository: what cannot be uploaded is to be known before the training."""
+        made_repository(name_of(args), args.hub_private_repo, args.hub_token)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Uploads, unless only the end is wanted."""
+        if args.hub_strategy == "end":
+            return
+        try:
+            upload(
+                Path(args.output_dir) / f"checkpoint-{state.global_step}",
+                name_of(args),
+                token=args.hub_token,
+                ignore=_REST,
+                commit_message=f"Training in progress, step {state.global_step}",
+            )
+        except HubError as error:
+            log.warning("step %d is not on the hub: %s", state.global_step, error)
+
+
+def name_of(args: TrainingArguments) -> str:
+    """The repository of a training."""
+    return args.hub_model_id or Path(args.output_dir).resolve().name
