@@ -50,13 +50,21 @@ _DTYPES = {
 
 @dataclass
 class LoadReport:
-    """What a load found: weights that the checkpoint lacks (drawn anew) and tensors that the model has no place for."""
+    """What a load found: weights that the checkpoint lacks (drawn anew) and tensors that the model has no place for.
+
+    `mismatched`: weights that the checkpoint holds in another shape (drawn anew, where the caller allows it), each with
+    the shape there and the shape here.
+    """
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def __getitem__(self, key: str) -> list[str]:
-        return {"missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": []}[key]
+    def __getitem__(self, key: str) -> list[Any]:
+        known: dict[str, list[Any]] = {
+            "missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": self.mismatched,
+        }  # fmt: skip
+        return known[key]
 
 
 def to_dtype(value: Any) -> torch.dtype | None:
@@ -123,10 +131,13 @@ def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) ->
                 module._parameters[name] = new
 
 
-def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None) -> LoadReport:
+def fill(
+    model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None, mismatched: bool = False
+) -> LoadReport:
     """Give every weight of `model` its tensor; those that the checkpoint lacks are drawn anew.
 
-    Without `dtype` the stored one is kept; where several are stored, the widest of them is everyone's.
+    Without `dtype` the stored one is kept; where several are stored, the widest of them is everyone's. `mismatched`:
+    weights of another shape are drawn anew too.
 
     Raises:
         CheckpointError: a tensor has another shape than the config says, or holds no real numbers.
@@ -145,6 +156,12 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
     for names in by_identity.values():
         hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
         used.update(found for n in names for found in stored.all(where[n]))
+        if mismatched:
+            for name, found in list(hits.items()):
+                shapes = stored.shapes(found, where[name], tensors[name])
+                if shapes[0] != shapes[1]:
+                    del hits[name]
+                    report.mismatched.append((where[name].name, *shapes))
         if not hits:
             absent.append(names)
             continue
@@ -164,7 +181,9 @@ def fill(model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | No
             mark(model.get_parameter(names[0]) if isinstance(tensors[names[0]], nn.Parameter) else value)
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
-    report.missing = list(dict.fromkeys(where[n[0]].name for n in absent if not _is_constant(model, n[0], tensors)))
+    elsewhere = {name for name, *_ in report.mismatched}
+    lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
+    report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
     if not _untied(model):
         model.tie_weights()
     return report
@@ -262,7 +281,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
     mode = asked if isinstance(asked, str) and asked in MODES else None
     dtype = to_dtype(None if mode else asked)
-    info = kwargs.pop("output_loading_info", False)
+    info, mismatched = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
     config = kwargs.pop("config", None)
     model_options = {k: kwargs.pop(k) for k in getattr(cls, "own_options", ()) if k in kwargs}
     files = resolve(name, **how)
@@ -282,7 +301,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
                 model = cls(config, *args, **model_options)
         else:
             model = cls(config, *args, **model_options)
-        report = fill(model, checkpoint, dtype)
+        report = fill(model, checkpoint, dtype, mismatched)
     config._apply({"name_or_path": str(name)})
     model.name_or_path = str(name)
     if report.missing:
@@ -291,6 +310,13 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
             cls.__name__,
             name,
             listed(report.missing),
+        )
+    if report.mismatched:
+        log.warning(
+            "%s: these weights have other shapes in %s and were drawn at random; train the model before you use it: %s",
+            cls.__name__,
+            name,
+            listed([f"{n} ({list(there)} there, {list(here)} here)" for n, there, here in report.mismatched]),
         )
     if report.unexpected:
         log.info("%s: not used from %s: %s", cls.__name__, name, listed(report.unexpected))

@@ -59,7 +59,8 @@ class PreTrainedModel(Adaptable, Publishing):
         Args:
             name: such as "bert-base-uncased", "./my-model" or "cutaway/sentiment".
             **kwargs: config (a PretrainedConfig), revision, token, cache_dir, local_files_only, subfolder, gguf_file,
-                dtype (or torch_dtype), output_loading_info; any other name is a field of the config. dtype is a torch
+                dtype (or torch_dtype), output_loading_info, ignore_mismatched_sizes (weights of another shape than the
+                config's are drawn anew, and named); any other name is a field of the config. dtype is a torch
                 dtype or its name; "int8" to compute with bytes; "auto" to measure what is worth it (`precision` then
                 says what and why). Without it, or with "stored", weights keep the stored dtype.
 

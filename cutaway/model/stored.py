@@ -42,13 +42,19 @@ class Stored:
         """The stored name that is read."""
         return next(iter(self.all(source)), None)
 
+    def shapes(self, found: str, source: Source, wanted: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape of a stored tensor, and the one that it would have if it were `wanted`."""
+        return tuple(self.checkpoint.shape(self.names[found])), tuple(source.stored_shape(wanted.shape))
+
     def check(self, found: str, source: Source, wanted: Tensor, dtype: torch.dtype | None) -> torch.dtype:
         """The dtype of a stored tensor, if it can take the place of `wanted`; CheckpointError otherwise."""
-        shape, kind = self.checkpoint.shape(self.names[found]), self.checkpoint.dtype(self.names[found])
-        if list(shape) != (asked := source.stored_shape(wanted.shape)):
+        kind = self.checkpoint.dtype(self.names[found])
+        shape, asked = self.shapes(found, source, wanted)
+        if shape != asked:
             raise CheckpointError(
-                f"{found} has shape {list(shape)} in the checkpoint, but the config asks for {asked}; change the "
-                "config's sizes (num_labels, vocab_size, hidden_size), or load the matching checkpoint."
+                f"{found} has shape {list(shape)} in the checkpoint, but the config asks for {list(asked)}; change the "
+                "config's sizes (num_labels, vocab_size, hidden_size), load the matching checkpoint, or draw such "
+                "weights anew with ignore_mismatched_sizes=True."
             )
         if wanted.is_floating_point() and not (kind in _COMPUTES or (dtype is not None and kind.is_floating_point)):
             way = "pass dtype='float32' to widen it" if kind.is_floating_point else "save it as a floating-point dtype"

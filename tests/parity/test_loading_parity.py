@@ -15,7 +15,7 @@ from parity.tiny import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, decoder_fields, m
 from safetensors.torch import load_file, save_file
 
 import cutaway
-from cutaway.errors import CheckpointError
+from cutaway.errors import CheckpointError, ConfigError
 
 BASES = [(family, "Model") for family in FAMILIES] + [("t5", "EncoderModel")]
 
@@ -89,6 +89,50 @@ def test_base_from_head_and_head_from_base(
     state = ours.state_dict()
     assert all(bool(torch.isfinite(v).all()) for v in state.values())
     assert not any(p.is_meta for p in [*ours.parameters(), *ours.buffers()])
+
+
+@pytest.mark.parametrize(
+    ("family", "ending", "change"),
+    [
+        ("bert", "ForSequenceClassification", {"num_labels": 5}),
+        ("roberta", "ForTokenClassification", {"num_labels": 7}),
+        ("gpt2", "ForSequenceClassification", {"num_labels": 4}),
+        ("gpt2", "LMHeadModel", {"vocab_size": 120}),
+        ("bert", "ForMaskedLM", {"vocab_size": 120}),
+        ("t5", "ForConditionalGeneration", {"vocab_size": 120}),
+        ("bart", "ForSequenceClassification", {"num_labels": 5}),
+        ("llama", "ForCausalLM", {"num_key_value_heads": 4}),
+    ],
+)
+def test_weights_of_another_shape_are_drawn_anew_as_upstream(
+    family: str, ending: str, change: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, ours = pair(family, ending)
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="ignore_mismatched_sizes=True"):
+        type(ours).from_pretrained(tmp_path, **change)
+    upstream, info = type(theirs).from_pretrained(
+        tmp_path, **change, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    caplog.set_level(logging.WARNING, "cutaway")
+    caplog.clear()
+    again, report = type(ours).from_pretrained(
+        tmp_path, **change, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    # upstream names both ends of a tie, where the file holds one
+    twins = {"lm_head.weight", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+    kept = {(n, tuple(a), tuple(b)) for n, a, b in info["mismatched_keys"] if n not in twins}
+    assert {entry for entry in report["mismatched_keys"] if entry[0] not in twins} == kept != set()
+    assert set(report.missing) - twins == set(info["missing_keys"]) - twins and not report.unexpected
+    (record,) = [r for r in caplog.records if r.name == "cutaway"]
+    assert all(f"{name} ({list(a)} there, {list(b)} here)" in record.getMessage() for name, a, b in report.mismatched)
+    assert first_output(again, family, ending).shape == first_output(upstream, family, ending).shape
+    before, after = ours.state_dict(), again.state_dict()
+    for name, value in after.items():
+        assert bool(torch.isfinite(value).all())
+        if value.shape == before[name].shape:
+            assert torch.equal(value, before[name])
+    assert not any(p.is_meta for p in [*again.parameters(), *again.buffers()])
 
 
 def rewrite(folder: Path, change: Any) -> None:
@@ -188,3 +232,11 @@ def test_wrong_shapes(family: str, ending: str, tmp_path: Path) -> None:
         getattr(cutaway, CONFIGS[family][0] + ending).from_pretrained(tmp_path)
     said = str(e.value)
     assert name in said and "[5, 7]" in said and str(list(stored.shape)) in said
+
+
+def test_other_shapes_do_not_ask_for_more_memory_than_there_is(tmp_path: Path) -> None:
+    make("bert", "ForMaskedLM").save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="memory"):
+        cutaway.BertForMaskedLM.from_pretrained(
+            tmp_path, vocab_size=9_000_000, hidden_size=60_000, ignore_mismatched_sizes=True
+        )
