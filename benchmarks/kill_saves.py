@@ -27,7 +27,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
-from test_train_saving import noisy_trainer
+from noisy_training import noisy_trainer
 
 import cutaway
 from cutaway.train import saving

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from test_train_saving import Stop, noisy_trainer
+from noisy_training import Stop, noisy_trainer
 from training_samples import arguments, model, rows
 
 import cutaway
