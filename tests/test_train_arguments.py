@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import inspect
 from pathlib import Path
@@ -88,6 +89,12 @@ def test_needless_names_are_accepted_while_they_change_nothing() -> None:
         "save_safetensors": True, "local_rank": -1, "deepspeed": None,
     }  # fmt: skip
     assert Arguments("out", **given).to_dict() == Arguments("out").to_dict()
+    told = copy.deepcopy(Arguments("out", **given))
+    assert told.do_train and told.log_level == "info" and told.fp16 is False and not told.do_eval
+    with pytest.raises(AttributeError, match="do_train"):
+        told.do_trian  # noqa: B018
+    with pytest.raises(ConfigError, match="differ"):
+        Arguments(do_train=True, no_cuda=True, use_cpu=False)
     # upstream dropped some of these names long after the tutorials were written
     dropped = {
         "overwrite_output_dir", "use_mps_device", "use_ipex", "tf32", "past_index", "jit_mode_eval", "group_by_length",

@@ -132,7 +132,7 @@ class TrainingArguments(
     """All settings of a training; each group above says what its settings are for.
 
     Old names (`evaluation_strategy`, `no_cuda`) work. Names of the upstream library whose given value changes nothing
-    here (`log_level="info"`, `fp16=False`) are accepted and forgotten. Steps below 1
+    here (`log_level="info"`, `fp16=False`) are accepted and can be read. Steps below 1
     (`eval_steps=0.1`) are a part of the whole training.
 
     Weights are named by address in `freeze=["embed", "blocks.0-3"]` and in `learning_rates={"blocks.*.attn": 1e-5}`,
@@ -165,7 +165,9 @@ class TrainingArguments(
             settings["output_dir"] = str(output_dir)
         kinds = typing.get_type_hints(type(self))
         fields = {f.name: f for f in dataclasses.fields(self)}
-        for name, value in self._known(settings, fields).items():
+        known = self._known(settings, fields)
+        self._forgotten = {name: known.pop(name) for name in NEEDLESS if name in known}
+        for name, value in known.items():
             setattr(self, name, _fitting(name, value, kinds[name]))
         for name, field in fields.items():
             if name not in self.__dict__:
@@ -181,8 +183,7 @@ class TrainingArguments(
             name = RENAMED.get(given, given)
             if name in NEEDLESS:
                 NEEDLESS[name].check(name, value)
-                continue
-            if name not in fields:
+            elif name not in fields:
                 known = [*fields, *RENAMED, *NEEDLESS]
                 raise ConfigError(f"TrainingArguments has no setting {given!r}.{nearest(given, known)}")
             if name in found and found[name] != value:
@@ -248,6 +249,12 @@ class TrainingArguments(
                     f"load_best_model_at_end needs save_steps ({self.save_steps}) to be a multiple of eval_steps "
                     f"({self.eval_steps})."
                 )
+
+    def __getattr__(self, name: str) -> Any:
+        """What was given under a name that changes nothing: a script may ask for its own switches."""
+        if name in NEEDLESS:
+            return self.__dict__.get("_forgotten", {}).get(name, NEEDLESS[name].plain)
+        raise AttributeError(f"TrainingArguments has no setting {name!r}.{nearest(name, [*self.__dict__, *NEEDLESS])}")
 
     def steps(self, name: str, total: int) -> int:
         """The setting `name` as a number of steps, where it is a part of `total` steps."""

@@ -15,6 +15,11 @@ class Needless:
     values: tuple[Any, ...] | None
     instead: str = "leave it out"
 
+    @property
+    def plain(self) -> Any:
+        """The value where none is given."""
+        return self.values[0] if self.values else None
+
     def check(self, name: str, value: Any) -> None:
         """ConfigError where the value asks for something that is not built."""
         if self.values is None or value is None or value == [] or value == "":
