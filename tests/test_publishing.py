@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 from tiny import wordpiece
 from training_samples import arguments, model, rows
 
@@ -95,9 +95,9 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     server = Hub()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -140,6 +140,8 @@ def test_a_training_goes_up_save_by_save_and_at_the_end(hub: Hub, tmp_path: Path
     assert hub.private == {"me/run": "private"} and hub.tokens == {"Bearer hf_secret"}
     assert hub.messages == [f"Training in progress, step {step}" for step in (2, 4)]
     assert set(hub.files["me/run/main"]) == {"model.safetensors", "config.json"}
+    with pytest.raises(ConfigError, match="blocking"):
+        trainer.push_to_hub("Done", False)  # type: ignore[arg-type]
     trainer.push_to_hub(commit_message="Done", tags=["reviews"])
     assert hub.messages[-1] == "Done"
     files = hub.files["me/run/main"]
@@ -170,9 +172,9 @@ def test_what_cannot_be_uploaded_is_known_before_the_training(tmp_path: Path, mo
     with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
         trainer.train()
     assert trainer.state.global_step == 0
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match="hf upload"):
         model(NAME).push_to_hub("me/small")
     with pytest.raises(ConfigError, match="every_save"):

@@ -129,7 +129,8 @@ SCRIPT = textwrap.dedent(
         compute_metrics=compute_metrics, processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8),
     )
-    train_result = trainer.train(resume_from_checkpoint=None)
+    if training_args.do_train:
+        train_result = trainer.train(resume_from_checkpoint=None)
     metrics = train_result.metrics
     metrics["train_samples"] = len(encoded["train"])
     trainer.save_model()

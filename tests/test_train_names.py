@@ -19,11 +19,13 @@ FIELDS = {
         num_train_epochs optim output_dir per_device_eval_batch_size per_device_train_batch_size
         per_device_train_batch_tokens prediction_loss_only remove_unused_columns resume_from_checkpoint save_steps
         save_strategy save_total_limit seed train_sampling_strategy use_cpu warmup_ratio warmup_steps weight_decay
-        logging_dir project report_to run_name
+        logging_dir project report_to run_name push_to_hub hub_model_id hub_strategy hub_token hub_private_repo
+        ddp_timeout ddp_find_unused_parameters
     """,
     "Trainer": """
         add_callback compute_loss create_model_card create_optimizer evaluate hyperparameter_search
-        is_world_process_zero log log_metrics predict remove_callback save_metrics save_model save_state tokenizer train
+        is_world_process_zero log log_metrics predict push_to_hub remove_callback save_metrics save_model save_state
+        tokenizer train
     """,
     "TrainerCallback": """
         load_state_dict on_epoch_begin on_epoch_end on_evaluate on_init_end on_log on_optimizer_step
@@ -68,6 +70,7 @@ PARAMETERS = {
     """,
     "Trainer.evaluate": "eval_dataset metric_key_prefix",
     "Trainer.predict": "test_dataset metric_key_prefix",
+    "Trainer.push_to_hub": "commit_message blocking token revision",
     "Trainer.save_model": "output_dir",
     "Trainer.log": "logs",
     "Trainer.add_callback": "callback",

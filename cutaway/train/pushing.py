@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cutaway.errors import HubError
+from cutaway.errors import ConfigError, HubError
 from cutaway.publishing import made_repository, upload
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import TrainerCallback
@@ -30,7 +30,7 @@ class Pushing:
     def push_to_hub(
         self,
         commit_message: str = "End of training",
-        *,
+        blocking: Literal[True] = True,
         token: str | None = None,
         revision: str | None = None,
         **card: Any,
@@ -41,6 +41,7 @@ class Pushing:
         first uploads.
 
         Args:
+            blocking: it waits for the upload; the upstream library can also not wait.
             token: by default hub_token, or that of `hf auth login`. revision: a branch.
             card: arguments of `create_model_card`.
 
@@ -48,8 +49,11 @@ class Pushing:
             huggingface_hub's CommitInfo.
 
         Raises:
+            ConfigError: blocking is False.
             HubError: the hub cannot be reached, or refuses.
         """
+        if not blocking:
+            raise ConfigError("blocking is False, but an upload is waited for: leave it out.")
         args, output = self.args, Path(self.args.output_dir)
         self.save_model()
         self.create_model_card(**card)
