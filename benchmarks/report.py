@@ -126,7 +126,7 @@ def picture(records: dict[str, dict[str, Any]], target: Path) -> None:
     import matplotlib.pyplot as plt
 
     jobs = [job for job in ("short", "mixed", "base_size") if job in records["encoder"]]
-    figure, panels = plt.subplots(1, len(jobs), figsize=(5 * len(jobs), 4.6), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(1, len(jobs), figsize=(5 * len(jobs), 5.0), squeeze=False, layout="constrained")
     for panel, job in zip(panels[0], jobs, strict=True):
         lines = sorted(records["encoder"][job], key=lambda line: line["rate"])
         labels = [f"{line['name']} {line['precision']}" for line in lines]
@@ -138,6 +138,10 @@ def picture(records: dict[str, dict[str, Any]], target: Path) -> None:
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(x=0.12)
+    run = records["encoder"]
+    figure.suptitle("MiniLM-L6 and a BERT of the base size: tokens per second, more is better", fontsize=12)
+    told = f"{run['processor']} · {run['threads']} threads · torch {run['torch']} · {run['when'][:10]} · make bench"
+    figure.supxlabel(told, fontsize=8, color="#5b6778")
     figure.savefig(target, dpi=110)
     plt.close(figure)
 

@@ -9,6 +9,7 @@ import pytest
 
 from cutaway.errors import InputError
 from cutaway.inspect import canvas, pictures
+from cutaway.inspect.theme import theme_of
 from cutaway.show import palette
 
 
@@ -34,9 +35,14 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("case", CASES)
-def test_no_label_leaves_the_picture(case):
-    assert inside(pictures.draw(CASES[case]()))
+def test_no_label_leaves_the_picture(case, dark):
+    figure = pictures.draw(CASES[case](), dark=dark)
+    assert inside(figure)
+    # on dark paper nothing is written in the light one's ink
+    inks = {text.get_color() for text in figure.findobj(lambda a: hasattr(a, "get_text")) if text.get_text()}
+    assert theme_of(dark).ink in inks and theme_of(not dark).ink not in inks
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])

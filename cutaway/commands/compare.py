@@ -127,7 +127,7 @@ def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
         note = f"distance of the two states as a share of the first one's length; {_first(found.first, names)}"
         caption = "" if one.name == other.name else f"against {clipped(other.name, 60)}"
         return grid(distance[kept], rows, names, title="Two runs side by side", note=note, origin=origin,
-                    axes=("state ↓", "aligned token →"), scale="measure", caption=caption,
+                    axes=("state ↓", "aligned token →"), scale="measure", caption=caption, number=".2f",
                     dark=dark)  # fmt: skip
 
     arrays = {"pairs": found.pairs, "distance": distance, "cosine": found.cosine.float().cpu().numpy()}

@@ -23,7 +23,7 @@ from cutaway.commands.option import (
     Truncation,
     load_arguments,
 )
-from cutaway.commands.subject import TextOrTrace, check_outputs, write_outputs
+from cutaway.commands.subject import Dark, TextOrTrace, check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from cutaway.inspect.explanation import Explanation
@@ -55,6 +55,7 @@ def explain(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, help="How many tokens a decoder writes.")] = 10,
     truncation: Truncation = False,
+    dark: Dark = False,
     as_json: AsJson = False,
     revision: Revision = None,
     offline: Offline = False,
@@ -89,7 +90,8 @@ def explain(
     }
     if trace is not None:
         writers[".safetensors"] = replace(trace, explanation=it).save
-    write_outputs(paths, it.to_dict(patterns=False), _arrays(it), lambda: pictures.draw(it), as_json, writers)
+    record = it.to_dict(patterns=False)
+    write_outputs(paths, record, _arrays(it), lambda: pictures.draw(it, dark=dark), as_json, writers)
 
 
 def _arrays(it: Explanation) -> dict[str, Any]:

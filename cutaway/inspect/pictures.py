@@ -14,7 +14,7 @@ from cutaway.inspect.canvas import BODY, MARGIN, SMALL, TITLE, Canvas, drawable,
 from cutaway.inspect.explanation import Explanation
 from cutaway.inspect.measures import Array
 from cutaway.inspect.picture_generation import origin_of
-from cutaway.show import palette
+from cutaway.inspect.theme import theme_of
 from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
@@ -27,21 +27,21 @@ ALL_HEADS = "rows: layers, columns: heads; each scaled to its maximum"
 ENTROPY = "mean over its rows; 0: every token looks at one token"
 
 
-def save(explanation: Explanation, path: str | Path) -> None:
+def save(explanation: Explanation, path: str | Path, *, dark: bool = False) -> None:
     """Write the picture as .png, .svg or .pdf. Raises InputError for another ending."""
-    save_figure(draw(explanation), path)
+    save_figure(draw(explanation, dark=dark), path)
 
 
-def draw(explanation: Explanation) -> Figure:
+def draw(explanation: Explanation, *, dark: bool = False) -> Figure:
     """The picture as a matplotlib Figure with its own Agg canvas."""
-    sheet = _Sheet(explanation)
+    sheet = _Sheet(explanation, dark)
     sheet.fill()
     return sheet.figure
 
 
 class _Sheet(Canvas):
-    def __init__(self, explanation: Explanation) -> None:
-        super().__init__()
+    def __init__(self, explanation: Explanation, dark: bool) -> None:
+        super().__init__(theme_of(dark))
         self.it = explanation
 
     def fill(self) -> None:
@@ -87,7 +87,7 @@ class _Sheet(Canvas):
             weight="bold",
         )
         for i, line in enumerate(quote):
-            self.text(MARGIN, MARGIN + 36 + 14 * i, line, BODY + 1, color=palette.MUTED)
+            self.text(MARGIN, MARGIN + 36 + 14 * i, line, BODY + 1, color=self.theme.muted)
         self._map(left, map_top, map_width, map_height, rows, columns, size, cell)
         y = self._heads(right, top, tile)
         at = (right + grid + 24, top) if beside else (right, y + 30)
@@ -95,7 +95,7 @@ class _Sheet(Canvas):
         if bars:
             self._answers(right, top + grids + 10, min(side, 300.0), bars)
         for i, line in enumerate(note):
-            self.text(MARGIN, self.height - 20 - 11 * (len(note) - 1 - i), line, SMALL, color=palette.MUTED)
+            self.text(MARGIN, self.height - 20 - 11 * (len(note) - 1 - i), line, SMALL, color=self.theme.muted)
 
     # -- the parts ------------------------------------------------------------------------------------------------
 
@@ -114,31 +114,36 @@ class _Sheet(Canvas):
         most = min(1.0, float(np.ceil(max(matrix.max(), 0.01) * 10) / 10))
         axes = self.axes(x, y, width, height)
         image = axes.imshow(
-            matrix, cmap=ramp(palette.ATTENTION), vmin=0, vmax=most, aspect="auto", interpolation="nearest"
+            matrix,
+            cmap=self._colors(self.theme.share),
+            vmin=0,
+            vmax=most,
+            aspect="auto",
+            interpolation="nearest",
         )
         every = max(1, int(np.ceil(9.5 / cell)))
-        style = {"fontsize": size, "parse_math": False, "family": self.families, "color": palette.INK}
+        style = {"fontsize": size, "parse_math": False, "family": self.families, "color": self.theme.ink}
         axes.set_xticks(range(0, len(columns), every), columns[::every], rotation=90, **style)
         axes.set_yticks(range(0, len(rows), every), rows[::every], **style)
         axes.tick_params(length=0, pad=4, labeltop=True, labelbottom=False)
         if cell >= 9.5:  # white lines between the cells, drawn by the minor grid
             axes.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
             axes.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
-            axes.grid(which="minor", color=palette.PAPER, linewidth=min(1.2, cell / 16))
+            axes.grid(which="minor", color=self.theme.paper, linewidth=min(1.2, cell / 16))
             axes.tick_params(which="minor", length=0)
         above = y - max(self.width_of(text, size) for text in columns) - 18
-        self.text(x, above, TO, SMALL, color=palette.MUTED)
-        self.text(x - 4, y - 8, FROM, SMALL, color=palette.MUTED, ha="right")
+        self.text(x, above, TO, SMALL, color=self.theme.muted)
+        self.text(x - 4, y - 8, FROM, SMALL, color=self.theme.muted, ha="right")
 
         tall = min(height, 200.0)
         bar = self.axes(x + width + 14, y, 8, tall)
         self.figure.colorbar(image, cax=bar)
         ticks = np.linspace(0, most, 3)
-        bar.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks], fontsize=SMALL, color=palette.INK, parse_math=False)
-        bar.tick_params(length=2, color=palette.MUTED, pad=2)
+        bar.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks], fontsize=SMALL, color=self.theme.ink, parse_math=False)
+        bar.tick_params(length=2, color=self.theme.muted, pad=2)
         bar.spines["outline"].set_visible(False)
-        self.text(x + width + 14, y - 21, "share of", SMALL, color=palette.MUTED)
-        self.text(x + width + 14, y - 12, "the row", SMALL, color=palette.MUTED)
+        self.text(x + width + 14, y - 21, "share of", SMALL, color=self.theme.muted)
+        self.text(x + width + 14, y - 12, "the row", SMALL, color=self.theme.muted)
 
     def _heads(self, x: float, y: float, tile: float) -> float:
         from matplotlib.patches import Rectangle
@@ -146,14 +151,21 @@ class _Sheet(Canvas):
         head = self.it.head
         layers, heads = head.pattern.shape[:2]
         self.text(x, y, "All heads", BODY + 1, weight="bold")
-        self.text(x, y + 13, ALL_HEADS, SMALL, color=palette.MUTED)
+        self.text(x, y + 13, ALL_HEADS, SMALL, color=self.theme.muted)
         axes = self.axes(x + 16, y + 36, tile * heads, tile * layers)
         mosaic, share = _mosaic(head.pattern, int(tile))
-        axes.imshow(mosaic, cmap=ramp(palette.ATTENTION), vmin=0, vmax=1, aspect="auto", extent=(0, heads, layers, 0))
+        axes.imshow(
+            mosaic,
+            cmap=self._colors(self.theme.share),
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            extent=(0, heads, layers, 0),
+        )
         self._numbers(axes, layers, heads, tile)
         axes.add_patch(
             Rectangle(
-                (head.head, head.layer), *share, fill=False, edgecolor=palette.ACCENT, linewidth=1.8, clip_on=False
+                (head.head, head.layer), *share, fill=False, edgecolor=self.theme.accent, linewidth=1.8, clip_on=False
             )
         )
         return float(y + 36 + tile * layers)
@@ -164,14 +176,19 @@ class _Sheet(Canvas):
         layers, heads = values.shape
         most = float(np.log2(max(head.pattern.shape[-1], 2)))
         self.text(x, y, "Entropy of each head", BODY + 1, weight="bold")
-        self.text(x, y + 13, ENTROPY, SMALL, color=palette.MUTED)
+        self.text(x, y + 13, ENTROPY, SMALL, color=self.theme.muted)
         axes = self.axes(x + 16, y + 36, width * heads, height * layers)
         image = axes.imshow(
-            values, cmap=ramp(palette.MEASURE), vmin=0, vmax=most, aspect="auto", extent=(0, heads, layers, 0)
+            values,
+            cmap=self._colors(self.theme.measure),
+            vmin=0,
+            vmax=most,
+            aspect="auto",
+            extent=(0, heads, layers, 0),
         )
         axes.set_xticks(range(1, heads), minor=True)
         axes.set_yticks(range(1, layers), minor=True)
-        axes.grid(which="minor", color=palette.PAPER, linewidth=1)
+        axes.grid(which="minor", color=self.theme.paper, linewidth=1)
         axes.tick_params(which="minor", length=0)
         self._numbers(axes, layers, heads, min(width, height))
         bar = self.axes(x + 16, y + 36 + height * layers + 9, 90, 6)
@@ -179,8 +196,8 @@ class _Sheet(Canvas):
         bar.set_xticks([])
         bar.spines["outline"].set_visible(False)
         middle = y + 36 + height * layers + 12
-        self.text(x + 11, middle, "0", SMALL, ha="right", color=palette.MUTED)
-        self.text(x + 111, middle, f"{most:.1f} bits: uniform", SMALL, color=palette.MUTED)
+        self.text(x + 11, middle, "0", SMALL, ha="right", color=self.theme.muted)
+        self.text(x + 111, middle, f"{most:.1f} bits: uniform", SMALL, color=self.theme.muted)
 
     def _answers(self, x: float, y: float, width: float, bars: list[tuple[str, float, str]]) -> None:
         words = {"labels": "Answer", "mask": "At the mask"}
@@ -192,11 +209,11 @@ class _Sheet(Canvas):
         axes.set_ylim(len(bars), 0)
         axes.axis("off")
         for i, (name, share, number) in enumerate(bars):
-            axes.barh(i + 0.5, room, left=name_width, height=0.58, color="#eef2f7")
-            axes.barh(i + 0.5, room * share, left=name_width, height=0.58, color=palette.ATTENTION[5])
+            axes.barh(i + 0.5, room, left=name_width, height=0.58, color=self.theme.track)
+            axes.barh(i + 0.5, room * share, left=name_width, height=0.58, color=self.theme.share[5])
             style = {"fontsize": BODY, "va": "center", "family": self.families, "parse_math": False}
-            axes.text(0, i + 0.5, name, color=palette.INK, **style)
-            axes.text(width, i + 0.5, number, color=palette.INK, ha="right", **style)
+            axes.text(0, i + 0.5, name, color=self.theme.ink, **style)
+            axes.text(width, i + 0.5, number, color=self.theme.ink, ha="right", **style)
 
     # -- what the parts share -------------------------------------------------------------------------------------
 
@@ -218,9 +235,12 @@ class _Sheet(Canvas):
         place = f"{head.place}, head {head.head}, counted from 0 ({head.chosen}) · each row sums to 1"
         return origin_of(it).line(place)
 
+    def _colors(self, colors: tuple[str, ...]) -> Any:
+        return ramp(colors, self.theme.paper)
+
     def _numbers(self, axes: Any, layers: int, heads: int, cell: float) -> None:
         every = max(1, int(np.ceil(9 / cell)))
-        style = {"fontsize": SMALL - 0.5, "color": palette.MUTED, "parse_math": False}
+        style = {"fontsize": SMALL - 0.5, "color": self.theme.muted, "parse_math": False}
         axes.set_xticks([i + 0.5 for i in range(0, heads, every)], [str(i) for i in range(0, heads, every)], **style)
         axes.set_yticks([i + 0.5 for i in range(0, layers, every)], [str(i) for i in range(0, layers, every)], **style)
         axes.tick_params(length=0, pad=2, labeltop=True, labelbottom=False)
