@@ -149,7 +149,7 @@ def picture(records: dict[str, dict[str, Any]], target: Path) -> None:
 def write() -> None:
     """README.md and the picture, from the JSON files."""
     records = {}
-    for name in ("encoder", "decoder", "training"):
+    for name in ("encoder", "decoder"):
         file = HERE / "results" / f"{name}.json"
         if file.exists():
             records[name] = json.loads(file.read_text(encoding="utf-8"))
