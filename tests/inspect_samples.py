@@ -13,6 +13,7 @@ from cutaway.show.label import printable
 
 TEXT = "I believe that the EU is trustworthy."
 WORDS = ["[CLS]", "i", "believe", "that", "the", "eu", "is", "trust", "##worthy", ".", "[SEP]"]
+SUMS = {"integrated gradients": 0.004, "input x gradient": None, "occlusion": None, "Shapley": 0.0}  # -> residual
 HOSTILE = [
     "[CLS]",
     "$x^2$",
@@ -193,7 +194,7 @@ def evidence_of(explanation: Explanation, label: str = "POSITIVE") -> Explanatio
     )  # fmt: skip
     scores = [
         Scores(name, rng.normal(0, 1, length).astype(np.float32), 2.1, -0.2, residual, 16, "")
-        for name, residual in (("integrated gradients", 0.004), ("input x gradient", None), ("occlusion", None))
+        for name, residual in SUMS.items()
     ]
     names = [f"blocks.{i}.mlp.out" for i in range(30)]
     parts = Parts(names, values, float(values.sum()), float(values.sum()))

@@ -22,7 +22,7 @@ def test_a_classifier(classifier):
     found = explain(TEXT, classifier, evidence=True)
     it, attention = found.evidence, found.attention["self"]
     assert it.answer == found.best.label
-    assert [a.method for a in it.attributions] == ["integrated gradients", "input x gradient", "occlusion"]
+    assert [a.method for a in it.attributions] == ["integrated gradients", "input x gradient", "occlusion", "Shapley"]
     for a in it.attributions:
         assert a.scores.shape == (len(found.tokens),)
         assert a.value == pytest.approx(found.best.logit, abs=1e-4)
@@ -78,6 +78,17 @@ def test_an_encoder_decoder(tmp_path):
     assert len(it.lens.ids[0]) == len(found.target)
     assert it.value_norms["cross"].shape[-1] == len(found.tokens)
     assert page.render(found)
+
+
+def test_shapley_values_take_a_bounded_time(classifier, monkeypatch):
+    model, tokenizer = load_model(classifier)
+    length, size = len(tokenizer(TEXT)["input_ids"]), int(model.num_parameters())
+    for work, runs in ((1e15, 2**length), (size * length * 4 * length, 0), (size * length * 8 * length, 8 * length)):
+        monkeypatch.setattr(evidence, "SHAPLEY_WORK", work)
+        it = explain(TEXT, model, tokenizer, evidence=True).evidence
+        found = [a for a in it.attributions if a.method == "Shapley"]
+        assert [a.steps for a in found] == ([min(runs, 2**length)] if runs else [])
+        assert runs or f"at least {8 * length} runs" in it.missing["shapley"]
 
 
 def test_what_cannot_be_had_is_said(tmp_path, classifier, monkeypatch):

@@ -160,7 +160,8 @@ def _kept_scores(run: KeptRun, methods: list[Method]) -> list[Attribution]:
     }
     for method in methods:
         if METHODS[method] not in known:
-            raise run.lacks(METHODS[method], evidence.missing.get("attribution", f"it has {', '.join(known)}"))
+            why = evidence.missing.get("attribution") or evidence.missing.get(method.value)
+            raise run.lacks(METHODS[method], why or f"it has {', '.join(known)}")
     return [known[METHODS[method]] for method in methods]
 
 

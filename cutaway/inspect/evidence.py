@@ -22,6 +22,10 @@ LENS_NUMBERS = 100_000_000  # logits that a lens may hold at a time
 LENS_TOP = 3
 ATTRIBUTED_TOKENS = 256  # above, gradients and occlusion take longer than a reader waits
 IG_POINTS = 64
+# Shapley values ask a model hundreds of times: parameters x tokens that they may run in all (two seconds of a core)
+SHAPLEY_WORK = 4e11
+SHAPLEY_MOST = 1024  # texts; all of them where there are no more (2^10)
+SHAPLEY_LEAST = 8  # texts for each token: of fewer, the scores are mostly chance
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def gather(
     from cutaway.inspect.flow import attention_rollout
     from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
     from cutaway.inspect.occlusion import occlude
+    from cutaway.inspect.shapley import shapley_values
     from cutaway.inspect.target import Target
 
     norms, rollout, missing = {}, {}, {}
@@ -141,11 +146,20 @@ def gather(
             length = int(asked["input_ids"].shape[1])
             if length > ATTRIBUTED_TOKENS:
                 raise CutawayError(f"{length} tokens; attribution is made for at most {ATTRIBUTED_TOKENS}.")
-            for a in (
+            made = [
                 integrated_gradients(model, asked, fixed, most=IG_POINTS),
                 input_x_gradient(model, asked, fixed),
                 occlude(model, asked, fixed),
-            ):
+            ]
+            runs = _shapley_runs(int(model.num_parameters()), length)
+            if runs:
+                made.append(shapley_values(model, asked, fixed, samples=runs))
+            else:
+                missing["shapley"] = (
+                    f"{length} tokens would need at least {SHAPLEY_LEAST * length:,} runs of this model; "
+                    "cutaway attribute --method shapley takes that time."
+                )
+            for a in made:
                 scores = a.scores.detach().float().cpu().numpy()
                 found.append(Scores(a.method, scores, a.value, a.base, a.residual, a.steps, a.note))
         except CutawayError as e:
@@ -161,6 +175,12 @@ def gather(
             except CutawayError as e:
                 missing["lens"] = str(e)
     return Evidence(norms, rollout, lens, found, parts, answer=answer, missing=missing)
+
+
+def _shapley_runs(parameters: int, length: int) -> int:
+    """How many texts of so many tokens Shapley values may ask this model; 0 where that is too few for them."""
+    runs = int(min(SHAPLEY_WORK / max(parameters * length, 1), SHAPLEY_MOST))
+    return runs if runs >= min(2**length, SHAPLEY_LEAST * length) else 0
 
 
 def _value_norms(model: Any, inputs: Mapping[str, Any], name: str, layers: int) -> Array:

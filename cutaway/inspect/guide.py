@@ -46,11 +46,14 @@ GUIDE: dict[str, dict[str, str]] = {
     "attribution": {
         "shows": "What each token did to the logit of the answer: orange for it, blue against it.",
         "formula": "Integrated gradients: (x - b) . mean over a in 0..1 of the gradient at b + a (x - b), b the mean "
-        "token vector. Input x gradient: x . gradient. Occlusion: f(x) - f(x without the token).",
+        "token vector. Input x gradient: x . gradient. Occlusion: f(x) - f(x without the token). Shapley: sum over "
+        "sets S of other tokens of |S|! (n - |S| - 1)! / n! (f(S and the token) - f(S)), the rest replaced by b.",
         "paper": "Sundararajan et al., 2017 (arXiv 1703.01365); Shrikumar et al., 2016 (arXiv 1605.01713); Zeiler and "
-        "Fergus, 2014 (arXiv 1311.2901).",
+        "Fergus, 2014 (arXiv 1311.2901); Shapley, 1953, and Lundberg and Lee, 2017 (arXiv 1705.07874).",
         "caution": "The residual is the part of the change that the scores miss; above 5% only their order may be "
-        "read. The methods answer different questions: where they differ, none of them is the explanation.",
+        "read. Of many tokens, Shapley asks drawn sets only: the sum still holds, and each score may be off by the "
+        "standard error that is given. It and occlusion read texts with holes, which the model never met. The methods "
+        "answer different questions: where they differ, none of them is the explanation.",
     },
     "answer": {
         "shows": "What the model answers, and how sure it says it is.",
