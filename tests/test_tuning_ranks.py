@@ -60,8 +60,6 @@ def test_two_processes_make_what_one_makes(tmp_path: Path, call: Callable[..., t
     assert {k: float(v) for k, v in numbers[0].items()} == pytest.approx(
         {k: float(v) for k, v in numbers[1].items()}, abs=2e-3
     )
-    again = torchrun(*given, str(out), "--batch-size", "4")
-    assert again.returncode != 0 and "go on with --resume" in again.stderr
 
 
 def test_a_search_by_several_processes_is_refused(
