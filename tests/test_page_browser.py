@@ -132,6 +132,23 @@ def test_numbers_that_are_not_finite_are_said_so(opened, make):
     assert "not a number" in act(found, "await click('#tab-answer')", "one('#view-answer').textContent")
 
 
+def test_weights_that_are_not_finite_are_said_so_one_by_one(opened):
+    explanation = samples.evidence_of(samples.encoder())
+    a = explanation.head
+    pattern = a.pattern.copy()
+    pattern[a.layer, a.head, 4, 3:] = np.nan
+    found = opened(replace(explanation, attention={"self": replace(a, pattern=pattern)}))
+    shown = act(found, "one('#as-table').open = true; await drawn()", "texts('#as-table td.number')")
+    want = ["not a number" if np.isnan(share) else f"{100 * share:.1f}" for share in pattern[a.layer, a.head].ravel()]
+    assert sum(one == two for one, two in zip(shown, want, strict=True)) > 0.9 * len(want)  # rounding of packed ones
+    assert [one == "not a number" for one in shown] == [one == "not a number" for one in want]
+    steps = "cutaway.page.point(4, {}); await drawn();"
+    assert "not a number" in act(found, steps.format(5), "one('#readout').textContent")
+    assert f"{100 * pattern[a.layer, a.head, 4, 1]:.1f}%" in act(found, steps.format(1), "one('#readout').textContent")
+    act(found, WALK)
+    assert "they have no colour" in act(found, "await click('#tab-attention')", "one('#view-attention').textContent")
+
+
 def test_200_hostile_strings_are_shown_as_text(opened):
     explanation = samples.encoder(HOSTILE, 2, 2, text=" ".join(HOSTILE))
     answers = [replace(a, label=HOSTILE[i]) for i, a in enumerate(explanation.answers)]

@@ -29,7 +29,8 @@ class Packed:
 
     shape: of the values. tile: how many trailing axes share a step. steps: one for each tile. signed: codes are 0, -1,
     1, -2, ... in order. error: the largest difference from the true values. blocks: one for each matrix of the two
-    trailing axes; deflated (zlib), the codes' low bytes and, where one is above 255, then their high bytes.
+    trailing axes; deflated (zlib), the codes' low bytes and, where one is above 255, then their high bytes. broken: not
+    all values were finite; the code MOST then stands for those that were not, and comes back as NaN.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class Packed:
     signed: bool
     error: float
     blocks: list[bytes]
+    broken: bool = False
 
     def unpacked(self) -> Array:
         """The values, [*shape]."""
@@ -45,26 +47,38 @@ class Packed:
             return np.zeros(self.shape, np.float32)
         rows, columns = self.shape[-2:]
         found = np.stack([block_codes(block, rows * columns) for block in self.blocks])
-        return _values(found.reshape(len(self.steps), -1), self.steps, self.signed).reshape(self.shape)
+        codes = found.reshape(len(self.steps), -1)
+        values = _values(codes, self.steps, self.signed)
+        if self.broken:
+            values[codes == MOST] = np.nan
+        return values.reshape(self.shape)
 
 
 def pack(values: Array, room: float, *, tile: int = 2) -> Packed:
-    """Numbers [..., rows, columns] in at most `room` bytes if the coarsest steps allow it; what is not finite is 0."""
-    values = np.nan_to_num(np.asarray(values, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    """Numbers [..., rows, columns] in at most `room` bytes if the coarsest steps allow it."""
+    values = np.asarray(values, np.float32)
+    lost = ~np.isfinite(values)
+    broken = bool(lost.any())
+    if broken:
+        values = np.where(lost, np.float32(0), values)
     shape, signed = values.shape, bool((values < 0).any())
     if not values.size:
         return Packed(shape, tile, np.zeros(0, np.float32), signed, 0.0, [])
     tiles = values.reshape(int(np.prod(shape[: len(shape) - tile])), -1)  # [tiles, numbers of one]
+    lost = lost.reshape(tiles.shape)
     matrices = int(np.prod(shape[:-2]))
+    largest = MOST - 1 if broken else MOST
     top = np.abs(tiles).max(1, initial=0.0).astype(np.float64)
     size = np.abs(tiles).mean(1, dtype=np.float64)
-    least = np.maximum(top / (MOST // 2 if signed else MOST), 1e-30)
+    least = np.maximum(top / (largest // 2 if signed else largest), 1e-30)
 
     def coded(some: slice, share: float) -> tuple[Array, NDArray[np.uint16], list[bytes]]:
         own = tiles.reshape(matrices, -1)[some]
         parts = own.reshape(len(own) * len(tiles) // matrices, -1)
         steps = np.maximum(size * share, least).astype(np.float32).reshape(matrices, -1)[some].ravel()
-        codes = _codes(parts, steps, signed)
+        codes = np.minimum(_codes(parts, steps, signed), largest).astype(np.uint16)
+        if broken:
+            codes[lost.reshape(matrices, -1)[some].reshape(codes.shape)] = MOST
         return steps, codes, _blocks(codes, len(own))
 
     sample = slice(0, None, max(matrices // SAMPLE, 1))
@@ -76,9 +90,9 @@ def pack(values: Array, room: float, *, tile: int = 2) -> Packed:
         steps, codes, blocks = coded(slice(None), share)
         if sum(map(len, blocks)) <= room:
             break
-    error = float(np.abs(_values(codes, steps, signed) - tiles).max(initial=0.0))
+    error = float(np.abs(_values(codes, steps, signed) - tiles).max(initial=0.0, where=~lost))
     # a reader may multiply in another precision than float32
-    return Packed(shape, tile, steps, signed, error + 2.0**-23 * float(top.max(initial=0.0)), blocks)
+    return Packed(shape, tile, steps, signed, error + 2.0**-23 * float(top.max(initial=0.0)), blocks, broken)
 
 
 def block_codes(block: bytes, numbers: int) -> NDArray[np.uint16]:
@@ -96,11 +110,11 @@ def block_codes(block: bytes, numbers: int) -> NDArray[np.uint16]:
     return np.asarray(codes)
 
 
-def _codes(tiles: Array, steps: Array, signed: bool) -> NDArray[np.uint16]:
+def _codes(tiles: Array, steps: Array, signed: bool) -> NDArray[np.int32]:
     whole = np.rint(tiles / steps[:, None]).astype(np.int32)
     if signed:
         whole = np.where(whole < 0, -2 * whole - 1, 2 * whole)
-    return np.asarray(np.minimum(whole, MOST), np.uint16)
+    return np.asarray(whole)
 
 
 def _values(codes: NDArray[np.uint16], steps: Array, signed: bool) -> Array:

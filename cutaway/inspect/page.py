@@ -108,6 +108,7 @@ def _packed(values: Array, characters: float, error: float = 0.0) -> dict[str, A
         "shape": found.shape,
         "steps": found.steps.tolist(),
         "error": found.error + error,
+        "broken": found.broken,
         "blocks": [base64.b64encode(block).decode() for block in found.blocks],
     }
 

@@ -20,6 +20,8 @@ export interface Packed {
   /** one for each matrix */
   steps: number[];
   error: number;
+  /** whether the code 65535 stands for what was not finite */
+  broken: boolean;
   /** one for each matrix: base64 of its deflated codes */
   blocks: string[];
 }

@@ -1,10 +1,12 @@
 // Numbers and labels as they are shown.
 import type { Figure } from "./data";
 
-export const percent = (value: Figure): string => (value === null ? "not a number" : `${(100 * value).toFixed(1)}%`);
+const known = (value: Figure): value is number => Number.isFinite(value);
+
+export const percent = (value: Figure): string => (known(value) ? `${(100 * value).toFixed(1)}%` : "not a number");
 
 export const figure = (value: Figure): string =>
-  value === null ? "not a number" : Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(3);
+  !known(value) ? "not a number" : Math.abs(value) >= 1000 ? value.toFixed(0) : value.toPrecision(3);
 
 /** At most `most` characters of a label. */
 export function short(label: string, most = 16): string {

@@ -38,7 +38,7 @@ export function drawLines(canvas: HTMLCanvasElement, { room, rows, columns, valu
     for (let i = 0; i < rows.length; i++) {
       for (let j = 0; j < columns.length; j++) {
         const share = value(i, j) / most;
-        if (share < LEAST || !seen(i, j) || chosen(i, j) !== strong) continue;
+        if (!(share >= LEAST) || !seen(i, j) || chosen(i, j) !== strong) continue;
         it.globalAlpha = strong ? 0.25 + 0.75 * share : 0.6 * share;
         it.lineWidth = 0.5 + 3 * share;
         it.beginPath();

@@ -38,7 +38,7 @@ export function layOut(rowTokens: Token[], columnTokens: Token[], room: number):
   return { rows, columns, x, y, cell, width: x + columns.length * cell + 2, height: y + rows.length * cell + 2 };
 }
 
-/** The values as pixels, `shades` from 0 to the largest; those that are not seen are pale. */
+/** The values as pixels, `shades` from 0 to the largest; those that are not seen are pale, what is no number is left out. */
 export function paint(
   values: Float32Array,
   [rows, columns]: [number, number],
@@ -52,7 +52,7 @@ export function paint(
   const scale = (shades.length - 1) / most;
   for (let i = 0, at = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++, at++) {
-      pixels[at] = inks[Math.round(values[at] * scale)] | ((seen(i, j) ? 255 : 40) << 24);
+      if (values[at] >= 0) pixels[at] = inks[Math.round(values[at] * scale)] | ((seen(i, j) ? 255 : 40) << 24);
     }
   }
   const painted = document.createElement("canvas");

@@ -54,9 +54,9 @@ class Page {
     else {
       values = matrixOf(packed, this.layer * heads + this.head);
       const norms = this.weighted && value_norms?.[this.layer][this.head];
-      if (norms) values = values.map((value, i) => value * (norms[i % columns] ?? 0));
+      if (norms) values = values.map((value, i) => value * (norms[i % columns] ?? NaN));
     }
-    return { values, rows, columns, most: values.reduce((a, b) => Math.max(a, b), 0) || 1 };
+    return { values, rows, columns, most: values.reduce((a, b) => (b > a ? b : a), 0) || 1 };
   });
   /** whether the matrix's rows sum to 1 */
   isShare = $derived(!this.weighted || this.rollout);

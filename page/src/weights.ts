@@ -4,7 +4,7 @@ import { inflate } from "./inflate";
 
 const read = new WeakMap<Packed, Float32Array[]>();
 
-/** Matrix number `at` of a pack, [rows * columns]. */
+/** Matrix number `at` of a pack, [rows * columns]; NaN where the model gave no number. */
 export function matrixOf(packed: Packed, at: number): Float32Array {
   let held = read.get(packed);
   if (!held) read.set(packed, (held = []));
@@ -17,7 +17,8 @@ export function matrixOf(packed: Packed, at: number): Float32Array {
     const values = new Float32Array(rows * columns);
     const wide = raw.length > values.length; // the codes' low bytes, then their high ones
     for (let i = 0; i < values.length; i++) {
-      values[i] = (raw[i] | (wide ? raw[values.length + i] << 8 : 0)) * packed.steps[at];
+      const code = raw[i] | (wide ? raw[values.length + i] << 8 : 0);
+      values[i] = packed.broken && code === 65535 ? NaN : code * packed.steps[at];
     }
     held[at] = values;
     packed.blocks[at] = "";
