@@ -265,6 +265,20 @@ def test_axe_finds_nothing(opened, make):
     assert passed > 100
 
 
+def test_the_lens_of_a_long_text_is_that_around_the_followed_token(opened):
+    words = [f"w{i}" for i in range(150)]
+    found = opened(samples.evidence_of(samples.encoder(words, 2, 2, text=" ".join(words))))
+    act(found, "await click('#tab-layers')")
+    for token, first in ((2, 0), (70, 48), (149, 86), (3, 0)):
+        follow = f"all('#strips button')[{token}].click(); await drawn()"
+        shown = act(found, follow, "texts('.lens thead th')")
+        assert shown == words[first : first + 64]
+        assert act(found, "", "texts('.lens th.chosen')") == [words[token]]
+        keys = "one('.lens [tabindex=\"0\"]').focus(); await press(document.activeElement, 'ArrowRight')"
+        read = act(found, keys, "one('#view-layers .readout').textContent")
+        assert f"after {words[first + 1]}:" in " ".join(read.split())
+
+
 def test_lines_show_what_is_pointed_at(opened):
     explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)
