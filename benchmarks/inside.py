@@ -87,7 +87,7 @@ def peak_share(model: Any, rounds: int) -> dict[str, float]:
     tokens = 2048
     ids = torch.randint(999, 9999, (tokens // 32, 32))
     weight, rows = torch.randn(wide, hidden), torch.randn(tokens, hidden)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to_mkldnn(), tokens)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, tokens)
     with torch.inference_mode():
         took = alternate(
             {

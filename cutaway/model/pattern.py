@@ -103,10 +103,11 @@ class CacheLayout:
 
 def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """q k^T * scale + mask (Vaswani et al., 2017, eq. 1): q [n, heads, a, d], k [n, kv heads, b, d]."""
-    s = q @ shared(k, q.shape[1]).transpose(-1, -2) * scale
+    # in place: there are many of them, and no gradient needs what is overwritten
+    s = (q @ shared(k, q.shape[1]).transpose(-1, -2)).mul_(scale)
     if mask is None:
         return s
-    return s.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask
+    return s.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask
 
 
 def shared(x: Tensor, heads: int) -> Tensor:
