@@ -9,6 +9,7 @@ import browser
 import inspect_samples as samples
 import numpy as np
 import pytest
+from PIL import Image
 
 from cutaway.inspect import page
 from cutaway.show.label import printable
@@ -279,6 +280,23 @@ def test_the_lens_of_a_long_text_is_that_around_the_followed_token(opened):
         assert f"after {words[first + 1]}:" in " ".join(read.split())
 
 
+def test_what_is_focused_is_not_under_the_tokens(opened):
+    words = [f"w{i}" for i in range(150)]
+    found = opened(samples.evidence_of(samples.encoder(words, 24, 2, text=" ".join(words))))
+    steps = """await click('#tab-layers');
+      await new Promise((sized) => setTimeout(sized, 200));
+      const clear = [];
+      for (const stop of all('summary, .ask, .lens [tabindex="0"], [role=tab][tabindex="0"]')) {
+        scrollTo(0, 1e6);
+        stop.focus();
+        clear.push(stop.getBoundingClientRect().top - one('.held').getBoundingClientRect().bottom);
+      }"""
+    clear = act(found, steps, "clear")
+    assert len(clear) > 4 and min(clear) > 0
+    opens = "const ask = one('#view-layers .ask'); ask.click(); await drawn(); const was = all('.explained').length;"
+    assert act(found, opens + "await press(ask, 'Escape')", "[was, all('.explained').length]") == [1, 0]
+
+
 def test_lines_show_what_is_pointed_at(opened):
     explanation = samples.evidence_of(samples.encoder())
     found = opened(explanation)
@@ -333,3 +351,16 @@ def test_weighted_values_and_rollout_are_shown(opened):
     steps = "for (const box of all('#choices input')) { box.click(); await drawn(); }"
     rolled = act(found, steps, "cutaway.page.value(3, 2)")
     assert rolled == pytest.approx(explanation.evidence.rollout["self"][head.layer, 3, 2], abs=1e-4)
+
+
+def test_the_documentation_has_pictures_of_the_page(opened, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "recipes"))
+    import page_pictures
+
+    found = opened(samples.evidence_of(samples.encoder()))
+    for name in page_pictures.PICTURES:
+        page_pictures.take(found, name, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as taken:
+            assert taken.width == page_pictures.WIDTH and taken.height > 600
+            assert (sum(taken.getpixel((2, 2))) > 384) == (name == "page")
+        assert (Path(__file__).parent.parent / "docs" / "images" / f"{name}.png").stat().st_size < 200_000
