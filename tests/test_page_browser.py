@@ -219,6 +219,28 @@ AT = """(({ row, column, token, locked, alone, layer, head }) =>
   ({ row, column, token, locked, alone, layer, head }))(cutaway.page)"""
 
 
+def test_first_and_last_by_keyboard(opened):
+    explanation = samples.evidence_of(samples.decoder())
+    found = opened(explanation)
+    _, heads, _, columns = explanation.head.pattern.shape
+
+    def pressed(selector, key, result):
+        start = f"const it = one('{selector}'); it.focus(); await press(it, '{key}')"
+        return act(found, start, result)
+
+    text = "document.activeElement.textContent.trim()"
+    assert pressed('#strips [tabindex="0"]', "End", text) == explanation.tokens[-1].label
+    assert pressed('#strips [tabindex="0"]', "Home", text) == explanation.tokens[0].label
+    assert pressed('#heads [tabindex="0"]', "End", "cutaway.page.head") == heads - 1
+    assert pressed('#heads [tabindex="0"]', "Home", "cutaway.page.head") == 0
+    pressed("#matrix", "ArrowDown", "null")
+    assert pressed("#matrix", "End", "cutaway.page.column") == columns - 1
+    assert pressed("#matrix", "I", "cutaway.page.alone") == explanation.token
+    views = act(found, "", "all('[role=tab]').map((e) => e.id)")
+    for key, view in (("End", views[-1]), ("ArrowRight", views[0]), ("ArrowLeft", views[-1]), ("Home", views[0])):
+        assert pressed('[role=tab][tabindex="0"]', key, "document.activeElement.id") == view
+
+
 def test_a_token_that_is_looked_at_is_pointed_at(opened):
     explanation = samples.evidence_of(samples.encoder_decoder())
     found = opened(explanation)

@@ -1,4 +1,4 @@
-// The arrow keys.
+// The arrow keys, and Home and End: to the first or last of a row.
 import type { Attachment } from "svelte/attachments";
 import { between } from "./figure";
 
@@ -7,6 +7,8 @@ const ARROWS: Record<string, [down: number, right: number]> = {
   ArrowDown: [1, 0],
   ArrowLeft: [0, -1],
   ArrowRight: [0, 1],
+  Home: [0, -Infinity],
+  End: [0, Infinity],
 };
 
 /** A handler of keys that moves by the arrows. */
