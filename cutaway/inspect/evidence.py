@@ -22,7 +22,7 @@ LENS_NUMBERS = 100_000_000  # logits that a lens may hold at a time
 LENS_TOP = 3
 ATTRIBUTED_TOKENS = 256  # above, gradients and occlusion take longer than a reader waits
 IG_POINTS = 64
-# Shapley values ask a model hundreds of times: parameters x tokens that they may run in all (two seconds of a core)
+# Shapley values ask a model hundreds of times: parameters x tokens that they may run in all (a few seconds of a core)
 SHAPLEY_WORK = 4e11
 SHAPLEY_MOST = 1024  # texts; all of them where there are no more (2^10)
 SHAPLEY_LEAST = 8  # texts for each token: of fewer, the scores are mostly chance
