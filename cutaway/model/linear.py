@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from cutaway.architecture import Activation
 from cutaway.model.dropout import dropout as drop
+from cutaway.model.heap import hold, trim
 from cutaway.model.integer import DTYPES as integer_dtypes
 from cutaway.model.integer import ByteWeight
 from cutaway.model.kernel import transformed
 from cutaway.model.linear_training import learns, product
-from cutaway.model.mapped import let_go, trim
+from cutaway.model.mapped import let_go
 from cutaway.model.noticing import state_of
 from cutaway.model.panels import KINDS, Panels, served
 
@@ -104,6 +105,7 @@ class Packed:
             for layer in layers:
                 let_go(layer.weight)
             trim()
+            hold()
         return self
 
     @staticmethod

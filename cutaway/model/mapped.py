@@ -26,11 +26,3 @@ def let_go(weight: Tensor) -> None:
     length = (weight.data_ptr() + extent * weight.element_size() - start) // mmap.PAGESIZE * mmap.PAGESIZE
     if length > 0:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _PAGE_OUT)
-
-
-def trim() -> None:
-    """Give heap that was freed back to the system, where the C library can: copies made while packing leave holes."""
-    if sys.platform.startswith("linux"):
-        release = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if release is not None:
-            release(0)
