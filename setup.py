@@ -10,7 +10,7 @@ here = sys.platform == "linux" and platform.machine() == "x86_64"
 kernels = Extension(
     "cutaway.native.kernels",
     [f"cutaway/native/{name}.c" for name in ("tile", "linear", "attention", "step", "norm", "play")],
-    depends=[f"cutaway/native/{name}.h" for name in ("op", "tile", "vector")],
+    depends=[f"cutaway/native/{name}.h" for name in ("norm", "op", "tile", "vector")],
     # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads
     extra_compile_args=["-O3", "-fopenmp"],
     libraries=["m"],

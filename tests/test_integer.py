@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cutaway import native
 from cutaway.model import integer, linear
-from cutaway.model.linear import ACTIVATION, Linear, Packed, activated, joined, together
+from cutaway.model.joining import Joining, joined
+from cutaway.model.linear import ACTIVATION, Linear, Packed, activated, together
 
 WAYS = ["torch's int8", "float32"] + (["kernel"] if native.LIBRARY is not None else [])
 
@@ -77,7 +78,9 @@ def test_activations(way: str, activation: str) -> None:
 @torch.no_grad()
 def test_residual_and_side_by_side(way: str) -> None:
     made, x, residual = layer(), torch.randn(5, 24), torch.randn(5, 40)
-    torch.testing.assert_close(joined(made, x, residual, 0.5).double(), residual + product(made, x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        joined(made, x, Joining(residual)).double(), residual + product(made, x), atol=1e-5, rtol=0
+    )
     three = [layer(24, n) for n in (8, 16, 24)]
     for found, each in zip(together(Packed(), three, x), three, strict=True):
         torch.testing.assert_close(found.double(), product(each, x), atol=1e-5, rtol=0)
@@ -91,7 +94,7 @@ def test_bfloat16(way: str) -> None:
     torch.testing.assert_close(made(x).double(), wanted, atol=0.02, rtol=0.01)
     residual = torch.randn(30, 40).bfloat16()
     torch.testing.assert_close(
-        joined(made, x, residual, 0.0).double(), residual.double() + wanted, atol=0.03, rtol=0.01
+        joined(made, x, Joining(residual)).double(), residual.double() + wanted, atol=0.03, rtol=0.01
     )
 
 

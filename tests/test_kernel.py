@@ -14,6 +14,7 @@ from cutaway import native
 from cutaway.architecture import FeedForward
 from cutaway.model.cache import Cache
 from cutaway.model.cached_attention import attend_cached
+from cutaway.model.joining import Joining, joined
 from cutaway.model.kernel import serves
 from cutaway.model.layers import MLP, LayerNorm, RMSNorm
 from cutaway.model.linear import Linear
@@ -90,20 +91,42 @@ def test_gates(dtype: torch.dtype, activation: Any, bias: bool, size: int) -> No
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("integer", [False, True])
 @pytest.mark.parametrize("has_gate", [False, True])
-def test_both_products_in_one_pass(dtype: torch.dtype, integer: bool, has_gate: bool) -> None:
+@pytest.mark.parametrize("normed", [False, True])
+def test_both_products_in_one_pass(dtype: torch.dtype, integer: bool, has_gate: bool, normed: bool) -> None:
+    norm = LayerNorm(72, eps=1e-6).to(dtype) if normed else None
+    for p in () if norm is None else norm.parameters():
+        p.normal_()
     mlp = MLP(FeedForward(208, "gelu", gated=has_gate), 72).eval().to(dtype)
     for layer in (mlp.up, mlp.down, *((mlp.gate,) if has_gate else ())):
         layer.integer = integer
     for shape in ((70, 72), (3, 100, 72)):
         x, residual = torch.randn(2, *shape).to(dtype)
-        found = mlp(x, residual=residual)
+        found = mlp(x, join=Joining(residual, norm=norm))
         rows = zip(x.flatten(0, -2).split(50), residual.flatten(0, -2).split(50), strict=True)  # too few for one pass
-        assert torch.equal(found.flatten(0, -2), torch.cat([mlp(a, residual=b) for a, b in rows]))
+        assert torch.equal(found.flatten(0, -2), torch.cat([mlp(a, join=Joining(b, norm=norm)) for a, b in rows]))
     seen: list[Any] = []
     handle = mlp.down.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
-    mlp(x, residual=residual)
+    mlp(x, join=Joining(residual, norm=norm))
     handle.remove()
     assert seen == [(3, 100, 208)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("integer", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_product_that_ends_with_a_norm(dtype: torch.dtype, integer: bool, bias: bool) -> None:
+    layer, norm = Linear(72, 88).eval().to(dtype), LayerNorm(88, bias=bias, eps=1e-6).to(dtype)
+    layer.integer = integer
+    for p in norm.parameters():
+        p.normal_()
+    x, residual = torch.randn(300, 72).to(dtype), torch.randn(300, 88).to(dtype)
+    wanted = norm(joined(layer, x, Joining(residual)))
+    assert torch.equal(joined(layer, x, Joining(residual, norm=norm)), wanted)
+    seen: list[Any] = []
+    norm.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    assert torch.equal(joined(layer, x, Joining(residual, norm=norm)), wanted)
+    assert torch.equal(seen[0], joined(layer, x, Joining(residual)))
 
 
 @torch.no_grad()
@@ -162,4 +185,4 @@ def test_other_widths_are_never_read() -> None:
         with pytest.raises(RuntimeError):
             module.eval()(given)
     mlp, wide = MLP(FeedForward(48, "gelu"), 24).eval(), torch.randn(80, 24)
-    close(mlp(wide, residual=torch.ones(1, 24)), mlp(wide) + 1)
+    close(mlp(wide, join=Joining(torch.ones(1, 24))), mlp(wide) + 1)

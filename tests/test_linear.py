@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from cutaway import native
 from cutaway.model import linear
-from cutaway.model.linear import ACTIVATION, Linear, Packed, activated, joined, together
+from cutaway.model.joining import Joining, joined
+from cutaway.model.linear import ACTIVATION, Linear, Packed, activated, together
 
 needs_operators = linear.OPERATORS is not None
 
@@ -58,7 +59,7 @@ def test_fused_activation(both_ways: bool, activation: str) -> None:
 def test_fused_residual_and_side_by_side(both_ways: bool) -> None:
     layer, x = layer_and_rows()
     residual = torch.randn(9, 40)
-    torch.testing.assert_close(joined(layer, x, residual, 0.5), residual + plain(layer, x))
+    torch.testing.assert_close(joined(layer, x, Joining(residual)), residual + plain(layer, x))
     layers = [Linear(24, n).eval() for n in (8, 16, 24)]
     for found, each in zip(together(Packed(), layers, x), layers, strict=True):
         torch.testing.assert_close(found, plain(each, x))
@@ -126,7 +127,7 @@ def test_a_hook_sees_every_call(both_ways: bool) -> None:
     seen: list[Tensor] = []
     handle = layer.register_forward_hook(lambda module, args, out: seen.append(out))
     activated(layer, x, "gelu")
-    joined(layer, x, torch.zeros(9, 40), 0.0)
+    joined(layer, x, Joining(torch.zeros(9, 40)))
     together(Packed(), [layer], x)
     handle.remove()
     activated(layer, x, "gelu")

@@ -7,7 +7,8 @@ import torch
 
 import cutaway
 from cutaway.model import linear, separate
-from cutaway.model.linear import ACTIVATION, Linear, activated, joined
+from cutaway.model.joining import Joining, joined
+from cutaway.model.linear import ACTIVATION, Linear, activated
 from cutaway.model.separate import separable
 
 
@@ -33,7 +34,7 @@ def test_what_is_called_separable_is(activation, dtype):
         x, residual = torch.randn(rows, width, dtype=dtype), torch.randn(rows, 64, dtype=dtype)
         if separable(layer, x, activation):
             if activation is None:
-                one, two = joined(layer, x, residual, 0.0), residual + layer(x)
+                one, two = joined(layer, x, Joining(residual)), residual + layer(x)
             else:
                 one, two = activated(layer, x, activation), ACTIVATION[activation](layer(x))
             assert torch.equal(one, two)

@@ -18,11 +18,11 @@ from cutaway.architecture import Rotary
 from cutaway.model.adapter import laid_out
 from cutaway.model.cache import Cache
 from cutaway.model.cached_attention import attend_cached
-from cutaway.model.dropout import dropout as drop
 from cutaway.model.dropped_attention import attend_dropped
 from cutaway.model.head_output import head_output
+from cutaway.model.joining import Joining, joined
 from cutaway.model.layers import make_norm
-from cutaway.model.linear import Linear, Packed, columns, joined, together
+from cutaway.model.linear import Linear, Packed, columns, together
 from cutaway.model.part import Part
 from cutaway.model.pattern import CacheLayout, TextLayout, opened, same, scores
 from cutaway.model.positions import rotate
@@ -91,12 +91,11 @@ class Attention(Part):
         context: Context,
         layer: int,
         tap: Tap | None = None,
-        residual: Tensor | None = None,
-        dropout: float = 0.0,
+        join: Joining | None = None,
     ) -> Tensor:
         """x: [batch, length, hidden] or packed [rows, hidden]; the result has the same shape.
 
-        With a residual, the result is residual + dropout(attention).
+        With `join`, the result is the stream that attention has joined.
         """
         q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
         if self.spec.norm is not None:
@@ -116,7 +115,7 @@ class Attention(Part):
             if cache is not None:
                 cache.store(layer, k, v, context.rows)
             z = self._groups(q, k, v, context, context.window(layer), tap)
-        return self._out(z, x.shape, "attn", tap, residual, dropout)
+        return self._out(z, x.shape, "attn", tap, join)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.spec.head_size)  # [..., heads, head_size]
@@ -236,9 +235,7 @@ class Attention(Part):
     def _rate(self) -> float:
         return self.spec.dropout if self.training else 0.0
 
-    def _out(
-        self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None, residual: Tensor | None, dropout: float
-    ) -> Tensor:
+    def _out(self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None, join: Joining | None) -> Tensor:
         """z [rows, heads, head_size] -> the output, in the shape of the input."""
         if tap is not None:
             z = tap.take_heads(f"{prefix}.z", z)
@@ -246,8 +243,8 @@ class Attention(Part):
         if tap is not None:
             out = self._shown(z, mixed, prefix, tap)
             if out is not None:
-                return out if residual is None else residual + drop(out, dropout, self.training)
-        return self.o(mixed) if residual is None else joined(self.o, mixed, residual, dropout)
+                return out if join is None else join(out)
+        return self.o(mixed) if join is None else joined(self.o, mixed, join)
 
     def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:
         """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
@@ -284,8 +281,7 @@ class CrossAttention(Attention):
         context: Context,
         layer: int,
         tap: Tap | None = None,
-        residual: Tensor | None = None,
-        dropout: float = 0.0,
+        join: Joining | None = None,
     ) -> Tensor:
         """As Attention.forward, with keys and values from context.memory."""
         memory, rows = context.memory, context.memory_rows
@@ -322,7 +318,7 @@ class CrossAttention(Attention):
         if open_ and tap is not None:
             found = opened("cross", found, seen, mixes, TextLayout(context.rows, rows.length), tap, self._rate)
         z = _whole(found, context.rows)
-        return self._out(z, x.shape, "cross", tap, residual, dropout)
+        return self._out(z, x.shape, "cross", tap, join)
 
 
 def _whole(found: list[Tensor], rows: Rows) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cutaway.architecture import Stack
 from cutaway.model.attention import Attention, Context, CrossAttention
-from cutaway.model.dropout import dropout as drop
+from cutaway.model.joining import Joining
 from cutaway.model.layers import MLP, make_norm
 from cutaway.model.linear import hooked
 from cutaway.model.part import Part
@@ -51,8 +51,7 @@ class Block(Part):
         """x plus what `part` makes of `read`, with the norm on its side."""
         inside = norm(read) if self.pre else read
         dropout = self.attn_dropout if part is self.attn else self.dropout
+        join = Joining(x, dropout, self.training, None if self.pre else norm)
         if hooked(part):  # a hook is shown the part's own output
-            x = x + drop(part(inside, *args), dropout, self.training)
-        else:
-            x = part(inside, *args, residual=x, dropout=dropout)
-        return x if self.pre else norm(x)
+            return join(part(inside, *args))
+        return part(inside, *args, join=join)  # type: ignore[no-any-return]

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway import native
 from cutaway.architecture import FeedForward, Norm
 from cutaway.model.dropout import dropout as drop
+from cutaway.model.joining import Joining, chained, joined
 from cutaway.model.kernel import serves
-from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, chained, gated, joined
+from cutaway.model.linear import ACTIVATION, Linear, PackedGate, activated, gated, hooked
 from cutaway.model.part import Part
-from cutaway.model.row_norm import row_norm
+from cutaway.model.row_norm import row_norm, within
 from cutaway.model.separate import separable
 from cutaway.model.taps import Tap
 
@@ -45,11 +47,19 @@ class LayerNorm(nn.LayerNorm):
     """(x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba et al., 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1:] == self.weight.shape:
-            given = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-            if serves(*given):
-                return row_norm(x, self.weight, self.bias, self.eps)
+        if self._served(x):
+            return row_norm(x, self.weight, self.bias, self.eps)
         return super().forward(x)
+
+    def kernel(self, x: Tensor) -> native.Norm | None:
+        """This norm of rows like x as the last step of a product; None where it must be called."""
+        if hooked(self) or "forward" in self.__dict__ or not self._served(x):
+            return None
+        return within(x, self.weight, self.bias, self.eps)
+
+    def _served(self, x: Tensor) -> bool:
+        given = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        return x.shape[-1:] == self.weight.shape and serves(*given)
 
 
 class RMSNorm(nn.Module):
@@ -95,16 +105,14 @@ class MLP(Part):
         self.up = Linear(hidden_size, spec.size, bias=spec.bias)
         self.down = Linear(spec.size, hidden_size, bias=spec.bias)
 
-    def forward(
-        self, x: Tensor, tap: Tap | None = None, residual: Tensor | None = None, dropout: float = 0.0
-    ) -> Tensor:
-        """down(activation(up(x))); with a residual, residual + dropout(that)."""
+    def forward(self, x: Tensor, tap: Tap | None = None, join: Joining | None = None) -> Tensor:
+        """down(activation(up(x))), joined to the stream where it is given."""
         activation = self.spec.activation
         closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
-        if closed and residual is not None and not self.training:
+        if closed and join is not None and not self.training:
             beside = (self.gate, self.up) if self.spec.gated else (self.up,)
             packed = self.packed if self.spec.gated else getattr(self.up, "packed", None)
-            found = None if packed is None else chained(packed, beside, self.down, x, activation, residual)
+            found = None if packed is None else chained(packed, beside, self.down, x, activation, join)
             if found is not None:
                 return found
         first = self.gate if self.spec.gated else self.up
@@ -123,5 +131,5 @@ class MLP(Part):
         if tap is not None and tap.wants("mlp.out"):
             out = tap.take("mlp.out", self.down(dropped))
             if tap.leads("mlp.out") or separable(self.down, dropped):
-                return out if residual is None else residual + drop(out, dropout, self.training)
-        return self.down(dropped) if residual is None else joined(self.down, dropped, residual, dropout)
+                return out if join is None else join(out)
+        return self.down(dropped) if join is None else joined(self.down, dropped, join)

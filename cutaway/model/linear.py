@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.architecture import Activation
-from cutaway.model.dropout import dropout as drop
 from cutaway.model.heap import hold, trim
 from cutaway.model.integer import DTYPES as integer_dtypes
 from cutaway.model.integer import ByteWeight
@@ -71,8 +70,6 @@ def _bf16() -> bool:
 
 
 OPERATORS = _find_operators()
-MANY = 64  # rows from which on a feed-forward layer goes through both products a few rows at a time
-CACHED = 8 << 20  # bytes of a weight up to which it comes fast enough for that, once for every few rows
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
 
 
@@ -300,12 +297,12 @@ class Linear(nn.Linear):
         return packed.product(x)
 
 
-def _adapted(x: Tensor, *layers: nn.Module) -> bool:
+def adapted(x: Tensor, *layers: nn.Module) -> bool:
     """Whether an adapter changes what one of the layers gives; it does so after the product, before all else."""
     return any(layer.site is not None and layer.site.acts(x.shape[0]) for layer in layers)  # type: ignore[union-attr, operator]
 
 
-def _own(layer: Any, out: Tensor, x: Tensor) -> Tensor:
+def own_product(layer: Any, out: Tensor, x: Tensor) -> Tensor:
     """The layer's product with what adapters make of it."""
     return out if layer.site is None else layer.site.onto(out, x, layer)
 
@@ -323,9 +320,9 @@ def activated(layer: nn.Module | Bound, x: Tensor, activation: Activation) -> Te
         return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
     if fusable(x, layer) and activation in _fusing(layer):
         packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
-        if not _adapted(x, layer):
+        if not adapted(x, layer):
             return packed.product(x, activation)
-        return ACTIVATION[activation](_own(layer, packed.product(x), x))
+        return ACTIVATION[activation](own_product(layer, packed.product(x), x))
     return ACTIVATION[activation](layer(x))
 
 
@@ -334,42 +331,9 @@ def gated(packed: Packed | Bound, gate: nn.Module, up: nn.Module, x: Tensor, act
     if isinstance(packed, Bound):
         return packed(x, activation)
     alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
-    if alike and fusable(x, gate, up) and packed.takes((gate, up)) and not _adapted(x, gate, up):
+    if alike and fusable(x, gate, up) and packed.takes((gate, up)) and not adapted(x, gate, up):
         return packed.of((gate, up)).product(x, activation)  # type: ignore[arg-type]
     return activated(gate, x, activation) * up(x)  # type: ignore[no-any-return]
-
-
-def joined(layer: nn.Module | Bound, x: Tensor, residual: Tensor, dropout: float) -> Tensor:
-    """residual + dropout(layer(x)), in one pass where that can be had."""
-    if isinstance(layer, Bound):
-        return layer(x, residual=residual)
-    if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and fusable(x, layer):
-        packed: Packed = layer.packed.of((layer,))  # type: ignore[operator, union-attr]
-        if not _adapted(x, layer):
-            return packed.product(x, residual=residual)
-        return residual + _own(layer, packed.product(x), x)
-    return residual + drop(layer(x), dropout, layer.training)
-
-
-def chained(
-    packed: Packed | Bound, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, residual: Tensor
-) -> Tensor | None:
-    """residual + down(what `packed` makes of x) without keeping what lies between; None where that cannot be had.
-
-    packed: of one layer, or of a gate and what it lets through.
-    """
-    if isinstance(packed, Bound) or x.numel() < MANY * x.shape[-1] or not packed.takes(layers):
-        return None
-    if not fusable(x, *layers) or not fusable(x, down) or _adapted(x, *layers, down):
-        return None
-    if len({layer.bias is None for layer in layers}) > 1 or residual.dtype != x.dtype or not residual.is_contiguous():
-        return None
-    if residual.shape != (*x.shape[:-1], down.out_features):  # torch's sum stretches it, the kernel would not
-        return None
-    first, second = packed.of(layers).panels, down.packed.of((down,)).panels
-    if first is None or second is None or first.bytes > CACHED:
-        return None
-    return first.chain(second, x, activation, residual)
 
 
 def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
@@ -380,4 +344,4 @@ def together(packed: Packed | Bound, layers: Sequence[nn.Module], x: Tensor) -> 
         return [layer(x) for layer in layers]
     out = packed.of(layers).product(x)  # type: ignore[arg-type]
     parts = out.split([layer.out_features for layer in layers], -1)
-    return [_own(layer, part, x) for layer, part in zip(layers, parts, strict=True)]
+    return [own_product(layer, part, x) for layer, part in zip(layers, parts, strict=True)]

@@ -62,8 +62,14 @@ class Panels:
     def bytes(self) -> int:
         return self.packed.numel()
 
-    def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
-        """activation(x w^T + bias) + residual: x [..., k] -> [..., n], in x's dtype.
+    def product(
+        self,
+        x: Tensor,
+        activation: Activation | None = None,
+        residual: Tensor | None = None,
+        norm: native.Norm | None = None,
+    ) -> Tensor:
+        """norm(activation(x w^T + bias) + residual): x [..., k] -> [..., n], in x's dtype.
 
         x and residual [..., n] are of the weight's dtype; with a weight of bytes, both float32 or both bfloat16. To the
         last bit, a row's result does not depend on the rows beside it.
@@ -71,16 +77,23 @@ class Panels:
         if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
             return residual + self.product(x, activation)
         out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
-        self._run(native.Product, None, x, activation, residual, out)
+        self._run(native.Product, None, x, activation, residual, out, norm)
         return out
 
-    def chain(self, down: Panels, x: Tensor, activation: Activation | None, residual: Tensor) -> Tensor:
-        """down.product(self.product(x, activation), residual=residual), the same to the last bit.
+    def chain(
+        self,
+        down: Panels,
+        x: Tensor,
+        activation: Activation | None,
+        residual: Tensor,
+        norm: native.Norm | None = None,
+    ) -> Tensor:
+        """down.product(self.product(x, activation), None, residual, norm), the same to the last bit.
 
         What lies between the two is a few rows at a time, which stay in the cache.
         """
         out = torch.empty(*x.shape[:-1], down.n, dtype=x.dtype)
-        self._run(native.Chain, down._at, x, activation, residual, out)
+        self._run(native.Chain, down._at, x, activation, residual, out, norm)
         return out
 
     def _run(
@@ -91,6 +104,7 @@ class Panels:
         activation: Activation | None,
         residual: Tensor | None,
         out: Tensor,
+        norm: native.Norm | None,
     ) -> None:
         if x.shape[-1] != self.k:  # the kernel would read past the rows
             raise RuntimeError(f"rows of {x.shape[-1]} numbers cannot be multiplied by a weight of {self.k} inputs")
@@ -104,6 +118,7 @@ class Panels:
                 rows.data_ptr(),
                 None if residual is None else residual.data_ptr(),
                 out.data_ptr(),
+                None if norm is None else ctypes.addressof(norm),
                 rows.stride(0),
                 KINDS[activation],
                 rows.dtype == torch.bfloat16,

@@ -29,21 +29,30 @@ def row_norm(
         rows = x.contiguous()
     out = torch.empty(x.shape, dtype=x.dtype)
     run(
-        native.Norm(
-            x.numel() // n if n else 0,
-            rows.data_ptr(),
-            weight.data_ptr(),
-            None if bias is None else bias.data_ptr(),
-            out.data_ptr(),
-            n,
-            heads,
-            stride,
-            eps,
-            offset,
-            (_RMS if offset else _RMS_ROUNDED) if rms else _LAYER,
-            x.dtype == torch.bfloat16,
-        ),
+        _op(x.numel() // n if n else 0, x.dtype, rows, out, (heads, stride), weight, bias, eps, offset, rms),
         weight,
         bias,
     )
     return out
+
+
+def within(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> native.Norm:
+    """The norm of a layer as the last step of a product with rows like x."""
+    return _op(0, x.dtype, None, None, (1, 0), weight, bias, eps, 0.0, False)
+
+
+def _op(
+    rows: int,
+    dtype: torch.dtype,
+    x: Tensor | None,
+    out: Tensor | None,
+    lie: tuple[int, int],
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    offset: float,
+    rms: bool,
+) -> native.Norm:
+    at = (None if y is None else y.data_ptr() for y in (x, weight, bias, out))
+    kind = (_RMS if offset else _RMS_ROUNDED) if rms else _LAYER
+    return native.Norm(rows, *at, weight.shape[0], *lie, eps, offset, kind, dtype == torch.bfloat16)

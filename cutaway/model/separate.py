@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.architecture import Activation
-from cutaway.model.linear import ACTIVATION, Bound, Linear, activated, fusable, joined
+from cutaway.model.joining import Joining, joined
+from cutaway.model.linear import ACTIVATION, Bound, Linear, activated, fusable
 
 
 def separable(layer: nn.Module | Bound, x: Tensor, activation: Activation | None = None) -> bool:
@@ -36,7 +37,7 @@ def _alike(activation: Activation | None) -> bool:
     for rows in (1, 33):
         x, residual = torch.randn(rows, 64, generator=draw), torch.randn(rows, 48, generator=draw)
         if activation is None:
-            one, two = joined(layer, x, residual, 0.0), residual + layer(x)
+            one, two = joined(layer, x, Joining(residual)), residual + layer(x)
         else:
             one, two = activated(layer, x, activation), ACTIVATION[activation](layer(x))
         if not torch.equal(one, two):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-VERSION = 5  # as in op.h: a library that was built from older sources is left alone
+VERSION = 6  # as in op.h: a library that was built from older sources is left alone
 # kinds of packed weights
 FLOATS, HALVES, BYTES = range(3)
 
@@ -51,7 +51,7 @@ class Product(Op):
     NUMBER = 0
     _fields_ = (
         *_HEAD,
-        *((name, _ADDRESS) for name in ("weight", "down", "x", "residual", "out")),
+        *((name, _ADDRESS) for name in ("weight", "down", "x", "residual", "out", "norm")),
         ("stride", _SIZE),
         ("activation", _NUMBER),
         ("bf16", _NUMBER),

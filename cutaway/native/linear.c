@@ -6,9 +6,8 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
-#include "op.h"
+#include "norm.h"
 #include "tile.h"
-#include "vector.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +129,18 @@ INLINE void end_of(const Job *job, const float *sums, int64_t r, int64_t panel, 
     else finish(job, sums, r, panel, count, bytes, bf16);
 }
 
+/* Asks for the places that `end_of` will read and write: a few numbers in each of many rows, which the chip does not guess. */
+INLINE void await(const Job *job, int64_t r, int64_t panel, int64_t count) {
+    const int64_t size = job->bf16 ? 2 : 4, gated = job->weight->gated, n = gated ? job->weight->n / 2 : job->weight->n;
+    const int64_t width = (gated ? PANEL / 2 : PANEL) * size;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t b = 0; b < width; b += 64) {
+            const int64_t at = (r + i) * n * size + panel * width + b;
+            if (job->residual) _mm_prefetch((const char *)job->residual + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)job->out + at, _MM_HINT_T0);
+        }
+}
+
 /* Rows r .. end of one panel. */
 TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t panel) {
     float sums[ROWS * PANEL] __attribute__((aligned(64)));
@@ -140,6 +151,7 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
     for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t count = end - r < ROWS ? end - r : ROWS;
         const char *x = job->x + r * job->stride.row;
+        await(job, r, panel, count);
         if (asking) {
             const Ahead ahead = {w + bytes + bytes / tiles * tile, PANEL * 4 / tiles};
             cw_asking_tiles[kind][count](x, job->stride, w, PANEL * 4, job->steps, ahead, sums);
@@ -178,12 +190,14 @@ TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t
 
 /* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its
  * rows `stride` numbers apart. x, residual and out are all bfloat16, or all float32; a weight of HALVES wants the one, of
- * FLOATS the other, of BYTES either. k of HALVES is even. A chain has a second weight, whose residual it is. */
+ * FLOATS the other, of BYTES either. k of HALVES is even. A chain has a second weight, whose residual it is. With a norm, which one thread does
+ * for all of a row, out is the normed rows. */
 typedef struct {
     Op op;
     const Weight *weight, *down;
     const void *x, *residual;
     void *out;
+    const Norm *norm; /* or NULL; of `out`'s dtype and width */
     int64_t stride;
     int activation, bf16;
 } Product;
@@ -209,6 +223,15 @@ TARGET static int product_run(const void *op, char *room) {
     if (job.rows) {
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < rows; r++) row_of(&job, p->x, p->stride, r);
+    }
+    if (p->norm) {
+#pragma omp for schedule(dynamic)
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t end = rows - b * block < block ? rows : (b + 1) * block;
+            for (int64_t n = 0; n < panels; n++) panel_of(&job, b * block, end, n);
+            for (int64_t r = b * block; r < end; r++) norm_at(p->norm, p->out, r * p->norm->n, p->out, r * p->norm->n);
+        }
+        return 0;
     }
     /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
 #pragma omp for collapse(2) schedule(static)
@@ -254,6 +277,8 @@ TARGET static int chain_run(const void *op, char *shared) {
         if (add) add += from * n * size;
         const Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
         rows_of(&c, room, width, count);
+        if (p->norm)
+            for (int64_t r = 0; r < count; r++) norm_at(p->norm, out, r * n, out, r * n);
     }
     free(room);
     return !room;

@@ -2,55 +2,9 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
-#include "op.h"
-#include "vector.h"
+#include "norm.h"
 
 #define SMALL 200000 /* numbers below which other threads are not worth waking */
-
-enum { LAYER, RMS, RMS_ROUNDED }; /* RMS_ROUNDED: the normed row is rounded to its dtype before the weight */
-
-INLINE void norm_row(const void *x, int64_t from, void *out, int64_t to, int64_t n, const void *weight, const void *bias,
-                     float eps, float offset, int kind, const int bf16) {
-    __m512 a = _mm512_setzero_ps(), b = a;
-    __m512 mean = a;
-    if (kind == LAYER) {
-        for (int64_t i = 0; i < n; i += 32) {
-            a = _mm512_add_ps(a, load(x, from + i, bf16, first(n - i)));
-            if (n - i > 16) b = _mm512_add_ps(b, load(x, from + i + 16, bf16, first(n - i - 16)));
-        }
-        mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(a, b)) / n);
-        a = b = _mm512_setzero_ps();
-    }
-    for (int64_t i = 0; i < n; i += 32) {
-        const __mmask16 low = first(n - i), high = first(n - i - 16);
-        const __m512 c = _mm512_maskz_sub_ps(low, load(x, from + i, bf16, low), mean);
-        a = _mm512_fmadd_ps(c, c, a);
-        if (!high) break;
-        const __m512 d = _mm512_maskz_sub_ps(high, load(x, from + i + 16, bf16, high), mean);
-        b = _mm512_fmadd_ps(d, d, b);
-    }
-    const float square = _mm512_reduce_add_ps(_mm512_add_ps(a, b)) / n;
-    const __m512 inverse = _mm512_set1_ps(1.0f / __builtin_sqrtf(square + eps)), more = _mm512_set1_ps(offset);
-    for (int64_t i = 0; i < n; i += 16) {
-        const __mmask16 m = first(n - i);
-        __m512 y = _mm512_mul_ps(_mm512_sub_ps(load(x, from + i, bf16, m), mean), inverse);
-        if (kind == RMS_ROUNDED && bf16) y = _mm512_castsi512_ps(_mm512_slli_epi32(rounded(y), 16));
-        const __m512 scale = _mm512_add_ps(load(weight, i, bf16, m), more);
-        y = bias ? _mm512_fmadd_ps(y, scale, load(bias, i, bf16, m)) : _mm512_mul_ps(y, scale);
-        store(out, to + i, bf16, m, y);
-    }
-}
-
-/* Each row of x [rows / heads, heads, n], every `heads` of them `stride` numbers after those before, normed: out [rows, n].
- * weight [n] and bias [n] (or NULL) are of x's dtype. */
-typedef struct {
-    Op op;
-    const void *x, *weight, *bias;
-    void *out;
-    int64_t n, heads, stride;
-    float eps, offset;
-    int norm, bf16;
-} Norm;
 
 static int norm_large(const void *op) {
     const Norm *p = op;
@@ -60,13 +14,9 @@ static int norm_large(const void *op) {
 TARGET static int norm_run(const void *op, char *room) {
     (void)room;
     const Norm *p = op;
-    const int64_t n = p->n;
 #pragma omp for schedule(static)
-    for (int64_t r = 0; r < p->op.rows; r++) {
-        const int64_t from = r / p->heads * p->stride + r % p->heads * n;
-        if (p->bf16) norm_row(p->x, from, p->out, r * n, n, p->weight, p->bias, p->eps, p->offset, p->norm, 1);
-        else norm_row(p->x, from, p->out, r * n, n, p->weight, p->bias, p->eps, p->offset, p->norm, 0);
-    }
+    for (int64_t r = 0; r < p->op.rows; r++)
+        norm_at(p, p->x, r / p->heads * p->stride + r % p->heads * p->n, p->out, r * p->n);
     return 0;
 }
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define VERSION 5 /* of what __init__.py calls: to be raised in both places with any change of it */
+#define VERSION 6 /* of what __init__.py calls: to be raised in both places with any change of it */
 
 enum { PRODUCT, CHAIN, NORM, TURN, TEXTS, PUT, STEP };
 
