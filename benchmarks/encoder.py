@@ -12,6 +12,7 @@ from peers.batches import Tokens
 from process import BUILD, Entry, Worker, cosine_distance, measured, turns, workers
 
 OURS, THEIRS = "peers.cutaway_peer:Encoder", "peers.transformers_peer:Encoder"
+IMPORTS = Entry("imports alone", "peers.imports_peer:Imports", "fp32")
 ENTRIES = [
     Entry("cutaway", OURS, "fp32"),
     Entry("cutaway", OURS, "bf16", tolerance=2e-3),
@@ -72,7 +73,7 @@ def starts(folder: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
     from texts import snippets
 
     texts = (snippets() * 2)[:10_000]
-    entries = [e for e in ENTRIES if e.precision == "fp32" and e.share == 1.0]
+    entries = [IMPORTS, *(e for e in ENTRIES if e.precision == "fp32" and e.share == 1.0)]
     lines = []
     for entry in entries:
         ready, peak = [], 0.0
