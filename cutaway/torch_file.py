@@ -65,6 +65,8 @@ class TorchFile:
             declared = _check_zip(path) if zipped else _check_legacy(path)
         except OSError as e:
             raise CheckpointError(f"{path} cannot be read: {e.strerror or e}.") from None
+        except zipfile.BadZipFile as e:  # asked of an archive over several disks
+            raise CheckpointError(f"{path} is a damaged archive: {e}. Download or save it again.") from None
         try:
             # A zip's storages are views of the mapped file and cannot grow; an older file is read into memory.
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
