@@ -19,10 +19,10 @@ _MODULES = {
         "AutoModelForPreTraining AutoModelForQuestionAnswering AutoModelForSeq2SeqLM "
         "AutoModelForSequenceClassification AutoModelForTokenClassification"
     ),
-    "cutaway.config": "PretrainedConfig PreTrainedConfig",
+    "cutaway.config.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
-    "cutaway.model.edits": "Edit",
-    "cutaway.model.pretrained": "PreTrainedModel",
+    "cutaway.nn.activations.edits": "Edit",
+    "cutaway.models.pretrained": "PreTrainedModel",
     "cutaway.families.bert": (
         "BertConfig BertPreTrainedModel BertModel BertForMaskedLM BertLMHeadModel BertForMultipleChoice "
         "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification"
@@ -111,19 +111,19 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartModel BartForConditionalGeneration BartForQuestionAnswering "
         "BartForSequenceClassification"
     ),
-    "cutaway.tokenizer": (
+    "cutaway.tokenization.registry": (
         "PreTrainedTokenizerFast BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast "
         "RobertaTokenizer RobertaTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer LlamaTokenizerFast "
         "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast ElectraTokenizer ElectraTokenizerFast "
         "AlbertTokenizer AlbertTokenizerFast MPNetTokenizer MPNetTokenizerFast XLMRobertaTokenizer "
         "XLMRobertaTokenizerFast MBartTokenizer MBartTokenizerFast MarianTokenizer"
     ),
-    "cutaway.decoder_tokenizers": (
+    "cutaway.tokenization.decoder_tokenizers": (
         "Qwen2Tokenizer Qwen2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast GemmaTokenizer GemmaTokenizerFast "
         "PegasusTokenizer PegasusTokenizerFast"
     ),
-    "cutaway.encoding": "BatchEncoding",
-    "cutaway.model.lora_config": "LoraConfig",
+    "cutaway.tokenization.batch_encoding": "BatchEncoding",
+    "cutaway.nn.lora_config": "LoraConfig",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (

@@ -6,12 +6,12 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cutaway.config import PretrainedConfig
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from cutaway.model.pretrained import PreTrainedModel
-    from cutaway.tokenizer import PreTrainedTokenizerFast
+    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.tokenization.registry import PreTrainedTokenizerFast
 
 # model_type -> (module, the class name's first part, how its base models are called)
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -77,8 +77,8 @@ def read_config(name: Any, **kwargs: Any) -> Any:
 
 
 def _gguf_fields(name: Any, gguf_file: str, how: dict[str, Any]) -> dict[str, Any]:
-    from cutaway.gguf import read_gguf
-    from cutaway.hub import resolve
+    from cutaway.checkpoint.gguf import read_gguf
+    from cutaway.hub.files import resolve
 
     return read_gguf(resolve(name, **how).require(gguf_file)).config
 
@@ -112,7 +112,7 @@ class AutoTokenizer:
     @staticmethod
     def from_pretrained(name: str | Path, **kwargs: Any) -> PreTrainedTokenizerFast:
         """Load by hub name, folder or built-in name."""
-        from cutaway.tokenizer import load_tokenizer
+        from cutaway.tokenization.registry import load_tokenizer
 
         return load_tokenizer(name, **kwargs)
 

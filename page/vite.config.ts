@@ -16,7 +16,7 @@ export default defineConfig({
   ],
   publicDir: false,
   build: {
-    outDir: fileURLToPath(new URL("../cutaway/inspect/web", import.meta.url)),
+    outDir: fileURLToPath(new URL("../cutaway/inspect/page/web", import.meta.url)),
     emptyOutDir: false,
     copyPublicDir: false,
     target: "es2022",

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from browser import Page  # noqa: E402
 
-from cutaway.inspect import explain, page  # noqa: E402
+from cutaway.inspect import explain  # noqa: E402
+from cutaway.inspect.page import page  # noqa: E402
 
 THIN = "The plot is thin, but the acting is wonderful."
 WIDTH = 1180

@@ -52,8 +52,8 @@ def draw(name: str, path: Path, dark: bool) -> None:
     model = ["--model", smollm2() if larger else "cutaway/sentiment"]
     if name == "generation":
         from cutaway.inspect import explain
-        from cutaway.inspect.canvas import save_figure
-        from cutaway.inspect.picture_generation import generation
+        from cutaway.inspect.plots.canvas import save_figure
+        from cutaway.inspect.plots.generation import generation
 
         save_figure(generation(explain(words[1], model[1], max_new_tokens=8), dark=dark), path)
     else:

@@ -36,7 +36,7 @@ from student import STEEPNESS, Course, Example, Model, Pupil, predict, taught
 from torch import Tensor
 
 import cutaway
-from cutaway.checkpoint import save_checkpoint
+from cutaway.checkpoint.checkpoint import save_checkpoint
 
 FIRST, SECOND = Course(epochs=9, rate=2e-4), Course(epochs=2, rate=1e-4)
 TEACHER_SHARE = 0.5  # of the target logit of a rated text; the rest is the rating

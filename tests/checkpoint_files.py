@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from cutaway.checkpoint import open_checkpoint
-from cutaway.hub import resolve
+from cutaway.checkpoint.checkpoint import open_checkpoint
+from cutaway.hub.files import resolve
 
 
 def tensors() -> dict[str, torch.Tensor]:

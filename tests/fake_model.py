@@ -57,6 +57,9 @@ class FakeModel(nn.Module):
             logits[self.rig[tuple(text)]] = 50.0
         return logits * float("nan") if self.broken else logits
 
+    def decode_stepper(self) -> None:
+        """Each step needs `forward`, as in a model of a user's own."""
+
     def forward(self, **inputs: Any) -> Any:
         self.calls.append(inputs)
         self.modes.append(self.child.training)

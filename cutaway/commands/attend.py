@@ -91,9 +91,9 @@ def _rollout(shown: Attention) -> Any:
 
 def _draw(it: Explanation, view: View, measure: str, arrays: dict[str, Any], dark: bool) -> Figure:
     from cutaway.inspect.measures import MEANING
-    from cutaway.inspect.picture_generation import origin_of
-    from cutaway.inspect.picture_grid import grid
-    from cutaway.inspect.picture_lines import head_lines
+    from cutaway.inspect.plots.generation import origin_of
+    from cutaway.inspect.plots.grid import grid
+    from cutaway.inspect.plots.lines import head_lines
 
     shown, origin = it.head, origin_of(it)
     rows = [token.label for token in it.strip(shown.rows)]

@@ -30,9 +30,9 @@ from cutaway.show.label import clipped, printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cutaway.inspect.canvas import Origin
-    from cutaway.inspect.direct import Contributions
-    from cutaway.inspect.gradients import Attribution
+    from cutaway.inspect.attribution import Attribution
+    from cutaway.inspect.logit_attribution import Contributions
+    from cutaway.inspect.plots.canvas import Origin
     from cutaway.inspect.target import Target
 
 PARTS = 20
@@ -121,8 +121,7 @@ class _Answer:
 
 def _scores(subject: Subject, inputs: dict[str, Any], goal: Target, methods: list[Method]) -> list[Attribution]:
     from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
-    from cutaway.inspect.occlusion import occlude
-    from cutaway.inspect.shapley import shapley_values
+    from cutaway.inspect.perturbation import occlude, shapley_values
 
     run: dict[Method, Any] = {
         Method.integrated: integrated_gradients,
@@ -149,7 +148,7 @@ def _kept_scores(run: KeptRun, methods: list[Method]) -> list[Attribution]:
     """Those of the trace's attributions that are asked for."""
     import torch
 
-    from cutaway.inspect.gradients import Attribution
+    from cutaway.inspect.attribution import Attribution
 
     evidence, target = run.evidence("attribution"), _kept_target(run)
     known = {
@@ -168,7 +167,7 @@ def _kept_scores(run: KeptRun, methods: list[Method]) -> list[Attribution]:
 def _tokens(
     answer: _Answer, names: list[str], found: list[Attribution], paths: list[Path], dark: bool, as_json: bool
 ) -> None:
-    from cutaway.inspect.picture_strip import Strip
+    from cutaway.inspect.plots.strip import Strip
     from cutaway.show.sheet import Bars, Sheet
 
     why = answer.why
@@ -189,7 +188,7 @@ def _tokens(
             write(strip.heading)
 
     def draw() -> Figure:
-        from cutaway.inspect.picture_strip import token_strips
+        from cutaway.inspect.plots.strip import token_strips
 
         note = (
             f"orange: for the answer, blue: against it; logit {found[0].value:.4g}; each strip has its own scale; "
@@ -204,7 +203,7 @@ def _tokens(
 
 
 def _parts(subject: Subject, inputs: dict[str, Any], goal: Target) -> Contributions:
-    from cutaway.inspect.direct import direct_logit_attribution
+    from cutaway.inspect.logit_attribution import direct_logit_attribution
 
     return direct_logit_attribution(subject.model, inputs, goal)
 
@@ -212,7 +211,7 @@ def _parts(subject: Subject, inputs: dict[str, Any], goal: Target) -> Contributi
 def _kept_parts(run: KeptRun) -> Contributions:
     import torch
 
-    from cutaway.inspect.direct import Contributions
+    from cutaway.inspect.logit_attribution import Contributions
 
     evidence, target = run.evidence("parts of a logit"), _kept_target(run)
     parts = evidence.parts
@@ -223,7 +222,7 @@ def _kept_parts(run: KeptRun) -> Contributions:
 
 
 def _direct(answer: _Answer, found: Contributions, paths: list[Path], dark: bool, as_json: bool) -> None:
-    from cutaway.inspect.picture_waterfall import folded, waterfall
+    from cutaway.inspect.plots.waterfall import folded, waterfall
 
     values, why = found.values.float().cpu().numpy(), answer.why
     record = {"model": answer.model, "text": answer.origin.text, "answer": answer.answer, **found.to_dict()}

@@ -30,7 +30,7 @@ def bench(
     load = pipeline_arguments(revision, offline, threads, None)
     import torch
 
-    from cutaway import speed
+    from cutaway.evaluate import speed
     from cutaway.jobs import TableReader
 
     inputs = speed.sentences(texts)

@@ -86,7 +86,7 @@ class _Pair:
 
 
 def _of_traces(first: KeptRun, second: KeptRun, tolerance: float) -> _Pair:
-    from cutaway.inspect.trace_comparison import compare_traces
+    from cutaway.inspect.trace.trace_comparison import compare_traces
 
     found = compare_traces(first.trace, second.trace, tolerance=tolerance)
     labels = first.labels("tokens"), second.labels("tokens")
@@ -122,7 +122,7 @@ def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
     rows = [found.places[i] for i in kept]
 
     def draw() -> Figure:
-        from cutaway.inspect.picture_grid import grid
+        from cutaway.inspect.plots.grid import grid
 
         note = f"distance of the two states as a share of the first one's length; {_first(found.first, names)}"
         caption = "" if one.name == other.name else f"against {clipped(other.name, 60)}"

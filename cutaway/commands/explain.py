@@ -63,8 +63,9 @@ def explain(
     dtype: Dtypes = None,
 ) -> None:
     """Show what a model does with a text."""
-    from cutaway.inspect import page, pictures
-    from cutaway.inspect.canvas import FORMATS
+    from cutaway.inspect.page import page
+    from cutaway.inspect.plots import explanation
+    from cutaway.inspect.plots.canvas import FORMATS
 
     paths = check_outputs(output, (*FORMATS, ".html", ".json", ".npz", ".safetensors"))
     endings = {path.suffix.lower() for path in paths}
@@ -91,7 +92,7 @@ def explain(
     if trace is not None:
         writers[".safetensors"] = replace(trace, explanation=it).save
     record = it.to_dict(patterns=False)
-    write_outputs(paths, record, _arrays(it), lambda: pictures.draw(it, dark=dark), as_json, writers)
+    write_outputs(paths, record, _arrays(it), lambda: explanation.draw(it, dark=dark), as_json, writers)
 
 
 def _arrays(it: Explanation) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import InputError
-from cutaway.inspect.canvas import Origin
+from cutaway.inspect.plots.canvas import Origin
 from cutaway.show.label import printable
 
 if TYPE_CHECKING:
-    from cutaway.inspect.evidence import Evidence
-    from cutaway.inspect.explanation import Explanation
-    from cutaway.inspect.trace import Trace
+    from cutaway.inspect.explanation import Evidence, Explanation
+    from cutaway.inspect.trace.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class KeptRun:
     @classmethod
     def of(cls, text: str | None) -> KeptRun | None:
         """The run that `text` names, if it is the name of a saved trace."""
-        from cutaway.inspect.trace import Trace, is_trace
+        from cutaway.inspect.trace.trace import Trace, is_trace
 
         return cls(Trace.open(text)) if text is not None and is_trace(text) else None
 
@@ -42,7 +41,7 @@ class KeptRun:
         return self.it.kind
 
     def origin(self, text: str, error: float | None = None) -> Origin:
-        from cutaway.inspect.picture_generation import origin_of
+        from cutaway.inspect.plots.generation import origin_of
 
         return replace(origin_of(self.it), text=text, error=error)
 
@@ -81,7 +80,7 @@ class KeptRun:
 
 def only_texts(command: str, *texts: str | None) -> None:
     """InputError where one of the texts is the name of a saved trace, and the command runs the model."""
-    from cutaway.inspect.trace import is_trace
+    from cutaway.inspect.trace.trace import is_trace
 
     for text in texts:
         if text is not None and is_trace(text):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from cutaway.inspect.canvas import Origin
+    from cutaway.inspect.plots.canvas import Origin
 
 WIDTH = 11  # characters of a column in the terminal
 
@@ -156,7 +156,7 @@ def _lens(seen: Said, last: int, paths: list[Path], dark: bool, as_json: bool) -
             write(f"The last {room} of {len(names)} tokens; --json and .npz hold all.")
 
     def draw() -> Figure:
-        from cutaway.inspect.picture_grid import grid
+        from cutaway.inspect.plots.grid import grid
 
         note = (
             "cell: the likeliest next token if the model stopped after this state; colour: its probability there; "
@@ -177,7 +177,7 @@ def _lens(seen: Said, last: int, paths: list[Path], dark: bool, as_json: bool) -
 def _states(seen: Moved, paths: list[Path], dark: bool, as_json: bool) -> None:
     import numpy as np
 
-    from cutaway.inspect.picture_trajectory import principal_plane, trajectories
+    from cutaway.inspect.plots.trajectory import principal_plane, trajectories
     from cutaway.show.sheet import Grid, Sheet
 
     states, names, places = seen.states, seen.names, seen.places

@@ -10,7 +10,7 @@ def models(as_json: AsJson = False) -> None:
     """List the models on this machine."""
     from dataclasses import asdict
 
-    from cutaway.catalogue import entries
+    from cutaway.hub.local_models import entries
     from cutaway.show.label import printable
 
     found = list(entries())

@@ -8,7 +8,7 @@ from cutaway.commands.subject import read_text
 
 if TYPE_CHECKING:
     from cutaway.inspect.explanation import Explanation
-    from cutaway.inspect.trace import Trace
+    from cutaway.inspect.trace.trace import Trace
 
 
 def observed(
@@ -20,7 +20,7 @@ def observed(
         text: the argument of the command. asked: layer, head, attention and (perhaps) token, as `explain` takes them.
         more: what only a run on a text heeds.
     """
-    from cutaway.inspect.trace import Trace, is_trace
+    from cutaway.inspect.trace.trace import Trace, is_trace
 
     if text is not None and is_trace(text):
         trace = Trace.open(text)

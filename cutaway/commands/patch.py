@@ -83,7 +83,7 @@ def patch(
         write("0: nothing changes, 1: the clean answer is restored")
 
     def draw() -> Figure:
-        from cutaway.inspect.picture_grid import grid
+        from cutaway.inspect.plots.grid import grid
 
         note = (
             f"how much of {why} comes back when one value of the clean run is put into the corrupted one: 0 nothing, "

@@ -12,7 +12,7 @@ import typer
 from cutaway.commands.display import as_line, write
 from cutaway.commands.text_input import lines
 from cutaway.errors import InputError, MissingExtraError, nearest
-from cutaway.inspect.canvas import FORMATS, Origin, save_figure
+from cutaway.inspect.plots.canvas import FORMATS, Origin, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

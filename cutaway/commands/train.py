@@ -135,7 +135,7 @@ def _say_trial(tried: Any) -> None:
 def _say(line: str) -> None:
     """Say it once, however many processes train."""
     from cutaway.show.label import printable
-    from cutaway.train.ranks import told_first
+    from cutaway.train.distributed import told_first
 
     if told_first():
         sys.stderr.write(printable(line) + "\n")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, LABEL, SPAN, WEIGHTS, bart_stacks
-from cutaway.model import seq2seq
-from cutaway.model.backbone import EncoderDecoder
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import seq2seq_heads
+from cutaway.models.backbone import EncoderDecoder
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class BartConfig(PretrainedConfig):
@@ -40,14 +40,14 @@ class BartModel(EncoderDecoder, family=FAMILY, config=BartConfig, prefix="model"
 
 
 class BartForConditionalGeneration(
-    seq2seq.Seq2SeqLM, backbone=BartModel, head=Output("lm_head"), logits_bias="final_logits_bias"
+    seq2seq_heads.Seq2SeqLM, backbone=BartModel, head=Output("lm_head"), logits_bias="final_logits_bias"
 ):
     """A text from a text."""
 
 
-class BartForSequenceClassification(seq2seq.Seq2SeqClassification, backbone=BartModel, head=LABEL):
+class BartForSequenceClassification(seq2seq_heads.Seq2SeqClassification, backbone=BartModel, head=LABEL):
     """A label for a text."""
 
 
-class BartForQuestionAnswering(seq2seq.Seq2SeqQuestionAnswering, backbone=BartModel, head=SPAN):
+class BartForQuestionAnswering(seq2seq_heads.Seq2SeqQuestionAnswering, backbone=BartModel, head=SPAN):
     """Where the answer stands."""

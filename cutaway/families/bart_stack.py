@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
-from cutaway.model.label_heads import Classifier
-from cutaway.model.weights import Source, tied
+from cutaway.config.architecture import (
+    ACTIVATIONS,
+    Architecture,
+    Attention,
+    Embedding,
+    FeedForward,
+    Learned,
+    Norm,
+    Stack,
+)
+from cutaway.models.label_heads import Classifier
+from cutaway.nn.weight_map import WeightSource, tied
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 50265, "max_position_embeddings": 1024, "d_model": 1024, "encoder_layers": 12,
@@ -68,7 +77,7 @@ def bart_stacks(config: Any, *, fixed: bool = False, embedding_norm: bool = True
     )
 
 
-def _names(side: str) -> dict[str, str | Source]:
+def _names(side: str) -> dict[str, str | WeightSource]:
     parts = {
         "embed.positions": "embed_positions",
         "embed.norm": "layernorm_embedding",
@@ -82,7 +91,7 @@ def _names(side: str) -> dict[str, str | Source]:
     for ours, theirs in (("attn", "self_attn"), ("cross", "encoder_attn")):
         for short, long in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
             parts[f"blocks.{{i}}.{ours}.{short}"] = f"layers.{{i}}.{theirs}.{long}"
-    names: dict[str, str | Source] = {f"{side}.{ours}": f"{side}.{theirs}" for ours, theirs in parts.items()}
+    names: dict[str, str | WeightSource] = {f"{side}.{ours}": f"{side}.{theirs}" for ours, theirs in parts.items()}
     return names | {f"{side}.embed.tokens": tied("shared", f"{side}.embed_tokens")}
 
 

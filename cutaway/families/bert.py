@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture, Learned
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture, Learned
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class BertConfig(PretrainedConfig):
@@ -50,11 +50,11 @@ class BertModel(Backbone, family=FAMILY, config=BertConfig, prefix="bert"):
     """The base model: hidden states."""
 
 
-class BertForMaskedLM(heads.MaskedLM, backbone=BertModel, head=_OUTPUT):
+class BertForMaskedLM(lm_heads.MaskedLM, backbone=BertModel, head=_OUTPUT):
     """Which token belongs at each place."""
 
 
-class BertLMHeadModel(heads.CausalLM, backbone=BertModel, head=_OUTPUT):
+class BertLMHeadModel(lm_heads.CausalLM, backbone=BertModel, head=_OUTPUT):
     """Which token comes next."""
 
 

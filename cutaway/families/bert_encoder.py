@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutaway.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
+from cutaway.config.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
 from cutaway.errors import ConfigError
 
 DEFAULTS: dict[str, Any] = {

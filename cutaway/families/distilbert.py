@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
-from cutaway.config import PretrainedConfig
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.config.architecture import (
+    ACTIVATIONS,
+    Architecture,
+    Attention,
+    Embedding,
+    FeedForward,
+    Learned,
+    Norm,
+    Stack,
+)
+from cutaway.config.config import PretrainedConfig
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class DistilBertConfig(PretrainedConfig):
@@ -89,7 +98,7 @@ class DistilBertModel(Backbone, family=FAMILY, config=DistilBertConfig, prefix="
     """The base model: hidden states."""
 
 
-class DistilBertForMaskedLM(heads.MaskedLM, backbone=DistilBertModel, head=_OUTPUT):
+class DistilBertForMaskedLM(lm_heads.MaskedLM, backbone=DistilBertModel, head=_OUTPUT):
     """Which token belongs at each place."""
 
 

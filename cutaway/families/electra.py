@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture, Learned
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture, Learned
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
 from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class ElectraConfig(PretrainedConfig):
@@ -70,11 +70,11 @@ class ElectraModel(Backbone, family=FAMILY, config=ElectraConfig, prefix="electr
     """The base model: hidden states."""
 
 
-class ElectraForMaskedLM(heads.MaskedLM, backbone=ElectraModel, head=_OUTPUT):
+class ElectraForMaskedLM(lm_heads.MaskedLM, backbone=ElectraModel, head=_OUTPUT):
     """Which token belongs at each place."""
 
 
-class ElectraForCausalLM(heads.CausalLM, backbone=ElectraModel, head=_OUTPUT):
+class ElectraForCausalLM(lm_heads.CausalLM, backbone=ElectraModel, head=_OUTPUT):
     """Which token comes next."""
 
 

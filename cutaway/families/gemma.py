@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, WEIGHTS, decoder
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class GemmaConfig(PretrainedConfig):
@@ -59,7 +59,7 @@ class GemmaModel(Backbone, family=FAMILY, config=GemmaConfig, prefix="model"):
     """The base model: hidden states."""
 
 
-class GemmaForCausalLM(heads.CausalLM, backbone=GemmaModel, head=Output("lm_head")):
+class GemmaForCausalLM(lm_heads.CausalLM, backbone=GemmaModel, head=Output("lm_head")):
     """Which token comes next."""
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import (
+    ACTIVATIONS,
+    Architecture,
+    Attention,
+    Embedding,
+    FeedForward,
+    Learned,
+    Norm,
+    Stack,
+)
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.weights import Table, split, transposed
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.weight_map import Table, split, transposed
 
 
 class GPT2Config(PretrainedConfig):
@@ -97,7 +106,7 @@ class GPT2Model(Backbone, family=FAMILY, config=GPT2Config, prefix="transformer"
     """The base model: hidden states."""
 
 
-class GPT2LMHeadModel(heads.CausalLM, backbone=GPT2Model, head=Output("lm_head")):
+class GPT2LMHeadModel(lm_heads.CausalLM, backbone=GPT2Model, head=Output("lm_head")):
     """Which token comes next."""
 
 

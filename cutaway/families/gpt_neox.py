@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.rope import rotary
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.weights import Table, share
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.weight_map import Table, share
 
 
 class GPTNeoXConfig(PretrainedConfig):
@@ -92,7 +92,7 @@ class GPTNeoXModel(Backbone, family=FAMILY, config=GPTNeoXConfig, prefix="gpt_ne
     """The base model: hidden states."""
 
 
-class GPTNeoXForCausalLM(heads.CausalLM, backbone=GPTNeoXModel, head=Output("lm_head", stored="embed_out")):
+class GPTNeoXForCausalLM(lm_heads.CausalLM, backbone=GPTNeoXModel, head=Output("lm_head", stored="embed_out")):
     """Which token comes next."""
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class LlamaConfig(PretrainedConfig):
@@ -39,7 +39,7 @@ class LlamaModel(Backbone, family=FAMILY, config=LlamaConfig, prefix="model"):
     """The base model: hidden states."""
 
 
-class LlamaForCausalLM(heads.CausalLM, backbone=LlamaModel, head=Output("lm_head")):
+class LlamaForCausalLM(lm_heads.CausalLM, backbone=LlamaModel, head=Output("lm_head")):
     """Which token comes next."""
 
 

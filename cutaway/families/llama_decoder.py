@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
+from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
 from cutaway.errors import ConfigError
 from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
-from cutaway.model.label_heads import Classifier
+from cutaway.models.label_heads import Classifier
 
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, LABEL, SPAN, WEIGHTS, bart_stacks
-from cutaway.model import seq2seq
-from cutaway.model.backbone import EncoderDecoder
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import seq2seq_heads
+from cutaway.models.backbone import EncoderDecoder
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class MBartConfig(PretrainedConfig):
@@ -40,14 +40,14 @@ class MBartModel(EncoderDecoder, family=FAMILY, config=MBartConfig, prefix="mode
 
 
 class MBartForConditionalGeneration(
-    seq2seq.Seq2SeqLM, backbone=MBartModel, head=Output("lm_head"), logits_bias="final_logits_bias"
+    seq2seq_heads.Seq2SeqLM, backbone=MBartModel, head=Output("lm_head"), logits_bias="final_logits_bias"
 ):
     """A text from a text."""
 
 
-class MBartForSequenceClassification(seq2seq.Seq2SeqClassification, backbone=MBartModel, head=LABEL):
+class MBartForSequenceClassification(seq2seq_heads.Seq2SeqClassification, backbone=MBartModel, head=LABEL):
     """A label for a text."""
 
 
-class MBartForQuestionAnswering(seq2seq.Seq2SeqQuestionAnswering, backbone=MBartModel, head=SPAN):
+class MBartForQuestionAnswering(seq2seq_heads.Seq2SeqQuestionAnswering, backbone=MBartModel, head=SPAN):
     """Where the answer stands."""

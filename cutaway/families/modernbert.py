@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
 from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.weights import Table, split
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.weight_map import Table, split
 
 
 class ModernBertConfig(PretrainedConfig):
@@ -106,7 +106,7 @@ class ModernBertModel(Backbone, family=FAMILY, config=ModernBertConfig, prefix="
     """The base model: hidden states."""
 
 
-class ModernBertForMaskedLM(heads.MaskedLM, backbone=ModernBertModel, head=_OUTPUT):
+class ModernBertForMaskedLM(lm_heads.MaskedLM, backbone=ModernBertModel, head=_OUTPUT):
     """Which token belongs at each place."""
 
 

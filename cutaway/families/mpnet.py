@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutaway.architecture import Architecture, Learned, Relative
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture, Learned, Relative
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class MPNetConfig(PretrainedConfig):
@@ -61,7 +61,7 @@ class MPNetModel(Backbone, family=FAMILY, config=MPNetConfig, prefix="mpnet"):
     """The base model: hidden states."""
 
 
-class MPNetForMaskedLM(heads.MaskedLM, backbone=MPNetModel, head=_OUTPUT):
+class MPNetForMaskedLM(lm_heads.MaskedLM, backbone=MPNetModel, head=_OUTPUT):
     """Which token belongs at each place."""
 
 

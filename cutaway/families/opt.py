@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Learned, Norm, Stack
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import (
+    ACTIVATIONS,
+    Architecture,
+    Attention,
+    Embedding,
+    FeedForward,
+    Learned,
+    Norm,
+    Stack,
+)
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class OPTConfig(PretrainedConfig):
@@ -97,7 +106,7 @@ class OPTModel(Backbone, family=FAMILY, config=OPTConfig, prefix="model"):
     """The base model: hidden states."""
 
 
-class OPTForCausalLM(heads.CausalLM, backbone=OPTModel, head=Output("lm_head")):
+class OPTForCausalLM(lm_heads.CausalLM, backbone=OPTModel, head=Output("lm_head")):
     """Which token comes next."""
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, WEIGHTS, bart_stacks
-from cutaway.model import seq2seq
-from cutaway.model.backbone import EncoderDecoder
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import seq2seq_heads
+from cutaway.models.backbone import EncoderDecoder
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class PegasusConfig(PretrainedConfig):
@@ -39,6 +39,6 @@ class PegasusModel(EncoderDecoder, family=FAMILY, config=PegasusConfig, prefix="
 
 
 class PegasusForConditionalGeneration(
-    seq2seq.Seq2SeqLM, backbone=PegasusModel, head=Output("lm_head"), logits_bias="final_logits_bias"
+    seq2seq_heads.Seq2SeqLM, backbone=PegasusModel, head=Output("lm_head"), logits_bias="final_logits_bias"
 ):
     """A text from a text."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, WEIGHTS, decoder
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.weights import Table, share, split
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.weight_map import Table, share, split
 
 
 class Phi3Config(PretrainedConfig):
@@ -52,7 +52,7 @@ class Phi3Model(Backbone, family=FAMILY, config=Phi3Config, prefix="model"):
     """The base model: hidden states."""
 
 
-class Phi3ForCausalLM(heads.CausalLM, backbone=Phi3Model, head=Output("lm_head")):
+class Phi3ForCausalLM(lm_heads.CausalLM, backbone=Phi3Model, head=Output("lm_head")):
     """Which token comes next."""
 
 

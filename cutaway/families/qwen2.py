@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class Qwen2Config(PretrainedConfig):
@@ -40,7 +40,7 @@ class Qwen2Model(Backbone, family=FAMILY, config=Qwen2Config, prefix="model"):
     """The base model: hidden states."""
 
 
-class Qwen2ForCausalLM(heads.CausalLM, backbone=Qwen2Model, head=Output("lm_head")):
+class Qwen2ForCausalLM(lm_heads.CausalLM, backbone=Qwen2Model, head=Output("lm_head")):
     """Which token comes next."""
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutaway.architecture import Architecture
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class Qwen3Config(PretrainedConfig):
@@ -46,7 +46,7 @@ class Qwen3Model(Backbone, family=FAMILY, config=Qwen3Config, prefix="model"):
     """The base model: hidden states."""
 
 
-class Qwen3ForCausalLM(heads.CausalLM, backbone=Qwen3Model, head=Output("lm_head")):
+class Qwen3ForCausalLM(lm_heads.CausalLM, backbone=Qwen3Model, head=Output("lm_head")):
     """Which token comes next."""
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutaway.architecture import Architecture, Learned
+from cutaway.config.architecture import Architecture, Learned
 from cutaway.families import bert_encoder
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
 
 DEFAULTS: dict[str, Any] = {
     **bert_encoder.DEFAULTS, "vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutaway.architecture import Rotary, RotaryScaling
-from cutaway.bounds import Bounds, shown_value
+from cutaway.config.architecture import Rotary, RotaryScaling
+from cutaway.config.field_checks import Bounds, shown_value
 from cutaway.errors import ConfigError
 
 _KINDS = {"linear", "dynamic", "llama3", "yarn", "longrope"}

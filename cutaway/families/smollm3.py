@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutaway.architecture import Architecture
-from cutaway.bounds import shown_value
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import Architecture
+from cutaway.config.config import PretrainedConfig
+from cutaway.config.field_checks import shown_value
 from cutaway.errors import ConfigError
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.family import Family
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class SmolLM3Config(PretrainedConfig):
@@ -58,7 +58,7 @@ class SmolLM3Model(Backbone, family=FAMILY, config=SmolLM3Config, prefix="model"
     """The base model: hidden states."""
 
 
-class SmolLM3ForCausalLM(heads.CausalLM, backbone=SmolLM3Model, head=Output("lm_head")):
+class SmolLM3ForCausalLM(lm_heads.CausalLM, backbone=SmolLM3Model, head=Output("lm_head")):
     """Which token comes next."""
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutaway.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Relative, Stack
-from cutaway.config import PretrainedConfig
+from cutaway.config.architecture import (
+    ACTIVATIONS,
+    Architecture,
+    Attention,
+    Embedding,
+    FeedForward,
+    Norm,
+    Relative,
+    Stack,
+)
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
 from cutaway.families.t5_weights import encoder_weights, weights
-from cutaway.model import label_heads, seq2seq
-from cutaway.model.backbone import Backbone, EncoderDecoder
-from cutaway.model.family import Family
-from cutaway.model.heads import Output
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, seq2seq_heads
+from cutaway.models.backbone import Backbone, EncoderDecoder
+from cutaway.models.family import Family
+from cutaway.models.label_heads import Classifier
+from cutaway.models.lm_heads import Output
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class T5Config(PretrainedConfig):
@@ -110,12 +119,12 @@ class T5EncoderModel(Backbone, family=ENCODER, config=T5Config, prefix="transfor
     """The encoder alone."""
 
 
-class T5ForConditionalGeneration(seq2seq.Seq2SeqLM, backbone=T5Model, head=Output("lm_head")):
+class T5ForConditionalGeneration(seq2seq_heads.Seq2SeqLM, backbone=T5Model, head=Output("lm_head")):
     """A text from a text."""
 
 
 class T5ForSequenceClassification(
-    seq2seq.Seq2SeqClassification, backbone=T5Model, head=_LABEL, published="transformer"
+    seq2seq_heads.Seq2SeqClassification, backbone=T5Model, head=_LABEL, published="transformer"
 ):
     """A label for a text."""
 
@@ -126,5 +135,5 @@ class T5ForTokenClassification(
     """A label for each token."""
 
 
-class T5ForQuestionAnswering(seq2seq.Seq2SeqQuestionAnswering, backbone=T5Model, head=_SPAN):
+class T5ForQuestionAnswering(seq2seq_heads.Seq2SeqQuestionAnswering, backbone=T5Model, head=_SPAN):
     """Where the answer stands."""

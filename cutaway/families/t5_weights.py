@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cutaway.architecture import Architecture
-from cutaway.model.weights import Source, tied
+from cutaway.config.architecture import Architecture
+from cutaway.nn.weight_map import WeightSource, tied
 
 _ENCODER = {
     "blocks.{i}.attn_norm": "block.{i}.layer.0.layer_norm",
@@ -35,7 +35,7 @@ def _table(prefix: str, feed_forward: int, gated: bool, parts: dict[str, str]) -
     return {f"{prefix}{ours}": f"{prefix}{theirs}" for ours, theirs in names.items()}
 
 
-def weights(architecture: Architecture) -> dict[str, str | Source]:
+def weights(architecture: Architecture) -> dict[str, str | WeightSource]:
     """The names depend on whether the feed-forward layer is gated."""
     gated = architecture.stack.feed_forward.gated
     return {
@@ -46,8 +46,8 @@ def weights(architecture: Architecture) -> dict[str, str | Source]:
     }
 
 
-def encoder_weights(architecture: Architecture) -> dict[str, str | Source]:
+def encoder_weights(architecture: Architecture) -> dict[str, str | WeightSource]:
     """The encoder alone keeps its published names."""
     table = _table("encoder.", 1, architecture.stack.feed_forward.gated, _ENCODER)
-    names: dict[str, str | Source] = {ours.removeprefix("encoder."): theirs for ours, theirs in table.items()}
+    names: dict[str, str | WeightSource] = {ours.removeprefix("encoder."): theirs for ours, theirs in table.items()}
     return names | {"embed.tokens": tied("shared", "encoder.embed_tokens")}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cutaway.config import PretrainedConfig
+from cutaway.config.config import PretrainedConfig
 from cutaway.families.roberta_encoder import CHOICE, DEFAULTS, FAMILY, LABEL, OUTPUT, SPAN
-from cutaway.model import heads, label_heads
-from cutaway.model.backbone import Backbone
-from cutaway.model.label_heads import Classifier
-from cutaway.model.pretrained import PreTrainedModel
+from cutaway.models import label_heads, lm_heads
+from cutaway.models.backbone import Backbone
+from cutaway.models.label_heads import Classifier
+from cutaway.models.pretrained import PreTrainedModel
 
 
 class XLMRobertaConfig(PretrainedConfig):
@@ -25,11 +25,11 @@ class XLMRobertaModel(Backbone, family=FAMILY, config=XLMRobertaConfig, prefix="
     """The base model: hidden states."""
 
 
-class XLMRobertaForMaskedLM(heads.MaskedLM, backbone=XLMRobertaModel, head=OUTPUT):
+class XLMRobertaForMaskedLM(lm_heads.MaskedLM, backbone=XLMRobertaModel, head=OUTPUT):
     """Which token belongs at each place."""
 
 
-class XLMRobertaForCausalLM(heads.CausalLM, backbone=XLMRobertaModel, head=OUTPUT):
+class XLMRobertaForCausalLM(lm_heads.CausalLM, backbone=XLMRobertaModel, head=OUTPUT):
     """Which token comes next."""
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
-from cutaway.generate.beam_plan import BeamPlan
-from cutaway.generate.chance import Chance
-from cutaway.generate.characters import CONTEXT
+from cutaway.generate.beam_settings import BeamPlan
+from cutaway.generate.incremental_decoding import CONTEXT
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
-from cutaway.generate.required import share_out
+from cutaway.generate.required_words import share_out
+from cutaway.generate.rng import SamplingRNG
 from cutaway.generate.search import Search, Step
 
 
@@ -79,7 +79,7 @@ class BeamSearch(Search):
         assert plan.beams is not None
         self.beams, prompts, device = plan.beams, prompt.ids.shape[0], prompt.ids.device
         if plan.do_sample:  # one stream of numbers for each prompt: its beams compete for them
-            self.chance = Chance(plan.seed, device)
+            self.chance = SamplingRNG(plan.seed, device)
         self.tokenizer = tokenizer
         self.running = list(range(prompts))  # the prompts that are not settled
         self.pools = [[Pool(plan.beams) for _ in range(plan.beams.groups)] for _ in range(prompts)]
@@ -111,7 +111,7 @@ class BeamSearch(Search):
         plan = self.plan
         if plan.do_sample:
             hot = scores if plan.temperature == 1.0 else sampling.temperature(scores, plan.temperature)
-            scores = sampling.at_least(self.narrow(hot), hot, 1 + max(1, len(plan.eos)))
+            scores = sampling.at_least(self.warp(hot), hot, 1 + max(1, len(plan.eos)))
         return scores.log_softmax(dim=-1) if plan.rules.renormalize else scores
 
     def choose_beams(self, scores: Tensor) -> list[list[Candidate]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError, MissingExtraError
-from cutaway.generate.rule_plan import Form
+from cutaway.generate.processor_settings import Form
 from cutaway.generate.sampling import MINUS_INF
 
 # One separator each, so that a model cannot go on writing white space for ever; a schema's "x-guidance" changes it.

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError, UnfinishedError
 from cutaway.generate.beam import BeamSearch
-from cutaway.generate.characters import Characters
+from cutaway.generate.incremental_decoding import IncrementalDecoder
 from cutaway.generate.logprobs import search_logprobs
-from cutaway.generate.lookup import LookupSearch
 from cutaway.generate.plan import Settings, make_plan
 from cutaway.generate.prompt import read_prompt
+from cutaway.generate.prompt_lookup import LookupSearch
 from cutaway.generate.results import GenerateOutput
 from cutaway.generate.search import Search
 from cutaway.generate.settings import GenerationConfig
@@ -166,12 +166,13 @@ def stream(
     readers = None
     if tokenizer is not None:
         readers = [
-            Characters(tokenizer, context, skip_special_tokens=skip_special_tokens) for context in search.contexts()
+            IncrementalDecoder(tokenizer, context, skip_special_tokens=skip_special_tokens)
+            for context in search.contexts()
         ]
     return read_tokens(search, readers)
 
 
-def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[Token]:
+def read_tokens(search: Search, readers: list[IncrementalDecoder] | None) -> Iterator[Token]:
     """Runs the search and yields its tokens."""
     try:
         while not search.done:
@@ -193,7 +194,7 @@ def read_tokens(search: Search, readers: list[Characters] | None) -> Iterator[To
     require_finished(search)
 
 
-def read_answers(search: BeamSearch, readers: list[Characters] | None) -> Iterator[Token]:
+def read_answers(search: BeamSearch, readers: list[IncrementalDecoder] | None) -> Iterator[Token]:
     """The tokens of beam search, row after row: they are known when it is over."""
     number, returned = search.beams.number, search.beams.returned
     for row, length in enumerate(search.lengths):

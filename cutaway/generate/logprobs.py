@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.generate.characters import CONTEXT, REPLACEMENT, Characters
-from cutaway.generate.reuse import real_ids
+from cutaway.generate.cache_reuse import real_ids
+from cutaway.generate.incremental_decoding import CONTEXT, REPLACEMENT, IncrementalDecoder
 from cutaway.generate.search import Search
 
 AT_ONCE = 256  # positions whose logits are held at the same time
@@ -45,7 +45,9 @@ class TokenLogprob:
     top: tuple[Alternative, ...] = ()
 
 
-def foretold(model: Any, inputs: Mapping[str, Any], places: Sequence[tuple[int, int]]) -> Iterator[tuple[Tensor, ...]]:
+def token_logits(
+    model: Any, inputs: Mapping[str, Any], places: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Tensor, ...]]:
     """Runs a model once over whole texts; yields (logits [n, V] that foretell tokens, the tokens [n]), in order.
 
     Args:
@@ -78,10 +80,12 @@ def search_logprobs(search: Search, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-Told = tuple[float, int, list[tuple[int, float]]]  # a token's logprob and rank, and the likeliest tokens' ids and own
+TokenStats = tuple[
+    float, int, list[tuple[int, float]]
+]  # a token's logprob and rank, and the likeliest tokens' ids and own
 
 
-def _told(search: Search, texts: list[list[int]], number: int) -> list[list[Told]]:
+def _told(search: Search, texts: list[list[int]], number: int) -> list[list[TokenStats]]:
     """Of each text all tokens but the first."""
     top, device = search.plan.logprobs or 0, search.sequences.device
     longest = max(map(len, texts))
@@ -96,8 +100,8 @@ def _told(search: Search, texts: list[list[int]], number: int) -> list[list[Told
         if search.prompt.encoder_outputs is not None:
             inputs["encoder_outputs"] = (search.prompt.encoder_outputs[0].repeat_interleave(number, dim=0),)
     places = [(row, token) for row, text in enumerate(texts) for token in range(1, len(text))]
-    found: list[Told] = []
-    for logits, tokens in foretold(search.model, inputs, places):
+    found: list[TokenStats] = []
+    for logits, tokens in token_logits(search.model, inputs, places):
         own = logits.gather(1, tokens[:, None])  # [n, 1]
         total = logits.logsumexp(dim=-1, keepdim=True)  # [n, 1]
         best = logits.topk(top, dim=-1) if top else None
@@ -113,9 +117,9 @@ def _pairs(ids: Tensor, values: Tensor) -> list[list[tuple[int, float]]]:
     return [list(zip(a, b, strict=True)) for a, b in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
-def _read(text: list[int], told: list[Told], tokenizer: Any) -> tuple[TokenLogprob, ...]:
+def _read(text: list[int], told: list[TokenStats], tokenizer: Any) -> tuple[TokenLogprob, ...]:
     """The tokens of one text with their characters."""
-    reader = None if tokenizer is None else Characters(tokenizer, skip_special_tokens=False)
+    reader = None if tokenizer is None else IncrementalDecoder(tokenizer, skip_special_tokens=False)
     found = []
     for place, token in enumerate(text):
         piece = None

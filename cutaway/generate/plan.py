@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutaway.errors import GenerationError
-from cutaway.generate.beam_plan import BeamPlan, read_beams
-from cutaway.generate.reuse import read_lookup, read_past
-from cutaway.generate.rule_plan import RulePlan, read_rules
+from cutaway.generate.beam_settings import BeamPlan, read_beams
+from cutaway.generate.cache_reuse import read_lookup, read_past
+from cutaway.generate.processor_settings import ProcessorSettings, read_rules
 from cutaway.generate.settings import (
     DEFAULT_NEW_TOKENS,
     DEFAULTS,
@@ -21,7 +21,7 @@ from cutaway.generate.settings import (
     require_known,
 )
 from cutaway.generate.stopping import Limits, read_limits
-from cutaway.model.cache import Cache
+from cutaway.nn.kv_cache import Cache
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
@@ -54,7 +54,7 @@ class Plan:
     typical_p: float
     epsilon_cutoff: float
     eta_cutoff: float
-    rules: RulePlan
+    rules: ProcessorSettings
     beams: BeamPlan | None
     seed: tuple[int, ...] | None
     copies: int  # sequences of each prompt that run side by side

@@ -107,7 +107,7 @@ def spread(tensor: Tensor, rows: Tensor | None, total: int) -> Tensor:
     return tensor.new_zeros((total, *tensor.shape[1:])).index_copy_(0, rows, tensor)
 
 
-class Record:
+class StepRecorder:
     """Gathers what the call asked to see, step by step."""
 
     def __init__(self, plan: Plan, encoder_decoder: bool) -> None:

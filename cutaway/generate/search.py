@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
-from cutaway.generate.chance import Chance
+from cutaway.generate.cache_reuse import continue_from, held, places_stay, real_ids, shared
+from cutaway.generate.logits_processors import LogitsProcessors
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
-from cutaway.generate.results import Record
-from cutaway.generate.reuse import go_on, held, places_stay, real_ids, shared
-from cutaway.generate.rules import Rules
+from cutaway.generate.results import StepRecorder
+from cutaway.generate.rng import SamplingRNG
 from cutaway.generate.stopping import Deadline, EndTokens, StopStrings
-from cutaway.model.adaptable import Adaptable
-from cutaway.model.cache import Cache
-from cutaway.model.step import Stepper, make_stepper
+from cutaway.nn.kv_cache import Cache
 from cutaway.outputs import CausalLMOutputWithPast
+
+if TYPE_CHECKING:
+    from cutaway.models.decode_step import DecodeStepper
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class Search:
         if mask is not None and not plan.use_cache:
             self.mask = torch.ones_like(self.sequences)
             self.mask[:, : self.width] = mask
-        self.rules = Rules(model, prompt, plan, tokenizer, self.evaluating)
+        self.rules = LogitsProcessors(model, prompt, plan, tokenizer, self.evaluating)
         self.ends = EndTokens(plan.eos, device) if plan.eos else None
         self.stops: StopStrings | None = None
         if plan.stop_strings:
@@ -71,8 +73,8 @@ class Search:
         seeds = None
         if plan.seed is not None:
             seeds = [seed + copy for seed in plan.seed for copy in range(plan.copies)]
-        self.chance = Chance(seeds, device) if plan.do_sample else None
-        self.record = Record(plan, model.is_encoder_decoder) if plan.return_dict else None
+        self.chance = SamplingRNG(seeds, device) if plan.do_sample else None
+        self.record = StepRecorder(plan, model.is_encoder_decoder) if plan.return_dict else None
         self.asked: dict[str, Any] = {
             "output_attentions": plan.output_attentions,
             "output_hidden_states": plan.output_hidden_states,
@@ -81,8 +83,8 @@ class Search:
             "return_dict": True,
         }
         self.training = [module for module in model.modules() if module.training]
-        self.stepper: Stepper | None = None
-        self.room: Tensor | None = None
+        self.stepper: DecodeStepper | None = None  # asked for once the cache holds the prompt
+        self.logits_buffer: Tensor | None = None
         self.deadline = Deadline(plan.limits)
         self.adapters: tuple[str | None, ...] | None = None  # of each prompt; None: what acts, acts
 
@@ -106,7 +108,7 @@ class Search:
         with self.evaluating():
             outputs = self.run()
         first = self.width == self.plan.prompt_columns
-        logits = self.widened(outputs.logits[:, -1])  # [A, V]
+        logits = self.to_float32(outputs.logits[:, -1])  # [A, V]
         copies = self.copies if first else None
         if copies is not None:
             logits = logits[copies]
@@ -122,23 +124,23 @@ class Search:
         self.width += 1
         self.newest = tokens
         step = Step(self.rows, tokens, self.ended(tokens))
-        self.leave(step.ended)
+        self.drop_finished(step.ended)
         return step
 
-    def widened(self, logits: Tensor) -> Tensor:
+    def to_float32(self, logits: Tensor) -> Tensor:
         """The logits [A, V] in float32; where nobody else will see them, in the memory of the step before."""
         if logits.dtype == torch.float32 or self.record is not None or self.rules.steps or self.plan.rules.criteria:
             return logits.float()
-        if self.room is None or self.room.shape[0] < logits.shape[0]:
-            self.room = torch.empty_like(logits, dtype=torch.float32)
-        return self.room[: logits.shape[0]].copy_(logits)
+        if self.logits_buffer is None or self.logits_buffer.shape[0] < logits.shape[0]:
+            self.logits_buffer = torch.empty_like(logits, dtype=torch.float32)
+        return self.logits_buffer[: logits.shape[0]].copy_(logits)
 
     def run(self) -> Any:
         """The model's outputs for the running sequences; logits [A, 1, V].
 
         A step that nobody looks into gives its logits alone.
         """
-        if self.stepper is not None and self.stepper.usable:
+        if self.stepper is not None and self.stepper.is_unobserved:
             memory = None if self.encoded is None else self.encoded[0]
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
@@ -169,8 +171,8 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
-            if whole and self.quiet:
-                self.stepper = make_stepper(self.model)
+            if whole and self.is_unobserved:
+                self.stepper = self.model.decode_stepper()
         return outputs
 
     def reuse(self) -> Tensor | None:
@@ -183,7 +185,7 @@ class Search:
         if past is not None and past.buffer is None:
             self.cache = past  # a new one, to be filled
             return None
-        if past is None and (not self.plan.use_cache or len(self.prompt.ids) == 1 or not self.quiet):
+        if past is None and (not self.plan.use_cache or len(self.prompt.ids) == 1 or not self.is_unobserved):
             return None
         texts = real_ids(self.prompt)
         if past is not None:
@@ -194,18 +196,18 @@ class Search:
                 past = past.copy()  # each text of it will be several: the caller's stays as it is
         else:
             n = shared(texts) if len(set(self.adapters or (None,))) == 1 else 0
-            self.stepper = make_stepper(self.model) if n else None
-            if self.stepper is None or not self.stepper.usable or not places_stay(self.model):
+            self.stepper = self.model.decode_stepper() if n else None
+            if self.stepper is None or not self.stepper.is_unobserved or not places_stay(self.model):
                 return None
             inputs = {**self.asked, "input_ids": torch.tensor([texts[0][:n]], device=self.sequences.device)}
             past, kept = self.model(**inputs).past_key_values, [n] * len(texts)
-        rest = go_on(past, kept, texts, self.sequences.device)
+        rest = continue_from(past, kept, texts, self.sequences.device)
         if rest is not None:
             self.cache = past
         return rest
 
     @property
-    def quiet(self) -> bool:
+    def is_unobserved(self) -> bool:
         """Whether nothing is gathered of a step but its scores."""
         return self.record is None or self.record.scores_only
 
@@ -240,7 +242,7 @@ class Search:
         """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules."""
         return self.rules.apply(logits, self.sequences[:, : self.width], self.rows)
 
-    def narrow(self, scores: Tensor) -> Tensor:
+    def warp(self, scores: Tensor) -> Tensor:
         """The scores [A, V or fewer] with what sampling rules out at -inf."""
         plan = self.plan
         if plan.top_k:
@@ -269,11 +271,11 @@ class Search:
             uniform = self.chance.uniform(scores.shape[0])
             few = sampling.shortlist(scores, plan.top_k) if plan.top_k else None
             if few is None or plan.output_scores:
-                scores = self.narrow(scores)
+                scores = self.warp(scores)
             if few is None:
                 tokens = sampling.draw(scores, uniform)
             else:
-                place = sampling.draw(self.narrow(few[0]), uniform)
+                place = sampling.draw(self.warp(few[0]), uniform)
                 tokens = torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0])
         if bool((tokens < 0).any()):
             raise self.nothing_to_choose()
@@ -325,7 +327,7 @@ class Search:
             if ends and not whole:
                 self.unfinished.append(place)
 
-    def leave(self, ended: Tensor | None) -> None:
+    def drop_finished(self, ended: Tensor | None) -> None:
         """Takes the sequences that ended out of the batch."""
         if ended is None:
             return

@@ -177,10 +177,10 @@ class GenerationConfig:
     def from_pretrained(cls, name: str | Path, config_file_name: str = FILE_NAME, **options: Any) -> GenerationConfig:
         """From the generation_config.json of a folder, a built-in or a hub name.
 
-        `options` are those of `cutaway.hub.resolve` (revision, token, cache_dir, local_files_only, subfolder) and
+        `options` are those of `cutaway.hub.files.resolve` (revision, token, cache_dir, local_files_only, subfolder) and
         settings that win over the file. A file that is missing is a HubError, a damaged one a ConfigError.
         """
-        from cutaway.hub import resolve
+        from cutaway.hub.files import resolve
 
         settings = {n: options.pop(n) for n in list(options) if n in KNOWN}
         path = resolve(str(name), **options).require(config_file_name)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
-from cutaway.generate.characters import Characters
+from cutaway.generate.incremental_decoding import IncrementalDecoder
 
 if TYPE_CHECKING:
     from cutaway.generate.plan import Settings
@@ -41,7 +41,7 @@ class StopStrings:
     def __init__(self, strings: tuple[str, ...], tokenizer: Any, contexts: list[list[int]]) -> None:
         self.strings = strings
         self.overlap = max(len(text) for text in strings) - 1
-        self.readers = [Characters(tokenizer, context) for context in contexts]
+        self.readers = [IncrementalDecoder(tokenizer, context) for context in contexts]
         self.tails = ["" for _ in contexts]
 
     def ended(self, tokens: Tensor) -> Tensor:

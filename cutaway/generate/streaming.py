@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cutaway.errors import GenerationError
-from cutaway.generate.characters import Characters
+from cutaway.generate.incremental_decoding import IncrementalDecoder
 
 
 class BaseStreamer:
@@ -33,7 +33,7 @@ class TextStreamer(BaseStreamer):
 
     def __init__(self, tokenizer: Any, skip_prompt: bool = False, **decode_kwargs: Any) -> None:
         self.tokenizer, self.skip_prompt, self.decode_kwargs = tokenizer, skip_prompt, decode_kwargs
-        self.characters: Characters | None = None
+        self.characters: IncrementalDecoder | None = None
 
     def put(self, value: Tensor) -> None:
         """Takes the prompt, then each token; GenerationError for more than one sequence."""
@@ -44,7 +44,7 @@ class TextStreamer(BaseStreamer):
             )
         ids = value.flatten().tolist()
         if self.characters is None:
-            self.characters = Characters(self.tokenizer, ids if self.skip_prompt else (), **self.decode_kwargs)
+            self.characters = IncrementalDecoder(self.tokenizer, ids if self.skip_prompt else (), **self.decode_kwargs)
             if self.skip_prompt:
                 return
         piece = "".join(self.characters.add(token) for token in ids)

@@ -13,7 +13,7 @@ from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, logits_of, one_text
-from cutaway.model.taps import resolve
+from cutaway.nn.activations.taps import resolve
 
 
 @dataclass(frozen=True)

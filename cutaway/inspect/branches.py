@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cutaway.inspect.candidate import Candidate
-from cutaway.inspect.evidence import Branch
-from cutaway.inspect.explanation import Kind, Step
+from cutaway.inspect.explanation import Branch, Candidate, Kind, Step
 
 ALTERNATIVES = 2  # at each step
 LENGTH = 4  # tokens of a branch, the other one among them

@@ -6,13 +6,12 @@ Each is one of the measures, called on the text of the run. What a model does no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cutaway.errors import CutawayError
-from cutaway.inspect.candidate import Candidate
+from cutaway.inspect.explanation import Evidence, LensGrid, Parts, Scores
 from cutaway.inspect.measures import Array
 
 if TYPE_CHECKING:
@@ -26,81 +25,6 @@ IG_POINTS = 64
 SHAPLEY_WORK = 4e11
 SHAPLEY_MOST = 1024  # texts; all of them where there are no more (2^10)
 SHAPLEY_LEAST = 8  # texts for each token: of fewer, the scores are mostly chance
-
-
-@dataclass(frozen=True)
-class LensGrid:
-    """The logit lens: `ids`, `probability` [states, L, k]; `kl` [states, L] in nats; `labels` of the ids."""
-
-    tokens: str
-    places: list[str]
-    ids: list[list[list[int]]]
-    probability: Array
-    kl: Array
-    labels: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One attribution method's scores [L] of the text's tokens; see `cutaway.inspect.gradients.Attribution`."""
-
-    method: str
-    scores: Array
-    value: float
-    base: float
-    residual: float | None
-    steps: int
-    note: str
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What each part of the model added to a logit; the values sum to `total`."""
-
-    names: list[str]
-    values: Array
-    total: float
-    logit: float
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The directions of a stack's states (each scaled to length 1) in their principal plane.
-
-    `points` [states, L, 2]; `shares` of the variance that each of the two axes holds.
-    """
-
-    points: Array
-    shares: list[float]
-
-
-@dataclass(frozen=True)
-class Branch:
-    """What the model would have gone on with, the likeliest token each time, had it taken another one at a step.
-
-    `step` counts the run's steps from 0; `tokens` begins with the other token.
-    """
-
-    step: int
-    tokens: list[Candidate]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """`value_norms`: attention's name -> [layers, heads, Lk]; `rollout`: name -> [layers, L, L]; `planes`: a stack's.
-
-    `answer` is the label of what `attributions` and `parts` explain; `missing` says what could not be had, and why.
-    """
-
-    value_norms: dict[str, Array] = field(default_factory=dict)
-    rollout: dict[str, Array] = field(default_factory=dict)
-    lens: LensGrid | None = None
-    attributions: list[Scores] = field(default_factory=list)
-    parts: Parts | None = None
-    planes: dict[str, Plane] = field(default_factory=dict)
-    branches: list[Branch] = field(default_factory=list)
-    answer: str = ""
-    missing: dict[str, str] = field(default_factory=dict)
 
 
 def gather(
@@ -121,11 +45,10 @@ def gather(
     """
     import torch
 
-    from cutaway.inspect.direct import direct_logit_attribution
     from cutaway.inspect.flow import attention_rollout
     from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
-    from cutaway.inspect.occlusion import occlude
-    from cutaway.inspect.shapley import shapley_values
+    from cutaway.inspect.logit_attribution import direct_logit_attribution
+    from cutaway.inspect.perturbation import occlude, shapley_values
     from cutaway.inspect.target import Target
 
     norms, rollout, missing = {}, {}, {}

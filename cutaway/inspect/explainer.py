@@ -7,7 +7,6 @@ which gives every step's probabilities, attention and states at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,22 @@ from cutaway.errors import InputError
 from cutaway.inspect import measures
 from cutaway.inspect.attention import attention_of, chosen
 from cutaway.inspect.branches import branches
-from cutaway.inspect.candidate import Candidate
-from cutaway.inspect.evidence import Evidence, Plane, gather
+from cutaway.inspect.evidence import gather
 from cutaway.inspect.explanation import (
     Attention,
+    Candidate,
     Certificate,
+    Evidence,
     Explanation,
     Kind,
     Model,
+    Plane,
     States,
     Step,
     Token,
     find_token,
 )
-from cutaway.inspect.picture_trajectory import principal_plane
+from cutaway.inspect.plots.trajectory import principal_plane
 from cutaway.show.label import token_label
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str,
 
 def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:
     """The model with the head that its checkpoint has, and its tokenizer."""
-    auto = import_module("cutaway.auto")
+    from cutaway import auto  # it knows the families; pictures of a stored run do without
+
     if name.lower().endswith(".gguf"):
         load["gguf_file"] = Path(name).name
         name = str(Path(name).parent)

@@ -10,8 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from cutaway.errors import InputError, nearest
-from cutaway.inspect.candidate import Candidate
-from cutaway.inspect.evidence import Evidence
 from cutaway.inspect.measures import MEANING, Array
 from cutaway.show.label import clipped, printable
 from cutaway.show.sheet import Bars, Grid, Part, Sheet, Table
@@ -19,6 +17,91 @@ from cutaway.show.shown import Shown
 
 SCHEMA = "cutaway.explanation/1"
 Kind = Literal["labels", "next-token", "target", "mask", "states"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible answer: a class (its index and name) or a token (its id and text)."""
+
+    id: int
+    label: str
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class LensGrid:
+    """The logit lens: `ids`, `probability` [states, L, k]; `kl` [states, L] in nats; `labels` of the ids."""
+
+    tokens: str
+    places: list[str]
+    ids: list[list[list[int]]]
+    probability: Array
+    kl: Array
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One attribution method's scores [L] of the text's tokens; see `cutaway.inspect.attribution.Attribution`."""
+
+    method: str
+    scores: Array
+    value: float
+    base: float
+    residual: float | None
+    steps: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What each part of the model added to a logit; the values sum to `total`."""
+
+    names: list[str]
+    values: Array
+    total: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The directions of a stack's states (each scaled to length 1) in their principal plane.
+
+    `points` [states, L, 2]; `shares` of the variance that each of the two axes holds.
+    """
+
+    points: Array
+    shares: list[float]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What the model would have gone on with, the likeliest token each time, had it taken another one at a step.
+
+    `step` counts the run's steps from 0; `tokens` begins with the other token.
+    """
+
+    step: int
+    tokens: list[Candidate]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`value_norms`: attention's name -> [layers, heads, Lk]; `rollout`: name -> [layers, L, L]; `planes`: a stack's.
+
+    `answer` is the label of what `attributions` and `parts` explain; `missing` says what could not be had, and why.
+    """
+
+    value_norms: dict[str, Array] = field(default_factory=dict)
+    rollout: dict[str, Array] = field(default_factory=dict)
+    lens: LensGrid | None = None
+    attributions: list[Scores] = field(default_factory=list)
+    parts: Parts | None = None
+    planes: dict[str, Plane] = field(default_factory=dict)
+    branches: list[Branch] = field(default_factory=list)
+    answer: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

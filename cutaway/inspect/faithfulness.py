@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.inspect.masking import Baseline, Masking, check_scores
+from cutaway.inspect.perturbation import Baseline, Masking, check_scores
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs

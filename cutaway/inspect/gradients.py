@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.inspect.masking import BATCH, Baseline, Masking
-from cutaway.inspect.result import Result
+from cutaway.inspect.attribution import Attribution, residual_of
+from cutaway.inspect.perturbation import BATCH, Baseline, Masking
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs
 
 GOOD, POOR = 0.01, 0.05  # residuals below which the numbers stand, and above which only their order may
-
-
-@dataclass(frozen=True)
-class Attribution(Result):
-    """What each token did to one number of the answer.
-
-    Attributes:
-        method: its name. scores: [L], one per token of the text. target: what is explained.
-        value, base: that number for the text, and for the text of stand-ins only.
-        residual: |sum of scores - (value - base)| / |value - base|; None for methods that promise no sum.
-        steps: model evaluations. note: "ranking only" where the residual is above 5%.
-    """
-
-    method: str
-    scores: Tensor
-    target: Target
-    value: float
-    base: float
-    residual: float | None
-    steps: int
-    note: str = ""
-
-
-def residual_of(scores: Tensor, value: float, base: float) -> float:
-    """How far the scores' sum is from what they should sum to, as a part of it."""
-    return abs(float(scores.sum()) - (value - base)) / max(abs(value - base), 1e-12)
 
 
 def _slopes(game: Masking, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
-from cutaway.inspect.tower import Inputs, Tower, tower_of
-from cutaway.model.heads import OutputHead
+from cutaway.inspect.tower import Inputs, StackHandle, tower_of
+from cutaway.models.lm_heads import OutputHead
 from cutaway.show.sheet import Part, Sheet
 
 
@@ -46,17 +46,17 @@ class Lens(Result):
         return Sheet("lens", parts=[*parts, self.grid("KL to the model's answer, nats", self.kl[:, 0])])
 
 
-def _places(tower: Tower) -> list[str]:
+def _places(tower: StackHandle) -> list[str]:
     return [tower.at("embed"), *tower.layers("resid")]
 
 
-def _tower(model: Any) -> Tower:
+def _tower(model: Any) -> StackHandle:
     if not isinstance(model, OutputHead):
         raise InputError(f"{type(model).__name__} has no output over a vocabulary; a lens needs a language model.")
     return tower_of(model)
 
 
-def read_state(model: Any, state: Tensor, tower: Tower) -> Tensor:
+def read_state(model: Any, state: Tensor, tower: StackHandle) -> Tensor:
     """A state of the stream [..., H] as logits [..., V]: through the last norm where the family has one, then the head.
 
     `hidden_states[-1]` of such a family has had that norm; a state of the stream (`blocks.{i}.resid`) has not, so it is
@@ -143,7 +143,7 @@ class TunedLens(nn.Module):
             for p in frozen:
                 p.requires_grad_(True)
 
-    def _fit(self, model: Any, tower: Tower, i: int, x: Tensor, final: Tensor, steps: int, rate: float) -> Tensor:
+    def _fit(self, model: Any, tower: StackHandle, i: int, x: Tensor, final: Tensor, steps: int, rate: float) -> Tensor:
         turn = self.turn[i].detach().clone().requires_grad_()
         shift = self.shift[i].detach().clone().requires_grad_()
         adam = torch.optim.Adam([turn, shift], lr=rate)

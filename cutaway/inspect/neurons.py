@@ -12,7 +12,7 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
-from cutaway.model.heads import OutputHead
+from cutaway.models.lm_heads import OutputHead
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
-from cutaway.inspect.masking import BATCH
+from cutaway.inspect.perturbation import BATCH
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, logits_of, one_text, repeated, tower_of
-from cutaway.model.edits import Edit
-from cutaway.model.recorder import Recorder
-from cutaway.model.taps import resolve
+from cutaway.nn.activations.edits import Edit
+from cutaway.nn.activations.recorder import Recorder
+from cutaway.nn.activations.taps import resolve
 
 
 @dataclass(frozen=True)

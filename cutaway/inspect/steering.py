@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cutaway.inspect.result import Result
-from cutaway.inspect.tower import Inputs, Tower, tower_of
+from cutaway.inspect.tower import Inputs, StackHandle, tower_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def steering_vector(
     return SteeringVector(address, means[0] - means[1])
 
 
-def _mean(model: Any, tower: Tower, inputs: Inputs, address: str, last: bool) -> Tensor:
+def _mean(model: Any, tower: StackHandle, inputs: Inputs, address: str, last: bool) -> Tensor:
     with model.record(address) as r:
         model(**inputs)
     real = tower.real(inputs)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cutaway.errors import MissingExtraError
-from cutaway.inspect.candidate import Candidate
-from cutaway.inspect.explanation import Explanation, States, Token
+from cutaway.inspect.explanation import Candidate, Explanation, States, Token
 from cutaway.inspect.measures import MEANING, Array
 from cutaway.show import palette
 from cutaway.show.label import clipped, printable

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.architecture import Stack as Spec
+from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError, nearest
 
 Inputs = Mapping[str, Any]  # what a tokenizer returns with return_tensors="pt"
 
 
 @dataclass(frozen=True)
-class Tower:
+class StackHandle:
     """A stack: its addresses' prefix, its module, its architecture, and the names of its inputs."""
 
     prefix: str
@@ -69,7 +69,7 @@ class Tower:
             handle.remove()
 
 
-def tower_of(model: Any, which: str | None = None) -> Tower:
+def tower_of(model: Any, which: str | None = None) -> StackHandle:
     """The stack called `which`: "encoder" or "decoder" of a model that has both (there the decoder unless given).
 
     Raises:
@@ -80,13 +80,13 @@ def tower_of(model: Any, which: str | None = None) -> Tower:
     if architecture.decoder is None:
         if which is not None:
             raise InputError(f"this model has one stack; leave {which!r} out.")
-        return Tower("", base, architecture.stack, "input_ids", "attention_mask")
+        return StackHandle("", base, architecture.stack, "input_ids", "attention_mask")
     which = which or "decoder"
     if which not in ("encoder", "decoder"):
         raise InputError(f"{which!r} is no stack of this model.{nearest(which, ['encoder', 'decoder'])}")
     if which == "encoder":
-        return Tower("encoder.", base.encoder, architecture.stack, "input_ids", "attention_mask")
-    return Tower("decoder.", base.decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
+        return StackHandle("encoder.", base.encoder, architecture.stack, "input_ids", "attention_mask")
+    return StackHandle("decoder.", base.decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
 
 
 def logits_of(model: Any, inputs: Inputs) -> Tensor:

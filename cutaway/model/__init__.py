@@ -1,1 +1,1 @@
-"""The engine: one transformer for every family, built from an `Architecture`."""
+"""The old place of `cutaway.nn` and `cutaway.models`: what the documents showed stays importable for one release."""

@@ -1,30 +1,3 @@
-"""A family: what a `model_type` means, as data."""
+"""Moved to `cutaway.models.family`; importable from here for one release."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-from cutaway.architecture import Architecture
-from cutaway.model.weights import Table
-
-
-@dataclass(frozen=True)
-class Family:
-    """One declaration in `cutaway/families/`.
-
-    Attributes:
-        to_architecture: the published config -> Architecture; an unknown value raises ConfigError.
-        weights: our layer names -> published layer names, inside the base model; a function where they depend on the
-            architecture.
-        prefix: what published checkpoints with a head put before the base model's names ("bert"; "" for none).
-    """
-
-    to_architecture: Callable[[Any], Architecture]
-    weights: Table | Callable[[Architecture], Table]
-    prefix: str
-
-    def table(self, architecture: Architecture) -> Table:
-        """The names of this architecture's layers."""
-        return self.weights(architecture) if callable(self.weights) else self.weights
+from cutaway.models.family import *  # noqa: F403

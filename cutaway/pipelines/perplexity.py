@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from cutaway.errors import InputError
-from cutaway.generate.logprobs import foretold
+from cutaway.generate.logprobs import token_logits
 from cutaway.pipelines.base import Pipeline, text_only
 from cutaway.pipelines.plan import Row
 
@@ -75,7 +75,7 @@ class PerplexityPipeline(Pipeline):
         places = [(i, t) for i, tokens in enumerate(own) for t in tokens]
         losses = [
             torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-            for logits, tokens in foretold(self.model, batch, places)
+            for logits, tokens in token_logits(self.model, batch, places)
         ]
         parts = torch.cat(losses).split([len(tokens) for tokens in own])
         return [(float(part.double().sum()), len(part)) for part in parts]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cutaway.checkpoint import open_checkpoint
+from cutaway.checkpoint.checkpoint import open_checkpoint
 from cutaway.errors import InputError
-from cutaway.hub import resolve
+from cutaway.hub.files import resolve
 from cutaway.jsonfile import read_json
 
 # By the last part of the class's name: a name from a file is only looked up here.

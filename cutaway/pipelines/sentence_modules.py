@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import HubError, InputError
-from cutaway.hub import Files, resolve
+from cutaway.hub.files import Files, resolve
 from cutaway.jsonfile import MEGABYTE, parse_json, read_json
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from cutaway.train.label_collators import (
 )
 from cutaway.train.masking import DataCollatorForLanguageModeling
 from cutaway.train.progress import ProgressCallback
+from cutaway.train.rng import set_seed
 from cutaway.train.schedule import (
     get_constant_schedule,
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
     get_linear_schedule_with_warmup,
 )
-from cutaway.train.seed import set_seed
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
 from cutaway.train.trainer import Trainer, TrainOutput

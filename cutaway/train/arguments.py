@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cutaway.errors import ConfigError, nearest
-from cutaway.train.needless import NEEDLESS
+from cutaway.train.ignored_arguments import NEEDLESS
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
 
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]

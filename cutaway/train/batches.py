@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import torch
 
 from cutaway.errors import InputError
-from cutaway.train import chance
-from cutaway.train.plan import Plan
-from cutaway.train.ranks import Ranks
-from cutaway.train.rows import Rows, Stream
+from cutaway.train import rng
+from cutaway.train.batch_plan import Plan
+from cutaway.train.dataset import Rows, Stream
+from cutaway.train.distributed import ProcessGroup
 
 _STREAM = -2  # where other keys have the number of the batch
 
 
-class Turn(NamedTuple):
+class RankBatch(NamedTuple):
     """What one rank gets when each takes a batch, in the order of their numbers.
 
     mine: whether the batch is its own; where they do not go round, a rank gets that of the first, to compute along.
@@ -43,7 +43,7 @@ class Made:
         self.rows, self.collate, self.seed, self.epoch, self.plan = rows, collate, seed, epoch, plan
 
     def __getitem__(self, number: int) -> Any:
-        with chance.drawn_from(self.seed, self.epoch, number):
+        with rng.drawn_from(self.seed, self.epoch, number):
             place(self.collate, self.seed, self.epoch, number)
             return self.collate(self.rows.take(self.plan[number]))
 
@@ -88,7 +88,7 @@ class Batches:
         """How many batches an epoch has; None for a stream."""
         return None if self.plan is None else self.plan.count
 
-    def turns(self, number: int, ranks: Ranks, start: int = 0) -> Iterator[Turn]:
+    def turns(self, number: int, ranks: ProcessGroup, start: int = 0) -> Iterator[RankBatch]:
         """The turns of an epoch from batch `start` on. The batches are those of one process, whoever computes them."""
         if isinstance(self.source, Stream):
             yield from self._streamed(self.source, number, start, ranks)
@@ -97,7 +97,7 @@ class Batches:
         firsts = range(start, count, ranks.size)
         own = [first + ranks.rank if first + ranks.rank < count else first for first in firsts]
         for first, batch in zip(firsts, self._planned(self.source, number, own), strict=True):
-            yield Turn(batch, first + ranks.rank < count, min(ranks.size, count - first))
+            yield RankBatch(batch, first + ranks.rank < count, min(ranks.size, count - first))
 
     def _planned(self, rows: Rows, epoch: int, numbers: Sequence[int]) -> Iterator[Any]:
         """The batches with these numbers."""
@@ -115,43 +115,43 @@ class Batches:
         )
         yield from loader
 
-    def _streamed(self, stream: Stream, epoch: int, start: int, ranks: Ranks) -> Iterator[Turn]:
+    def _streamed(self, stream: Stream, epoch: int, start: int, ranks: ProcessGroup) -> Iterator[RankBatch]:
         rows = stream.rows()
         own: dict[str, Any] | None = None  # the stream's random numbers, between two batches
         number = 0
         while True:
-            outside = chance.capture(devices=False)
+            outside = rng.capture(devices=False)
             try:
                 if own is None:
-                    chance.seed_all(chance.seed_of(self.seed, epoch, _STREAM))
+                    rng.seed_all(rng.seed_of(self.seed, epoch, _STREAM))
                 else:
-                    chance.restore(own)
+                    rng.restore(own)
                 cut = [list(itertools.islice(rows, self.size)) for _ in range(ranks.size)]
-                own = chance.capture(devices=False)
+                own = rng.capture(devices=False)
             finally:
-                chance.restore(outside)
+                rng.restore(outside)
             cut = [taken for taken in cut if len(taken) >= (self.size if self.drop_last else 1)]
             if not cut:
                 return
             if number >= start:
                 mine = ranks.rank < len(cut)
                 at = ranks.rank if mine else 0
-                with chance.drawn_from(self.seed, epoch, number + at):
+                with rng.drawn_from(self.seed, epoch, number + at):
                     place(self.collate, self.seed, epoch, number + at)
                     batch = self.collate(cut[at])
-                yield Turn(batch, mine, len(cut))
+                yield RankBatch(batch, mine, len(cut))
             number += len(cut)
 
 
 def place(collate: Any, *key: int) -> None:
     """Tell a collator that draws from a seed of its own which batch comes, if it wants to know."""
     if getattr(collate, "seed", None) is not None and hasattr(collate, "step"):
-        collate.step = chance.seed_of(*key)
+        collate.step = rng.seed_of(*key)
 
 
-def grouped(turns: Iterator[Turn], size: int) -> Iterator[list[Turn]]:
+def grouped(turns: Iterator[RankBatch], size: int) -> Iterator[list[RankBatch]]:
     """Turns, `size` at a time: one update. The last may be fewer."""
-    group: list[Turn] = []
+    group: list[RankBatch] = []
     for turn in turns:
         group.append(turn)
         if len(group) == size:

@@ -41,7 +41,7 @@ for _event in EVENTS:
     setattr(TrainerCallback, _event, _nothing)
 
 
-class Flow(TrainerCallback):
+class DefaultFlowCallback(TrainerCallback):
     """Asks for what the arguments' strategies say."""
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutaway.encoding import BatchEncoding
 from cutaway.errors import InputError
+from cutaway.tokenization.batch_encoding import BatchEncoding
 
 
 @dataclass

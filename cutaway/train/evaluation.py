@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.model.heads import OutputHead
-from cutaway.train import chance
+from cutaway.models.lm_heads import OutputHead
+from cutaway.train import rng
 from cutaway.train.arguments import TrainingArguments
-from cutaway.train.batches import Batches, Turn, moved
-from cutaway.train.objective import Objective, Sizes, added, joined
-from cutaway.train.ranks import Ranks
-from cutaway.train.rows import Rows, Stream
+from cutaway.train.batches import Batches, RankBatch, moved
+from cutaway.train.dataset import Rows, Stream
+from cutaway.train.distributed import ProcessGroup
+from cutaway.train.objective import LabelCounts, Objective, added, joined
 
 _EVALUATION = -3  # where training has the number of the epoch
 _LOGITS = 2**25  # numbers of a vocabulary's logits that are there at once: 128 MB in float32
@@ -56,12 +56,12 @@ class Pass:
 
 def run_pass(
     model: Any,
-    turns: Iterator[Turn],
+    turns: Iterator[RankBatch],
     objective: Objective,
-    sums_of: Callable[..., tuple[Sizes, dict[str, Tensor], Any]],
+    sums_of: Callable[..., tuple[LabelCounts, dict[str, Tensor], Any]],
     label_names: list[str],
     device: torch.device,
-    ranks: Ranks,
+    ranks: ProcessGroup,
     *,
     keep: bool,
     each: Callable[..., dict[str, Any]] | None = None,
@@ -85,7 +85,7 @@ def run_pass(
     training = model.training
     model.eval()
     sums: dict[str, Tensor] = {}
-    sizes: list[Sizes] = []
+    sizes: list[LabelCounts] = []
     said: list[EvalPrediction] = []
     rows = n = 0
     measured: dict[str, Any] | None = None
@@ -139,7 +139,7 @@ def _in_turn(every: list[list[Any]]) -> list[Any]:
     return [one[i] for i in range(longest) for one in every if i < len(one)]
 
 
-def _ahead(turns: Iterator[Turn]) -> Iterator[tuple[Turn, bool]]:
+def _ahead(turns: Iterator[RankBatch]) -> Iterator[tuple[RankBatch, bool]]:
     """(turn, whether it is the last)."""
     for turn in turns:
         for following in turns:
@@ -148,12 +148,12 @@ def _ahead(turns: Iterator[Turn]) -> Iterator[tuple[Turn, bool]]:
         yield turn, True
 
 
-def _in_parts(turns: Iterator[Turn], cut: Callable[[Any], list[Any]]) -> Iterator[tuple[Turn, bool, bool]]:
+def _in_parts(turns: Iterator[RankBatch], cut: Callable[[Any], list[Any]]) -> Iterator[tuple[RankBatch, bool, bool]]:
     """(a turn with a part of its batch, whether it is the last of the batch, whether it is the last of all)."""
     for turn, last in _ahead(turns):
         parts = cut(turn.batch)
         for i, part in enumerate(parts, 1):
-            yield Turn(part, turn.mine, turn.held), i == len(parts), last and i == len(parts)
+            yield RankBatch(part, turn.mine, turn.held), i == len(parts), last and i == len(parts)
 
 
 def cut_by_logits(model: Any, batch: Any) -> list[Any]:
@@ -170,7 +170,7 @@ def cut_by_logits(model: Any, batch: Any) -> list[Any]:
     return [{k: v[i : i + size] for k, v in batch.items()} for i in range(0, rows, size)]
 
 
-def _by_rows(batch: Any, found: dict[str, Tensor], own: Sizes) -> tuple[Sizes, dict[str, Tensor]]:
+def _by_rows(batch: Any, found: dict[str, Tensor], own: LabelCounts) -> tuple[LabelCounts, dict[str, Tensor]]:
     n = float(_rows_of(batch))
     return {"places": n}, {"places": joined(found, own) * n}
 
@@ -221,7 +221,7 @@ class Evaluating:
 
     args: TrainingArguments
     model: Any
-    ranks: Ranks
+    ranks: ProcessGroup
     device: torch.device
     label_names: list[str]
     eval_dataset: Any
@@ -233,7 +233,7 @@ class Evaluating:
         _open: Callable[[Any], Rows | Stream]
         _objective: Callable[[], Objective]
         precision: Callable[[], AbstractContextManager[Any]]
-        sums: Callable[..., tuple[Sizes, dict[str, Tensor], Any]]
+        sums: Callable[..., tuple[LabelCounts, dict[str, Tensor], Any]]
         log: Callable[[dict[str, Any]], None]
         tell: Callable[..., None]
 
@@ -269,7 +269,7 @@ class Evaluating:
             workers=args.dataloader_num_workers,
         )  # fmt: skip
         began = time.perf_counter()
-        before = chance.capture()
+        before = rng.capture()
         keep = keep and not args.prediction_loss_only
         streams = args.batch_eval_metrics and self.compute_metrics is not None
         objective = self._objective()
@@ -300,9 +300,9 @@ class Evaluating:
                     key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
                     metrics[key] = value.item() if hasattr(value, "item") else value
         finally:
-            chance.restore(before)  # evaluating more or less often changes no training
+            rng.restore(before)  # evaluating more or less often changes no training
         seconds = max(time.perf_counter() - began, 1e-9)
         metrics[f"{prefix}_runtime"] = seconds
         metrics[f"{prefix}_samples_per_second"] = found.rows / seconds
         metrics[f"{prefix}_steps_per_second"] = found.batches / seconds
-        return found, self.ranks.told(metrics)  # what follows from them must be the same everywhere
+        return found, self.ranks.broadcast(metrics)  # what follows from them must be the same everywhere

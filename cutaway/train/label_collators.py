@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.encoding import BatchEncoding
 from cutaway.errors import ConfigError, InputError
-from cutaway.model.decoder_text import decoder_reads
-from cutaway.model.losses import IGNORED
+from cutaway.nn.decoder_inputs import decoder_reads
+from cutaway.nn.losses import IGNORED
+from cutaway.tokenization.batch_encoding import BatchEncoding
 
 _NAMES = ("label", "labels", "label_ids")
 

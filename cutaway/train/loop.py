@@ -15,16 +15,16 @@ from torch import Tensor
 
 from cutaway.errors import CheckpointError
 from cutaway.jsonfile import MEGABYTE, read_json
-from cutaway.train import chance, saving
-from cutaway.train.average import Average
-from cutaway.train.batches import Batches, Turn, grouped, moved
+from cutaway.train import rng, saving
+from cutaway.train.batches import Batches, RankBatch, grouped, moved
 from cutaway.train.callback import best_value, bigger_is_better
-from cutaway.train.objective import Objective, Sizes, added, summed
+from cutaway.train.ema import EMA
+from cutaway.train.objective import LabelCounts, Objective, added, summed
 from cutaway.train.optimizer import make_schedule
-from cutaway.train.plain import pack, read_tensors, unpack, write_tensors
+from cutaway.train.serialization import pack, read_tensors, unpack, write_tensors
 from cutaway.train.sharding import entire, like
+from cutaway.train.signals import SignalStop
 from cutaway.train.state import TrainerControl, TrainerState
-from cutaway.train.stopping import Stopping
 from cutaway.train.strategy import SaveStrategy
 from cutaway.train.weights import load_weights
 
@@ -64,7 +64,7 @@ class Loop:
             trainer.lr_scheduler = make_schedule(self.optimizer, args, total)
         self.schedule = trainer.lr_scheduler
         self.joint: Any = None
-        self.average = Average(self.model, args.ema_decay) if args.ema_decay else None
+        self.average = EMA(self.model, args.ema_decay) if args.ema_decay else None
         self.epoch = self.done = self.counted = 0
         self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
         self.logged = (0.0, 0)
@@ -122,7 +122,7 @@ class Loop:
             log.warning("the generator of training rows is used up; pass the function that makes it to go on.")
             self.trainer.control.should_training_stop = True
 
-    def step(self, group: list[Turn]) -> None:
+    def step(self, group: list[RankBatch]) -> None:
         """One update from the batches of `group`, everyone's, as if they were one batch."""
         trainer, objective, ranks = self.trainer, self.objective, self.ranks
         sizes = [objective.sizes(turn.batch) for turn in group]
@@ -133,7 +133,7 @@ class Loop:
         for turn, own in zip(group, sizes, strict=True):
             with ranks.turn(self.joint, last=turn is group[-1]):
                 with trainer.precision():
-                    share = trainer.share(self.joint, objective, moved(turn.batch, self.device), own, whole, parts)
+                    share = trainer.loss_share(self.joint, objective, moved(turn.batch, self.device), own, whole, parts)
                 if turn.mine:
                     loss += share.detach()
                 if ranks.size > 1:  # the mean over ranks, which is what gradients become, is to be the whole
@@ -153,15 +153,15 @@ class Loop:
             self.average.update()
         self.lost += loss
 
-    def _join(self, turn: Turn, own: Sizes, whole: Sizes) -> None:
+    def _join(self, turn: RankBatch, own: LabelCounts, whole: LabelCounts) -> None:
         """Before the first update: join the models of all ranks, which takes a look at a loss."""
         if self.joint is not None:
             return
         self.joint = self.model
         if self.ranks.size > 1 and not self.ranks.sharded:
-            before = chance.capture()
-            loss = self.trainer.share(self.model, self.objective, moved(turn.batch, self.device), own, whole, 1)
-            chance.restore(before)
+            before = rng.capture()
+            loss = self.trainer.loss_share(self.model, self.objective, moved(turn.batch, self.device), own, whole, 1)
+            rng.restore(before)
             self.joint = self.ranks.joint(self.model, loss, self.args.ddp_find_unused_parameters)
 
     def _after(self) -> None:
@@ -195,9 +195,9 @@ class Loop:
         if self.ranks.size == 1:
             return
         control = self.trainer.control
-        stops = [c for c in self.trainer.callbacks.all if isinstance(c, Stopping)]
+        stops = [c for c in self.trainer.callbacks.all if isinstance(c, SignalStop)]
         names = [f.name for f in dataclasses.fields(control)]
-        found = self.ranks.most([float(getattr(control, n)) for n in names] + [float(any(c.asked for c in stops))])
+        found = self.ranks.max([float(getattr(control, n)) for n in names] + [float(any(c.asked for c in stops))])
         for name, wanted in zip(names, found, strict=False):
             setattr(control, name, bool(wanted))
         for stop in stops:
@@ -238,14 +238,14 @@ class Loop:
                     saving.rotate(output, self.args.save_total_limit, state.global_step, spared)
                     return folder
 
-                return self.ranks.alone(write)
+                return self.ranks.on_first_rank(write)
         except BaseException:
             state.best_model_checkpoint = before
             raise
 
     def _rest(self, training: dict[str, Tensor]) -> dict[str, Any]:
         """What a checkpoint holds beside the model and the state; `training`: the weights where an average is shown."""
-        every = self.ranks.gather({"lost": float(self.lost), "chance": chance.capture()})
+        every = self.ranks.gather({"lost": float(self.lost), "chance": rng.capture()})
         rest: dict[str, Any] = {
             "format": _VERSION,
             "epoch": self.epoch,
@@ -325,7 +325,7 @@ class Loop:
         trainer.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))
         trainer.callbacks.load_state_dict(rest["callbacks"])
         if self.ranks.rank < len(every):
-            chance.restore(every[self.ranks.rank]["chance"])
+            rng.restore(every[self.ranks.rank]["chance"])
 
     def _same_updates(self, folder: Path, before: int, ranks: int) -> None:
         """Whether the training of a checkpoint, by `ranks` processes with `before` batches an update, can go on here.

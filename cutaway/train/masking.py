@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.encoding import BatchEncoding
 from cutaway.errors import ConfigError, InputError
-from cutaway.model.losses import IGNORED
-from cutaway.train.chance import seed_of
+from cutaway.nn.losses import IGNORED
+from cutaway.tokenization.batch_encoding import BatchEncoding
+from cutaway.train.rng import seed_of
 
 
 @dataclass

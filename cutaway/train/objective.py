@@ -16,21 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.errors import ConfigError, InputError
-from cutaway.model.decoder_text import decoder_reads
-from cutaway.model.heads import CausalLM, loss_only
-from cutaway.model.label_heads import (
+from cutaway.models.label_heads import (
     MultipleChoice,
     QuestionAnswering,
     ReplacedTokens,
     SequenceClassification,
     TokenClassification,
 )
-from cutaway.model.losses import IGNORED
-from cutaway.model.seq2seq import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
-from cutaway.train.ranks import Ranks, bare
+from cutaway.models.lm_heads import CausalLM, loss_only
+from cutaway.models.seq2seq_heads import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
+from cutaway.nn.decoder_inputs import decoder_reads
+from cutaway.nn.losses import IGNORED
+from cutaway.train.distributed import ProcessGroup, bare
 
 Kind = Literal["text", "places", "next", "target", "span", "replaced", "unknown"]
-Sizes = dict[str, float]
+LabelCounts = dict[str, float]
 Number = TypeVar("Number", Tensor, float)
 
 
@@ -79,7 +79,7 @@ class Objective:
                               "has none: leave it out, or override Trainer.compute_loss.")  # fmt: skip
 
     def _problem(self, labels: Tensor | None) -> str | None:
-        """The kind of classification, as cutaway.model.losses tells it."""
+        """The kind of classification, as cutaway.nn.losses tells it."""
         if self.kind != "text":
             return None
         given = getattr(self.config, "problem_type", None)
@@ -93,7 +93,7 @@ class Objective:
 
     # -- how much is labelled ------------------------------------------------------------------------------------------
 
-    def sizes(self, batch: Mapping[str, Any]) -> Sizes:
+    def sizes(self, batch: Mapping[str, Any]) -> LabelCounts:
         """How many labelled places a batch holds, for each of the means that the loss is made of."""
         if self.kind == "span" and "start_positions" in batch:
             starts, ends = span_targets(batch)
@@ -124,7 +124,9 @@ class Objective:
 
     # -- sums and shares -----------------------------------------------------------------------------------------------
 
-    def share(self, model: Any, batch: Mapping[str, Any], own: Sizes, whole: Sizes, parts: int = 1) -> Tensor:
+    def loss_share(
+        self, model: Any, batch: Mapping[str, Any], own: LabelCounts, whole: LabelCounts, parts: int = 1
+    ) -> Tensor:
         """This part's share of the loss of the whole; the shares of all parts add up to the loss.
 
         Args:
@@ -144,7 +146,7 @@ class Objective:
         return joined(self.sums(model, batch, own, shown=False)[0], whole)
 
     def sums(
-        self, model: Any, batch: Mapping[str, Any], own: Sizes, *, shown: bool = True
+        self, model: Any, batch: Mapping[str, Any], own: LabelCounts, *, shown: bool = True
     ) -> tuple[dict[str, Tensor], Any]:
         """(the sum of losses over the labelled places, for each mean that the loss is made of; the model's output).
 
@@ -171,7 +173,7 @@ class Objective:
                 given["decoder_input_ids"] = decoder_reads(bare(model), labels)
         return model(**given)
 
-    def _mean(self, batch: Mapping[str, Any], outputs: Any, own: Sizes) -> Tensor:
+    def _mean(self, batch: Mapping[str, Any], outputs: Any, own: LabelCounts) -> Tensor:
         if self.own:
             return self._sum(batch, outputs) / own["places"]
         loss = outputs[0] if isinstance(outputs, tuple) else outputs.get("loss") if hasattr(outputs, "get") else None
@@ -244,24 +246,24 @@ def _logits(outputs: Any) -> Tensor:
     raise InputError(f"the model's output has no logits; it has {sorted(outputs)}. Override Trainer.compute_loss.")
 
 
-def joined(sums: Mapping[str, Number], sizes: Sizes) -> Number:
+def joined(sums: Mapping[str, Number], sizes: LabelCounts) -> Number:
     """The loss, or a share of it: each sum over its size."""
     found = [sums[name] * (_PART[name] / sizes[name]) for name in sums if sizes[name]]
     return sum(found[1:], found[0]) if found else next(iter(sums.values())) * 0.0
 
 
-def total(sizes: Sizes) -> float:
+def total(sizes: LabelCounts) -> float:
     """How many labelled places there are, in all means together."""
     return sum(n for name, n in sizes.items() if name in _PART)
 
 
-def added(sizes: Sequence[Sizes]) -> Sizes:
+def added(sizes: Sequence[LabelCounts]) -> LabelCounts:
     """Sizes of parts -> sizes of the whole."""
     names = dict.fromkeys(name for one in sizes for name in one)
     return {name: sum(one.get(name, 0.0) for one in sizes) for name in names}
 
 
-def summed(sizes: Sizes, ranks: Ranks) -> Sizes:
+def summed(sizes: LabelCounts, ranks: ProcessGroup) -> LabelCounts:
     """Sizes of what one rank holds -> sizes of what all hold."""
     if ranks.size == 1:
         return sizes

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cutaway.errors import ConfigError
 from cutaway.train.arguments import TrainingArguments
-from cutaway.train.places import Places
+from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.schedule import (
     get_constant_schedule,
     get_constant_schedule_with_warmup,
@@ -29,7 +29,7 @@ def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
     Raises:
         ConfigError: every weight of the model is frozen, or a pattern names none.
     """
-    places = Places(model)
+    places = ParameterAddresses(model)
     rates = places.rates(args.learning_rate, args.layer_lr_decay, args.learning_rates or {})
     trained = {name: p for name, p in places.names.items() if p.requires_grad}
     if not trained:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutaway.errors import ConfigError, HubError
-from cutaway.publishing import made_repository, upload
+from cutaway.hub.upload import made_repository, upload
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import TrainerCallback
-from cutaway.train.ranks import Ranks
+from cutaway.train.distributed import ProcessGroup
 
 log = logging.getLogger("cutaway")
 
@@ -23,7 +23,7 @@ class Pushing:
     """The part of `Trainer` that uploads."""
 
     args: TrainingArguments
-    ranks: Ranks
+    ranks: ProcessGroup
     save_model: Callable[..., None]
     create_model_card: Callable[..., None]
 
@@ -57,7 +57,7 @@ class Pushing:
         args, output = self.args, Path(self.args.output_dir)
         self.save_model()
         self.create_model_card(**card)
-        return self.ranks.alone(
+        return self.ranks.on_first_rank(
             lambda: upload(
                 output,
                 name_of(args),

@@ -13,7 +13,7 @@ from cutaway.errors import ConfigError
 from cutaway.train import saving
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import best_value, bigger_is_better
-from cutaway.train.ranks import Ranks, refuse_several
+from cutaway.train.distributed import ProcessGroup, refuse_several
 from cutaway.train.study import Attempt, Study
 from cutaway.train.weights import load_weights
 
@@ -45,7 +45,7 @@ class Searching:
     args: TrainingArguments
     model: Any
     device: torch.device
-    ranks: Ranks
+    ranks: ProcessGroup
     model_init: Callable[..., torch.nn.Module] | None
     _trial: Any = None
     eval_dataset: Any

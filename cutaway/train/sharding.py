@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
-from cutaway.model.linear import Linear
+from cutaway.nn.linear import Linear
 
 
 def shard(model: nn.Module, device: torch.device) -> None:

@@ -17,24 +17,24 @@ from torch.optim import Optimizer
 from cutaway.errors import ConfigError, InputError
 from cutaway.train import saving
 from cutaway.train.arguments import TrainingArguments
+from cutaway.train.batch_plan import lengths_of
 from cutaway.train.batches import Batches
-from cutaway.train.callback import Callbacks, Flow
+from cutaway.train.callback import Callbacks, DefaultFlowCallback
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
+from cutaway.train.dataset import Rows, Stream, open_rows, taken_columns
+from cutaway.train.distributed import ProcessGroup
 from cutaway.train.evaluation import Evaluating
 from cutaway.train.loop import Loop
-from cutaway.train.objective import Objective, Sizes, balanced, joined, total
+from cutaway.train.objective import LabelCounts, Objective, balanced, joined, total
 from cutaway.train.optimizer import make_optimizer
-from cutaway.train.places import Places
-from cutaway.train.plan import lengths_of
+from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.pushing import Pushes, Pushing
-from cutaway.train.ranks import Ranks
 from cutaway.train.reporting import Reporting
-from cutaway.train.rows import Rows, Stream, open_rows, taken_columns
+from cutaway.train.rng import set_seed
 from cutaway.train.search import Searching
-from cutaway.train.seed import set_seed
+from cutaway.train.signals import SignalStop
 from cutaway.train.state import TrainerControl, TrainerState
-from cutaway.train.stopping import Stopping
 from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
 from cutaway.train.weights import load_weights, save_weights
@@ -100,7 +100,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
             raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
         cuda = torch.cuda.is_available() and not self.args.use_cpu
-        self.ranks = Ranks.here(cuda, self.args.ddp_timeout)
+        self.ranks = ProcessGroup.here(cuda, self.args.ddp_timeout)
         self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
         self.model: Any = model.to(self.device)
         self.processing_class = processing_class if processing_class is not None else tokenizer
@@ -117,7 +117,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         trackers = [BY_NAME[name] for name in self.args.report_to or ()]
         pushes = [Pushes] if self.args.push_to_hub else []
         told = [*trackers, *pushes, *progress] if self.ranks.first else []
-        self.callbacks = Callbacks([Flow, *(callbacks or []), *told])
+        self.callbacks = Callbacks([DefaultFlowCallback, *(callbacks or []), *told])
         forward = taken_columns(model) or set()
         spans = {"start_positions", "end_positions"} <= forward
         self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
@@ -160,7 +160,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
                         "so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
         made_here = self.optimizer is None, self.lr_scheduler is None
         loop = Loop(self, batches, objective, self._steps(batches))
-        found = self.ranks.alone(lambda: saving.begin(output, resume))
+        found = self.ranks.on_first_rank(lambda: saving.begin(output, resume))
         if found is not None:
             loop.load(found)
         began, first = time.perf_counter(), self.state.global_step
@@ -206,10 +206,10 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
     @contextmanager
     def _listening(self) -> Iterator[None]:
         """Inside, a signal to one of several processes makes all of them save and leave."""
-        if self.ranks.size == 1 or any(isinstance(c, Stopping) for c in self.callbacks.all):
+        if self.ranks.size == 1 or any(isinstance(c, SignalStop) for c in self.callbacks.all):
             yield
             return
-        stopping = Stopping(patient=True)
+        stopping = SignalStop(patient=True)
         self.add_callback(stopping)
         try:
             with stopping.listening():
@@ -221,7 +221,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         """Make the model what the arguments say: what is frozen, what is computed twice."""
         args = self.args
         if args.freeze:
-            Places(self.model).freeze(args.freeze)
+            ParameterAddresses(self.model).freeze(args.freeze)
         if self.optimizer is not None and (args.learning_rates or args.layer_lr_decay != 1.0):
             raise ConfigError("learning_rates and layer_lr_decay do not reach an optimizer of your own; leave one out.")
         if args.gradient_checkpointing:
@@ -254,7 +254,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         rows = steps * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.ranks.size
         best = self.state.best_model_checkpoint
         if self.args.load_best_model_at_end and best is not None:
-            why = self.ranks.alone(lambda: saving.fault(Path(best)))
+            why = self.ranks.on_first_rank(lambda: saving.fault(Path(best)))
             if why is None:
                 load_weights(self.model, Path(best))
             else:
@@ -308,8 +308,8 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         return type(self).compute_loss is not Trainer.compute_loss
 
     def sums(
-        self, objective: Objective, batch: dict[str, Any], own: Sizes, *, shown: bool
-    ) -> tuple[Sizes, dict[str, Tensor], Any]:
+        self, objective: Objective, batch: dict[str, Any], own: LabelCounts, *, shown: bool
+    ) -> tuple[LabelCounts, dict[str, Tensor], Any]:
         """(sizes, sums of losses, output) of a batch that is evaluated; `shown`: whether the output needs logits."""
         if not self._own_loss:
             return own, *objective.sums(self.model, batch, own, shown=shown)
@@ -317,12 +317,12 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         n = total(own)
         return {"places": n}, {"places": loss * n}, outputs
 
-    def share(
-        self, model: Any, objective: Objective, batch: dict[str, Any], own: Sizes, whole: Sizes, parts: int
+    def loss_share(
+        self, model: Any, objective: Objective, batch: dict[str, Any], own: LabelCounts, whole: LabelCounts, parts: int
     ) -> Tensor:
         """A part's share of an update's loss, through `model`, which several processes wrap."""
         if not self._own_loss:
-            return objective.share(model, batch, own, whole, parts)
+            return objective.loss_share(model, batch, own, whole, parts)
         loss = self.compute_loss(model, batch)
         return loss * (total(own) / total(whole) if total(whole) else 0.0)  # type: ignore[no-any-return]
 

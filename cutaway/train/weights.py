@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from cutaway.checkpoint import open_checkpoint, save_checkpoint
+from cutaway.adapters.mixin import base_trains
+from cutaway.adapters.peft_files import CONFIG
+from cutaway.checkpoint.checkpoint import open_checkpoint, save_checkpoint
 from cutaway.errors import CheckpointError
-from cutaway.hub import resolve
-from cutaway.model.adaptable import base_trains
-from cutaway.model.adapter import layer_name
-from cutaway.model.adapter_files import CONFIG
-from cutaway.model.pretrained import PreTrainedModel
-from cutaway.model.published import engine_state
+from cutaway.hub.files import resolve
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.models.state_dict import engine_state
+from cutaway.nn.lora import layer_name
 from cutaway.train.sharding import like
 
 

@@ -15,8 +15,8 @@ from cutaway.errors import InputError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from cutaway.train import saving as checkpoints
-from cutaway.train.ranks import Ranks, restarted
-from cutaway.train.stopping import Stopping
+from cutaway.train.distributed import ProcessGroup, restarted
+from cutaway.train.signals import SignalStop
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
 
@@ -77,15 +77,15 @@ class FineTuning:
             **settings,
         }
         args = TrainingArguments(folder, **given)
-        ranks = Ranks.here(torch.cuda.is_available() and not args.use_cpu, args.ddp_timeout)
-        resume = ranks.alone(lambda: self._claim(folder, resume))
+        ranks = ProcessGroup.here(torch.cuda.is_available() and not args.use_cpu, args.ddp_timeout)
+        resume = ranks.on_first_rank(lambda: self._claim(folder, resume))
         tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
         set_seed(args.seed)  # a fresh head is drawn
         model = self._model()
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
             model.config.pad_token_id = tokenizer.pad_token_id
-        stopping = Stopping(patient=ranks.size > 1)
+        stopping = SignalStop(patient=ranks.size > 1)
         early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
         trainer = Trainer(
             model,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cutaway.inspect.gradients import Attribution, integrated_gradients
+from cutaway.inspect.attribution import Attribution
+from cutaway.inspect.gradients import integrated_gradients
 from cutaway.inspect.target import Target
 from cutaway.show.label import token_label
 from cutaway.train.evaluation import PredictionOutput

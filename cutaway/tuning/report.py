@@ -43,7 +43,7 @@ def write(tuning: FineTuning, outcome: Outcome, folder: Path, tried: Sequence[Tr
     """
     trainer = outcome.trainer
     answers = trainer.predict(trainer.eval_dataset) if tuning.training.kind == "one" else None
-    trainer.ranks.alone(lambda: _write(tuning, outcome, folder, tried, answers))
+    trainer.ranks.on_first_rank(lambda: _write(tuning, outcome, folder, tried, answers))
 
 
 def _write(

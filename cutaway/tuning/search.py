@@ -9,7 +9,7 @@ from typing import Any
 
 from cutaway.errors import InputError
 from cutaway.train import saving
-from cutaway.train.ranks import refuse_several
+from cutaway.train.distributed import refuse_several
 from cutaway.train.study import Attempt, Study, Tried
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 

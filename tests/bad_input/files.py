@@ -13,7 +13,7 @@ import cutaway
 from bad_input.case import Case, config, ids, saved, spoilt
 from bad_input.configs import build, load
 from cutaway import auto
-from cutaway.config import PretrainedConfig
+from cutaway.config.config import PretrainedConfig
 
 
 def file(content: bytes) -> Callable[[Path], Callable[[], object]]:

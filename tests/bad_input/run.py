@@ -20,7 +20,8 @@ from bad_input.case import Case, config, ids
 from cutaway import auto
 
 LAZY = (
-    "gguf", "huggingface_hub", "huggingface_hub.utils", "cutaway.gguf", "cutaway.tokenizer", "cutaway.generate",
+    "gguf", "huggingface_hub", "huggingface_hub.utils", "cutaway.checkpoint.gguf", "cutaway.tokenization.registry",
+    "cutaway.generate",
     *(module for module, _ in auto.FAMILIES.values()),
 )  # fmt: skip
 

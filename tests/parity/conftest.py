@@ -12,7 +12,7 @@ import transformers
 from tokenizer_strings import KINDS, Pair, package, strings
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from cutaway.tokenizer import load_tokenizer
+from cutaway.tokenization.registry import load_tokenizer
 
 
 def corpus() -> list[str]:

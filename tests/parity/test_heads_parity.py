@@ -13,8 +13,8 @@ from torch import Tensor
 
 import cutaway
 from cutaway.errors import ConfigError
-from cutaway.model import rows
-from cutaway.model.published import published_state
+from cutaway.models.state_dict import published_state
+from cutaway.nn import packed_batch
 
 PAD = 0
 LENGTHS = (8, 5, 3)
@@ -161,7 +161,7 @@ def test_hidden_states_and_attentions_of_heads(family: str, ending: str) -> None
 @pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
 @pytest.mark.parametrize("family", [f for f in HEADS if "ForQuestionAnswering" in HEADS[f]])
 def test_padding_takes_no_part_in_the_loss_of_a_span(family: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "SMALL", small)
+    monkeypatch.setattr(packed_batch, "SMALL", small)
     ending = "ForQuestionAnswering"
     theirs, ours = pair(family, ending, **fields(family, ending, ""))
     given = batch(family, ending, "")

@@ -32,7 +32,7 @@ def test_every_familys_last_state_is_the_sum_of_its_parts(family: str) -> None:
         return
     model, given = load(make(family, head), head).double(), inputs(family, (6,))
     assert gap(logit_lens(model, given).logits[-1], model(**given).logits) < 1e-12
-    if not model.declared.dense:
+    if not model.head_spec.dense:
         sums = direct_logit_attribution(model, given)
         assert sums.total == pytest.approx(sums.logit, abs=1e-10)
 

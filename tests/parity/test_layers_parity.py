@@ -12,7 +12,7 @@ from parity.tiny import VARIANTS
 from torch import Tensor
 
 from cutaway import native
-from cutaway.model import attention, rows
+from cutaway.nn import attention, packed_batch
 
 LENGTHS = (9, 4, 7, 4)
 # heads of 32 numbers, which the compiled attention takes; the tiny models' are smaller
@@ -47,7 +47,7 @@ def pad_id(family: str) -> int:
 def test_every_layer_equals_transformers(
     family: str, lengths: tuple[int, ...], small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "SMALL", small)
+    monkeypatch.setattr(packed_batch, "SMALL", small)
     theirs, ours = models(family)
     given = inputs(family, lengths, pad=pad_id(family))
     found = gaps(run(ours, given, **ALL), run(theirs, given, **ALL), given)
@@ -83,7 +83,7 @@ def test_every_text_of_a_padded_batch_equals_transformers_on_it_alone(family: st
 @pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_looking_changes_no_bit(family: str, small: int, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "SMALL", small)
+    monkeypatch.setattr(packed_batch, "SMALL", small)
     _, ours = models(family)
     given = inputs(family, LENGTHS, side, pad_id(family))
     plain = run(ours, given)
@@ -104,7 +104,7 @@ def test_looking_changes_no_bit(family: str, small: int, side: str, monkeypatch:
 @pytest.mark.parametrize("looking", [False, True])
 def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only real tokens enter a block, and every attention goes through the fast kernel."""
-    monkeypatch.setattr(rows, "SMALL", 0)
+    monkeypatch.setattr(packed_batch, "SMALL", 0)
     _, ours = models(family)
     entered: dict[str, int] = {}
     calls: list[tuple[int, int]] = []
@@ -116,10 +116,10 @@ def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest
 
     compiled = attention.attend
 
-    def watched(q: Tensor, k: Tensor, v: Tensor, layout: rows.Rows, *args: Any) -> Tensor | None:
+    def watched(q: Tensor, k: Tensor, v: Tensor, layout: packed_batch.PackedBatch, *args: Any) -> Tensor | None:
         found = compiled(q, k, v, layout, *args)
         if found is not None:
-            calls.append((q.shape[0] - layout.spare, k.shape[0]))
+            calls.append((q.shape[0] - layout.n_filler, k.shape[0]))
         return found
 
     monkeypatch.setattr(attention, "attend", watched)
@@ -152,14 +152,14 @@ def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest
 
 @pytest.mark.parametrize("family", ["bert", "t5"])
 def test_a_small_right_padded_batch_stays_padded(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "SMALL", len(LENGTHS) * max(LENGTHS))
+    monkeypatch.setattr(packed_batch, "SMALL", len(LENGTHS) * max(LENGTHS))
     mask = inputs(family, LENGTHS)["attention_mask"]
-    assert not rows.Rows(*mask.shape, mask, may_stay_padded=True).packed
-    monkeypatch.setattr(rows, "SMALL", len(LENGTHS) * max(LENGTHS) - 1)
-    assert rows.Rows(*mask.shape, mask, may_stay_padded=True).packed
+    assert not packed_batch.PackedBatch(*mask.shape, mask, may_stay_padded=True).packed
+    monkeypatch.setattr(packed_batch, "SMALL", len(LENGTHS) * max(LENGTHS) - 1)
+    assert packed_batch.PackedBatch(*mask.shape, mask, may_stay_padded=True).packed
     left = inputs(family, LENGTHS, "left")["attention_mask"]
-    monkeypatch.setattr(rows, "SMALL", 10_000)
-    assert rows.Rows(*left.shape, left, may_stay_padded=True).packed
+    monkeypatch.setattr(packed_batch, "SMALL", 10_000)
+    assert packed_batch.PackedBatch(*left.shape, left, may_stay_padded=True).packed
 
 
 @pytest.mark.parametrize("family", FAMILIES)

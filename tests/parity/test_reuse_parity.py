@@ -14,9 +14,9 @@ from parity.tiny import decoder_fields, make
 
 from cutaway.errors import CheckpointError, GenerationError, InputError
 from cutaway.generate import GenerationConfig, stream
-from cutaway.generate.reuse import guess, places_stay, shared
-from cutaway.model.cache import Cache
-from cutaway.model.step import Stepper
+from cutaway.generate.cache_reuse import guess, places_stay, shared
+from cutaway.models.decode_step import DecodeStepper
+from cutaway.nn.kv_cache import Cache
 
 ENDINGS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM"}
 # the ids are all tokens: none of them is padding
@@ -183,8 +183,10 @@ def test_guesses_spare_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = texts((6,))[0][None]
     said = ours.generate(ids, **(SETTINGS | {"max_new_tokens": 60}))
     passes: list[int] = []
-    step = Stepper.__call__
-    monkeypatch.setattr(Stepper, "__call__", lambda self, ids, *a: passes.append(ids.shape[1]) or step(self, ids, *a))
+    step = DecodeStepper.__call__
+    monkeypatch.setattr(
+        DecodeStepper, "__call__", lambda self, ids, *a: passes.append(ids.shape[1]) or step(self, ids, *a)
+    )
     # the text that it will say stands in the prompt already
     both = torch.cat((said, ids), 1)
     out = ours.generate(both, prompt_lookup_num_tokens=8, **(SETTINGS | {"max_new_tokens": 30}))

@@ -10,7 +10,7 @@ import pytest
 import transformers
 from tokenizer_strings import FEW, STRINGS, Pair, padded, strings
 
-from cutaway.tokenizer import load_tokenizer
+from cutaway.tokenization.registry import load_tokenizer
 
 
 def same(ours: Any, theirs: Any, texts: Any) -> None:

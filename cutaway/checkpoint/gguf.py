@@ -1,0 +1,287 @@
+"""GGUF: one file with configuration, tokenizer and (quantized) weights, read in the terms of config.json.
+
+Tensors get their published names, are dequantized through the `gguf` package when they are read, and are float32. What
+the converters changed, such as the order of rows in Llama's query and key matrices, is put back.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cutaway.checkpoint.gguf_header import Header, Stored, read_header
+from cutaway.checkpoint.gguf_names import DIALECTS, Dialect
+from cutaway.errors import CheckpointError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+# no weights of the model: the scalings of Llama 3 and LongRoPE, one factor per frequency
+_ROTARY_FACTORS = "rope_freqs.weight"
+_LONG_FACTORS = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
+_NO_WEIGHTS = {_ROTARY_FACTORS, *_LONG_FACTORS.values()}
+_TOKENS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding", "unk_token_id": "unknown"}
+
+
+class GGUF(NamedTuple):
+    """A read file: config.json's fields, the tensors by published name, and the raw tokenizer.* metadata."""
+
+    config: dict[str, Any]
+    tensors: GGUFTensors
+    tokenizer: dict[str, Any]
+
+
+def read_gguf(path: str | os.PathLike[str]) -> GGUF:
+    """Read the header of a GGUF file; tensors are read when they are asked for.
+
+    CheckpointError for a family that is not known or a damaged file, MissingExtraError without the package `gguf`.
+    """
+    path = Path(path)
+    header = read_header(path)
+    family = header.metadata.get("general.architecture")
+    if not isinstance(family, str) or family not in DIALECTS:
+        raise CheckpointError(
+            f"{path}: general.architecture is {str(family)[:40]!r}; cutaway reads GGUF of {', '.join(DIALECTS)}."
+        )
+    heads, kv_heads = _heads(path, header, family)
+    tensors = GGUFTensors(path, header, DIALECTS[family], heads, kv_heads)
+    tokenizer = {key: value for key, value in header.metadata.items() if key.startswith("tokenizer.")}
+    return GGUF(_config(path, header, family, kv_heads, tensors), tensors, tokenizer)
+
+
+def _heads(path: Path, header: Header, family: str) -> tuple[int, int]:
+    heads = header.metadata.get(f"{family}.attention.head_count")
+    kv_heads = header.metadata.get(f"{family}.attention.head_count_kv", heads)
+    for name, value in (("head_count", heads), ("head_count_kv", kv_heads)):
+        if not isinstance(value, int) or not 1 <= value <= 4096:
+            raise CheckpointError(
+                f"{path}: {family}.attention.{name} is {str(value)[:40]}; give a number from 1 to 4,096."
+            )
+    return int(heads or 0), int(kv_heads or 0)
+
+
+def _config(path: Path, header: Header, family: str, kv_heads: int, tensors: GGUFTensors) -> dict[str, Any]:
+    metadata, dialect = header.metadata, DIALECTS[family]
+    config: dict[str, Any] = {"architectures": [dialect.model], "model_type": dialect.model_type, **dialect.fixed}
+    for name, key in dialect.fields.items():
+        if f"{family}.{key}" not in metadata:
+            raise CheckpointError(f"{path} has no {family}.{key} in its metadata, which {name} is read from.")
+        config[name] = metadata[f"{family}.{key}"]
+    names = set(tensors.names())
+    config["vocab_size"] = tensors.shape(dialect.tokens)[0]
+    config["tie_word_embeddings"] = dialect.output not in names
+    for name, layer in dialect.biases.items():
+        config[name] = f"{dialect.blocks.format(i=0)}{layer}.bias" in names
+    for name, key in _TOKENS.items():
+        if f"tokenizer.ggml.{key}_token_id" in metadata:
+            config[name] = metadata[f"tokenizer.ggml.{key}_token_id"]
+    if dialect.groups:
+        config["num_key_value_heads"] = kv_heads
+        _rotary(path, header, family, config, tensors)
+    return config
+
+
+def _rotary(path: Path, header: Header, family: str, config: dict[str, Any], tensors: GGUFTensors) -> None:
+    """Sizes of heads, rotary positions and windows."""
+    metadata, partial = header.metadata, DIALECTS[family].partial
+    width = config["hidden_size"] if isinstance(config["hidden_size"], int) else 0
+    size = metadata.get(f"{family}.attention.key_length", width // config["num_attention_heads"])
+    rotated = metadata.get(f"{family}.rope.dimension_count", size)
+    values = metadata.get(f"{family}.attention.value_length", size)
+    if values != size or (rotated != size and not (partial and isinstance(rotated, int) and 0 < rotated < size)):
+        raise CheckpointError(f"{path}: heads of {size} with {rotated} rotated dimensions or other values: not built.")
+    config["head_dim"] = size
+    if partial:
+        config["partial_rotary_factor"] = (
+            rotated / size if isinstance(size, int) and size and isinstance(rotated, int) else 1.0
+        )
+    config["rope_theta"] = metadata.get(f"{family}.rope.freq_base", 10000.0)
+    config["rope_scaling"] = _scaling(path, header, family, config, tensors)
+    if window := metadata.get(f"{family}.attention.sliding_window"):
+        config["sliding_window"] = window
+
+
+def _scaling(
+    path: Path, header: Header, family: str, config: dict[str, Any], tensors: GGUFTensors
+) -> dict[str, Any] | None:
+    metadata = header.metadata
+    original = metadata.get(f"{family}.rope.scaling.original_context_length")
+    if _ROTARY_FACTORS in header.tensors:
+        factors = tensors.stored(_ROTARY_FACTORS).ravel().tolist()
+        return _llama3(path, factors, config["rope_theta"])
+    if all(name in header.tensors for name in _LONG_FACTORS.values()):
+        found = {name: tensors.stored(stored).ravel().tolist() for name, stored in _LONG_FACTORS.items()}
+        given = {
+            "original_max_position_embeddings": original,
+            "attention_factor": metadata.get(f"{family}.rope.scaling.attn_factor"),
+        }
+        return {"rope_type": "longrope", **found, **{k: v for k, v in given.items() if v}}
+    kind = metadata.get(f"{family}.rope.scaling.type", "none")
+    factor = metadata.get(f"{family}.rope.scaling.factor")
+    if kind == "none" or factor in (None, 0.0, 1.0):
+        return None
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": factor}
+    if kind == "yarn":
+        scaling = {"rope_type": "yarn", "factor": factor}
+        return scaling | ({"original_max_position_embeddings": original} if original else {})
+    raise CheckpointError(f"{path}: {family}.rope.scaling.type is {str(kind)[:40]!r}; known are none, linear and yarn.")
+
+
+def _llama3(path: Path, factors: list[float], theta: Any) -> dict[str, Any]:
+    """The "llama3" scaling whose factors these are.
+
+    Llama 3 divides the frequency of wavelength w by f, where 1/f = (1 - s)/F + s and s = (L/w - 1)/(h - 1), kept in
+    [0, 1], for the original length L, the factor F and the high-frequency factor h (the low one is 1: another choice
+    gives the same functions). s is linear in 1/w, so two frequencies between the ends give L and h; all must agree.
+    """
+    half = len(factors)
+    if not isinstance(theta, float) or not 1 < theta < 1e12 or not all(0.999 < f < 1e6 for f in factors):
+        raise CheckpointError(f"{path}: {_ROTARY_FACTORS} holds {factors[:4]} ..., which are no rotary factors.")
+    frequencies = [theta ** (-i / half) / (2 * math.pi) for i in range(half)]  # 1/w
+    largest = max(factors)
+    if largest < 1.001:
+        return {"rope_type": "default"}
+    smooth = [(1 / f - 1 / largest) / (1 - 1 / largest) for f in factors]
+    between = [(v, s) for v, s in zip(frequencies, smooth, strict=True) if 1e-3 < s < 1 - 1e-3]
+    first = next(v for v, s in zip(frequencies, smooth, strict=True) if s < 1e-3)
+    tries = [(4.0, (3 * s + 1) / v) for v, s in between] or [(4.0, 1 / first)]  # h is 4 in every published model
+    if len(between) >= 2:
+        (v1, s1), (v2, s2) = between[0], between[-1]
+        slope = (s1 - s2) / (v1 - v2)
+        offset = slope * v1 - s1  # s = slope / w - offset = (L/w - 1) / (h - 1)
+        if offset > 0:
+            tries.append((1 + 1 / offset, slope / offset))
+    for high, length in tries:
+        original = round(length)
+        fitted = [min(max((original * v - 1) / (high - 1), 0.0), 1.0) for v in frequencies]
+        if all(abs(a - b) < 1e-3 for a, b in zip(fitted, smooth, strict=True)):
+            return {
+                "rope_type": "llama3",
+                "factor": largest,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": high,
+                "original_max_position_embeddings": original,
+            }
+    raise CheckpointError(f"{path}: {_ROTARY_FACTORS} is no scaling of Llama 3's kind, the only one that is read.")
+
+
+class GGUFTensors:
+    """The weights by their published names; each is dequantized to float32 when it is read."""
+
+    metadata: Mapping[str, str] = {}
+
+    def __init__(self, path: Path, header: Header, dialect: Dialect, heads: int, kv_heads: int) -> None:
+        self.path = path
+        self._header, self._dialect, self._heads = header, dialect, heads
+        self._names: dict[str, str] = {}
+        self._rotated: dict[str, int] = {}  # the matrices whose rows are in GGUF's order -> heads
+        self._file: Any = None
+        for stored in header.tensors:
+            if stored in _NO_WEIGHTS:
+                continue
+            name = self._name(stored)
+            self._names[name] = stored
+            layer = _layer(stored)
+            if layer in dialect.rotated or layer == dialect.per_head:
+                count = kv_heads if layer == "attn_k" else heads
+                rows, unit = header.tensors[stored].shape[0], 3 if layer == dialect.per_head else 2
+                if rows % (unit * count):
+                    raise CheckpointError(f"{path}: {stored!r} has {rows} rows for {count} heads.")
+                if layer in dialect.rotated:
+                    self._rotated[name] = count
+        if dialect.tokens not in self._names:
+            raise CheckpointError(f"{path} has no token_embd.weight: it is no whole model.")
+
+    def _name(self, stored: str) -> str:
+        dialect = self._dialect
+        outside = re.fullmatch(r"(\w+)\.(weight|bias)", stored)
+        if outside is not None and outside[1] in dialect.top:
+            return f"{dialect.top[outside[1]]}.{outside[2]}"
+        found = re.fullmatch(r"blk\.(\d{1,5})\.(\w+)\.(weight|bias)", stored)
+        if found is None or found[2] not in dialect.block:
+            raise CheckpointError(
+                f"{self.path}: the tensor {stored[:80]!r} is no part of a dense {dialect.model_type} model."
+            )
+        return f"{dialect.blocks.format(i=found[1])}{dialect.block[found[2]]}.{found[3]}"
+
+    def names(self) -> list[str]:
+        """The published names, in the file's order."""
+        return list(self._names)
+
+    def _stored(self, name: str) -> Stored:
+        if name not in self._names:
+            raise CheckpointError(f"{self.path} has no tensor {name!r}.{nearest(name, self._names)}")
+        return self._header.tensors[self._names[name]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        stored = self._stored(name).shape
+        return stored[::-1] if _layer(self._names[name]) in self._dialect.turned else stored
+
+    def dtype(self, name: str) -> torch.dtype:
+        """float32, which `read` gives."""
+        import torch
+
+        self._stored(name)
+        return torch.float32
+
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor in float32, as it was published."""
+        import torch
+
+        self._stored(name)
+        tensor = torch.from_numpy(self.stored(self._names[name]))
+        layer = _layer(self._names[name])
+        if self._dialect.norm_offset and layer.endswith("_norm"):
+            tensor = tensor - self._dialect.norm_offset
+        if layer in self._dialect.turned and tensor.dim() == 2:
+            tensor = tensor.T.contiguous()
+        shape = tensor.shape
+        if layer == self._dialect.per_head:
+            parts = tensor.reshape(3, self._heads, shape[0] // self._heads // 3, -1)  # [3, heads, d, in]: q, k, v
+            return parts.transpose(0, 1).reshape(shape)  # [heads * 3 * d, in]: each head's q, k, v
+        heads = self._rotated.get(name)
+        if heads is None:
+            return tensor
+        pairs = tensor.reshape(heads, shape[0] // heads // 2, 2, -1)  # [heads, d/2, 2, in]: GGUF rotates neighbours
+        return pairs.transpose(1, 2).reshape(shape)  # [heads * d, in]: first halves, then second halves
+
+    def stored(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """A tensor under its GGUF name, dequantized, with its rows as stored."""
+        import numpy as np
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        entry = self._header.tensors[name]
+        if self._file is None:
+            self._file = np.memmap(self.path, np.uint8, mode="c")  # private pages: writing never changes the file
+        kind = GGMLQuantizationType(entry.kind)
+        data = self._file[entry.begin : entry.end].view(np.ndarray)
+        if kind == GGMLQuantizationType.F32:
+            values = data.view(np.float32)
+        else:
+            rows = math.prod(entry.shape[:-1])
+            try:
+                # a damaged file may hold scales that are no numbers; a product of them is no reason for numpy to warn
+                with np.errstate(all="ignore"):
+                    values = dequantize(data.reshape(rows, -1), kind)  # [rows, row bytes] -> [rows, row]
+            except NotImplementedError as e:
+                raise CheckpointError(
+                    f"{self.path}: {name!r} is quantized as {kind.name}, which gguf cannot undo."
+                ) from e
+        return np.ascontiguousarray(values, np.float32).reshape(entry.shape)
+
+    def close(self) -> None:
+        """Close the file; tensors that were read stay valid."""
+        self._file = None
+
+
+def _layer(stored: str) -> str:
+    """The layer that a GGUF name stands for, without block and leaf: "blk.3.attn_q.weight" -> "attn_q"."""
+    return stored.rpartition(".")[0].rpartition(".")[2]

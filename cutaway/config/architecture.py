@@ -1,0 +1,216 @@
+"""What a transformer is made of: a small tree of frozen choices that the engine builds from.
+
+A family turns its published config.json into one `Architecture`; nothing else about a family reaches the engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["gelu", "gelu_tanh", "gelu_quick", "relu", "silu", "tanh"]
+
+# The published spellings of the same functions.
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "gelu_quick",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm (Ba et al., 2016) or RMSNorm (Zhang and Sennrich, 2019).
+
+    `offset` is added to the weight of an RMSNorm (Gemma: 1, its weights being what differs from 1).
+    """
+
+    kind: Literal["layer", "rms"]
+    eps: float
+    offset: float = 0.0
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One trained vector per position.
+
+    `offset` rows of the table are never used (BART: 2). With `after_padding`, counting starts after `offset` and skips
+    padding tokens by their id (RoBERTa). With `fixed`, the vectors are sines and cosines that no training changes.
+    """
+
+    size: int
+    offset: int = 0
+    after_padding: bool = False
+    fixed: bool = False
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that one text can have."""
+        return self.size - self.offset if self.after_padding else self.size
+
+
+@dataclass(frozen=True)
+class RotaryScaling:
+    """How rotary frequencies are stretched beyond the trained length; fields that a kind does not use stay 0."""
+
+    kind: Literal["linear", "dynamic", "llama3", "yarn", "longrope"]
+    factor: float
+    original_length: int
+    low_freq_factor: float = 0.0
+    high_freq_factor: float = 0.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    attention_factor: float | None = None
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embedding (Su et al., 2021) on the first `size` numbers of each head."""
+
+    theta: float
+    size: int
+    longest: int
+    scaling: RotaryScaling | None = None
+
+    @property
+    def by_length(self) -> bool:
+        """Whether a token's angles depend on how long the text is."""
+        return self.scaling is not None and self.scaling.kind in ("dynamic", "longrope")
+
+
+@dataclass(frozen=True)
+class Relative:
+    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1), one table for all layers of a stack."""
+
+    buckets: int
+    max_distance: int
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How ids become the vectors that enter the first block.
+
+    width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
+    """
+
+    vocab_size: int
+    positions: Learned | None = None
+    n_types: int = 0
+    norm: Norm | None = None
+    scale: float = 1.0
+    pad_id: int | None = None
+    dropout: float = 0.0
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries.
+
+    `norm` is over the numbers of each query and key head, before their positions (Qwen3).
+    """
+
+    n_heads: int
+    n_kv_heads: int
+    head_size: int
+    scale: float
+    bias: bool = True
+    out_bias: bool = True
+    dropout: float = 0.0
+    out_dropout: float | None = None
+    norm: Norm | None = None
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020)."""
+
+    size: int
+    activation: Activation
+    gated: bool = False
+    bias: bool = True
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A tower of blocks that are equal but for what is given layer by layer.
+
+    Attributes:
+        windows: how far each layer sees, () for everywhere: a layer with window w lets a token see those less than w
+            places from it, on both sides, or before it where the stack is causal; None is no bound.
+        layer_positions: the rotary positions of each layer, () where all have those in `positions`.
+        norm_place: before each layer, after it and the addition, or before both layers of a block, which read the same
+            input ("parallel", GPT-NeoX).
+        block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
+        first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
+    """
+
+    n_layers: int
+    hidden_size: int
+    embedding: Embedding
+    attention: Attention
+    feed_forward: FeedForward
+    norm: Norm
+    norm_place: Literal["pre", "post", "parallel"]
+    final_norm: bool = False
+    causal: bool = False
+    cross: bool = False
+    positions: Rotary | Relative | None = None
+    dropout: float = 0.0
+    windows: tuple[int | None, ...] = ()
+    layer_positions: tuple[Rotary | None, ...] = ()
+    block_of: tuple[int, ...] = ()
+    first_norm: bool = True
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The block that each layer is."""
+        return self.block_of or tuple(range(self.n_layers))
+
+    @property
+    def n_blocks(self) -> int:
+        """The blocks that have weights of their own."""
+        return max(self.order) + 1
+
+    @property
+    def width(self) -> int:
+        """The width of a token's vector."""
+        return self.embedding.width or self.hidden_size
+
+    @property
+    def rotary(self) -> tuple[Rotary | None, ...]:
+        """The rotary positions of each layer."""
+        same = self.positions if isinstance(self.positions, Rotary) else None
+        return self.layer_positions or (same,) * self.n_layers
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that one text can have, or None where the architecture sets no bound."""
+        if self.embedding.positions is not None:
+            return self.embedding.positions.longest
+        return self.positions.longest if isinstance(self.positions, Rotary) else None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary."""
+
+    stack: Stack
+    decoder: Stack | None = None
+    pooler: bool = False
+    init_std: float = 0.02
+    tied_output: bool = True
+    output_scale: float = 1.0

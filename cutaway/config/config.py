@@ -1,0 +1,401 @@
+"""The configuration of a model: config.json <-> Python, with every field the file had.
+
+A config.json is data. Its fields become attributes only where that cannot hide a method or a private name; the others
+are kept aside for the way back to the file. Bounds are checked by whoever builds something from a field, through
+`integer`, `number`, `choice` and `flag`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
+
+from cutaway.config import labels
+from cutaway.config.field_checks import Bounds, shown_value
+from cutaway.errors import ConfigError, nearest
+from cutaway.hub import files
+from cutaway.hub.upload import Publishing
+from cutaway.jsonfile import read_json, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger("cutaway")
+
+CONFIG_NAME = "config.json"
+
+DTYPES = ("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2", "int8", "auto")
+
+# Fields that every configuration has. Those in _QUIET are left out of config.json while they have these values.
+_COMMON: dict[str, Any] = {
+    "architectures": None,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "return_dict": True,
+    "is_encoder_decoder": False,
+    "problem_type": None,
+    "tie_word_embeddings": True,
+    "use_cache": True,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "decoder_start_token_id": None,
+}
+_QUIET = frozenset(_COMMON) - {"tie_word_embeddings"}
+_LABELS = ("num_labels", "id2label", "label2id")
+_PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+_PROPERTIES = frozenset({*_LABELS, "dtype", "torch_dtype"})
+
+
+class PretrainedConfig(Bounds, Publishing):
+    """Base of all configurations, and itself a configuration of anything.
+
+    A family declares `model_type`, `defaults` (published field names and their defaults) and `attribute_map` (other
+    names for the same field, which work for reading and writing). Unknown fields are kept.
+    """
+
+    model_type: str = ""
+    attribute_map: ClassVar[dict[str, str]] = {}
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, **kwargs: Any) -> None:
+        # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
+        self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None)
+        self.__dict__.update(_id2label=None, _label2id=None)
+        for name, value in {**_COMMON, **self._class_defaults()}.items():
+            setattr(self, name, copy.deepcopy(value))
+        self._apply(kwargs)
+
+    @classmethod
+    def _class_defaults(cls) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            merged.update(vars(base).get("defaults", {}))
+        return merged
+
+    # -- fields --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _is_field(cls, name: str) -> bool:
+        """Whether a field of this name may become an attribute: it hides no method and nothing private."""
+        if name in _PROPERTIES or name in cls.attribute_map:
+            return True
+        if name.startswith("_") or name == "self" or hasattr(PretrainedConfig, name):
+            return False
+        held = inspect.getattr_static(cls, name, None)  # a subclass may hold plain defaults, which are fields
+        return not (callable(held) or hasattr(held, "__get__"))
+
+    def _apply(self, fields: Mapping[str, Any]) -> None:
+        """Set fields that came as data; those that may not become attributes are kept aside."""
+        for alias, name in self.attribute_map.items():
+            if alias in fields and name in fields and fields[alias] != fields[name]:
+                raise ConfigError(
+                    f"{alias} is {fields[alias]!r} and {name} is {fields[name]!r}, but they are two names of one "
+                    "field; leave one out."
+                )
+        self._apply_labels(fields)
+        for name, value in fields.items():
+            if name in _LABELS:
+                continue
+            if name == "name_or_path":
+                self.__dict__["_name_or_path"] = value
+            elif name == "model_type":
+                if not type(self).model_type and isinstance(value, str):
+                    self.__dict__["model_type"] = value
+            elif name == "torch_dtype" and value is None:
+                continue
+            elif self._is_field(name):
+                setattr(self, name, value)
+            else:
+                self._aside[name] = value
+        if self.problem_type is not None and self.problem_type not in _PROBLEMS:
+            raise ConfigError(f"problem_type is {self.problem_type!r}; give one of {', '.join(_PROBLEMS)}, or None.")
+
+    def _apply_labels(self, fields: Mapping[str, Any]) -> None:
+        count, names, numbers = (fields.get(name) for name in _LABELS)
+        count = None if count is None else labels.label_count(count)
+        names = None if names in (None, {}, []) else labels.id2label_of(names)
+        numbers = None if numbers in (None, {}) else labels.label2id_of(numbers)
+        labels.agree(count, names, numbers)
+        if names is not None:
+            self.id2label = names
+        elif numbers is not None and (count is None or len(numbers) == count):
+            self.label2id = numbers
+        if count is not None:
+            self.num_labels = count
+        if names is not None and numbers is not None:
+            self.__dict__["_label2id"] = numbers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(self.attribute_map.get(name, name), value)
+
+    def __getattr__(self, name: str) -> Any:
+        mapped = type(self).attribute_map.get(name)
+        if mapped is not None and mapped != name:
+            return getattr(self, mapped)
+        if name.startswith("_"):  # copy and pickle ask for these before the fields are there
+            raise AttributeError(name)
+        known = [n for n in (*vars(self), *self.attribute_map) if not n.startswith("_")]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
+
+    # -- labels --------------------------------------------------------------------------------------------------
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The name of each label id. Setting it sets label2id too."""
+        if self._id2label is None:
+            self.__dict__["_id2label"] = labels.default_labels(2)
+        names: dict[int, str] = self._id2label
+        return names
+
+    @id2label.setter
+    def id2label(self, value: Mapping[Any, str]) -> None:
+        self.__dict__["_id2label"] = labels.id2label_of(value)
+        self.__dict__["_label2id"] = None
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The id of each label name. Setting it sets id2label too, where the ids are 0 ... n-1."""
+        if self._label2id is None:
+            return labels.inverse(self.id2label)
+        numbers: dict[str, int] = self._label2id
+        return numbers
+
+    @label2id.setter
+    def label2id(self, value: Mapping[str, Any]) -> None:
+        numbers = labels.label2id_of(value)
+        names = labels.from_label2id(numbers)
+        if names is not None:
+            self.__dict__["_id2label"] = names
+        self.__dict__["_label2id"] = numbers
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are. Setting another number gives new names, LABEL_0 ..."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, value: int) -> None:
+        if labels.label_count(value) != len(self.id2label):
+            self.id2label = labels.default_labels(value)
+
+    # -- dtype ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype | str | None:
+        """The dtype the weights were stored in, or None. Set it with a torch.dtype or its name."""
+        if self._dtype is None or self._dtype == "auto":
+            name: str | None = self._dtype
+            return name
+        import torch
+
+        found: torch.dtype = getattr(torch, self._dtype)
+        return found
+
+    @dtype.setter
+    def dtype(self, value: Any) -> None:
+        name = None if value is None else str(value).removeprefix("torch.")
+        if name is not None and name not in DTYPES:
+            raise ConfigError(f"dtype is {value!r}; give one of {', '.join(DTYPES)}.")
+        self.__dict__["_dtype"] = name
+
+    @property
+    def torch_dtype(self) -> torch.dtype | str | None:
+        """The older name of `dtype`."""
+        return self.dtype
+
+    @torch_dtype.setter
+    def torch_dtype(self, value: Any) -> None:
+        self.dtype = value
+
+    @property
+    def name_or_path(self) -> str:
+        """The name this configuration was loaded from, or ""."""
+        name: str = self._name_or_path
+        return name
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def from_pretrained(cls, name: Any, *, return_unused_kwargs: Literal[False] = False, **overrides: Any) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, name: Any, *, return_unused_kwargs: Literal[True], **overrides: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @classmethod
+    def from_pretrained(
+        cls, name: Any, *, return_unused_kwargs: bool = False, **overrides: Any
+    ) -> Self | tuple[Self, dict[str, Any]]:
+        """Load config.json of a folder, a built-in or a hub repository (or a .json file), then apply `overrides`.
+
+        `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder` and `gguf_file` (a GGUF file instead of
+        config.json) say where; everything else is a field.
+        With `return_unused_kwargs` also returns the overrides that are no fields. HubError, ConfigError.
+        """
+        fields, overrides = cls.get_config_dict(name, **overrides)
+        if cls.model_type and fields.get("model_type", cls.model_type) != cls.model_type:
+            logger.warning(
+                "The file is the configuration of a %r model, read as a %r.", fields["model_type"], cls.model_type
+            )
+        config, unused = cls.from_dict(fields, return_unused_kwargs=True, **overrides)
+        config.__dict__["_name_or_path"] = str(name)
+        if return_unused_kwargs:
+            return config, unused
+        config._apply(unused)
+        return config
+
+    @staticmethod
+    def get_config_dict(name: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields of config.json, and the options that do not say where to find it."""
+        where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+        located = {k: options.pop(k) for k in where if options.get(k) is not None}
+        is_file = isinstance(name, (str, os.PathLike)) and str(name).endswith(".json") and Path(name).is_file()
+        gguf_file = options.pop("gguf_file", None)
+        if gguf_file is not None:
+            from cutaway.checkpoint.gguf import read_gguf
+
+            return read_gguf(files.resolve(name, **located).require(gguf_file)).config, options
+        path = Path(name) if is_file else files.resolve(name, **located).require(CONFIG_NAME)
+        return read_json(path, ConfigError), options
+
+    @overload
+    @classmethod
+    def from_dict(
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = False, **overrides: Any
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_dict(
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: Any
+    ) -> tuple[Self, dict[str, Any]]: ...
+
+    @classmethod
+    def from_dict(
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
+    ) -> Self | tuple[Self, dict[str, Any]]:
+        """A configuration from the fields of a config.json, with `overrides` applied after them."""
+        fields = copy.deepcopy(dict(fields))
+        config = cls(**{k: v for k, v in fields.items() if cls._is_field(k)})
+        config._apply({k: v for k, v in fields.items() if not cls._is_field(k)})
+        config.__dict__["_given"] = frozenset(fields)
+        unused = {k: v for k, v in overrides.items() if return_unused_kwargs and not config._knows(k)}
+        config._apply({k: v for k, v in overrides.items() if k not in unused})
+        return (config, unused) if return_unused_kwargs else config
+
+    def _knows(self, name: str) -> bool:
+        return self._is_field(name) and hasattr(self, name)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write config.json into `folder`, made if needed. Fields that JSON cannot hold are left out, and named."""
+        labels.agree(None, self.id2label, self.label2id)
+        fields = self.to_diff_dict()
+        kept = {name: value for name, value in fields.items() if _is_json(value, name)}
+        if left := sorted(fields.keys() - kept.keys()):
+            logger.warning("config.json is written without %s: JSON cannot hold such values.", ", ".join(left))
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_text(Path(folder) / CONFIG_NAME, _dump(kept))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field with its value (copied), as config.json names them; dtype as text."""
+        fields = {k: _copied(v) for k, v in self.__dict__.items() if not k.startswith("_") and k != "model_type"}
+        fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
+        if "num_labels" in self._given:
+            fields["num_labels"] = self.num_labels
+        for name in {"dtype", "torch_dtype"} & self._given or {"dtype"}:
+            fields[name] = self._dtype
+        fields |= copy.deepcopy(self._aside)
+        fields["model_type"] = self.model_type
+        return fields
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """The fields that config.json needs: the family's, the file's, and what differs from the common defaults."""
+        fields = self.to_dict()
+        needed = self._given | self._class_defaults().keys()
+        quiet = {name: _COMMON[name] for name in _QUIET} | {"dtype": None, "torch_dtype": None, "model_type": ""}
+        default = labels.default_labels(2)
+        quiet |= {"id2label": default, "label2id": labels.inverse(default)}
+        if not type(self).model_type:  # for a family, upstream's own default may differ, so the value is written
+            quiet["tie_word_embeddings"] = True
+        absent = object()
+        return {k: v for k, v in fields.items() if k in needed or not _same(v, quiet.get(k, absent))}
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """config.json as text. A value that JSON cannot hold, such as a module, is shown as its class."""
+        return _dump(self.to_diff_dict() if use_diff else self.to_dict())
+
+    def update(self, fields: Mapping[str, Any]) -> None:
+        """Set several fields."""
+        self._apply(fields)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._compared() == other._compared()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _compared(self) -> dict[str, Any]:
+        hidden = {"_given", "_name_or_path", "_id2label", "_label2id"}
+        fields = {k: v for k, v in self.__dict__.items() if k not in hidden}
+        return fields | {"id2label": self.id2label, "label2id": self.label2id}
+
+
+PreTrainedConfig = PretrainedConfig
+
+
+def _copied(value: Any) -> Any:
+    """Lists and dicts copied, other values (a module, say) as they are."""
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and isinstance(a, (bool, str, dict, type(None))) and bool(a == b)
+
+
+def _shown(value: Any) -> Any:
+    """What stands in JSON for a value that JSON cannot hold."""
+    if isinstance(value, PretrainedConfig):
+        return value.to_diff_dict()
+    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
+        return str(value).removeprefix("torch.")
+    return f"<{type(value).__name__}>"
+
+
+def _dump(fields: dict[str, Any]) -> str:
+    try:
+        return json.dumps(fields, indent=2, sort_keys=True, default=_shown, skipkeys=True) + "\n"
+    except TypeError:  # keys of a user's own dict that cannot be ordered
+        return json.dumps(fields, indent=2, default=_shown, skipkeys=True) + "\n"
+
+
+def _is_json(value: Any, name: str) -> bool:
+    """Whether JSON can hold the value; NaN and infinity are an error that names the field."""
+    try:
+        json.dumps(value, allow_nan=False, default=_plain)
+    except ValueError:
+        raise ConfigError(
+            f"{name} is {shown_value(value)}; JSON holds no NaN or infinity. Set a number or None."
+        ) from None
+    except TypeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    if (shown := _shown(value)) != f"<{type(value).__name__}>":
+        return shown
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,56 @@
+"""Greedy search that runs several tokens at once: guesses from the text itself, checked by the model (Saxena, 2023).
+
+The model reads the newest token and the guesses in one pass. Its logits after the newest token decide the next one, as
+ever; if that is the first guess, the logits after it are there already, and so on. The first guess that is wrong, and
+what was computed after it, is forgotten. So the text is the one of plain greedy search, up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway.generate.cache_reuse import guess, places_stay
+from cutaway.generate.plan import Plan
+from cutaway.generate.prompt import Prompt
+from cutaway.generate.search import Search
+from cutaway.outputs import CausalLMOutputWithPast
+
+
+class LookupSearch(Search):
+    """`Search` for one text with `prompt_lookup_num_tokens`."""
+
+    def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
+        super().__init__(model, prompt, plan, tokenizer)
+        self.first = 0 if prompt.mask is None else int((prompt.mask == 0).sum())  # columns of padding
+        self.ahead: list[int] = []  # guesses whose logits are known
+        self.known: Tensor | None = None  # [1, 1 + guesses, V]
+
+    def run(self) -> Any:
+        if self.ahead and self.known is not None and self.ahead[0] == int(self.newest):
+            self.ahead, self.known = self.ahead[1:], self.known[:, 1:]
+            return CausalLMOutputWithPast(logits=self.known[:, :1])
+        self.forget()
+        if self.stepper is None or not self.stepper.is_unobserved or not places_stay(self.model):
+            return super().run()
+        assert self.plan.lookup is not None
+        guessed, longest = self.plan.lookup
+        room = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
+        self.ahead = guess(self.sequences[0, self.first : self.width], room, longest)
+        ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
+        memory = None if self.encoded is None else self.encoded[0]
+        self.known = self.stepper(ids, self.cache, memory, self.encoder_mask)
+        return CausalLMOutputWithPast(logits=self.known[:, :1])
+
+    def forget(self) -> None:
+        """Takes out of the cache what follows the text's last token but one."""
+        self.ahead, self.known = [], None
+        held = self.width - 1 - self.first
+        if self.cache is not None and self.cache.longest > held:
+            self.cache.crop(held)
+
+    def close(self) -> None:
+        self.forget()
+        super().close()

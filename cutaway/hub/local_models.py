@@ -1,0 +1,75 @@
+"""The models that are on this machine: those in the package and those in the hub's cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutaway.hub.files import BUILTIN, builtin_names
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMultipleChoice": "multiple-choice",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model: its name, where it comes from ("built-in" or "cache"), its config's `model_type`, the bytes of its
+    weights, its task ("" where the config names none) and its folder.
+    """
+
+    name: str
+    source: str
+    family: str
+    bytes: int
+    task: str
+    folder: str
+
+
+def entries() -> Iterator[Entry]:
+    """Built-in models first, then the cache's, by name. A repository without config or weights is no model."""
+    for name in builtin_names():
+        yield _entry(name, "built-in", BUILTIN / name.split("/", 1)[1])
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    for repository in sorted(cache.glob("models--*")):
+        snapshots = [path for path in (repository / "snapshots").glob("*") if (path / "config.json").is_file()]
+        if snapshots:
+            newest = max(snapshots, key=lambda path: path.stat().st_mtime)
+            entry = _entry(repository.name.removeprefix("models--").replace("--", "/"), "cache", newest)
+            if entry.bytes:
+                yield entry
+
+
+def _entry(name: str, source: str, folder: Path) -> Entry:
+    config = _config(folder / "config.json")
+    architectures = config.get("architectures")
+    class_name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    return Entry(
+        name=name,
+        source=source,
+        family=str(config.get("model_type", "")),
+        bytes=sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS and path.is_file()),
+        task=next((task for ending, task in TASKS.items() if class_name.endswith(ending)), ""),
+        folder=str(folder),
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}  # one damaged cache entry must not hide the others
+    return found if isinstance(found, dict) else {}

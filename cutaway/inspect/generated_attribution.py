@@ -1,0 +1,66 @@
+"""Attribution of a whole written text: for each token that the model wrote, what it was written for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import InputError
+from cutaway.inspect.attribution import Attribution
+from cutaway.inspect.gradients import integrated_gradients
+from cutaway.inspect.result import Result
+from cutaway.inspect.target import Target
+from cutaway.inspect.tower import Inputs, one_text
+
+
+@dataclass(frozen=True)
+class WrittenAttribution(Result):
+    """`scores` [written, L]: row t is the attribution of the t-th written token to the tokens before it; 0 after it.
+
+    `written`: the ids. `residuals`: one per row, None for methods without a sum.
+    """
+
+    IDS: ClassVar[tuple[str, ...]] = ("written",)
+    SCALES: ClassVar[dict[str, str]] = {"scores": "signed"}
+
+    written: Tensor
+    scores: Tensor
+    residuals: list[float | None]
+
+
+def written_attribution(
+    model: Any,
+    inputs: Inputs,
+    ids: Tensor,
+    *,
+    row: int = 0,
+    method: Callable[..., Attribution] = integrated_gradients,
+    **options: Any,
+) -> WrittenAttribution:
+    """One attribution per written token, of its logit where it was written (Sarti et al., 2023, Inseq, 2302.13942).
+
+    Args:
+        inputs: the prompt, as it was given to `generate`. ids: [B, length], what `generate` returned (with the prompt
+            for a decoder; the decoder's text for an encoder-decoder, whose scores are over the encoder's tokens).
+        method: `integrated_gradients`, `input_x_gradient`, `occlude` or `shapley_values`; options are passed on.
+    """
+    prompt = one_text(inputs, row)
+    if model.base_model.architecture.decoder is not None:
+        first, base = 1, {**prompt, "decoder_input_ids": ids[row : row + 1, :-1]}
+        written = ids[row, 1:]
+    else:
+        padded = inputs["input_ids"].shape[1]
+        first = prompt["input_ids"].shape[1]
+        written = ids[row, padded:]
+        base = {"input_ids": torch.cat((prompt["input_ids"], written[None, :-1]), 1)}
+    if not len(written):
+        raise InputError("nothing was written: ids holds no token beyond the prompt.")
+    found = [
+        method(model, base, Target(index=int(token), position=first - 1 + t), **options)
+        for t, token in enumerate(written.tolist())
+    ]
+    return WrittenAttribution(written, torch.stack([f.scores for f in found]), [f.residual for f in found])

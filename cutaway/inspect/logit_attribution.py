@@ -1,0 +1,195 @@
+"""Which part of the model wrote a logit: the stream is a sum, and, its norm frozen, the output reads it linearly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.errors import InputError
+from cutaway.inspect.result import Result
+from cutaway.inspect.target import Target
+from cutaway.inspect.tower import Inputs, StackHandle, one_text, tower_of
+from cutaway.models.label_heads import LabelHead
+from cutaway.models.lm_heads import OutputHead
+from cutaway.nn.norm_mlp import RMSNorm
+from cutaway.show.sheet import Bars, Sheet
+
+
+@dataclass(frozen=True)
+class Contributions(Result):
+    """What each part adds to one number.
+
+    Attributes:
+        names: addresses, and names of biases. values: [parts]. total: their sum. logit: what the model said.
+        index, against, position: whose logit, and where.
+    """
+
+    names: list[str]
+    values: Tensor
+    total: float
+    logit: float
+    index: int
+    against: int | None
+    position: int
+
+    def sheet(self) -> Sheet:
+        """The parts, largest first, and that they sum to the logit."""
+        order = self.values.abs().argsort(descending=True).tolist()
+        bars = Bars("", [self.names[i] for i in order], self.values[order].detach().double().cpu().numpy())
+        note = f"{len(order)} parts sum to {self.total:.6g}; the model said {self.logit:.6g}"
+        return Sheet(f"what each part adds to the logit of {self.label(self.index)}", note, [bars])
+
+
+@dataclass(frozen=True)
+class StateParts(Result):
+    """A state as a sum: `parts` [n, B, L, H] called `names` add up to `state` [B, L, H]."""
+
+    names: list[str]
+    parts: Tensor
+    state: Tensor
+
+    def sheet(self) -> Sheet:
+        """How long each part is at the first text's last place."""
+        lengths = self.parts[:, 0, -1].detach().double().norm(dim=-1).cpu().numpy()
+        return Sheet("a state as a sum", parts=[Bars("length of each part at the last place", self.names, lengths)])
+
+
+def _norm_parts(norm: nn.Module, x: Tensor, parts: Tensor, names: list[str], bias: str) -> tuple[list[str], Tensor]:
+    """norm(x) as a sum over the parts of x, with the scale that x gave it; its bias is one part more.
+
+    LayerNorm: (p - mean p) / sqrt(var x + eps) * w each, and b. RMSNorm: p / sqrt(mean x^2 + eps) * (w + offset).
+    """
+    if isinstance(norm, nn.LayerNorm):
+        scale = (x.var(-1, unbiased=False, keepdim=True) + norm.eps).rsqrt()
+        parts = (parts - parts.mean(-1, keepdim=True)) * scale * norm.weight
+        own: Tensor | None = norm.bias  # None where the family's norms have none
+        return (names, parts) if own is None else ([*names, bias], torch.cat((parts, own.expand_as(x)[None])))
+    assert isinstance(norm, RMSNorm)
+    scale = (x.pow(2).mean(-1, keepdim=True) + norm.eps).rsqrt()
+    return names, parts * scale * (norm.weight + norm.offset)
+
+
+def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], list[str]]:
+    """(the heads' addresses, the name of the output bias where there is one)."""
+    heads = [tower.at(f"blocks.{layer}.{name}.head.{h}.out") for h in range(tower.spec.attention.n_heads)]
+    module = getattr(tower.block(layer), name)
+    return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if module.o.bias is not None else []
+
+
+def _gather(tower: StackHandle, r: Any, layers: list[int], start: str) -> tuple[list[str], Tensor]:
+    """The stream after `layers` of a pre-norm stack, as the parts that were added: [n, B, L, H]."""
+    names, parts = [start], [r[start]]
+    for i in layers:
+        for name in ("attn", "cross") if tower.spec.cross else ("attn",):
+            heads, bias = _attention(tower, i, name)
+            names += [*heads, *bias]
+            parts += [r[a] for a in heads]
+            if bias:
+                parts.append(getattr(tower.block(i), name).o.bias.expand_as(parts[0]))
+        names.append(tower.at(f"blocks.{i}.mlp.out"))
+        parts.append(r[names[-1]])
+    return names, torch.stack(parts)
+
+
+@torch.no_grad()
+def last_state(model: Any, inputs: Inputs, *, tower: str | None = None) -> StateParts:
+    """The state that the head reads, as a sum, exactly.
+
+    Pre-norm: every head, bias and feed-forward layer since the embedding, through the last norm with the scale that the
+    whole state gave it (frozen). Post-norm: each block norms what came before, so only the last block is taken apart:
+    its input, heads and biases through both of its norms, its feed-forward layer through the second.
+    """
+    own = tower_of(model, tower)
+    spec, last = own.spec, own.spec.n_layers - 1
+    pre = spec.norm_place != "post"
+    wanted = [own.at("embed"), own.at("blocks.*.attn.head.*.out"), own.at("blocks.*.mlp.out"), own.at("blocks.*.resid")]
+    wanted += [own.at("blocks.*.cross.head.*.out")] if spec.cross else []
+    with model.record(*wanted) as r:
+        model(**inputs)
+    if pre:
+        names, parts = _gather(own, r, list(range(spec.n_layers)), own.at("embed"))
+        state = r[own.at(f"blocks.{last}.resid")]
+        if spec.final_norm:
+            names, parts = _norm_parts(own.stack.final_norm, state, parts, names, own.at("final_norm.bias"))
+            state = own.stack.final_norm(state)
+        return StateParts(names, parts, state)
+    start = own.at(f"blocks.{last - 1}.resid") if last else own.at("embed")
+    names, parts = [start], r[start][None]
+    block = own.block(last)
+    for name in ("attn", "cross") if spec.cross else ("attn",):
+        heads, bias = _attention(own, last, name)
+        added = [r[a] for a in heads]
+        if bias:
+            added.append(getattr(block, name).o.bias.expand_as(added[0]))
+        names, parts = [*names, *heads, *bias], torch.cat((parts, torch.stack(added)))
+        at = own.at(f"blocks.{last}.{name}_norm.bias")
+        names, parts = _norm_parts(getattr(block, f"{name}_norm"), parts.sum(0), parts, names, at)
+    out = own.at(f"blocks.{last}.mlp.out")
+    names, parts = [*names, out], torch.cat((parts, r[out][None]))
+    names, parts = _norm_parts(block.mlp_norm, parts.sum(0), parts, names, own.at(f"blocks.{last}.mlp_norm.bias"))
+    state = r[own.at(f"blocks.{last}.resid")]
+    if spec.final_norm:
+        names, parts = _norm_parts(own.stack.final_norm, state, parts, names, own.at("final_norm.bias"))
+        state = own.stack.final_norm(state)
+    return StateParts(names, parts, state)
+
+
+def _linear(model: LabelHead) -> bool:
+    """Whether the head is one matrix on one token's state."""
+    spec = model.declared
+    return not (spec.dense or spec.norm or model.mean) and spec.pick in ("first", "last")
+
+
+def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
+    """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
+    if isinstance(model, OutputHead) and not model.declared.dense:
+        out: Any = model.get_output_embeddings()
+        extra = getattr(model, getattr(model, "logits_bias", "") or "_", None)
+        bias = out.bias
+        if extra is not None:
+            bias = extra[0] if bias is None else bias + extra[0]
+        return out.weight, bias, float(model.architecture.output_scale)
+    if isinstance(model, LabelHead) and _linear(model):
+        out = model.get_submodule(model.declared.out)
+        return out.weight, out.bias, 1.0
+    raise InputError(
+        f"the head of {type(model).__name__} has a layer between the state and the answer, so a part has no share of a "
+        "logit; last_state(model, inputs) takes the state apart, and its product with a direction is exact."
+    )
+
+
+@torch.no_grad()
+def direct_logit_attribution(model: Any, inputs: Inputs, target: Target | None = None) -> Contributions:
+    """What each part of the model adds to a logit, directly; the parts sum to the logit exactly (Elhage et al., 2021).
+
+    logit = u . (sum of parts of `last_state`) + bias, with u the output matrix's row (or the difference of two). What a
+    part does through later layers is not in its share; what later layers did with it is in theirs.
+
+    Args:
+        inputs: one text. target: the logit; by default the likeliest token after the last position.
+
+    Raises:
+        InputError: a head with a layer of its own (BERT's), or more than one text.
+    """
+    weight, bias, factor = _readout(model)
+    given = one_text(inputs, 0)
+    if inputs[next(iter(given))].shape[0] != 1:
+        raise InputError("direct_logit_attribution takes one text at a time.")
+    fixed = (target or Target()).fixed(model, given)
+    with model.record("logits") as r:
+        found = last_state(model, given)
+    position = fixed.position
+    if position is None:
+        position = 0 if model.declared.pick == "first" else found.state.shape[1] - 1
+    direction = weight[fixed.index] if fixed.against is None else weight[fixed.index] - weight[fixed.against]
+    values = found.parts[:, 0, position] @ direction * factor
+    names = found.names
+    if bias is not None:
+        own = bias[fixed.index] if fixed.against is None else bias[fixed.index] - bias[fixed.against]
+        names, values = [*names, "logits.bias"], torch.cat((values, own[None]))
+    assert fixed.index is not None
+    logit = float(fixed.of(r["logits"]))
+    return Contributions(names, values, float(values.sum()), logit, fixed.index, fixed.against, position)

@@ -1,0 +1,409 @@
+"""The base models: one stack, or an encoder and a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.config.architecture import Architecture
+from cutaway.config.field_checks import shown_value
+from cutaway.errors import ConfigError, InputError
+from cutaway.models.family import Family
+from cutaway.models.memory_check import check_memory, parameter_count
+from cutaway.models.output_request import LayerSelection, OutputRequest
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.activations.edits import Edits
+from cutaway.nn.activations.recorder import Recorder
+from cutaway.nn.activations.taps import Taps, model_addresses
+from cutaway.nn.decoder_inputs import decoder_start, shift_right, wrap_right
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.linear import Linear, hooked
+from cutaway.nn.named_modules import attach_published_names
+from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.stack import Batch, Stack, build_stack, run_stack
+from cutaway.nn.weight_map import WeightSource, expand
+from cutaway.outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    ModelOutput,
+    Seq2SeqModelOutput,
+)
+
+
+class Backbone(PreTrainedModel):
+    """One stack of blocks, from ids to hidden states."""
+
+    family: ClassVar[Family]
+    builds_on_meta: ClassVar[bool] = True
+    model_kwargs: ClassVar[tuple[str, ...]] = ("add_pooling_layer",)
+    # whether a decoder without input of its own reads the encoder's text, shifted right (BART)
+    shifts_input: ClassVar[bool] = False
+    # whether the decoder's text begins with its own last token, which names the language (mBART)
+    wraps: ClassVar[bool] = False
+
+    def __init_subclass__(
+        cls, *, family: Family | None = None, shifts_input: bool | None = None, wraps: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family = family
+        if shifts_input is not None:
+            cls.shifts_input = shifts_input
+        cls.wraps = cls.wraps or wraps
+
+    def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        if not isinstance(config, self.config_class) and type(config).model_type:
+            raise ConfigError(
+                f"{type(self).__name__} is built from a {self.config_class.__name__}, not from a "
+                f"{type(config).__name__}; use AutoModel.from_config(config)."
+            )
+        check_special_ids(config)
+        self.architecture = self._architecture(config, add_pooling_layer)
+        check_memory(config, parameter_count(self.architecture))
+        self.recorders: list[Recorder] = []
+        self.edits: list[Edits] = []
+        self.init_std = self.architecture.init_std
+        self._build()
+        attach_published_names(self, self.layer_sources)
+        if not next(self.parameters()).is_meta:
+            self.init_weights()
+
+    def _architecture(self, config: Any, pooler: bool) -> Architecture:
+        architecture = self.family.to_architecture(config)
+        return architecture if pooler else replace(architecture, pooler=False)
+
+    def _build(self) -> None:
+        spec = self.architecture.stack
+        self.prefix = ""
+        build_stack(self, spec)
+        if self.architecture.pooler:
+            self.pooler = Pooler(spec.hidden_size)
+
+    @property
+    def layer_sources(self) -> dict[str, WeightSource]:
+        """{our layer: published layer} for every layer that holds weights."""
+        spec = self.architecture.stack
+        table = expand(self.family.table(self.architecture), {"": spec.n_blocks})
+        own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
+        return {ours: source for ours, source in table.items() if ours in own}
+
+    @property
+    def published_prefix(self) -> str:
+        return self.family.prefix
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed.tokens  # type: ignore[no-any-return]
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embed.tokens = value
+
+    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
+        new = super().resize_token_embeddings(n, pad_to_multiple_of)
+        self.note_vocabulary(new.num_embeddings)
+        return new
+
+    def note_vocabulary(self, size: int) -> None:
+        """Let the bounds of ids follow a new table of tokens."""
+        arch = self.architecture
+        stack = replace(arch.stack, embedding=replace(arch.stack.embedding, vocab_size=size))
+        self.architecture = replace(arch, stack=stack)
+        self.spec = stack
+
+    def addresses(self) -> list[str]:
+        return model_addresses(self.architecture)
+
+    def taps(self, *requests: OutputRequest | None) -> Taps:
+        wanted = [a for r in requests if r is not None for a in r.addresses()]
+        turn = len(self.recorders[0].runs) if self.recorders else 0
+        wanted += [a for r in self.recorders for a in r.wanted]
+        return Taps(wanted, self.edits, turn, watched=bool(wanted) and any(hooked(m) for m in self.modules()))
+
+    def report(self, taps: Taps) -> None:
+        """Hand what was seen to the recorders."""
+        for recorder in self.recorders:
+            recorder.begin(taps.values.part(recorder.wanted), taps.certificate)
+
+    def ask(
+        self,
+        output_hidden_states: LayerSelection,
+        output_attentions: LayerSelection,
+        prefix: str = "",
+        spec: Any = None,
+    ) -> OutputRequest:
+        config = self.config
+        hidden = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        attended = config.output_attentions if output_attentions is None else output_attentions
+        return OutputRequest(spec or self.architecture.stack, prefix, hidden, attended)
+
+    def cache_for(self, past: Any, use_cache: bool | None, causal: bool) -> Cache | None:
+        """The cache to fill: the one given, a new one where it is wanted, or None."""
+        if past is not None and not isinstance(past, Cache):
+            raise InputError(f"past_key_values must be the cache that this model returned, not {type(past).__name__}.")
+        if past is not None:
+            if not causal:
+                raise InputError("past_key_values was given, but this model reads the whole text at once (not causal).")
+            return past
+        if use_cache is None:
+            use_cache = bool(getattr(self.config, "use_cache", True)) and not self.training
+        return Cache() if use_cache and causal else None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Hidden states of a batch.
+
+        Args:
+            input_ids: [batch, length]; or inputs_embeds: [batch, length, hidden].
+            attention_mask: [batch, length], 1 for tokens, 0 for padding on either side. Padding is not computed.
+            token_type_ids: [batch, length], where the family has them.
+            position_ids: [batch, length]; by default real tokens are counted from 0, whatever the padding. In one row
+                without a mask, a causal model takes positions that begin anew for another text, which sees only itself.
+            past_key_values: the cache of earlier tokens; input_ids then holds only the new ones.
+            output_attentions, output_hidden_states: True, or a list of layers.
+
+        Raises:
+            InputError: a shape, value or length that does not fit; the message names both sides.
+        """
+        spec = self.architecture.stack
+        request = self.ask(output_hidden_states, output_attentions)
+        taps = self.taps(request)
+        if (
+            past_key_values is None
+            and use_cache is None
+            and packed_sequence_lengths(position_ids, attention_mask) is not None
+        ):
+            use_cache = False  # several texts in a row are read, not continued
+        cache = self.cache_for(past_key_values, use_cache, spec.causal)
+        if token_type_ids is not None and not spec.embedding.n_types:
+            if spec.causal is False and bool((torch.as_tensor(token_type_ids) != 0).any()):
+                raise InputError(
+                    "token_type_ids is not 0 everywhere, but this model has no token types; leave them out."
+                )
+            token_type_ids = None
+        batch = Batch.of(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cache)
+        x = run_stack(self, batch, taps)
+        last = batch.rows.pad_hidden(x)
+        shown = {"hidden_states": request.hidden_states(taps), "attentions": request.attentions(taps)}
+        out: Any
+        if self.architecture.pooler:
+            pooled = self.pooler(last, batch.rows)
+            pooled = taps.show("pooler", pooled)
+            out = BaseModelOutputWithPooling(
+                last_hidden_state=last, pooler_output=pooled, past_key_values=cache, **shown
+            )
+        elif spec.causal:
+            out = BaseModelOutputWithPast(last_hidden_state=last, past_key_values=cache, **shown)
+        else:
+            out = BaseModelOutput(last_hidden_state=last, **shown)
+        self.report(taps)
+        out.rows = batch.rows
+        return out if wants_dict(self, return_dict) else out.to_tuple()
+
+
+def check_special_ids(config: Any) -> None:
+    """ConfigError unless each special id is absent or a whole number; several ends are a list, and -1 is for no id."""
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        value = getattr(config, name, None)
+        ends = list(value) if name == "eos_token_id" and isinstance(value, (list, tuple)) else [value]
+        for one in ends if value is not None else []:
+            if isinstance(one, bool) or not isinstance(one, int) or not -1 <= one <= 10_000_000:
+                raise ConfigError(f"{name} is {shown_value(value)}; give the id of a token, from 0, or None.")
+
+
+def wants_dict(model: PreTrainedModel, return_dict: bool | None) -> bool:
+    chosen = model.config.return_dict if return_dict is None else return_dict
+    return chosen is not False
+
+
+class Pooler(nn.Module):
+    """tanh(dense(first token)) (Devlin et al., 2019): the text as one vector."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = Linear(hidden_size, hidden_size)
+
+    def forward(self, hidden: Tensor, rows: PackedBatch | None = None) -> Tensor:
+        """hidden [batch, length, hidden] -> [batch, hidden]."""
+        return torch.tanh(self.dense(first_token(hidden, rows)))
+
+    # ALBERT publishes the one layer under the pooler's own name
+    @property
+    def weight(self) -> Tensor:
+        return self.dense.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.dense.bias
+
+
+def first_token(hidden: Tensor, rows: PackedBatch | None) -> Tensor:
+    """The first real token of each text; [batch, length, hidden] -> [batch, hidden]."""
+    if rows is None or rows.mask is None:
+        return hidden[:, 0]
+    return hidden[torch.arange(rows.batch, device=hidden.device), rows.mask.int().argmax(1)]
+
+
+class EncoderDecoder(Backbone):
+    """An encoder and a decoder that looks at it; both read the same table of tokens."""
+
+    model_kwargs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+
+    def _build(self) -> None:
+        assert self.architecture.decoder is not None
+        self.encoder = Stack(self.architecture.stack, "encoder.")
+        self.decoder = Stack(self.architecture.decoder, "decoder.", self.encoder.embed.tokens)
+
+    @property
+    def layer_sources(self) -> dict[str, WeightSource]:
+        decoder = self.architecture.decoder
+        assert decoder is not None
+        counts = {"encoder.": self.architecture.stack.n_blocks, "decoder.": decoder.n_blocks}
+        table = expand(self.family.table(self.architecture), counts)
+        own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
+        return {ours: source for ours, source in table.items() if ours in own}
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.encoder.embed.tokens  # type: ignore[no-any-return]
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.encoder.embed.tokens = value
+        self.decoder.embed.tokens = value
+
+    def note_vocabulary(self, size: int) -> None:
+        super().note_vocabulary(size)
+        decoder = self.architecture.decoder
+        assert decoder is not None
+        decoder = replace(decoder, embedding=replace(decoder.embedding, vocab_size=size))
+        self.architecture = replace(self.architecture, decoder=decoder)
+        self.encoder.spec, self.decoder.spec = self.architecture.stack, decoder
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """What the decoder reads when it must say `labels` [batch, length]."""
+        if not self.wraps:
+            return shift_right(labels, *decoder_start(self.config))
+        return wrap_right(labels, self.config.pad_token_id)
+
+    def get_encoder(self) -> Stack:
+        return self.encoder
+
+    def get_decoder(self) -> Stack:
+        return self.decoder
+
+    def encode(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+    ) -> BaseModelOutput:
+        """The encoder alone, as `encoder_outputs` for any number of forward passes."""
+        request = self.ask(output_hidden_states, output_attentions, "encoder.")
+        taps = self.taps(request)
+        batch = Batch.of(self.encoder, input_ids, attention_mask, inputs_embeds=inputs_embeds)
+        x = run_stack(self.encoder, batch, taps)
+        self.report(taps)
+        out = BaseModelOutput(
+            last_hidden_state=batch.rows.pad_hidden(x),
+            hidden_states=request.hidden_states(taps),
+            attentions=request.attentions(taps),
+        )
+        return out
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Hidden states of the decoder, given a text for the encoder (or what the encoder said of it).
+
+        Args:
+            input_ids, attention_mask: [batch, source length].
+            decoder_input_ids, decoder_attention_mask: [batch, target length].
+            encoder_outputs: the result of `encode`, in place of input_ids.
+
+        Raises:
+            InputError: a missing side, or shapes that do not fit.
+        """
+        spec = self.architecture.decoder
+        assert spec is not None
+        if encoder_outputs is None:
+            encoder_outputs = self.encode(
+                input_ids, attention_mask, inputs_embeds, output_attentions, output_hidden_states
+            )
+        elif not isinstance(encoder_outputs, ModelOutput):
+            if not isinstance(encoder_outputs, (tuple, list)):
+                raise InputError(
+                    f"encoder_outputs must be what model.encode returned, not {type(encoder_outputs).__name__}."
+                )
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        if decoder_input_ids is None and decoder_inputs_embeds is None and self.shifts_input and input_ids is not None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(input_ids)
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            raise InputError("decoder_input_ids is missing: pass it, or labels=, or call generate().")
+        request = self.ask(output_hidden_states, output_attentions, "decoder.", spec)
+        taps = self.taps(request)
+        cache = self.cache_for(past_key_values, use_cache, True)
+        padded: Tensor = encoder_outputs.last_hidden_state  # [batch, source length, hidden]
+        if not isinstance(padded, Tensor) or padded.dim() != 3 or padded.shape[2] != spec.hidden_size:
+            raise InputError(
+                f"encoder_outputs must hold hidden states [batch, length, {spec.hidden_size}]; they are "
+                f"{list(padded.shape) if isinstance(padded, Tensor) else type(padded).__name__}."
+            )
+        mask = check_mask(attention_mask, padded.shape[0], padded.shape[1])
+        memory_rows = PackedBatch(padded.shape[0], padded.shape[1], mask)
+        check_texts(memory_rows)
+        for keys, _ in cache.cross.values() if cache is not None else ():
+            if (keys.shape[0], keys.shape[2]) != padded.shape[:2]:
+                raise InputError(
+                    f"past_key_values belongs to encoder outputs [{keys.shape[0]}, {keys.shape[2]}], but these are "
+                    f"{list(padded.shape[:2])}; pass the cache with the encoder_outputs it was made with."
+                )
+            break
+        batch = Batch.of(
+            self.decoder, decoder_input_ids, decoder_attention_mask, inputs_embeds=decoder_inputs_embeds, cache=cache
+        )
+        if batch.rows.batch != padded.shape[0]:
+            raise InputError(f"the encoder saw {padded.shape[0]} texts, but decoder_input_ids has {batch.rows.batch}.")
+        x = run_stack(self.decoder, batch, taps, memory_rows.pack(padded).flatten(0, -2), memory_rows)
+        self.report(taps)
+        out = Seq2SeqModelOutput(
+            last_hidden_state=batch.rows.pad_hidden(x),
+            past_key_values=cache,
+            decoder_hidden_states=request.hidden_states(taps),
+            decoder_attentions=request.attentions(taps),
+            cross_attentions=request.cross_attentions(taps),
+            encoder_last_hidden_state=padded,
+            encoder_hidden_states=encoder_outputs.get("hidden_states"),
+            encoder_attentions=encoder_outputs.get("attentions"),
+        )
+        out.rows = batch.rows  # type: ignore[attr-defined]
+        return out if wants_dict(self, return_dict) else out.to_tuple()

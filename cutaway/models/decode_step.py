@@ -1,0 +1,142 @@
+"""A step of decoding: the same engine, with every question that has the same answer at each step asked once.
+
+A module is settled when nobody watches it and nothing about it will change while a text is generated. It then needs no
+calls through `nn.Module`, no look at hooks, weights or gradients, and its children are plain attributes. The arithmetic
+is the module's own `forward`: a settled block runs the lines that the open path runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as calls
+
+from cutaway import native
+from cutaway.models.backbone import Backbone, EncoderDecoder
+from cutaway.nn.activations.taps import Taps
+from cutaway.nn.attention import Context
+from cutaway.nn.kernel_graph import KernelGraph, Turns
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
+from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.norm_mlp import Embedding, LayerNorm, RMSNorm, Sinusoids
+from cutaway.nn.packed_batch import PackedBatch
+from cutaway.nn.positions import RelativeBias
+from cutaway.nn.stack import Batch, run_blocks, run_stack
+
+# modules beside `NamedModule` whose forward reads nothing but their attributes
+_PLAIN = (RMSNorm, LayerNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
+_NOTHING = Taps(())
+RECORDED = 2  # the step whose kernels are noted: by then all weights are laid out
+_frozen_kinds: dict[type, type] = {}
+
+
+def watched(model: nn.Module) -> bool:
+    """Whether somebody would notice that modules are not called: hooks, here or on all modules, or another forward."""
+    if calls._global_forward_hooks or calls._global_forward_pre_hooks or calls._global_backward_hooks:
+        return True
+    return any(hooked(m) or "forward" in m.__dict__ for m in model.modules())
+
+
+def freeze_for_decoding(module: nn.Module) -> Any:
+    """`module`, unwatched and in evaluation mode, as a plain callable object with the same weights.
+
+    What is not the engine's own (an adapter that somebody put in a layer's place) stays as it is.
+    """
+    if type(module) is Linear:
+        return freeze_linear(module.packed, [module]) or module
+    if type(module) is nn.ModuleList:
+        return [freeze_for_decoding(child) for child in module]
+    if not isinstance(module, NamedModule) and type(module) not in _PLAIN:
+        return module
+    kind = _frozen_kinds.get(type(module))
+    if kind is None:
+        # a class of its own, so that a call finds forward at once
+        kind = type(f"Settled{type(module).__name__}", (type(module),), {"__call__": type(module).forward})
+        _frozen_kinds[type(module)] = kind
+    found: Any = object.__new__(kind)
+    parts = found.__dict__
+    parts.update(module.__dict__)
+    parts.update(module._parameters)
+    parts.update(module._buffers)
+    parts.update({name: freeze_for_decoding(child) for name, child in module._modules.items() if child is not None})
+    if isinstance(parts.get("packed"), PackedCache):
+        beside = [getattr(module, name) for name in module.side_by_side]  # type: ignore[union-attr]
+        parts["packed"] = freeze_linear(module.packed, beside) or module.packed  # type: ignore[arg-type]
+    return found
+
+
+class DecodeStepper:
+    """The next logits of texts whose earlier tokens a cache holds, while nothing is recorded.
+
+    Weights, hooks and modules are looked at when it is made, and not again.
+    """
+
+    def __init__(self, model: Any) -> None:
+        base = model.base
+        self.model = model
+        self.recorders, self.edits = base.recorders, base.edits
+        self.stack = freeze_for_decoding(base if base.architecture.decoder is None else base.decoder)
+        self.graph: KernelGraph | None = None
+        self.tries = 0  # steps that went through the blocks' own forward
+        self.rows: PackedBatch | None = None
+        self.memory_rows: PackedBatch | None = None
+        self.memory_mask: Tensor | None = None
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Whether nothing is recorded or edited at the moment."""
+        return not self.recorders and not self.edits
+
+    def __call__(
+        self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits [batch, n, vocabulary] of the new tokens ids [batch, n], which the cache takes in.
+
+        memory: [batch, source length, hidden], what the encoder said, with its mask [batch, source length] or None.
+        """
+        batch, n = ids.shape
+        if self.rows is None or (self.rows.batch, self.rows.length) != (batch, n):
+            self.rows = PackedBatch(batch, n, None)
+            self.memory_rows = None
+        if memory is not None and (self.memory_rows is None or memory_mask is not self.memory_mask):
+            self.memory_rows, self.memory_mask = PackedBatch(batch, memory.shape[1], memory_mask), memory_mask
+        given = Batch(self.rows, ids, None, None, None, cache)
+        x = run_stack(self.stack, given, _NOTHING, memory, self.memory_rows, self._through)  # [batch, n, hidden]
+        return self.model.logits(x)  # type: ignore[no-any-return]
+
+    def _through(self, stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
+        """`run_blocks`, from the second time on as one call where the kernels do all of it."""
+        cache, batch = context.cache, x.shape[0]
+        assert cache is not None
+        if x.shape[1] != 1 or cache.empty or native.LIBRARY is None:
+            return run_blocks(stack, x, context, taps)
+        if self.graph is not None and batch <= self.graph.batch:
+            return self.graph.replay(x, context.turns, cache)
+        self.tries += 1
+        if self.graph is None and self.tries != RECORDED:
+            return run_blocks(stack, x, context, taps)
+        graph = KernelGraph(x, context.turns)
+
+        def blocks(x: Tensor, turns: Turns) -> Tensor:
+            return run_blocks(stack, x, replace(context, turns=turns), taps)
+
+        x, whole = graph.capture(blocks, cache)
+        self.graph = graph if whole else None
+        return x
+
+
+def make_stepper(model: Any) -> DecodeStepper | None:
+    """A stepper for `model` (a causal or encoder-decoder language model), or None where each step needs its forward.
+
+    The heads call it where `forward` is their own (`model.decode_stepper()`).
+    """
+    base = model.base
+    if type(base).forward not in (Backbone.forward, EncoderDecoder.forward) or base.training or torch.is_grad_enabled():
+        return None
+    if torch.is_autocast_enabled(model.device.type) or watched(model):
+        return None
+    return DecodeStepper(model)

@@ -1,0 +1,30 @@
+"""A family: what a `model_type` means, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cutaway.config.architecture import Architecture
+from cutaway.nn.weight_map import Table
+
+
+@dataclass(frozen=True)
+class Family:
+    """One declaration in `cutaway/families/`.
+
+    Attributes:
+        to_architecture: the published config -> Architecture; an unknown value raises ConfigError.
+        weights: our layer names -> published layer names, inside the base model; a function where they depend on the
+            architecture.
+        prefix: what published checkpoints with a head put before the base model's names ("bert"; "" for none).
+    """
+
+    to_architecture: Callable[[Any], Architecture]
+    weights: Table | Callable[[Architecture], Table]
+    prefix: str
+
+    def table(self, architecture: Architecture) -> Table:
+        """The names of this architecture's layers."""
+        return self.weights(architecture) if callable(self.weights) else self.weights

@@ -1,0 +1,306 @@
+"""Heads with labels: for a text, for each token, for a span, for one of several texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from cutaway.config.architecture import ACTIVATIONS, Activation
+from cutaway.errors import InputError
+from cutaway.models.backbone import first_token
+from cutaway.models.lm_heads import HeadModel, last_tokens, register_at, shown
+from cutaway.models.memory_check import check_memory
+from cutaway.models.output_request import LayerSelection
+from cutaway.nn import losses
+from cutaway.nn.dropout import dropout
+from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.norm_mlp import make_norm
+from cutaway.nn.packed_batch import PackedBatch
+from cutaway.outputs import (
+    ModelOutput,
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    SequenceClassifierOutputWithPast,
+    TokenClassifierOutput,
+)
+
+
+def config_dropout(config: Any, names: tuple[str, ...], usual: float) -> float:
+    """The first of these fields that is set, or the `usual` rate."""
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return float(config.number(name, 0.0, 1.0))
+    return usual
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Which vector is read, and the layers on it.
+
+    Attributes:
+        out: published name of the last layer. dense: of one before it, or "". activation: after `dense`.
+        norm: published name of a norm after that, or "".
+        pick: the pooler's vector, the first token, the last real one, or the last end-of-text token.
+        dropout: config fields that may hold the rate; usual: what it is where none of them is set.
+        drops: before `dense`, after its activation and norm, or both.
+        activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says "cls", or
+            "mean" for the mean of all tokens.
+        dense_field: a config field that says whether `dense` is there, or ""; the activation stays without it.
+    """
+
+    out: str = "classifier"
+    pick: Literal["pooler", "first", "last", "eos"] = "pooler"
+    dense: str = ""
+    activation: Activation = "tanh"
+    dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
+    usual: float = 0.0
+    drops: Literal["before", "after", "both", "none"] = "before"
+    bias: bool = True
+    norm: str = ""
+    activation_field: str = ""
+    pick_field: str = ""
+    dense_bias: str = ""
+    dense_field: str = ""
+
+
+class LabelHead(HeadModel):
+    """What heads with labels share: one vector or all, dropout, at most two layers."""
+
+    head_spec: ClassVar[Classifier]
+
+    def _outputs(self, config: Any) -> int:
+        return int(config.num_labels)
+
+    def _build(self, config: Any) -> None:
+        spec, size = self.head_spec, self.architecture.stack.hidden_size
+        self.rate = config_dropout(config, spec.dropout, spec.usual)
+        check_memory(config, size * (self._outputs(config) + (size if spec.dense else 0)))
+        if spec.dense:
+            there = not spec.dense_field or config.flag(spec.dense_field)
+            bias = not spec.dense_bias or config.flag(spec.dense_bias)
+            register_at(self, spec.dense, Linear(size, size, bias=bias) if there else torch.nn.Identity())
+        if spec.norm:
+            register_at(self, spec.norm, make_norm(self.architecture.stack.norm, size))
+        named = config.choice(spec.activation_field, ACTIVATIONS) if spec.activation_field else None
+        self.activation = spec.activation if named is None else ACTIVATIONS[named]
+        self.mean = bool(spec.pick_field) and config.choice(spec.pick_field, {"cls", "mean"}) == "mean"
+        register_at(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
+
+    def picked(self, out: Any, input_ids: Tensor | None) -> Tensor:
+        """The one vector of each text, [batch, hidden]."""
+        pick = self.head_spec.pick
+        if pick == "pooler":
+            return out.pooler_output  # type: ignore[no-any-return]
+        if self.mean:
+            return mean_token(out.last_hidden_state, out.rows)
+        if pick == "first":
+            return first_token(out.last_hidden_state, out.rows)
+        if pick == "last":
+            return self._last(out, input_ids)
+        return self._end(out, input_ids)
+
+    def _last(self, out: Any, input_ids: Tensor | None) -> Tensor:
+        hidden, pad = out.last_hidden_state, self.config.pad_token_id
+        if out.rows.mask is not None or input_ids is None or pad is None:
+            return last_tokens(out, 1)[:, 0]
+        steps = torch.arange(hidden.shape[1], device=hidden.device)
+        places = ((input_ids != pad) * steps).amax(1)  # padding without a mask is known by its id
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]  # type: ignore[no-any-return]
+
+    def _end(self, out: Any, input_ids: Tensor | None) -> Tensor:
+        if input_ids is None:
+            raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
+        end = self.config.eos_token_id
+        if end is None:
+            raise InputError("this head reads the end-of-text token, but config.eos_token_id is None; set it.")
+        ends = torch.isin(input_ids, torch.tensor(end, device=input_ids.device))
+        if not bool(ends.any(1).all()):
+            raise InputError(f"every text must hold the end-of-text token {end}; one does not.")
+        steps = torch.arange(input_ids.shape[1], device=input_ids.device)
+        hidden = out.last_hidden_state
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), (ends * steps).amax(1)]  # type: ignore[no-any-return]
+
+    def labels_logits(self, x: Tensor) -> Tensor:
+        """[..., hidden] -> [..., labels]."""
+        spec = self.head_spec
+        if spec.drops in ("before", "both"):
+            x = dropout(x, self.rate, self.training)
+        if spec.dense:
+            x = ACTIVATION[self.activation](self.get_submodule(spec.dense)(x))
+            if spec.norm:
+                x = self.get_submodule(spec.norm)(x)
+            if spec.drops in ("after", "both"):
+                x = dropout(x, self.rate, self.training)
+        return self.get_submodule(spec.out)(x)  # type: ignore[no-any-return]
+
+
+def mean_token(hidden: Tensor, rows: PackedBatch | None) -> Tensor:
+    """The mean over the real tokens of each text; [batch, length, hidden] -> [batch, hidden]."""
+    if rows is None or rows.mask is None:
+        return hidden.mean(1)
+    real = rows.mask[..., None].to(hidden.dtype)  # [batch, length, 1]
+    return (hidden * real).sum(1) / real.sum(1)
+
+
+class SequenceClassification(LabelHead):
+    """A label for a text (or a number, or several labels at once)."""
+
+    def _reads_pooler(self) -> bool:
+        return self.head_spec.pick == "pooler"
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """logits [batch, labels]; labels [batch], or [batch, labels] for several at once."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache or False,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
+        loss = None if labels is None else losses.classification(logits, labels, self.config)
+        result: ModelOutput
+        if self.architecture.stack.causal:
+            cache = out.get("past_key_values")
+            result = SequenceClassifierOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
+        else:
+            result = SequenceClassifierOutput(loss=loss, logits=logits, **shown(out))
+        return self.finish(result, return_dict)
+
+
+class TokenClassification(LabelHead):
+    """A label for each token."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """logits [batch, length, labels]; labels [batch, length], -100 where no label is asked."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)
+        loss = None if labels is None else losses.cross_entropy(logits, labels)
+        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+
+
+class ReplacedTokens(LabelHead):
+    """Which tokens another model put there (Clark et al., 2020): the discriminator of ELECTRA."""
+
+    def _outputs(self, config: Any) -> int:
+        return 1
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """logits [batch, length], above 0 for a replaced token; labels [batch, length], 1 for a replaced token."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.shown(self.labels_logits(out.last_hidden_state)[..., 0], out)
+        loss = None if labels is None else losses.yes_or_no(logits, labels, out.rows.mask)
+        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+
+
+class QuestionAnswering(LabelHead):
+    """Where the answer begins and ends (Devlin et al., 2019, section 4.2)."""
+
+    def _outputs(self, config: Any) -> int:
+        return 2
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """start_logits and end_logits [batch, length]; positions [batch] give a loss."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
+        starts, ends = logits[..., 0], logits[..., 1]
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = losses.span(starts, ends, start_positions, end_positions, out.rows.mask)
+        result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
+        return self.finish(result, return_dict)
+
+
+class MultipleChoice(LabelHead):
+    """Which of several texts is the right one."""
+
+    def _reads_pooler(self) -> bool:
+        return self.head_spec.pick == "pooler"
+
+    def _outputs(self, config: Any) -> int:
+        return 1
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """input_ids [batch, choices, length] -> logits [batch, choices]; labels [batch]."""
+        given = input_ids if input_ids is not None else inputs_embeds
+        if given is None or given.dim() < 3:
+            raise InputError("a multiple-choice model needs input_ids [batch, choices, length].")
+        choices = given.shape[1]
+        flat = [
+            None if x is None else x.flatten(0, 1)  # [batch * choices, length]
+            for x in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        ]
+        out = self.base(*flat, None, False, output_attentions, output_hidden_states, return_dict=True)
+        logits = self.labels_logits(self.picked(out, flat[0])).view(-1, choices)  # [batch, choices]
+        logits = self.shown(logits, out)
+        loss = None if labels is None else losses.cross_entropy(logits, labels)
+        return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **shown(out)), return_dict)

@@ -1,0 +1,346 @@
+"""Task heads: a base model under its published name, and a few layers under theirs.
+
+A family names the layers of a head (`"classifier"`, `"cls.predictions.transform.dense"`); the work is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.config.architecture import ACTIVATIONS, Norm
+from cutaway.errors import InputError
+from cutaway.models.backbone import Backbone, wants_dict
+from cutaway.models.decode_step import DecodeStepper, make_stepper
+from cutaway.models.loading import init_module, init_std
+from cutaway.models.output_request import LayerSelection
+from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn import losses
+from cutaway.nn.activations.taps import Taps
+from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.norm_mlp import make_norm
+from cutaway.nn.packed_batch import PackedBatch
+from cutaway.outputs import (
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    ModelOutput,
+)
+
+
+def register_at(owner: nn.Module, path: str, module: nn.Module) -> None:
+    """Register `module` at a dotted path, making the containers on the way."""
+    *above, last = path.split(".")
+    for step in above:
+        if step not in owner._modules:
+            owner.add_module(step, nn.Module())
+        owner = owner._modules[step]  # type: ignore[assignment]
+    owner.add_module(last, module)
+
+
+class HeadModel(PreTrainedModel):
+    """A base model and a head on it. `backbone`: the class of the base model."""
+
+    backbone: ClassVar[type[Backbone]]
+    builds_on_meta: ClassVar[bool] = True
+    head_spec: ClassVar[Any]  # the head, as the family declares it; `head` is a published name (ModernBERT)
+    # how this head publishes the base model where that differs from the family's prefix
+    published_base: ClassVar[str | None] = None
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        options = (
+            {"add_pooling_layer": self._reads_pooler()} if "add_pooling_layer" in self.backbone.model_kwargs else {}
+        )
+        self.add_module(self.base_model_prefix, self.backbone(config, **options))
+        self._build(config)
+        if not next(self.parameters()).is_meta:
+            self.init_std = self.base.init_std
+            for name, child in self.named_children():
+                if name != self.base_model_prefix:
+                    for module in child.modules():
+                        _draw(module, self)
+        self.tie_weights()
+
+    def __init_subclass__(
+        cls,
+        *,
+        backbone: type[Backbone] | None = None,
+        head: Any = None,
+        prefix: str | None = None,
+        published: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A declaration names its parts: `class BertForMaskedLM(MaskedLM, backbone=BertModel, head=Output(...))`."""
+        super().__init_subclass__(**kwargs)
+        if backbone is not None:
+            cls.backbone, cls.config_class = backbone, backbone.config_class
+            cls.base_model_prefix = prefix or backbone.base_model_prefix
+            cls.published_base = published
+            cls.head_spec = head
+
+    def _build(self, config: Any) -> None:
+        raise NotImplementedError
+
+    def _reads_pooler(self) -> bool:
+        return False
+
+    @property
+    def base(self) -> Any:
+        return self._modules[self.base_model_prefix]
+
+    @property
+    def architecture(self) -> Any:
+        return self.base.architecture
+
+    @property
+    def published_prefix(self) -> str:
+        own = self.published_base
+        return self.base.family.prefix if own is None else own
+
+    @property
+    def published_children(self) -> dict[str, str]:
+        return {self.base_model_prefix: self.published_prefix}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            base = self.__dict__.get("_modules", {}).get(type(self).base_model_prefix)
+            # a checkpoint without a prefix has the base model's names at the top
+            if base is None or name.startswith("_") or self.published_prefix or name not in base.__dict__["_published"]:
+                raise
+            return getattr(base, name)
+
+    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
+        new = super().resize_token_embeddings(n, pad_to_multiple_of)
+        self.base.note_vocabulary(new.num_embeddings)
+        return new
+
+    def looks_at(self, address: str) -> bool:
+        """Whether somebody records or edits this address now."""
+        base = self.base
+        return any(address in r.wanted for r in base.recorders) or any(address in e.changes for e in base.edits)
+
+    def shown(self, logits: Tensor, out: Any) -> Tensor:
+        """The logits as edits leave them, after the recorders have seen them; `out`: what the base model gave."""
+        recorders, edits = self.base.recorders, self.base.edits
+        if not self.looks_at("logits"):
+            return logits
+        taps = Taps(("logits",) if any("logits" in r.wanted for r in recorders) else (), edits)
+        cache = out.get("past_key_values")
+        columns = out.rows.length if cache is None else cache.seen  # of the padded input so far
+        logits = taps.show("logits", logits, start=columns - logits.shape[1] if logits.dim() == 3 else 0)
+        for recorder in recorders:
+            if "logits" in taps.values:
+                recorder.add("logits", taps.values["logits"])
+        return logits
+
+    def finish(self, output: ModelOutput, return_dict: bool | None) -> Any:
+        """The output, as the caller wants it."""
+        return output if wants_dict(self, return_dict) else output.to_tuple()
+
+
+def _draw(module: nn.Module, model: PreTrainedModel) -> None:
+    init_module(module, init_std(model))
+
+
+def shown(out: Any) -> dict[str, Any]:
+    """What the base model was asked to show."""
+    return {"hidden_states": out.get("hidden_states"), "attentions": out.get("attentions")}
+
+
+@dataclass(frozen=True)
+class Output:
+    """The matrix from hidden states to the vocabulary, and what comes before it.
+
+    Attributes:
+        out: published name of the matrix, tied to the token table unless the config unties it.
+        bias: published name of its bias where that stands alone, "" for the matrix's own, None for no bias.
+        dense, norm: published names of a layer and a norm before it (BERT), or "".
+        activation: config field that names the activation after `dense`; "" for gelu.
+        dense_bias: config field that says whether `dense` has a bias; "" for yes.
+        stored: what the matrix is called in files, where that is another name (GPT-NeoX), or "".
+    """
+
+    out: str
+    bias: str | None = None
+    dense: str = ""
+    norm: str = ""
+    activation: str = ""
+    dense_bias: str = ""
+    stored: str = ""
+
+
+class OutputHead(HeadModel):
+    """What masked and causal language models share."""
+
+    head_spec: ClassVar[Output]
+    loss_only = False  # see `loss_only` below
+
+    def _build(self, config: Any) -> None:
+        spec, stack = self.head_spec, self.architecture.stack
+        size = stack.width
+        if spec.dense:
+            bias = not spec.dense_bias or config.flag(spec.dense_bias)
+            register_at(self, spec.dense, Linear(stack.hidden_size, size, bias=bias))
+            norm = stack.norm if stack.norm.kind == "layer" else Norm("layer", 1e-12)
+            register_at(self, spec.norm, make_norm(norm, size))
+            name = config.choice(spec.activation, ACTIVATIONS) if spec.activation else "gelu"
+            self.transform_activation = ACTIVATION[ACTIVATIONS[name]]
+        if spec.bias:
+            above, _, last = spec.bias.rpartition(".")
+            if above not in dict(self.named_modules()):
+                register_at(self, above, nn.Module())
+        register_at(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
+        if spec.bias:
+            self.get_submodule(above).register_parameter(last, self.get_submodule(spec.out).bias)  # type: ignore[arg-type]
+
+    @property
+    def published_children(self) -> dict[str, str]:
+        return super().published_children | (
+            {self.head_spec.out: self.head_spec.stored} if self.head_spec.stored else {}
+        )
+
+    @property
+    def own_forward(self) -> bool:
+        """Whether `forward` is the library's, not one that a user put over it."""
+        return type(self).forward.__module__.startswith("cutaway.")
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.get_submodule(self.head_spec.out)
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        register_at(self, self.head_spec.out, value)
+
+    def tie_weights(self) -> None:
+        if self.architecture.tied_output:
+            self.get_output_embeddings().weight = self.get_input_embeddings().weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., hidden] -> [..., vocabulary]."""
+        if self.head_spec.dense:
+            hidden = self.transform_activation(self.get_submodule(self.head_spec.dense)(hidden))
+            hidden = self.get_submodule(self.head_spec.norm)(hidden)
+        if self.architecture.output_scale != 1.0:
+            hidden = hidden * self.architecture.output_scale
+        return self.get_submodule(self.head_spec.out)(hidden)  # type: ignore[no-any-return]
+
+    def row_logits(self, out: Any) -> Tensor:
+        """Logits of real tokens only, padded back to [batch, length, vocabulary]."""
+        hidden, rows = out.last_hidden_state, getattr(out, "rows", None)
+        if rows is None or not rows.packed:
+            return self.logits(hidden)
+        return rows.pad(self.logits(rows.pack(hidden)))  # type: ignore[no-any-return]
+
+    def answer(
+        self, out: Any, labels: Tensor | None, *, shifted: bool = False, keep: int = 0
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(loss, logits), None for what is not asked; `shifted`: labels are the text itself, each the next token's."""
+        if labels is not None and self.loss_only and not keep:
+            hidden = out.last_hidden_state
+            if shifted:
+                hidden, labels = hidden[:, :-1], labels[:, 1:]
+            states, wanted = losses.labelled(hidden, labels)
+            if not len(wanted):
+                return hidden.sum() * 0.0, None
+            return losses.cross_entropy(self.logits(states), wanted), None
+        logits = self.shown(self.logits(last_tokens(out, keep)) if keep else self.row_logits(out), out)
+        if labels is None:
+            return None, logits
+        return (losses.next_token if shifted else losses.cross_entropy)(logits, labels), logits
+
+
+@contextmanager
+def loss_only(model: Any) -> Iterator[None]:
+    """Inside, a model over a vocabulary that is given labels computes only their logits, and its output has none.
+
+    Of a masked text every seventh place is labelled, and a row of logits is often longer than all else a place needs.
+    A forward of the user's own may read the logits, so there nothing changes.
+    """
+    if not isinstance(model, OutputHead) or not model.own_forward or model.looks_at("logits"):
+        yield
+        return
+    model.loss_only = True
+    try:
+        yield
+    finally:
+        model.loss_only = False
+
+
+class MaskedLM(OutputHead):
+    """Which token belongs at each place (Devlin et al., 2019)."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """logits [batch, length, vocabulary]; labels [batch, length], -100 where no answer is asked."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        loss, logits = self.answer(out, labels)
+        return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+
+
+class CausalLM(OutputHead):
+    """Which token comes next."""
+
+    @property
+    def can_generate(self) -> bool:
+        return bool(self.architecture.stack.causal)
+
+    def decode_stepper(self) -> DecodeStepper | None:
+        """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""
+        return make_stepper(self) if type(self).forward is CausalLM.forward else None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int = 0,
+    ) -> Any:
+        """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token."""
+        out = self.base(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep)
+        cache = out.get("past_key_values")
+        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
+        return self.finish(result, return_dict)
+
+
+def last_tokens(out: Any, n: int) -> Tensor:
+    """The hidden states of each text's last n real tokens, [batch, n, hidden]."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise InputError(f"logits_to_keep is {n!r}; give a number of tokens, or 0 for all.")
+    hidden: Tensor = out.last_hidden_state
+    rows: PackedBatch = out.rows
+    if rows.mask is None:
+        return hidden[:, -n:]
+    steps = torch.arange(1 - n, 1, device=hidden.device)
+    places = (rows.last().to(hidden.device)[:, None] + steps).clamp(min=0)  # [batch, n]
+    return hidden[torch.arange(rows.batch, device=hidden.device)[:, None], places]

@@ -1,0 +1,383 @@
+"""Checkpoint -> model and back: names translated, shapes checked, nothing copied that need not be.
+
+A model of ours is laid out without memory first; each weight is then the tensor of the checkpoint itself (memory-mapped
+where the file allows it), or a view of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from cutaway.config.config import PretrainedConfig
+from cutaway.errors import ConfigError, nearest
+from cutaway.hub.files import resolve
+from cutaway.jsonfile import read_json
+from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
+from cutaway.models.memory_check import check_memory
+from cutaway.models.precision import MODES, set_up
+from cutaway.models.state_dict import published_state
+from cutaway.nn.cpu.memory import mark_mapped
+from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
+from cutaway.nn.weight_map import WeightSource, sources, tensors_of
+
+if TYPE_CHECKING:
+    from cutaway.models.pretrained import PreTrainedModel
+
+log = logging.getLogger("cutaway")
+
+# Buffers and twins that old checkpoints carry; they hold nothing that the model does not know.
+_IGNORED = re.compile(r"(^|\.)(position_ids|masked_bias|attn\.bias|inv_freq)$")
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+@dataclass
+class LoadReport:
+    """What a load found: weights that the checkpoint lacks (drawn anew) and tensors that the model has no place for.
+
+    `mismatched`: weights that the checkpoint holds in another shape (drawn anew, where the caller allows it), each with
+    the shape there and the shape here.
+    """
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    def __getitem__(self, key: str) -> list[Any]:
+        known: dict[str, list[Any]] = {
+            "missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": self.mismatched,
+        }  # fmt: skip
+        return known[key]
+
+
+def to_dtype(value: Any) -> torch.dtype | None:
+    """A dtype from "bfloat16", torch.bfloat16, or None and "stored" for the stored dtype.
+
+    Raises:
+        ConfigError: any other value.
+    """
+    if value is None or value == "stored":
+        return None
+    if isinstance(value, torch.dtype) and value.is_floating_point:
+        return value
+    name = str(value).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ConfigError(f"dtype is {value!r}; it must be one of stored, {', '.join((*MODES, *_DTYPES))}.")
+    return _DTYPES[name]
+
+
+def init_std(model: PreTrainedModel) -> float:
+    """The standard deviation of first weights: the config's initializer_range, or the family's own."""
+    if getattr(model.config, "initializer_range", None) is None:
+        return model.init_std
+    return model.config.number("initializer_range", 0.0, 10.0) or model.init_std
+
+
+def init_module(module: nn.Module, std: float) -> None:
+    """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
+    if isinstance(module, (nn.Linear, nn.Embedding, RMSNorm, nn.LayerNorm)):
+        for name, p in module._parameters.items():
+            if p is not None:
+                init_tensor(module, name, p, std)
+
+
+@torch.no_grad()
+def init_tensor(module: nn.Module, name: str, value: Tensor, std: float) -> None:
+    """Fill `value`, the parameter or buffer `name` of a layer, with what it has before any training."""
+    if name != "weight":
+        value.zero_()
+    elif isinstance(module, Sinusoids):
+        value.copy_(module.table())
+    elif isinstance(module, (nn.Linear, nn.Embedding)):
+        value.normal_(0.0, std)
+    else:
+        value.fill_(1.0 - getattr(module, "offset", 0.0))
+
+
+def set_tensor(model: nn.Module, name: str, value: Tensor) -> None:
+    """Make `value` the parameter or buffer called `name`."""
+    above, _, last = name.rpartition(".")
+    owner = model.get_submodule(above)
+    if last in owner._parameters:
+        old = owner._parameters[last]
+        trains = bool(old is not None and old.requires_grad) and value.is_floating_point()
+        owner._parameters[last] = nn.Parameter(value, requires_grad=trains)
+    else:
+        owner._buffers[last] = value
+
+
+def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
+    """Put `new` wherever `old` stands."""
+    for module in model.modules():
+        for name, p in module._parameters.items():
+            if p is old:
+                module._parameters[name] = new
+
+
+def fill(
+    model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None, mismatched: bool = False
+) -> LoadReport:
+    """Give every weight of `model` its tensor; those that the checkpoint lacks are drawn anew.
+
+    Without `dtype` the stored one is kept; where several are stored, the widest of them is everyone's. `mismatched`:
+    weights of another shape are drawn anew too.
+
+    Raises:
+        CheckpointError: a tensor has another shape than the config says, or holds no real numbers.
+    """
+    stored = Stored(checkpoint, {getattr(model, "published_prefix", ""), model.base_model_prefix} - {""})
+    tensors = tensors_of(model)
+    by_identity: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        by_identity.setdefault(id(tensor), []).append(name)
+    where = sources(model)
+    report = LoadReport()
+    used: set[str] = set()
+    absent: list[list[str]] = []
+    dtypes: set[torch.dtype] = set()
+    plan: list[tuple[list[str], str, WeightSource]] = []
+    for names in by_identity.values():
+        hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
+        used.update(found for n in names for found in stored.all(where[n]))
+        if mismatched:
+            for name, found in list(hits.items()):
+                shapes = stored.shapes(found, where[name], tensors[name])
+                if shapes[0] != shapes[1]:
+                    del hits[name]
+                    report.mismatched.append((where[name].name, *shapes))
+        if not hits:
+            absent.append(names)
+            continue
+        for name, found in hits.items():
+            dtypes.add(stored.check(found, where[name], tensors[name], dtype))
+        first, *others = same_numbers(names, hits, stored)
+        for other in others:
+            _part(model, other)
+        plan += [(group, hits[group[0]], where[group[0]]) for group in (first, *others)]
+    if dtype is None and len(dtypes) > 1:
+        dtype = functools.reduce(torch.promote_types, dtypes)
+    for names, found, source in plan:
+        read = source.from_published(checkpoint.read(stored.names[found]))
+        value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
+        _place_all(model, names, value)
+        if value is read and checkpoint.maps(stored.names[found]):
+            mark_mapped(model.get_parameter(names[0]) if isinstance(tensors[names[0]], nn.Parameter) else value)
+    report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
+    _draw_missing(model, tensors, absent, dtype)
+    elsewhere = {name for name, *_ in report.mismatched}
+    lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
+    report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
+    if not _untied(model):
+        model.tie_weights()
+    return report
+
+
+def _is_constant(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint may leave the tensor out without anything being untrained: a buffer (BART's
+    final_logits_bias), or positions that follow from a formula.
+    """
+    owner = model.get_submodule(name.rpartition(".")[0])
+    return isinstance(owner, Sinusoids) or not isinstance(tensors[name], nn.Parameter)
+
+
+def _part(model: nn.Module, names: list[str]) -> None:
+    """Give the layers that hold `names` a module of their own, where they share one with other places."""
+    for layer in {name.rpartition(".")[0] for name in names}:
+        above, _, last = layer.rpartition(".")
+        if last:
+            shared = model.get_submodule(layer)
+            own = copy.copy(shared)
+            own._parameters = dict(shared._parameters)
+            model.get_submodule(above)._modules[last] = own
+
+
+def _untied(model: PreTrainedModel) -> bool:
+    """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
+    output = model.get_output_embeddings()
+    if output is None or output.weight is model.get_input_embeddings().weight:
+        return False
+    base = model.base_model
+    base.architecture = replace(base.architecture, tied_output=False)
+    return True
+
+
+def _place_all(model: nn.Module, names: list[str], value: Tensor) -> None:
+    set_tensor(model, names[0], value)
+    if len(names) > 1:  # tied: the same parameter in every place
+        above, _, last = names[0].rpartition(".")
+        owner = model.get_submodule(above)
+        one = owner._parameters.get(last)
+        for other in names[1:]:
+            above, _, last = other.rpartition(".")
+            target = model.get_submodule(above)
+            if one is not None:
+                target._parameters[last] = one
+            else:
+                target._buffers[last] = value
+
+
+def _draw_missing(
+    model: PreTrainedModel,
+    tensors: dict[str, Tensor],
+    absent: list[list[str]],
+    dtype: torch.dtype | None,
+) -> None:
+    if not absent:
+        return
+    std = init_std(model)
+    laid_out = sum(tensors[names[0]].numel() for names in absent if tensors[names[0]].is_meta)
+    known = dtype or next((p.dtype for p in model.parameters() if not p.is_meta), torch.get_default_dtype())
+    check_memory(model.config, laid_out, known.itemsize)
+    for names in absent:
+        old = tensors[names[0]]
+        if not old.is_meta:  # a user's own model was built in full: its layers keep the first weights it gave them
+            _place_all(model, names, old.detach().to(known) if old.is_floating_point() else old)
+            continue
+        value = torch.empty(old.shape, dtype=known if old.is_floating_point() else old.dtype)
+        owner = model.get_submodule(names[0].rpartition(".")[0])
+        last = names[0].rpartition(".")[2]
+        init_tensor(owner, last, value, std)
+        _place_all(model, names, value)
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """The first names, and how many there are."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+
+
+def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dict[str, Any]:
+    """The fields of a checkpoint's config.json, or what its GGUF file says in the same words."""
+    if gguf_file is None:
+        return PretrainedConfig.get_config_dict(name, **how)[0]
+    from cutaway.checkpoint.gguf import read_gguf
+
+    return read_gguf(resolve(name, **how).require(gguf_file)).config
+
+
+@torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
+def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
+    """`cls.from_pretrained`: see PreTrainedModel."""
+    if isinstance(name, dict) or not isinstance(name, (str, Path)):
+        raise ConfigError(f"from_pretrained needs a name or a folder, not {type(name).__name__}.")
+    how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    gguf_file = kwargs.pop("gguf_file", None)
+    asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+    mode = asked if isinstance(asked, str) and asked in MODES else None
+    dtype = to_dtype(None if mode else asked)
+    info, mismatched = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
+    config = kwargs.pop("config", None)
+    model_options = {k: kwargs.pop(k) for k in getattr(cls, "model_kwargs", ()) if k in kwargs}
+    files = resolve(name, **how)
+    if config is None:
+        fields = config_fields(name, gguf_file=gguf_file, **how)
+        _check_family(name, fields.get("model_type", ""), cls)
+        config = cls.config_class.from_dict(fields)
+    elif not hasattr(config, "to_dict"):
+        raise ConfigError(f"config must be a PretrainedConfig, not {type(config).__name__}.")
+    _check_family(name, getattr(config, "model_type", ""), cls)
+    if kwargs:
+        _override(config, kwargs, cls)
+    with open_checkpoint(files, gguf_file=gguf_file) as checkpoint:
+        if getattr(cls, "builds_on_meta", False):
+            check_depth(cls, config, checkpoint)
+            with torch.device("meta"):
+                model = cls(config, *args, **model_options)
+        else:
+            model = cls(config, *args, **model_options)
+        report = fill(model, checkpoint, dtype, mismatched)
+    config._apply({"name_or_path": str(name)})
+    model.name_or_path = str(name)
+    if report.missing:
+        log.warning(
+            "%s: these weights are not in %s and were drawn at random; train the model before you use it: %s",
+            cls.__name__,
+            name,
+            listed(report.missing),
+        )
+    if report.mismatched:
+        log.warning(
+            "%s: these weights have other shapes in %s and were drawn at random; train the model before you use it: %s",
+            cls.__name__,
+            name,
+            listed([f"{n} ({list(there)} there, {list(here)} here)" for n, there, here in report.mismatched]),
+        )
+    if report.unexpected:
+        log.info("%s: not used from %s: %s", cls.__name__, name, listed(report.unexpected))
+    if model.can_generate:
+        path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
+        model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
+    model.eval()
+    if mode is not None:
+        where: Any = {**how, "gguf_file": gguf_file} if gguf_file else how
+        model = set_up(model, mode, name, where)
+    return (model, report) if info else model
+
+
+def _check_family(name: Any, declared: Any, cls: type[Any]) -> None:
+    expected = cls.config_class.model_type
+    if expected and declared and declared != expected:
+        raise ConfigError(
+            f"{name} holds a {declared!r} model, but {cls.__name__} loads {expected!r}; use an AutoModel class."
+        )
+
+
+def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
+    """Keyword arguments of from_pretrained are fields of the config; a name that is no field is a mistake."""
+    known = set(config.to_dict()) | set(config.attribute_map) | {
+        "num_labels", "id2label", "label2id", "problem_type", "output_attentions", "output_hidden_states",
+        "return_dict",
+        "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "tie_word_embeddings", "classifier_dropout",
+        "is_decoder", "decoder_start_token_id",
+    }  # fmt: skip
+    accepted_and_needless = {
+        "trust_remote_code",
+        "attn_implementation",
+        "use_safetensors",
+        "low_cpu_mem_usage",
+        "device_map",
+    }
+    given: dict[str, Any] = {}
+    for key, value in fields.items():
+        if key in accepted_and_needless:
+            continue
+        if key not in known:
+            raise ConfigError(
+                f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
+            )
+        given[key] = value
+    config._apply(given)
+
+
+def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+    """`model.save_pretrained`: see PreTrainedModel."""
+    state = kwargs.pop("state_dict", None)
+    for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):
+        if kwargs.pop(needless, None) and needless == "push_to_hub":
+            raise ConfigError("save_pretrained only writes a folder; call model.push_to_hub(name) to upload.")
+    if kwargs:
+        raise ConfigError(f"save_pretrained has no argument {next(iter(kwargs))!r}.")
+    folder = Path(folder)
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; save_pretrained needs a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.save_pretrained(folder)
+    save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)

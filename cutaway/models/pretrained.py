@@ -1,0 +1,307 @@
+"""`PreTrainedModel`: a module with a config that can be loaded, saved, counted and looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.adapters.mixin import Adaptable
+from cutaway.config.config import PretrainedConfig
+from cutaway.errors import ConfigError, GenerationError, InputError
+from cutaway.hub.upload import Publishing
+from cutaway.models import loading
+from cutaway.models.precision import Precision
+from cutaway.models.state_dict import engine_state
+from cutaway.nn.activations.edits import Change, Edits
+from cutaway.nn.activations.recorder import Recorder
+from cutaway.nn.activations.taps import resolve
+
+
+class PreTrainedModel(Adaptable, Publishing):
+    """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
+
+    config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
+    base_model_prefix: ClassVar[str] = ""
+    init_std: float = 0.02
+
+    def __init_subclass__(
+        cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: Any
+    ) -> None:
+        """A declaration says `class BertPreTrainedModel(PreTrainedModel, config=BertConfig, prefix="bert")`."""
+        super().__init_subclass__(**kwargs)
+        if config is not None:
+            cls.config_class = config
+        if prefix is not None:
+            cls.base_model_prefix = prefix
+
+    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        if not isinstance(config, PretrainedConfig):
+            raise ConfigError(
+                f"{type(self).__name__}(config) needs a PretrainedConfig, not {type(config).__name__}; to load a "
+                f"checkpoint use {type(self).__name__}.from_pretrained(name)."
+            )
+        self.config = config
+        self.name_or_path = getattr(config, "name_or_path", "")
+
+    # -- loading and saving ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Self:
+        """Load a checkpoint by hub name, folder or built-in name; the model is in evaluation mode.
+
+        Args:
+            name: such as "bert-base-uncased", "./my-model" or "cutaway/sentiment".
+            **kwargs: config (a PretrainedConfig), revision, token, cache_dir, local_files_only, subfolder, gguf_file,
+                dtype (or torch_dtype), output_loading_info, ignore_mismatched_sizes (weights of another shape than the
+                config's are drawn anew, and named); any other name is a field of the config. dtype is a torch
+                dtype or its name; "int8" to compute with bytes; "auto" to measure what is worth it (`precision` then
+                says what and why). Without it, or with "stored", weights keep the stored dtype.
+
+        Raises:
+            HubError: the name cannot be turned into files.
+            CheckpointError: a file is damaged or does not fit.
+            ConfigError: a field of the config cannot be built.
+        """
+        return cast(Self, loading.load(cls, name, *args, **kwargs))
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Self:
+        """A model with fresh random weights."""
+        return cls(config, **kwargs)
+
+    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+        """Write config.json, model.safetensors and, for a model that generates, generation_config.json.
+
+        Names are the published ones: Transformers reads the folder.
+        """
+        loading.save(self, folder, max_shard_size=max_shard_size, **kwargs)
+        if self.can_generate:
+            self.generation_config.save_pretrained(folder)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in PyTorch; the names may be those of `state_dict()` or the published ones, also mixed."""
+        return super().load_state_dict(engine_state(self, state_dict), strict=strict, assign=assign)
+
+    def post_init(self) -> None:
+        """Give fresh layers their first weights; a user's own model may call it at the end of `__init__`."""
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw every weight anew: normal with the config's initializer_range, biases 0, norms 1."""
+        std = loading.init_std(self)
+        for module in self.modules():
+            loading.init_module(module, std)
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+
+    @property
+    def precision(self) -> Precision:
+        """What this model computes with, and why."""
+        chosen: Precision | None = self.__dict__.get("_precision")
+        name = str(self.dtype).removeprefix("torch.")
+        # a model that was converted since computes with what it was converted to
+        if chosen is None or chosen.name not in ("int8", name):
+            return Precision(name, "The weights are held in this dtype.")
+        return chosen
+
+    @precision.setter
+    def precision(self, value: Precision) -> None:
+        self.__dict__["_precision"] = value
+
+    @property
+    def base_model(self) -> Any:
+        """The model without its task head; itself where it has none."""
+        return self._modules.get(self.base_model_prefix) or self
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """How many numbers the weights hold; tied weights count once."""
+        left_out = (
+            {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)} if exclude_embeddings else set()
+        )
+        return sum(
+            p.numel() for p in self.parameters() if (p.requires_grad or not only_trainable) and id(p) not in left_out
+        )
+
+    def tie_weights(self) -> None:
+        """Make weights that are one in the published model one here; models with an output matrix override this."""
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        base = self.base_model
+        if base is self:
+            raise ConfigError(f"{type(self).__name__} has no input embeddings that cutaway knows of.")
+        return base.get_input_embeddings()  # type: ignore[no-any-return]
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.base_model.set_input_embeddings(value)
+        self.tie_weights()
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return None
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether `generate` works on this model."""
+        return False
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return bool(getattr(self.config, "is_encoder_decoder", False))
+
+    @property
+    def generation_config(self) -> Any:
+        """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
+        own = self.__dict__.get("_generation_config")
+        if own is None:
+            from cutaway.generate.settings import stored_settings
+
+            own = stored_settings(self)
+            self.__dict__["_generation_config"] = own
+        return own
+
+    @generation_config.setter
+    def generation_config(self, value: Any) -> None:
+        self.__dict__["_generation_config"] = value
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Continue a text, or answer it: see `cutaway.generate.generate`."""
+        if not self.can_generate:
+            raise GenerationError(
+                f"{type(self).__name__} cannot generate text; load the checkpoint with AutoModelForCausalLM or "
+                "AutoModelForSeq2SeqLM."
+            )
+        from cutaway.generate import generate  # a model that only classifies does not pay for it
+
+        return generate(self, *args, **kwargs)
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """In training, keep only what enters each block and compute the rest again for gradients (Chen et al., 2016).
+
+        The gradients are the same; a step takes about a third longer and far less memory. The argument is upstream's
+        and has nothing left to choose.
+        """
+        self._recompute(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep everything for the gradients again."""
+        self._recompute(False)
+
+    def _recompute(self, wanted: bool) -> None:
+        stacks = [m for m in self.modules() if "recomputes" in m.__dict__]
+        if not stacks:
+            raise ConfigError(f"gradient checkpointing: {type(self).__name__} has no blocks of cutaway's engine.")
+        for stack in stacks:
+            stack.__dict__["recomputes"] = wanted
+
+    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
+        """Make room for n tokens: old rows stay, new ones start at the mean of the old (Hewitt, 2021).
+
+        Raises:
+            InputError: n is not a positive whole number.
+        """
+        old = self.get_input_embeddings()
+        size = old.num_embeddings if n is None else n
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InputError(f"resize_token_embeddings needs a positive number of tokens, not {n!r}.")
+        if pad_to_multiple_of:
+            size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
+        if size == old.num_embeddings:
+            return old
+        new = nn.Embedding(size, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
+        new.weight = nn.Parameter(_resized(old.weight, size), requires_grad=old.weight.requires_grad)
+        output = self.get_output_embeddings()
+        self.set_input_embeddings(new)
+        if isinstance(output, nn.Linear):
+            if output.weight.shape[0] != size:
+                output.weight = nn.Parameter(_resized(output.weight, size))
+            if output.bias is not None:
+                loading.replace_parameter(self, output.bias, nn.Parameter(_resized(output.bias, size, 0.0)))
+            output.out_features = size
+        final = dict(self.named_buffers()).get("final_logits_bias")
+        if final is not None:
+            self.final_logits_bias = _resized(final.T, size, 0.0).T
+        self.config.vocab_size = size
+        self.tie_weights()
+        return new
+
+    # -- looking inside ----------------------------------------------------------------------------------------------
+
+    def addresses(self) -> list[str]:
+        """Every activation of this model that has an address, in the order in which it is computed."""
+        base = self.base_model
+        if base is self:
+            raise InputError(
+                f"{type(self).__name__} is not built from cutaway's engine; call .addresses() on its parts."
+            )
+        return [*base.addresses(), "logits"]
+
+    @contextmanager
+    def record(self, *addresses: str, to: str | Path | None = None) -> Iterator[Recorder]:
+        """Keep activations while the model runs: `with model.record("blocks.*.attn.pattern", "logits") as r: ...`.
+
+        Only what is named is computed in the open, and the results stay what they are without, bit for bit. Values are
+        [batch, length, ...] with zeros at packed-away padding. Where gradients are on, the loss follows from what was
+        recorded: after `loss.backward()`, `r.grad(address)` is its gradient.
+
+        Args:
+            to: a new folder; each pass is written there as it ends, one safetensors file, and read when it is asked for
+                (`Recorder.load(folder)` opens it again). The values then carry no gradients.
+
+        Raises:
+            AddressError: an address that this model does not have; the nearest are listed.
+            InputError: `to` is a folder that holds something.
+        """
+        recorder = Recorder(resolve(addresses, self.addresses()), to)
+        recorders: list[Recorder] = self.base_model.recorders
+        recorders.append(recorder)
+        try:
+            yield recorder
+        finally:
+            recorders.remove(recorder)
+            recorder.close()
+
+    @contextmanager
+    def edit(self, changes: Mapping[str, Change]) -> Iterator[Edits]:
+        """Change activations while the model runs: `with model.edit({"blocks.3.attn.head.7.out": 0}): ...`.
+
+        Args:
+            changes: {address, or a pattern with *: what stands there instead}: a number, a tensor, a function of the
+                padded value [batch, length, ...], another run's recording, or an `Edit` (or several) that says for
+                which rows, positions and heads. Edits inside edits are applied after the outer ones. What follows is
+                computed from the changed value; a recording shows it. In scores, hidden keys stay hidden.
+
+        Raises:
+            AddressError: an address that this model does not have; the nearest are listed.
+            InputError: a value that does not fit the place; at the end, positions that were in no pass.
+        """
+        known = self.addresses()
+        edits = Edits(changes, lambda pattern: resolve([pattern], known))
+        active: list[Edits] = self.base_model.edits
+        active.append(edits)
+        try:
+            yield edits
+        finally:
+            active.remove(edits)
+        edits.check()
+
+
+def _resized(old: Tensor, size: int, fill: float | None = None) -> Tensor:
+    """The first `size` rows; missing ones are `fill`, or the mean of all rows."""
+    with torch.no_grad():
+        if size <= old.shape[0]:
+            return old[:size].clone()
+        rows = old.mean(0, keepdim=True) if fill is None else torch.full_like(old[:1], fill)
+        return torch.cat((old, rows.expand(size - old.shape[0], *old.shape[1:])))

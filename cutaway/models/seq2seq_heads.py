@@ -1,0 +1,164 @@
+"""Heads on an encoder and a decoder."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cutaway.models.decode_step import DecodeStepper, make_stepper
+from cutaway.models.label_heads import LabelHead
+from cutaway.models.lm_heads import OutputHead
+from cutaway.models.output_request import LayerSelection
+from cutaway.nn import losses
+from cutaway.outputs import (
+    BaseModelOutput,
+    Seq2SeqLMOutput,
+    Seq2SeqQuestionAnsweringModelOutput,
+    Seq2SeqSequenceClassifierOutput,
+)
+
+
+def _carried(out: Any) -> dict[str, Any]:
+    names = (
+        "past_key_values", "decoder_hidden_states", "decoder_attentions", "cross_attentions",
+        "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions",
+    )  # fmt: skip
+    return {name: out.get(name) for name in names}
+
+
+class Seq2SeqLM(OutputHead):
+    """A text from a text: translation, summary, answer."""
+
+    # a published buffer that is added to the logits (BART), or ""
+    logits_bias: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, logits_bias: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.logits_bias = logits_bias
+
+    def _build(self, config: Any) -> None:
+        super()._build(config)
+        if self.logits_bias:
+            self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
+
+    @property
+    def can_generate(self) -> bool:
+        return True
+
+    def decode_stepper(self) -> DecodeStepper | None:
+        """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""
+        return make_stepper(self) if type(self).forward is Seq2SeqLM.forward else None
+
+    def get_encoder(self) -> Any:
+        return self.base.encoder
+
+    def get_decoder(self) -> Any:
+        return self.base.decoder
+
+    def encode(self, *args: Any, **kwargs: Any) -> BaseModelOutput:
+        """The encoder alone, as `encoder_outputs` for any number of forward passes."""
+        return self.base.encode(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """What the decoder reads when it must say `labels` [batch, length]."""
+        return self.base.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[no-any-return]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        found = super().logits(hidden)
+        return found + getattr(self, self.logits_bias) if self.logits_bias else found
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int = 0,
+    ) -> Any:
+        """logits [batch, target length, vocabulary]; labels [batch, target length] also serve as decoder_input_ids."""
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        out = self.base(
+            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
+            inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        loss, logits = self.answer(out, labels, keep=logits_to_keep)
+        return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
+
+
+class Seq2SeqClassification(LabelHead):
+    """A label for a text, read from the decoder at the end-of-text token (Lewis et al., 2020, section 3.1)."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """logits [batch, labels]; the decoder reads the text itself, shifted right."""
+        if decoder_input_ids is None and input_ids is not None:
+            decoder_input_ids = self.base.prepare_decoder_input_ids_from_labels(input_ids)
+        out = self.base(
+            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
+            inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
+        loss = None if labels is None else losses.classification(logits, labels, self.config)
+        return self.finish(Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
+
+
+class Seq2SeqQuestionAnswering(LabelHead):
+    """Where the answer begins and ends, read from the decoder."""
+
+    def _outputs(self, config: Any) -> int:
+        return 2
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: LayerSelection = None,
+        output_hidden_states: LayerSelection = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """start_logits and end_logits [batch, length]."""
+        reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
+        if decoder_input_ids is None and input_ids is not None:
+            decoder_input_ids = self.base.prepare_decoder_input_ids_from_labels(input_ids)
+        out = self.base(
+            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
+            None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
+        starts, ends = logits[..., 0], logits[..., 1]
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            mask = attention_mask != 0 if reads_again and attention_mask is not None else out.rows.mask
+            loss = losses.span(starts, ends, start_positions, end_positions, mask)
+        result = Seq2SeqQuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **_carried(out))
+        return self.finish(result, return_dict)

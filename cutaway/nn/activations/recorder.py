@@ -1,0 +1,206 @@
+"""What `with model.record(...) as r` keeps: the values of every forward pass, in memory or in files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cutaway.errors import AddressError, CheckpointError, InputError, nearest
+from cutaway.jsonfile import MEGABYTE, read_json, write_aside, write_text
+from cutaway.nn.activations.lazy_values import ActivationStore
+from cutaway.show.sheet import Part, Sheet, Table
+from cutaway.show.shown import Shown
+
+INDEX = "recording.json"
+
+
+@dataclass(frozen=True)
+class PatternCheck:
+    """That a shown pattern is the one that was used.
+
+    Attributes:
+        address: the pattern. head: the head that was sampled.
+        error: the largest difference between pattern times values and the fast kernel's output, for that head, as a
+            part of the output's largest number.
+    """
+
+    address: str
+    head: int
+    error: float
+
+
+class StoredPass(Mapping[str, Tensor]):
+    """One forward pass in a safetensors file; a value is read when it is asked for."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path, self.names = path, names
+
+    def __getitem__(self, address: str) -> Tensor:
+        if address not in self.names:
+            raise KeyError(address)
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor(address)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Recorder(Shown):
+    """The result of `with model.record(...) as r`: `r[address]` is the value in the latest forward pass.
+
+    `r.runs` holds one mapping per forward pass, oldest first (a generated text takes one pass per token).
+    `r.certificates` holds what was checked of recorded patterns, one head of one layer per pass.
+    """
+
+    def __init__(self, wanted: list[str], to: str | Path | None = None) -> None:
+        self.wanted = wanted
+        self.runs: list[Mapping[str, Tensor]] = []
+        self.certificates: list[PatternCheck] = []
+        self.folder = None if to is None else Path(to)
+        self._open: ActivationStore | None = None  # the latest pass, which may still get its logits
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(self.folder.iterdir()):
+                raise InputError(f"record(to={str(self.folder)!r}): the folder is not empty; name a new one.")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """A recording that `record(..., to=folder)` wrote; values are read when they are asked for.
+
+        Raises:
+            CheckpointError: the folder holds no finished recording.
+        """
+        path = Path(folder) / INDEX
+        try:
+            index = read_json(path, CheckpointError, max_bytes=64 * MEGABYTE)
+            found = cls([str(a) for a in index["addresses"]])
+            found.runs = [
+                StoredPass(Path(folder) / _file(i), [str(a) for a in names]) for i, names in enumerate(index["passes"])
+            ]
+            found.certificates = [PatternCheck(str(a), int(h), float(e)) for a, h, e in index["certificates"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is not a finished recording of model.record(..., to=): {error}") from error
+        return found
+
+    def begin(self, values: ActivationStore, certificate: PatternCheck | None) -> None:
+        """Take the values of a new pass."""
+        self._store()
+        for value in values.laid_out():
+            self._trace(value)
+        self._open = values
+        self.runs.append(values)
+        if certificate is not None:
+            self.certificates.append(certificate)
+
+    def add(self, address: str, value: Tensor) -> None:
+        """Take one more value of the latest pass."""
+        if address in self.wanted and self._open is not None:
+            self._trace(value)
+            self._open[address] = value
+
+    def close(self) -> None:
+        """Write what is left to write."""
+        self._store()
+        if self.folder is None:
+            return
+        index = {
+            "addresses": self.wanted,
+            "passes": [list(run) for run in self.runs],
+            "certificates": [[c.address, c.head, c.error] for c in self.certificates],
+        }
+        write_text(self.folder / INDEX, json.dumps(index))
+
+    def _trace(self, value: Tensor) -> None:
+        if self.folder is None and value.requires_grad and value.grad_fn is not None:
+            value.retain_grad()
+
+    def _store(self) -> None:
+        if self.folder is None or self._open is None:
+            return
+        path = self.folder / _file(len(self.runs) - 1)
+        held = {a: v.detach().cpu().contiguous() for a, v in self._open.items()}
+        write_aside(path, lambda aside: save_file(held, aside))
+        self.runs[-1] = StoredPass(path, list(held))
+        self._open = None
+
+    def __getitem__(self, address: str) -> Tensor:
+        self._check(address)
+        for run in reversed(self.runs):
+            if address in run:
+                return run[address]
+        raise AddressError(f"{address!r} was asked for, but no forward pass has reached it yet; call the model first.")
+
+    def at(self, address: str, turn: int) -> Tensor:
+        """The value in the pass number `turn`, of those that reached the address; of one pass, always that one."""
+        self._check(address)
+        runs = [run for run in self.runs if address in run]
+        if not runs:
+            return self[address]
+        if len(runs) > 1 and turn >= len(runs):
+            raise InputError(f"the recording of {address!r} has {len(runs)} passes, but pass {turn + 1} asks for it.")
+        return runs[min(turn, len(runs) - 1)][address]
+
+    def grad(self, address: str) -> Tensor:
+        """The gradient of what `.backward()` was called on, with respect to `r[address]`; of the same shape.
+
+        Raises:
+            InputError: gradients were off, backward was not called, or the value leads nowhere.
+        """
+        found = self[address].grad if self.folder is None else None
+        if found is None:
+            why = "call .backward() on the loss first, with gradients on"
+            if self.folder is not None:
+                why = "a recording in files has none; leave to= out"
+            raise InputError(f"{address!r} has no gradient: {why}.")
+        return found
+
+    def _check(self, address: str) -> None:
+        if address not in self.wanted:
+            raise AddressError(f"{address!r} was not asked for.{nearest(address, self.wanted)}")
+
+    def __contains__(self, address: object) -> bool:
+        return any(address in run for run in self.runs)
+
+    def keys(self) -> list[str]:
+        """The addresses that have a value, in the order of the model."""
+        return [a for a in self.wanted if a in self]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def summary(self) -> str:
+        """The passes, and the first addresses."""
+        shown = ", ".join(f"{a} {list(self[a].shape)}" for a in self.keys()[:6])
+        more = f", and {len(self) - 6} more" if len(self) > 6 else ""
+        return f"{len(self.runs)} passes: {shown}{more}"
+
+    def sheet(self) -> Sheet:
+        """Each address with the latest value's shape, mean and spread, and the certificates."""
+        rows = []
+        for address in self.keys():
+            value = self[address].detach()
+            real = value[value.isfinite()].double()  # masked scores are not finite
+            told = (f"{real.mean():.3g}", f"{real.std(unbiased=False):.3g}") if real.numel() else ("", "")
+            rows.append([address, " x ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."), *told])
+        parts: list[Part] = [Table("", ["address", "shape", "dtype", "mean>", "deviation>"], rows)]
+        if self.certificates:
+            checks = [[c.address, str(c.head), f"{c.error:.1g}"] for c in self.certificates]
+            parts.append(Table("certificates", ["pattern", "head>", "error>"], checks))
+        return Sheet(f"recording of {len(self.runs)} passes", parts=parts)
+
+
+def _file(number: int) -> str:
+    return f"pass-{number:06d}.safetensors"

@@ -1,0 +1,222 @@
+"""Reading and changing activations while the model runs, by address.
+
+`Taps` belong to one forward pass and hold what was asked for; the engine offers a tensor at each place, and where
+nothing is asked the offer is a single test for None.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from cutaway.errors import AddressError, nearest
+from cutaway.nn.activations.edits import Edits
+from cutaway.nn.activations.lazy_values import ActivationStore, LazyTensor
+from cutaway.nn.activations.recorder import PatternCheck
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cutaway.config.architecture import Architecture, Stack
+    from cutaway.nn.packed_batch import PackedBatch
+
+_ATTENTION = ("q", "k", "v", "scores", "pattern", "z", "out")
+
+
+def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
+    """Every address inside one stack, in the order in which the values come to be."""
+    found = [f"{prefix}embed"]
+    for i in range(stack.n_layers):
+        block = f"{prefix}blocks.{i}"
+        found += [f"{block}.attn.{part}" for part in _ATTENTION]
+        found += [f"{block}.attn.head.{h}.out" for h in range(stack.attention.n_heads)]
+        found.append(f"{block}.resid_mid")
+        if stack.cross:
+            found += [f"{block}.cross.{part}" for part in _ATTENTION]
+            found += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
+            found.append(f"{block}.resid_cross")
+        found += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
+    if stack.final_norm:
+        found.append(f"{prefix}final_norm")
+    return found
+
+
+def model_addresses(architecture: Architecture) -> list[str]:
+    """Every address of a model's body; heads add `logits`."""
+    if architecture.decoder is None:
+        found = stack_addresses(architecture.stack)
+        return [*found, "pooler"] if architecture.pooler else found
+    return [*stack_addresses(architecture.stack, "encoder."), *stack_addresses(architecture.decoder, "decoder.")]
+
+
+def resolve(patterns: Iterable[str], known: list[str]) -> list[str]:
+    """The addresses that `patterns` (with `*` for any run of characters) name.
+
+    Raises:
+        AddressError: a pattern that names nothing; the message lists the nearest addresses.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        hits = fnmatch.filter(known, pattern) if "*" in pattern else [a for a in known if a == pattern]
+        if not hits:
+            raise AddressError(f"No activation has the address {pattern!r}.{nearest(pattern, known)}")
+        found.update(dict.fromkeys(hits))
+    return list(found)
+
+
+class Taps:
+    """The values of one forward pass at the wanted addresses, and the edits of that pass.
+
+    Attributes:
+        start: the column of the padded input at which this pass begins (not 0 where a cache holds the columns before).
+        certificate: what was checked of the sampled pattern.
+        watched: whether somebody's hooks are shown the engine's own tensors, and might write into them.
+    """
+
+    def __init__(
+        self, wanted: Iterable[str], edits: Sequence[Edits] = (), turn: int = 0, watched: bool = False
+    ) -> None:
+        self.wanted, self.watched = set(wanted), watched
+        self.edits: dict[str, list[Edits]] = {}
+        for edit in edits:
+            for address in edit.changes:
+                self.edits.setdefault(address, []).append(edit)
+        # "blocks.3" -> the parts wanted in that block, so that an untouched block costs one dictionary look-up
+        self._places: dict[str, set[str]] = {}
+        for address in self.wanted | self.edits.keys():
+            place, part = _split(address)
+            self._places.setdefault(place, set()).add(part)
+        self.values = ActivationStore()
+        self.start = 0
+        self.certificate: PatternCheck | None = None
+        self._turn = turn
+        self._sampled: str | None = None
+
+    def at(self, place: str, rows: PackedBatch) -> Tap | None:
+        """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""
+        parts = self._places.get(place)
+        return Tap(self, place, parts, rows) if parts else None
+
+    def is_live(self, address: str) -> bool:
+        """Whether what follows must be computed from what is shown here: it is edited, or its gradient may be asked."""
+        return address in self.edits or (address in self.wanted and torch.is_grad_enabled())
+
+    def show(
+        self, address: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
+    ) -> Tensor:
+        """`value` of the padded batch as the edits leave it, kept if it is wanted.
+
+        Args:
+            start: the column at which `value` begins, where it is not that of the pass.
+            own: nothing else holds this tensor, so it may be kept as it is.
+            edit: whether edits are due; a value from the cache has had them.
+        """
+        for edits in self.edits.get(address, ()) if edit else ():
+            changed = edits.apply(address, value, self.start if start is None else start)
+            own, value = own or changed is not value, changed
+        if address in self.wanted:
+            traced = torch.is_grad_enabled() and value.requires_grad  # what is kept must then be what leads on
+            self.values[address] = value if own or traced else value.clone()
+        return value
+
+    def record_lazily(self, address: str, make: Callable[[], Tensor]) -> None:
+        """Keep what `make` gives when it is read: a wanted value that nothing follows from."""
+        self.values[address] = LazyTensor(make)
+
+    def sampled(self, address: str) -> bool:
+        """Whether this pattern is the one of this pass that is checked against the fast kernel."""
+        if self._sampled is None:
+            if address not in self.wanted:
+                return False
+            tower = address.partition("blocks.")[0]  # the others' run is another pass
+            patterns = sorted(a for a in self.wanted if a.endswith(".pattern") and a.startswith(f"{tower}blocks."))
+            self._sampled = random.Random(self._turn).choice(patterns)
+        return address == self._sampled
+
+    def check_pattern(self, address: str, head: int, open_: Tensor, fast: Tensor) -> None:
+        """Note how far pattern times values is from the fast kernel's output, for one head."""
+        error = (open_ - fast).abs().max() / fast.abs().max().clamp(min=1e-30)
+        self.certificate = PatternCheck(address, head, float(error))
+
+    def sampled_head(self, heads: int) -> int:
+        """The head that is checked."""
+        return random.Random(self._turn + 1).randrange(heads)
+
+
+class Tap:
+    """What is wanted at one place; values are padded to [batch, length, ...] as they are shown.
+
+    `take` and its kin return the value with which the engine goes on: the same tensor, unless it leads (see `leads`).
+    """
+
+    def __init__(self, taps: Taps, place: str, parts: set[str], rows: PackedBatch) -> None:
+        self.taps, self.place, self.parts, self.rows = taps, place, parts, rows
+
+    def wants(self, *parts: str) -> bool:
+        """Whether one of these is recorded or edited."""
+        return any(p in self.parts for p in parts)
+
+    def edits(self, *parts: str) -> bool:
+        """Whether one of these is edited."""
+        return any(self.place + p in self.taps.edits for p in parts)
+
+    def is_live(self, *parts: str) -> bool:
+        """Whether what follows one of these must be computed from what is shown there."""
+        return any(p in self.parts and self.taps.is_live(self.place + p) for p in parts)
+
+    def expose(self, part: str, value: Tensor) -> Tensor:
+        """Show `value`, [rows, width] or [batch, length, width]."""
+        return self._shown(part, value, self.rows.pad_hidden) if part in self.parts else value
+
+    def take_heads(self, part: str, value: Tensor) -> Tensor:
+        """Show `value`, [rows, heads, head_size]."""
+        return self._shown(part, value, self.rows.pad) if part in self.parts else value
+
+    def _shown(self, part: str, value: Tensor, pad: Callable[[Tensor], Tensor]) -> Tensor:
+        packed = self.rows.packed
+        if self.is_live(part):
+            shown = self.taps.show(self.place + part, pad(value), own=packed)
+            return self.rows.pack(shown).reshape(value.shape)
+        if packed:
+            self.record_lazily(part, partial(pad, self.snapshot(value)))
+        else:
+            self.taps.show(self.place + part, pad(value))
+        return value
+
+    def snapshot(self, value: Tensor) -> Tensor:
+        """The engine's `value` as it may be kept: nobody writes to it, and it is not a part of a wider tensor."""
+        return value if value.is_contiguous() and not self.taps.watched else value.clone()
+
+    def expose_padded(
+        self, part: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
+    ) -> Tensor:
+        """Show `value`, which already has its final shape; arguments as in `Taps.show`."""
+        if part not in self.parts:
+            return value
+        return self.taps.show(self.place + part, value, start=start, own=own, edit=edit)
+
+    def record_lazily(self, part: str, make: Callable[[], Tensor]) -> None:
+        """Keep what `make` gives when it is read; only for a part that is wanted and does not lead."""
+        self.taps.record_lazily(self.place + part, make)
+
+    def sampled(self, part: str) -> bool:
+        """Whether this pattern is the one of the pass that is checked."""
+        return self.taps.sampled(self.place + part)
+
+    def heads(self, prefix: str) -> list[int]:
+        """The heads whose own output is wanted under `prefix` ("attn" or "cross")."""
+        return sorted(int(part.split(".")[2]) for part in self.parts if part.startswith(f"{prefix}.head."))
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Place and part of an address: "decoder.blocks.3.attn.q" -> ("decoder.blocks.3.", "attn.q")."""
+    parts = address.split(".")
+    n = 1 if parts[0] in ("encoder", "decoder") else 0
+    if len(parts) > n and parts[n] == "blocks":
+        n += 2
+    return "".join(p + "." for p in parts[:n]), ".".join(parts[n:])

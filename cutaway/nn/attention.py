@@ -1,0 +1,336 @@
+"""Attention: one implementation for self and cross, packed, padded and cached, fast and open.
+
+The output always comes from the fast kernel. Where a pattern is asked for, it is computed beside it from the same
+queries and keys, so looking never changes the result.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cutaway.config.architecture import Attention as Spec
+from cutaway.config.architecture import Rotary
+from cutaway.nn.activations.taps import Tap
+from cutaway.nn.attention_dropout import attention_with_dropout
+from cutaway.nn.attention_pattern import CacheLayout, TextLayout, expose_pattern, scores, value_grad_merge
+from cutaway.nn.cpu.ops import decode_attention, varlen_attention
+from cutaway.nn.exact_fusion import is_bitwise_splittable
+from cutaway.nn.head_output import head_output
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.linear import Linear, PackedCache, columns, together
+from cutaway.nn.lora import laid_out
+from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.norm_mlp import make_norm
+from cutaway.nn.packed_batch import PackedBatch
+from cutaway.nn.positions import rotate
+from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.sliding_window import band, stretches
+
+
+@dataclass
+class Context:
+    """What all blocks of one stack share during one forward pass.
+
+    Attributes:
+        rows: the layout of the tokens that ask.
+        causal: whether a token sees only itself and those before it.
+        windows: how far each layer sees, as in the architecture.
+        rotaries: how each layer turns queries and keys by their positions, as in the architecture.
+        turns: cosines and sines for the rows, of each of these.
+        bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
+            [batch, heads, n, longest + n], or None.
+        cache: keys and values of earlier tokens, or None.
+        prefill: whether the cache was empty before this pass.
+        memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
+    """
+
+    rows: PackedBatch
+    causal: bool
+    windows: tuple[int | None, ...] = ()
+    rotaries: tuple[Rotary | None, ...] = ()
+    turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    bias: Tensor | None = None
+    cache: Cache | None = None
+    prefill: bool = True
+    memory: Tensor | None = None
+    memory_rows: PackedBatch | None = None
+
+    def window(self, layer: int) -> int | None:
+        return self.windows[layer] if self.windows else None
+
+    def turn(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        rotary = self.rotaries[layer] if self.rotaries else None
+        return None if rotary is None else self.turns[rotary]
+
+
+class Attention(NamedModule):
+    """Multi-head attention, with as many key/value heads as the architecture says."""
+
+    side_by_side = ("q", "k", "v")  # the layers that `packed` multiplies as one
+
+    def __init__(self, spec: Spec, hidden_size: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.q = Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
+        self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
+        self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
+        self.o = Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
+        if spec.norm is not None:
+            self.q_norm, self.k_norm = make_norm(spec.norm, spec.head_size), make_norm(spec.norm, spec.head_size)
+        self.packed = PackedCache()  # queries, keys and values side by side
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Context,
+        layer: int,
+        tap: Tap | None = None,
+        join: ResidualAdd | None = None,
+    ) -> Tensor:
+        """x: [batch, length, hidden] or packed [rows, hidden]; the result has the same shape.
+
+        With `join`, the result is the stream that attention has joined.
+        """
+        q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
+        if self.spec.norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        turn = context.turn(layer)
+        if turn is not None:
+            cos, sin = turn
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if tap is not None:
+            shown = (("attn.q", q), ("attn.k", k), ("attn.v", v))
+            q, k, v = (tap.take_heads(part, y.flatten(0, -3)).view(y.shape) for part, y in shown)
+        cache = context.cache
+        if cache is not None and not context.prefill:
+            z = self._cached(q, k, v, cache, context, layer, tap)
+        else:
+            q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
+            if cache is not None:
+                cache.store(layer, k, v, context.rows)
+            z = self._groups(q, k, v, context, context.window(layer), tap)
+        return self._out(z, x.shape, "attn", tap, join)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:-1], -1, self.spec.head_size)  # [..., heads, head_size]
+
+    @staticmethod
+    def _blocks(x: Tensor, rows: PackedBatch) -> list[Tensor]:
+        """[rows, heads, head_size] -> each group's own [n, heads, length, head_size].
+
+        All at once: the gradient of one split is one tensor, that of a slice for each group as many of the full size.
+        """
+        parts = x.split([g.n * g.length for g in rows.groups] + ([rows.n_filler] if rows.n_filler else []))
+        return [
+            part.view(g.n, g.length, *x.shape[1:]).transpose(1, 2)  # [n, heads, length, head_size]
+            for g, part in zip(rows.groups, parts, strict=False)
+        ]
+
+    def _fast(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """The fast kernel on [n, heads, length, head_size]; the result is [n * length, heads, head_size]."""
+        given = q.dtype
+        # the gradients of this kernel take three times longer in bfloat16 than in float32 on a CPU
+        whole = given == torch.bfloat16 and q.requires_grad and q.device.type == "cpu"
+        if whole:
+            q, k, v = q.float(), k.float(), v.float()
+            mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+        with torch.autocast("cpu", enabled=False) if whole else nullcontext():
+            if self._rate:
+                dropped = attention_with_dropout(q, k, v, mask, causal, self.spec.scale, self._rate)
+                if dropped is not None:
+                    return dropped.to(given)
+            z = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=self._rate,
+                is_causal=causal and q.shape[2] > 1,
+                scale=self.spec.scale,
+                enable_gqa=k.shape[1] != q.shape[1],
+            )
+        return z.transpose(1, 2).flatten(0, 1).to(given)  # [n * length, heads, head_size]
+
+    def _near(self, q: Tensor, k: Tensor, v: Tensor, window: int, causal: bool) -> Tensor:
+        """As _fast, on one stretch of queries after another, each with the keys that its window reaches."""
+        found = [
+            self._fast(q[:, :, own], k[:, :, seen], v[:, :, seen], mask, False).unflatten(0, (q.shape[0], -1))
+            for own, seen, mask in stretches(q.shape[2], window, causal, q.device)
+        ]  # each [n, stretch, heads, head_size]
+        return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
+
+    def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
+        """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
+        open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
+        fast = None
+        if context.bias is None and context.rows.key_mask is None and not self._rate:
+            fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window)
+            if fast is not None and not open_:
+                return fast
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+        mixes: list[Tensor] = []
+        blocks = (self._blocks(x, context.rows) for x in (q, k, v))
+        for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
+            mask = context.rows.key_mask
+            causal = context.causal
+            if context.bias is not None:
+                mask = _with_bias(context.bias[:, : g.length, : g.length], mask, causal)
+                causal = False
+            near = window is not None and g.length > window
+            if fast is not None:
+                found.append(fast[g.rows])
+            elif near and window is not None:
+                assert mask is None  # a stack with windows has no other bias, and its batches are packed
+                found.append(self._near(queries, keys, values, window, causal))
+            else:
+                found.append(self._fast(queries, keys, values, mask, causal))
+            if open_:
+                if near and window is not None:
+                    mask = band(g.length, window, causal, q.device)
+                elif causal:
+                    mask = torch.ones(g.length, g.length, dtype=torch.bool, device=q.device).tril()
+                seen.append(scores(queries, keys, mask, self.spec.scale))
+                mixes.append(values)
+        if open_ and tap is not None:
+            found = expose_pattern("attn", found, seen, mixes, TextLayout(context.rows), tap, self._rate)
+        return concat_groups(found, context.rows)
+
+    def _cached(
+        self, q: Tensor, k: Tensor, v: Tensor, cache: Cache, context: Context, layer: int, tap: Tap | None
+    ) -> Tensor:
+        """Attention of n new tokens per text, [batch, n, heads, head_size], to those held and to each other."""
+        keys, values = cache.append(layer, k, v)
+        bias, window = context.bias, context.window(layer)
+        open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
+        fast = None
+        if bias is None and not self._rate:
+            fast = decode_attention(q, keys, values, cache, self.spec.scale, window)
+            if fast is not None and not open_:
+                return fast
+        queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
+        mask = cache.mask(window)
+        if bias is not None:
+            mask = bias if mask is None else bias + mask
+        first = cache.first(window)
+        if fast is not None:
+            z = fast
+        elif first:
+            near = None if mask is None or (cache.equal and q.shape[1] == 1) else mask[..., first:]
+            z = self._fast(queries, keys[:, :, first:], values[:, :, first:], near, False)
+        else:
+            z = self._fast(queries, keys, values, mask, False)
+        if open_ and tap is not None:
+            s = scores(queries, keys, mask, self.spec.scale)
+            return expose_pattern("attn", [z], [s], [values], CacheLayout(cache), tap, self._rate)[0]
+        return z
+
+    @property
+    def _rate(self) -> float:
+        return self.spec.dropout if self.training else 0.0
+
+    def _out(self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None, join: ResidualAdd | None) -> Tensor:
+        """z [rows, heads, head_size] -> the output, in the shape of the input."""
+        if tap is not None:
+            z = tap.take_heads(f"{prefix}.z", z)
+        mixed = z.reshape(*shape[:-1], -1)  # [..., heads * head_size]
+        if tap is not None:
+            out = self._shown(z, mixed, prefix, tap)
+            if out is not None:
+                return out if join is None else join(out)
+        return self.o(mixed) if join is None else add_residual(self.o, mixed, join)
+
+    def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:
+        """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
+        size, heads = self.spec.head_size, tap.heads(prefix)
+        parts = [f"{prefix}.head.{h}.out" for h in heads]
+        inputs = [slice(h * size, (h + 1) * size) for h in heads]
+        if not tap.is_live(f"{prefix}.out", *parts):
+            held = tap.snapshot(z) if heads else z
+            for h, part, own_inputs in zip(heads, parts, inputs, strict=True):
+                tap.record_lazily(part, head_output(self.o, held, h, own_inputs, tap.rows))
+            if not tap.wants(f"{prefix}.out"):
+                return None
+            out = tap.expose(f"{prefix}.out", self.o(mixed))
+            return out if is_bitwise_splittable(self.o, mixed) else None
+        shown = zip(heads, parts, inputs, strict=True)
+        own = {h: tap.expose(part, columns(self.o, z[:, h], own)) for h, part, own in shown}  # [rows, hidden] each
+        leading = [h for h, part in zip(heads, parts, strict=True) if tap.is_live(part)]
+        if not leading:
+            return tap.expose(f"{prefix}.out", self.o(mixed))
+        rest = z.index_fill(1, torch.tensor(leading, device=z.device), 0.0).reshape(mixed.shape)
+        heads_sum = torch.stack([own[h] for h in leading]).sum(0)  # [rows, hidden]
+        out = self.o(rest) + heads_sum.view(*rest.shape[:-1], -1)  # [..., hidden]
+        if not tap.edits(*parts):
+            out = value_grad_merge(self.o(mixed), out)
+        return tap.expose(f"{prefix}.out", out)
+
+
+class CrossAttention(Attention):
+    """Attention of a decoder to what the encoder said: queries from the one, keys and values from the other."""
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Context,
+        layer: int,
+        tap: Tap | None = None,
+        join: ResidualAdd | None = None,
+    ) -> Tensor:
+        """As Attention.forward, with keys and values from context.memory."""
+        memory, rows = context.memory, context.memory_rows
+        assert memory is not None and rows is not None
+        q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
+        cache = context.cache
+        held = cache is not None and layer in cache.cross
+        if cache is not None and held:
+            k, v = cache.cross[layer]
+        else:
+            with laid_out(rows):
+                made = self.k(memory), self.v(memory)
+            # each [batch, heads, length, head_size]
+            k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in made)
+        mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
+        if tap is not None:
+            q = tap.take_heads("cross.q", q)
+            # what is cached is what edits made of it, so they are not made again
+            k = tap.expose_padded("cross.k", k.transpose(1, 2), start=0, edit=not held).transpose(1, 2)
+            v = tap.expose_padded("cross.v", v.transpose(1, 2), start=0, edit=not held).transpose(1, 2)
+        if cache is not None and not held:
+            cache.cross[layer] = (k, v)
+        open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
+        found: list[Tensor] = []
+        seen: list[Tensor] = []
+        mixes: list[Tensor] = []
+        for g, queries in zip(context.rows.groups, self._blocks(q, context.rows), strict=True):
+            own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
+            own_mask = mask if mask is None or g.texts is None else mask[g.texts]
+            found.append(self._fast(queries, own_k, own_v, own_mask, False))
+            if open_:
+                seen.append(scores(queries, own_k, own_mask, self.spec.scale))
+                mixes.append(own_v)
+        if open_ and tap is not None:
+            found = expose_pattern("cross", found, seen, mixes, TextLayout(context.rows, rows.length), tap, self._rate)
+        z = concat_groups(found, context.rows)
+        return self._out(z, x.shape, "cross", tap, join)
+
+
+def concat_groups(found: list[Tensor], rows: PackedBatch) -> Tensor:
+    """The groups' results one after another, and zeros for spare rows: [rows, heads, head_size]."""
+    if rows.n_filler:
+        found.append(found[0].new_zeros(rows.n_filler, *found[0].shape[1:]))
+    return torch.cat(found) if len(found) > 1 else found[0]
+
+
+def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """bias [heads, a, b] joined with a boolean mask and causality: [1 or batch, heads, a, b]."""
+    bias = bias[None]
+    if causal:
+        seen = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
+        bias = bias.masked_fill(~seen, -torch.inf)
+    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)

@@ -1,0 +1,127 @@
+"""A weight as the compiled kernels read it, and the product with it."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway import native
+from cutaway.config.architecture import Activation
+from cutaway.nn.cpu.ops import run
+
+# the kernels' numbers of activations
+KINDS: dict[Activation | None, int] = {
+    None: 0,
+    "gelu": 1,
+    "gelu_tanh": 2,
+    "gelu_quick": 3,
+    "relu": 4,
+    "silu": 5,
+    "tanh": 6,
+}
+_OF = {torch.float32: native.FLOATS, torch.bfloat16: native.HALVES, torch.int8: native.BYTES}
+# with tiles for matrices, oneDNN multiplies bfloat16 several times as fast as vectors can
+_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def served(dtype: torch.dtype, n_inputs: int) -> bool:
+    """Whether the kernels multiply rows of so many numbers by a weight of this dtype, and nothing here is faster."""
+    if native.LIBRARY is None:
+        return False
+    if dtype == torch.bfloat16:
+        return native.BF16 and not _TILES and n_inputs % 2 == 0
+    return dtype in _OF
+
+
+class PackedWeight:
+    """A weight [n, k] (float32, bfloat16, or int8 with its scales [n]) and its bias, in panels of 32 outputs.
+
+    A gated one holds 16 gates, then the 16 outputs that they let through, and so on: its product has n / 2 outputs.
+    """
+
+    def __init__(self, values: Tensor, bias: Tensor | None, scale: Tensor | None = None, gated: bool = False) -> None:
+        library: Any = native.LIBRARY
+        n, self.k = values.shape
+        self.n = n // 2 if gated else n
+        self.bias = None if bias is None else bias.detach().float().contiguous()
+        self.scale = scale
+        panels, steps = -(-n // 32), -(-self.k * values.element_size() // 4)
+        self.packed = torch.empty(panels * steps * 128, dtype=torch.int8)
+        self.shift = torch.empty(panels * 32 if values.dtype == torch.int8 else 0, dtype=torch.int32)
+        values = values.detach().contiguous()
+        kind = _OF[values.dtype]
+        library.cw_pack(values.data_ptr(), n, self.k, kind, self.packed.data_ptr(), self.shift.data_ptr())
+        parts = (self.packed, self.bias, scale, self.shift)
+        self._struct = native.Weight(*(None if x is None else x.data_ptr() for x in parts), n, self.k, kind, gated)
+        self._at = ctypes.addressof(self._struct)
+
+    @property
+    def bytes(self) -> int:
+        return self.packed.numel()
+
+    def product(
+        self,
+        x: Tensor,
+        activation: Activation | None = None,
+        residual: Tensor | None = None,
+        norm: native.Norm | None = None,
+    ) -> Tensor:
+        """norm(activation(x w^T + bias) + residual): x [..., k] -> [..., n], in x's dtype.
+
+        x and residual [..., n] are of the weight's dtype; with a weight of bytes, both float32 or both bfloat16. To the
+        last bit, a row's result does not depend on the rows beside it.
+        """
+        if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
+            return residual + self.product(x, activation)
+        out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
+        self._run(native.Product, None, x, activation, residual, out, norm)
+        return out
+
+    def chain(
+        self,
+        down: PackedWeight,
+        x: Tensor,
+        activation: Activation | None,
+        residual: Tensor,
+        norm: native.Norm | None = None,
+    ) -> Tensor:
+        """down.product(self.product(x, activation), None, residual, norm), the same to the last bit.
+
+        What lies between the two is a few rows at a time, which stay in the cache.
+        """
+        out = torch.empty(*x.shape[:-1], down.n, dtype=x.dtype)
+        self._run(native.Chain, down._at, x, activation, residual, out, norm)
+        return out
+
+    def _run(
+        self,
+        kind: type[native.Product],
+        down: int | None,
+        x: Tensor,
+        activation: Activation | None,
+        residual: Tensor | None,
+        out: Tensor,
+        norm: native.Norm | None,
+    ) -> None:
+        if x.shape[-1] != self.k:  # the kernel would read past the rows
+            raise RuntimeError(f"rows of {x.shape[-1]} numbers cannot be multiplied by a weight of {self.k} inputs")
+        rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
+        rows = rows if rows.stride(1) == 1 else rows.contiguous()
+        run(
+            kind(
+                rows.shape[0],
+                self._at,
+                down,
+                rows.data_ptr(),
+                None if residual is None else residual.data_ptr(),
+                out.data_ptr(),
+                None if norm is None else ctypes.addressof(norm),
+                rows.stride(0),
+                KINDS[activation],
+                rows.dtype == torch.bfloat16,
+            ),
+            self,
+        )

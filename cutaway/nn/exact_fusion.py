@@ -1,0 +1,45 @@
+"""Whether a product that is fused with what follows may be taken apart without changing a bit.
+
+A recording of what stands between the two would otherwise cost a second product, because what is shown must not change
+the result.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.config.architecture import Activation
+from cutaway.nn.linear import ACTIVATION, FrozenLinear, Linear, activated, fusable
+from cutaway.nn.residual import ResidualAdd, add_residual
+
+
+def is_bitwise_splittable(layer: nn.Module | FrozenLinear, x: Tensor, activation: Activation | None = None) -> bool:
+    """Whether layer(x), and then `activation` or a sum with the residual, is bit for bit what one pass gives."""
+    if isinstance(layer, FrozenLinear):
+        return False
+    if not fusable(x, layer):
+        return True  # it is computed in two steps anyway
+    return x.dtype == torch.float32 and not getattr(layer, "integer", False) and _alike(activation)
+
+
+@cache
+@torch.inference_mode(False)  # weights made in that mode are never packed
+@torch.no_grad()
+def _alike(activation: Activation | None) -> bool:
+    """Tried out once: in float32 oneDNN works on the finished sums, on every processor that was looked at."""
+    draw = torch.Generator().manual_seed(0)
+    layer = Linear(64, 48).eval()
+    for p in layer.parameters():
+        p.copy_(torch.randn(p.shape, generator=draw))
+    for rows in (1, 33):
+        x, residual = torch.randn(rows, 64, generator=draw), torch.randn(rows, 48, generator=draw)
+        if activation is None:
+            one, two = add_residual(layer, x, ResidualAdd(residual)), residual + layer(x)
+        else:
+            one, two = activated(layer, x, activation), ACTIVATION[activation](layer(x))
+        if not torch.equal(one, two):
+            return False
+    return True

@@ -1,0 +1,125 @@
+"""A tape of kernel calls: what a step of decoding did, to be done again in one call.
+
+From one step to the next, the same kernels read and write the same places; only the numbers there differ, and the
+column of the cache that the new tokens take. So the calls of one step are noted as they are made, with the memory that
+lies between them, and later steps play them: no Python between two layers, and one team of threads for all of them. It
+is the engine's own forward that was noted; what is not a kernel in it (torch's operators, an adapter) makes the tape
+void.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cutaway import native
+from cutaway.config.architecture import Rotary
+from cutaway.nn.cpu.ops import capturing
+from cutaway.nn.kv_cache import Cache
+
+Turns = dict[Rotary, tuple[Tensor, Tensor]]
+_PLAY: Any = None if native.LIBRARY is None else native.LIBRARY.cw_play
+_KINDS = (native.Product, native.Norm, native.Turn, native.Put, native.Step)
+
+# operators that compute nothing: another look at the same memory
+_VIEWS = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("alias", "as_strided", "detach", "expand", "flatten", "permute", "reshape", "select", "slice", "split"),
+        *("split_with_sizes", "squeeze", "t", "transpose", "unbind", "unflatten", "unsqueeze", "view", "_unsafe_view"),
+        "_reshape_alias",
+    )
+)
+
+
+class _AllocationWatcher(TorchDispatchMode):
+    """Keeps the memory that is taken while it watches, and notes whether torch computed anything."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.memory: list[Tensor] = []
+        self.computed = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        if name == "aten::empty":
+            self.memory.append(found)
+        elif name not in _VIEWS:
+            self.computed = True
+        return found
+
+
+class KernelGraph:
+    """The kernels that one new token of each text went through, from the first block to the last."""
+
+    def __init__(self, x: Tensor, turns: Turns) -> None:
+        """x: [batch, 1, hidden], what enters the first block; turns: cosines and sines for its rows."""
+        self.batch = x.shape[0]
+        self.x, self.turns = x.clone(), {rotary: (cos.clone(), sin.clone()) for rotary, (cos, sin) in turns.items()}
+        self._calls: list[tuple[native.Op, int]] = []  # with the rows of one text
+        self._at_cache: list[tuple[Any, int]] = []  # with the layer
+        self._aim: tuple[Any, ...] = ()
+
+    def capture(self, blocks: Callable[[Tensor, Turns], Tensor], cache: Cache) -> tuple[Tensor, bool]:
+        """What `blocks` makes of the inputs, [batch, 1, hidden], and whether the tape holds all that it took."""
+        capturing.calls = []
+        try:
+            with _AllocationWatcher() as witness:
+                out = blocks(self.x, self.turns)
+        finally:
+            calls, capturing.calls = capturing.calls, None
+        self._kept = (witness.memory, calls)
+        self.out = out
+        buffer = cache.buffer
+        assert buffer is not None
+        layer = 2 * buffer.stride(0) * buffer.element_size()
+        for op, _ in calls:
+            self._calls.append((op, op.rows // self.batch))
+            if isinstance(op, (native.Put, native.Step)):
+                self._at_cache.append((op, (op.keys - buffer.data_ptr()) // layer))
+        self._ops = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(op) for op, _ in calls))
+        whole = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
+        return out, whole and bool(calls) and not witness.computed
+
+    def replay(self, x: Tensor, turns: Turns, cache: Cache) -> Tensor:
+        """The same on another x and turns, for as many texts or fewer; valid until the next call."""
+        batch = x.shape[0]
+        self._follow(batch, cache)
+        _copy(self.x, x)
+        for rotary, pair in turns.items():
+            for own, given in zip(self.turns[rotary], pair, strict=True):
+                _copy(own, given)
+        if _PLAY(self._ops, len(self._ops), torch.get_num_threads()):
+            raise MemoryError(f"No memory for a step of {batch} texts.")
+        return self.out if batch == self.batch else self.out[:batch]
+
+    def _follow(self, batch: int, cache: Cache) -> None:
+        """Aim the calls at what the cache is now: it grows, and texts leave it."""
+        buffer, firsts = cache.buffer, cache.firsts()
+        assert buffer is not None
+        start, first = buffer.data_ptr(), None if firsts is None else firsts.data_ptr()
+        aim = (batch, start, buffer.stride(), first, cache.end_at)
+        if aim == self._aim:
+            return
+        self._aim, self._aimed_at = aim, (buffer, firsts, cache)
+        for op, each in self._calls:
+            op.rows = batch * each
+        half, text, head, *_ = buffer.stride()
+        half *= buffer.element_size()
+        for op, layer in self._at_cache:
+            op.keys, op.values = start + 2 * layer * half, start + (2 * layer + 1) * half
+            op.text, op.head, op.columns = text, head, cache.end_at
+            if isinstance(op, native.Step):
+                op.firsts = first
+
+
+def _copy(to: Tensor, given: Tensor) -> None:
+    """Numbers into memory that no operator needs to know of."""
+    given = given.contiguous()
+    ctypes.memmove(to.data_ptr(), given.data_ptr(), given.numel() * given.element_size())

@@ -1,0 +1,325 @@
+"""The keys and values of tokens already seen, so that the next token costs one row.
+
+One buffer holds all layers. Texts of a batch may differ in length: padding is left out when the prompt is stored, and
+every text ends in the same column, so that a new token of each is written by one copy that moves nothing else. What
+lies before a text's first token is zero and hidden by the mask.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from copy import copy
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cutaway.errors import CheckpointError, InputError
+from cutaway.nn.cpu.ops import append_kv
+from cutaway.nn.packed_batch import PackedBatch
+
+_GROW = 64
+_FORMAT = "cutaway_cache"  # the metadata key of a saved cache: the tokens that it holds, or null
+_ADAPTERS = "cutaway_adapters"  # the same of `Cache.adapters`; files of earlier versions lack it
+
+
+class Cache:
+    """Keys and values of every layer.
+
+    Attributes:
+        lengths: [batch] int64, tokens held per text; text b holds the columns longest - lengths[b] .. longest - 1.
+        columns: [batch, seen] bool or None: which columns of the padded input were real tokens (None: all).
+        cross: {layer: keys and values of the encoder's text, [batch, n_kv_heads, source length, head_size] each}.
+        ids: the tokens held, per text, where whoever filled the cache has noted them; None where nobody has.
+        adapters: the adapter under which each text was read (None: the base alone); None where nobody has noted it.
+    """
+
+    def __init__(self) -> None:
+        self.layers = 0
+        self.buffer: Tensor | None = (
+            None  # [2 * layers, batch, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
+        )
+        self.cross: dict[int, tuple[Tensor, Tensor]] = {}
+        self.lengths: Tensor = torch.zeros(0, dtype=torch.int64)
+        self.columns: Tensor | None = None
+        self.ids: list[list[int]] | None = None
+        self.adapters: tuple[str | None, ...] | None = None
+        self.longest = 0  # max(lengths) as a Python int: reading it costs no synchronization
+        self.equal = True
+        self._new = 0  # tokens per text that the pass now running adds
+        self._end = ctypes.c_int64()  # longest + new, where the kernels read it
+        self._held: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
+        self._masks: dict[int | None, Tensor | None] = {}  # by window
+        self._firsts: Tensor | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self.longest == 0
+
+    @property
+    def seen(self) -> int:
+        """Columns of the padded input that are held, padding included."""
+        return self.longest if self.columns is None else self.columns.shape[1]
+
+    @property
+    def batch(self) -> int:
+        return self.lengths.shape[0]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Layers, key/value heads and head size."""
+        return (self.layers, *((0, 0) if self.buffer is None else (self.buffer.shape[2], self.buffer.shape[4])))
+
+    def get_seq_length(self) -> int:
+        """Tokens held by the longest text."""
+        return self.longest
+
+    def reserve(self, layers: int) -> None:
+        """Say how many layers there are, before the first is stored."""
+        self.layers = layers
+
+    def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor:
+        """The buffer with room for `columns` tokens; like: [..., n_kv_heads, head_size]."""
+        held = self.buffer
+        if held is None or held.shape[3] < columns:
+            capacity = columns + max(_GROW, columns // 2)
+            self.buffer = like.new_empty(2 * self.layers, batch, like.shape[-2], capacity, like.shape[-1])
+            if held is None:
+                self.buffer[:, :, :, :columns] = 0
+            else:
+                self.buffer[:, :, :, : self.longest] = held[:, :, :, : self.longest]
+        return self.buffer  # type: ignore[return-value]
+
+    def store(self, layer: int, k: Tensor, v: Tensor, rows: PackedBatch) -> None:
+        """The prompt's keys and values, k and v [rows, n_kv_heads, head_size], into an empty cache."""
+        longest = max(rows.lengths)
+        buffer = self._grow(k, rows.batch, longest)
+        for g in rows.groups:
+            where = slice(None) if g.texts is None else g.texts
+            for held, x in ((buffer[2 * layer], k), (buffer[2 * layer + 1], v)):
+                block = x[g.rows].view(g.n, g.length, *x.shape[1:])  # [n, length, n_kv_heads, head_size]
+                held[where, :, longest - g.length : longest] = block.transpose(1, 2).detach()
+
+    def open(self, n: int) -> None:
+        """Make room for n new tokens per text, in every layer at once, before the blocks of a pass run."""
+        end = self.longest + n
+        assert self.buffer is not None
+        self._grow(self.buffer[..., 0, :], self.batch, end)
+        self._end.value = end
+        self._held = ()
+        self._new = n
+        self._masks.clear()
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new tokens of one layer; k and v [batch, n, n_kv_heads, head_size], n as in `open`.
+
+        Returns [batch, n_kv_heads, longest + n, head_size] each: views of the buffer, or copies where gradients flow.
+        """
+        if not self._held:
+            assert self.buffer is not None
+            self._held = self.buffer[:, :, :, : self._end.value].unbind(0)
+        keys, values = self._held[2 * layer : 2 * layer + 2]
+        if k.requires_grad and torch.is_grad_enabled():
+            old = (x[:, :, : self.longest] for x in (keys, values))
+            both = tuple(torch.cat((x, y.transpose(1, 2)), 2) for x, y in zip(old, (k, v), strict=True))
+            self._put(k.detach(), v.detach(), keys, values)
+            return both[0].clone(), both[1].clone()
+        if not append_kv(k, v, keys, values, self):
+            self._put(k, v, keys, values)
+        return keys, values
+
+    def _put(self, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> None:
+        for held, x in ((keys, k), (values, v)):
+            held[:, :, self.longest :].copy_(x.transpose(1, 2))
+
+    def mask(self, window: int | None = None) -> Tensor | None:
+        """[batch, 1, n, longest + n], 0 where a new token may see and -inf where not; None where it may see all.
+
+        With a window, a token sees that many, itself included.
+        """
+        if window not in self._masks:
+            self._masks[window] = self._visible(window)
+        return self._masks[window]
+
+    @property
+    def end_at(self) -> int:
+        """The address of an int64: the columns that are held, those of the pass now running included."""
+        return ctypes.addressof(self._end)
+
+    def firsts(self) -> Tensor | None:
+        """[batch] int64, the first column of each text; None where all begin in the first."""
+        if self._firsts is None and not self.equal:
+            self._firsts = self.longest - self.lengths
+        return self._firsts
+
+    def first(self, window: int | None) -> int:
+        """The first column that any new token may see."""
+        return max(0, self.longest + 1 - window) if window is not None else 0
+
+    def places(self) -> Tensor:
+        """[batch or 1, longest + n]: the place in its own text of what each column holds, below 0 before the text."""
+        columns = torch.arange(self.longest + self._new, device=self.lengths.device)
+        return columns[None] if self.equal else columns - (self.longest - self.lengths)[:, None]
+
+    def _visible(self, window: int | None) -> Tensor | None:
+        if self.equal and self._new == 1 and (window is None or self.longest < window):
+            return None
+        assert self.buffer is not None
+        device, end = self.lengths.device, self.longest + self._new
+        columns = torch.arange(end, device=device)
+        last = torch.arange(self.longest, end, device=device)[:, None]  # [n, 1]: what each new token may see at most
+        seen = (columns <= last) & (columns >= (self.longest - self.lengths)[:, None, None])  # [batch, n, longest + n]
+        if window is not None:
+            seen &= columns > last - window
+        none = torch.zeros(seen.shape, dtype=self.buffer.dtype, device=device)
+        return none.masked_fill_(~seen, -torch.inf)[:, None]
+
+    def begin(self, rows: PackedBatch, device: torch.device) -> None:
+        """Note the lengths of the prompt that was just stored."""
+        self._settle(rows.lengths, device)
+        self.columns = rows.mask
+
+    def advance(self) -> None:
+        """Note that the new tokens were appended to every text."""
+        n = self._new
+        self.lengths = self.lengths + n
+        self.longest += n
+        self.ids = None
+        if self.columns is not None:
+            self.columns = torch.nn.functional.pad(self.columns, (0, n), value=True)
+
+    def align(self, pattern: Tensor) -> Tensor:
+        """Attention of n new tokens [batch, heads, n, longest + n] -> over the padded input's columns and theirs."""
+        if self.columns is None:
+            return pattern
+        n = pattern.shape[2]
+        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
+        out = pattern.new_zeros(*pattern.shape[:3], columns.shape[1])
+        for b, real in enumerate(columns):
+            out[b, :, :, real] = pattern[b, :, :, self.longest - int(self.lengths[b]) :]
+        return out
+
+    def unalign(self, pattern: Tensor) -> Tensor:
+        """What `align` was given, from what it gave; zeros before each text's own tokens."""
+        if self.columns is None:
+            return pattern
+        n = pattern.shape[2]
+        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
+        out = pattern.new_zeros(*pattern.shape[:3], self.longest + n)
+        for b, real in enumerate(columns):
+            out[b, :, :, self.longest - int(self.lengths[b]) :] = pattern[b, :, :, real]
+        return out
+
+    def select(self, index: Tensor) -> None:
+        """Keep the texts `index` [kept], in that order; an index may repeat.
+
+        Texts that stay where they are cost nothing, and a text that takes the place of one that left costs its own
+        size; any other order copies all that is kept.
+        """
+        wanted = index.tolist()
+        moved = [(to, at) for to, at in enumerate(wanted) if to != at]
+        if self.buffer is not None:
+            held = self.buffer[:, :, :, : self.longest]
+            if len(wanted) <= self.batch and all(at >= len(wanted) for _, at in moved):
+                for to, at in moved:
+                    held[:, to] = held[:, at]
+                self.buffer = self.buffer[:, : len(wanted)]
+            else:
+                shape = list(self.buffer.shape)
+                shape[1] = len(wanted)
+                self.buffer = self.buffer.new_empty(shape)
+                self.buffer[:, :, :, : self.longest] = held[:, index]
+        self.cross = {i: (k[index], v[index]) for i, (k, v) in self.cross.items()}
+        self.columns = None if self.columns is None else self.columns[index]
+        self.ids = None if self.ids is None else [self.ids[i] for i in wanted]
+        self.adapters = None if self.adapters is None else tuple(self.adapters[i] for i in wanted)
+        before = self.longest
+        self._settle(self.lengths[index].tolist(), self.lengths.device)
+        if self.buffer is not None:  # columns that only those who left had
+            self.buffer = self.buffer[:, :, :, before - self.longest :]
+
+    def crop(self, n: int | list[int]) -> None:
+        """Forget all but the first n tokens of every text, or of each its own number."""
+        lengths = self.lengths.tolist()
+        most = [n] * len(lengths) if isinstance(n, int) else n
+        kept = [min(held, limit) for held, limit in zip(lengths, most, strict=True)]
+        if min(most, default=0) < 0:
+            raise InputError(f"crop({n!r}): give the number of tokens to keep, 0 or more.")
+        longest = max(kept, default=0)
+        for b, (held, left) in enumerate(zip(lengths, kept, strict=True)):
+            at, to = self.longest - held, longest - left
+            if self.buffer is not None and at != to:
+                x = self.buffer[:, b]  # [2 * layers, n_kv_heads, capacity, head_size]
+                x[:, :, to:longest] = x[:, :, at : at + left].clone()
+                x[:, :, :to] = 0
+        self._settle(kept, self.lengths.device)
+        if self.columns is not None:
+            limit = torch.tensor(kept, device=self.columns.device)[:, None]
+            self.columns = self.columns & (self.columns.cumsum(1) <= limit)
+        self.ids = None if self.ids is None else [ids[:left] for ids, left in zip(self.ids, kept, strict=True)]
+
+    def copy(self) -> Cache:
+        """Another cache of the same content."""
+        other = copy(self)
+        other._end = ctypes.c_int64()
+        other.buffer = None if self.buffer is None else self.buffer[:, :, :, : self.longest].clone()
+        other.cross = dict(self.cross)
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Write the cache to one safetensors file, aside first and then renamed."""
+        if self.buffer is None:
+            raise InputError("The cache is empty: there is nothing to save.")
+        tensors = {"held": self.buffer[:, :, :, : self.longest].contiguous(), "lengths": self.lengths}
+        tensors |= {f"cross.{i}.{n}": x.contiguous() for i, kv in self.cross.items() for n, x in enumerate(kv)}
+        if self.columns is not None:
+            tensors["columns"] = self.columns
+        metadata = {_FORMAT: json.dumps(self.ids), _ADAPTERS: json.dumps(self.adapters)}
+        aside = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.tmp")
+        try:
+            save_file(tensors, aside, metadata)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Cache:
+        """Read what `save` wrote. Which model it belongs to is checked where it is used, by its sizes.
+
+        Raises:
+            CheckpointError: not such a file, or one whose parts do not fit together.
+        """
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                ids, adapters = json.loads(metadata[_FORMAT]), json.loads(metadata.get(_ADAPTERS, "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            held, lengths, columns = tensors["held"], tensors["lengths"], tensors.get("columns")
+            cross = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("cross.")})
+            cache = cls()
+            cache.cross = {i: (tensors[f"cross.{i}.0"], tensors[f"cross.{i}.1"]) for i in cross}
+            cache.reserve(held.shape[0] // 2)
+            cache.buffer, cache.columns, cache.ids = held, columns, ids
+            cache._settle(lengths.tolist(), lengths.device)
+            if adapters is not None:
+                if len(adapters) != cache.batch or not all(name is None or isinstance(name, str) for name in adapters):
+                    raise ValueError(f"adapters of {len(adapters)} texts, and it holds {cache.batch}")
+                cache.adapters = tuple(adapters)
+            counted = ids is None or [len(text) for text in ids] == lengths.tolist()
+            if columns is not None:
+                counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()
+            if held.dim() != 5 or held.shape[1::2] != (cache.batch, cache.longest) or not counted:
+                raise ValueError(f"{list(held.shape)} tensors for texts of {lengths.tolist()} tokens")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise CheckpointError(f"{path} is no cache that Cache.save wrote, or it is damaged: {error}") from error
+        return cache
+
+    def _settle(self, lengths: list[int], device: torch.device) -> None:
+        self.lengths = torch.tensor(lengths, dtype=torch.int64, device=device)
+        self.longest = max(lengths, default=0)
+        self.equal = len(set(lengths)) <= 1
+        self._firsts = None  # texts that grow together keep theirs

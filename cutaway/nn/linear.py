@@ -1,0 +1,348 @@
+"""Linear layers, packed for the processor on first use.
+
+On CPUs our kernels (`cutaway.native`), or oneDNN where those cannot run, multiply by a weight that was laid out for
+them once, with the activation or the residual add in the same pass; results differ from the plain product by rounding
+only. The packed weight is a cache beside the parameter, which stays what it was: it is made anew as soon as the
+parameter changes, moves, or is another one, and never copied, saved or pickled. The plain product is used where neither
+is there, on other devices, and while a model trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.config.architecture import Activation
+from cutaway.nn.cpu.int8 import DTYPES as integer_dtypes
+from cutaway.nn.cpu.int8 import Int8Weight
+from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
+from cutaway.nn.cpu.onednn_linear import learns, product
+from cutaway.nn.cpu.ops import transformed
+from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
+from cutaway.nn.cpu.tracked_parameter import version_key
+
+if TYPE_CHECKING:
+    from cutaway.nn.lora import AdapterSlot
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _gelu_quick(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATION: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": _gelu_tanh,
+    "gelu_quick": _gelu_quick,
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+# our activation -> oneDNN's name of it and its variant
+_FUSED: dict[Activation, tuple[str, str]] = {
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "tanh": ("tanh", ""),
+}
+
+
+def _find_operators() -> Any:
+    """oneDNN's linear operators, or None where this build of torch has none."""
+    found = torch.ops.mkldnn
+    names = ("_linear_pointwise", "_reorder_linear_weight")
+    return found if torch.backends.mkldnn.is_available() and all(hasattr(found, n) for n in names) else None
+
+
+def _bf16() -> bool:
+    """Whether the chip multiplies bfloat16 itself."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
+
+
+OPERATORS = _find_operators()
+DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
+
+
+class PackedCache:
+    """The packed form of one layer, or of several that read the same input, side by side."""
+
+    gated = False
+
+    def __init__(self) -> None:
+        self._state: list[tuple[Any, ...]] = []
+        self.weight: Tensor | Int8Weight | PackedWeight | None = None
+        self.bias: Tensor | None = None
+
+    def refresh(self, layers: Sequence[Linear]) -> PackedCache:
+        """This, made anew if a weight or bias is no longer what it was."""
+        state = [version_key(p) for layer in layers for p in (layer.weight, layer.bias)]
+        state.append((layers[0].integer,))
+        if state != self._state:
+            weights = [layer.weight.detach() for layer in layers]
+            biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+            self.bias = self._joined(biases) if biases else None
+            whole = self._joined(weights)
+            if layers[0].integer:
+                self.weight = Int8Weight(whole, self.bias, self.gated)
+            elif served(whole.dtype, whole.shape[1]):
+                self.weight = PackedWeight(whole, self.bias, gated=self.gated)
+            else:
+                self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
+            self._state = state
+            for layer in layers:
+                evict(layer.weight)
+            release_freed_memory()
+            keep_freed_memory()
+        return self
+
+    @staticmethod
+    def _joined(parts: Sequence[Tensor]) -> Tensor:
+        """Weights or biases of the layers as one."""
+        return torch.cat(tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
+        """Whether such layers can lie side by side."""
+        return True
+
+    @property
+    def panels(self) -> PackedWeight | None:
+        """The weight as our kernels read it, where they do."""
+        if isinstance(self.weight, Int8Weight):
+            return self.weight.panels
+        return self.weight if isinstance(self.weight, PackedWeight) else None
+
+    def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
+        """activation(x W^T + b), or x W^T + b + residual."""
+        if isinstance(self.weight, PackedWeight):
+            return self.weight.product(x, activation, residual)
+        if isinstance(self.weight, Int8Weight):
+            plain = None if activation is None else ACTIVATION[activation]
+            return self.weight.product(x, activation, residual, plain)
+        if residual is not None:
+            return OPERATORS._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")  # type: ignore[no-any-return]
+        name, variant = ("none", "") if activation is None else _FUSED[activation]
+        return OPERATORS._linear_pointwise.default(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedCache:
+        return type(self)()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), ())
+
+
+class PackedGate(PackedCache):
+    """Two layers, a gate and what it lets through, whose product is activation(gate) times the other."""
+
+    gated = True
+
+    @staticmethod
+    def _joined(parts: Sequence[Tensor]) -> Tensor:
+        """16 outputs of the gate, 16 of the other, in turns."""
+        return torch.stack([x.unflatten(0, (-1, 16)) for x in parts], 1).flatten(0, 2)
+
+    def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
+        """Whether our kernels serve them: nothing else multiplies in the same pass."""
+        weight: Tensor = layers[0].weight  # type: ignore[assignment]
+        dtype = torch.int8 if getattr(layers[0], "integer", False) else weight.dtype
+        return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
+
+
+class _Product(torch.autograd.Function):
+    """The packed product, with the gradients of the plain one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedCache) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return packed.product(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)  # [rows, out]
+        need = ctx.needs_input_grad
+        return (
+            gradient @ weight if need[0] else None,
+            rows.T @ x.flatten(0, -2) if need[1] else None,
+            rows.sum(0) if ctx.has_bias and need[2] else None,
+            None,
+        )
+
+
+class FrozenLinear:
+    """One layer, or several side by side, for as long as nothing about them changes: `packable` was asked once.
+
+    It stands in the place of a `Linear` or of a `PackedCache` in what `settled` makes of a model.
+    """
+
+    def __init__(self, packed: PackedCache, layers: Sequence[Linear]) -> None:
+        self.packed, self.layers = packed, layers
+        self.sizes = [layer.out_features for layer in layers]
+        self.fusing = _fusing(layers[0])
+        self.laid_out = False
+
+    def fuses(self, activation: Activation) -> bool:
+        """Whether `activation` can be had in the same pass."""
+        return activation in self.fusing
+
+    def __call__(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
+        """[..., in] -> [..., out of all layers], as `PackedCache.product`."""
+        if not self.laid_out:  # at the first use: a layer that is only used side by side is never packed alone
+            self.packed.refresh(self.layers)
+            self.laid_out = True
+        return self.packed.product(x, activation, residual)
+
+
+def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:
+    """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
+    alike = len({getattr(layer, "bias", None) is None for layer in layers}) == 1
+    if not alike or any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
+        return None
+    weight: Tensor = layers[0].weight  # type: ignore[assignment]
+    probe = weight.new_empty(1, weight.shape[-1])
+    return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
+
+
+def _fusing(layer: Any) -> Container[Activation | None]:
+    """The activations that come in one pass with the packed product of `layer`."""
+    if getattr(layer, "integer", False) or served(layer.weight.dtype, layer.weight.shape[1]):
+        return KINDS
+    return _FUSED
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody watches this module's calls, which one fused pass would not make."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def packable(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether the packed product can serve this input and these layers."""
+    integer = bool(getattr(layers[0], "integer", False))
+    if x.device.type != "cpu" or x.numel() == 0:
+        return False
+    if integer:
+        if x.dtype not in integer_dtypes:
+            return False
+    elif not served(x.dtype, x.shape[-1]) and (OPERATORS is None or x.dtype not in DTYPES):
+        return False
+    if torch.is_autocast_enabled("cpu") or transformed(x):
+        return False
+    return all(
+        type(layer) is Linear
+        and layer.integer == integer
+        and layer.weight.dtype == x.dtype
+        and not layer.training
+        and not layer.sharded
+        and isinstance(layer.weight, nn.Parameter)
+        and not layer.weight.is_inference()  # such a weight can change without a count
+        for layer in layers
+    )
+
+
+def fusable(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether one pass may do the work of several calls: no gradient to follow, nobody watching."""
+    if not packable(x, *layers) or any(hooked(layer) for layer in layers):
+        return False
+    return not torch.is_grad_enabled() or not (
+        x.requires_grad or any(p.requires_grad for m in layers for p in m.parameters())
+    )
+
+
+class Linear(nn.Linear):
+    """x W^T + b: `nn.Linear`, fast.
+
+    Attributes:
+        integer: whether evaluation on a CPU multiplies bytes (`cutaway.nn.cpu.int8`). The weight stays what it is:
+            training, gradients and saving never see the bytes.
+        sharded: whether the weight comes and goes in parts of it (FSDP): nothing that is made of it can be kept.
+        site: what adapters hold for this layer (`cutaway.nn.lora`), or None.
+    """
+
+    integer = False
+    sharded = False
+    site: AdapterSlot | None = None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.packed = PackedCache()
+
+    def reset_parameters(self) -> None:
+        """First weights, unless the layer is only laid out: drawing without memory costs torch seconds of imports."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        out = self._base(x)
+        return out if self.site is None else self.site.apply_to(out, x, self)
+
+    def _base(self, x: Tensor) -> Tensor:
+        if not packable(x, self):
+            if OPERATORS is not None and learns(x, self.weight) and not transformed(x):
+                return product(x, self.weight, self.bias)
+            return F.linear(x, self.weight, self.bias)
+        packed = self.packed.refresh((self,))
+        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
+            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return, no-untyped-call]
+        return packed.product(x)
+
+
+def adapted(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether an adapter changes what one of the layers gives; it does so after the product, before all else."""
+    return any(layer.site is not None and layer.site.acts(x.shape[0]) for layer in layers)  # type: ignore[union-attr, operator]
+
+
+def own_product(layer: Any, out: Tensor, x: Tensor) -> Tensor:
+    """The layer's product with what adapters make of it."""
+    return out if layer.site is None else layer.site.apply_to(out, x, layer)
+
+
+def columns(layer: Any, x: Tensor, part: slice) -> Tensor:
+    """What `part` of a layer's input contributes: x [rows, n] -> [rows, out], without the bias."""
+    out = x @ layer.weight[:, part].T
+    site: AdapterSlot | None = getattr(layer, "site", None)
+    return out if site is None else site.apply_to(out, x, layer, part)
+
+
+def activated(layer: nn.Module | FrozenLinear, x: Tensor, activation: Activation) -> Tensor:
+    """activation(layer(x)), in one pass where that can be had."""
+    if isinstance(layer, FrozenLinear):
+        return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
+    if fusable(x, layer) and activation in _fusing(layer):
+        packed: PackedCache = layer.packed.refresh((layer,))  # type: ignore[operator, union-attr]
+        if not adapted(x, layer):
+            return packed.product(x, activation)
+        return ACTIVATION[activation](own_product(layer, packed.product(x), x))
+    return ACTIVATION[activation](layer(x))
+
+
+def gated(
+    packed: PackedCache | FrozenLinear, gate: nn.Module, up: nn.Module, x: Tensor, activation: Activation
+) -> Tensor:
+    """activation(gate(x)) * up(x), in one pass where that can be had."""
+    if isinstance(packed, FrozenLinear):
+        return packed(x, activation)
+    alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
+    if alike and fusable(x, gate, up) and packed.can_fuse((gate, up)) and not adapted(x, gate, up):
+        return packed.refresh((gate, up)).product(x, activation)  # type: ignore[arg-type]
+    return activated(gate, x, activation) * up(x)  # type: ignore[no-any-return]
+
+
+def together(packed: PackedCache | FrozenLinear, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+    """[layer(x) for layer in layers], as one product where that can be had."""
+    if isinstance(packed, FrozenLinear):
+        return packed(x).split(packed.sizes, -1)  # type: ignore[no-any-return]
+    if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
+        return [layer(x) for layer in layers]
+    out = packed.refresh(layers).product(x)  # type: ignore[arg-type]
+    parts = out.split([layer.out_features for layer in layers], -1)
+    return [own_product(layer, part, x) for layer, part in zip(layers, parts, strict=True)]

@@ -1,0 +1,290 @@
+"""Adapters at work: what they hold for each layer, and which of them acts on which rows.
+
+The base is never touched: a layer computes its own product, packed as ever, and an adapter's change is added to it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.errors import InputError
+from cutaway.nn.dropout import dropout
+from cutaway.nn.lora_config import LoraConfig
+from cutaway.nn.packed_batch import PackedBatch
+
+
+class Lora(nn.Module):
+    """The change of one linear layer: y = base(x) + scaling * B A x.
+
+    With a magnitude m [out] it is DoRA: rows of W + scaling * B A are brought to length m, and the gradient does not
+    follow the length that they had (Liu et al., 2024, section 4.3).
+
+    Attributes:
+        lora_A [rank, in]: shared by layers of ours that are published as one. lora_B [out, rank].
+    """
+
+    magnitude: nn.Parameter | None
+
+    def __init__(self, a: nn.Parameter, b: nn.Parameter, magnitude: Tensor | None, config: LoraConfig, alpha: float):
+        super().__init__()
+        self.lora_A, self.lora_B = a, b
+        self.register_parameter("magnitude", None if magnitude is None else nn.Parameter(magnitude))
+        self.dropout, self.alpha = config.lora_dropout, alpha
+        self.scaling = config.scaling(a.shape[0], alpha)
+
+    def change(self) -> Tensor:
+        """scaling * B A, [out, in]."""
+        change: Tensor = self.scaling * (self.lora_B @ self.lora_A)
+        return change
+
+    def growth(self, weight: Tensor) -> Tensor:
+        """m / |W + scaling * B A| for each row, [out]."""
+        assert self.magnitude is not None
+        with torch.no_grad():
+            length: Tensor = (weight.to(self.lora_A.dtype) + self.change()).norm(dim=1)
+        growth: Tensor = self.magnitude / length
+        return growth
+
+    def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
+        """What the layer gives with this adapter; `out`: what it gives for `x` [..., in] without.
+
+        columns: `x` is only this part of the input, and `out` has no bias.
+        """
+        a = self.lora_A if columns is None else self.lora_A[:, columns]
+        x = dropout(x.to(a.dtype), self.dropout, self.training)
+        change = F.linear(F.linear(x, a), self.lora_B) * self.scaling
+        if self.magnitude is not None:
+            growth = self.growth(layer.weight)
+            own = out if layer.bias is None or columns is not None else out - layer.bias
+            change = growth * change + (growth - 1) * own
+        return out + change.to(out.dtype)
+
+    @torch.no_grad()
+    def merged(self, layer: Any) -> dict[str, Tensor]:
+        """The weight with the change in it."""
+        whole = layer.weight.to(self.lora_A.dtype) + self.change()
+        if self.magnitude is not None:
+            whole = self.growth(layer.weight)[:, None] * whole
+        return {"weight": whole.to(layer.weight.dtype)}
+
+
+class ReplacedLayer(nn.Module):
+    """A layer of its own in the place of the base's."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
+        """As Lora.apply_to, which needs nothing of `out` here."""
+        return self.layer(x) if columns is None else x @ self.layer.weight[:, columns].T  # type: ignore[index]
+
+    @torch.no_grad()
+    def merged(self, layer: Any) -> dict[str, Tensor]:
+        """The weights of the layer."""
+        return {name: p.detach().clone() for name, p in self.layer.named_parameters()}
+
+
+class Adapter(nn.Module):
+    """What one adapter holds: {path of a layer in the model: Lora or ReplacedLayer}."""
+
+    def __init__(self, config: LoraConfig, held: dict[str, Lora | ReplacedLayer], *, trains: bool) -> None:
+        super().__init__()
+        self.config, self.held, self.trains = config, held, trains
+        for path, part in held.items():
+            *above, last = path.split(".")
+            owner: nn.Module = self
+            for step in above:
+                owner = owner._modules.setdefault(step, nn.Module())  # type: ignore[assignment]
+            owner._modules[last] = part
+
+
+class AdapterCall:
+    """One call in which each row of the batch has its own adapter, or none."""
+
+    def __init__(self, choice: ActiveAdapter, names: tuple[str | None, ...]) -> None:
+        self.choice, self.names = choice, names
+        self._rows: PackedBatch | None = None
+        self._parts: dict[int, list[tuple[str, Tensor | None]]] = {}
+
+    def lay_out(self, rows: PackedBatch) -> None:
+        """From here on the batch lies so."""
+        self._rows, self._parts = rows, {}
+
+    def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
+        """As ActiveAdapter.parts."""
+        if len(set(self.names)) == 1:
+            return [(name, None) for name in self.names[:1] if name is not None]
+        if n not in self._parts:
+            owners = self._owners(n)
+            self._parts[n] = [
+                (name, torch.cat([(owners == i).nonzero()[:, 0] for i, own in enumerate(self.names) if own == name]))
+                for name in dict.fromkeys(self.names)
+                if name is not None
+            ]
+        return self._parts[n]
+
+    def _owners(self, n: int) -> Tensor:
+        """[n]: the text of each of n rows that a layer reads."""
+        rows = self._rows
+        assert rows is not None
+        each = rows.batch // len(self.names)  # several texts of one row: the choices of multiple choice
+        if not each:
+            raise InputError(f"{len(self.names)} texts have adapters of their own, but {rows.batch} are run at once.")
+        if rows.index is not None and n == len(rows.index):
+            return rows.index // (rows.length * each)
+        texts = torch.arange(rows.batch) // each
+        if n == rows.batch:
+            return texts
+        if n == rows.batch * rows.length:
+            return texts.repeat_interleave(rows.length)
+        raise InputError("different adapters in one batch: a layer reads some of its tokens only. Run them apart.")
+
+
+class _Now(threading.local):
+    """The call that this thread is in."""
+
+    turn: AdapterCall | None = None
+
+
+_NOW = _Now()
+
+
+def lay_out(rows: PackedBatch) -> None:
+    """Tell the call of this thread how its batch lies."""
+    if _NOW.turn is not None:
+        _NOW.turn.lay_out(rows)
+
+
+@contextmanager
+def laid_out(rows: PackedBatch) -> Iterator[None]:
+    """Inside, the rows that layers read are those of another text: what a decoder looks at."""
+    turn = _NOW.turn
+    if turn is None:
+        yield
+        return
+    before = turn._rows
+    turn.lay_out(rows)
+    yield
+    if before is not None:
+        turn.lay_out(before)
+
+
+def turn_of(choice: ActiveAdapter) -> AdapterCall | None:
+    """The call that this thread is in, if it is one of the model that `choice` belongs to."""
+    turn = _NOW.turn
+    return turn if turn is not None and turn.choice is choice else None
+
+
+@contextmanager
+def adapter_call(turn: AdapterCall | None) -> Iterator[None]:
+    """Inside, calls of this thread are `turn`."""
+    before, _NOW.turn = _NOW.turn, turn
+    try:
+        yield
+    finally:
+        _NOW.turn = before
+
+
+def with_call_context(block: Callable[..., Tensor], rows: PackedBatch) -> Callable[..., Tensor]:
+    """The same computation, also when it is done again after the call has ended."""
+    turn = _NOW.turn
+    if turn is None:
+        return block
+
+    def again(*args: Any) -> Tensor:
+        with adapter_call(turn):
+            turn.lay_out(rows)
+            return block(*args)
+
+    return again
+
+
+class ActiveAdapter:
+    """Which adapter of a model acts where a call does not say."""
+
+    def __init__(self) -> None:
+        self.active: str | None = None
+
+    def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
+        """[(adapter, which of the n rows that a layer reads, None for all)]."""
+        turn = turn_of(self)
+        if turn is not None:
+            return turn.parts(n)
+        return [] if self.active is None else [(self.active, None)]
+
+
+class AdapterSlot:
+    """What the adapters of a model hold for one of its layers."""
+
+    def __init__(self, choice: ActiveAdapter) -> None:
+        self.choice = choice
+        self.held: dict[str, Lora | ReplacedLayer] = {}
+
+    def acts(self, n: int) -> bool:
+        """Whether any adapter changes what this layer gives for n rows."""
+        return any(name in self.held for name, _ in self.choice.parts(n))
+
+    def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
+        """What the layer gives with its adapters; as Lora.apply_to."""
+        for name, rows in self.choice.parts(out.shape[0]):
+            held = self.held.get(name)
+            if held is None:
+                continue
+            if rows is None:
+                out = held.apply_to(out, x, layer, columns)
+            else:
+                out = out.index_copy(0, rows, held.apply_to(out[rows], x[rows], layer, columns))
+        return out
+
+    def hook(self, layer: Any, given: tuple[Any, ...], out: Tensor) -> Tensor:
+        """The same for a layer that does not ask for it, as a forward hook."""
+        return self.apply_to(out, given[0], layer)
+
+
+class Adapters(nn.Module):
+    """All adapters of one model.
+
+    Attributes:
+        choice: which of them acts. sites: {path of a layer: what is held for it}. thawed: the weights of the base that
+            trained before. merged: {(path, name of a weight): the base's own} while an adapter is merged.
+    """
+
+    def __init__(self, thawed: list[nn.Parameter]) -> None:
+        super().__init__()
+        self.choice = ActiveAdapter()
+        self.sites: dict[str, AdapterSlot] = {}
+        self.hooks: dict[str, Any] = {}
+        self.thawed = thawed
+        self.merged: dict[tuple[str, str], nn.Parameter] = {}
+        self.merged_name: str | None = None
+
+    @property
+    def held(self) -> dict[str, Adapter]:
+        return self._modules  # type: ignore[return-value]
+
+
+def layer_name(model: nn.Module, parameter: str) -> str:
+    """The name of a model's parameter; that of an adapter without the part that names the adapter."""
+    if isinstance(model._modules.get("adapters"), Adapters) and parameter.startswith("adapters."):
+        return parameter.split(".", 2)[2]
+    return parameter
+
+
+def first_a(rank: int, width: int, like: Tensor) -> nn.Parameter:
+    """A before training: uniform as a linear layer's weight (B is 0, so the adapter changes nothing yet)."""
+    a = torch.empty(rank, width, dtype=training_dtype(like), device=like.device)
+    return nn.Parameter(nn.init.kaiming_uniform_(a, a=math.sqrt(5)))
+
+
+def training_dtype(base: Tensor) -> torch.dtype:
+    """Adapters of half-precision weights are float32: their steps are small."""
+    return torch.float32 if base.dtype in (torch.float16, torch.bfloat16) else base.dtype

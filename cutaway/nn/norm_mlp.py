@@ -1,0 +1,134 @@
+"""The small layers: norms and the feed-forward layer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway import native
+from cutaway.config.architecture import FeedForward, Norm
+from cutaway.nn.activations.taps import Tap
+from cutaway.nn.cpu.ops import row_norm, serves, within
+from cutaway.nn.dropout import dropout as drop
+from cutaway.nn.exact_fusion import is_bitwise_splittable
+from cutaway.nn.linear import ACTIVATION, Linear, PackedGate, activated, gated, hooked
+from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.residual import ResidualAdd, add_residual, fused_mlp
+
+
+class Embedding(nn.Embedding):
+    """torch's table without its first weights; on the meta device, drawing them alone would import torch's compiler."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+class Sinusoids(Embedding):
+    """A table of positions that is not trained: sines, then cosines, of wavelengths from 2 pi to 10,000 * 2 pi.
+
+    Vaswani et al. (2017), section 3.5, with the sines side by side instead of between the cosines.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__(rows, width)
+        self.weight.requires_grad_(False)
+
+    def table(self) -> Tensor:
+        """The numbers, [rows, width]."""
+        rows, width = self.weight.shape
+        steps = torch.arange(width, dtype=torch.float64, device="cpu").div(2, rounding_mode="floor") * 2 / width
+        angles = torch.arange(rows, dtype=torch.float64, device="cpu")[:, None] / 10000**steps  # [rows, width]
+        return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 1)
+
+
+class LayerNorm(nn.LayerNorm):
+    """(x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba et al., 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._served(x):
+            return row_norm(x, self.weight, self.bias, self.eps)
+        return super().forward(x)
+
+    def kernel(self, x: Tensor) -> native.Norm | None:
+        """This norm of rows like x as the last step of a product; None where it must be called."""
+        if hooked(self) or "forward" in self.__dict__ or not self._served(x):
+            return None
+        return within(x, self.weight, self.bias, self.eps)
+
+    def _served(self, x: Tensor) -> bool:
+        given = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        return x.shape[-1:] == self.weight.shape and serves(*given)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * (weight + offset), in float32 (Zhang and Sennrich, 2019)."""
+
+    def __init__(self, size: int, eps: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.eps, self.offset = eps, offset
+        self.weight = nn.Parameter(torch.full((size,), 1.0 - offset))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
+        if x.shape[-1:] == weight.shape and serves(x, weight):
+            return row_norm(x, weight, None, self.eps, self.offset, rms=True)
+        if x.dtype in (torch.float16, torch.bfloat16):
+            found = F.rms_norm(x.float(), weight.shape, None, self.eps)
+            # with an offset the product is rounded, else the factor (as Gemma's and Llama's authors do)
+            return ((weight.float() + self.offset) * found).to(x.dtype) if self.offset else weight * found.to(x.dtype)
+        return F.rms_norm(x, weight.shape, weight + self.offset if self.offset else weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+def make_norm(spec: Norm, size: int) -> nn.Module:
+    """The layer that `spec` names, over the last dimension."""
+    if spec.kind == "layer":
+        return LayerNorm(size, eps=spec.eps, bias=spec.bias)
+    return RMSNorm(size, spec.eps, spec.offset)
+
+
+class MLP(NamedModule):
+    """The feed-forward layer of a block: [rows, hidden] -> [rows, hidden]."""
+
+    side_by_side = ("gate", "up")  # the layers that `packed` multiplies as one, where there is a gate
+
+    def __init__(self, spec: FeedForward, hidden_size: int) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.gated:
+            self.gate = Linear(hidden_size, spec.size, bias=spec.bias)
+            self.packed = PackedGate()
+        self.up = Linear(hidden_size, spec.size, bias=spec.bias)
+        self.down = Linear(spec.size, hidden_size, bias=spec.bias)
+
+    def forward(self, x: Tensor, tap: Tap | None = None, join: ResidualAdd | None = None) -> Tensor:
+        """down(activation(up(x))), joined to the stream where it is given."""
+        activation = self.spec.activation
+        closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
+        if closed and join is not None and not self.training:
+            beside = (self.gate, self.up) if self.spec.gated else (self.up,)
+            packed = self.packed if self.spec.gated else getattr(self.up, "packed", None)
+            found = None if packed is None else fused_mlp(packed, beside, self.down, x, activation, join)
+            if found is not None:
+                return found
+        first = self.gate if self.spec.gated else self.up
+        if tap is not None and tap.wants("mlp.pre"):
+            pre = tap.expose("mlp.pre", first(x))
+            apart = tap.is_live("mlp.pre") or is_bitwise_splittable(first, x, activation)
+            act = ACTIVATION[activation](pre) if apart else activated(first, x, activation)
+            act = act * self.up(x) if self.spec.gated else act
+        elif self.spec.gated:
+            act = gated(self.packed, self.gate, self.up, x, activation)
+        else:
+            act = activated(self.up, x, activation)
+        if tap is not None:
+            act = tap.expose("mlp.act", act)
+        dropped = drop(act, self.spec.dropout, self.training) if self.training else act
+        if tap is not None and tap.wants("mlp.out"):
+            out = tap.expose("mlp.out", self.down(dropped))
+            if tap.is_live("mlp.out") or is_bitwise_splittable(self.down, dropped):
+                return out if join is None else join(out)
+        return self.down(dropped) if join is None else add_residual(self.down, dropped, join)

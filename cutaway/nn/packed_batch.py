@@ -1,0 +1,202 @@
+"""Where the tokens of a batch lie: the door at which padding is left outside.
+
+A padded batch is packed: the real tokens of all texts in one row after another, texts sorted by length, so that each
+run of equally long texts is one contiguous, unpadded block [texts, length, ...] without a copy. A batch without padding
+stays [batch, length, ...] and is one such block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import InputError
+
+# A right-padded batch of at most this many positions is computed whole, with masked keys: there the padding is cheaper
+# than packing, and positions under the mask get the values that upstream gives them.
+SMALL = 128
+# Beyond MANY, packed rows are rounded up to a multiple of STEP: each row count that oneDNN has not seen costs it
+# milliseconds, so there had better be few. The rows that fill up repeat the last one and are dropped on the way out.
+MANY, STEP = 256, 32
+
+
+@dataclass(frozen=True)
+class LengthGroup:
+    """Texts `texts` of the batch (None: all, in order), `n` of them, each `length` rows, from row `start`."""
+
+    start: int
+    n: int
+    length: int
+    texts: Tensor | None
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.n * self.length)
+
+
+class PackedBatch:
+    """The layout of one batch.
+
+    Attributes:
+        batch, length: the shape [batch, length] of the padded input.
+        index: None where rows are simply [batch, length]; else [rows], the flat padded position of each packed row.
+        spare: packed rows at the end that only fill up.
+        groups: runs of equally long texts that cover all rows in order.
+        key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
+        lengths: the number of real tokens of each text.
+    """
+
+    def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
+        self.batch, self.length = batch, length
+        self.index: Tensor | None = None
+        self._spans: tuple[Tensor, Tensor] | None = None
+        self.n_filler = 0
+        self.key_mask: Tensor | None = None
+        self.mask: Tensor | None = None
+        self.groups = [LengthGroup(0, batch, length, None)]
+        self.lengths: list[int] = [length] * batch
+        if mask is None:
+            return
+        real = mask != 0  # [batch, length]
+        lengths = real.sum(1)
+        self.lengths = lengths.tolist()
+        if all(n == length for n in self.lengths):
+            return
+        self.mask = real
+        if may_stay_padded and batch * length <= SMALL and 0 not in self.lengths:
+            steps = torch.arange(length, device=mask.device)
+            if bool((real == (steps < lengths[:, None])).all()):  # right padding only
+                self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
+                return
+        order = torch.argsort(lengths, stable=True)  # [batch]
+        flat = torch.arange(batch * length, device=mask.device).view(batch, length)
+        self._pack(flat[order][real[order]], order)
+
+    @classmethod
+    def from_lengths(cls, lengths: list[int], device: torch.device) -> PackedBatch:
+        """Texts of these lengths one after another in a batch of one row."""
+        rows = cls(1, sum(lengths), None)
+        rows.lengths = lengths
+        order = torch.argsort(torch.tensor(lengths, device=device), stable=True)  # [texts]
+        spans = torch.arange(rows.length, device=device).split(lengths)
+        rows._pack(torch.cat([spans[i] for i in order.tolist()]), order)
+        return rows
+
+    def _pack(self, index: Tensor, order: Tensor) -> None:
+        """Lay the texts out in `order`; index [rows]: the flat padded position of each of their tokens."""
+        self.n_filler = -len(index) % STEP if len(index) > MANY else 0
+        self.index = torch.cat((index, index[-1:].expand(self.n_filler))) if self.n_filler else index
+        by_length = [self.lengths[i] for i in order.tolist()]
+        self.groups = []
+        start = first = 0
+        while first < len(by_length):
+            n = by_length[first]
+            last = first
+            while last < len(by_length) and by_length[last] == n:
+                last += 1
+            if n:
+                self.groups.append(LengthGroup(start, last - first, n, order[first:last]))
+                start += (last - first) * n
+            first = last
+
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """(first row, number of rows) of each text, in the order of the rows; both int64 [texts]."""
+        if self._spans is None:
+            each = [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
+            starts, lengths = torch.tensor(each, device="cpu").T.contiguous()  # [texts] each
+            self._spans = starts, lengths
+        return self._spans
+
+    @property
+    def packed(self) -> bool:
+        return self.index is not None
+
+    def pack(self, x: Tensor) -> Tensor:
+        """[batch, length, ...] -> [rows, ...] where packed, unchanged otherwise."""
+        if self.index is None:
+            return x
+        return x.reshape(self.batch * self.length, *x.shape[2:])[self.index]
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[rows, ...] -> [batch, length, ...]; where packed, padded positions are zeros."""
+        if self.index is None:
+            return x.view(self.batch, self.length, *x.shape[1:])
+        out = x.new_zeros(self.batch * self.length, *x.shape[1:])
+        index = self.index
+        if self.n_filler:
+            index, x = index[: -self.n_filler], x[: -self.n_filler]
+        return out.index_copy_(0, index, x).view(self.batch, self.length, *x.shape[1:])
+
+    def pad_hidden(self, x: Tensor) -> Tensor:
+        """[rows, hidden] or [batch, length, hidden] -> [batch, length, hidden]."""
+        if self.index is None and x.dim() == 3:
+            return x  # the tensor itself: a recorded one is part of the graph that leads to the result
+        return self.pad(x.flatten(0, -2))
+
+    def positions(self, device: torch.device) -> Tensor:
+        """The place of each row in its own text, counted over real tokens: [batch, length] or [rows]."""
+        if self.mask is None or self.index is None:  # no padding, or all of it on the right
+            return torch.arange(self.length, device=device).expand(self.batch, self.length)
+        return self.pack((self.mask.cumsum(1) - 1).clamp(min=0))
+
+    def places(self) -> list[tuple[int, Tensor]]:
+        """(row of the batch, the padded positions of its tokens there) of each text."""
+        if self.mask is not None:
+            return [(i, row.nonzero()[:, 0]) for i, row in enumerate(self.mask)]
+        assert self.index is not None  # several texts in one row
+        return [(0, span) for span in torch.arange(self.length, device=self.index.device).split(self.lengths)]
+
+    def last(self) -> Tensor:
+        """[batch]: the padded position of each text's last real token (0 for a text without one)."""
+        if self.mask is None:
+            return torch.full((self.batch,), self.length - 1)
+        steps = torch.arange(self.length, device=self.mask.device)
+        return (self.mask * steps).amax(1)
+
+
+def packed_sequence_lengths(position_ids: Tensor | None, attention_mask: Tensor | None) -> list[int] | None:
+    """The lengths of the texts that stand one after another in a batch of one row; None where there is one.
+
+    As upstream has it for causal models: without a mask, positions that do not go on by one begin another text.
+    """
+    if attention_mask is not None or not isinstance(position_ids, Tensor) or position_ids.shape[:-1] != (1,):
+        return None
+    begins = (position_ids[0].diff() != 1).nonzero()[:, 0] + 1
+    if not len(begins):
+        return None
+    bounds = [0, *begins.tolist(), position_ids.shape[1]]
+    return [b - a for a, b in pairwise(bounds)]
+
+
+def check_texts(rows: PackedBatch) -> None:
+    """InputError where the mask hides every token of a text: such a text has no result."""
+    if rows.mask is not None and 0 in rows.lengths:
+        raise InputError(
+            f"attention_mask hides every token of text {rows.lengths.index(0)}; a text needs at least one token. Leave "
+            "empty texts out of the batch."
+        )
+
+
+def check_mask(mask: Tensor | None, batch: int, length: int, name: str = "attention_mask") -> Tensor | None:
+    """The mask as given, if it is [batch, length] of zeros and ones.
+
+    Raises:
+        InputError: another shape, or values other than 0 and 1.
+    """
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor):
+        raise InputError(
+            f"{name} must be a tensor [batch, length], not {type(mask).__name__}; use return_tensors='pt'."
+        )
+    if tuple(mask.shape) != (batch, length):
+        raise InputError(
+            f"{name} has shape {list(mask.shape)}, but the input is [batch, length] = [{batch}, {length}]; "
+            "pass the mask that the tokenizer made with these ids."
+        )
+    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError(f"{name} may hold only 0 (padding) and 1 (token); it holds {mask.unique()[:5].tolist()}.")
+    return mask

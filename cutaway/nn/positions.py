@@ -1,0 +1,155 @@
+"""Rotary frequencies and T5's relative buckets, as functions of positions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cutaway import native
+from cutaway.config.architecture import Relative, Rotary, RotaryScaling
+from cutaway.nn.cpu.ops import run, serves
+from cutaway.nn.norm_mlp import Embedding
+
+
+def rotary_frequencies(rotary: Rotary, length: int) -> tuple[Tensor, float]:
+    """Angular frequencies [size / 2] in radians per position, and the factor on cosine and sine.
+
+    The unscaled frequencies are theta^(-2i/size) (Su et al., 2021, section 3.2.2). Scalings: linear (Chen et al.,
+    2023), dynamic NTK, Llama 3.1's wavelength bands, YaRN (Peng et al., 2023, sections 3.2 and 3.4), LongRoPE (Ding
+    et al., 2024).
+    `length` is the number of tokens of the longest text, on which dynamic and LongRoPE depend.
+    """
+    size, s = rotary.size, rotary.scaling
+    exponents = torch.arange(0, size, 2, dtype=torch.float32) / size  # [size / 2]
+    plain = 1.0 / rotary.theta**exponents
+    if s is None:
+        return plain, 1.0
+    if s.kind == "linear":
+        return plain / s.factor, 1.0
+    if s.kind == "dynamic":
+        if length <= s.original_length:
+            return plain, 1.0
+        stretch = s.factor * length / s.original_length - (s.factor - 1)
+        return 1.0 / (rotary.theta * stretch ** (size / (size - 2))) ** exponents, 1.0
+    if s.kind == "llama3":
+        wavelength = 2 * math.pi / plain
+        blend = (s.original_length / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
+        blend = blend.clamp(0, 1)  # 0: fully stretched (long waves), 1: untouched (short waves)
+        return (1 - blend) * plain / s.factor + blend * plain, 1.0
+    if s.kind == "yarn":
+        return _yarn(plain, rotary, s)
+    factors = torch.tensor(s.long_factors if length > s.original_length else s.short_factors)
+    factor = s.attention_factor
+    if factor is None:
+        factor = math.sqrt(1 + math.log(s.factor) / math.log(s.original_length)) if s.factor > 1 else 1.0
+    return plain / factors, factor
+
+
+def _yarn(plain: Tensor, rotary: Rotary, s: RotaryScaling) -> tuple[Tensor, float]:
+    size = rotary.size
+
+    def dimension(turns: float) -> float:  # the dimension that makes `turns` full turns over the original length
+        return size * math.log(s.original_length / (turns * 2 * math.pi)) / (2 * math.log(rotary.theta))
+
+    low, high = dimension(s.beta_fast), dimension(s.beta_slow)
+    if s.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, size - 1)
+    ramp = (torch.arange(size // 2, dtype=torch.float32) - low) / max(high - low, 0.001)
+    keep = 1 - ramp.clamp(0, 1)
+
+    def magnitude(m: float) -> float:
+        return 0.1 * m * math.log(s.factor) + 1.0 if s.factor > 1 else 1.0
+
+    factor = s.attention_factor
+    if factor is None:
+        both = s.mscale and s.mscale_all_dim
+        factor = magnitude(s.mscale) / magnitude(s.mscale_all_dim) if both else magnitude(1.0)
+    return (1 - keep) * plain / s.factor + keep * plain, factor
+
+
+class RotaryTable:
+    """Cosines and sines by position, computed once per length and looked up after."""
+
+    def __init__(self, rotary: Rotary) -> None:
+        self.rotary = rotary
+        self._held: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, positions: Tensor, longest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """positions [...] -> cosines and sines [..., 1, size], to be applied to [..., heads, size]."""
+        if self.rotary.by_length:
+            cos, sin = self._make(longest, longest, positions.device)
+        else:
+            held = self._held
+            if held is None or held[0].shape[0] < longest or held[0].device != positions.device:
+                held = self._held = self._make(max(256, 2 * longest), longest, positions.device)
+            cos, sin = held
+        return cos[positions][..., None, :].to(dtype), sin[positions][..., None, :].to(dtype)
+
+    def _make(self, rows: int, longest: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        frequencies, factor = rotary_frequencies(self.rotary, longest)
+        angles = torch.arange(rows, dtype=torch.float32)[:, None] * frequencies  # [rows, size / 2]
+        angles = torch.cat((angles, angles), -1).to(device)  # [rows, size]
+        sin = angles.sin() * factor
+        sin[:, : sin.shape[1] // 2].neg_()  # so that a turn is one shift, one product and one sum
+        return angles.cos() * factor, sin
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the first cos.shape[-1] numbers of each head; x [..., heads, head_size].
+
+    The sines of the first half are negative, so the turned pair is (a cos - b sin, b cos + a sin).
+    """
+    size = cos.shape[-1]
+    if cos.shape[:-2] == x.shape[:-2] and x.stride()[-2:] == (x.shape[-1], 1) and serves(x, cos, sin):
+        return _turned(x, cos.contiguous(), sin.contiguous())
+    turned, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
+    turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
+    return turned if rest is None else torch.cat((turned, rest), -1)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate` by the compiled kernel: x [..., heads, head_size], cos and sin [..., 1, size] for as many rows."""
+    rows = x if x.dim() == 3 else x.flatten(0, -3)  # [rows, heads, head_size]
+    out = torch.empty(x.shape, dtype=x.dtype)
+    run(
+        native.Turn(
+            rows.shape[0],
+            *(y.data_ptr() for y in (rows, cos, sin, out)),
+            rows.stride(0),
+            *rows.shape[1:],
+            cos.shape[-1],
+            x.dtype == torch.bfloat16,
+        )
+    )
+    return out
+
+
+class RelativeBias(Embedding):
+    """T5's additive score bias by the distance between key and query, in buckets that widen with distance."""
+
+    def __init__(self, spec: Relative, n_heads: int, causal: bool) -> None:
+        super().__init__(spec.buckets, n_heads)
+        self.spec, self.causal = spec, causal
+
+    def buckets(self, distance: Tensor) -> Tensor:
+        """Bucket of each distance (key position - query position), Raffel et al. (2020), section 2.1."""
+        n = self.spec.buckets
+        start = torch.zeros_like(distance)
+        if self.causal:
+            distance = (-distance).clamp(min=0)
+        else:
+            n //= 2
+            start = (distance > 0).long() * n
+            distance = distance.abs()
+        exact = n // 2
+        ratio = torch.log(distance.float().clamp(min=1) / exact) / math.log(self.spec.max_distance / exact)
+        far = (exact + (ratio * (n - exact)).long()).clamp(max=n - 1)
+        return start + torch.where(distance < exact, distance, far)
+
+    def forward(self, queries: Tensor, keys: Tensor) -> Tensor:  # type: ignore[override]
+        """queries [..., q] and keys [k] are positions; the bias is [..., heads, q, k]."""
+        distance = keys - queries[..., None]  # [..., q, k]
+        return super().forward(self.buckets(distance)).movedim(-1, -3)

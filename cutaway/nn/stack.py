@@ -1,0 +1,347 @@
+"""A stack: embeddings, blocks, the last norm; from ids to hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cutaway.config.architecture import Embedding as EmbeddingSpec
+from cutaway.config.architecture import Relative, Rotary
+from cutaway.config.architecture import Stack as Spec
+from cutaway.errors import InputError
+from cutaway.nn.activations.taps import Taps
+from cutaway.nn.attention import Context
+from cutaway.nn.block import Block
+from cutaway.nn.dropout import dropout
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.linear import Linear
+from cutaway.nn.lora import lay_out, with_call_context
+from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
+from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.positions import RelativeBias, RotaryTable
+from cutaway.outputs import BaseModelOutput
+
+
+class Embed(NamedModule):
+    """Token, position and type vectors, added, scaled and normed."""
+
+    def __init__(self, spec: EmbeddingSpec, hidden_size: int, tokens: nn.Embedding | None) -> None:
+        super().__init__()
+        self.spec = spec
+        width = spec.width or hidden_size
+        # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
+        self.tokens = Embedding(spec.vocab_size, width) if tokens is None else tokens
+        if spec.positions is not None:
+            learned = spec.positions
+            rows = learned.size + (0 if learned.after_padding else learned.offset)
+            self.positions = Sinusoids(rows, width) if learned.fixed else Embedding(rows, width)
+        if spec.n_types:
+            self.types = Embedding(spec.n_types, width)
+        if spec.norm is not None:
+            self.norm = make_norm(spec.norm, width)
+        if spec.width is not None:
+            self.project = Linear(width, hidden_size)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
+        x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.spec.scale != 1.0 and inputs_embeds is None:
+            x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
+        if self.spec.n_types:
+            x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
+        if self.spec.positions is not None:
+            if position_ids is None:
+                position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
+            x = x + self.positions(position_ids)
+        if self.spec.norm is not None:
+            x = self.norm(x)
+        x = dropout(x, self.spec.dropout, self.training)
+        return x if self.spec.width is None else self.project(x)
+
+
+class Stack(NamedModule):
+    """embed, blocks, final_norm."""
+
+    def __init__(self, spec: Spec, prefix: str = "", tokens: nn.Embedding | None = None) -> None:
+        super().__init__()
+        self.prefix = prefix
+        build_stack(self, spec, tokens)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
+    ) -> Any:
+        """This stack alone: ids [batch, length] -> BaseModelOutput."""
+        batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds)
+        x = run_stack(self, batch, Taps(()))
+        return BaseModelOutput(last_hidden_state=batch.rows.pad_hidden(x))
+
+
+def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
+    """Give `owner` the modules of one stack."""
+    owner.spec = spec
+    owner.__dict__["recomputes"] = False
+    owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
+    owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
+    if spec.final_norm:
+        owner.final_norm = make_norm(spec.norm, spec.hidden_size)
+    if isinstance(spec.positions, Relative):
+        owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
+    owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
+
+
+class Batch:
+    """Checked inputs of one stack, and their layout."""
+
+    def __init__(
+        self,
+        rows: PackedBatch,
+        input_ids: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        cache: Cache | None,
+    ) -> None:
+        self.rows, self.cache = rows, cache
+        self.input_ids, self.token_type_ids = input_ids, token_type_ids
+        self.position_ids, self.inputs_embeds = position_ids, inputs_embeds
+
+    @classmethod
+    def of(
+        cls,
+        stack: Any,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Batch:
+        """Check shapes, ranges and lengths before anything is computed.
+
+        Raises:
+            InputError: it names the argument, its shape or value, and the bound.
+        """
+        spec: Spec = stack.spec
+        batch, length = _shape(input_ids, inputs_embeds, spec)
+        if input_ids is not None:
+            input_ids = check_ids(input_ids, spec.embedding.vocab_size)
+        held = 0 if cache is None else cache.longest
+        if held and cache is not None:
+            _check_cache(cache, spec, batch)
+            if isinstance(attention_mask, Tensor) and attention_mask.shape[-1] in (held + length, cache.seen + length):
+                attention_mask = attention_mask[..., -length:]
+        mask = check_mask(attention_mask, batch, length)
+        if held and mask is not None and not bool((mask != 0).all()):
+            raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
+        several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
+        # in a window that holds only padding, a query would have nothing to look at
+        may_stay_padded = not spec.causal and cache is None and not spec.windows
+        if several is not None and position_ids is not None:
+            rows = PackedBatch.from_lengths(several, position_ids.device)
+        else:
+            rows = PackedBatch(batch, length, None if held else mask, may_stay_padded=may_stay_padded)
+        check_texts(rows)
+        longest = max(rows.lengths, default=0) + held
+        if spec.longest is not None and longest > spec.longest:
+            raise InputError(
+                f"The input has {longest} tokens, but the model can take {spec.longest}; shorten the text, or let the "
+                f"tokenizer cut it with truncation=True, max_length={spec.longest}."
+            )
+        for name, value in (("token_type_ids", token_type_ids), ("position_ids", position_ids)):
+            if value is None:
+                continue
+            if not isinstance(value, Tensor):
+                raise InputError(f"{name} must be a tensor, not {type(value).__name__}; use return_tensors='pt'.")
+            if tuple(value.shape) not in ((batch, length), (1, length)):
+                raise InputError(f"{name} has shape {list(value.shape)}, but input_ids has [{batch}, {length}].")
+        if token_type_ids is not None:
+            token_type_ids = token_type_ids.expand(batch, length)
+            if spec.embedding.n_types:
+                token_type_ids = check_ids(
+                    token_type_ids, spec.embedding.n_types, "token_type_ids", "config.type_vocab_size"
+                )
+        if position_ids is not None:
+            position_ids = position_ids.expand(batch, length)
+            if spec.embedding.positions is not None:
+                rows_of = stack.embed.positions.num_embeddings
+                position_ids = check_ids(position_ids, rows_of, "position_ids", "the table of positions")
+            elif isinstance(spec.positions, Rotary):
+                longest = spec.positions.longest
+                position_ids = check_ids(position_ids, longest, "position_ids", "config.max_position_embeddings")
+            else:
+                raise InputError("position_ids was given, but this model knows only distances; leave it out.")
+        return cls(rows, input_ids, token_type_ids, position_ids, inputs_embeds, cache)
+
+
+def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -> tuple[int, int]:
+    if (input_ids is None) == (inputs_embeds is None):
+        raise InputError("Pass input_ids, or inputs_embeds, one of the two.")
+    given, name, dims = (input_ids, "input_ids", 2) if inputs_embeds is None else (inputs_embeds, "inputs_embeds", 3)
+    if not isinstance(given, Tensor):
+        raise InputError(
+            f"{name} must be a tensor, not {type(given).__name__}; call the tokenizer with return_tensors='pt'."
+        )
+    if given.dim() != dims:
+        wanted = "[batch, length]" if dims == 2 else "[batch, length, hidden]"
+        raise InputError(f"{name} must be {wanted}; it has shape {list(given.shape)}. One text needs input_ids[None].")
+    if dims == 3 and given.shape[2] != spec.width:
+        what = "hidden size" if spec.embedding.width is None else "embedding size"
+        raise InputError(f"inputs_embeds has width {given.shape[2]}, but the model's {what} is {spec.width}.")
+    if dims == 3 and not given.is_floating_point():
+        raise InputError(f"inputs_embeds must be floating-point vectors; their dtype is {given.dtype}.")
+    if given.shape[0] == 0 or given.shape[1] == 0:
+        raise InputError(f"{name} is empty: shape {list(given.shape)}. A text needs at least one token.")
+    return given.shape[0], given.shape[1]
+
+
+def _check_cache(cache: Cache, spec: Spec, batch: int) -> None:
+    wanted = (spec.n_layers, spec.attention.n_kv_heads, spec.attention.head_size)
+    if cache.sizes != wanted:
+        raise InputError(
+            f"past_key_values holds (layers, key heads, head size) = {cache.sizes}, but this model has {wanted}; pass "
+            "the cache that this model returned."
+        )
+    if cache.lengths.shape[0] != batch:
+        raise InputError(
+            f"past_key_values holds {cache.lengths.shape[0]} texts, but input_ids has {batch}; cache.select(index) "
+            "keeps or repeats texts."
+        )
+
+
+def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "config.vocab_size") -> Tensor:
+    """The ids as an index, if they are whole numbers in 0 .. bound - 1.
+
+    On a GPU the kernel checks the values instead, so that nothing waits.
+    """
+    if ids.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+        raise InputError(f"{name} must be whole numbers; their dtype is {ids.dtype}.")
+    if ids.device.type == "cpu":
+        low, high = ids.aminmax()
+        if low < 0 or high >= bound:
+            wrong = int(low) if low < 0 else int(high)
+            raise InputError(
+                f"{name} holds {wrong}, but it must be in 0..{bound - 1} ({of} = {bound}); the tokenizer may belong to "
+                "another model, or tokens were added without model.resize_token_embeddings(len(tokenizer))."
+            )
+    return ids if ids.dtype in (torch.int64, torch.int32) else ids.long()
+
+
+def embed_batch(stack: Any, batch: Batch) -> Tensor:
+    """The batch's tokens as vectors, [rows, hidden] where packed, else [batch, length, hidden]."""
+    spec: Spec = stack.spec
+    pack = batch.rows.pack
+    learned = spec.embedding.positions
+    positions = batch.position_ids
+    if learned is not None and positions is None:
+        positions = _learned_positions(batch, learned.offset, learned.after_padding, spec.embedding.pad_id)
+    elif positions is not None:
+        positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
+    return stack.embed(  # type: ignore[no-any-return]
+        None if batch.input_ids is None else pack(batch.input_ids),
+        token_type_ids=None if batch.token_type_ids is None else pack(batch.token_type_ids),
+        position_ids=positions,
+        inputs_embeds=None if batch.inputs_embeds is None else pack(batch.inputs_embeds),
+    )
+
+
+def _learned_positions(batch: Batch, offset: int, after_padding: bool, pad_id: int | None) -> Tensor:
+    rows, cache = batch.rows, batch.cache
+    device = (batch.input_ids if batch.input_ids is not None else batch.inputs_embeds).device  # type: ignore[union-attr]
+    if after_padding and batch.input_ids is not None and (cache is None or cache.empty):
+        real = torch.ne(batch.input_ids, -1 if pad_id is None else pad_id)  # [batch, length]
+        if rows.mask is not None:
+            real = real & rows.mask
+        return rows.pack(real.cumsum(1) * real + (offset - 1))
+    positions = rows.positions(device) + offset
+    if cache is not None and not cache.empty:
+        positions = positions + cache.lengths[:, None]
+    return positions
+
+
+def run_blocks(stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
+    """What the first block reads -> what the last one leaves, in the same layout."""
+    blocks = list(stack.blocks)
+    for i, n in enumerate(stack.spec.order):
+        tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
+        if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and context.cache is None:
+            x = checkpoint(with_call_context(blocks[n], context.rows), x, context, i, use_reentrant=False)
+        else:
+            x = blocks[n](x, context, i, tap)
+    return x
+
+
+def run_stack(
+    stack: Any,
+    batch: Batch,
+    taps: Taps,
+    memory: Tensor | None = None,
+    memory_rows: PackedBatch | None = None,
+    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] = run_blocks,
+) -> Tensor:
+    """The batch through all blocks; the result has the rows' own layout.
+
+    `stack` has embed, blocks and, by its spec, final_norm, relative, rotary.
+    """
+    spec: Spec = stack.spec
+    rows, cache = batch.rows, batch.cache
+    prefill = cache is None or cache.empty
+    lay_out(rows)
+    x = embed_batch(stack, batch)
+    context = Context(
+        rows,
+        spec.causal,
+        spec.windows,
+        spec.rotary if stack.rotary else (),
+        cache=cache,
+        prefill=prefill,
+        memory=memory,
+        memory_rows=memory_rows,
+    )
+    held = 0 if cache is None else cache.longest
+    if cache is not None:
+        if prefill:
+            cache.reserve(spec.n_layers)
+        else:
+            cache.open(rows.length)
+    if stack.rotary:
+        positions = batch.position_ids
+        positions = rows.positions(x.device) if positions is None else rows.pack(positions)
+        if batch.position_ids is None and not prefill and cache is not None:
+            positions = positions + cache.lengths[:, None]
+        longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
+        context.turns = {rotary: table(positions, longest, x.dtype) for rotary, table in stack.rotary.items()}
+    elif isinstance(spec.positions, Relative):
+        steps = torch.arange(rows.length, device=x.device)
+        if prefill:
+            context.bias = stack.relative(steps, steps)
+        elif cache is not None:
+            queries = cache.lengths[:, None] + steps  # [batch, n]
+            context.bias = stack.relative(queries, cache.places()[:, None])
+    taps.start = 0 if prefill or cache is None else cache.seen
+    x = _offer(stack, taps, "embed", x, rows)
+    x = blocks(stack, x, context, taps)
+    if spec.final_norm:
+        x = dropout(stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training)
+        x = _offer(stack, taps, "final_norm", x, rows)
+    if cache is not None:
+        if prefill:
+            cache.begin(rows, x.device)
+        else:
+            cache.advance()
+    return x
+
+
+def _offer(stack: Any, taps: Taps, part: str, x: Tensor, rows: PackedBatch) -> Tensor:
+    tap = taps.at(stack.prefix, rows)
+    return x if tap is None else tap.expose(part, x)

@@ -1,0 +1,127 @@
+"""The tokenizer inside a GGUF file, from the metadata fields that llama.cpp defines (gguf-py/gguf/constants.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from cutaway.errors import TokenizerError
+from cutaway.tokenization.backend import MOST_IDS, byte_level_backend, guarded, metaspace_backend
+from cutaway.tokenization.base import PreTrainedTokenizerFast
+from cutaway.tokenization.sentencepiece_model import CONTROL, USER_DEFINED, merges_from
+
+_SPECIAL = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "pad_token": "padding_token_id",
+}
+
+# How a byte-level vocabulary splits text before it merges; a file names it in tokenizer.ggml.pre. Names that are not
+# listed, and files that give none, split as GPT-2 does, which is also what Transformers reads them as.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2_SPLIT = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_SPLITS = {
+    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "lfm2", "dbrx", "smaug-bpe"), _LLAMA3),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez"), QWEN2_SPLIT),
+}
+
+
+def from_gguf(data: Mapping[str, Any], **settings: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer that GGUF metadata describes.
+
+    Args:
+        data: the fields `tokenizer.ggml.model`, `.tokens`, `.merges`, ... and `tokenizer.chat_template`, as Python
+            values; the prefix `tokenizer.` or `tokenizer.ggml.` may be left out.
+        settings: settings of the tokenizer that go before the file's.
+
+    Raises:
+        TokenizerError: a field is missing or damaged, or the kind of vocabulary is unknown.
+    """
+    fields = {key.removeprefix("tokenizer.").removeprefix("ggml."): value for key, value in data.items()}
+    kind, tokens = fields.get("model"), list(fields.get("tokens") or [])
+    if not tokens or not all(isinstance(token, str) for token in tokens):
+        raise TokenizerError("The GGUF file holds no tokens (tokenizer.ggml.tokens), so it holds no tokenizer.")
+    if len(tokens) > MOST_IDS:
+        raise TokenizerError(f"tokenizer.ggml.tokens holds {len(tokens):,} tokens; at most {MOST_IDS:,} can be used.")
+    if kind == "gpt2":
+        backend = _byte_level(fields, tokens)
+    elif kind == "llama":
+        backend = _metaspace(fields, tokens)
+    else:
+        raise TokenizerError(f"tokenizer.ggml.model is {kind!r}; cutaway reads the vocabularies 'gpt2' and 'llama'.")
+    kinds = fields.get("token_type") or []
+    control = [AddedToken(t, normalized=False, special=True) for t in _whole(backend, tokens, kinds, CONTROL)]
+    plain = [AddedToken(t, normalized=False, special=False) for t in _whole(backend, tokens, kinds, USER_DEFINED)]
+    with guarded("The GGUF file's special tokens cannot be used"):
+        backend.add_special_tokens(control)
+        backend.add_tokens(plain)
+    own: dict[str, Any] = {name: _token(fields, tokens, field) for name, field in _SPECIAL.items()}
+    own["chat_template"] = fields.get("chat_template")
+    for name in ("add_bos_token", "add_eos_token"):
+        if fields.get(name) is not None:
+            own[name] = bool(fields[name])
+    if kind == "llama":  # llama.cpp starts a sentencepiece text with bos unless the file says otherwise
+        own.setdefault("add_bos_token", True)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **{**own, **settings})
+
+
+def _byte_level(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
+    letters = byte_letters()
+    known = set(letters.values())
+    vocab = {
+        token if known.issuperset(token) else "".join(letters[byte] for byte in token.encode("utf-8")): index
+        for index, token in enumerate(tokens)
+    }
+    return byte_level_backend(vocab, _merges(fields), add_prefix_space=False, split=_SPLITS.get(str(fields.get("pre"))))
+
+
+def _metaspace(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
+    vocab = {token: index for index, token in enumerate(tokens)}
+    merges = _merges(fields)
+    if not merges:
+        scores = fields.get("scores")
+        if not isinstance(scores, (list, tuple)) or len(scores) != len(tokens):
+            raise TokenizerError("The GGUF file has neither merges nor one score per token (tokenizer.ggml.scores).")
+        merges = merges_from(vocab, dict(zip(tokens, map(float, scores), strict=True)))
+    return metaspace_backend(vocab, merges, add_prefix_space=fields.get("add_space_prefix") is not False, legacy=False)
+
+
+def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for merge in fields.get("merges") or []:
+        left, _, right = str(merge).partition(" ")
+        if not left or not right:
+            raise TokenizerError(f"tokenizer.ggml.merges holds {merge!r:.60}, which is not a pair of two tokens.")
+        pairs.append((left, right))
+    return pairs
+
+
+def _whole(backend: Tokenizer, tokens: list[str], kinds: Any, wanted: int) -> list[str]:
+    """The tokens of one kind. Those that the vocabulary does not spell that way are mislabelled, and left out: adding
+    them would make the vocabulary larger than the model's.
+    """
+    if not isinstance(kinds, (list, tuple)):
+        return []
+    return [t for t, kind in zip(tokens, kinds, strict=False) if kind == wanted and backend.token_to_id(t) is not None]
+
+
+def _token(fields: Mapping[str, Any], tokens: list[str], field: str) -> str | None:
+    index = fields.get(field)
+    if index is None:
+        return None
+    if not isinstance(index, int) or not 0 <= index < len(tokens):
+        raise TokenizerError(f"tokenizer.ggml.{field} is {index!r}, but the file has {len(tokens)} tokens.")
+    return tokens[index]
+
+
+def byte_letters() -> dict[int, str]:
+    """The letter that a byte-level vocabulary has for each byte: printable Latin-1 as itself, the rest from U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in set(printable)]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(rest)}

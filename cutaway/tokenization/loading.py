@@ -1,0 +1,153 @@
+"""From a checkpoint's files to a tokenizer: which class it is, which files it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cutaway.errors import TokenizerError, nearest
+from cutaway.tokenization.settings_files import CONFIG_FILE, TOKENIZER_FILE, read_config, read_settings
+from cutaway.tokenization.special_tokens import TOKEN_NAMES
+
+if TYPE_CHECKING:
+    from cutaway.hub.files import Files
+    from cutaway.tokenization.base import PreTrainedTokenizerFast
+
+    T = TypeVar("T", bound=PreTrainedTokenizerFast)
+
+_HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+# Accepted because tutorials pass them: a tokenizer here is always fast, and code from a checkpoint is never run.
+_WITHOUT_EFFECT = ("use_fast", "trust_remote_code")
+# What a file may not decide: where other files are, and what the loader itself passes.
+_NOT_FROM_FILES = (
+    "tokenizer_class",
+    "tokenizer_object",
+    "tokenizer_file",
+    "vocab_file",
+    "merges_file",
+    "source_spm",
+    "target_spm",
+    "vocab",
+    "merges",
+    "name_or_path",
+    "special_tokens_map_file",
+    "auto_map",
+    "init_inputs",
+    "is_local",
+    "local_files_only",
+)
+_SETTINGS = (
+    *TOKEN_NAMES,
+    "add_bos_token",
+    "add_eos_token",
+    "add_prefix_space",
+    "additional_special_tokens",
+    "chat_template",
+    "clean_up_tokenization_spaces",
+    "do_lower_case",
+    "extra_ids",
+    "extra_special_tokens",
+    "keep_accents",
+    "legacy",
+    "model_input_names",
+    "model_max_length",
+    "padding_side",
+    "split_special_tokens",
+    "src_lang",
+    "strip_accents",
+    "tgt_lang",
+    "tokenize_chinese_chars",
+    "trim_offsets",
+    "truncation_side",
+)
+
+
+def load(
+    name: str | Path | Files,
+    general: type[PreTrainedTokenizerFast],
+    classes: Mapping[str, type[PreTrainedTokenizerFast]],
+    model_types: Mapping[str, type[PreTrainedTokenizerFast]],
+    *,
+    config: Any = None,
+    gguf_file: str | None = None,
+    **arguments: Any,
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of a checkpoint. The class is the one tokenizer_config.json names, or the model type's.
+
+    Args:
+        name: a folder, a built-in name or a name on the hub.
+        general: the class for everything that has a tokenizer.json and no class of its own.
+        classes: tokenizer class by its published name.
+        model_types: tokenizer class by config.json's `model_type`.
+        config: the model's configuration; config.json is read where it is not given.
+        gguf_file: the GGUF file that the tokenizer is in.
+        arguments: of the hub, and settings of the tokenizer.
+    """
+    if gguf_file is not None:
+        return load_as(general, name, gguf_file=gguf_file, **arguments)
+    files = _find(name, arguments)
+    if files is None:
+        return load_as(general, name, **arguments)
+    published = read_config(files, CONFIG_FILE).get("tokenizer_class")
+    model = {} if config is not None else read_config(files, "config.json")
+    kind = getattr(config, "model_type", None) or model.get("model_type")
+    published = published or getattr(config, "tokenizer_class", None) or model.get("tokenizer_class")
+    cls = general if published is not None else model_types.get(str(kind), general)
+    cls = classes.get(str(published).removesuffix("Fast"), cls)
+    if cls is general and files.get(TOKENIZER_FILE) is None:
+        cls = model_types.get(str(kind), general)
+    return load_as(cls, name, **arguments)
+
+
+def load_as(
+    cls: type[T], name: str | Path | Files, *, gguf_file: str | None = None, **arguments: Any
+) -> T | PreTrainedTokenizerFast:
+    """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the general class."""
+    files = _find(name, arguments)
+    source = str(name) if files is None else files.name
+    given = {key: value for key, value in arguments.items() if key not in (*_HUB_ARGUMENTS, *_WITHOUT_EFFECT)}
+    for key in given:
+        if key not in _SETTINGS and not key.endswith("_token"):
+            raise TokenizerError(f"{cls.__name__} does not know the setting {key!r}.{nearest(key, _SETTINGS)}")
+    if gguf_file is not None:
+        from cutaway.checkpoint.gguf import read_gguf
+        from cutaway.tokenization.gguf import from_gguf
+
+        data = read_gguf(Path(source) if files is None else files.require(gguf_file)).tokenizer
+        return from_gguf(data, name_or_path=source, **given)
+    if files is None:
+        key = "tokenizer_file" if source.endswith(".json") else "vocab_file"
+        return cls(name_or_path=source, **{**given, key: source})
+    settings, added = read_settings(files)
+    settings = {key: value for key, value in settings.items() if key not in _NOT_FROM_FILES}
+    sources: dict[str, str] = {}
+    tokenizer_file = files.get(TOKENIZER_FILE)
+    if tokenizer_file is not None:
+        sources["tokenizer_file"] = str(tokenizer_file)
+        for key in ("add_bos_token", "add_eos_token"):  # the file's own post-processor already does it, or does not
+            settings.pop(key, None)
+    else:
+        for key, names in cls.vocabulary_files.items():
+            found = next((path for file in names if (path := files.get(file)) is not None), None)
+            if found is None:
+                raise TokenizerError(
+                    f"{files.name} holds no tokenizer for {cls.__name__}: neither {TOKENIZER_FILE} nor "
+                    f"{' or '.join(names)}."
+                )
+            sources[key] = str(found)
+        if not sources:
+            raise TokenizerError(
+                f"{files.name} holds no {TOKENIZER_FILE}, and neither tokenizer_config.json nor config.json names a "
+                "tokenizer that has other files. Load it with the class it was made with, such as BertTokenizerFast."
+            )
+    return cls(name_or_path=source, added_tokens_decoder=added, **{**settings, **given, **sources})
+
+
+def _find(name: str | Path | Files, arguments: Mapping[str, Any]) -> Files | None:
+    """The checkpoint's files; None where `name` is itself a file."""
+    from cutaway.hub.files import resolve
+
+    if isinstance(name, (str, Path)) and Path(name).is_file():
+        return None
+    return resolve(name, **{key: arguments[key] for key in _HUB_ARGUMENTS if arguments.get(key) is not None})

@@ -1,0 +1,184 @@
+"""The settings files beside a tokenizer: tokenizer_config.json, special_tokens_map.json, added_tokens.json, templates.
+
+They are read into plain settings (never into names to import or code to run) and written so that Transformers and
+cutaway both load them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import AddedToken
+
+from cutaway.errors import TokenizerError
+from cutaway.jsonfile import write_text
+from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, check_length, read_bytes, read_object
+
+if TYPE_CHECKING:
+    from cutaway.hub.files import Files
+
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_FILE = "special_tokens_map.json"
+ADDED_FILE = "added_tokens.json"
+TOKENIZER_FILE = "tokenizer.json"
+TEMPLATE_FILE = "chat_template.jinja"
+TEMPLATE_FOLDER = "additional_chat_templates"
+MOST_CONFIG_BYTES = 16 * 2**20
+
+# Where the file says no length, or says the 1e30 that older tools wrote for "none".
+NO_LENGTH = int(1e30)
+
+_FLAGS = (
+    "do_lower_case",
+    "tokenize_chinese_chars",
+    "add_prefix_space",
+    "trim_offsets",
+    "add_bos_token",
+    "add_eos_token",
+    "clean_up_tokenization_spaces",
+    "split_special_tokens",
+    "legacy",
+)
+_ADDED_FIELDS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def read_config(files: Files, name: str) -> dict[str, Any]:
+    """One JSON object of the checkpoint, empty where the file does not exist."""
+    path = files.get(name)
+    return {} if path is None else read_object(path, read_bytes(path, MOST_CONFIG_BYTES))
+
+
+def read_settings(files: Files) -> tuple[dict[str, Any], dict[int, AddedToken]]:
+    """All settings of a checkpoint's tokenizer, and the added tokens it declares, by id.
+
+    tokenizer_config.json comes first. special_tokens_map.json and added_tokens.json are older than its
+    `added_tokens_decoder` and count only where that is missing.
+
+    Raises:
+        TokenizerError: a file is damaged, or a setting has a value that cannot be used.
+    """
+    settings = read_config(files, CONFIG_FILE)
+    declared = settings.pop("added_tokens_decoder", None)
+    added: dict[int, AddedToken] = {}
+    if declared is not None:
+        if not isinstance(declared, Mapping):
+            raise TokenizerError(f"{CONFIG_FILE}: added_tokens_decoder must map ids to tokens, not {declared!r:.60}.")
+        for index, token in declared.items():
+            added[_token_id(CONFIG_FILE, index)] = _added(CONFIG_FILE, token)
+    else:
+        for name, value in read_config(files, SPECIAL_FILE).items():
+            settings[name] = value
+    settings = {name: _revive(name, value) for name, value in settings.items()}
+    if declared is None:
+        special = {str(v) for n, v in settings.items() if n.endswith("_token") and isinstance(v, (str, AddedToken))}
+        extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+        special.update(str(token) for token in extra if isinstance(extra, list))
+        for content, index in read_config(files, ADDED_FILE).items():
+            token = AddedToken(content, normalized=content not in special, special=content in special)
+            added[_token_id(ADDED_FILE, index)] = token
+    templates = _read_templates(files)
+    if templates:
+        settings["chat_template"] = templates["default"] if [*templates] == ["default"] else templates
+    by_content = {token.content: token for token in added.values()}
+    for name, value in settings.items():
+        if name.endswith("_token") and isinstance(value, (str, AddedToken)):
+            settings[name] = by_content.get(str(value), value)
+    return settings, added
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raises TokenizerError where a setting has a value that no tokenizer can use."""
+    length = settings.get("model_max_length", settings.get("max_len"))
+    if length is not None and (isinstance(length, bool) or not isinstance(length, (int, float)) or not length >= 0):
+        raise TokenizerError(f"model_max_length is {length!r}; it must be the number of tokens that the model takes.")
+    for side in ("padding_side", "truncation_side"):
+        if settings.get(side, "right") not in ("right", "left"):
+            raise TokenizerError(f"{side} is {settings[side]!r}; it must be 'right' or 'left'.")
+    for flag in _FLAGS:
+        if not isinstance(settings.get(flag), (bool, type(None))):
+            raise TokenizerError(f"{flag} is {settings[flag]!r}; it must be true or false.")
+    if not isinstance(settings.get("strip_accents"), (bool, type(None))):
+        raise TokenizerError(f"strip_accents is {settings['strip_accents']!r}; it must be true, false or null.")
+    names = settings.get("model_input_names")
+    if names is not None and not (
+        isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names)
+    ):
+        raise TokenizerError(f"model_input_names is {names!r}; it must be a list of names that starts with input_ids.")
+    check_length("extra_ids", settings.get("extra_ids"), 10_000)
+    check_length("pad_token_type_id", settings.get("pad_token_type_id"), LONGEST_ROW)
+
+
+def write_settings(
+    folder: Path, settings: Mapping[str, Any], special: Mapping[str, Any], template: str | Mapping[str, str] | None
+) -> list[Path]:
+    """Write tokenizer_config.json, special_tokens_map.json and the chat templates. Returns the paths."""
+    texts = {folder / CONFIG_FILE: _json(settings), folder / SPECIAL_FILE: _json(special)}
+    for name, text in ({"default": template} if isinstance(template, str) else template or {}).items():
+        if name == "default":
+            texts[folder / TEMPLATE_FILE] = text
+            continue
+        if Path(f"{name}.jinja").name != f"{name}.jinja":
+            raise TokenizerError(f"The chat template's name {name!r} cannot be a file name.")
+        (folder / TEMPLATE_FOLDER).mkdir(exist_ok=True)
+        texts[folder / TEMPLATE_FOLDER / f"{name}.jinja"] = text
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def as_json(token: str | AddedToken) -> str | dict[str, Any]:
+    """A special token as special_tokens_map.json spells it: a string, or its content with what differs."""
+    if isinstance(token, str) or not (token.lstrip or token.rstrip or token.single_word or token.normalized):
+        return str(token)
+    return {"content": token.content, **{name: getattr(token, name) for name in _ADDED_FIELDS}}
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _token_id(source: str, index: Any) -> int:
+    try:
+        number = int(index)
+    except (TypeError, ValueError):
+        number = -1
+    if isinstance(index, (bool, float)) or not 0 <= number < MOST_IDS:
+        raise TokenizerError(f"{source}: {index!r:.40} is no token id; ids go from 0 to {MOST_IDS - 1:,}.")
+    return number
+
+
+def _added(source: str, token: Any, **fixed: bool) -> AddedToken:
+    if isinstance(token, Mapping) and isinstance(token.get("content"), str):
+        flags = {name: token[name] for name in _ADDED_FIELDS if name in token}
+        if all(isinstance(flag, bool) for flag in flags.values()):
+            return AddedToken(token["content"], **{**flags, **fixed})
+    raise TokenizerError(f"{source}: {token!r:.80} is no token; it must have a content and true/false flags.")
+
+
+def _revive(name: str, value: Any) -> Any:
+    """Saved special tokens as AddedToken objects; every other setting as it is."""
+    if isinstance(value, Mapping) and isinstance(value.get("content"), str):
+        return _added(name, value, special=True) if name.endswith("_token") else _added(name, value)
+    if name in ("additional_special_tokens", "extra_special_tokens") and isinstance(value, list):
+        return [_added(name, token, special=True) if isinstance(token, Mapping) else token for token in value]
+    return value
+
+
+def _read_templates(files: Files) -> dict[str, str]:
+    found = {}
+    default = files.get(TEMPLATE_FILE)
+    if default is not None:
+        found["default"] = default
+    if files.folder is not None:
+        for path in sorted((files.folder / TEMPLATE_FOLDER).glob("*.jinja")):
+            found[path.stem] = path
+    templates = {}
+    for name, path in found.items():
+        try:
+            templates[name] = read_bytes(path, MOST_CONFIG_BYTES).decode("utf-8")
+        except UnicodeDecodeError:
+            raise TokenizerError(f"The chat template {path.name} is not UTF-8 text.") from None
+    return templates

@@ -1,0 +1,111 @@
+"""The encoders' tokenizers of unigram pieces from a sentencepiece model: ALBERT's and XLM-RoBERTa's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tokenizers import AddedToken, Tokenizer, normalizers
+
+from cutaway.tokenization.backend import framed, unigram_backend
+from cutaway.tokenization.base import PreTrainedTokenizerFast
+from cutaway.tokenization.sentencepiece_model import read_sentencepiece
+
+
+def added(piece: str, special: bool) -> AddedToken:
+    """A piece that is matched whole, as it is written."""
+    return AddedToken(piece, normalized=False, special=special)
+
+
+class AlbertTokenizer(PreTrainedTokenizerFast):
+    """Unigram pieces between `[CLS]` and `[SEP]`. Settings: `do_lower_case`, `keep_accents`."""
+
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("spiece.model",)}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "[CLS]",
+        "eos_token": "[SEP]",
+        "unk_token": "<unk>",
+        "sep_token": "[SEP]",
+        "pad_token": "<pad>",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 1
+        if (path := settings.pop("vocab_file", None)) is not None:
+            model = read_sentencepiece(Path(path))
+            pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
+            settings.setdefault("extra_special_tokens", [added(*one) for one in model.added])
+        elif pieces is None:
+            names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+            pieces = [(str(settings[name]), 0.0) for name in names]
+        backend = unigram_backend(pieces, unk_id, b"")
+        steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+        if not settings.get("keep_accents"):
+            steps += [normalizers.NFKD(), normalizers.StripAccents()]
+        if settings.get("do_lower_case") is not False:
+            steps.append(normalizers.Lowercase())
+        if charsmap:
+            steps.append(normalizers.Precompiled(charsmap))
+        backend.normalizer = normalizers.Sequence(steps)
+        return backend
+
+    def _facts(self) -> dict[str, Any]:
+        steps = str(self._backend.normalizer)
+        return {
+            "tokenizer_class": type(self).__name__,
+            "do_lower_case": "Lowercase" in steps,
+            "keep_accents": "StripAccents" not in steps,
+        }
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            first, last = str(self.cls_token), str(self.sep_token)
+            self._backend.post_processor = framed(
+                f"{first}:0 $A:0 {last}:0",
+                f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+                [(first, self.cls_token_id), (last, self.sep_token_id)],
+            )
+
+
+class XLMRobertaTokenizer(PreTrainedTokenizerFast):
+    """Unigram pieces between `<s>` and `</s>`; four tokens of its own stand before the model's pieces."""
+
+    model_input_names: Sequence[str] = ("input_ids", "attention_mask")
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("sentencepiece.bpe.model",)}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "cls_token": "<s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        pieces, charsmap = settings.pop("vocab", None), b""
+        if pieces is None:
+            names = ("bos_token", "pad_token", "eos_token", "unk_token")
+            pieces = [(str(settings[name]), 0.0) for name in names]
+            if (path := settings.pop("vocab_file", None)) is not None:
+                model = read_sentencepiece(Path(path))
+                charsmap = model.charsmap
+                pieces += model.pieces[3:]  # the model's own <unk>, <s> and </s> stand first
+                settings.setdefault("extra_special_tokens", [added(*one) for one in model.added])
+            pieces.append((str(settings["mask_token"]), 0.0))
+        return unigram_backend(pieces, 3, charsmap)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"tokenizer_class": type(self).__name__}
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            first, last = str(self.bos_token), str(self.eos_token)
+            self._backend.post_processor = framed(
+                f"{first} $A {last}",
+                f"{first} $A {last} {last} $B {last}",
+                [(first, self.bos_token_id), (last, self.eos_token_id)],
+            )

@@ -1,0 +1,153 @@
+"""A settled step says bit for bit what the open path says, and gives way to it wherever somebody looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from parity.pairs import pair, texts
+from parity.tiny import decoder_fields
+from torch import Tensor, nn
+
+from cutaway.generate import stream
+from cutaway.models import decode_step
+from cutaway.models.decode_step import freeze_for_decoding
+from cutaway.nn.linear import OPERATORS, FrozenLinear
+
+ENDINGS = {
+    "gpt2": "LMHeadModel",
+    "llama": "ForCausalLM",
+    "roberta": "ForCausalLM",
+    "t5": "ForConditionalGeneration",
+    "bart": "ForConditionalGeneration",
+}
+
+
+def model(family: str) -> Any:
+    extra = {"pad_token_id": 0} if family == "roberta" else {}
+    return pair(family, ENDINGS[family], **decoder_fields(family, ENDINGS[family]), **extra)[1]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("family", ENDINGS)
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_settled_step_is_the_open_step(family: str, n: int) -> None:
+    ours = model(family)
+    ids, mask = torch.stack(texts((6, 6))), torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6])
+    new = torch.stack(texts((n, n), seed=5))
+    given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    memory: tuple[Any, ...] = ()
+    if ours.is_encoder_decoder:
+        encoded = ours.encode(ids, mask)
+        memory = (encoded.last_hidden_state, mask)
+        given = {"encoder_outputs": encoded, "attention_mask": mask, "decoder_input_ids": ids[:, :2]}
+    caches = [ours(**given, use_cache=True).past_key_values for _ in range(2)]
+    if ours.is_encoder_decoder:
+        given["decoder_input_ids"] = new
+    else:
+        given = {"input_ids": new}
+    wanted = ours(**given, past_key_values=caches[0]).logits
+    stepper = ours.decode_stepper()
+    assert stepper is not None
+    assert torch.equal(stepper(new, caches[1], *memory), wanted)
+    assert torch.equal(caches[0].lengths, caches[1].lengths)
+    again = torch.stack(texts((1, 1), seed=6))
+    given["decoder_input_ids" if ours.is_encoder_decoder else "input_ids"] = again
+    assert torch.equal(stepper(again, caches[1], *memory), ours(**given, past_key_values=caches[0]).logits)
+
+
+@pytest.mark.skipif(OPERATORS is None, reason="torch without oneDNN")
+def test_layers_are_bound_and_packed_once() -> None:
+    ours = model("llama")
+    block = freeze_for_decoding(ours.base).blocks[0]
+    assert isinstance(block.attn.packed, FrozenLinear) and isinstance(block.attn.o, FrozenLinear)
+    assert block.attn.packed.packed is ours.base.blocks[0].attn.packed
+    ours.generate(texts((4,))[0][None], max_new_tokens=3)
+    for layer in (ours.base.blocks[0].attn.q, ours.base.blocks[0].attn.k):
+        assert layer.packed.weight is None  # side by side, and not once more alone
+
+
+def test_hooks_and_recorders_see_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = model("gpt2")
+    ids = texts((4,))[0][None]
+    plain = ours.generate(ids, max_new_tokens=4, eos_token_id=[])
+    seen: list[Any] = []
+    handle = ours.base.blocks[1].mlp.up.register_forward_hook(lambda *given: seen.append(given))
+    assert torch.equal(ours.generate(ids, max_new_tokens=4, eos_token_id=[]), plain)
+    assert len(seen) == 4
+    handle.remove()
+    with ours.record("blocks.0.attn.pattern", "logits") as r:
+        ours.generate(ids, max_new_tokens=4, eos_token_id=[])
+    assert len(r.runs) == 4
+    tokens = stream(ours, ids, max_new_tokens=4, eos_token_id=[])
+    next(tokens), next(tokens)
+    with ours.record("logits") as late:
+        next(tokens)
+    assert len(late.runs) == 1
+
+    calls = []
+    forward = ours.base.blocks[1].mlp.forward
+    ours.base.blocks[1].mlp.forward = lambda *a, **k: calls.append(1) or forward(*a, **k)
+    ours.generate(ids, max_new_tokens=4, eos_token_id=[])
+    assert len(calls) == 4
+    del ours.base.blocks[1].mlp.forward
+    monkeypatch.setattr(decode_step.calls, "_global_forward_hooks", {0: print})
+    assert ours.decode_stepper() is None
+
+
+def test_what_is_not_the_engines_own_is_called_as_it_is() -> None:
+    ours = model("llama")
+    mlp = ours.base.blocks[0].mlp
+
+    class Adapter(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.calls = inner, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.inner(x) * 0.5
+
+    inner, adapter = mlp.down, Adapter(mlp.down)
+    ids = texts((4,))[0][None]
+    before = ours.generate(ids, max_new_tokens=6, eos_token_id=[])
+    mlp.down = adapter
+    ours.generate(ids, max_new_tokens=6, eos_token_id=[])
+    assert adapter.calls == 6
+    mlp.down = inner
+    assert torch.equal(ours.generate(ids, max_new_tokens=6, eos_token_id=[]), before)
+
+
+def test_a_forward_of_ones_own_is_called() -> None:
+    ours = model("llama")
+
+    class Own(type(ours)):  # type: ignore[misc]
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            out = super().forward(*args, **kwargs)
+            out.logits[..., 5] = 1e4
+            return out
+
+    ours.__class__ = Own
+    try:
+        answer = ours.generate(texts((4,))[0][None], max_new_tokens=5, eos_token_id=[])
+    finally:
+        ours.__class__ = Own.__bases__[0]
+    assert answer[0, 4:].tolist() == [5] * 5
+
+
+def test_gradients_autocast_and_training_need_the_open_path() -> None:
+    ours = model("gpt2")
+    with torch.enable_grad():
+        assert ours.decode_stepper() is None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ours.decode_stepper() is None
+    try:
+        assert ours.train().decode_stepper() is None
+    finally:
+        ours.eval()

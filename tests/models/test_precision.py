@@ -1,0 +1,148 @@
+"""int8 on request, and the choice that a measurement makes."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from parity.pairs import inputs
+from parity.tiny import CONFIGS, make
+
+import cutaway
+from cutaway import AutoModel, AutoModelForSequenceClassification, pipeline
+from cutaway.errors import ConfigError
+from cutaway.models import precision
+from cutaway.models.precision import Candidate
+from cutaway.nn.linear import Linear
+
+SENTENCES = ["a good film", "a bad film !", "not very good and not bad", "i believe that the eu is great ."] * 3
+
+
+def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), 0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_every_family(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "NARROWEST", 8)
+    make(family).save_pretrained(tmp_path)
+    full, narrow = AutoModel.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path, dtype="int8")
+    assert (narrow.precision.name, full.precision.name, narrow.dtype) == ("int8", "float32", torch.float32)
+    batch = inputs(family, (5, 3))
+    before, found = full(**batch).last_hidden_state, narrow(**batch).last_hidden_state
+    assert not torch.equal(before, found)
+    assert alike(before, found) > 0.995
+
+
+@torch.no_grad()
+def test_a_model_in_int8_is_the_model(tmp_path: Path) -> None:
+    """It is saved, copied and trained as the one in float32, and can be looked into."""
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.classifier(tmp_path / "a"), dtype="int8")
+    batch = {"input_ids": torch.randint(5, 30, (2, 6))}
+    before = model(**batch).logits
+    assert torch.equal(copy.deepcopy(model)(**batch).logits, before)
+    model.save_pretrained(tmp_path / "b")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "b")
+    full = AutoModelForSequenceClassification.from_pretrained(tmp_path / "a")
+    assert again.precision.name == "float32"
+    assert torch.equal(again(**batch).logits, full(**batch).logits)
+    with model.record("blocks.0.attn.pattern") as seen:
+        assert torch.equal(model(**batch).logits, before)
+    assert seen["blocks.0.attn.pattern"].shape == (2, 4, 6, 6)
+    with torch.enable_grad():
+        model.train()(**batch, labels=torch.tensor([0, 1])).loss.backward()
+        full.train()(**batch, labels=torch.tensor([0, 1])).loss.backward()
+    for a, b in zip(model.parameters(), full.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None)
+
+
+@pytest.mark.parametrize("wrong", ["int3", "INT8 ", torch.int8, 5, ""])
+def test_a_wrong_dtype_is_one_clear_error(wrong: Any, tmp_path: Path) -> None:
+    folder = tiny.classifier(tmp_path)
+    with pytest.raises(ConfigError, match=r"dtype is .* must be one of stored, int8, auto, float32"):
+        pipeline("text-classification", str(folder), dtype=wrong)
+
+
+def test_bytes_of_the_built_in_model_are_those_of_its_file() -> None:
+    """Its weights are stored as int8 rows; the bytes that are multiplied are these, not roundings of roundings."""
+    from cutaway.checkpoint.checkpoint import quantize_rows
+    from cutaway.checkpoint.safetensors import SafetensorsFile
+
+    folder = Path(cutaway.__file__).parent / "builtin" / "sentiment"
+    stored = SafetensorsFile(folder / "model.safetensors")
+    model = AutoModelForSequenceClassification.from_pretrained("cutaway/sentiment", dtype="int8")
+    name = next(n for n in stored.names() if n.endswith("layer.0.intermediate.dense.weight"))
+    values, scale = quantize_rows(model.base_model.blocks[0].mlp.up.weight)
+    assert torch.equal(values, stored.read(name))
+    torch.testing.assert_close(scale, stored.read(name + ".scale"))
+
+
+def test_labels_of_the_built_in_model_stay() -> None:
+    words = ("wonderful", "dull", "moving", "awful", "a masterpiece", "a mess", "fine", "bad", "funny", "tedious")
+    texts = [f"{a} and {b}, but {c}." for a in words for b in words for c in words[:3]]
+    full, narrow = (pipeline("text-classification", "cutaway/sentiment", dtype=d) for d in ("float32", "int8"))
+    same = [a["label"] == b["label"] for a, b in zip(full(texts), narrow(texts), strict=True)]
+    assert sum(same) >= 0.98 * len(texts)
+
+
+MEASURED = {"fast and right": (2.0, 1.0, "int8"), "fast and wrong": (2.0, 0.97, ""), "right and slow": (1.05, 1.0, "")}
+
+
+@pytest.mark.parametrize("case", MEASURED)
+def test_auto_says_what_it_chose(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    speedup, agreement, wanted = MEASURED[case]
+    measure = precision._measure
+
+    def as_if(models: list[Any], batch: Any) -> Any:
+        _, answers = measure(models, batch)
+        return [1.0, *[1.0 for _ in models[1:-1]], 1.0 / speedup], answers
+
+    monkeypatch.setattr(precision, "_measure", as_if)
+    monkeypatch.setattr(precision, "_agreement", lambda *_: agreement)
+    folder = tiny.classifier(tmp_path)
+    with caplog.at_level(logging.INFO, "cutaway"):
+        pipe = pipeline("text-classification", str(folder), dtype="auto")
+    found = pipe.model.precision
+    assert found.name == (wanted or "float32")
+    assert Candidate("int8", speedup, agreement) in found.measured
+    assert f"int8 {speedup:.2f} times as fast, {agreement:.1%} agreement" in found.why
+    assert found.name in caplog.text and found.why in caplog.text
+    assert any(m.integer for m in pipe.model.modules() if type(m) is Linear) == (wanted == "int8")
+    assert pipe("a good film")[0]["label"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["BertModel", "BertForTokenClassification", "BertForQuestionAnswering", "BertForMaskedLM", "BertForMultipleChoice"],
+)
+def test_auto_measures_every_kind_of_answer(head: str, tmp_path: Path) -> None:
+    labels = 2 if head == "BertForQuestionAnswering" else 3
+    model = getattr(cutaway, head).from_pretrained(tiny.classifier(tmp_path, labels, head), dtype="auto")
+    if head == "BertForMultipleChoice":  # its input is another: it stays as it is, and says so
+        assert model.precision.name == "float32" and "did not run" in model.precision.why
+    else:
+        found = {c.name: c.agreement for c in model.precision.measured}
+        assert found["int8"] > 0.8
+
+
+def test_auto_for_models_that_write(tmp_path: Path) -> None:
+    for kind, folder in (
+        ("AutoModelForCausalLM", tiny.decoder(tmp_path / "a")),
+        ("AutoModelForSeq2SeqLM", tiny.encoder_decoder(tmp_path / "b")),
+    ):
+        model = getattr(cutaway, kind).from_pretrained(folder, dtype="auto")
+        assert {c.name for c in model.precision.measured} >= {"int8"}
+        assert model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False).shape[0] == 1
+
+
+def test_auto_without_a_tokenizer(tmp_path: Path) -> None:
+    make("bert").save_pretrained(tmp_path)
+    assert AutoModel.from_pretrained(tmp_path, dtype="auto").precision.measured

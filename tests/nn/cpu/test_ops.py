@@ -1,0 +1,187 @@
+"""Norms, turned heads, gates and steps by the compiled kernels are torch's; some cases are left to torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cutaway import native
+from cutaway.config.architecture import FeedForward
+from cutaway.nn.cpu.ops import decode_attention, serves
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.linear import Linear
+from cutaway.nn.norm_mlp import MLP, LayerNorm, RMSNorm
+from cutaway.nn.packed_batch import PackedBatch
+from cutaway.nn.positions import rotate
+from cutaway.nn.residual import ResidualAdd, add_residual
+
+pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def without_kernels(do: Any, *args: Any) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "LIBRARY", None)
+        return do(*args)
+
+
+def close(found: Tensor, wanted: Tensor) -> None:
+    """Equal to the rounding of the dtype, once or twice."""
+    assert found.dtype == wanted.dtype and found.shape == wanted.shape
+    few = 1e-6 if found.dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(found, wanted, atol=few * float(wanted.abs().max()), rtol=few)
+
+
+@torch.no_grad()
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(["layer", "layer without bias", "rms", "rms with offset"]),
+    shape=st.sampled_from([(1, 2), (3, 7), (2, 3, 40), (5, 33), (70, 64)]),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 100),
+)
+def test_norms(kind, shape, dtype, seed):  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    n = shape[-1]
+    if kind.startswith("layer"):
+        norm: Any = LayerNorm(n, eps=1e-6, bias=kind == "layer")
+    else:
+        norm = RMSNorm(n, 1e-6, 1.0 if kind.endswith("offset") else 0.0)
+    for p in norm.parameters():
+        p.copy_(torch.randn(n))
+    norm, x = norm.to(dtype), (torch.randn(shape) * 3 + 1).to(dtype)
+    close(norm(x), without_kernels(norm, x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [8, 20, 64])
+@pytest.mark.parametrize("part", [1.0, 0.5])
+def test_turned_heads(dtype: torch.dtype, size: int, part: float) -> None:
+    wide = torch.randn(2, 5, 3 * 4 * size).to(dtype)
+    x = wide[..., : 4 * size].view(2, 5, 4, size)  # as a part of one product
+    cos, sin = torch.randn(2, 2, 5, 1, int(size * part)).to(dtype)
+    close(rotate(x, cos, sin), without_kernels(rotate, x, cos, sin))
+    close(rotate(x[0], cos[0], sin[0]), without_kernels(rotate, x[0], cos[0], sin[0]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [48, 40])
+def test_gates(dtype: torch.dtype, activation: Any, bias: bool, size: int) -> None:
+    mlp = MLP(FeedForward(size, activation, gated=True, bias=bias), 24).eval().to(dtype)
+    x = torch.randn(13, 24).to(dtype)
+    found = mlp(x)
+    assert (mlp.packed.weight is not None) == (size % 16 == 0)
+    assert (mlp.gate.packed.weight is None) == (size % 16 == 0)  # once in memory, not twice
+    close(found, without_kernels(mlp, x))
+    mlp.up.weight.mul_(2)
+    close(mlp(x), without_kernels(mlp, x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("integer", [False, True])
+@pytest.mark.parametrize("has_gate", [False, True])
+@pytest.mark.parametrize("normed", [False, True])
+def test_both_products_in_one_pass(dtype: torch.dtype, integer: bool, has_gate: bool, normed: bool) -> None:
+    norm = LayerNorm(72, eps=1e-6).to(dtype) if normed else None
+    for p in () if norm is None else norm.parameters():
+        p.normal_()
+    mlp = MLP(FeedForward(208, "gelu", gated=has_gate), 72).eval().to(dtype)
+    for layer in (mlp.up, mlp.down, *((mlp.gate,) if has_gate else ())):
+        layer.integer = integer
+    for shape in ((70, 72), (3, 100, 72)):
+        x, residual = torch.randn(2, *shape).to(dtype)
+        found = mlp(x, join=ResidualAdd(residual, norm=norm))
+        rows = zip(x.flatten(0, -2).split(50), residual.flatten(0, -2).split(50), strict=True)  # too few for one pass
+        assert torch.equal(found.flatten(0, -2), torch.cat([mlp(a, join=ResidualAdd(b, norm=norm)) for a, b in rows]))
+    seen: list[Any] = []
+    handle = mlp.down.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    mlp(x, join=ResidualAdd(residual, norm=norm))
+    handle.remove()
+    assert seen == [(3, 100, 208)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("integer", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_product_that_ends_with_a_norm(dtype: torch.dtype, integer: bool, bias: bool) -> None:
+    layer, norm = Linear(72, 88).eval().to(dtype), LayerNorm(88, bias=bias, eps=1e-6).to(dtype)
+    layer.integer = integer
+    for p in norm.parameters():
+        p.normal_()
+    x, residual = torch.randn(300, 72).to(dtype), torch.randn(300, 88).to(dtype)
+    wanted = norm(add_residual(layer, x, ResidualAdd(residual)))
+    assert torch.equal(add_residual(layer, x, ResidualAdd(residual, norm=norm)), wanted)
+    seen: list[Any] = []
+    norm.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    assert torch.equal(add_residual(layer, x, ResidualAdd(residual, norm=norm)), wanted)
+    assert torch.equal(seen[0], add_residual(layer, x, ResidualAdd(residual)))
+
+
+@torch.no_grad()
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    n=st.integers(1, 3),
+    heads=st.sampled_from([(1, 1), (4, 2), (6, 1)]),
+    size=st.sampled_from([8, 20, 64, 80]),
+    dtype=st.sampled_from(DTYPES),
+    window=st.sampled_from([None, 1, 5]),
+    seed=st.integers(0, 100),
+)
+def test_new_tokens(lengths, n, heads, size, dtype, window, seed):  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    batch, longest = len(lengths), max(lengths)
+    cache = Cache()
+    cache.reserve(1)
+    rows = PackedBatch(batch, longest, (torch.arange(longest) < torch.tensor(lengths)[:, None]).long())
+    prompt = sum(lengths) + rows.n_filler if rows.packed else batch * longest
+    cache.store(0, *torch.randn(2, prompt, heads[1], size).to(dtype), rows)
+    cache.begin(rows, torch.device("cpu"))
+    cache.open(n)
+    q = torch.randn(batch, n, heads[0], size).to(dtype)
+    keys, values = cache.append(0, *torch.randn(2, batch, n, heads[1], size).to(dtype))
+    found = decode_attention(q, keys, values, cache, size**-0.5, window)
+    group = heads[0] // heads[1]
+    wide_k, wide_v = (x.double().repeat_interleave(group, 1) for x in (keys, values))
+    mask = cache.mask(window)
+    scores = q.double().transpose(1, 2) @ wide_k.transpose(2, 3) * size**-0.5
+    weights = (scores if mask is None else scores + mask.double()).softmax(-1)
+    wanted = (weights @ wide_v).transpose(1, 2).flatten(0, 1)
+    few = 1e-5 if dtype == torch.float32 else 2e-2
+    assert found is not None
+    torch.testing.assert_close(found.double(), wanted, atol=few, rtol=few)
+
+
+def test_left_to_torch() -> None:
+    x = torch.randn(3, 4)
+    assert serves(x) and serves(x, x) and not serves(x.double()) and not serves(x, x.bfloat16())
+    assert not serves(x.clone().requires_grad_()) and not serves(x.to("meta"))
+    with torch.no_grad():
+        assert serves(x.clone().requires_grad_())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not serves(x)
+    norm = LayerNorm(4)
+    torch.func.vmap(norm)(x)
+    assert norm(x.requires_grad_()).requires_grad
+
+
+@torch.no_grad()
+def test_other_widths_are_never_read() -> None:
+    x = torch.randn(80, 5)
+    for module in (Linear(24, 40), RMSNorm(24, 1e-6), LayerNorm(24).bfloat16()):
+        given = x.to(next(module.parameters()).dtype)
+        with pytest.raises(RuntimeError):
+            module.eval()(given)
+    mlp, wide = MLP(FeedForward(48, "gelu"), 24).eval(), torch.randn(80, 24)
+    close(mlp(wide, join=ResidualAdd(torch.ones(1, 24))), mlp(wide) + 1)

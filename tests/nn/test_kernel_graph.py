@@ -1,0 +1,175 @@
+"""A step played from the tape says bit for bit what the blocks' own forward says, and only then is it played."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity.pairs import padded, pair, texts
+from parity.tiny import HEADS, decoder_fields
+from torch import Tensor
+
+from cutaway import native
+from cutaway.models import decode_step
+from cutaway.nn import kv_cache
+from cutaway.nn.kernel_graph import KernelGraph
+
+pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+ENDINGS = ("LMHeadModel", "ForCausalLM")
+DECODERS = [(family, e) for family, ends in HEADS.items() for e in ends if e in ENDINGS]
+
+
+def model(family: str, ending: str, **options: Any) -> Any:
+    extra = {"pad_token_id": 0} if family == "roberta" else {}
+    return pair(family, ending, **decoder_fields(family, ending), **extra)[1].to(**options)
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch of each step that is played."""
+    found: list[int] = []
+    play = KernelGraph.replay
+
+    def noting(self: KernelGraph, x: Tensor, *given: Any) -> Tensor:
+        found.append(len(x))
+        return play(self, x, *given)
+
+    monkeypatch.setattr(KernelGraph, "replay", noting)
+    return found
+
+
+def answer(ours: Any, ids: Tensor, mask: Tensor, tape: bool = True, **more: Any) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        if not tape:
+            patch.setattr(decode_step, "RECORDED", 0)
+        asked = {"max_new_tokens": 14, "output_logits": True, "return_dict_in_generate": True, "eos_token_id": []}
+        return ours.generate(ids, mask, **(asked | more))
+
+
+def assert_same(found: Any, wanted: Any) -> None:
+    assert torch.equal(found.sequences, wanted.sequences)
+    assert len(found.logits) == len(wanted.logits)
+    for a, b in zip(found.logits, wanted.logits, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("family", "ending"), DECODERS)
+def test_every_decoder_is_played(
+    family: str, ending: str, dtype: torch.dtype, played: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dtype == torch.bfloat16 and not native.BF16:
+        dtype = torch.float32
+    monkeypatch.setattr(kv_cache, "_GROW", 2)  # the cache moves several times
+    ours = model(family, ending, dtype=dtype)
+    for side in ("left", "right"):
+        ids, mask = padded(texts((7, 3, 5)), side, 0)
+        wanted = answer(ours, ids, mask, tape=False)
+        assert not played
+        assert_same(answer(ours, ids, mask), wanted)
+        assert played == [3] * 11  # of 14 tokens: the prompt's, and two steps that went their own way
+        played.clear()
+
+
+def test_bytes_are_played(played: list[int]) -> None:
+    ours = model("llama", "ForCausalLM")
+    for module in ours.modules():
+        if isinstance(module, decode_step.Linear):
+            module.integer = True
+    ids, mask = padded(texts((7, 3, 5)), "left", 0)
+    assert_same(answer(ours, ids, mask), answer(ours, ids, mask, tape=False))
+    assert len(played) == 11
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    ends=st.lists(st.integers(5, 98), max_size=30),
+    seed=st.integers(0, 99),
+)
+def test_texts_leave(lengths: list[int], ends: list[int], seed: int) -> None:
+    ours = test_texts_leave.model  # type: ignore[attr-defined]
+    ids, mask = padded(texts(tuple(lengths), seed), "left", 0)
+    more = {"eos_token_id": ends, "do_sample": True, "seed": seed, "output_logits": False, "output_scores": True}
+    found, wanted = (answer(ours, ids, mask, tape, **more) for tape in (True, False))
+    assert torch.equal(found.sequences, wanted.sequences)
+    for a, b in zip(found.scores, wanted.scores, strict=True):
+        assert torch.equal(a, b)
+
+
+test_texts_leave.model = model("llama", "ForCausalLM")  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def test_more_texts_than_were_recorded(played: list[int]) -> None:
+    ours = model("llama", "ForCausalLM")
+    stepper = ours.decode_stepper()
+    assert stepper is not None
+    for batch in (2, 4):
+        ids = torch.stack(texts((4,) * batch))
+        kept, other = (ours(ids, use_cache=True).past_key_values for _ in range(2))
+        for i in range(4):
+            new = torch.stack(texts((1,) * batch, seed=i))
+            assert torch.equal(stepper(new, kept), ours(new, past_key_values=other).logits)
+    assert played == [2, 2, 4, 4, 4]
+
+
+def test_what_is_no_kernel_is_not_played(played: list[int]) -> None:
+    ours = pair("t5", "ForConditionalGeneration")[1]  # its scores take a bias by distance, which is torch's work
+    ours.generate(texts((6,))[0][None], max_new_tokens=9, eos_token_id=[])
+
+    class Half(torch.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) * 0.5
+
+    ours = model("llama", "ForCausalLM")
+    mlp = ours.base.blocks[1].mlp
+    mlp.down = Half(mlp.down)
+    ids, mask = padded(texts((7, 3)), "left", 0)
+    assert_same(answer(ours, ids, mask), answer(ours, ids, mask, tape=False))
+    assert not played
+
+
+def test_threads_keep_tapes_of_their_own() -> None:
+    ours = model("gpt2", "LMHeadModel")
+    given = [padded(texts((3 + i,) * 2, seed=i), "left", 0) for i in range(4)]
+    wanted = [answer(ours, *one) for one in given]
+    found: list[Any] = [None] * len(given)
+
+    def work(i: int) -> None:
+        found[i] = answer(ours, *given[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(given))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(found, wanted, strict=True):
+        assert_same(one, other)
+
+
+@torch.no_grad()
+def test_memory_that_was_taken_is_kept(played: list[int]) -> None:
+    """Weights that are laid out anew in the middle of a text leave the tape what it was made of."""
+    ours = model("llama", "ForCausalLM")
+    stepper = ours.decode_stepper()
+    assert stepper is not None
+    ids = torch.stack(texts((4, 4)))
+    kept, other = (ours(ids, use_cache=True).past_key_values for _ in range(2))
+    new = [torch.stack(texts((1, 1), seed=i)) for i in range(5)]
+    wanted = [ours(one, past_key_values=other).logits for one in new]
+    for i, one in enumerate(new):
+        assert torch.equal(stepper(one, kept), wanted[i])
+        for block in ours.base.blocks:
+            for part in (block.attn, block.mlp):
+                part.packed._state = []
+        ours(ids)  # the weights are packed anew, and the old forms let go
+    assert len(played) == 3
