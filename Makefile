@@ -7,17 +7,21 @@ JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 SENTENCE = I believe that the EU is trustworthy.
 
 bin := $(VENV)/bin
-# Pinned versions, the project's own package without a build environment of its own, quiet unless something fails.
-install := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint requirements/constraints.txt
+dist_bin := $(VENV)-dist/bin
+# Pinned versions, also of what builds a package that comes as sources: each in an environment of its own, so that it
+# finds the tools that it names. (Which of the two variables reaches that environment depends on pip's version.)
+pinned := PIP_CONSTRAINT=requirements/constraints.txt PIP_BUILD_CONSTRAINT=requirements/constraints.txt
+install := $(pinned) $(bin)/python -m pip install -qq --disable-pip-version-check
 run_stamp := $(VENV)/.installed-run
 dev_stamp := $(VENV)/.installed-dev
 bench_stamp := $(VENV)/.installed-bench
-pins := pyproject.toml requirements/constraints.txt requirements/no-deps.txt
+dist_stamp := $(VENV)-dist/.installed
+pins := pyproject.toml setup.py requirements/constraints.txt requirements/no-deps.txt
 
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
 unexport PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench notebooks page clean
+.PHONY: help demo test check bench notebooks page dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +52,17 @@ notebooks: $(dev_stamp) ## run the notebooks in docs/notebooks and store their o
 page: ## build the page's script and style from page/ (the only thing here that needs Node)
 	cd page && npm ci && npm run check && npm run build
 
+dist: $(dist_stamp) ## make and check the source distribution and the wheel, in dist/
+	rm -rf dist build
+	$(pinned) $(dist_bin)/python -m build --quiet --outdir dist .
+	for wheel in dist/*-linux_x86_64.whl; do test ! -e "$$wheel" || { \
+	  PATH="$(abspath $(dist_bin)):$$PATH" $(dist_bin)/auditwheel repair --plat manylinux_2_28_x86_64 --only-plat --strip \
+	    --exclude libgomp.so.1 --wheel-dir dist "$$wheel" && rm "$$wheel"; }; done
+	$(dist_bin)/twine check --strict dist/*
+	$(dist_bin)/python tests/distributions.py dist
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) demo-out build page/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-dist demo-out build dist page/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
 
 $(bin)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -58,18 +71,22 @@ $(bin)/python:
 
 $(run_stamp): $(pins) | $(bin)/python
 	@echo "Setting up $(VENV) (once; a few minutes, most of it for PyTorch)"
-	$(install) "setuptools>=77"
-	$(install) --no-build-isolation --editable ".[plots]"
+	$(install) --editable ".[plots]"
 	@touch $@
 
 $(dev_stamp): $(pins) | $(bin)/python
 	@echo "Setting up $(VENV) with the test tools (once; a few minutes)"
-	$(install) "setuptools>=77"
-	$(install) --no-build-isolation --editable ".[dev]"
+	$(install) --editable ".[dev]"
 	$(install) --no-deps --requirement requirements/no-deps.txt
 	@touch $@ $(run_stamp)
 
+$(dist_stamp): requirements/dist.txt requirements/constraints.txt | $(bin)/python
+	@echo "Setting up $(VENV)-dist with the tools for distributions (once)"
+	"$(bin)/python" -m venv $(VENV)-dist
+	$(pinned) $(dist_bin)/python -m pip install -qq --disable-pip-version-check --requirement requirements/dist.txt
+	@touch $@
+
 $(bench_stamp): $(dev_stamp)
 	@echo "Setting up $(VENV) with the measured engines (once; a few minutes)"
-	$(install) --no-build-isolation --editable ".[bench]"
+	$(install) --editable ".[bench]"
 	@touch $@

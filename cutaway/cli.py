@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from cutaway import __version__
 from cutaway.commands.attend import attend
 from cutaway.commands.attribute import attribute
 from cutaway.commands.bench import bench
@@ -41,14 +40,23 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        write(f"cutaway {__version__}")
+        from cutaway.commands.versions import versions
+
+        for line in versions():
+            write(line)
         raise typer.Exit
 
 
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of cutaway and torch, and which kernels run.",
+        ),
     ] = False,
 ) -> None:
     """Transformer text models, open at every joint: run one and see what happens inside."""

@@ -15,12 +15,15 @@ CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
 MISSING = "Chromium is not installed here"
+# where a missing browser, or what its tests need beside it, is a failure and no reason to skip them
+REQUIRED = bool(os.environ.get("CUTAWAY_REQUIRE_BROWSER"))
 
 
 class Page:
     """A file opened in a browser of its own. `requests` and `errors` fill while it runs."""
 
     def __init__(self, path: Path, profile: Path, *, size: str = "1280,1000") -> None:
+        assert CHROMIUM is not None, MISSING
         self.requests: list[str] = []
         self.errors: list[str] = []
         self._number, self._rest = 0, b""
@@ -33,7 +36,7 @@ class Page:
         ]  # fmt: skip
         words = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
-            ["bash", "-c", words, str(CHROMIUM), *flags],
+            ["bash", "-c", words, CHROMIUM, *flags],
             pass_fds=(theirs_in, theirs_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

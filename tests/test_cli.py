@@ -4,14 +4,17 @@ import functools
 import io
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import tiny
+import torch
 
-from cutaway import __version__, cli
+from cutaway import __version__, cli, native
 from cutaway.commands import task
 
 TEXT = "I believe that the EU is trustworthy."
@@ -62,7 +65,39 @@ def test_help_imports_no_torch(command):
 
 
 def test_version_and_module():
-    assert python("-m", "cutaway", "--version")[:2] == (0, f"cutaway {__version__}\n")
+    code, out, _ = python("-m", "cutaway", "--version")
+    says = [f"cutaway {__version__}", f"python {platform.python_version()}", f"torch {torch.__version__}"]
+    assert (code, out.splitlines()) == (0, [*says, f"kernels: {native.description()}"])
+
+
+def test_version_says_why_there_are_no_kernels(tmp_path, monkeypatch, run):
+    path = tmp_path / "kernels.so"
+
+    def said():
+        monkeypatch.setattr(native, "LIBRARY", None)
+        monkeypatch.setattr(native, "MISSING", native.load(path)[1])
+        code, out, _ = run("--version")
+        assert code == 0
+        return out.splitlines()[-1]
+
+    for system, machine, reason in (("linux", "x86_64", "no C compiler"), ("darwin", "arm64", "Linux on x86-64")):
+        monkeypatch.setattr(native.sys, "platform", system)
+        monkeypatch.setattr(native.platform, "machine", lambda machine=machine: machine)
+        assert said().startswith("kernels: none (") and reason in said()
+    path.write_bytes(b"no library")
+    assert "cannot be opened" in said()
+    library = SimpleNamespace(cw_version=lambda: native.VERSION - 1, cw_supported=lambda: 0)
+    monkeypatch.setattr(native, "_opened", lambda path: library)
+    assert "built from other sources" in said()
+    library.cw_version = lambda: native.VERSION
+    assert "no AVX-512" in said()
+
+
+def test_version_without_torch(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, out, _ = run("--version")
+    assert code == 0
+    assert f"cutaway {__version__}\n" in out and "torch cannot be imported" in out and "kernels: none" in out
 
 
 def test_explain_shows_an_encoder(run, models):

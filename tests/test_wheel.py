@@ -1,4 +1,4 @@
-"""The wheel holds what it must and nothing else, and runs by itself from a folder that is not the source tree."""
+"""What is published is whole, serves every Python, and runs by itself from a folder that is not the source tree."""
 
 from __future__ import annotations
 
@@ -6,61 +6,82 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
+import tarfile
 from pathlib import Path
 
 import pytest
+from distributions import ROOT, check_page, check_source, check_wheel, tree
 
-ROOT = Path(__file__).parent.parent
 
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel built from a copy of the tree (a build leaves folders behind), without the network."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, source / name)
-    shutil.copytree(ROOT / "cutaway", source / "cutaway", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    target = tmp_path_factory.mktemp("wheel")
-    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(target)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=300)
-    [built] = target.glob("*.whl")
+def build(what: str, source: Path, target: Path, **environment: str) -> Path:
+    """An "sdist" or a "wheel" of a folder, without the network and without an environment of its own."""
+    code = f"from setuptools.build_meta import build_{what}; build_{what}({str(target)!r})"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=source,
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    [built] = target.iterdir()
     return built
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built from a copy of the tree: a build leaves folders behind."""
+    copied = tmp_path_factory.mktemp("tree")
+    for name in tree():
+        (copied / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, copied / name)
+    return build("sdist", copied, tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    [found] = folder.iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution."""
+    return build("wheel", unpacked, tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_source_distribution_holds_every_file_of_the_project(source: Path) -> None:
+    check_source(source)
+
+
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-        for words in ("LICENSE", "NOTICE"):
-            [licence] = [name for name in archive.namelist() if name.endswith(f"licenses/{words}")]
-            assert archive.read(licence) == (ROOT / words).read_bytes()
-        [entry] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        assert "cutaway = cutaway.cli:main" in archive.read(entry).decode()
-    built = {name for name in packed if name.startswith("cutaway/native/kernels.") and name.endswith(".so")}
-    assert len(built) <= 1  # none without a compiler
-    packed -= built
-    files = (
-        p for p in (ROOT / "cutaway").rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".so"
-    )
-    assert packed == {p.relative_to(ROOT).as_posix() for p in files}
-    assert "cutaway/py.typed" in packed
+    check_wheel(wheel)
+
+
+def test_without_a_compiler_the_wheel_is_for_every_machine(unpacked: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "source"
+    shutil.copytree(unpacked, copied, ignore=shutil.ignore_patterns("build", "*.so"))
+    (tmp_path / "wheel").mkdir()
+    built = build("wheel", copied, tmp_path / "wheel", CC="/bin/false")
+    assert built.name.endswith("-py3-none-any.whl")
+    check_wheel(built)
+
+
+def test_a_page_with_a_link_to_a_file_is_refused() -> None:
+    whole = "AutoModelForSequenceClassification.from_pretrained(name)"
+    check_page(f"{whole} [a](https://example.org/a)")
+    for hole in ("[a](docs/a.md)", "![a](docs/a.png)", "[a](http://example.org)"):
+        with pytest.raises(AssertionError):
+            check_page(f"{whole} {hole}")
 
 
 def test_the_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(site),
-        str(wheel),
-    ]
-    subprocess.run(pip, check=True, capture_output=True, timeout=300)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True, timeout=300)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
@@ -77,8 +98,14 @@ def test_the_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:
         return done.stdout
 
     assert Path(run("-c", "import cutaway; print(cutaway.__file__)").strip()).is_relative_to(site)
-    if (ROOT / "cutaway" / "__main__.py").exists():
-        assert "explain" in run("-m", "cutaway", "--help")
-    if (ROOT / "cutaway" / "builtin" / "sentiment").is_dir() and (ROOT / "cutaway" / "pipelines").is_dir():
-        code = "from cutaway import pipeline; print(pipeline('sentiment-analysis', 'cutaway/sentiment')('Wonderful.'))"
-        assert "'label': 'POSITIVE'" in run("-c", code)
+    assert "explain" in run("-m", "cutaway", "--help")
+    said = run("-m", "cutaway", "--version")
+    assert ("kernels: AVX-512" in said) == ("avx512_vnni" in cpu() and "linux" in wheel.name), said
+    code = "from cutaway import pipeline; print(pipeline('sentiment-analysis', 'cutaway/sentiment')('Wonderful.'))"
+    assert "'label': 'POSITIVE'" in run("-c", code)
+
+
+def cpu() -> str:
+    """What Linux says of the processor; nothing elsewhere."""
+    said = Path("/proc/cpuinfo")
+    return said.read_text() if said.exists() else ""

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as calls
 
 from cutaway import native
 from cutaway.models.backbone import Backbone, EncoderDecoder
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
+from cutaway.nn.cpu.torch_private import calls_are_watched
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
@@ -36,7 +36,7 @@ _frozen_kinds: dict[type, type] = {}
 
 def watched(model: nn.Module) -> bool:
     """Whether somebody would notice that modules are not called: hooks, here or on all modules, or another forward."""
-    if calls._global_forward_hooks or calls._global_forward_pre_hooks or calls._global_backward_hooks:
+    if calls_are_watched():
         return True
     return any(hooked(m) or "forward" in m.__dict__ for m in model.modules())
 

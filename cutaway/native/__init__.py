@@ -8,7 +8,8 @@ their instructions, `LIBRARY` is None and the caller computes the same through t
 from __future__ import annotations
 
 import ctypes
-from importlib.machinery import EXTENSION_SUFFIXES
+import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,32 +133,49 @@ class Step(Op):
     )
 
 
-def _opened(path: str) -> ctypes.CDLL | None:
-    """The library at `path`: it takes its threads from the OpenMP that torch has loaded, or from the system's."""
-    for needed in (None, "libgomp.so.1"):
+def _opened(path: Path) -> ctypes.CDLL:
+    """The library at `path`: it takes its threads from the OpenMP that torch has loaded, or from the system's.
+
+    OSError where it was built for another system, or nobody offers OpenMP.
+    """
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
         try:
-            if needed is not None:
-                ctypes.CDLL(needed, mode=ctypes.RTLD_GLOBAL)
-            return ctypes.CDLL(path)
-        except OSError:  # built for another system, or nobody offers OpenMP
-            continue
-    return None
+            ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            raise error from None
+        return ctypes.CDLL(str(path))
 
 
-def _load() -> ctypes.CDLL | None:
-    """The library, if it was built and this processor can run it."""
-    folder = Path(__file__).parent
-    path = next((p for ending in EXTENSION_SUFFIXES if (p := folder / f"kernels{ending}").is_file()), None)
-    library = None if path is None else _opened(str(path))
-    if library is None or getattr(library, "cw_version", int)() != VERSION or not library.cw_supported():
-        return None
+def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
+    """The library at `path`, if it was built and this processor can run it; else the reason why not."""
+    if not path.is_file():
+        if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+            return None, "they are for Linux on x86-64"
+        return None, "not built: there was no C compiler when cutaway was installed"
+    try:
+        library = _opened(path)
+    except OSError as error:
+        return None, f"{path.name} cannot be opened: {error}"
+    if getattr(library, "cw_version", int)() != VERSION:
+        return None, f"{path.name} was built from other sources; install cutaway again"
+    if not library.cw_supported():
+        return None, "this processor has no AVX-512 with VNNI"
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_run.argtypes = (_ADDRESS, _NUMBER)
     library.cw_play.argtypes = (_ADDRESS, _SIZE, _NUMBER)
-    return library
+    return library, ""
 
 
-LIBRARY = _load()
+LIBRARY, MISSING = load(Path(__file__).with_name("kernels.so"))
 # whether the processor multiplies bfloat16 as the kernels do
 BF16 = LIBRARY is not None and bool(LIBRARY.cw_bf16_supported())
+
+
+def description() -> str:
+    """Which instructions the kernels use here, or why torch's operators compute in their place."""
+    if LIBRARY is None:
+        return f"none ({MISSING}); torch computes the same"
+    return "AVX-512 with VNNI" + (" and bfloat16" if BF16 else "")

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cutaway import native
 from cutaway.config.architecture import Rotary
 from cutaway.nn.cpu.ops import capturing
+from cutaway.nn.cpu.torch_private import DISPATCH_MODE
 from cutaway.nn.kv_cache import Cache
 
 Turns = dict[Rotary, tuple[Tensor, Tensor]]
@@ -37,17 +37,30 @@ _VIEWS = frozenset(
 )
 
 
-class _AllocationWatcher(TorchDispatchMode):
+class _Blind:
+    """In the place of torch's mode where it is missing: nothing is witnessed, and no tape is ever whole."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+_Mode: Any = _Blind if DISPATCH_MODE is None else DISPATCH_MODE
+
+
+class _AllocationWatcher(_Mode):  # type: ignore[misc]
     """Keeps the memory that is taken while it watches, and notes whether torch computed anything."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.memory: list[Tensor] = []
-        self.computed = False
+        self.computed = DISPATCH_MODE is None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        name = func._schema.name
+        name = func.name().partition(".")[0]  # without the overload's
         if name == "aten::empty":
             self.memory.append(found)
         elif name not in _VIEWS:

@@ -23,6 +23,7 @@ from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
 from cutaway.nn.cpu.onednn_linear import learns, product
 from cutaway.nn.cpu.ops import transformed
 from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
+from cutaway.nn.cpu.torch_private import ONEDNN
 from cutaway.nn.cpu.tracked_parameter import version_key
 
 if TYPE_CHECKING:
@@ -55,21 +56,8 @@ _FUSED: dict[Activation, tuple[str, str]] = {
 }
 
 
-def _find_operators() -> Any:
-    """oneDNN's linear operators, or None where this build of torch has none."""
-    found = torch.ops.mkldnn
-    names = ("_linear_pointwise", "_reorder_linear_weight")
-    return found if torch.backends.mkldnn.is_available() and all(hasattr(found, n) for n in names) else None
-
-
-def _bf16() -> bool:
-    """Whether the chip multiplies bfloat16 itself."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return supported is not None and bool(supported())
-
-
-OPERATORS = _find_operators()
-DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and _bf16() else (torch.float32,)
+OPERATORS = ONEDNN
+DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and OPERATORS.bf16 else (torch.float32,)
 
 
 class PackedCache:
@@ -96,7 +84,8 @@ class PackedCache:
             elif served(whole.dtype, whole.shape[1]):
                 self.weight = PackedWeight(whole, self.bias, gated=self.gated)
             else:
-                self.weight = OPERATORS._reorder_linear_weight(whole.contiguous(), None)
+                assert OPERATORS is not None
+                self.weight = OPERATORS.reorder(whole.contiguous(), None)
             self._state = state
             for layer in layers:
                 evict(layer.weight)
@@ -127,10 +116,11 @@ class PackedCache:
         if isinstance(self.weight, Int8Weight):
             plain = None if activation is None else ACTIVATION[activation]
             return self.weight.product(x, activation, residual, plain)
+        assert OPERATORS is not None
         if residual is not None:
-            return OPERATORS._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")  # type: ignore[no-any-return]
+            return OPERATORS.linear_add(x, residual, self.weight, self.bias, "add")  # type: ignore[no-any-return]
         name, variant = ("none", "") if activation is None else _FUSED[activation]
-        return OPERATORS._linear_pointwise.default(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
+        return OPERATORS.linear(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedCache:
         return type(self)()

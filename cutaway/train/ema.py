@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from cutaway.nn.cpu.torch_private import lerp_each
 from cutaway.train.sharding import like
 
 
@@ -22,7 +23,7 @@ class EMA:
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights of this step in."""
-        torch._foreach_lerp_(list(self.held.values()), list(self.weights.values()), 1 - self.decay)
+        lerp_each(list(self.held.values()), list(self.weights.values()), 1 - self.decay)
 
     @torch.no_grad()
     def put(self, values: dict[str, Tensor]) -> None:

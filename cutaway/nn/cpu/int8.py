@@ -18,18 +18,10 @@ from torch import Tensor
 from cutaway.checkpoint.checkpoint import quantize_rows
 from cutaway.config.architecture import Activation
 from cutaway.nn.cpu.packed_weight import PackedWeight, served
+from cutaway.nn.cpu.torch_private import INT_PRODUCT
 
 EXACT = 1024  # so many products of two bytes add up in float32 without rounding: 1024 * 128 * 127 < 2^24
 DTYPES = (torch.float32, torch.bfloat16)
-
-
-def _integer_products() -> bool:
-    """Whether torch multiplies int8 matrices fast and exactly: without VNNI, sums of 16 bits may overflow inside."""
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    return hasattr(torch, "_int_mm") and supported is not None and bool(supported())
-
-
-INTEGER_PRODUCTS = _integer_products()
 
 
 class Int8Weight:
@@ -68,8 +60,8 @@ class Int8Weight:
         span = rows.amax(1, keepdim=True).clamp(min=0) - low  # [rows, 1]; NaN or infinite where a number of the row is
         scale = torch.where(span.isfinite(), span / 255, torch.nan)
         q = ((rows - low) * torch.where(span > 0, 255 / span, 0.0)).round_() - 128
-        if INTEGER_PRODUCTS:
-            sums = torch._int_mm(q.to(torch.int8), self.values.T).float()
+        if INT_PRODUCT is not None:
+            sums = INT_PRODUCT(q.to(torch.int8), self.values.T).float()
         else:
             pieces = zip(q.split(EXACT, 1), self.values.split(EXACT, 1), strict=True)
             first, *others = (a @ b.float().T for a, b in pieces)

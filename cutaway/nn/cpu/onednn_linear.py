@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cutaway.nn.cpu.torch_private import ONEDNN
+
 # Below so many multiplications what surrounds a product costs more than the product.
 LEAST = 1 << 22
 
@@ -18,7 +20,8 @@ LEAST = 1 << 22
 def learns(x: Tensor, weight: Tensor) -> bool:
     """Whether `product` serves: a gradient is followed through a product in float32 that is worth it."""
     return (
-        torch.is_grad_enabled()
+        ONEDNN is not None
+        and torch.is_grad_enabled()
         and (x.requires_grad or weight.requires_grad)
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
@@ -30,8 +33,8 @@ def learns(x: Tensor, weight: Tensor) -> bool:
 
 def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., in] weight^T + bias, weight [out, in] -> [..., out]."""
-    pointwise = torch.ops.mkldnn._linear_pointwise
-    return pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    assert ONEDNN is not None
+    return ONEDNN.linear(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 class _Learning(torch.autograd.Function):

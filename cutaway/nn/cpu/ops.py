@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from cutaway import native
+from cutaway.nn.cpu.torch_private import transforming
 from cutaway.nn.packed_batch import PackedBatch
 
 if TYPE_CHECKING:
@@ -51,20 +51,12 @@ def serves(*inputs: Tensor) -> bool:
     for x in inputs:
         if type(x) not in _TYPES or x.dtype is not dtype or not x.is_cpu or (graded and x.requires_grad):
             return False
-    return not _transforming()
+    return not transforming()
 
 
 def transformed(x: Tensor) -> bool:
     """Whether `x` stands for a computation of torch's (compiled, vmapped, forward-differentiated), not for numbers."""
-    return type(x) not in _TYPES or _transforming()
-
-
-def _transforming() -> bool:
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-    )
+    return type(x) not in _TYPES or transforming()
 
 
 _LAYER, _RMS, _RMS_ROUNDED = range(3)  # the kernel's numbers

@@ -11,6 +11,7 @@ from torch import Tensor
 from cutaway import native
 from cutaway.config.architecture import Activation
 from cutaway.nn.cpu.ops import run
+from cutaway.nn.cpu.torch_private import AMX
 
 # the kernels' numbers of activations
 KINDS: dict[Activation | None, int] = {
@@ -24,7 +25,7 @@ KINDS: dict[Activation | None, int] = {
 }
 _OF = {torch.float32: native.FLOATS, torch.bfloat16: native.HALVES, torch.int8: native.BYTES}
 # with tiles for matrices, oneDNN multiplies bfloat16 several times as fast as vectors can
-_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+_TILES = AMX
 
 
 def served(dtype: torch.dtype, n_inputs: int) -> bool:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from cutaway.nn.cpu.torch_private import version
+
 
 class TrackedParameter(nn.Parameter):
     """A parameter that notices when its `.data` is handed out, which torch's own count of changes does not."""
@@ -40,4 +42,4 @@ def version_key(parameter: Tensor | None) -> tuple[Any, ...]:
         return ()
     if type(parameter) is nn.Parameter:
         parameter.__class__ = TrackedParameter
-    return (id(parameter), parameter._version, parameter.data_ptr(), parameter.__dict__.get("data_accesses"))
+    return (id(parameter), version(parameter), parameter.data_ptr(), parameter.__dict__.get("data_accesses"))

@@ -25,7 +25,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param != "kernel":
         monkeypatch.setattr(native, "LIBRARY", None)
     if request.param == "float32":
-        monkeypatch.setattr(int8, "INTEGER_PRODUCTS", False)
+        monkeypatch.setattr(int8, "INT_PRODUCT", None)
         monkeypatch.setattr(linear, "OPERATORS", None)
     return str(request.param)
 
