@@ -43,12 +43,14 @@ class Learned:
 
     `offset` rows of the table are never used (BART: 2). With `after_padding`, counting starts after `offset` and skips
     padding tokens by their id (RoBERTa). With `fixed`, the vectors are sines and cosines that no training changes.
+    With `skips_hidden`, a token that the mask hides has no position of its own, also in the middle of a text (OPT).
     """
 
     size: int
     offset: int = 0
     after_padding: bool = False
     fixed: bool = False
+    skips_hidden: bool = False
 
     @property
     def longest(self) -> int:
@@ -77,17 +79,29 @@ class RotaryScaling:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary position embedding (Su et al., 2021) on the first `size` numbers of each head."""
+    """Rotary position embedding (Su et al., 2021) on the first `size` numbers of each head.
+
+    `longest` is the most tokens that one text can have, None where the formula serves any number.
+    """
 
     theta: float
     size: int
-    longest: int
+    longest: int | None
     scaling: RotaryScaling | None = None
 
     @property
     def by_length(self) -> bool:
         """Whether a token's angles depend on how long the text is."""
         return self.scaling is not None and self.scaling.kind in ("dynamic", "longrope")
+
+    def regime(self, length: int) -> int:
+        """Which frequencies a text of `length` tokens has: texts of the same regime have the same.
+
+        0 up to the original length; beyond it 1, or the length itself, where each has its own (dynamic NTK).
+        """
+        if self.scaling is None or not self.by_length or length <= self.scaling.original_length:
+            return 0
+        return length if self.scaling.kind == "dynamic" else 1
 
 
 @dataclass(frozen=True)

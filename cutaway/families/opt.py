@@ -51,7 +51,9 @@ def to_architecture(config: OPTConfig) -> Architecture:
             hidden_size=config.integer("hidden_size", 1, 65_536),
             embedding=Embedding(
                 vocab_size=config.integer("vocab_size", 1, 10_000_000),
-                positions=Learned(config.integer("max_position_embeddings", 1, 10_000_000), offset=2),
+                positions=Learned(
+                    config.integer("max_position_embeddings", 1, 10_000_000), offset=2, skips_hidden=True
+                ),
                 pad_id=config.pad_token_id,
             ),
             attention=Attention(

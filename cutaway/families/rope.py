@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from cutaway.config.architecture import Rotary, RotaryScaling
 from cutaway.config.field_checks import Bounds, shown_value
 from cutaway.errors import ConfigError
+from cutaway.families.rope_table import check_beside, rope_table
+
+logger = logging.getLogger("cutaway")
 
 _KINDS = {"linear", "dynamic", "llama3", "yarn", "longrope"}
 
@@ -38,12 +42,9 @@ def rotary(config: Any, head_size: int, kind_of_layer: str = "", base: float = 1
         ConfigError: an unknown kind of scaling, or a number out of bounds.
     """
     longest = config.integer("max_position_embeddings", 1, 100_000_000)
-    name = "rope_scaling" if getattr(config, "rope_parameters", None) is None else "rope_parameters"
-    raw = getattr(config, name, None) or {}
-    if kind_of_layer and name == "rope_parameters" and isinstance(raw, dict):
-        name, raw = f"rope_parameters[{kind_of_layer!r}]", raw.get(kind_of_layer) or {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{name} is {shown_value(raw)}; it must be a table such as {{'rope_type': 'default'}}.")
+    raw = rope_table(config, kind_of_layer)
+    for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        check_beside(config, name, raw.get(name))
     theta = getattr(config, "rope_theta", None) if raw.get("rope_theta") is None else raw["rope_theta"]
     kind = raw.get("rope_type", raw.get("type", "default"))
     fields = _Fields(
@@ -73,8 +74,16 @@ def rotary(config: Any, head_size: int, kind_of_layer: str = "", base: float = 1
     # the formulas divide by the logarithms of both
     original = fields.integer("original_max_position_embeddings", 2, 100_000_000)
     fields.number("rope_theta", 1.001, 1e12)
-    if kind == "dynamic" and size < 4:
-        raise ConfigError(f"dynamic rotary positions need 4 numbers of each head, not {size}; change head_dim.")
+    if kind == "dynamic":
+        if size < 4:
+            raise ConfigError(f"dynamic rotary positions need 4 numbers of each head, not {size}; change head_dim.")
+        if raw.get("original_max_position_embeddings") not in (None, longest):
+            logger.warning(
+                "original_max_position_embeddings is %s, which has no effect on dynamic rotary positions (nor has it "
+                "upstream): they are stretched from max_position_embeddings, %s.",
+                shown_value(raw["original_max_position_embeddings"]), longest,
+            )  # fmt: skip
+        original = longest
     if kind == "longrope":
         fields.default("factor", max(1.0, longest / original))
     low = fields.number("low_freq_factor", 1e-6, 1e6) if kind == "llama3" else 0.0
@@ -97,7 +106,9 @@ def rotary(config: Any, head_size: int, kind_of_layer: str = "", base: float = 1
         short_factors=_factors(raw, "short_factor", size) if kind == "longrope" else (),
         long_factors=_factors(raw, "long_factor", size) if kind == "longrope" else (),
     )
-    return Rotary(theta, size, longest, scaling)
+    # it is for longer texts that frequencies are stretched; dynamic NTK does so for any length
+    stretched = max(longest, int(scaling.factor * original))
+    return Rotary(theta, size, None if kind == "dynamic" else stretched, scaling)
 
 
 def _factors(raw: dict[str, Any], name: str, size: int) -> tuple[float, ...]:

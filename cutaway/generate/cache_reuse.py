@@ -62,11 +62,32 @@ def read_lookup(s: Settings, rows: int) -> tuple[int, int] | None:
 
 
 def real_ids(prompt: Prompt) -> list[list[int]]:
-    """The tokens of each prompt, padding left out (it is on the left)."""
+    """The tokens of each prompt, padding and hidden words left out."""
     ids: list[list[int]] = prompt.ids.tolist()
     if prompt.mask is None:
         return ids
-    return [text[-count:] for text, count in zip(ids, prompt.mask.sum(1).tolist(), strict=True)]
+    rows = zip(ids, prompt.mask.tolist(), strict=True)
+    return [[token for token, shown in zip(text, own, strict=True) if shown] for text, own in rows]
+
+
+def check_hidden(prompt: Prompt, past: Cache | None, logprobs: int | None) -> None:
+    """GenerationError where words that a mask hides meet what counts on all words of a text."""
+    if past is not None and past.scattered:
+        raise GenerationError(
+            "past_key_values was made from a text with words that its attention_mask hid in the middle, which generate "
+            "does not go on from: leave it out, and pass the whole text with its mask."
+        )
+    held = None if past is None or past.empty else past
+    if held is None and logprobs is None:
+        return
+    hidden = prompt.hidden
+    row = next((i for i, n in enumerate(hidden) if n), None)
+    for name, value in (("past_key_values", held), ("output_logprobs", logprobs)):
+        if row is not None and value is not None:
+            raise GenerationError(
+                f"attention_mask hides {hidden[row]} words in the middle of prompt {row}, and {name} needs all of a "
+                f"text's words: leave {name} out."
+            )
 
 
 def common(a: list[int], b: list[int]) -> int:

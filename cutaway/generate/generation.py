@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError, UnfinishedError
 from cutaway.generate.beam import BeamSearch
+from cutaway.generate.cache_reuse import check_hidden
 from cutaway.generate.incremental_decoding import IncrementalDecoder
 from cutaway.generate.logprobs import search_logprobs
 from cutaway.generate.plan import Settings, make_plan
@@ -39,7 +40,8 @@ def generate(
         input_ids: ids [B, L] of the prompts, or of the texts the encoder reads. A decoder without them starts from bos.
         attention_mask: [B, L], 1 at real tokens. Without it the padding id marks padding, unless it ends texts too.
             Padding may be on either side: a decoder's prompts are moved to the right, so that the answers are always
-            `sequences[:, L:]`. Masked positions count neither as text nor as positions.
+            `sequences[:, L:]`. Padding counts neither as text nor as positions; a word that is hidden in the middle of
+            a text is not seen, and keeps its position.
         inputs: another name of `input_ids`.
         generation_config: settings between those of the call and those of the model.
         streamer: gets the prompt and each step's tokens (`put`), and `end` when it is over.
@@ -260,6 +262,7 @@ def prepare(
             "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "
             "encoder_outputs to spare the encoder, and leave past_key_values out."
         )
+    check_hidden(prompt, plan.past, plan.logprobs)
     search = kind(model, prompt, plan, tokenizer)
     search.adapters = read_adapters(model, adapters, prompt.ids.shape[0])
     return search

@@ -27,8 +27,23 @@ class Prompt:
 
     @property
     def longest(self) -> int:
-        """Real tokens of the longest row."""
-        return self.ids.shape[1] if self.mask is None else int(self.mask.sum(dim=1).max())
+        """Places that the longest row takes, its hidden words included."""
+        return self.ids.shape[1] - min(self.padding)
+
+    @property
+    def padding(self) -> list[int]:
+        """Columns before each row's first real token."""
+        if self.mask is None:
+            return [0] * self.ids.shape[0]
+        return self.mask.byte().argmax(dim=1).tolist()
+
+    @property
+    def hidden(self) -> list[int]:
+        """How many words in the middle of each row the mask hides."""
+        if self.mask is None:
+            return [0] * self.ids.shape[0]
+        real = self.mask.sum(dim=1).tolist()
+        return [self.ids.shape[1] - pads - n for pads, n in zip(self.padding, real, strict=True)]
 
 
 def read_ids(name: str, value: Any, device: torch.device) -> Tensor:
@@ -70,10 +85,15 @@ def read_mask(value: Any, ids: Tensor, pad: int | None, eos: tuple[int, ...]) ->
 
 
 def pad_left(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Moves each row's padding to its left, so that answers begin in one column whatever the tokenizer's side."""
-    if mask is None or bool((mask[:, 1:] >= mask[:, :-1]).all()):
+    """Moves each row's padding to its left, so that answers begin in one column whatever the tokenizer's side.
+
+    A word that the mask hides in the middle of a text stays where it is.
+    """
+    if mask is None or bool((mask[:, -1] != 0).all()):
         return ids, mask
-    order = mask.argsort(dim=1, stable=True)  # [B, L], padding first, tokens in their order
+    columns = torch.arange(ids.shape[1], device=ids.device)
+    last = (mask * columns).amax(dim=1, keepdim=True)  # [B, 1]
+    order = (columns + last + 1) % ids.shape[1]  # [B, L]; what follows the last token goes before the first
     return ids.gather(1, order), mask.gather(1, order)
 
 

@@ -24,7 +24,7 @@ class LookupSearch(Search):
 
     def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
         super().__init__(model, prompt, plan, tokenizer)
-        self.first = 0 if prompt.mask is None else int((prompt.mask == 0).sum())  # columns of padding
+        self.first, self.hidden = prompt.padding[0], prompt.hidden[0]  # columns of padding, and hidden words
         self.ahead: list[int] = []  # guesses whose logits are known
         self.known: Tensor | None = None  # [1, 1 + guesses, V]
 
@@ -47,7 +47,7 @@ class LookupSearch(Search):
     def forget(self) -> None:
         """Takes out of the cache what follows the text's last token but one."""
         self.ahead, self.known = [], None
-        held = self.width - 1 - self.first
+        held = self.width - 1 - self.first - self.hidden
         if self.cache is not None and self.cache.longest > held:
             self.cache.crop(held)
 

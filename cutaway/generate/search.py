@@ -92,11 +92,7 @@ class Search:
         """The last tokens of each sequence's prompt, which its answer is read after; none for an encoder-decoder."""
         if self.model.is_encoder_decoder:
             return [[] for _ in range(self.total)]
-        prompts = self.sequences[:, : self.plan.prompt_columns].tolist()
-        if self.prompt.mask is None:
-            return prompts
-        real = self.prompt.mask.sum(dim=1).repeat_interleave(self.plan.copies).tolist()
-        return [ids[-count:] for ids, count in zip(prompts, real, strict=True)]
+        return [[*ids] for ids in real_ids(self.prompt) for _ in range(self.plan.copies)]
 
     def step(self) -> Step:
         """Runs the model once and appends one token to every running sequence."""
@@ -187,6 +183,8 @@ class Search:
             return None
         if past is None and (not self.plan.use_cache or len(self.prompt.ids) == 1 or not self.is_unobserved):
             return None
+        if any(self.prompt.hidden):
+            return None  # words have other places than in the row of those that are shown
         texts = real_ids(self.prompt)
         if past is not None:
             kept = held(past, texts)
@@ -215,12 +213,9 @@ class Search:
         """Tells the cache which tokens it holds, so that a later call can go on from it."""
         if isinstance(self.cache, Cache) and not self.model.is_encoder_decoder and self.cache.batch:
             rows = range(self.total) if self.rows is None else self.rows.tolist()
-            pads = [0] * self.total
-            if self.prompt.mask is not None:
-                real = self.prompt.mask.sum(1).repeat_interleave(self.plan.copies)
-                pads = (self.plan.prompt_columns - real).tolist()
+            pads = [n for n in self.prompt.padding for _ in range(self.plan.copies)]
             lengths = self.cache.lengths.tolist()
-            if len(lengths) == len(rows):
+            if len(lengths) == len(rows) and not self.cache.scattered:
                 self.cache.ids = [
                     self.sequences[row, pads[row] : pads[row] + n].tolist()
                     for row, n in zip(rows, lengths, strict=True)

@@ -57,6 +57,9 @@ def written_attribution(
         first = prompt["input_ids"].shape[1]
         written = ids[row, padded:]
         base = {"input_ids": torch.cat((prompt["input_ids"], written[None, :-1]), 1)}
+        if "attention_mask" in prompt:
+            hidden = prompt["attention_mask"]
+            base["attention_mask"] = torch.cat((hidden, hidden.new_ones(1, len(written) - 1)), 1)
     if not len(written):
         raise InputError("nothing was written: ids holds no token beyond the prompt.")
     found = [

@@ -56,11 +56,19 @@ class StackHandle:
         return vectors * float(torch.tensor(scale, dtype=vectors.dtype, device="cpu"))
 
     @contextmanager
-    def reading(self, vectors: Tensor) -> Iterator[None]:
-        """Inside, the stack reads these vectors [batch, length, width] in place of its tokens'; positions stay."""
+    def reading(self, vectors: Tensor, inputs: Inputs | None = None) -> Iterator[None]:
+        """Inside, the stack reads these vectors [batch, length, width] in place of its tokens'; positions stay.
+
+        inputs: of the same texts, whose mask tells which words are hidden; all texts hide the same.
+        """
+        mask = None if inputs is None else inputs.get(self.mask)
 
         def swap(module: Any, args: Any, kwargs: Any) -> Any:
-            return (None,), {**kwargs, "inputs_embeds": vectors}
+            own = vectors
+            if mask is not None and args[0].dim() == 1:  # packed: what is hidden is not there
+                own = vectors[(mask != 0).expand(vectors.shape[:2])]  # [rows, width]
+                own = torch.cat((own, own[-1:].expand(len(args[0]) - len(own), -1)))  # rows that only fill up
+            return (None,), {**kwargs, "inputs_embeds": own}
 
         handle = self.stack.embed.register_forward_pre_hook(swap, with_kwargs=True)
         try:
@@ -106,7 +114,7 @@ def logits_of(model: Any, inputs: Inputs) -> Tensor:
 
 
 def one_text(inputs: Inputs, row: int) -> dict[str, Tensor]:
-    """Text `row` alone, its padding left out."""
+    """Text `row` alone, its padding left out; words that the mask hides in the middle stay, and stay hidden."""
     found: dict[str, Tensor] = {}
     for ids, mask, follow in (
         ("input_ids", "attention_mask", ("token_type_ids", "position_ids")),
@@ -115,11 +123,16 @@ def one_text(inputs: Inputs, row: int) -> dict[str, Tensor]:
         if inputs.get(ids) is None:
             continue
         given = inputs.get(mask)
-        real = torch.ones_like(inputs[ids][row], dtype=torch.bool) if given is None else given[row].bool()
+        text = slice(None)
+        if given is not None:
+            real = given[row].nonzero()[:, 0]
+            text = slice(int(real[0]), int(real[-1]) + 1) if len(real) else slice(0, 0)
+            if len(real) and text.stop - text.start != len(real):
+                found[mask] = given[row, text][None]  # [1, length]
         for name in (ids, *follow):
             if inputs.get(name) is not None:
                 value = inputs[name]
-                found[name] = value[row if value.shape[0] > 1 else 0][real][None]  # [1, length]
+                found[name] = value[row if value.shape[0] > 1 else 0][text][None]  # [1, length]
     return found
 
 

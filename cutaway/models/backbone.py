@@ -18,7 +18,7 @@ from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.edits import Edits
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import Taps, model_addresses
-from cutaway.nn.decoder_inputs import decoder_start, shift_right, wrap_right
+from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.named_modules import attach_published_names
@@ -169,9 +169,11 @@ class Backbone(PreTrainedModel):
 
         Args:
             input_ids: [batch, length]; or inputs_embeds: [batch, length, hidden].
-            attention_mask: [batch, length], 1 for tokens, 0 for padding on either side. Padding is not computed.
+            attention_mask: [batch, length], 1 for tokens, 0 for padding on either side, and for words in the middle
+                that no other sees. What is 0 is not computed.
             token_type_ids: [batch, length], where the family has them.
-            position_ids: [batch, length]; by default real tokens are counted from 0, whatever the padding. In one row
+            position_ids: [batch, length]; by default they count from each text's first real token, whatever the
+                padding; words hidden in the middle keep theirs (OPT numbers only those that are shown). In one row
                 without a mask, a causal model takes positions that begin anew for another text, which sees only itself.
             past_key_values: the cache of earlier tokens; input_ids then holds only the new ones.
             output_attentions, output_hidden_states: True, or a list of layers.
@@ -301,6 +303,11 @@ class EncoderDecoder(Backbone):
             return shift_right(labels, *decoder_start(self.config))
         return wrap_right(labels, self.config.pad_token_id)
 
+    def reads_again(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the decoder reads where it reads the encoder's text again, and its mask or None; see begin_with_text."""
+        read = self.prepare_decoder_input_ids_from_labels(input_ids)
+        return begin_with_text(read, check_mask(attention_mask, *input_ids.shape[:2]))
+
     def get_encoder(self) -> Stack:
         return self.encoder
 
@@ -366,7 +373,8 @@ class EncoderDecoder(Backbone):
                 )
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         if decoder_input_ids is None and decoder_inputs_embeds is None and self.shifts_input and input_ids is not None:
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(input_ids)
+            decoder_input_ids, begun = self.reads_again(input_ids, attention_mask)
+            decoder_attention_mask = begun if decoder_attention_mask is None else decoder_attention_mask
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             raise InputError("decoder_input_ids is missing: pass it, or labels=, or call generate().")
         request = self.ask(output_hidden_states, output_attentions, "decoder.", spec)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cutaway.config.architecture import ACTIVATIONS, Activation
 from cutaway.errors import InputError
 from cutaway.models.backbone import first_token
-from cutaway.models.lm_heads import HeadModel, last_tokens, register_at, shown
+from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
@@ -91,8 +91,8 @@ class LabelHead(HeadModel):
         self.mean = bool(spec.pick_field) and config.choice(spec.pick_field, {"cls", "mean"}) == "mean"
         register_at(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
-    def picked(self, out: Any, input_ids: Tensor | None) -> Tensor:
-        """The one vector of each text, [batch, hidden]."""
+    def picked(self, out: Any, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
+        """The one vector of each text, [batch, hidden]; the mask is that of input_ids."""
         pick = self.head_spec.pick
         if pick == "pooler":
             return out.pooler_output  # type: ignore[no-any-return]
@@ -102,23 +102,32 @@ class LabelHead(HeadModel):
             return first_token(out.last_hidden_state, out.rows)
         if pick == "last":
             return self._last(out, input_ids)
-        return self._end(out, input_ids)
+        return self._end(out, input_ids, attention_mask)
 
     def _last(self, out: Any, input_ids: Tensor | None) -> Tensor:
+        """The last token that is shown and not the padding id, as upstream, even where that id also ends texts: so a
+        text is read at the same token alone, with a mask and without one.
+        """
         hidden, pad = out.last_hidden_state, self.config.pad_token_id
-        if out.rows.mask is not None or input_ids is None or pad is None:
+        if input_ids is None or pad is None:
             return last_tokens(out, 1)[:, 0]
         steps = torch.arange(hidden.shape[1], device=hidden.device)
-        places = ((input_ids != pad) * steps).amax(1)  # padding without a mask is known by its id
+        real = input_ids != pad  # [batch, length]
+        if out.rows.mask is None:
+            places = (real * steps).amax(1)
+        else:
+            places = torch.maximum((real & out.rows.mask).mul(steps).amax(1), out.rows.first())
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]  # type: ignore[no-any-return]
 
-    def _end(self, out: Any, input_ids: Tensor | None) -> Tensor:
+    def _end(self, out: Any, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         if input_ids is None:
             raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
         end = self.config.eos_token_id
         if end is None:
             raise InputError("this head reads the end-of-text token, but config.eos_token_id is None; set it.")
         ends = torch.isin(input_ids, torch.tensor(end, device=input_ids.device))
+        if attention_mask is not None:  # padding may have the same id
+            ends &= attention_mask != 0
         if not bool(ends.any(1).all()):
             raise InputError(f"every text must hold the end-of-text token {end}; one does not.")
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)
@@ -204,6 +213,8 @@ class TokenClassification(LabelHead):
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
         logits = self.shown(self.labels_logits(out.last_hidden_state), out)
+        if labels is not None:
+            check_answered(labels, out.rows)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 

@@ -241,6 +241,8 @@ class OutputHead(HeadModel):
         self, out: Any, labels: Tensor | None, *, shifted: bool = False, keep: int = 0
     ) -> tuple[Tensor | None, Tensor | None]:
         """(loss, logits), None for what is not asked; `shifted`: labels are the text itself, each the next token's."""
+        if labels is not None:
+            check_answered(labels, getattr(out, "rows", None), shifted=shifted)
         if labels is not None and self.loss_only and not keep:
             hidden = out.last_hidden_state
             if shifted:
@@ -331,6 +333,26 @@ class CausalLM(OutputHead):
         cache = out.get("past_key_values")
         result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
         return self.finish(result, return_dict)
+
+
+def check_answered(labels: Any, rows: PackedBatch | None, *, shifted: bool = False) -> None:
+    """InputError where a label [batch, length] is asked of a word that the mask hides in the middle of a text.
+
+    Such a word is not computed, so it foretells nothing. `shifted`: each label is asked of the token before it.
+    """
+    if rows is None or not isinstance(labels, Tensor) or labels.shape != (rows.batch, rows.length) or not rows.holes:
+        return
+    assert rows.mask is not None
+    steps = torch.arange(rows.length, device=rows.mask.device)
+    inside = (steps > rows.first()[:, None]) & (steps < rows.last()[:, None])
+    hidden, asked = inside & ~rows.mask, labels != losses.IGNORED
+    wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
+    if bool(wrong.any()):
+        text, place = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"labels[{text}, {place + shifted}] is asked of token {place}, which attention_mask hides and which is not "
+            "computed; set it to -100."
+        )
 
 
 def last_tokens(out: Any, n: int) -> Tensor:

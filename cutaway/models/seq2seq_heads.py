@@ -116,12 +116,13 @@ class Seq2SeqClassification(LabelHead):
     ) -> Any:
         """logits [batch, labels]; the decoder reads the text itself, shifted right."""
         if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids = self.base.prepare_decoder_input_ids_from_labels(input_ids)
+            decoder_input_ids, begun = self.base.reads_again(input_ids, attention_mask)
+            decoder_attention_mask = begun if decoder_attention_mask is None else decoder_attention_mask
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
+        logits = self.shown(self.labels_logits(self.picked(out, input_ids, attention_mask)), out)
         loss = None if labels is None else losses.classification(logits, labels, self.config)
         return self.finish(Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
@@ -149,7 +150,8 @@ class Seq2SeqQuestionAnswering(LabelHead):
         """start_logits and end_logits [batch, length]."""
         reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
         if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids = self.base.prepare_decoder_input_ids_from_labels(input_ids)
+            decoder_input_ids, begun = self.base.reads_again(input_ids, attention_mask)
+            decoder_attention_mask = begun if decoder_attention_mask is None else decoder_attention_mask
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,

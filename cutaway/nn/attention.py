@@ -168,7 +168,9 @@ class Attention(NamedModule):
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         fast = None
-        if context.bias is None and context.rows.key_mask is None and not self._rate:
+        # with holes, a token's neighbours are not the nearest ones
+        scattered = (context.bias is not None or window is not None) and context.rows.holes
+        if context.bias is None and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window)
             if fast is not None and not open_:
                 return fast
@@ -179,10 +181,12 @@ class Attention(NamedModule):
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask = context.rows.key_mask
             causal = context.causal
-            if context.bias is not None:
-                mask = _with_bias(context.bias[:, : g.length, : g.length], mask, causal)
-                causal = False
             near = window is not None and g.length > window
+            if scattered:
+                mask, causal, near = _seen(context.rows.group_positions(g), context.bias, window, causal), False, False
+            elif context.bias is not None:
+                mask = _with_bias(context.bias[None, :, : g.length, : g.length], mask, causal)
+                causal = False
             if fast is not None:
                 found.append(fast[g.rows])
             elif near and window is not None:
@@ -327,9 +331,22 @@ def concat_groups(found: list[Tensor], rows: PackedBatch) -> Tensor:
     return torch.cat(found) if len(found) > 1 else found[0]
 
 
+def _seen(places: Tensor, bias: Tensor | None, window: int | None, causal: bool) -> Tensor:
+    """Which keys each query sees by their places [n, length], or with `bias` [heads, longest, longest] what is added to
+    the scores: [n, 1 or heads, length, length].
+    """
+    ahead = places[:, None] - places[..., None]  # [n, queries, keys]
+    seen = ahead <= 0 if causal else torch.ones_like(ahead, dtype=torch.bool)
+    if window is not None:
+        seen &= ahead.abs() < window
+    if bias is None:
+        return seen[:, None]
+    own = bias[:, places[..., None], places[:, None]].transpose(0, 1)  # [n, heads, queries, keys]
+    return own.masked_fill(~seen[:, None], -torch.inf)
+
+
 def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """bias [heads, a, b] joined with a boolean mask and causality: [1 or batch, heads, a, b]."""
-    bias = bias[None]
+    """bias [1, heads, a, b] joined with a boolean mask and causality: [1 or batch, heads, a, b]."""
     if causal:
         seen = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
         bias = bias.masked_fill(~seen, -torch.inf)

@@ -47,3 +47,14 @@ def wrap_right(ids: Tensor, pad: int | None) -> Tensor:
     held = ids.masked_fill(ids == IGNORED, pad)
     last = ((held != pad) * torch.arange(held.shape[1], device=held.device)).amax(1, keepdim=True)  # [batch, 1]
     return torch.cat((held.gather(1, last), read[:, 1:]), 1)
+
+
+def begin_with_text(read: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """What a decoder reads of a text shifted right, [batch, length], where the text has padding on the left: the first
+    token stands before the text, not before the padding. And its mask; None without such padding.
+    """
+    if mask is None or bool((mask[:, 0] != 0).all()):
+        return read, None
+    first = (mask != 0).byte().argmax(1, keepdim=True)  # [batch, 1]
+    begun = torch.arange(read.shape[1], device=read.device) >= first
+    return read.scatter(1, first, read[:, :1]), begun

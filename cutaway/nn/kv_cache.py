@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cutaway.errors import CheckpointError, InputError
+from cutaway.nn.cache_checks import read_places
+from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.cpu.ops import append_kv
 from cutaway.nn.packed_batch import PackedBatch
 
@@ -36,6 +38,7 @@ class Cache:
         cross: {layer: keys and values of the encoder's text, [batch, n_kv_heads, source length, head_size] each}.
         ids: the tokens held, per text, where whoever filled the cache has noted them; None where nobody has.
         adapters: the adapter under which each text was read (None: the base alone); None where nobody has noted it.
+        inputs: what entered the first block, where a token's keys depend on how long its text is; else None.
     """
 
     def __init__(self) -> None:
@@ -48,6 +51,10 @@ class Cache:
         self.columns: Tensor | None = None
         self.ids: list[list[int]] | None = None
         self.adapters: tuple[str | None, ...] | None = None
+        self.inputs: CachedInputs | None = None
+        # [batch, longest]: where in its text stands what each column holds, -1 before the text; None where no text has
+        # a hidden word in the middle, and the columns say it
+        self._places: Tensor | None = None
         self.longest = 0  # max(lengths) as a Python int: reading it costs no synchronization
         self.equal = True
         self._new = 0  # tokens per text that the pass now running adds
@@ -73,6 +80,20 @@ class Cache:
     def sizes(self) -> tuple[int, int, int]:
         """Layers, key/value heads and head size."""
         return (self.layers, *((0, 0) if self.buffer is None else (self.buffer.shape[2], self.buffer.shape[4])))
+
+    @property
+    def scattered(self) -> bool:
+        """Whether a text has hidden words between those that are held, so that columns do not tell distances."""
+        return self._places is not None
+
+    def ends(self) -> Tensor:
+        """[batch] int64: the place in its own text that each text's next token takes."""
+        return self.lengths if self._places is None else self._places[:, -1] + 1
+
+    @property
+    def end(self) -> int:
+        """The largest of `ends`."""
+        return self.longest if self._places is None else int(self._places[:, -1].max()) + 1
 
     def get_seq_length(self) -> int:
         """Tokens held by the longest text."""
@@ -103,6 +124,33 @@ class Cache:
             for held, x in ((buffer[2 * layer], k), (buffer[2 * layer + 1], v)):
                 block = x[g.rows].view(g.n, g.length, *x.shape[1:])  # [n, length, n_kv_heads, head_size]
                 held[where, :, longest - g.length : longest] = block.transpose(1, 2).detach()
+
+    def rows(self) -> PackedBatch:
+        """How the texts that are held lie when they are run again."""
+        found = PackedBatch(self.batch, self.seen, self.columns)
+        device = self.lengths.device
+        places = torch.arange(self.longest, device=device).expand(self.batch, -1)
+        if self._places is not None:
+            places = self._places
+        elif not self.equal:
+            places = places - (self.longest - self.lengths)[:, None]
+        found.set_positions(self.packed(places, found))
+        return found
+
+    def packed(self, x: Tensor, rows: PackedBatch) -> Tensor:
+        """x [batch, longest, ...], in the cache's columns, as `rows` lie."""
+        if rows.index is None:
+            return x
+        end = self.longest
+        parts = [x[g.texts, end - g.length : end].flatten(0, 1) for g in rows.groups]
+        if rows.n_filler:
+            parts.append(parts[-1][-1:].expand(rows.n_filler, *x.shape[2:]))
+        return torch.cat(parts)
+
+    def replace(self, other: Cache) -> None:
+        """Take over the keys and values that `other` holds of the same texts."""
+        assert self.buffer is not None and other.buffer is not None
+        self.buffer[:, :, :, : self.longest] = other.buffer[:, :, :, : self.longest]
 
     def open(self, n: int) -> None:
         """Make room for n new tokens per text, in every layer at once, before the blocks of a pass run."""
@@ -158,22 +206,30 @@ class Cache:
 
     def first(self, window: int | None) -> int:
         """The first column that any new token may see."""
-        return max(0, self.longest + 1 - window) if window is not None else 0
+        return max(0, self.longest + 1 - window) if window is not None and self._places is None else 0
 
     def places(self) -> Tensor:
         """[batch or 1, longest + n]: the place in its own text of what each column holds, below 0 before the text."""
+        if self._places is not None:
+            return torch.cat((self._places, self._coming()), 1)
         columns = torch.arange(self.longest + self._new, device=self.lengths.device)
         return columns[None] if self.equal else columns - (self.longest - self.lengths)[:, None]
 
+    def _coming(self) -> Tensor:
+        """[batch, n]: the places of the new tokens."""
+        return self.ends()[:, None] + torch.arange(self._new, device=self.lengths.device)
+
     def _visible(self, window: int | None) -> Tensor | None:
-        if self.equal and self._new == 1 and (window is None or self.longest < window):
+        if self.equal and self._new == 1 and (window is None or self.end < window):
             return None
         assert self.buffer is not None
         device, end = self.lengths.device, self.longest + self._new
         columns = torch.arange(end, device=device)
         last = torch.arange(self.longest, end, device=device)[:, None]  # [n, 1]: what each new token may see at most
         seen = (columns <= last) & (columns >= (self.longest - self.lengths)[:, None, None])  # [batch, n, longest + n]
-        if window is not None:
+        if window is not None and self._places is not None:
+            seen &= self.places()[:, None] > self._coming()[..., None] - window  # [batch, n, longest + n]
+        elif window is not None:
             seen &= columns > last - window
         none = torch.zeros(seen.shape, dtype=self.buffer.dtype, device=device)
         return none.masked_fill_(~seen, -torch.inf)[:, None]
@@ -182,10 +238,18 @@ class Cache:
         """Note the lengths of the prompt that was just stored."""
         self._settle(rows.lengths, device)
         self.columns = rows.mask
+        self._places = None
+        if rows.holes:
+            self._places = torch.full((rows.batch, self.longest), -1, device=device)
+            for g in rows.groups:
+                where = slice(None) if g.texts is None else g.texts
+                self._places[where, self.longest - g.length :] = rows.group_positions(g)
 
     def advance(self) -> None:
         """Note that the new tokens were appended to every text."""
         n = self._new
+        if self._places is not None:
+            self._places = self.places()
         self.lengths = self.lengths + n
         self.longest += n
         self.ids = None
@@ -239,8 +303,11 @@ class Cache:
         self.adapters = None if self.adapters is None else tuple(self.adapters[i] for i in wanted)
         before = self.longest
         self._settle(self.lengths[index].tolist(), self.lengths.device)
-        if self.buffer is not None:  # columns that only those who left had
-            self.buffer = self.buffer[:, :, :, before - self.longest :]
+        gone = before - self.longest  # columns that only those who left had
+        if self.buffer is not None:
+            self.buffer = self.buffer[:, :, :, gone:]
+        self.inputs = None if self.inputs is None else self.inputs.select(index, gone)
+        self._places = None if self._places is None or not self.longest else self._places[index, gone:]
 
     def crop(self, n: int | list[int]) -> None:
         """Forget all but the first n tokens of every text, or of each its own number."""
@@ -256,6 +323,14 @@ class Cache:
                 x = self.buffer[:, b]  # [2 * layers, n_kv_heads, capacity, head_size]
                 x[:, :, to:longest] = x[:, :, at : at + left].clone()
                 x[:, :, :to] = 0
+            if self.inputs is not None and at != to:
+                self.inputs.move(b, at, to, left)
+            if self._places is not None:
+                own = self._places[b, at : at + left].clone()
+                self._places[b] = -1
+                self._places[b, to:longest] = own
+        if self._places is not None:
+            self._places = self._places[:, :longest] if longest else None
         self._settle(kept, self.lengths.device)
         if self.columns is not None:
             limit = torch.tensor(kept, device=self.columns.device)[:, None]
@@ -267,6 +342,8 @@ class Cache:
         other = copy(self)
         other._end = ctypes.c_int64()
         other.buffer = None if self.buffer is None else self.buffer[:, :, :, : self.longest].clone()
+        other.inputs = None if self.inputs is None else self.inputs.copy(self.longest)
+        other._places = None if self._places is None else self._places.clone()
         other.cross = dict(self.cross)
         return other
 
@@ -278,6 +355,10 @@ class Cache:
         tensors |= {f"cross.{i}.{n}": x.contiguous() for i, kv in self.cross.items() for n, x in enumerate(kv)}
         if self.columns is not None:
             tensors["columns"] = self.columns
+        if self._places is not None:
+            tensors["places"] = self._places.contiguous()
+        if self.inputs is not None:
+            tensors |= self.inputs.tensors(self.longest)
         metadata = {_FORMAT: json.dumps(self.ids), _ADAPTERS: json.dumps(self.adapters)}
         aside = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.tmp")
         try:
@@ -312,6 +393,8 @@ class Cache:
             counted = ids is None or [len(text) for text in ids] == lengths.tolist()
             if columns is not None:
                 counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()
+            cache._places = read_places(tensors.get("places"), cache.lengths, cache.longest)
+            cache.inputs = CachedInputs.read(tensors, cache.batch, cache.longest)
             if held.dim() != 5 or held.shape[1::2] != (cache.batch, cache.longest) or not counted:
                 raise ValueError(f"{list(held.shape)} tensors for texts of {lengths.tolist()} tokens")
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

@@ -24,6 +24,19 @@ MANY, STEP = 256, 32
 
 
 @dataclass(frozen=True)
+class TextLengths:
+    """How many places each text of a batch takes, its hidden words included.
+
+    Attributes:
+        lengths: one number for each text.
+        owners: the text of each position; its shape spreads to that of the positions.
+    """
+
+    lengths: list[int]
+    owners: Tensor
+
+
+@dataclass(frozen=True)
 class LengthGroup:
     """Texts `texts` of the batch (None: all, in order), `n` of them, each `length` rows, from row `start`."""
 
@@ -47,12 +60,19 @@ class PackedBatch:
         groups: runs of equally long texts that cover all rows in order.
         key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
         lengths: the number of real tokens of each text.
+        mask: None where all tokens are real, else [batch, length] bool.
+
+    A text reaches from its first real token to its last. A token between them that the mask hides (a hole) is not
+    packed, and keeps its place: the positions of those after it do not move.
     """
 
     def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
         self.batch, self.length = batch, length
         self.index: Tensor | None = None
         self._spans: tuple[Tensor, Tensor] | None = None
+        self._first: Tensor | None = None
+        self._positions: Tensor | None = None
+        self._holes: bool | None = None
         self.n_filler = 0
         self.key_mask: Tensor | None = None
         self.mask: Tensor | None = None
@@ -137,10 +157,67 @@ class PackedBatch:
         return self.pad(x.flatten(0, -2))
 
     def positions(self, device: torch.device) -> Tensor:
-        """The place of each row in its own text, counted over real tokens: [batch, length] or [rows]."""
+        """The place of each row in its own text, counted from its first real token: [batch, length] or [rows]."""
+        if self._positions is not None:
+            return self._positions
+        steps = torch.arange(self.length, device=device)
         if self.mask is None or self.index is None:  # no padding, or all of it on the right
+            return steps.expand(self.batch, self.length)
+        self._positions = self.pack(steps - self.first()[:, None])
+        return self._positions
+
+    def set_positions(self, positions: Tensor) -> None:
+        """Say where in their texts the rows stand, [batch, length] or [rows], where the mask does not tell."""
+        self._positions, self._holes = positions, None
+
+    def counts(self, device: torch.device) -> Tensor:
+        """As `positions`, but counted over real tokens alone."""
+        if self.mask is None or self.index is None:
             return torch.arange(self.length, device=device).expand(self.batch, self.length)
         return self.pack((self.mask.cumsum(1) - 1).clamp(min=0))
+
+    @property
+    def holes(self) -> bool:
+        """Whether a text has hidden words between its real ones."""
+        if self._holes is None:
+            self._holes = False
+            if self._positions is not None:
+                # n tokens that stand side by side have the positions 0 to n - 1, and any others sum to more
+                own = self._positions.flatten()
+                own = own[: -self.n_filler] if self.n_filler else own
+                self._holes = int(own.sum()) != sum(n * (n - 1) // 2 for n in self.lengths)
+            elif self.mask is not None and self.index is not None:  # of a text without holes, one token begins a run
+                runs = int((self.mask[:, 1:] > self.mask[:, :-1]).sum()) + int(self.mask[:, 0].sum())
+                self._holes = runs != sum(map(bool, self.lengths))
+        return self._holes
+
+    def group_positions(self, group: LengthGroup) -> Tensor:
+        """[n, length]: the places of a group's tokens in their texts."""
+        device = self.index.device if self.index is not None else torch.device("cpu")
+        return self.positions(device).flatten()[group.rows].view(group.n, group.length)
+
+    def reaches(self, positions: Tensor) -> TextLengths:
+        """How far each text reaches when its rows stand at `positions`, [batch, length] or [rows]."""
+        n = len(self.lengths)
+        if self.index is None:
+            owners = torch.arange(self.batch, device=positions.device)[:, None]
+            last = positions.amax(1) if self.mask is None else (positions * self.mask).amax(1)
+        else:
+            parts = [
+                torch.arange(g.n, device=positions.device) if g.texts is None else g.texts for g in self.groups
+            ]  # [n] each
+            owners = torch.cat([x.repeat_interleave(g.length) for x, g in zip(parts, self.groups, strict=True)])
+            if self.n_filler:
+                owners = torch.cat((owners, owners[-1:].expand(self.n_filler)))
+            last = positions.new_zeros(n).scatter_reduce(0, owners, positions, "amax")
+        return TextLengths((last + 1).tolist(), owners)
+
+    @property
+    def reach(self) -> int:
+        """The places of the text that takes most, its hidden words included."""
+        if self.mask is None or self.index is None:
+            return max(self.lengths, default=0)
+        return int(self.positions(self.index.device).max()) + 1 if len(self.index) else 0
 
     def places(self) -> list[tuple[int, Tensor]]:
         """(row of the batch, the padded positions of its tokens there) of each text."""
@@ -148,6 +225,14 @@ class PackedBatch:
             return [(i, row.nonzero()[:, 0]) for i, row in enumerate(self.mask)]
         assert self.index is not None  # several texts in one row
         return [(0, span) for span in torch.arange(self.length, device=self.index.device).split(self.lengths)]
+
+    def first(self) -> Tensor:
+        """[batch]: the padded position of each text's first real token (0 for a text without one)."""
+        if self._first is None:
+            if self.mask is None:
+                return torch.zeros(self.batch, dtype=torch.int64)
+            self._first = self.mask.byte().argmax(1)
+        return self._first
 
     def last(self) -> Tensor:
         """[batch]: the padded position of each text's last real token (0 for a text without one)."""

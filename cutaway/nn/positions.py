@@ -11,6 +11,7 @@ from cutaway import native
 from cutaway.config.architecture import Relative, Rotary, RotaryScaling
 from cutaway.nn.cpu.ops import run, serves
 from cutaway.nn.norm_mlp import Embedding
+from cutaway.nn.packed_batch import TextLengths
 
 
 def rotary_frequencies(rotary: Rotary, length: int) -> tuple[Tensor, float]:
@@ -75,26 +76,55 @@ class RotaryTable:
 
     def __init__(self, rotary: Rotary) -> None:
         self.rotary = rotary
-        self._held: tuple[Tensor, Tensor] | None = None
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}  # by regime
 
-    def __call__(self, positions: Tensor, longest: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """positions [...] -> cosines and sines [..., 1, size], to be applied to [..., heads, size]."""
-        if self.rotary.by_length:
-            cos, sin = self._make(longest, longest, positions.device)
+    def __call__(
+        self, positions: Tensor, longest: int, dtype: torch.dtype, texts: TextLengths | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """positions [...] -> cosines and sines [..., 1, size], to be applied to [..., heads, size].
+
+        Args:
+            longest: more than any of the positions.
+            texts: how long each position's own text is, where the angles depend on it.
+        """
+        if not self.rotary.by_length:
+            cos, sin = self._looked_up(0, longest, longest, positions)
         else:
-            held = self._held
-            if held is None or held[0].shape[0] < longest or held[0].device != positions.device:
-                held = self._held = self._make(max(256, 2 * longest), longest, positions.device)
-            cos, sin = held
-        return cos[positions][..., None, :].to(dtype), sin[positions][..., None, :].to(dtype)
+            assert texts is not None
+            cos, sin = self._by_text(positions, longest, texts)
+        return cos[..., None, :].to(dtype), sin[..., None, :].to(dtype)
 
-    def _make(self, rows: int, longest: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        frequencies, factor = rotary_frequencies(self.rotary, longest)
-        angles = torch.arange(rows, dtype=torch.float32)[:, None] * frequencies  # [rows, size / 2]
-        angles = torch.cat((angles, angles), -1).to(device)  # [rows, size]
-        sin = angles.sin() * factor
-        sin[:, : sin.shape[1] // 2].neg_()  # so that a turn is one shift, one product and one sum
-        return angles.cos() * factor, sin
+    def _by_text(self, positions: Tensor, longest: int, texts: TextLengths) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [..., size], each text's own: what stands beside it in the batch changes nothing."""
+        lengths = {self.rotary.regime(n): n for n in texts.lengths}
+        if lengths.keys() <= {0, 1}:
+            made = {regime: self._looked_up(regime, n, longest, positions) for regime, n in lengths.items()}
+            if len(made) == 1:
+                return next(iter(made.values()))
+            far = torch.tensor([self.rotary.regime(n) for n in texts.lengths], device=positions.device)
+            here = (far[texts.owners] == 1)[..., None]
+            return torch.where(here, made[1][0], made[0][0]), torch.where(here, made[1][1], made[0][1])
+        own = [rotary_frequencies(self.rotary, n) for n in texts.lengths]
+        frequencies = torch.stack([f for f, _ in own]).to(positions.device)  # [texts, size / 2]
+        return _waves(positions[..., None] * frequencies[texts.owners], own[0][1])
+
+    def _looked_up(self, regime: int, length: int, longest: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+        held = self._held.get(regime)
+        if held is None or held[0].shape[0] < longest or held[0].device != positions.device:
+            frequencies, factor = rotary_frequencies(self.rotary, length)
+            steps = torch.arange(max(256, 2 * longest), dtype=torch.float32)
+            angles = steps[:, None] * frequencies  # [rows, size / 2]
+            held = self._held[regime] = _waves(angles.to(positions.device), factor)
+        cos, sin = held
+        return cos[positions], sin[positions]
+
+
+def _waves(angles: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """angles [..., size / 2] -> cosines and sines [..., size]."""
+    angles = torch.cat((angles, angles), -1)
+    sin = angles.sin() * factor
+    sin[..., : sin.shape[-1] // 2].neg_()  # so that a turn is one shift, one product and one sum
+    return angles.cos() * factor, sin
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,19 +11,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cutaway.config.architecture import Embedding as EmbeddingSpec
-from cutaway.config.architecture import Relative, Rotary
+from cutaway.config.architecture import Learned, Relative, Rotary
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.block import Block
+from cutaway.nn.cache_checks import check_cache, check_seen
+from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import lay_out, with_call_context
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
-from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.positions import RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
 
@@ -98,6 +101,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     if isinstance(spec.positions, Relative):
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
+    owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
 
 class Batch:
@@ -138,8 +142,9 @@ class Batch:
             input_ids = check_ids(input_ids, spec.embedding.vocab_size)
         held = 0 if cache is None else cache.longest
         if held and cache is not None:
-            _check_cache(cache, spec, batch)
+            check_cache(cache, spec, batch)
             if isinstance(attention_mask, Tensor) and attention_mask.shape[-1] in (held + length, cache.seen + length):
+                check_seen(cache, attention_mask[..., :-length])
                 attention_mask = attention_mask[..., -length:]
         mask = check_mask(attention_mask, batch, length)
         if held and mask is not None and not bool((mask != 0).all()):
@@ -152,7 +157,7 @@ class Batch:
         else:
             rows = PackedBatch(batch, length, None if held else mask, may_stay_padded=may_stay_padded)
         check_texts(rows)
-        longest = max(rows.lengths, default=0) + held
+        longest = _places_taken(spec, rows, cache, position_ids)
         if spec.longest is not None and longest > spec.longest:
             raise InputError(
                 f"The input has {longest} tokens, but the model can take {spec.longest}; shorten the text, or let the "
@@ -177,8 +182,8 @@ class Batch:
                 rows_of = stack.embed.positions.num_embeddings
                 position_ids = check_ids(position_ids, rows_of, "position_ids", "the table of positions")
             elif isinstance(spec.positions, Rotary):
-                longest = spec.positions.longest
-                position_ids = check_ids(position_ids, longest, "position_ids", "config.max_position_embeddings")
+                most = spec.positions.longest or 2**31
+                position_ids = check_ids(position_ids, most, "position_ids", "config.max_position_embeddings")
             else:
                 raise InputError("position_ids was given, but this model knows only distances; leave it out.")
         return cls(rows, input_ids, token_type_ids, position_ids, inputs_embeds, cache)
@@ -205,18 +210,15 @@ def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -
     return given.shape[0], given.shape[1]
 
 
-def _check_cache(cache: Cache, spec: Spec, batch: int) -> None:
-    wanted = (spec.n_layers, spec.attention.n_kv_heads, spec.attention.head_size)
-    if cache.sizes != wanted:
-        raise InputError(
-            f"past_key_values holds (layers, key heads, head size) = {cache.sizes}, but this model has {wanted}; pass "
-            "the cache that this model returned."
-        )
-    if cache.lengths.shape[0] != batch:
-        raise InputError(
-            f"past_key_values holds {cache.lengths.shape[0]} texts, but input_ids has {batch}; cache.select(index) "
-            "keeps or repeats texts."
-        )
+def _places_taken(spec: Spec, rows: PackedBatch, cache: Cache | None, position_ids: Tensor | None) -> int:
+    """How many positions the text that takes most has."""
+    held = 0 if cache is None else cache.end
+    if spec.longest is None or rows.length + held <= spec.longest:
+        return rows.length + held
+    learned = spec.embedding.positions
+    if position_ids is not None or (learned is not None and learned.skips_hidden):
+        return max(rows.lengths, default=0) + (0 if cache is None else cache.longest)
+    return rows.reach + held
 
 
 def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "config.vocab_size") -> Tensor:
@@ -244,7 +246,7 @@ def embed_batch(stack: Any, batch: Batch) -> Tensor:
     learned = spec.embedding.positions
     positions = batch.position_ids
     if learned is not None and positions is None:
-        positions = _learned_positions(batch, learned.offset, learned.after_padding, spec.embedding.pad_id)
+        positions = _learned_positions(batch, learned, spec.embedding.pad_id)
     elif positions is not None:
         positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
     return stack.embed(  # type: ignore[no-any-return]
@@ -255,17 +257,20 @@ def embed_batch(stack: Any, batch: Batch) -> Tensor:
     )
 
 
-def _learned_positions(batch: Batch, offset: int, after_padding: bool, pad_id: int | None) -> Tensor:
-    rows, cache = batch.rows, batch.cache
+def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Tensor:
+    rows, cache, offset = batch.rows, batch.cache, learned.offset
     device = (batch.input_ids if batch.input_ids is not None else batch.inputs_embeds).device  # type: ignore[union-attr]
-    if after_padding and batch.input_ids is not None and (cache is None or cache.empty):
+    held = cache is not None and not cache.empty
+    if learned.after_padding and batch.input_ids is not None and not held:
         real = torch.ne(batch.input_ids, -1 if pad_id is None else pad_id)  # [batch, length]
-        if rows.mask is not None:
+        if rows.packed:  # a word that the mask hides in the middle counts; what stands before the text does not
+            real = real & (torch.arange(rows.length, device=device) >= rows.first()[:, None])
+        elif rows.mask is not None:
             real = real & rows.mask
         return rows.pack(real.cumsum(1) * real + (offset - 1))
-    positions = rows.positions(device) + offset
-    if cache is not None and not cache.empty:
-        positions = positions + cache.lengths[:, None]
+    positions = (rows.counts(device) if learned.skips_hidden else rows.positions(device)) + offset
+    if cache is not None and held:
+        positions = positions + (cache.lengths if learned.skips_hidden else cache.ends())[:, None]
     return positions
 
 
@@ -308,7 +313,6 @@ def run_stack(
         memory=memory,
         memory_rows=memory_rows,
     )
-    held = 0 if cache is None else cache.longest
     if cache is not None:
         if prefill:
             cache.reserve(spec.n_layers)
@@ -318,15 +322,19 @@ def run_stack(
         positions = batch.position_ids
         positions = rows.positions(x.device) if positions is None else rows.pack(positions)
         if batch.position_ids is None and not prefill and cache is not None:
-            positions = positions + cache.lengths[:, None]
+            positions = positions + cache.ends()[:, None]
+        held = 0 if cache is None else cache.end
         longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
-        context.turns = {rotary: table(positions, longest, x.dtype) for rotary, table in stack.rotary.items()}
+        texts = rows.reaches(positions) if stack.by_length else None
+        if texts is not None and cache is not None:
+            _keep_inputs(stack, x, positions, texts.lengths, context, taps)
+        context.turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
     elif isinstance(spec.positions, Relative):
         steps = torch.arange(rows.length, device=x.device)
         if prefill:
             context.bias = stack.relative(steps, steps)
         elif cache is not None:
-            queries = cache.lengths[:, None] + steps  # [batch, n]
+            queries = cache.ends()[:, None] + steps  # [batch, n]
             context.bias = stack.relative(queries, cache.places()[:, None])
     taps.start = 0 if prefill or cache is None else cache.seen
     x = _offer(stack, taps, "embed", x, rows)
@@ -340,6 +348,48 @@ def run_stack(
         else:
             cache.advance()
     return x
+
+
+def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], context: Context, taps: Taps) -> None:
+    """Keep what enters the first block, and bring what the cache holds to the frequencies of texts of these lengths.
+
+    x [batch, length, hidden] or [rows, hidden]; reaches: how long each text is, the new tokens included.
+    """
+    cache, rows = context.cache, context.rows
+    assert cache is not None
+    if context.prefill:
+        cache.inputs = CachedInputs.of(x, positions, rows, reaches)
+        return
+    before = cache.ends().tolist() if cache.inputs is None else cache.inputs.reaches
+    both = list(zip(before, reaches, strict=True))
+    if any(rotary.regime(a) != rotary.regime(b) for rotary in stack.rotary for a, b in both):
+        if cache.inputs is None:
+            raise InputError(
+                f"past_key_values does not hold what it was computed from, and a text of {max(reaches)} tokens needs "
+                "other rotary frequencies; run the whole text without it."
+            )
+        _renew(stack, cache, cache.inputs, reaches, context, taps)
+        lay_out(rows)
+    if cache.inputs is not None:
+        cache.inputs.append(x, positions, cache.longest, reaches)
+
+
+def _renew(stack: Any, cache: Cache, inputs: CachedInputs, reaches: list[int], context: Context, taps: Taps) -> None:
+    """Run the texts that a cache holds again, as parts of texts of these lengths, and keep their keys and values."""
+    rows, fresh = cache.rows(), Cache()
+    lay_out(rows)
+    with torch.no_grad():
+        x = cache.packed(inputs.x[:, : cache.longest], rows)
+        positions = cache.packed(inputs.positions[:, : cache.longest], rows)
+        texts = TextLengths(reaches, rows.reaches(positions).owners)
+        longest = int(positions.max()) + 1
+        turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
+        fresh.reserve(stack.spec.n_layers)
+        again = taps.edits_alone()
+        x = _offer(stack, again, "embed", x, rows)
+        run_blocks(stack, x, replace(context, rows=rows, cache=fresh, prefill=True, turns=turns), again)
+    cache.replace(fresh)
+    inputs.reaches = reaches
 
 
 def _offer(stack: Any, taps: Taps, part: str, x: Tensor, rows: PackedBatch) -> Tensor:

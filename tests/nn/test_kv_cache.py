@@ -87,3 +87,18 @@ def test_gradients_reach_new_keys(llama: Any) -> None:
         out = llama(inputs_embeds=vectors, past_key_values=cache)
         out.logits[:, -1].sum().backward()
     assert bool((vectors.grad != 0).all(-1).all())  # the first new token is seen by the second
+
+
+def test_a_mask_of_what_is_held_must_be_the_one_it_was_read_with(llama: Any) -> None:
+    ids, mask = padded(texts(LENGTHS), "left", 0)
+    new = torch.arange(3, 3 + len(ids))[:, None]
+    grown = torch.cat((mask, torch.ones_like(new)), 1)
+    cache = llama(ids, attention_mask=mask, use_cache=True).past_key_values
+    wanted = llama(new, past_key_values=cache.copy()).logits
+    assert torch.equal(llama(new, attention_mask=grown, past_key_values=cache.copy()).logits, wanted)
+    grown[0, 4] = 0
+    with pytest.raises(InputError, match="hides other tokens than when past_key_values was made"):
+        llama(new, attention_mask=grown, past_key_values=cache)
+    cache = llama(ids[:1], use_cache=True).past_key_values
+    with pytest.raises(InputError, match="hides other tokens"):
+        llama(new[:1], attention_mask=grown[:1], past_key_values=cache)

@@ -57,14 +57,23 @@ def test_each_text_is_one_block_in_its_own_order(mask_rows: list[list[int]]) -> 
 
 
 @given(masks)
-def test_positions_count_real_tokens(mask_rows: list[list[int]]) -> None:
+def test_positions_count_from_the_first_real_token_and_holes_keep_their_places(mask_rows: list[list[int]]) -> None:
     mask = torch.tensor(mask_rows)
-    rows = PackedBatch(*mask.shape, mask)
-    found = rows.positions(mask.device)
+    rows, other = PackedBatch(*mask.shape, mask), PackedBatch(*mask.shape, mask)
+    found, counted = rows.positions(mask.device), rows.counts(mask.device)
     if rows.packed:
-        found = rows.pad(found + 1) - 1
+        found, counted = rows.pad(found + 1) - 1, rows.pad(counted + 1) - 1
+    spans = []
     for text, real in enumerate(mask == 1):
-        assert found[text][real].tolist() == list(range(int(real.sum())))
+        places = real.nonzero()[:, 0]
+        first = int(places[0]) if len(places) else 0
+        assert found[text][real].tolist() == (places - first).tolist()
+        assert counted[text][real].tolist() == list(range(len(places)))
+        spans.append(int(places[-1]) - first + 1 if len(places) else 0)
+    assert rows.holes == other.holes == (sum(spans) != int(mask.sum()))  # before the positions are known, and after
+    assert rows.reach == max(spans)
+    if all(spans):
+        assert rows.reaches(rows.positions(mask.device)).lengths == spans
 
 
 def test_a_small_right_padded_batch_may_stay() -> None:

@@ -82,6 +82,7 @@ class Taps:
         self, wanted: Iterable[str], edits: Sequence[Edits] = (), turn: int = 0, watched: bool = False
     ) -> None:
         self.wanted, self.watched = set(wanted), watched
+        self._given = edits
         self.edits: dict[str, list[Edits]] = {}
         for edit in edits:
             for address in edit.changes:
@@ -96,6 +97,10 @@ class Taps:
         self.certificate: PatternCheck | None = None
         self._turn = turn
         self._sampled: str | None = None
+
+    def edits_alone(self) -> Taps:
+        """Taps of another pass that is changed as this one, and of which nothing is kept."""
+        return Taps((), self._given)
 
     def at(self, place: str, rows: PackedBatch) -> Tap | None:
         """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""

@@ -156,6 +156,8 @@ def decode_attention(
     batch, n, heads, size = q.shape
     if not serves(q, keys, values) or keys.stride() != values.stride():
         return None
+    if window is not None and cache.scattered:  # the kernel takes a column's number for its place
+        return None
     if q.stride()[2:] != (size, 1) or (n > 1 and batch > 1 and q.stride(0) != n * q.stride(1)):
         q = q.contiguous()
     if keys.stride()[2:] != (size, 1):

@@ -1,0 +1,61 @@
+"""The table of rotary parameters, which configs have under two names and partly beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cutaway.config.field_checks import shown_value
+from cutaway.errors import ConfigError
+from cutaway.families.layer_types import TYPES
+
+
+def _kind(table: dict[str, Any]) -> Any:
+    return table.get("rope_type", table.get("type")) or "default"
+
+
+def rope_table(config: Any, kind_of_layer: str) -> dict[str, Any]:
+    """The table of rotary parameters, from both of its published names.
+
+    `rope_scaling` may stand beside a `rope_parameters` that says nothing of scaling (set on a config that was read from
+    a file, for one), or say the same. A contradiction is an error: neither is ignored.
+    """
+    new, old = getattr(config, "rope_parameters", None) or {}, getattr(config, "rope_scaling", None) or {}
+    for name, value in (("rope_parameters", new), ("rope_scaling", old)):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} is {shown_value(value)}; it must be a table such as {{'rope_type': 'default'}}.")
+    if kind_of_layer and new:
+        own = new.get(kind_of_layer) or {}
+        name = f"rope_parameters[{kind_of_layer!r}]"
+        if not isinstance(own, dict):
+            raise ConfigError(f"{name} is {shown_value(own)}; it must be a table such as {{'rope_type': 'default'}}.")
+        if strange := sorted(map(str, new.keys() - set(TYPES))):
+            raise ConfigError(
+                f"rope_parameters has {shown_value(strange[0])}; this family has an entry for each kind of layer, of "
+                f"{[*TYPES]}, and each holds its own table."
+            )
+        new = own
+    if not new or not old:
+        return dict(new or old)
+    scaled = _kind(new) != "default"
+    for key in ("rope_type", *sorted(map(str, old.keys() & new.keys() - {"rope_type", "type"}))):
+        a, b = (_kind(new), _kind(old)) if key == "rope_type" else (new[key], old[key])
+        if a != b and None not in (a, b) and (scaled or key != "rope_type"):
+            raise ConfigError(
+                f"rope_scaling says {key} = {shown_value(b)} and rope_parameters, beside it, {shown_value(a)}; give it "
+                "once, or set the other to None."
+            )
+    merged = {k: v for k, v in new.items() if k not in ("rope_type", "type")}
+    return merged | {k: v for k, v in old.items() if v is not None}
+
+
+def check_beside(config: Any, name: str, inner: Any) -> None:
+    """ConfigError where a field of the config says otherwise than the table's own; a family's default says nothing."""
+    outer = getattr(config, name, None)
+    if inner is None or outer is None or outer == inner:
+        return
+    published = type(config).attribute_map.get(name, name)
+    if outer != type(config).defaults.get(published):
+        raise ConfigError(
+            f"{published} is {shown_value(outer)}, but the table of rotary parameters says {name} = "
+            f"{shown_value(inner)}; give it once, or set {published} to None."
+        )
