@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from cutaway import auto
 from cutaway.errors import CutawayError
+from cutaway.nn.activations.recorder import Recorder
+from cutaway.nn.kv_cache import Cache
 
 FAMILIES = ("bert", "gpt2", "llama", "t5", "bart")
 IDS = torch.tensor([[3, 4, 5]])
@@ -106,3 +109,56 @@ def damaged(data: bytes, flips: list[tuple[float, int]], kept: float) -> bytes:
         if found:
             found[int(place * len(found))] = value
     return bytes(found)
+
+
+def damaged_anywhere(data: st.DataObject, content: bytes) -> bytes:
+    """Bytes changed, text put in, or the end cut off."""
+    made = bytearray(content)
+    for place, byte in data.draw(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6)):
+        made[int(place * len(made))] = byte
+    if data.draw(st.booleans()):
+        place = int(data.draw(st.floats(0, 0.999)) * len(made))
+        made[place:place] = data.draw(
+            st.sampled_from((b"1e999", b"[]", b"null", b"-1", b"{}", b'"x"', b"[[1]]", b"9" * 30))
+        )
+    return bytes(made[: int(data.draw(st.one_of(st.just(1.0), st.floats(0, 1))) * len(made))])
+
+
+@fuzz
+@given(data=st.data())
+def test_bytes_of_a_recording(
+    tmp_path_factory: pytest.TempPathFactory, saved: dict[str, Path], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("recording") / "one"
+    model = auto.AutoModel.from_pretrained(saved["bert"])
+    with torch.no_grad(), model.record("blocks.*.attn.pattern", to=folder):
+        model(IDS)
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+    path.write_bytes(damaged_anywhere(data, path.read_bytes()))
+    with contextlib.suppress(CutawayError):
+        recording = Recorder.load(folder)
+        for run in recording.runs:
+            for address in run:
+                run[address]
+
+
+@fuzz
+@given(data=st.data())
+def test_bytes_of_a_cache(tmp_path: Path, saved: dict[str, Path], data: st.DataObject) -> None:
+    family = data.draw(st.sampled_from(("gpt2", "llama", "bart")))
+    model = auto.AutoModel.from_pretrained(saved[family])
+    inputs: dict[str, Any] = {"decoder_input_ids": IDS} if model.is_encoder_decoder else {}
+    with torch.no_grad():
+        model(IDS, use_cache=True, **inputs).past_key_values.save(tmp_path / "cache")
+    (tmp_path / "cache").write_bytes(damaged_anywhere(data, (tmp_path / "cache").read_bytes()))
+    with contextlib.suppress(CutawayError):
+        Cache.load(tmp_path / "cache")
+
+
+def test_what_is_no_path() -> None:
+    for load in (Recorder.load, Cache.load):
+        for name in (5, None, [], "a\0b", "/nowhere/at/all", b"\xff"):
+            with pytest.raises(CutawayError):
+                load(name)  # type: ignore[arg-type]
+    with pytest.raises(CutawayError):
+        Cache.load("x", device="nowhere")

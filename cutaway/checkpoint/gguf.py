@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.checkpoint.gguf_header import Header, Stored, read_header
 from cutaway.checkpoint.gguf_names import DIALECTS, Dialect
+from cutaway.config.field_checks import shown_value
+from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import CheckpointError, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +28,50 @@ _ROTARY_FACTORS = "rope_freqs.weight"
 _LONG_FACTORS = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
 _NO_WEIGHTS = {_ROTARY_FACTORS, *_LONG_FACTORS.values()}
 _TOKENS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding", "unk_token_id": "unknown"}
+
+
+_ROPE = (
+    "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.attn_factor",
+    "rope.scaling.original_context_length",
+)  # fmt: skip
+_SCALES = ("logit_scale", "residual_scale", "embedding_scale", "attention.output_scale", "attention.temperature_scale")
+
+
+def metadata_table(dialect: Dialect) -> FieldTable:
+    """What each metadata key of a family does, without the family's name before it (`general.` keys are notes)."""
+    groups = {"attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.sliding_window"}
+    used = {*dialect.fields.values(), "attention.head_count", *((groups | {*_ROPE}) if dialect.groups else ())}
+    harmless = {
+        "vocab_size": "the table of tokens says it",
+        "tensor_data_layout": "the tensors say it",
+        "rope.scaling.finetuned": "a note on how the model was trained",
+        "decoder_start_token_id": "there is no encoder",
+    }
+    if not dialect.groups:  # each head has its own keys, and positions are learned
+        same = "it is what the heads already say"
+        harmless |= dict.fromkeys(("attention.head_count_kv", "attention.key_length", "attention.value_length"), same)
+        harmless["rope.dimension_count"] = "positions are learned"
+    refused = {
+        **dict.fromkeys(_SCALES, only(None, 0.0, 1.0)),
+        **dict.fromkeys(
+            (
+                "expert_count", "expert_used_count", "expert_shared_count", "leading_dense_block_count",
+                "attention.max_alibi_bias", "attention.clamp_kqv", "attn_logit_softcapping", "final_logit_softcapping",
+                "attention.shared_kv_layers", "nextn_predict_layers", "rope.scaling.yarn_log_multiplier",
+                "swiglu_clamp_exp", "attention.sliding_window_pattern", "rope.dimension_sections",
+            ),
+            only(None, 0, 0.0, False),
+        ),
+        "attention.causal": only(None, True),
+        "attention.scale": only(None, 0.0),
+        "rope.scaling.alpha": only(None, 0.0, 1.0),
+        "rope.scaling.yarn_ext_factor": only(None, -1.0, 1.0),
+        "rope.scaling.yarn_attn_factor": only(None, 1.0),
+        "rope.scaling.yarn_beta_fast": only(None, 32.0),
+        "rope.scaling.yarn_beta_slow": only(None, 1.0),
+        **({} if "use_parallel_residual" in used else {"use_parallel_residual": only(None, False)}),
+    }  # fmt: skip
+    return FieldTable("GGUF metadata", frozenset(used), harmless, refused)
 
 
 class GGUF(NamedTuple):
@@ -48,10 +94,22 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
         raise CheckpointError(
             f"{path}: general.architecture is {str(family)[:40]!r}; cutaway reads GGUF of {', '.join(DIALECTS)}."
         )
+    _check_metadata(path, header, family)
     heads, kv_heads = _heads(path, header, family)
     tensors = GGUFTensors(path, header, DIALECTS[family], heads, kv_heads)
     tokenizer = {key: value for key, value in header.metadata.items() if key.startswith("tokenizer.")}
     return GGUF(_config(path, header, family, kv_heads, tensors), tensors, tokenizer)
+
+
+def _check_metadata(path: Path, header: Header, family: str) -> None:
+    front = f"{family}."
+    own = {key.removeprefix(front): value for key, value in header.metadata.items() if key.startswith(front)}
+    metadata_table(DIALECTS[family]).check(own, CheckpointError, f"{path}: metadata of {family}")
+    if (parts := header.metadata.get("split.count")) not in (None, 0, 1):
+        raise CheckpointError(
+            f"{path}: split.count is {shown_value(parts)}: this is a part of a model; join the parts "
+            "(gguf-split --merge)."
+        )
 
 
 def _heads(path: Path, header: Header, family: str) -> tuple[int, int]:

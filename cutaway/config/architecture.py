@@ -170,6 +170,8 @@ class Stack:
             input ("parallel", GPT-NeoX).
         block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
+        float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
+            block (the encoder of BART), or nowhere.
     """
 
     n_layers: int
@@ -188,6 +190,7 @@ class Stack:
     layer_positions: tuple[Rotary | None, ...] = ()
     block_of: tuple[int, ...] = ()
     first_norm: bool = True
+    float16_bound: Literal["", "additions", "blocks"] = ""
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from cutaway.config import labels
+from cutaway.config.config_fields import Only
 from cutaway.config.field_checks import Bounds, shown_value
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
@@ -63,6 +64,11 @@ class PretrainedConfig(Bounds, Publishing):
     model_type: str = ""
     attribute_map: ClassVar[dict[str, str]] = {}
     defaults: ClassVar[dict[str, Any]] = {}
+    # The rows of `config_fields` that a family adds: fields without a default, and what the others do.
+    used: ClassVar[tuple[str, ...]] = ()
+    without_effect: ClassVar[dict[str, str]] = {}
+    refused: ClassVar[dict[str, Only]] = {}
+    refused_in_training: ClassVar[dict[str, Only]] = {}
 
     def __init__(self, **kwargs: Any) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
@@ -143,6 +149,10 @@ class PretrainedConfig(Bounds, Publishing):
             raise AttributeError(name)
         known = [n for n in (*vars(self), *self.attribute_map) if not n.startswith("_")]
         raise AttributeError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
+
+    def aside(self, name: str, default: Any) -> Any:
+        """A field that may not be an attribute, such as one that begins with "_"."""
+        return self._aside.get(name, default)
 
     # -- labels --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -25,6 +25,15 @@ class AlbertConfig(PretrainedConfig):
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout_prob": 0.1,
         "bos_token_id": 2, "eos_token_id": 3,
     }  # fmt: skip
+    without_effect = {
+        **WITHOUT_EFFECT,
+        **dict.fromkeys(("is_decoder", "classifier_dropout", "use_cache"), "not a field of ALBERT"),
+        **dict.fromkeys(
+            ("net_structure_type", "num_memory_blocks", "gap_size", "down_scale_factor", "layers_to_keep"),
+            "of an older version; nobody reads it",
+        ),
+    }
+    refused = REFUSED
 
 
 def to_architecture(config: AlbertConfig) -> Architecture:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, LABEL, SPAN, WEIGHTS, bart_stacks
+from cutaway.families.bart_stack import (
+    ATTRIBUTES,
+    DEFAULTS,
+    LABEL,
+    SPAN,
+    TRAINED_WITH,
+    WEIGHTS,
+    WITHOUT_EFFECT,
+    bart_stacks,
+)
 from cutaway.models import seq2seq_heads
 from cutaway.models.backbone import EncoderDecoder
 from cutaway.models.family import Family
@@ -21,6 +30,8 @@ class BartConfig(PretrainedConfig):
         **DEFAULTS, "classifier_dropout": 0.0, "num_labels": 3, "pad_token_id": 1, "bos_token_id": 0,
         "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": 2,
     }  # fmt: skip
+    without_effect = WITHOUT_EFFECT
+    refused_in_training = TRAINED_WITH
 
 
 def to_architecture(config: BartConfig) -> Architecture:

@@ -14,6 +14,7 @@ from cutaway.config.architecture import (
     Norm,
     Stack,
 )
+from cutaway.config.config_fields import only
 from cutaway.models.label_heads import Classifier
 from cutaway.nn.weight_map import WeightSource, tied
 
@@ -25,6 +26,16 @@ DEFAULTS: dict[str, Any] = {
     "is_encoder_decoder": True,
 }  # fmt: skip
 ATTRIBUTES = {"hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads"}
+
+
+WITHOUT_EFFECT = dict.fromkeys(
+    (
+        "normalize_before", "normalize_embedding", "add_bias_logits", "add_final_layer_norm", "extra_pos_embeddings",
+        "static_position_embeddings", "force_bos_token_to_be_generated", "classif_dropout", "num_hidden_layers",
+    ),
+    "of an older version; the family says it",
+)  # fmt: skip
+TRAINED_WITH = dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), only(None, 0, 0.0))
 
 
 def _stack(config: Any, side: str, positions: Learned, embedding_norm: bool, pre: bool) -> Stack:
@@ -56,6 +67,7 @@ def _stack(config: Any, side: str, positions: Learned, embedding_norm: bool, pre
         causal=decoder,
         cross=decoder,
         dropout=dropout,
+        float16_bound="" if decoder else "blocks",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -18,6 +18,9 @@ class BertConfig(PretrainedConfig):
 
     model_type = "bert"
     defaults = DEFAULTS
+    used = ("is_decoder",)
+    without_effect = WITHOUT_EFFECT
+    refused = REFUSED
 
 
 def to_architecture(config: BertConfig) -> Architecture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cutaway.config.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
-from cutaway.errors import ConfigError
+from cutaway.config.config_fields import only
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -15,6 +15,15 @@ DEFAULTS: dict[str, Any] = {
     "position_embedding_type": "absolute", "classifier_dropout": None, "is_decoder": False,
     "add_cross_attention": False, "use_cache": True,
 }  # fmt: skip
+
+REFUSED = {"position_embedding_type": only("absolute"), "add_cross_attention": only(False)}
+WITHOUT_EFFECT = dict.fromkeys(
+    (
+        "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+        "pooler_size_per_head", "pooler_type",
+    ),
+    "of an older version; nobody reads it",
+)  # fmt: skip
 
 WEIGHTS = {
     "embed.tokens": "embeddings.word_embeddings",
@@ -38,9 +47,6 @@ def bert_stack(config: Any, positions: Learned, width: int | None = None) -> Sta
     hidden = config.integer("hidden_size", 1, 65_536)
     n_heads = config.integer("num_attention_heads", 1, 1024)
     size = config.divided("hidden_size", "num_attention_heads")
-    config.choice("position_embedding_type", {"absolute"})
-    if config.flag("add_cross_attention"):
-        raise ConfigError("add_cross_attention is True, which cutaway builds for T5 and BART only; it must be False.")
     norm = Norm("layer", config.number("layer_norm_eps", 0.0, 1.0))
     dropout = config.number("hidden_dropout_prob", 0.0, 1.0)
     return Stack(

@@ -37,6 +37,10 @@ class DistilBertConfig(PretrainedConfig):
         "activation": "gelu", "initializer_range": 0.02, "qa_dropout": 0.1, "seq_classif_dropout": 0.2,
         "pad_token_id": 0,
     }  # fmt: skip
+    without_effect = {
+        "sinusoidal_pos_embds": "the table is stored; a fresh model draws it like every weight",
+        "tie_weights_": "tie_word_embeddings says it",
+    }
 
 
 def to_architecture(config: DistilBertConfig) -> Architecture:

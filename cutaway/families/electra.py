@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError
-from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.config.config_fields import only
+from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -22,16 +22,20 @@ class ElectraConfig(PretrainedConfig):
         **DEFAULTS, "embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024,
         "summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu", "summary_last_dropout": 0.1,
     }  # fmt: skip
+    used = ("is_decoder",)
+    without_effect = WITHOUT_EFFECT
+    refused = {
+        **REFUSED,
+        "summary_type": only("first"),
+        "summary_first_dropout": only(None, False, 0, 0.0),
+        "summary_proj_to_labels": only(None, False),
+    }
 
 
 def to_architecture(config: ElectraConfig) -> Architecture:
     """The published config -> Architecture."""
     width = config.integer("embedding_size", 1, 65_536)
     positions = Learned(config.integer("max_position_embeddings", 1, 10_000_000))
-    config.choice("summary_type", {"first"})
-    for name in ("summary_first_dropout", "summary_proj_to_labels"):  # published nowhere
-        if getattr(config, name, None):
-            raise ConfigError(f"{name} is {getattr(config, name)!r}; cutaway builds the summary without. Leave it out.")
     return Architecture(
         bert_stack(config, positions, None if width == config.hidden_size else width),
         init_std=config.number("initializer_range", 0.0, 10.0),

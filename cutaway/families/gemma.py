@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, WEIGHTS, decoder
+from cutaway.config.config_fields import only
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, USED, WEIGHTS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -25,14 +25,16 @@ class GemmaConfig(PretrainedConfig):
         "max_position_embeddings": 8192, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
         "tie_word_embeddings": True, "attention_bias": False, "use_bidirectional_attention": None,
     }  # fmt: skip
+    used = USED
+    without_effect = WITHOUT_EFFECT
+    refused = {
+        "use_bidirectional_attention": only(None, False),
+        "hidden_activation": only(None, "gelu", "gelu_pytorch_tanh"),
+    }
 
 
 def to_architecture(config: GemmaConfig) -> Architecture:
     """The published config -> Architecture. The published "gelu" is the tanh form."""
-    if config.use_bidirectional_attention:
-        raise ConfigError(
-            "use_bidirectional_attention is True, which cutaway does not build; it must be False or None."
-        )
     bias = config.flag("attention_bias")
     found = decoder(config, bias=bias, out_bias=bias)
     stack = found.stack

@@ -13,7 +13,7 @@ from cutaway.config.architecture import (
     Stack,
 )
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError
+from cutaway.config.config_fields import only
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -40,6 +40,23 @@ class GPT2Config(PretrainedConfig):
         "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False, "bos_token_id": 50256,
         "eos_token_id": 50256, "use_cache": True,
     }  # fmt: skip
+    used = ("classifier_dropout", "hidden_dropout")
+    without_effect = {
+        "reorder_and_upcast_attn": "rounding in float16 alone",
+        **dict.fromkeys(
+            (
+                "summary_type",
+                "summary_use_proj",
+                "summary_activation",
+                "summary_proj_to_labels",
+                "summary_first_dropout",
+                "summary_last_dropout",
+            ),
+            "of GPT2DoubleHeadsModel alone, which is not built",
+        ),
+        **dict.fromkeys(("n_ctx", "n_special", "predict_special_tokens"), "of an older version; nobody reads it"),
+    }
+    refused = {"scale_attn_by_inverse_layer_idx": only(False), "add_cross_attention": only(False)}
 
 
 def to_architecture(config: GPT2Config) -> Architecture:
@@ -47,9 +64,6 @@ def to_architecture(config: GPT2Config) -> Architecture:
     hidden, n_heads = config.integer("n_embd", 1, 65_536), config.integer("n_head", 1, 1024)
     size = config.divided("n_embd", "n_head")
     norm = Norm("layer", config.number("layer_norm_epsilon", 0.0, 1.0))
-    for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
-        if config.flag(name):
-            raise ConfigError(f"{name} is True, which cutaway does not build for GPT-2; it must be False.")
     inner = 4 * hidden if config.n_inner is None else config.integer("n_inner", 1, 1_000_000)
     return Architecture(
         Stack(

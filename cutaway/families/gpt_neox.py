@@ -26,6 +26,7 @@ class GPTNeoXConfig(PretrainedConfig):
         "initializer_range": 0.02, "layer_norm_eps": 1e-5, "use_cache": True, "bos_token_id": 0, "eos_token_id": 2,
         "tie_word_embeddings": False, "use_parallel_residual": True, "attention_bias": True,
     }  # fmt: skip
+    used = ("rope_scaling", "rope_parameters", "original_max_position_embeddings")
 
 
 def to_architecture(config: GPTNeoXConfig) -> Architecture:

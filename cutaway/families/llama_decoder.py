@@ -17,6 +17,13 @@ DEFAULTS: dict[str, Any] = {
     "tie_word_embeddings": False, "attention_dropout": 0.0,
 }  # fmt: skip
 
+USED = (
+    "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
+    "original_max_position_embeddings", "classifier_dropout", "hidden_dropout",
+)  # fmt: skip
+WINDOWS = ("sliding_window", "layer_types")
+WITHOUT_EFFECT = dict.fromkeys(("is_llama_config", "max_window_layers"), "of other software; nobody reads it here")
+
 WEIGHTS = {
     "embed.tokens": "embed_tokens",
     "blocks.{i}.attn_norm": "layers.{i}.input_layernorm",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError
-from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, WEIGHTS, bart_stacks
+from cutaway.config.config_fields import only
+from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, TRAINED_WITH, WEIGHTS, WITHOUT_EFFECT, bart_stacks
 from cutaway.models import seq2seq_heads
 from cutaway.models.backbone import EncoderDecoder
 from cutaway.models.family import Family
@@ -22,12 +22,13 @@ class MarianConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 58101, "decoder_vocab_size": None, "pad_token_id": 58100, "eos_token_id": 0,
         "decoder_start_token_id": 58100, "forced_eos_token_id": 0, "share_encoder_decoder_embeddings": True,
     }  # fmt: skip
+    without_effect = {**WITHOUT_EFFECT, "classifier_dropout": "there is no such head"}
+    refused_in_training = TRAINED_WITH
+    refused = {"share_encoder_decoder_embeddings": only(True)}
 
 
 def to_architecture(config: MarianConfig) -> Architecture:
     """The published config -> Architecture."""
-    if not config.flag("share_encoder_decoder_embeddings"):
-        raise ConfigError("share_encoder_decoder_embeddings is False; cutaway builds one vocabulary for both sides.")
     if config.decoder_vocab_size is not None:  # upstream writes it for shared vocabularies too
         config.integer("decoder_vocab_size", config.integer("vocab_size"), config.vocab_size)
     return bart_stacks(config, fixed=True, embedding_norm=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError
+from cutaway.config.config_fields import only
 from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
 from cutaway.models import label_heads, lm_heads
@@ -30,6 +30,14 @@ class ModernBertConfig(PretrainedConfig):
         "classifier_pooling": "cls", "classifier_dropout": 0.0, "classifier_bias": False,
         "classifier_activation": "gelu", "sparse_prediction": False,
     }  # fmt: skip
+    used = ("rope_parameters",)
+    without_effect = {
+        **dict.fromkeys(("reference_compile", "deterministic_flash_attn", "repad_logits_with_grad"), "speed elsewhere"),
+        "layer_norm_eps": "norm_eps says it",
+        "sparse_pred_ignore_index": "only beside sparse_prediction",
+        "initializer_cutoff_factor": "fresh weights are drawn without a cut",
+    }
+    refused = {"decoder_bias": only(True), "sparse_prediction": only(False)}
 
 
 def to_architecture(config: ModernBertConfig) -> Architecture:
@@ -42,8 +50,6 @@ def to_architecture(config: ModernBertConfig) -> Architecture:
         "sliding_attention": rotary(config, size, "sliding_attention", theta("local_rope_theta", 1.0, 1e12)),
     }
     window = config.integer("local_attention", 1, 100_000_000) // 2 + 1
-    if not config.flag("decoder_bias") or config.flag("sparse_prediction"):
-        raise ConfigError("decoder_bias is False or sparse_prediction is True, which cutaway does not build.")
     norm, bias = Norm("layer", config.number("norm_eps", 0.0, 1.0), bias=config.flag("norm_bias")), "attention_bias"
     dropout = config.number("attention_dropout", 0.0, 1.0)
     return Architecture(

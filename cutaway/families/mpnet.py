@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Learned, Relative
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bert_encoder import DEFAULTS, WEIGHTS, bert_stack
+from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -23,6 +23,11 @@ class MPNetConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 30527, "type_vocab_size": 0, "relative_attention_num_buckets": 32,
         "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
     }  # fmt: skip
+    without_effect = {
+        **WITHOUT_EFFECT,
+        **dict.fromkeys(("is_decoder", "classifier_dropout", "use_cache"), "not a field of MPNet"),
+    }
+    refused = REFUSED
 
 
 def to_architecture(config: MPNetConfig) -> Architecture:

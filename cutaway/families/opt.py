@@ -13,6 +13,7 @@ from cutaway.config.architecture import (
     Stack,
 )
 from cutaway.config.config import PretrainedConfig
+from cutaway.config.config_fields import only
 from cutaway.errors import ConfigError
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -33,6 +34,10 @@ class OPTConfig(PretrainedConfig):
         "use_cache": True, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2, "enable_bias": True,
         "layer_norm_elementwise_affine": True,
     }  # fmt: skip
+    used = ("_remove_final_layer_norm",)
+    without_effect = dict.fromkeys(("activation_dropout", "output_projection"), "the published model does not read it")
+    refused = {"layer_norm_elementwise_affine": only(True)}
+    refused_in_training = {"layerdrop": only(None, 0, 0.0)}
 
 
 def to_architecture(config: OPTConfig) -> Architecture:
@@ -41,8 +46,6 @@ def to_architecture(config: OPTConfig) -> Architecture:
         raise ConfigError(
             "word_embed_proj_dim is not hidden_size: token vectors of another width are not built for OPT."
         )
-    if not config.flag("layer_norm_elementwise_affine"):
-        raise ConfigError("layer_norm_elementwise_affine is False; cutaway's norms have weights, so it must be True.")
     n_heads, size = config.integer("num_attention_heads", 1, 1024), config.divided("hidden_size", "num_attention_heads")
     bias, pre = config.flag("enable_bias"), config.flag("do_layer_norm_before")
     return Architecture(
@@ -72,7 +75,7 @@ def to_architecture(config: OPTConfig) -> Architecture:
             ),
             norm=Norm("layer", 1e-5),
             norm_place="pre" if pre else "post",
-            final_norm=pre,
+            final_norm=pre and not config.aside("_remove_final_layer_norm", False),
             causal=True,
             dropout=config.number("dropout", 0.0, 1.0),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, WEIGHTS, bart_stacks
+from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, TRAINED_WITH, WEIGHTS, WITHOUT_EFFECT, bart_stacks
 from cutaway.models import seq2seq_heads
 from cutaway.models.backbone import EncoderDecoder
 from cutaway.models.family import Family
@@ -20,6 +20,8 @@ class PegasusConfig(PretrainedConfig):
     defaults = {
         **DEFAULTS, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1,
     }  # fmt: skip
+    without_effect = {**WITHOUT_EFFECT, "classifier_dropout": "there is no such head"}
+    refused_in_training = TRAINED_WITH
 
 
 def to_architecture(config: PegasusConfig) -> Architecture:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, WEIGHTS, decoder
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, USED, WEIGHTS, WINDOWS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -24,6 +24,8 @@ class Phi3Config(PretrainedConfig):
         "max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "resid_pdrop": 0.0,
         "embd_pdrop": 0.0, "bos_token_id": 1, "eos_token_id": 32000, "pad_token_id": 32000, "sliding_window": None,
     }  # fmt: skip
+    used = USED + WINDOWS
+    without_effect = {**WITHOUT_EFFECT, "embd_pdrop": "the published model does not read it"}
 
 
 def to_architecture(config: Phi3Config) -> Architecture:

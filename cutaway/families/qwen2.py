@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -21,6 +21,7 @@ class Qwen2Config(PretrainedConfig):
         "num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28,
         "layer_types": None,
     }  # fmt: skip
+    used = USED + WINDOWS
 
 
 def to_architecture(config: Qwen2Config) -> Architecture:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -24,6 +24,7 @@ class Qwen3Config(PretrainedConfig):
         "layer_types": None,
         "head_dim": 128, "attention_bias": False,
     }  # fmt: skip
+    used = USED + WINDOWS
 
 
 def to_architecture(config: Qwen3Config) -> Architecture:

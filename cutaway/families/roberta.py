@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.roberta_encoder import CHOICE, DEFAULTS, FAMILY, LABEL, OUTPUT, SPAN
+from cutaway.families.roberta_encoder import CHOICE, DEFAULTS, FAMILY, LABEL, OUTPUT, REFUSED, SPAN, WITHOUT_EFFECT
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.label_heads import Classifier
@@ -15,6 +15,9 @@ class RobertaConfig(PretrainedConfig):
 
     model_type = "roberta"
     defaults = DEFAULTS
+    used = ("is_decoder",)
+    without_effect = WITHOUT_EFFECT
+    refused = REFUSED
 
 
 class RobertaPreTrainedModel(PreTrainedModel, config=RobertaConfig, prefix="roberta"):

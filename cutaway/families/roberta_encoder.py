@@ -27,6 +27,7 @@ def to_architecture(config: Any) -> Architecture:
     )
 
 
+WITHOUT_EFFECT, REFUSED = bert_encoder.WITHOUT_EFFECT, bert_encoder.REFUSED
 FAMILY = Family(to_architecture, bert_encoder.WEIGHTS, "roberta")
 OUTPUT = Output("lm_head.decoder", bias="lm_head.bias", dense="lm_head.dense", norm="lm_head.layer_norm")
 LABEL = Classifier("classifier.out_proj", pick="first", dense="classifier.dense", drops="both")

@@ -8,7 +8,7 @@ from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.field_checks import shown_value
 from cutaway.errors import ConfigError
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, WEIGHTS, decoder
+from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,6 +27,8 @@ class SmolLM3Config(PretrainedConfig):
         "use_sliding_window": False, "sliding_window": None, "no_rope_layers": None, "no_rope_layer_interval": 4,
         "layer_types": None, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True,
     }  # fmt: skip
+    used = USED + WINDOWS
+    without_effect = WITHOUT_EFFECT
 
 
 def to_architecture(config: SmolLM3Config) -> Architecture:

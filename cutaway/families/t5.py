@@ -42,6 +42,8 @@ class T5Config(PretrainedConfig):
         "initializer_factor": 1.0, "feed_forward_proj": "relu", "is_encoder_decoder": True, "use_cache": True,
         "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "classifier_dropout": 0.0,
     }  # fmt: skip
+    used = ("scale_decoder_outputs",)
+    without_effect = dict.fromkeys(("dense_act_fn", "is_gated_act", "n_positions"), "other fields say it")
 
 
 def to_architecture(config: T5Config) -> Architecture:
@@ -80,6 +82,7 @@ def to_architecture(config: T5Config) -> Architecture:
         final_norm=True,
         positions=Relative(buckets, farthest),
         dropout=dropout,
+        float16_bound="additions",
     )
     deep = encoder.n_layers if config.num_decoder_layers is None else config.integer("num_decoder_layers", 1, 1000)
     tied = config.flag("tie_word_embeddings")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cutaway.config.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
 from cutaway.jsonfile import read_json, write_text
 
@@ -124,10 +125,20 @@ HINTS = frozenset(
         "assistant_ensemble_weight",
         "speculation_type",
         "custom_generate",
+        "continuous_batching_config",
     }
 )
 KNOWN = frozenset(DEFAULTS) | frozenset(NOT_BUILT) | HINTS
 FILE_NAME = "generation_config.json"
+TABLE = FieldTable(
+    FILE_NAME,
+    used=frozenset(DEFAULTS) - OF_ONE_CALL,
+    without_effect={
+        **dict.fromkeys(sorted(HINTS), "speed or memory; cutaway has its own ways"),
+        **dict.fromkeys(("transformers_version", "_from_model_config", "_name_or_path"), "a note on the file"),
+    },
+    refused={name: only(None, off) for name, off in NOT_BUILT.items() if name != "inputs_embeds"},
+)
 
 
 def require_known(names: Mapping[str, Any] | list[str]) -> None:
@@ -184,7 +195,9 @@ class GenerationConfig:
 
         settings = {n: options.pop(n) for n in list(options) if n in KNOWN}
         path = resolve(str(name), **options).require(config_file_name)
-        return cls.from_dict(read_json(path, ConfigError), **settings)
+        fields = read_json(path, ConfigError)
+        say_once(FILE_NAME, (name for name in fields if name not in TABLE.known))
+        return cls.from_dict(fields, **settings)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that are set."""

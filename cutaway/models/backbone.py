@@ -74,7 +74,7 @@ class Backbone(PreTrainedModel):
             self.init_weights()
 
     def _architecture(self, config: Any, pooler: bool) -> Architecture:
-        architecture = self.family.to_architecture(config)
+        architecture = self.family.architecture(config)
         return architecture if pooler else replace(architecture, pooler=False)
 
     def _build(self) -> None:

@@ -90,7 +90,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 def check_depth(cls: Any, config: Any, checkpoint: Checkpoint) -> None:
     """CheckpointError where the config asks for more blocks than the checkpoint holds, before they are laid out."""
     family = getattr(cls, "backbone", cls).family
-    architecture = family.to_architecture(config)
+    architecture = family.architecture(config)
     prefix = getattr(cls, "published_base", None)
     stored = Stored(checkpoint, {family.prefix if prefix is None else prefix, cls.base_model_prefix} - {""})
     table = family.table(architecture)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutaway.config.architecture import Architecture
+from cutaway.config.config_fields import check_fields
 from cutaway.nn.weight_map import Table
 
 
@@ -24,6 +25,11 @@ class Family:
     to_architecture: Callable[[Any], Architecture]
     weights: Table | Callable[[Architecture], Table]
     prefix: str
+
+    def architecture(self, config: Any) -> Architecture:
+        """The architecture of a config whose every field is used or harmless; ConfigError names one that is not."""
+        check_fields(config)
+        return self.to_architecture(config)
 
     def table(self, architecture: Architecture) -> Table:
         """The names of this architecture's layers."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cutaway.adapters.mixin import Adaptable
 from cutaway.config.config import PretrainedConfig
+from cutaway.config.config_fields import check_training
 from cutaway.errors import ConfigError, GenerationError, InputError
 from cutaway.hub.upload import Publishing
 from cutaway.models import loading
@@ -48,6 +49,12 @@ class PreTrainedModel(Adaptable, Publishing):
             )
         self.config = config
         self.name_or_path = getattr(config, "name_or_path", "")
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode (dropout), or not. ConfigError where the config asks for what is not built in training."""
+        if mode:
+            check_training(self.config)
+        return super().train(mode)
 
     # -- loading and saving ------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from cutaway.config.architecture import Stack
@@ -20,6 +21,7 @@ class Block(NamedModule):
 
     def __init__(self, spec: Stack, number: int) -> None:
         super().__init__()
+        self.bounds_sums, self.bounds_end = spec.float16_bound == "additions", spec.float16_bound == "blocks"
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, own = spec.dropout, spec.attention.out_dropout
         self.attn_dropout = spec.dropout if own is None else own
@@ -43,6 +45,8 @@ class Block(NamedModule):
             if tap is not None:
                 x = tap.expose("resid_cross", x)
         x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
+        if self.bounds_end:
+            x = within_float16(x)
         if tap is not None:
             x = tap.expose("resid", x)
         return x
@@ -53,5 +57,15 @@ class Block(NamedModule):
         dropout = self.attn_dropout if part is self.attn else self.dropout
         join = ResidualAdd(x, dropout, self.training, None if self.pre else norm)
         if hooked(part):  # a hook is shown the part's own output
-            return join(part(inside, *args))
-        return part(inside, *args, join=join)  # type: ignore[no-any-return]
+            x = join(part(inside, *args))
+        else:
+            x = part(inside, *args, join=join)
+        return within_float16(x) if self.bounds_sums else x
+
+
+def within_float16(x: Tensor) -> Tensor:
+    """x with the infinities of float16 bounded, as published models that overflow do; other dtypes as they are."""
+    if x.dtype is not torch.float16 or not bool(x.isinf().any()):
+        return x
+    most = torch.finfo(torch.float16).max - 1000
+    return x.clamp(-most, most)

@@ -6,21 +6,63 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cutaway.config.field_checks import shown_value
+from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import CheckpointError, ConfigError
 
-# Fields of other software that change what is computed, and the values under which they change nothing.
-_PLAIN: dict[str, tuple[Any, ...]] = {
-    "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva", "lora_ga"),  # others change the base
-    **dict.fromkeys(
-        (
-            "lora_bias", "use_qalora", "alora_invocation_tokens", "layer_replication", "trainable_token_indices",
-            "target_parameters", "use_bdlora", "arrow_config", "kasa_config", "velora_config", "monteclora_config",
-            "megatron_config",
-        ),
-        (),
+_MERGE = "Merge the adapter into its model with PEFT (merge_and_unload) and load that."
+_TENSORS = "the tensors in the file say it"
+TABLE = FieldTable(
+    "adapter_config.json",
+    used=frozenset(
+        {"peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "task_type", "alpha_pattern"}
     ),
-}  # fmt: skip
+    without_effect={
+        **dict.fromkeys(
+            (
+                "target_modules",
+                "exclude_modules",
+                "modules_to_save",
+                "rank_pattern",
+                "layers_to_transform",
+                "layers_pattern",
+                "fan_in_fan_out",
+                "ensure_weight_tying",
+            ),
+            _TENSORS,
+        ),
+        **dict.fromkeys(
+            ("auto_mapping", "peft_version", "base_model_name_or_path", "revision", "megatron_core", "runtime_config"),
+            "a note on how the file was made",
+        ),
+        "inference_mode": "training is asked for in Python",
+        **dict.fromkeys(
+            ("loftq_config", "eva_config", "corda_config", "lora_ga_config"), "how the first weights were made"
+        ),
+        "qalora_group_size": "only beside use_qalora",
+    },
+    refused={
+        "bias": only("none", None, instead=_MERGE),
+        # others change the base model
+        "init_lora_weights": only(True, False, None, "gaussian", "orthogonal", "eva", "lora_ga", instead=_MERGE),
+        **dict.fromkeys(
+            (
+                "lora_bias",
+                "use_qalora",
+                "alora_invocation_tokens",
+                "layer_replication",
+                "trainable_token_indices",
+                "target_parameters",
+                "use_bdlora",
+                "arrow_config",
+                "kasa_config",
+                "velora_config",
+                "monteclora_config",
+                "megatron_config",
+            ),
+            only(None, False, 0, "", [], {}, instead=_MERGE),
+        ),
+    },
+)
 
 
 @dataclass
@@ -91,13 +133,7 @@ class LoraConfig:
         kind = fields.get("peft_type")
         if kind != "LORA":
             raise CheckpointError(f"{where}: peft_type is {shown_value(kind)}; only LORA adapters can be loaded.")
-        for name, plain in _PLAIN.items():
-            value = fields.get(name)
-            if value and not any(type(value) is type(v) and value == v for v in plain):
-                raise CheckpointError(
-                    f"{where}: {name} is {shown_value(value)}, which is not built; merge the adapter into its model "
-                    "with PEFT (merge_and_unload) and load that."
-                )
+        TABLE.check(fields, CheckpointError, where)
         for name in fields.get("alpha_pattern") or {}:
             if set("*+?[](){}|\\$") & set(str(name)):
                 raise CheckpointError(f"{where}: alpha_pattern holds {str(name)[:80]!r}; write names of layers.")

@@ -73,6 +73,11 @@ def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
             raise InputError(f"labels has shape {list(labels.shape)}, but a regression needs {list(logits.shape)}.")
         return F.mse_loss(logits.flatten().float(), labels.to(logits.device).flatten().float())
     if kind == "single_label_classification":
+        if logits.shape[-1] == 1:  # the softmax of one number is 1: the loss would be 0 whatever the model says
+            raise InputError(
+                'problem_type is "single_label_classification" with one label, which is nothing to choose from; set it '
+                'to "regression" or "multi_label_classification" (labels 0.0 or 1.0), or num_labels to 2 or more.'
+            )
         labels = labels.flatten()
         return cross_entropy(logits, labels)
     if labels.shape != logits.shape:

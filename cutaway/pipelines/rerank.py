@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.plan import Row
+from cutaway.pipelines.sentence_modules import cross_encoder
 
 FUNCTIONS = ("sigmoid", "none")
 
@@ -33,14 +34,16 @@ class Ranking:
 class RerankPipeline(Pipeline):
     """`pipe("a query", ["a document", ...])`, or {"query": ..., "documents": [...]}: dicts {"index", "score", "text"}.
 
-    Best first, at most `top_k`. Scores are the model's number through a sigmoid, or as it is where the
-    checkpoint's config.json says so (sentence-transformers' activation) or with `function_to_apply="none"`.
+    Best first, at most `top_k`. Scores are the model's number through a sigmoid, or as it is where the checkpoint's
+    files say so (sentence-transformers' activation) or with `function_to_apply="none"`. `prompt` stands before the
+    query: unless given, it is the one that the checkpoint's files put there, or none.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"top_k": None, "function_to_apply": None, "long": None}
+    settings: ClassVar[dict[str, Any]] = {"top_k": None, "function_to_apply": None, "long": None, "prompt": None}
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
+        self._published = cross_encoder(str(self.model.name_or_path or ""))
         if self.model.config.num_labels != 1:
             raise InputError(
                 f"rerank needs a model with one label, a score; this one has {self.model.config.num_labels}. "
@@ -60,13 +63,16 @@ class RerankPipeline(Pipeline):
         function = self._function() if function is None else str(function).lower()
         if function not in FUNCTIONS:
             raise InputError(f"function_to_apply={function!r} is not known.{nearest(function, FUNCTIONS)}")
-        return {**settings, "function_to_apply": function}
+        prompt = self._published.prompt if settings["prompt"] is None else settings["prompt"]
+        if not isinstance(prompt, str):
+            raise InputError(f"prompt={prompt!r:.80} must be a text that is put before the query.")
+        return {**settings, "function_to_apply": function, "prompt": prompt}
 
     def _function(self) -> str:
         """What the checkpoint says; the name is only compared, never looked up."""
         config = self.model.config
         inner = getattr(config, "sentence_transformers", None)
-        named = inner.get("activation_fn") if isinstance(inner, Mapping) else None
+        named = self._published.activation or (inner.get("activation_fn") if isinstance(inner, Mapping) else None)
         named = named or getattr(config, "sbert_ce_default_activation_function", None)
         last = str(named or "Sigmoid").rpartition(".")[2]
         return {"Sigmoid": "sigmoid", "Identity": "none"}.get(last, last.lower())
@@ -84,7 +90,8 @@ class RerankPipeline(Pipeline):
         )
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
-        pairs = [(query, document) for query, documents in items for document in documents]
+        prompt = settings["prompt"]
+        pairs = [(prompt + query, document) for query, documents in items for document in documents]
         rows = iter(self.fitted(pairs, settings, cutting="only_second", part=1))
         return [[next(rows)[0] for _ in documents] for _, documents in items]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cutaway.checkpoint.checkpoint import open_checkpoint
+from cutaway.config.field_table import FieldTable
 from cutaway.errors import InputError
 from cutaway.hub.files import resolve
 from cutaway.jsonfile import read_json
@@ -22,6 +23,14 @@ _ACTIVATIONS = {
     "SiLU": functional.silu,
     "Sigmoid": torch.sigmoid,
 }
+
+TABLE = FieldTable(
+    "config.json of Dense",
+    used=frozenset({
+        "in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name",
+        "use_residual",
+    }),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +66,7 @@ def read_dense(name: str, path: str) -> Dense:
     """
     files = resolve(name, subfolder=path)
     config = read_json(files.require("config.json"), InputError)
+    TABLE.check(config, InputError, f"{name}: {path}/config.json")
     wanted = "sentence_embedding"
     if {config.get("module_input_name") or wanted, config.get("module_output_name") or wanted} != {wanted}:
         raise InputError(f"{name}: the Dense module {path} does not read the vector of a text, which cutaway's does.")

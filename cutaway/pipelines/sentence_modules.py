@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import HubError, InputError
 from cutaway.hub.files import Files, resolve
 from cutaway.jsonfile import MEGABYTE, parse_json, read_json
@@ -25,6 +26,42 @@ _FLAGS = {
 }
 POOLINGS = tuple(_FLAGS.values())
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+SETTINGS, TRANSFORMER = "config_sentence_transformers.json", "sentence_bert_config.json"
+_SAYS = "the module's own layer says it"
+_TOKENS = only(None, {}, instead="Put the setting into tokenizer_config.json.")
+_LATE = "late interaction is not built; use a model with one vector for a text"
+TABLES = {
+    SETTINGS: FieldTable(
+        SETTINGS,
+        used=frozenset({"prompts", "default_prompt_name", "similarity_fn_name", "activation_fn"}),
+        without_effect={"__version__": "a note on how the file was made", "keep_in_fp32_modules": "dtype says it"},
+        refused={
+            "model_type": only(None, "SentenceTransformer", "CrossEncoder", instead=f"{_LATE.capitalize()}."),
+            "truncate_dim": only(None, instead="Pass dimensions= in the call."),
+        },
+    ),
+    TRANSFORMER: FieldTable(
+        TRANSFORMER,
+        used=frozenset({"max_seq_length", "do_lower_case"}),
+        without_effect={
+            "modality_config": "texts go through the family's own forward pass",
+            "unpad_inputs": "padding is never computed",
+            "transformer_task": "the task says which head is read",
+            "model_args": "how the file was loaded",
+        },
+        refused={
+            "processing_kwargs": _TOKENS,
+            "tokenizer_args": _TOKENS,
+            "module_output_name": only(None, "token_embeddings", "scores"),
+            **dict.fromkeys(("query_length", "document_length", "query_expansion"), only(None, instead=f"{_LATE}.")),
+        },
+    ),
+    "Pooling/config.json": FieldTable(
+        "config.json of Pooling",
+        used=frozenset({*_FLAGS, "pooling_mode", "include_prompt"}),
+        without_effect=dict.fromkeys(("embedding_dimension", "word_embedding_dimension"), "the model says it"),
+    ),
+}
 _ASIDE = 'Pass pooling="mean", "cls" or another way to leave the modules aside.'
 
 
@@ -72,8 +109,12 @@ def sentence_modules(name: str) -> SentenceModules | None:
     for place, (kind, module) in enumerate(zip(kinds, modules, strict=True)):
         if kind == "Pooling" and place == 1:
             config = read_json(files.require(f"{module['path']}/config.json"), InputError)
+            TABLES["Pooling/config.json"].check(config, InputError, f"{name}: {module['path']}/config.json")
             pooling, with_prompt = _pooling(name, config), bool(config.get("include_prompt", True))
         elif kind == "Normalize" and place:
+            config = _optional(files, f"{module['path']}/config.json") if module["path"] else {}
+            if {*map(str, config.values())} - {"sentence_embedding"}:
+                raise InputError(f"{name}: the Normalize module {module['path']} does not read the vector of a text.")
             after.append("normalize")
         elif kind == "Dense" and "Pooling" in kinds[:place]:
             from cutaway.pipelines.sentence_dense import read_dense
@@ -84,9 +125,39 @@ def sentence_modules(name: str) -> SentenceModules | None:
                 f"{name}: modules.json has a module {kind!r} at place {place}; cutaway has a Transformer, then "
                 f"Pooling, then Dense and Normalize. {_ASIDE}"
             )
-    settings = _optional(files, f"{modules[0]['path']}/sentence_bert_config.json".lstrip("/"))
+    settings = _optional(files, f"{modules[0]['path']}/{TRANSFORMER}".lstrip("/"))
+    TABLES[TRANSFORMER].check(settings, InputError, f"{name}: {TRANSFORMER}")
     longest, lower = settings.get("max_seq_length"), bool(settings.get("do_lower_case"))
     return SentenceModules(pooling, tuple(after), longest, lower, **_prompts(name, files, with_prompt))
+
+
+@dataclass(frozen=True)
+class CrossEncoder:
+    """What the files say about a model that reads two texts together.
+
+    Attributes:
+        activation: the published name of the function on its score, or "" where config.json says it.
+        prompt: what is put before the first text, or "".
+    """
+
+    activation: str = ""
+    prompt: str = ""
+
+
+def cross_encoder(name: str) -> CrossEncoder:
+    """The settings of the cross-encoder in the checkpoint `name`, as sentence-transformers 5 and later keep them.
+
+    Raises:
+        InputError: a setting that cutaway does not have.
+    """
+    try:
+        files = resolve(name)
+    except HubError:  # a model that was made here has no files
+        return CrossEncoder()
+    TABLES[TRANSFORMER].check(_optional(files, TRANSFORMER), InputError, f"{name}: {TRANSFORMER}")
+    return CrossEncoder(
+        str(_optional(files, SETTINGS).get("activation_fn") or ""), _prompts(name, files, True)["prompt"]
+    )
 
 
 def transformer_folder(name: str) -> str:
@@ -100,7 +171,8 @@ def transformer_folder(name: str) -> str:
 
 
 def _prompts(name: str, files: Files, with_prompt: bool) -> dict[str, Any]:
-    settings = _optional(files, "config_sentence_transformers.json")
+    settings = _optional(files, SETTINGS)
+    TABLES[SETTINGS].check(settings, InputError, f"{name}: {SETTINGS}")
     given, chosen = settings.get("prompts") or {}, settings.get("default_prompt_name")
     if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
         raise InputError(f"{name}: prompts in config_sentence_transformers.json are not texts by name.")

@@ -80,6 +80,18 @@ def read_object(path: Path, content: bytes) -> dict[str, Any]:
     return parse_json(content, path.name, TokenizerError, max_bytes=MOST_BYTES, max_values=MOST_VALUES)
 
 
+def check_text(name: str, text: Any) -> None:
+    """TokenizerError where a text holds half of a surrogate pair, which is no character and has no UTF-8."""
+    if isinstance(text, str) and not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X}"
+            raise TokenizerError(
+                f"{name} is {text[:40]!r}: {half} is half of a surrogate pair and no character; write the whole one."
+            ) from None
+
+
 def check_length(name: str, value: Any, most: int = LONGEST_ROW) -> None:
     """Raises TokenizerError unless `value` is None or an integer from 0 to `most`."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
@@ -153,6 +165,7 @@ def _keep_scores(backend: Tokenizer, model: Mapping[str, Any]) -> None:
 
 def check_token_id(backend: Tokenizer, source: str, token: str, index: Any) -> None:
     """Raises TokenizerError where the backend knows `token` under another id than the file says."""
+    check_text(f"{source}: an added token", token)
     actual = backend.token_to_id(token)
     if actual is not None and actual != index:
         raise TokenizerError(

@@ -1,26 +1,22 @@
 """Chat templates: a conversation, written out as the text a model was trained on.
 
-A template comes with a checkpoint, so it is somebody else's program: it runs in Jinja's sandbox, sees only plain data,
-and cannot reach files, modules or the arguments' own methods.
+A template comes with a checkpoint, so it is somebody else's program: it runs in Jinja's sandbox, in a process with
+bounds (`chat_worker`), sees only plain data, and cannot reach files, modules or the arguments' own methods.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cutaway.errors import TokenizerError
+from cutaway.tokenization import chat_worker
 from cutaway.tokenization.batch_encoding import BatchEncoding
+from cutaway.tokenization.chat_sandbox import CLOSE, OPEN
 from cutaway.tokenization.special_tokens import SpecialTokens
 from cutaway.tokenization.tool_schema import tool_schema
-
-if TYPE_CHECKING:
-    import jinja2
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
@@ -28,7 +24,6 @@ Span = tuple[int, int]
 # Appended to the message that is to be continued, and looked for in the result.
 _CONTINUE = "CUTAWAY_CONTINUE_HERE "
 _REASONING = ("reasoning_content", "thinking", "reasoning")
-_LONGEST_REPEAT = 10_000_000
 
 
 def choose_template(own: str | Mapping[str, str] | None, asked: str | None, tools: Sequence[Any] | None) -> str:
@@ -88,24 +83,19 @@ def render(
                 "give only one of them."
             )
         tail = _mark_end(messages, continue_final_message, template)
-    schemas = None if tools is None else [_plain(dict(t) if isinstance(t, Mapping) else tool_schema(t)) for t in tools]
+    schemas = (
+        None if tools is None else [plain_data(dict(t) if isinstance(t, Mapping) else tool_schema(t)) for t in tools]
+    )
     if documents is not None and not all(isinstance(document, Mapping) for document in documents):
         raise TokenizerError("documents must be a list of mappings with 'title' and 'text'.")
-    compiled = _compile(template)
-    try:
-        text = "".join(
-            compiled.generate(
-                **{
-                    **_plain(dict(variables or {})),
-                    "messages": messages,
-                    "tools": schemas,
-                    "documents": _plain(documents),
-                    "add_generation_prompt": add_generation_prompt,
-                }
-            )
-        )
-    except Exception as error:  # the template is foreign code, so any exception can come out of it
-        raise TokenizerError(f"The chat template failed: {str(error) or type(error).__name__}") from error
+    given = {
+        **plain_data(dict(variables or {})),
+        "messages": messages,
+        "tools": schemas,
+        "documents": plain_data(documents),
+        "add_generation_prompt": add_generation_prompt,
+    }
+    text = chat_worker.run(template, given)
     spans: list[Span] = []
     if has_generation_blocks(template):
         text, spans = _take_spans(text)
@@ -118,7 +108,7 @@ def _messages(conversation: Any) -> list[dict[str, Any]]:
         raise TokenizerError("A conversation is a list of at least one message: [{'role': 'user', 'content': '...'}].")
     messages = []
     for message in conversation:
-        plain = _plain(message)
+        plain = plain_data(message)
         if not isinstance(plain, dict):
             raise TokenizerError(f"A message is a mapping with 'role' and 'content', not {type(message).__name__}.")
         # A field that is None is the same as no field, and many templates write "None" otherwise.
@@ -130,8 +120,15 @@ def _messages(conversation: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """The value rebuilt from JSON's own types, so that a template finds no methods of ours on it."""
+    try:
+        return _plain(value)
+    except RecursionError:
+        raise TokenizerError("What the chat template is given holds itself, or is nested too deeply.") from None
+
+
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -185,17 +182,14 @@ def _cut_at_mark(text: str, tail: str) -> str:
     return text[:at] if text[at : at + len(_CONTINUE)] == _CONTINUE else text[:at].rstrip()
 
 
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # code points that Unicode reserves for use inside a program
-
-
 def _take_spans(text: str) -> tuple[str, list[Span]]:
     """Remove the marks around what `{% generation %}` blocks wrote. Returns the text and their spans."""
     parts: list[str] = []
     spans, start, length = [], 0, 0
-    for part in re.split(f"([{_OPEN}{_CLOSE}])", text):
-        if part == _OPEN:
+    for part in re.split(f"([{OPEN}{CLOSE}])", text):
+        if part == OPEN:
             start = length
-        elif part == _CLOSE:
+        elif part == CLOSE:
             spans.append((start, length))
         else:
             parts.append(part)
@@ -205,71 +199,6 @@ def _take_spans(text: str) -> tuple[str, list[Span]]:
 
 def has_generation_blocks(template: str) -> bool:
     return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
-
-
-@lru_cache(maxsize=32)
-def _compile(template: str) -> jinja2.Template:
-    import jinja2
-    from jinja2.exceptions import SecurityError, TemplateError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.nodes import CallBlock, Node
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """The block `{% generation %}...{% endgeneration %}` marks what the assistant writes."""
-
-        def __init__(self, environment: jinja2.Environment) -> None:
-            super().__init__(environment)
-            self.tags = {"generation"}
-
-        def parse(self, parser: Parser) -> Node:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
-
-        def _mark(self, caller: Callable[[], str]) -> str:
-            return f"{_OPEN}{caller()}{_CLOSE}"
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """The sandbox, with `*` and `**` kept from filling the memory."""
-
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if operator == "*" and isinstance(left, int) != isinstance(right, int):
-                thing, times = (right, left) if isinstance(left, int) else (left, right)
-                if hasattr(thing, "__len__") and len(thing) * max(times, 0) > _LONGEST_REPEAT:
-                    raise SecurityError("a chat template may not build a text of that length")
-            if operator == "**" and (abs(left) > 10**6 or abs(right) > 64):
-                raise SecurityError("a chat template may not compute a power of that size")
-            return super().call_binop(context, operator, left, right)
-
-    class Namespace(jinja2.utils.Namespace):
-        """Jinja's namespace without the names that Python itself uses."""
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            if name.startswith("_"):
-                raise SecurityError(f"a chat template may not set {name!r} on a namespace")
-            super().__setitem__(name, value)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def tojson(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **layout)  # Jinja's own filter escapes for HTML
-
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    environment.filters["tojson"] = tojson
-    environment.globals.update(
-        raise_exception=raise_exception,
-        strftime_now=lambda pattern: datetime.now().strftime(pattern),
-        namespace=Namespace,
-    )
-    try:
-        return environment.from_string(template)
-    except (TemplateError, RecursionError) as error:
-        raise TokenizerError(f"The chat template is not valid Jinja: {error}") from None
 
 
 class ChatTemplates(SpecialTokens):

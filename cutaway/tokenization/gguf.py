@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
+from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
 from cutaway.tokenization.backend import MOST_IDS, byte_level_backend, guarded, metaspace_backend
 from cutaway.tokenization.base import PreTrainedTokenizerFast
@@ -19,17 +20,50 @@ _SPECIAL = {
     "pad_token": "padding_token_id",
 }
 
-# How a byte-level vocabulary splits text before it merges; a file names it in tokenizer.ggml.pre. Names that are not
-# listed, and files that give none, split as GPT-2 does, which is also what Transformers reads them as.
+# How a byte-level vocabulary splits text before it merges; a file names it in tokenizer.ggml.pre, by the names of
+# llama.cpp (src/llama-vocab.cpp). A file that gives none is older than the field and splits as GPT-2 does.
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_SPLIT = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_SPLITS = {
+GPT2, DIGITS = "", "digits"  # GPT-2's own way; each digit alone, then GPT-2's way
+SPLITS = {
+    **dict.fromkeys(
+        ("default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "mellum"), GPT2
+    ),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), DIGITS),
     **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "lfm2", "dbrx", "smaug-bpe"), _LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez"), QWEN2_SPLIT),
+    **dict.fromkeys(("qwen2", "stablelm2", "deepseek-r1-qwen", "megrez", "hunyuan"), QWEN2_SPLIT),
 }
+_LATER = "of ways to write that cutaway does not have"
+_VISIBLE = "the token is found by its name"
+TABLE = FieldTable(
+    "The tokenizer's GGUF metadata",
+    used=frozenset({
+        "model", "pre", "tokens", "token_type", "scores", "merges", "bos_token_id", "eos_token_id", "unknown_token_id",
+        "padding_token_id", "add_bos_token", "add_eos_token", "add_space_prefix", "chat_template",
+    }),
+    without_effect={
+        **dict.fromkeys(
+            ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id", "fim_pad_token_id", "fim_rep_token_id",
+             "fim_sep_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id"),
+            _LATER,
+        ),
+        **dict.fromkeys(
+            ("seperator_token_id", "mask_token_id", "cls_token_id", "eot_token_id", "eom_token_id"), _VISIBLE
+        ),
+        "token_type_count": "these families have no token types",
+        "huggingface.json": "the fields of ggml say the same",
+        "chat_templates": "the names of further templates",
+    },
+    refused={
+        "add_sep_token": only(None, False),
+        "remove_extra_whitespaces": only(None, False),
+        "precompiled_charsmap": only(None, [], ()),
+        "rwkv.world": only(None),
+    },
+)  # fmt: skip
 
 
 def from_gguf(data: Mapping[str, Any], **settings: Any) -> PreTrainedTokenizerFast:
@@ -44,6 +78,8 @@ def from_gguf(data: Mapping[str, Any], **settings: Any) -> PreTrainedTokenizerFa
         TokenizerError: a field is missing or damaged, or the kind of vocabulary is unknown.
     """
     fields = {key.removeprefix("tokenizer.").removeprefix("ggml."): value for key, value in data.items()}
+    fields = {key: value for key, value in fields.items() if not key.startswith("chat_template.")}
+    TABLE.check(fields, TokenizerError)
     kind, tokens = fields.get("model"), list(fields.get("tokens") or [])
     if not tokens or not all(isinstance(token, str) for token in tokens):
         raise TokenizerError("The GGUF file holds no tokens (tokenizer.ggml.tokens), so it holds no tokenizer.")
@@ -78,7 +114,26 @@ def _byte_level(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
         token if known.issuperset(token) else "".join(letters[byte] for byte in token.encode("utf-8")): index
         for index, token in enumerate(tokens)
     }
-    return byte_level_backend(vocab, _merges(fields), add_prefix_space=False, split=_SPLITS.get(str(fields.get("pre"))))
+    backend = byte_level_backend(
+        vocab, _merges(fields), add_prefix_space=False, split=(split := _split(fields)) or None
+    )
+    if split == DIGITS:
+        steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return backend
+
+
+def _split(fields: Mapping[str, Any]) -> str:
+    """The pattern that the file names; GPT2 or DIGITS for the ways that have none."""
+    name = fields.get("pre")
+    if name is None:
+        return GPT2
+    if name not in SPLITS:
+        raise TokenizerError(
+            f"tokenizer.ggml.pre is {str(name)[:60]!r}, a way to split text that cutaway does not have, so its tokens "
+            f"would be others; known are {', '.join(SPLITS)}. Load the tokenizer from the model's tokenizer.json."
+        )
+    return SPLITS[name]
 
 
 def _metaspace(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:

@@ -18,6 +18,12 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+# What merges are made from. The largest published vocabulary (256,000 pieces) has 1.7 million characters and 0.6
+# million merges; pieces are 16 characters long unless the trainer was told otherwise.
+LONGEST_PIECE = 512
+MOST_LETTERS = 4_000_000
+MOST_MERGES = 1_000_000
+
 
 @dataclass
 class SentencePieceModel:
@@ -82,15 +88,32 @@ def merges_from(vocab: dict[str, int], scores: dict[str, float] | None = None) -
 
     They are tried in the order of the pieces' ids, or by falling score where scores are given; ties go by the lengths
     of the two parts (rising with ids, falling with scores), which is the order Transformers gives them.
+
+    Raises:
+        TokenizerError: a piece, all of them together, or their merges are larger than any vocabulary's.
     """
-    found = [
-        (scores[piece] if scores is not None else index, cut, piece)
-        for piece, index in vocab.items()
-        for cut in range(1, len(piece))
-        if piece[:cut] in vocab and piece[cut:] in vocab
-    ]
+    longest = max(vocab, key=len, default="")
+    letters = sum(map(len, vocab))
+    if len(longest) > LONGEST_PIECE or letters > MOST_LETTERS:
+        what = f"the piece {longest[:20]!r}... has {len(longest):,} characters; at most {LONGEST_PIECE:,}"
+        if len(longest) <= LONGEST_PIECE:
+            what = f"the vocabulary has {letters:,} characters; at most {MOST_LETTERS:,}"
+        raise _too_large(what)
+    found: list[tuple[float, int, str]] = []
+    for piece, index in vocab.items():
+        rank = scores[piece] if scores is not None else index
+        found += [(rank, cut, piece) for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
+        if len(found) > MOST_MERGES:
+            raise _too_large(f"there are more than {MOST_MERGES:,} of them; at most that many")
     found.sort(key=lambda merge: (merge[0], merge[1], len(merge[2]) - merge[1]), reverse=scores is not None)
     return [(piece[:cut], piece[cut:]) for _, cut, piece in found]
+
+
+def _too_large(what: str) -> TokenizerError:
+    return TokenizerError(
+        f"The merges of this vocabulary cannot be found: {what} can be used. Load the tokenizer from its "
+        "tokenizer.json."
+    )
 
 
 def _add_piece(model: SentencePieceModel, message: bytes) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken
 
+from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
 from cutaway.jsonfile import write_text
-from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, check_length, read_bytes, read_object
+from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, check_length, check_text, read_bytes, read_object
 
 if TYPE_CHECKING:
     from cutaway.hub.files import Files
@@ -43,6 +44,54 @@ _FLAGS = (
     "legacy",
 )
 _ADDED_FIELDS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_EXTRA = ("additional_special_tokens", "extra_special_tokens")
+_IN_CALLS = "padding and truncation are asked for in each call"
+_FOUND = "files are found by their published names"
+_CLASS = "the class and the vocabulary say it"
+TABLE = FieldTable(
+    CONFIG_FILE,
+    used=frozenset({
+        *_TOKENS, *_EXTRA, *_FLAGS, "added_tokens_decoder", "chat_template", "extra_ids", "keep_accents", "max_len",
+        "model_input_names", "model_max_length", "pad_token_type_id", "padding_side", "src_lang", "strip_accents",
+        "tgt_lang", "tokenizer_class", "truncation_side",
+    }),
+    without_effect={
+        **dict.fromkeys(
+            ("max_length", "pad_to_multiple_of", "stride", "truncation_strategy", "truncation", "padding",
+             "return_tensors", "padding_strategy"),
+            _IN_CALLS,
+        ),
+        **dict.fromkeys(
+            ("tokenizer_file", "vocab_file", "merges_file", "source_spm", "target_spm", "sp_model_file",
+             "special_tokens_map_file", "name_or_path", "tokenizer_object", "vocab", "merges"),
+            _FOUND,
+        ),
+        **dict.fromkeys(
+            ("vocab_size", "offset", "mask_token_sent", "source_lang", "target_lang", "language_codes"), _CLASS
+        ),
+        **dict.fromkeys(("auto_map", "trust_remote_code", "processor_class"), "code from a checkpoint is never run"),
+        **dict.fromkeys(
+            ("backend", "is_local", "local_files_only", "init_inputs", "use_fast", "from_slow", "transformers_version",
+             "_commit_hash", "added_tokens_encoder", "fix_mistral_regex", "device_map", "dtype", "torch_dtype"),
+            "how other software loads the file",
+        ),
+        "use_default_system_prompt": "the chat template says it",
+        "spaces_between_special_tokens": "tokens are joined as tokenizer.json says",
+        "never_split": "added tokens are never split",
+    },
+    refused={
+        "sp_model_kwargs": only(None, {}),
+        "errors": only(None, "replace"),
+        "do_basic_tokenize": only(None, True),
+        "wordpieces_prefix": only(None, "##"),
+        "remove_space": only(None, True),
+        "separate_vocabs": only(None, False),
+        "byte_fallback": only(None, True),
+        "normalization": only(None, False),
+    },
+)  # fmt: skip
+SPECIAL_TABLE = FieldTable(SPECIAL_FILE, used=frozenset({*_TOKENS, *_EXTRA}))
 
 
 def read_config(files: Files, name: str) -> dict[str, Any]:
@@ -61,6 +110,8 @@ def read_settings(files: Files) -> tuple[dict[str, Any], dict[int, AddedToken]]:
         TokenizerError: a file is damaged, or a setting has a value that cannot be used.
     """
     settings = read_config(files, CONFIG_FILE)
+    # any name that ends in _token may name a token
+    TABLE.check({k: v for k, v in settings.items() if not k.endswith("_token")}, TokenizerError)
     declared = settings.pop("added_tokens_decoder", None)
     added: dict[int, AddedToken] = {}
     if declared is not None:
@@ -77,6 +128,7 @@ def read_settings(files: Files) -> tuple[dict[str, Any], dict[int, AddedToken]]:
         extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
         special.update(str(token) for token in extra if isinstance(extra, list))
         for content, index in read_config(files, ADDED_FILE).items():
+            check_text(f"{ADDED_FILE}: a token", content)
             token = AddedToken(content, normalized=content not in special, special=content in special)
             added[_token_id(ADDED_FILE, index)] = token
     templates = _read_templates(files)
@@ -152,6 +204,7 @@ def _token_id(source: str, index: Any) -> int:
 
 def _added(source: str, token: Any, **fixed: bool) -> AddedToken:
     if isinstance(token, Mapping) and isinstance(token.get("content"), str):
+        check_text(f"{source}: the token", token["content"])
         flags = {name: token[name] for name in _ADDED_FIELDS if name in token}
         if all(isinstance(flag, bool) for flag in flags.values()):
             return AddedToken(token["content"], **{**flags, **fixed})

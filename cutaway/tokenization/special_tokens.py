@@ -9,7 +9,7 @@ from typing import Any, overload
 from tokenizers import AddedToken, Tokenizer
 
 from cutaway.errors import TokenizerError, nearest
-from cutaway.tokenization.backend import guarded
+from cutaway.tokenization.backend import MOST_IDS, check_text, guarded
 
 TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -35,6 +35,7 @@ class NamedToken:
     def __set__(self, obj: SpecialTokens, value: str | AddedToken | None) -> None:
         if value is not None and not isinstance(value, (str, AddedToken)):
             raise TokenizerError(f"{self.name} must be a string or None, not {value!r}; set {self.name}_id to an id.")
+        check_text(self.name, value)
         obj._named[self.name] = value
 
 
@@ -55,7 +56,8 @@ class NamedTokenId:
         return None if token is None else obj._token_id(str(token))
 
     def __set__(self, obj: SpecialTokens, value: int | None) -> None:
-        token = None if value is None else obj._backend.id_to_token(int(value))
+        known = value is not None and 0 <= int(value) < MOST_IDS
+        token = obj._backend.id_to_token(int(value)) if known and value is not None else None
         if value is not None and token is None:
             raise TokenizerError(f"{self.name}_id={value}: the vocabulary ends at {len(obj) - 1}.")
         obj._named[self.name] = token
@@ -93,16 +95,22 @@ class SpecialTokens:
                     raise TokenizerError(f"{name} is {value!r}; a special token is a string.")
                 continue  # a setting that only looks like a token, such as add_bos_token
             if value is not None:
+                check_text(name, value)
                 self._named[name] = value
         extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
         if isinstance(extra, Mapping):  # names of its own, such as image_token
+            if not all(isinstance(token, (str, AddedToken)) for token in extra.values()):
+                raise TokenizerError("extra_special_tokens: each name must stand for a string.")
             self._named.update({str(k): v for k, v in extra.items()})
             extra = []
         if not isinstance(extra, (list, tuple)) or not all(isinstance(t, (str, AddedToken)) for t in extra):
             raise TokenizerError("extra_special_tokens (additional_special_tokens) must be a list of strings.")
+        for token in [*extra, *self._named.values()]:
+            check_text("A special token", token)
         self._extra = list(extra)
 
     def _token_id(self, token: str) -> int | None:
+        check_text("A token", token)
         found = self._backend.token_to_id(token)
         if found is not None:
             return found
@@ -247,4 +255,5 @@ class SpecialTokens:
 
 
 def _special(token: str | AddedToken) -> AddedToken:
+    check_text("A special token", token)
     return token if isinstance(token, AddedToken) else AddedToken(token, normalized=False, special=True)

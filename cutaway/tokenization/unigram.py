@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tokenizers import AddedToken, Tokenizer, normalizers
 
-from cutaway.tokenization.backend import framed, unigram_backend
+from cutaway.tokenization.backend import framed, guarded, unigram_backend
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.sentencepiece_model import read_sentencepiece
 
@@ -47,9 +47,10 @@ class AlbertTokenizer(PreTrainedTokenizerFast):
             steps += [normalizers.NFKD(), normalizers.StripAccents()]
         if settings.get("do_lower_case") is not False:
             steps.append(normalizers.Lowercase())
-        if charsmap:
-            steps.append(normalizers.Precompiled(charsmap))
-        backend.normalizer = normalizers.Sequence(steps)
+        with guarded("The sentencepiece model's rules of normalization cannot be used"):
+            if charsmap:
+                steps.append(normalizers.Precompiled(charsmap))
+            backend.normalizer = normalizers.Sequence(steps)
         return backend
 
     def _facts(self) -> dict[str, Any]:

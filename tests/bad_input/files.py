@@ -127,7 +127,6 @@ FILES = [
     Case("a list", "ConfigError", "list, not an object", file(b"[1, 2]")),
     Case("50 MB", "ConfigError", "larger than", file(b'{"a": "' + b"x" * 50_000_000 + b'"}')),
     Case("many values", "ConfigError", "values", file(b'{"a": [' + b"1," * 1_900_000 + b"1]}")),
-    Case("nested 100,000 deep", "ConfigError", "nested", file(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")),
     Case("nested 500 deep", "ConfigError", "nested", file(b'{"a":' + b"[" * 500 + b"]" * 500 + b"}")),
     Case("not UTF-8", "ConfigError", "not valid JSON.*decode", file(b'{"model_type": "b\xff\xfe"}')),
     Case("UTF-16", "ConfigError", "not valid JSON", file('{"model_type": "bert"}'.encode("utf-16"))),

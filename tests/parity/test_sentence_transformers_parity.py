@@ -197,3 +197,30 @@ def test_rerank_is_their_cross_encoder(tmp_path: Path) -> None:
     logits = theirs.predict([("bad", text) for text in TEXTS], activation_fn=torch.nn.Identity())
     found = {one["index"]: one["score"] for one in pipe("bad", TEXTS, function_to_apply="none")}
     assert [found[i] for i in range(len(TEXTS))] == pytest.approx(logits.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["Identity", "Sigmoid"])
+def test_rerank_reads_what_their_cross_encoder_keeps(tmp_path: Path, activation: str) -> None:
+    plain = checkpoints.classifier(tmp_path / "plain", 1)
+    how: dict[str, Any] = {"prompts": {"search": "a good film: "}, "default_prompt_name": "search"}
+    made = CrossEncoder(str(plain), device="cpu", activation_fn=getattr(torch.nn, activation)(), **how)
+    made.save_pretrained(str(tmp_path / "saved"))
+    theirs, pipe = CrossEncoder(str(tmp_path / "saved"), device="cpu"), pipeline("rerank", tmp_path / "saved")
+    for prompt in (None, "", "bad "):
+        expected = theirs.predict([("trust", text) for text in TEXTS], prompt=prompt)
+        found = {one["index"]: one["score"] for one in pipe("trust", TEXTS, prompt=prompt)}
+        assert [found[i] for i in range(len(TEXTS))] == pytest.approx(expected.tolist(), abs=1e-5)
+    with pytest.raises(InputError, match="prompt=5"):
+        pipe("trust", TEXTS, prompt=5)
+
+
+def test_a_cross_encoders_settings_that_are_not_built_are_errors(tmp_path: Path) -> None:
+    plain = checkpoints.classifier(tmp_path / "plain", 1)
+    CrossEncoder(str(plain), device="cpu", activation_fn=torch.nn.Tanh()).save_pretrained(str(tmp_path / "saved"))
+    pipe = pipeline("rerank", tmp_path / "saved")
+    with pytest.raises(InputError, match="function_to_apply='tanh'"):
+        pipe("trust", TEXTS)
+    path = tmp_path / "saved" / "sentence_bert_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "processing_kwargs": {"text": {"max_length": 4}}}))
+    with pytest.raises(InputError, match=r"processing_kwargs is .*tokenizer_config"):
+        pipeline("rerank", tmp_path / "saved")

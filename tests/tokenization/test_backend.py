@@ -14,8 +14,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from cutaway.errors import TokenizerError
-from cutaway.tokenization.backend import backend_from_text, guarded
-from cutaway.tokenization.registry import BertTokenizer, PreTrainedTokenizerFast, load_tokenizer
+from cutaway.jsonfile import MAX_DEPTH
+from cutaway.tokenization import sentencepiece_model
+from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, MOST_OBJECTS, MOST_VALUES, backend_from_text, guarded
+from cutaway.tokenization.registry import AlbertTokenizer, BertTokenizer, PreTrainedTokenizerFast, load_tokenizer
+from cutaway.tokenization.sentencepiece_model import merges_from
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "eu")
 PAD = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
@@ -47,32 +50,33 @@ def write(folder: Path, made: dict[str, Any] | None = None, **changes: Any) -> P
     return folder
 
 
+LONG = LONGEST_ROW + 1
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
-    "a gigabyte of padding": ({"padding": {"strategy": {"Fixed": 10**9}, **PAD}}, "padding length is 1000000000"),
-    "an absurd multiple": (
-        {"padding": {"strategy": "BatchLongest", **PAD, "pad_to_multiple_of": 10**9}},
-        "pad_to_multiple_of is 1000000000",
+    # each number is the first beyond a bound of ours
+    "too much padding": ({"padding": {"strategy": {"Fixed": LONG}, **PAD}}, f"padding length is {LONG}"),
+    "too large a multiple": (
+        {"padding": {"strategy": "BatchLongest", **PAD, "pad_to_multiple_of": LONG}},
+        f"pad_to_multiple_of is {LONG}",
     ),
-    "an absurd truncation": (
-        {"truncation": {"max_length": 10**15, "strategy": "LongestFirst", "stride": 0}},
-        "max_length is 1000000000000000",
+    "too long a truncation": (
+        {"truncation": {"max_length": LONG, "strategy": "LongestFirst", "stride": 0}},
+        f"max_length is {LONG}",
     ),
-    "an absurd stride": (
-        {"truncation": {"max_length": 5, "strategy": "LongestFirst", "stride": 10**15}},
-        "stride is 1000000000000000",
+    "too long a stride": (
+        {"truncation": {"max_length": 5, "strategy": "LongestFirst", "stride": LONG}},
+        f"stride is {LONG}",
     ),
     "a negative length": ({"padding": {"strategy": {"Fixed": -1}, **PAD}}, "padding length is -1"),
-    "rules that panic": ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "cannot be loaded"),
     "a pattern that is none": (
         {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "((("}, "behavior": "Isolated", "invert": False}},
         "cannot be loaded",
     ),
-    "an added token far out of range": ({"added_tokens": [added("[new]", 4_000_000_000)]}, "has the id 4000000000"),
+    "an added token far out of range": ({"added_tokens": [added("[new]", MOST_IDS)]}, f"has the id {MOST_IDS}"),
     "an added token in a gap": ({"added_tokens": [added("[new]", 12)]}, "has the id 12, .* next one is 7"),
     "a negative added token": ({"added_tokens": [added("[new]", -1)]}, "cannot be loaded"),
     "an id far out of range": (
-        {"model": {"type": "WordPiece", "vocab": {"[UNK]": 4_000_000_000}}},
-        "'\\[UNK\\]' is 4000",
+        {"model": {"type": "WordPiece", "vocab": {"[UNK]": MOST_IDS}}},
+        f"'\\[UNK\\]' is {MOST_IDS}",
     ),
     "an id that is none": ({"model": {"type": "WordPiece", "vocab": {"[UNK]": "0"}}}, "'\\[UNK\\]' is '0'"),
     "no vocabulary": ({"model": {"type": "WordPiece", "vocab": {}}, "added_tokens": []}, "no vocabulary"),
@@ -105,10 +109,10 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
     "a list": (b"[1, 2]", "not an object"),
     "a text": (b'"tokenizer"', "not an object"),
     "another object": (b"{}", "no vocabulary"),
-    "deep brackets": (b"[" * 1_000_000, "nested deeper|not valid JSON"),
-    "deep objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested deeper"),
-    "a wide list": (b'{"model": {"vocab": [' + b"[]," * 5_000_000 + b"[]]}}", "values"),
-    "many objects": (b'{"added_tokens": [' + b"{}," * 1_000_000 + b"{}]}", "more than 200,000 objects"),
+    "deep brackets": (b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}", "nested deeper"),
+    "deep objects": (b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1), "nested deeper"),
+    "a wide list": (b'{"model": {"vocab": [' + b"0," * MOST_VALUES + b"0]}}", "values"),
+    "many objects": (b'{"added_tokens": [' + b"{}," * MOST_OBJECTS + b"{}]}", "more than 200,000 objects"),
 }
 
 
@@ -127,15 +131,15 @@ def test_a_file_that_is_no_tokenizer(tmp_path: Path, case: str) -> None:
     [
         (
             "tokenizer_config.json",
-            '{"added_tokens_decoder": {"4000000000": {"content": "x"}}}',
-            "'4000000000' is no token",
+            '{"added_tokens_decoder": {"16777216": {"content": "x"}}}',
+            "'16777216' is no token",
         ),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"-1": {"content": "x"}}}', "'-1' is no token id"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"99": {"content": "x"}}}', "has the id 99"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"7": {"content": 3}}}', "is no token"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"7": {"content": "x", "lstrip": 1}}}', "is no token"),
         ("tokenizer_config.json", '{"added_tokens_decoder": []}', "must map ids to tokens"),
-        ("added_tokens.json", '{"x": 4000000000}', "4000000000 is no token id"),
+        ("added_tokens.json", '{"x": 16777216}', "16777216 is no token id"),
         ("added_tokens.json", '{"x": 1.5}', "1.5 is no token id"),
         ("added_tokens.json", '{"x": 99}', "has the id 99"),
         ("special_tokens_map.json", "{", "not valid JSON"),
@@ -151,7 +155,7 @@ def test_a_file_that_is_no_tokenizer(tmp_path: Path, case: str) -> None:
         ("tokenizer_config.json", '{"chat_template": 3}', "chat_template must be"),
         ("tokenizer_config.json", '{"chat_template": [{"name": "a"}]}', "'name' and 'template'"),
         ("tokenizer_config.json", '{"pad_token_type_id": -1}', "pad_token_type_id is -1"),
-        ("tokenizer_config.json", '{"extra_ids": 1000000000}', "extra_ids is 1000000000"),
+        ("tokenizer_config.json", '{"extra_ids": 10001}', "extra_ids is 10001"),
     ],
 )
 def test_damaged_settings(tmp_path: Path, name: str, content: str, says: str) -> None:
@@ -181,19 +185,131 @@ def test_damaged_vocabularies(tmp_path: Path, model_type: str, files: dict[str, 
         load_tokenizer(str(tmp_path))
 
 
-def test_a_panic_in_a_call_is_an_error_and_nothing_more(tmp_path: Path) -> None:
-    made = state()
-    made["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [],
-        "special_tokens": {},
-    }
-    tokenizer = load_tokenizer(str(write(tmp_path, made)))
+HALF = "\ud83d"  # of a surrogate pair
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tokenizer_config.json", {"pad_token": HALF}),
+        ("tokenizer_config.json", {"pad_token": {"content": HALF}}),
+        ("tokenizer_config.json", {"image_token": HALF}),
+        ("tokenizer_config.json", {"additional_special_tokens": [HALF]}),
+        ("tokenizer_config.json", {"extra_special_tokens": {"image_token": HALF}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": HALF}}}),
+        ("special_tokens_map.json", {"cls_token": HALF}),
+        ("added_tokens.json", {HALF: 7}),
+    ],
+)
+def test_half_a_character_in_a_special_token(tmp_path: Path, name: str, fields: dict[str, Any]) -> None:
+    folder = write(tmp_path)
+    (folder / name).write_text(json.dumps(fields))
+    with pytest.raises(TokenizerError, match=r"U\+D83D is half of a surrogate pair"):
+        load_tokenizer(str(folder))
+
+
+def test_half_a_character_in_calls() -> None:
+    tokenizer = BertTokenizer(vocab={token: index for index, token in enumerate(TOKENS)})
+    for act in (
+        lambda: setattr(tokenizer, "pad_token", HALF),
+        lambda: tokenizer.add_special_tokens({"pad_token": HALF}),
+        lambda: tokenizer.add_special_tokens({"additional_special_tokens": [HALF]}),
+        lambda: tokenizer.add_tokens([HALF]),
+        lambda: tokenizer.convert_tokens_to_ids(HALF),
+        lambda: tokenizer.convert_tokens_to_ids([HALF]),
+        lambda: BertTokenizer(vocab={"[UNK]": 0, HALF: 1}),
+        lambda: AlbertTokenizer(vocab=[("<unk>", 0.0), (HALF, 0.0)]),
+        lambda: setattr(tokenizer, "pad_token_id", -1),
+        lambda: setattr(tokenizer, "pad_token_id", 2**70),
+    ):
+        with pytest.raises(TokenizerError):
+            act()
+
+
+def test_rules_of_normalization_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def give_up(rules: bytes) -> None:
+        raise PanicException("rules that are none")
+
+    (tmp_path / "spiece.model").write_bytes(sentencepiece(b"rules"))
+    monkeypatch.setattr("cutaway.tokenization.unigram.normalizers.Precompiled", give_up)
+    with pytest.raises(TokenizerError, match="rules of normalization cannot be used: the tokenizers library gave up"):
+        AlbertTokenizer.from_pretrained(str(tmp_path / "spiece.model"))
+
+
+def sentencepiece(rules: bytes) -> bytes:
+    """A model of five pieces, with these compiled rules."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    pieces = b"".join(field(1, field(1, piece)) for piece in (b"<pad>", b"<unk>", b"[CLS]", b"[SEP]", b"[MASK]"))
+    return pieces + field(3, field(2, rules))
+
+
+@pytest.mark.parametrize(
+    ("bound", "most", "says"),
+    [
+        ("LONGEST_PIECE", 3, r"'abcd'\.\.\. has 4 characters; at most 3"),
+        ("MOST_LETTERS", 9, "the vocabulary has 10 characters; at most 9"),
+        ("MOST_MERGES", 3, "more than 3 of them"),
+    ],
+)
+def test_merges_from_a_vocabulary_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, bound: str, most: int, says: str
+) -> None:
+    vocab = {piece: index for index, piece in enumerate(("a", "b", "ab", "cd", "abcd"))}
+    assert merges_from(vocab) == [("a", "b"), ("ab", "cd")]
+    monkeypatch.setattr(sentencepiece_model, "MOST_MERGES", most if bound == "MOST_MERGES" else 10)
+    vocab = {**vocab, **({"c": 5, "d": 6, "bcd": 7, "cda": 8, "aa": 9} if bound == "MOST_MERGES" else {})}
+    monkeypatch.setattr(sentencepiece_model, bound, most)
+    with pytest.raises(TokenizerError, match=says + r".*tokenizer\.json"):
+        merges_from(vocab)
+
+
+def test_the_bounds_of_merges_keep_the_time() -> None:
+    vocab = {f"{i:x}".rjust(8, "g") + "ab" * 28: i for i in range(40_000)}  # 2.6 million characters
+    start = time.process_time()
+    assert merges_from(vocab) == []
+    assert time.process_time() - start < 1.5
+
+
+class PanicException(BaseException):
+    """What the Rust library raises where it gives up: by this name, and not an Exception."""
+
+
+class GivesUp:
+    """A Rust tokenizer that gives up in the methods that are named; the rest is the tokenizer's own.
+
+    The library did so on rules of normalization that are no rules, when it read the file, and on a frame that names a
+    special token which the frame does not describe, when it was called.
+    """
+
+    def __init__(self, backend: Any, *methods: str) -> None:
+        self.backend, self.methods = backend, methods
+
+    def __getattr__(self, name: str) -> Any:
+        def give_up(*args: Any, **kwargs: Any) -> None:
+            raise PanicException("no entry found for key")
+
+        return give_up if name in self.methods else getattr(self.backend, name)
+
+
+def test_a_panic_in_a_call_is_an_error_and_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(str(write(tmp_path)))
+    backend = tokenizer._backend
+    monkeypatch.setattr(tokenizer, "_backend", GivesUp(backend, "encode", "encode_batch", "encode_batch_fast"))
     for _ in range(2):
         with pytest.raises(TokenizerError, match="the tokenizers library gave up: no entry found"):
             tokenizer("the eu")
+    monkeypatch.undo()
     assert tokenizer("the eu", add_special_tokens=False)["input_ids"] == [5, 6]
+
+
+def test_a_panic_while_a_file_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path)
+    monkeypatch.setattr("cutaway.tokenization.backend.Tokenizer", GivesUp(Tokenizer, "from_str"))
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json cannot be loaded: the tokenizers library gave up"):
+        load_tokenizer(str(folder))
 
 
 def test_only_panics_are_turned_into_errors() -> None:
@@ -236,7 +352,7 @@ HUGE: dict[str, Callable[[Path], Any]] = {
         (folder / "tokenizer.json").unlink(),
         hole(folder / "vocab.txt"),
     ),
-    "padding of a gigabyte": lambda folder: write(folder, padding={"strategy": {"Fixed": 10**9}, **PAD}),
+    "padding of more than a row": lambda folder: write(folder, padding={"strategy": {"Fixed": LONG}, **PAD}),
     "a model of a billion tokens": lambda folder: (folder / "tokenizer_config.json").write_text(
         '{"model_max_length": 1000000000}'
     ),
@@ -246,6 +362,7 @@ MEASURE = """
 import sys, time
 from pathlib import Path
 from cutaway.errors import TokenizerError
+from cutaway.jsonfile import MAX_DEPTH
 from cutaway.tokenization.registry import load_tokenizer
 def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 before, start = peak(), time.process_time()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from cutaway.errors import TokenizerError
+from cutaway.tokenization import chat_worker
 from cutaway.tokenization.registry import BertTokenizer, load_tokenizer
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "user", "assistant", "hi", "yes", ":")
@@ -129,10 +133,10 @@ def test_a_template_sees_only_plain_data() -> None:
         "{{ ''.__class__.__mro__ }}",
         "{{ messages.__class__.__name__ }}",
         "{% set _ = messages.append(1) %}",
-        "{{ 'x' * 10000000000 }}",
-        "{{ 10000000000 * 'x' }}",
-        "{{ 9 ** 999999999 }}",
-        "{% for i in range(1000000000) %}{% endfor %}",
+        "{{ 'x' * 10000001 }}",
+        "{{ 10000001 * 'x' }}",
+        "{{ 9 ** 65 }}",
+        "{% for i in range(100001) %}{% endfor %}",
         "{% set n = namespace(a=1) %}{% set n.__class__ = 2 %}",
         "{{ cycler.__init__.__globals__ }}",
         "{% include 'x' %}",
@@ -146,6 +150,87 @@ def test_a_template_sees_only_plain_data() -> None:
 def test_a_template_that_does_more_fails(template: str) -> None:
     with pytest.raises(TokenizerError, match=r"(?i)chat template (failed|is not valid)"):
         say(template)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "template", "says"),
+    [
+        # each is modest work elsewhere, and just past a bound that is set low here
+        (
+            "SECONDS",
+            0.02,
+            "{% for i in range(5000) %}{% for j in range(999) %}{% endfor %}{% endfor %}",
+            "0.02 seconds",
+        ),
+        ("SECONDS", 0.02, "{{ range(90000) | sort(reverse=true) | join | length }}" * 4, "0.02 seconds"),
+        ("MEMORY", 8 * 2**20, "{% set a = 'x' * 9000000 %}{% set b = a ~ a %}", "8 MB of memory"),
+        ("MEMORY", 8 * 2**20, "{{ 'x' | center(20000000) }}", "8 MB of memory"),
+        ("MOST_CHARACTERS", 1000, "{% for i in range(99) %}{{ 'x' * 90 }}{% endfor %}", "characters of text"),
+    ],
+)
+def test_a_template_that_costs_too_much_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, bound: str, value: Any, template: str, says: str
+) -> None:
+    say(PLAIN)  # the process is there, so what follows is measured without its start
+    monkeypatch.setattr(chat_worker, bound, value)
+    with pytest.raises(TokenizerError, match=f"stopped after .*{says}"):
+        say(template)
+    monkeypatch.undo()
+    assert say(PLAIN) == "user:hi assistant:yes "  # what comes next finds a fresh process
+
+
+def test_the_bounds_grow_with_the_conversation() -> None:
+    long = "é" * 3_000_000
+    assert say(PLAIN, [{"role": "user", "content": long}]) == f"user:{long} "
+
+
+def test_data_reaches_the_template_as_it_is() -> None:
+    chat = [{"role": "user", "content": "half \ud800 a pair", "n": {1: (2, 3.5, float("inf"), 2**70)}}]
+    seen = say("{{ messages[0].content }}|{{ messages[0].n[1] }}", chat)
+    assert seen == f"half \ud800 a pair|{(2, 3.5, float('inf'), 2**70)}"
+
+
+def test_nesting_without_end_is_an_error() -> None:
+    message: dict[str, Any] = {"role": "user", "content": "hi"}
+    message["self"] = message
+    with pytest.raises(TokenizerError, match="holds itself"):
+        say(PLAIN, [message])
+    deep: Any = "hi"
+    for _ in range(200):
+        deep = [deep]
+    assert say("{{ messages[0].role }}", [{"role": "user", "content": deep}]) == "user"
+
+
+def test_threads_and_forks_share_nothing_they_should_not() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        names = [f"user{i}" for i in range(40)]
+        assert [*pool.map(lambda name: say(PLAIN, [{"role": name, "content": "hi"}]), names)] == [
+            f"{name}:hi " for name in names
+        ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of any fork beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if say(PLAIN) == "user:hi assistant:yes " else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert say(PLAIN) == "user:hi assistant:yes "
+
+
+def test_a_process_that_ends_or_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    say(PLAIN)
+    worker = chat_worker._worker
+    assert worker is not None
+    worker.process.kill()
+    with pytest.raises(TokenizerError, match="ended with code -9"):
+        say(PLAIN)
+    monkeypatch.setattr(chat_worker.spawn, "get_executable", lambda: b"/nowhere/python")
+    with pytest.raises(TokenizerError, match=r"cannot be started: .*'/nowhere/python'.*set_executable"):
+        say(PLAIN)
+    monkeypatch.setattr(chat_worker.spawn, "get_executable", lambda: b"/bin/true")
+    with pytest.raises(TokenizerError, match="it did not answer"):
+        say(PLAIN)
+    monkeypatch.undo()
+    assert say(PLAIN) == "user:hi assistant:yes "
 
 
 @pytest.mark.parametrize("chat", [[], "hi", None, {"role": "user"}, ["hi"], [3]])

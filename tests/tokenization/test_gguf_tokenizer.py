@@ -46,7 +46,7 @@ def byte_level_fields(**changes: Any) -> dict[str, Any]:
     tokens = ["<|endoftext|>", "<|im_end|>", *letters, "ab", "abab", "Ġa", "Ġab", "12", "123"]
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [CONTROL, CONTROL, *[NORMAL] * (len(tokens) - 2)],
         "tokenizer.ggml.merges": ["a b", "ab ab", "Ġ a", "Ġ ab", "1 2", "12 3"],
@@ -121,6 +121,21 @@ def test_a_file_that_wants_no_space_before_the_text() -> None:
     assert from_gguf(sentencepiece_fields()).tokenize("abc") == ["▁a", "b", "c"]
 
 
+def test_digits_stand_alone_where_the_file_says_so() -> None:
+    assert from_gguf(byte_level_fields()).tokenize("ab 123") == ["ab", "Ġ", "123"]
+    for name in ("smollm", "starcoder"):  # as llama.cpp reads these names, and as the models were trained
+        assert from_gguf(byte_level_fields(**{"tokenizer.ggml.pre": name})).tokenize("ab 123") == ["ab", "Ġ", *"123"]
+
+
+@pytest.mark.parametrize("name", ["tekken", "gpt2x", "", 5])
+def test_a_way_to_split_that_is_not_known_is_named(name: Any) -> None:
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.ggml\.pre is '{name}'.*known are .*gpt-2.*tokenizer\.json"):
+        from_gguf(byte_level_fields(**{"tokenizer.ggml.pre": name}))
+    older = byte_level_fields()
+    del older["tokenizer.ggml.pre"]
+    assert from_gguf(older).tokenize("ab 123") == ["ab", "Ġ", "123"]
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -131,6 +146,8 @@ def test_a_file_that_wants_no_space_before_the_text() -> None:
         ({"tokenizer.ggml.scores": [1.0]}, "neither merges nor one score"),
         ({"tokenizer.ggml.merges": ["ab"]}, "not a pair"),
         ({"tokenizer.ggml.merges": ["nope no"]}, "out of vocabulary"),
+        ({"tokenizer.ggml.remove_extra_whitespaces": True}, "remove_extra_whitespaces is True, which is not built"),
+        ({"tokenizer.ggml.add_sep_token": True}, "add_sep_token is True"),
     ],
 )
 def test_damaged_metadata(changes: dict[str, Any], says: str) -> None:

@@ -139,8 +139,8 @@ def test_nothing_is_cut_silently(tokenizer: PreTrainedTokenizerFast) -> None:
         ({"text": "the", "padding_side": "up"}, "'right' or 'left'"),
         ({"text": "the", "max_length": -1}, "max_length is -1"),
         ({"text": "the", "max_length": 2.5, "truncation": True}, "max_length is 2.5"),
-        ({"text": "the", "padding": "max_length", "max_length": 10**9}, "max_length is 1000000000"),
-        ({"text": "the", "padding": True, "pad_to_multiple_of": 10**9}, "pad_to_multiple_of is 1000000000"),
+        ({"text": "the", "padding": "max_length", "max_length": 2**20 + 1}, "max_length is 1048577"),
+        ({"text": "the", "padding": True, "pad_to_multiple_of": 2**20 + 1}, "pad_to_multiple_of is 1048577"),
         ({"text": "the", "padding": True, "pad_to_multiple_of": 0}, "at least 1"),
         ({"text": "the", "max_length": 1, "truncation": True}, "no room for the 2 special tokens"),
         (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -45,8 +46,11 @@ class StoredPass(Mapping[str, Tensor]):
     def __getitem__(self, address: str) -> Tensor:
         if address not in self.names:
             raise KeyError(address)
-        with safe_open(self.path, framework="pt") as file:
-            return file.get_tensor(address)  # type: ignore[no-any-return]
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return file.get_tensor(address)  # type: ignore[no-any-return]
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path} is damaged, or not of this recording: {str(error)[:300]}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -80,6 +84,8 @@ class Recorder(Shown):
         Raises:
             CheckpointError: the folder holds no finished recording.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise InputError(f"Recorder.load({folder!r:.60}): give the folder that record(to=) wrote.")
         path = Path(folder) / INDEX
         try:
             index = read_json(path, CheckpointError, max_bytes=64 * MEGABYTE)
@@ -88,8 +94,10 @@ class Recorder(Shown):
                 StoredPass(Path(folder) / _file(i), [str(a) for a in names]) for i, names in enumerate(index["passes"])
             ]
             found.certificates = [PatternCheck(str(a), int(h), float(e)) for a, h, e in index["certificates"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is not a finished recording of model.record(..., to=): {error}") from error
+        except Exception as error:  # a file may be damaged in any way
+            raise CheckpointError(
+                f"{path} is not a finished recording of model.record(..., to=): {str(error)[:300]}"
+            ) from error
         return found
 
     def begin(self, values: ActivationStore, certificate: PatternCheck | None) -> None:
