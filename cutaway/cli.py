@@ -6,7 +6,12 @@ command runs, never for --help.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,7 +31,9 @@ from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
 from cutaway.commands.train import train
-from cutaway.errors import CutawayError
+from cutaway.errors import CutawayError, OutputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="cutaway",
@@ -71,6 +78,7 @@ for spec in COMMANDS:
 
 def main() -> None:
     """The entry point. Errors that cutaway names become one line and exit code 1."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a letter that the terminal lacks is no reason to stop
@@ -80,10 +88,53 @@ def main() -> None:
         _fail(str(error))
     except MemoryError:
         _fail("Not enough memory. Take a smaller model, or --dtype bfloat16.")
+    except OSError as error:
+        _fail(_disk(error))
+
+
+class _Closed(io.TextIOBase):
+    """Standard output that was closed before the program began."""
+
+    def write(self, text: str) -> int:
+        raise OutputError(
+            "Standard output is closed, so the answer cannot be written. Leave it open, or give --output."
+        )
+
+
+def _open_streams() -> None:
+    """Make standard streams that are closed harmless: the next file that is opened must not become one of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
+
+
+def _disk(error: OSError) -> str:
+    """What the system said, and the way on."""
+    what = str(error.filename or "standard output" if error.errno in _FULL else error.filename or "a file")
+    said = error.strerror or str(error)
+    if error.errno in _FULL:
+        return f"{what}: {said}. Nothing that was there is lost: make room on the disk, and run the same command again."
+    return f"{what}: {said}. Check that it is there and that you may read and write it."
 
 
 def _fail(message: str) -> None:
     from cutaway.show.label import printable
 
-    sys.stderr.write(f"cutaway: error: {printable(' '.join(message.split()))}\n")
+    with contextlib.suppress(OSError, ValueError):  # standard error may be full or closed too
+        sys.stderr.write(f"cutaway: error: {printable(' '.join(message.split()))}\n")
+        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except (
+        OSError,
+        ValueError,
+    ):  # what is left would be a traceback at the end
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1)

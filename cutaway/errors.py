@@ -37,6 +37,10 @@ class InputError(CutawayError, ValueError):
     """An input to a model or pipeline has the wrong shape, size or value."""
 
 
+class OutputError(CutawayError, OSError):
+    """An output cannot be written: another process is at work on it, or the disk is full."""
+
+
 class GenerationError(CutawayError, ValueError):
     """Generation settings contradict each other or the model."""
 

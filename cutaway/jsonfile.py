@@ -6,14 +6,19 @@ hostile file costs neither time nor memory.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cutaway.errors import CutawayError
+from cutaway.output_lock import WAIT, OutputLock
 
 MEGABYTE = 1 << 20
 MAX_DEPTH = 64
@@ -92,26 +97,70 @@ def read_json(
     return parse_json(data, str(path), error, max_bytes=max_bytes, max_values=max_values)
 
 
-def write_aside(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary path beside `path`, then rename it to `path`: readers see the old or the new."""
+def write_aside(path: str | os.PathLike[str], write: Callable[[Path], object], *, sync: bool = True) -> None:
+    """Call `write` with a temporary path of the same name, then rename it to `path`: readers see the old or the new.
+
+    With `sync` that also holds for a power cut. Writers of one path take turns, threads and processes alike; what one
+    that was killed left aside is removed.
+
+    Raises:
+        OutputError: another process has been writing `path` for half a minute.
+        OSError: the disk is full, or the folder cannot be written.
+    """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
-    try:
-        write(aside)
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)  # mkstemp makes it private; a saved model has the usual permissions
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with OutputLock(path, wait=WAIT):
+        for left in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.part"):
+            shutil.rmtree(left, ignore_errors=True)
+        # a folder, since libraries that write a file put another beside it
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        aside = folder / path.name
+        try:
+            with disk_errors(path):
+                write(aside)
+            usual_rights(aside)
+            if sync:
+                sync_file(aside)
+            aside.replace(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if sync:
+            sync_folder(path.absolute().parent)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
-    write_aside(path, lambda aside: _write(aside, text))
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def usual_rights(path: Path) -> None:
+    """Let others read what a library made private, as the user's umask says."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the file's content is on the disk."""
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the names in the folder are on the disk."""
+    if os.name != "nt":  # Windows opens no folder, and writes names by itself
+        sync_file(path)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Inside, what the safetensors library says of the disk becomes the OSError that it is."""
+    try:
+        yield
+    except Exception as e:
+        code = re.search(r"\b(?:code: |os error )(\d+)", str(e))
+        if type(e).__name__ != "SafetensorError" or code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def same_random_numbers() -> None:
     torch = sys.modules.get("torch")  # a test that needs no torch does not pay for its import
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def fast_disk() -> Iterator[Path]:
+    """A folder in memory, where the machine has one."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="cutaway-test-", dir=memory if os.access(memory, os.W_OK) else None))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from cutaway.adapters.targets import Spot, linear_spots, parts_of, spots, whole
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import resolve
-from cutaway.jsonfile import read_json, write_aside, write_text
+from cutaway.hub.folder_save import folder_save
+from cutaway.jsonfile import read_json
 from cutaway.nn.lora import Adapter, Lora, ReplacedLayer, training_dtype
 from cutaway.nn.lora_config import LoraConfig
 
@@ -25,7 +26,7 @@ _LORA = {"lora_A.weight": "A", "lora_B.weight": "B"}
 
 
 def write(model: Any, adapter: Adapter, folder: Path) -> None:
-    """Write both files into `folder`, each whole or not at all."""
+    """Write both files into `folder`, both or neither."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; save_adapter needs a folder.")
     from safetensors.torch import save_file
@@ -73,9 +74,9 @@ def write(model: Any, adapter: Adapter, folder: Path) -> None:
         "inference_mode": True,
     }
     whole_tensors = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_aside(folder / WEIGHTS, lambda aside: save_file(whole_tensors, aside, {"format": "pt"}))
-    write_text(folder / CONFIG, json.dumps(fields, indent=2) + "\n")
+    with folder_save(folder) as save:
+        save_file(whole_tensors, save.aside / WEIGHTS, {"format": "pt"})
+        save.write_text(CONFIG, json.dumps(fields, indent=2) + "\n")
 
 
 def _nothing(spot: Spot, a: Tensor) -> Tensor:

@@ -6,11 +6,8 @@ file declares is checked before memory is taken.
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -21,7 +18,8 @@ from cutaway.checkpoint.safetensors import SafetensorsFile
 from cutaway.checkpoint.torch_pickle import TorchFile
 from cutaway.errors import CheckpointError, HubError, nearest
 from cutaway.hub.files import Files, inside
-from cutaway.jsonfile import MEGABYTE, read_json, write_text
+from cutaway.hub.folder_save import folder_save
+from cutaway.jsonfile import MEGABYTE, read_json
 
 WEIGHTS = "model.safetensors"
 TORCH_WEIGHTS = ("pytorch_model.bin", "pytorch_model.pt", "model.pt")
@@ -29,6 +27,7 @@ INDEX = ".index.json"
 MAX_SHARDS = 10_000
 INT8 = "cutaway_int8"  # the metadata key of a file whose matrices are int8 rows with one float32 scale each
 SCALE = ".scale"
+_OURS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")  # what `save_checkpoint` writes
 
 
 class Source(Protocol):
@@ -205,30 +204,24 @@ def save_checkpoint(
 ) -> None:
     """Write model.safetensors into `folder` (made if needed), or shards with an index if it is larger than the limit.
 
-    The files are written aside and then renamed, so an existing checkpoint, even one that is mapped now, is never
-    half replaced. Tensors that share memory are the caller's business: pass each once. With `int8`, floating matrices
-    are stored as int8 rows with scales (`quantize_rows`), which only cutaway reads.
+    All files are written aside and then count at once (`cutaway.hub.folder_save`), so an existing checkpoint, even one that
+    is mapped now, is never half replaced. Tensors that share memory are the caller's business: pass each once. With
+    `int8`, floating matrices are stored as int8 rows with scales (`quantize_rows`), which only cutaway reads.
     """
     limit = _bytes(max_shard_size)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     shards = _planned(_stored(tensors, int8), limit)
     count = len(shards)
     names = [WEIGHTS] if count == 1 else [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
     metadata = {"format": "pt"} | ({INT8: "rows"} if int8 else {})
-    with _beside(folder) as aside:
+    with folder_save(folder) as save:
         for name, shard in zip(names, shards, strict=True):
-            _write_shard(aside / name, shard, metadata)
+            _write_shard(save.aside / name, shard, metadata)
         if count > 1:
             where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
             total = sum(t.nbytes for shard in shards for t in shard.values())
-            write_text(aside / (WEIGHTS + INDEX), _index(where, total))
-            names = [*names, WEIGHTS + INDEX]
-        for name in names:
-            (aside / name).replace(folder / name)
-    for old in folder.iterdir():  # what an earlier save left would be read instead of, or beside, the new files
-        if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?", old.name) and old.name not in names:
-            old.unlink()
+            save.write_text(WEIGHTS + INDEX, _index(where, total))
+        # what an earlier save left would be read instead of, or beside, the new files
+        save.remove(*(old.name for old in save.folder.iterdir() if _OURS.fullmatch(old.name)))
 
 
 def _stored(tensors: Mapping[str, torch.Tensor], int8: bool) -> dict[str, torch.Tensor]:
@@ -276,15 +269,6 @@ def _index(where: dict[str, str], total: int) -> str:
 
     fields: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": where}
     return json.dumps(fields, indent=2, sort_keys=True) + "\n"
-
-
-@contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _bytes(size: int | str) -> int:

@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from cutaway.commands.display import as_line, console, table_of, write
-from cutaway.commands.option import SENTIMENT, AsJson, Offline, Revision, Threads, pipeline_arguments
+from cutaway.commands.option import (
+    SENTIMENT,
+    AsJson,
+    Delimiter,
+    Encoding,
+    Offline,
+    Revision,
+    Threads,
+    pipeline_arguments,
+)
 
 
 def bench(
@@ -21,6 +30,8 @@ def bench(
     column: Annotated[str, typer.Option(help="The table's column with the texts.")] = "text",
     texts: Annotated[int, typer.Option(min=1, help="How many texts at most.")] = 256,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; figures are medians over them.")] = 5,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
     revision: Revision = None,
     offline: Offline = False,
@@ -30,12 +41,18 @@ def bench(
     load = pipeline_arguments(revision, offline, threads, None)
     import torch
 
+    from cutaway.errors import InputError
     from cutaway.evaluate import speed
     from cutaway.jobs import TableReader
+    from cutaway.jobs.table_reader import divided_by
 
     inputs = speed.sentences(texts)
     if input is not None:
-        rows = itertools.islice(TableReader(input).rows(), texts)
+        reader = TableReader(input, encoding=encoding, delimiter=delimiter)
+        if reader.columns is not None and column not in reader.columns:
+            way = divided_by(reader.columns, column) or " Name the one with the texts with --column."
+            raise InputError(f"{input} has no column {column!r}; it has {', '.join(map(repr, reader.columns))}.{way}")
+        rows = itertools.islice(reader.rows(), texts)
         inputs = [str(row.values[column]) for row in rows if row.values.get(column)]
     dtypes = dtype or ["float32", "bfloat16", "int8"]
     found = speed.measure(model, dtypes, inputs, rounds, **load)

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
 
 
 def write(text: str, end: str = "\n") -> None:
+    """Print to standard output, at once."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
 
 
 def as_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True, allow_nan=False)
+    """A value as one line of JSON, with null for NaN and infinity, which JSON does not have."""
+    try:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False)
+    except ValueError:
+        from cutaway.jobs.table_writer import finite
+
+        return json.dumps(finite(value), ensure_ascii=True, allow_nan=False)
 
 
 def console() -> Console:

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from cutaway.commands.display import as_line, console, table_of, write
-from cutaway.commands.option import AsJson, Dtypes, Offline, Revision, Threads, pipeline_arguments
+from cutaway.commands.option import (
+    AsJson,
+    Delimiter,
+    Dtypes,
+    Encoding,
+    Offline,
+    Revision,
+    Threads,
+    pipeline_arguments,
+)
+from cutaway.jsonfile import write_text
 
 
 def evaluate(
@@ -23,6 +33,8 @@ def evaluate(
         list[Path] | None, typer.Option("--output", "-o", help="Also write .json, or .png, .svg, .pdf. Repeatable.")
     ] = None,
     truncation: Annotated[bool, typer.Option("--truncation", help="Cut texts over the model's length.")] = False,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     as_json: AsJson = False,
     revision: Revision = None,
     offline: Offline = False,
@@ -39,7 +51,9 @@ def evaluate(
     pairs = [entry.partition("=") for entry in column or []]
     if any(not mark for _, mark, _ in pairs):
         raise typer.BadParameter("--column takes NAME=COLUMN, for example --column label=stars.")
-    rows = list(TableReader(data).rows())
+    reader = TableReader(data, encoding=encoding, delimiter=delimiter)
+    columns = {name: value for name, _, value in pairs}
+    rows = list(reader.rows())
     broken = next((f"Row {i} of {data}: {row.error}." for i, row in enumerate(rows) if row.error), None)
     if broken:
         raise InputError(broken)
@@ -51,7 +65,7 @@ def evaluate(
     from cutaway.evaluate import evaluate as run
     from cutaway.pipelines import pipeline
 
-    columns = {name: value for name, _, value in pairs}
+    _check_columns(reader.columns, task, columns)
 
     def measured(name: str) -> Evaluation:
         sys.stderr.write(f"{name}: {len(rows):,} rows\n")
@@ -64,12 +78,24 @@ def evaluate(
         record["comparison"] = [vars(entry) for entry in compare(found[0][1], found[1][1])]
     for path in output or []:
         if path.suffix.lower() == ".json":
-            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(record, indent=1) + "\n")
         else:
             from cutaway.evaluate import pictures
 
             pictures.save(found[0][1], path)
     write(as_line(record)) if as_json else _show(found, record.get("comparison", []))
+
+
+def _check_columns(columns: list[str] | None, task: str, renamed: dict[str, str]) -> None:
+    """Raises InputError where the table lacks a column that its header seems to hold between other marks."""
+    from cutaway.errors import InputError
+    from cutaway.evaluate.scoring import SCORERS
+    from cutaway.jobs.table_reader import divided_by
+
+    for name in SCORERS[task].reads if columns is not None and task in SCORERS else ():
+        column = renamed.get(name, name)
+        if columns is not None and column not in columns and (way := divided_by(columns, column)):
+            raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.{way}")
 
 
 def _show(found: list[tuple[str, Any]], comparison: list[dict[str, Any]]) -> None:

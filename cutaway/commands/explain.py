@@ -24,6 +24,7 @@ from cutaway.commands.option import (
     load_arguments,
 )
 from cutaway.commands.subject import Dark, TextOrTrace, check_outputs, write_outputs
+from cutaway.jsonfile import write_text
 
 if TYPE_CHECKING:
     from cutaway.inspect.explanation import Explanation
@@ -87,7 +88,7 @@ def explain(
         terminal.show(it, console(), measure=measure.value)
     writers: dict[str, Callable[[Path], object]] = {
         ".html": lambda path: page.save(it, path),
-        ".json": lambda path: path.write_text(it.to_json() + "\n", encoding="utf-8"),
+        ".json": lambda path: write_text(path, it.to_json() + "\n"),
     }
     if trace is not None:
         writers[".safetensors"] = replace(trace, explanation=it).save

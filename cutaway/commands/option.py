@@ -30,6 +30,11 @@ Revision = Annotated[str | None, typer.Option(help="The branch, tag or commit of
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with.")]
 Dtypes = Annotated[Dtype | None, typer.Option("--dtype", help="What to compute with; the stored format if not given.")]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Of the table: cp1252, latin-1, utf-16, utf-8:replace, ...; UTF-8, or what its mark says, else."),
+]
+Delimiter = Annotated[str | None, typer.Option(help="Between the columns of a .csv: one letter, or tab.")]
 Truncation = Annotated[bool, typer.Option("--truncation", help="Cut texts that are longer than the model takes.")]
 
 

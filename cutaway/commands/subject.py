@@ -13,6 +13,7 @@ from cutaway.commands.display import as_line, write
 from cutaway.commands.text_input import lines
 from cutaway.errors import InputError, MissingExtraError, nearest
 from cutaway.inspect.plots.canvas import FORMATS, Origin, save_figure
+from cutaway.jsonfile import write_aside, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,15 +77,19 @@ def write_outputs(
         if own is not None and kind in own:
             own[kind](path)
         elif kind == ".json":
-            path.write_text(as_line(record) + "\n", encoding="utf-8")
+            write_text(path, as_line(record) + "\n")
         elif kind == ".npz":
             import numpy as np
 
-            np.savez_compressed(path, **arrays)
+            def compressed(aside: Path) -> None:
+                with aside.open("wb") as file:  # a name would get .npz behind it
+                    np.savez_compressed(file, **arrays)
+
+            write_aside(path, compressed)
         elif kind == ".html" and sheet is not None:
             from cutaway.show.document import document
 
-            path.write_text(document(sheet, _picture(draw), dark=dark), encoding="utf-8")
+            write_text(path, document(sheet, _picture(draw), dark=dark))
         else:
             save_figure(draw(), path)
     if as_json:

@@ -16,7 +16,9 @@ from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import (
     SENTIMENT,
     AsJson,
+    Delimiter,
     Dtypes,
+    Encoding,
     Offline,
     Revision,
     Texts,
@@ -169,6 +171,8 @@ SHARED: dict[str, Option] = {
         Annotated[list[str] | None, typer.Option(help="The column with the texts; or NAME=COLUMN. May be repeated.")],
         None,
     ),
+    "encoding": (Encoding, None),
+    "delimiter": (Delimiter, None),
     "on": option(str | None, "ray: score on a Ray cluster, here or at --address."),
     "workers": option(int, "With --on ray: processes that each hold the model.", 2, min=1),
     "address": option(str | None, "With --on ray: the cluster; one on this machine if not given."),
@@ -221,6 +225,8 @@ class Call:
         self.renamed = self._renamed(shared["column"] or [])
         if shared["output"] is not None and shared["input"] is None:
             raise typer.BadParameter("--output needs --input (a file, or - for the lines of stdin).")
+        if shared["delimiter"] is not None and shared["input"] is None:
+            raise typer.BadParameter("--delimiter needs --input, a .csv or .tsv file.")
         if shared["on"] not in (None, "ray"):
             raise typer.BadParameter(f"--on {shared['on']}: it can only be ray.")
         if shared["on"] and shared["output"] is None:
@@ -254,7 +260,7 @@ class Call:
             self._table()
 
     def _items(self) -> Iterator[dict[str, Any]]:
-        texts = texts_or_stdin(self.shared["texts"])
+        texts = texts_or_stdin(self.shared["texts"], self.shared["encoding"])
         if self.spec.together:
             return iter([{**self.constant, self.spec.together: list(texts)}])
         name = next(name for name in self.answers.reads if name not in self.constant)
@@ -288,8 +294,10 @@ class Call:
 
     def _table(self) -> None:
         from cutaway.jobs import Job, TableReader, TableWriter
+        from cutaway.jobs.table_writer import row_line
 
-        reader = TableReader(self.shared["input"])
+        how = {"encoding": self.shared["encoding"], "delimiter": self.shared["delimiter"]}
+        reader = TableReader(self.shared["input"], **how)
         if self.spec.task == "feature-extraction":
             self.settings["return_tensors"] = "np"
         job = Job(None, self.answers, self.renamed, self.constant, self.shared["prefix"], self.settings)
@@ -298,17 +306,17 @@ class Call:
         if self.shared["output"] is None:
             job.pipe = self.pipe()
             for row in job.rows(reader):
-                write(as_line(row))
+                write(row_line(row, ascii=True))
             return
-        writer = TableWriter(self.shared["output"], self._identity(reader.path), overwrite=self.shared["overwrite"])
-        if writer.done:
-            sys.stderr.write(f"Going on after {writer.done:,} rows that are done.\n")
-        if self.shared["on"]:
-            summary = self._on_ray(job, reader, writer)
-        else:
-            job.pipe = self.pipe()
-            with JobProgress(writer.done) as progress:
-                summary = job.run(reader, writer, progress)
+        with TableWriter(self.shared["output"], self._identity(reader), overwrite=self.shared["overwrite"]) as writer:
+            if writer.done:
+                sys.stderr.write(f"Going on after {writer.done:,} rows that are done.\n")
+            if self.shared["on"]:
+                summary = self._on_ray(job, reader, writer)
+            else:
+                job.pipe = self.pipe()
+                with JobProgress(writer.done) as progress:
+                    summary = job.run(reader, writer, progress)
         failed = f", {summary.failed:,} with an error (see the column {job.writes()[-1]!r})" if summary.failed else ""
         sys.stderr.write(f"{self.shared['output']}: {summary.rows:,} rows{failed}\n")
 
@@ -330,12 +338,17 @@ class Call:
         with cluster(given["address"], workers=workers), JobProgress(writer.done) as progress:
             return RayJob.of(work, workers).run(reader, writer, progress)
 
-    def _identity(self, source: Path | None) -> dict[str, Any]:
+    def _identity(self, reader: TableReader) -> dict[str, Any]:
         """What makes a job the same job when it is started again."""
-        file = {}
+        file: dict[str, Any] = {}
+        source = reader.path
         if source is not None:
             status = source.stat()
             file = {"path": str(source.resolve()), "bytes": status.st_size, "time": status.st_mtime_ns}
+        if reader.encoding is not None:
+            file["encoding"] = reader.encoding
+        if self.shared["delimiter"] is not None:
+            file["delimiter"] = reader.delimiter
         given = {name: self.shared[name] for name in ("model", "prefix", "revision", "dtype")}
         return {
             "task": self.spec.task,

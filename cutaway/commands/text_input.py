@@ -11,18 +11,25 @@ import typer
 from cutaway.errors import InputError
 
 
-def lines() -> Iterator[str]:
-    if sys.stdin is None or sys.stdin.isatty():
+def lines(encoding: str | None = None, way: str = "Pipe it in as UTF-8 (iconv -f CP1252 -t UTF-8).") -> Iterator[str]:
+    """The lines of stdin. way: what to do where they are not in the encoding (UTF-8, or what a mark says)."""
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise typer.BadParameter("give a text, or pipe one in.")
-    for line in sys.stdin.buffer:
-        yield line.decode("utf-8", "replace").rstrip("\r\n")
+    from cutaway.jobs.table_text import TableText
+
+    text = TableText(sys.stdin.buffer, encoding, "stdin", None, way)
+    for line in text:
+        yield line.rstrip("\r\n")
+        text.rows += 1
 
 
-def texts_or_stdin(texts: list[str] | None) -> Iterator[str]:
+def texts_or_stdin(texts: list[str] | None, encoding: str | None = None) -> Iterator[str]:
     """The texts of the command line, or the lines of stdin; empty lines are left out."""
     if texts and texts != ["-"]:
+        if encoding is not None:
+            raise typer.BadParameter("--encoding is that of a table or of stdin; the command line has its own.")
         return iter(texts)
-    stream = lines()
+    stream = lines(encoding)
     first = next(stream, None)  # here, so that a missing input is wrong usage before a model is loaded
     if first is None:
         raise InputError("Nothing came from stdin. Pipe in one text per line, or give texts as arguments.")

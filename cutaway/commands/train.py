@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cutaway.commands.option import Offline, Revision, Threads, load_arguments
+from cutaway.commands.option import Delimiter, Encoding, Offline, Revision, Threads, load_arguments
 
 STOPPED = 130  # what a shell calls a program that Ctrl-C ended
 
@@ -51,6 +51,8 @@ def train(
         list[str] | None, typer.Option(help="Also log to tensorboard, mlflow, wandb or trackio. Repeatable.")
     ] = None,
     revision: Revision = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     offline: Offline = False,
     threads: Threads = None,
 ) -> None:
@@ -65,8 +67,9 @@ def train(
     if study is not None and search is None:
         raise InputError("--study is the file of a search; say with --search how many settings to try.")
     kind: Any = None if labels is None else labels.value
-    rows = read(data, text, label, pair=text_pair, kind=kind, split=split)
-    training, aside = _validation(rows, data, validation, text, label, text_pair, seed)
+    how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
+    rows = read(data, text, label, pair=text_pair, kind=kind, split=split, **how)
+    training, aside = _validation(rows, data, validation, text, label, text_pair, seed, how)
     said = ", ".join(f"{name} {count:,}" for name, count in list(training.counts().items())[:20])
     _say(f"{len(training):,} rows to train on, {len(aside):,} to validate with; {KIND_NAMES[rows.kind]}. {said}")
 
@@ -109,7 +112,16 @@ def train(
     _say(f"{output}: the model, and report.html.")
 
 
-def _validation(rows: Any, data: str, given: str, text: str, label: str, pair: str | None, seed: int) -> Any:
+def _validation(
+    rows: Any,
+    data: str,
+    given: str,
+    text: str,
+    label: str,
+    pair: str | None,
+    seed: int,
+    how: dict[str, Any],
+) -> Any:
     """(rows to train on, rows to validate with)."""
     from cutaway.errors import InputError
     from cutaway.tuning.labelled import read
@@ -120,7 +132,7 @@ def _validation(rows: Any, data: str, given: str, text: str, label: str, pair: s
     except ValueError:
         table = Path(given).suffix != "" or Path(given).exists()
         place, part = (given, "train") if table else (data, given)
-        return rows, read(place, text, label, pair=pair, kind=rows.kind, split=part, names=rows.names)
+        return rows, read(place, text, label, pair=pair, kind=rows.kind, split=part, names=rows.names, **how)
     if not 0 < share < 1:
         raise InputError(f"--validation {given}: a share must lie between 0 and 1.")
     first, second = stratified(rows, share, seed)

@@ -21,8 +21,9 @@ from cutaway.config.config_fields import Only
 from cutaway.config.field_checks import Bounds, shown_value
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
+from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
-from cutaway.jsonfile import read_json, write_text
+from cutaway.jsonfile import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -313,8 +314,8 @@ class PretrainedConfig(Bounds, Publishing):
         kept = {name: value for name, value in fields.items() if _is_json(value, name)}
         if left := sorted(fields.keys() - kept.keys()):
             logger.warning("config.json is written without %s: JSON cannot hold such values.", ", ".join(left))
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_text(Path(folder) / CONFIG_NAME, _dump(kept))
+        with folder_save(folder) as save:
+            save.write_text(CONFIG_NAME, _dump(kept))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field with its value (copied), as config.json names them; dtype as text."""

@@ -23,9 +23,7 @@ class _Actor:
         self.scorer = Scorer(work)
 
     def __call__(self, table: Any) -> Any:
-        import pandas
-
-        return pandas.DataFrame(self.scorer.rows([Row(values) for values in table.to_dict("records")]))
+        return self.scorer.table(table)
 
 
 def map_batches(dataset: Any, work: Work, *, workers: int = 2, batch_size: int = 1024) -> Any:

@@ -52,6 +52,17 @@ class Scorer:
         self.job = work.job()
         self.job.pipe = pipeline(work.task, work.model, **work.load)
 
+    def table(self, table: Any) -> Any:
+        """A table of pandas with the answers' columns added. What it lacks in a column of texts is no text "nan"."""
+        import pandas
+
+        holes = {name for name in table.columns if table[name].dtype.kind not in "fc"}
+        rows = [
+            Row({n: None if n in holes and isinstance(v, float) and v != v else v for n, v in values.items()})
+            for values in table.to_dict("records")
+        ]
+        return pandas.DataFrame(self.rows(rows))
+
     def rows(self, rows: list[Row]) -> list[dict[str, Any]]:
         """Each row with its answer's columns, and its error."""
         at_once = self.job.answers.at_once

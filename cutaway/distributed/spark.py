@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cutaway.distributed.scorer import Scorer, Work
-from cutaway.jobs.table_reader import Row
 
 
 def spark_function(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
@@ -17,10 +16,8 @@ def spark_function(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
     """
 
     def scored(tables: Iterator[Any]) -> Iterator[Any]:
-        import pandas
-
         scorer = Scorer(work)
         for table in tables:
-            yield pandas.DataFrame(scorer.rows([Row(values) for values in table.to_dict("records")]))
+            yield scorer.table(table)
 
     return scored

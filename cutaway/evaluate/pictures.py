@@ -8,6 +8,7 @@ import numpy as np
 
 from cutaway.errors import InputError
 from cutaway.evaluate.evaluation import Evaluation
+from cutaway.jsonfile import write_aside
 from cutaway.show.label import printable
 
 
@@ -41,4 +42,4 @@ def save(evaluation: Evaluation, path: Path) -> None:
             xlabel="probability of the label said", ylabel="how often it is right", xlim=(0, 1.02), ylim=(0, 1.02)
         )
         right.set_title(f"expected calibration error {evaluation.measures['ece']:.1%} (area: share of the answers)")
-        figure.savefig(path, dpi=150)
+        write_aside(path, lambda aside: figure.savefig(aside, dpi=150, format=path.suffix[1:].lower()))

@@ -9,7 +9,8 @@ from typing import Any
 
 from cutaway.config.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
-from cutaway.jsonfile import read_json, write_text
+from cutaway.hub.folder_save import folder_save
+from cutaway.jsonfile import read_json
 
 # What a setting is where neither the call nor the model's files say.
 DEFAULTS: dict[str, Any] = {
@@ -214,8 +215,8 @@ class GenerationConfig:
 
     def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
         """Writes generation_config.json into `folder`, which is created where it is missing."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_text(Path(folder) / config_file_name, self.to_json_string())
+        with folder_save(folder) as save:
+            save.write_text(config_file_name, self.to_json_string())
 
     def update(self, **changes: Any) -> dict[str, Any]:
         """Sets the known names among `changes` and returns the others, as upstream does."""

@@ -12,6 +12,7 @@ import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cutaway.errors import HubError, nearest
+from cutaway.hub.folder_save import PendingSave, finish_pending
 
 logger = logging.getLogger("cutaway")
 
@@ -69,19 +70,26 @@ def builtin_names() -> list[str]:
 class Files:
     """The files of one checkpoint: a folder on this machine.
 
-    `name` is what the user wrote; `folder` is where the files lie.
+    `name` is what the user wrote; `folder` is where the files lie; `pending` a save of it that is not in its place yet.
     """
 
-    def __init__(self, name: str, folder: Path | None, subfolder: str = "") -> None:
+    def __init__(self, name: str, folder: Path | None, subfolder: str = "", pending: PendingSave | None = None) -> None:
         self.name = name
         self.folder = folder
         self.subfolder = subfolder
+        self.pending = pending
 
     def get(self, filename: str) -> Path | None:
         """The local path of `filename`, or None if the checkpoint has no such file. HubError if the name escapes."""
         if self.folder is None:
             return None
-        path = self.folder / inside(filename)
+        filename = inside(filename)
+        path = self.folder / filename
+        if self.pending is not None:
+            if filename in self.pending.gone:
+                return None
+            if filename in self.pending.files and (self.pending.folder / filename).is_file():
+                path = self.pending.folder / filename
         return path if path.is_file() else None
 
     def require(self, filename: str) -> Path:
@@ -105,7 +113,10 @@ class Files:
         """The names of the files that are on this machine now."""
         if self.folder is None or not self.folder.is_dir():
             return []
-        return sorted(p.name for p in self.folder.iterdir() if p.is_file())
+        held = {p.name for p in self.folder.iterdir() if p.is_file()}
+        if self.pending is not None:
+            held = (held | {name for name in self.pending.files if "/" not in name}) - self.pending.gone
+        return sorted(held)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, folder={str(self.folder)!r})"
@@ -302,7 +313,7 @@ def resolve(
     if is_folder:
         if inner and not (folder / inner).is_dir():
             raise HubError(f"The folder {text!r} has no subfolder {subfolder!r}.")
-        return Files(text, folder / inner, inner)
+        return Files(text, folder / inner, inner, finish_pending(folder / inner))
     if is_file:
         raise HubError(
             f"{text!r} is a file. Give the folder that holds it; for a GGUF file, pass the folder and "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cutaway.errors import InputError
 from cutaway.jobs.answers import Answers
-from cutaway.jobs.table_reader import Row, TableReader
+from cutaway.jobs.table_reader import Row, TableReader, divided_by
 from cutaway.jobs.table_writer import TableWriter
 
 ERROR = "error"
@@ -88,10 +89,10 @@ class Job:
             column = self.renamed.get(name, name)
             needed = name not in self.answers.optional or name in self.renamed
             if needed and name not in self.constant and column not in columns:
-                raise InputError(
-                    f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}. Name the one that "
-                    f"holds the {name.replace('_', ' ')} with --column {name}=NAME."
+                way = divided_by(columns, column) or (
+                    f" Name the one that holds the {name.replace('_', ' ')} with --column {name}=NAME."
                 )
+                raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.{way}")
         for name in self.writes():
             if name in columns:
                 raise InputError(f"The table already has a column {name!r}. Give the answers' columns a --prefix.")
@@ -128,7 +129,10 @@ class Job:
         try:
             assert self.pipe is not None
             answers = self.pipe([item for _, item in items], **self.settings)
-            found = [(place, self.answers.columns(answer)) for (place, _), answer in zip(items, answers, strict=True)]
+            found = [
+                (place, _finite(self.answers.columns(answer)))
+                for (place, _), answer in zip(items, answers, strict=True)
+            ]
         except MemoryError:
             raise
         except Exception as error:
@@ -140,3 +144,17 @@ class Job:
             yield from self._answered(items[middle:], errors)
         else:
             yield from found
+
+
+def _finite(columns: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The columns of an answer. Raises InputError where a number in it is not finite: then it answers nothing."""
+    waiting: list[Any] = [*columns]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"the model's answer holds {value}, which is no number to go by; try --dtype float32")
+        if isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+    return columns

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from cutaway.errors import InputError
+from cutaway.jobs.table_text import TableText
 
 KINDS = {
     ".txt": "text",
@@ -23,6 +25,7 @@ KINDS = {
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 LONGEST_FIELD = 1 << 26  # characters of one CSV field
 TEXT = "text"  # the column of a table that has only lines
+CHECKED = 1 << 26  # bytes whose letters are checked before anything else is done
 
 
 @dataclass
@@ -44,23 +47,70 @@ def kind_of(path: Path) -> str:
 class TableReader:
     """The rows of a file, or of stdin ("-": one text a line). Nothing but the row at hand is in memory.
 
-    Bytes that are not UTF-8 are read as U+FFFD. A line that is no row of the table is a `Row` with an error: no row is
-    left out, so that row numbers of input and output agree.
+    A text is what the file says: "NA", "null" and "nan" are texts like others. A line that is no row of the table is a
+    `Row` with an error: no row is left out, so that row numbers of input and output agree.
 
-    Raises InputError: no such file, an ending that is none of `KINDS`, a CSV without a header.
+    Args:
+        encoding: of `TableText`: what the bytes are, UTF-8 or what a mark at the file's beginning says unless given.
+        delimiter: between the columns of a CSV, one letter, or "tab"; a comma unless given (in .tsv a tab).
+
+    Raises InputError: no such file, an ending that is none of `KINDS`, a CSV without a header, bytes that are not in
+        the encoding (those of later rows are met when they are read).
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, encoding: str | None = None, delimiter: str | None = None) -> None:
         self.path = None if str(path) == "-" else Path(path)
         if self.path is not None and not self.path.is_file():
             raise InputError(f"{self.path}: there is no such file.")
+        if self.path is None:
+            _stdin()  # before a model is loaded
         self.kind = "text" if self.path is None else kind_of(self.path)
+        self.encoding = encoding
+        self.delimiter = self._delimiter(delimiter)
+        if encoding is not None and self.kind == "parquet":
+            raise InputError(
+                f"--encoding {encoding}: {self.path} is a parquet file, whose texts have one of their own."
+            )
+        self._check_letters()
         self.columns = self._columns()
+
+    def _delimiter(self, given: str | None) -> str:
+        if given is None:
+            return DELIMITERS.get(self.kind, "")
+        letter = {"tab": "\t", "\\t": "\t"}.get(given, given)
+        if self.kind not in DELIMITERS:
+            raise InputError(f"--delimiter {given}: {self.path or 'stdin'} is no .csv or .tsv, and has none.")
+        if len(letter) != 1 or letter in '"\r\n':
+            raise InputError(f"--delimiter {given!r}: give one letter that stands between columns, or tab.")
+        return letter
+
+    def _check_letters(self) -> None:
+        """Raises InputError where the beginning of the file is in another encoding: before a model is loaded."""
+        if self.path is None or self.kind == "parquet":
+            return
+        with self._open() as stream:
+            if stream.replaces:
+                return
+            decoder = codecs.getincrementaldecoder(stream.encoding)("strict")
+        try:
+            with self.path.open("rb") as file:
+                while file.tell() < CHECKED and (piece := file.read(1 << 20)):
+                    decoder.decode(piece)
+                decoder.decode(b"", final=not file.read(1))
+        except UnicodeError:
+            self.columns = self._columns()
+            for _ in self.rows():  # comes to the row, and names it
+                pass
 
     def rows(self, start: int = 0) -> Iterator[Row]:
         """The rows from number `start` (from 0) on."""
-        found = self._parquet(start) if self.kind == "parquet" else self._skipped(start)
-        yield from found
+        if self.kind == "parquet":
+            yield from self._parquet(start)
+            return
+        try:
+            yield from self._skipped(start)
+        except csv.Error as error:
+            raise InputError(f"{self.path or 'stdin'}: {error}. Is a quotation mark not closed?") from None
 
     def _skipped(self, start: int) -> Iterator[Row]:
         with self._open() as stream:
@@ -70,11 +120,12 @@ class TableReader:
                     raise InputError(f"{self.path or 'stdin'} has fewer than the {start} rows that were done before.")
             yield from rows
 
-    def _open(self) -> IO[str]:
-        if self.path is None:
-            return open(sys.stdin.fileno(), encoding="utf-8", errors="replace", closefd=False)
+    def _open(self) -> TableText:
         # newline="" as the csv module asks for; in a text, the line's own end is taken off below
-        return self.path.open(encoding="utf-8-sig", errors="replace", newline="" if self.kind in DELIMITERS else None)
+        newline = "" if self.kind in DELIMITERS else None
+        if self.path is None:
+            return TableText(_stdin(), self.encoding, "stdin", newline)
+        return TableText(self.path.open("rb"), self.encoding, str(self.path), newline)
 
     def _columns(self) -> list[str] | None:
         """The columns, where the file names them before its rows."""
@@ -85,28 +136,38 @@ class TableReader:
         if self.kind == "jsonl":
             return None
         with self._open() as stream:
-            header = next(csv.reader(stream, delimiter=DELIMITERS[self.kind]), None)
+            stream.rows = -1
+            try:
+                header = next(csv.reader(stream, delimiter=self.delimiter), None)
+            except csv.Error as error:
+                raise InputError(f"{self.path}: {error}. Is a quotation mark not closed?") from None
+        if header and any("\0" in name for name in header):
+            raise InputError(f"{self.path}: the first line holds zero bytes. Is it UTF-16? Say --encoding utf-16-le.")
         if not header or len(set(header)) != len(header):
             raise InputError(f"{self.path}: the first line must name the columns, each once.")
         return header
 
-    def _parsed(self, stream: IO[str]) -> Iterator[Row]:
-        if self.kind == "text":
-            return (Row({TEXT: line.rstrip("\r\n")}) for line in stream)
-        if self.kind == "jsonl":
-            return (_json_row(line) for line in stream)
-        return self._delimited(stream)
+    def _parsed(self, stream: TableText) -> Iterator[Row]:
+        if self.kind in DELIMITERS:
+            yield from self._delimited(stream)
+            return
+        for line in stream:
+            yield _json_row(line) if self.kind == "jsonl" else Row({TEXT: line.rstrip("\r\n")})
+            stream.rows += 1
 
-    def _delimited(self, stream: Iterable[str]) -> Iterator[Row]:
+    def _delimited(self, stream: TableText) -> Iterator[Row]:
         csv.field_size_limit(LONGEST_FIELD)
-        records = csv.reader(stream, delimiter=DELIMITERS[self.kind])
+        records = csv.reader(stream, delimiter=self.delimiter)
+        stream.rows = -1
         header = next(records)
+        stream.rows = 0
         for record in records:
             if len(record) == len(header):
                 yield Row(dict(zip(header, record, strict=True)))
             else:
                 error = f"the row has {len(record)} fields, the header has {len(header)}"
                 yield Row(dict(zip(header, record, strict=False)), error)
+            stream.rows += 1
 
     def _parquet(self, start: int) -> Iterator[Row]:
         file = parquet().ParquetFile(self.path)
@@ -116,6 +177,29 @@ class TableReader:
                 continue
             yield from (Row(values) for values in batch.to_pylist()[start:])
             start = 0
+
+
+def divided_by(columns: Sequence[str], wanted: str) -> str:
+    """A sentence for a table that lacks the column `wanted`, where its header has it between other marks; else "".
+
+    columns: the names that the header was cut into.
+    """
+    for letter, said in ((";", "';'"), ("\t", "tab"), (",", "','"), ("|", "'|'")):
+        for name in columns:
+            names = [part.strip().strip('"') for part in name.split(letter)]
+            if len(names) > 1 and (wanted in names or len(columns) == 1):
+                return f" Its columns seem to be divided by {said}: say so with --delimiter {said}."
+    return ""
+
+
+def _stdin() -> IO[bytes]:
+    """The bytes of standard input. Raises InputError where it is closed."""
+    try:
+        return sys.stdin.buffer
+    except (AttributeError, ValueError, OSError):
+        raise InputError(
+            "Standard input is closed, so nothing can be read from it. Give a file, or pipe one in."
+        ) from None
 
 
 def _json_row(line: str) -> Row:

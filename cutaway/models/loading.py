@@ -21,6 +21,7 @@ from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_chec
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub.files import resolve
+from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
 from cutaway.models.memory_check import check_memory
@@ -376,8 +377,10 @@ def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5G
     folder = Path(folder)
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; save_pretrained needs a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     model.config.dtype = str(model.dtype).removeprefix("torch.")
-    model.config.save_pretrained(folder)
-    save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)
+    with folder_save(folder):
+        model.config.save_pretrained(folder)
+        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)
+        if model.can_generate:
+            model.generation_config.save_pretrained(folder)

@@ -85,11 +85,14 @@ class PreTrainedModel(Adaptable, Publishing):
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
         """Write config.json, model.safetensors and, for a model that generates, generation_config.json.
 
-        Names are the published ones: Transformers reads the folder.
+        Names are the published ones: Transformers reads the folder. Over an earlier save, the folder holds that one or
+        this one, never parts of both, whatever happens.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written; it is as it was.
+            OutputError: another process is saving there.
         """
         loading.save(self, folder, max_shard_size=max_shard_size, **kwargs)
-        if self.can_generate:
-            self.generation_config.save_pretrained(folder)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in PyTorch; the names may be those of `state_dict()` or the published ones, also mixed."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from copy import copy
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cutaway.errors import CheckpointError, InputError
+from cutaway.jsonfile import write_aside
 from cutaway.nn.cache_checks import read_places
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.cpu.ops import append_kv
@@ -348,7 +348,7 @@ class Cache:
         return other
 
     def save(self, path: str | Path) -> None:
-        """Write the cache to one safetensors file, aside first and then renamed."""
+        """Write the cache to one safetensors file, whole or not at all."""
         if self.buffer is None:
             raise InputError("The cache is empty: there is nothing to save.")
         tensors = {"held": self.buffer[:, :, :, : self.longest].contiguous(), "lengths": self.lengths}
@@ -360,12 +360,7 @@ class Cache:
         if self.inputs is not None:
             tensors |= self.inputs.tensors(self.longest)
         metadata = {_FORMAT: json.dumps(self.ids), _ADAPTERS: json.dumps(self.adapters)}
-        aside = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, aside, metadata)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_aside(path, lambda aside: save_file(tensors, aside, metadata))
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Cache:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, cast
 from tokenizers import AddedToken, Tokenizer
 
 from cutaway.errors import TokenizerError, nearest
+from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
 from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend
 from cutaway.tokenization.batch_encoding import BatchEncoding, collect
@@ -340,17 +341,16 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
     # -- saving --------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
-        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the chat template into a folder.
+        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the chat template, all or none.
 
         Returns:
             The paths written. Transformers loads the same folder.
         """
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
         with self._lock, guarded(f"{TOKENIZER_FILE} cannot be written"):
             self._backend.no_padding()
             self._backend.no_truncation()
-            self._backend.save(str(folder / TOKENIZER_FILE))
+            text = self._backend.to_str(pretty=True)
         settings = {
             **{name: value for name, value in self.init_kwargs.items() if name not in _NOT_SAVED},
             **self.special_tokens_map,
@@ -365,5 +365,7 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
         if self._extra:
             settings["extra_special_tokens"] = self.extra_special_tokens
             special["additional_special_tokens"] = [as_json(token) for token in self._extra]
-        written = write_settings(folder, settings, special, self.chat_template)
-        return (str(folder / TOKENIZER_FILE), *map(str, written))
+        with folder_save(folder) as save:
+            save.write_text(TOKENIZER_FILE, text)
+            written = write_settings(save, settings, special, self.chat_template)
+        return (str(folder / TOKENIZER_FILE), *(str(folder / name) for name in written))

@@ -15,11 +15,11 @@ from tokenizers import AddedToken
 
 from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
-from cutaway.jsonfile import write_text
 from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, check_length, check_text, read_bytes, read_object
 
 if TYPE_CHECKING:
     from cutaway.hub.files import Files
+    from cutaway.hub.folder_save import FolderSave
 
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
@@ -164,20 +164,25 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 
 def write_settings(
-    folder: Path, settings: Mapping[str, Any], special: Mapping[str, Any], template: str | Mapping[str, str] | None
-) -> list[Path]:
-    """Write tokenizer_config.json, special_tokens_map.json and the chat templates. Returns the paths."""
-    texts = {folder / CONFIG_FILE: _json(settings), folder / SPECIAL_FILE: _json(special)}
+    save: FolderSave, settings: Mapping[str, Any], special: Mapping[str, Any], template: str | Mapping[str, str] | None
+) -> list[str]:
+    """Write tokenizer_config.json, special_tokens_map.json and the chat templates. Returns the names.
+
+    What another tokenizer left in the folder, and would be read as this one's, goes.
+    """
+    texts = {CONFIG_FILE: _json(settings), SPECIAL_FILE: _json(special)}
     for name, text in ({"default": template} if isinstance(template, str) else template or {}).items():
         if name == "default":
-            texts[folder / TEMPLATE_FILE] = text
+            texts[TEMPLATE_FILE] = text
             continue
         if Path(f"{name}.jinja").name != f"{name}.jinja":
             raise TokenizerError(f"The chat template's name {name!r} cannot be a file name.")
-        (folder / TEMPLATE_FOLDER).mkdir(exist_ok=True)
-        texts[folder / TEMPLATE_FOLDER / f"{name}.jinja"] = text
-    for path, text in texts.items():
-        write_text(path, text)
+        (save.aside / TEMPLATE_FOLDER).mkdir(exist_ok=True)
+        texts[f"{TEMPLATE_FOLDER}/{name}.jinja"] = text
+    for file, text in texts.items():
+        save.write_text(file, text)
+    older = (path.name for path in (save.folder / TEMPLATE_FOLDER).glob("*.jinja"))
+    save.remove(ADDED_FILE, TEMPLATE_FILE, *(f"{TEMPLATE_FOLDER}/{name}" for name in older))
     return list(texts)
 
 
@@ -226,8 +231,10 @@ def _read_templates(files: Files) -> dict[str, str]:
     if default is not None:
         found["default"] = default
     if files.folder is not None:
-        for path in sorted((files.folder / TEMPLATE_FOLDER).glob("*.jinja")):
-            found[path.stem] = path
+        folders = (files.folder, *([] if files.pending is None else [files.pending.folder]))
+        for name in sorted({path.name for folder in folders for path in (folder / TEMPLATE_FOLDER).glob("*.jinja")}):
+            if (path := files.get(f"{TEMPLATE_FOLDER}/{name}")) is not None:
+                found[path.stem] = path
     templates = {}
     for name, path in found.items():
         try:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from tokenizers import AddedToken, Tokenizer
 
 from cutaway.errors import TokenizerError
+from cutaway.hub.folder_save import folder_save
 from cutaway.tokenization.backend import framed, read_byte_pairs, read_bytes, unigram_backend
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.batch_encoding import BatchEncoding
@@ -126,10 +127,12 @@ class MarianTokenizer(LanguageTokenizer):
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write vocab.json, source.spm and target.spm, which one tokenizer.json cannot hold, and the settings."""
-        written = super().save_pretrained(save_directory)
-        (Path(save_directory) / TOKENIZER_FILE).unlink()
-        for name, content in self._files.items():
-            (Path(save_directory) / name).write_bytes(content)
+        with folder_save(save_directory) as save:
+            written = super().save_pretrained(save_directory)
+            (save.aside / TOKENIZER_FILE).unlink()
+            save.remove(TOKENIZER_FILE)
+            for name, content in self._files.items():
+                (save.aside / name).write_bytes(content)
         return (*written[1:], *(str(Path(save_directory) / name) for name in self._files))
 
 

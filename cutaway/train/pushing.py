@@ -64,7 +64,7 @@ class Pushing:
                 private=args.hub_private_repo,
                 token=token or args.hub_token,
                 revision=revision,
-                ignore=("checkpoint-*", ".checkpoint-*", "_*"),
+                ignore=("checkpoint-*", ".checkpoint-*", ".*.lock", ".cutaway-sav*", "_*"),
                 commit_message=commit_message,
             )
         )

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from cutaway.jsonfile import write_text
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.state import TrainerState
 
@@ -77,7 +78,7 @@ class Reporting:
             rows += [[str(e["step"]), *(f"{e[n]:.4g}" if n in e else "" for n in names)] for e in told]
             lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
         lines += ["Settings:", "", *(f"- {name}: {value}" for name, value in self.args.to_dict().items())]
-        (output / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(output / "README.md", "\n".join(lines) + "\n")
 
     def is_world_process_zero(self) -> bool:
         """Whether this process is the one that writes."""
@@ -94,4 +95,4 @@ def _one(given: str | list[str] | None) -> str | None:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")

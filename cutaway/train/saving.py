@@ -6,24 +6,64 @@ the folder is renamed to checkpoint-N as the last act. Whatever happens before l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cutaway.errors import CheckpointError
-from cutaway.jsonfile import MEGABYTE, read_json
+from cutaway.hub.folder_save import saved_directly
+from cutaway.jsonfile import MEGABYTE, disk_errors, read_json, sync_file, sync_folder, usual_rights
+from cutaway.output_lock import OutputLock
 
 log = logging.getLogger("cutaway")
 
 MANIFEST = "manifest.json"
+LOCK = ".training.lock"
 _NAME = re.compile(r"checkpoint-(\d{1,15})(\.old)?")
 _LEFT = re.compile(r"\.checkpoint-\d+\..*\.(part|gone)")
+
+
+class OutputClaim:
+    """The right to train in a folder, which is made if needed. The thread that has it may take it again."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._lock = OutputLock(output, file=output / LOCK, again=True)
+        self._made = False
+
+    def take(self) -> None:
+        """Take it.
+
+        Raises:
+            OutputError: another process or thread trains there.
+        """
+        self._made = not self.output.exists()
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Give it back; a folder that was made for it and holds nothing goes."""
+        self._lock.release()
+        if self._made:
+            with contextlib.suppress(OSError):
+                self.output.rmdir()
+
+
+@contextlib.contextmanager
+def claimed(output: Path) -> Iterator[None]:
+    """Inside, nobody else trains in `output`."""
+    claim = OutputClaim(output)
+    claim.take()
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 def write(output: Path, step: int, fill: Callable[[Path], None]) -> Path:
@@ -35,28 +75,25 @@ def write(output: Path, step: int, fill: Callable[[Path], None]) -> Path:
     folder = output / f"checkpoint-{step}"
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=output))
     try:
-        fill(aside)
+        with saved_directly(aside), disk_errors(folder):
+            fill(aside)
         files = {}
         for path in sorted(p for p in aside.rglob("*") if p.is_file()):
-            _sync(path)
+            usual_rights(path)
+            sync_file(path)
             files[path.relative_to(aside).as_posix()] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
         (aside / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
-        _sync(aside / MANIFEST)
+        sync_file(aside / MANIFEST)
         for inner in [*(p for p in aside.rglob("*") if p.is_dir()), aside]:
-            _sync(inner)
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o777 & ~umask)  # mkdtemp makes it private
+            sync_folder(inner)
+        usual_rights(aside)  # mkdtemp makes it private
+        old = output / f"{folder.name}.old"
         if folder.exists():  # a folder cannot replace another in one act; until the second rename the old one counts
-            old = output / f"{folder.name}.old"
             _drop(old)
             folder.rename(old)
-            aside.rename(folder)
-            _sync(output)
-            _drop(old)
-        else:
-            aside.rename(folder)
-            _sync(output)
+        aside.rename(folder)
+        sync_folder(output)
+        _drop(old)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -158,6 +195,10 @@ def rotate(output: Path, keep: int | None, step: int, spared: str | None) -> Non
 
 def sweep(output: Path) -> None:
     """Remove what saves and removals that were killed have left behind."""
+    for _, old in numbered(output):
+        new = old.with_name(old.name.removesuffix(".old"))
+        if new != old and new.is_dir() and fault(new) is None:
+            _drop(old)
     if output.is_dir():
         for path in [p for p in output.iterdir() if _LEFT.fullmatch(p.name)]:
             shutil.rmtree(path, ignore_errors=True)
@@ -171,14 +212,6 @@ def _drop(folder: Path) -> None:
     aside = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".gone", dir=folder.parent))
     folder.rename(aside / folder.name)
     shutil.rmtree(aside)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digest(path: Path) -> str:

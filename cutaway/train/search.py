@@ -124,12 +124,13 @@ class Searching:
             numbers = {name: value for name, value in metrics.items() if not name.endswith(_SPEED)}
             return objective(metrics), numbers
 
-        try:
-            study.run(n_trials, hp_space or default_space, attempt, timeout=timeout)
-        finally:
-            self.args = args
-        best = study.best()
-        study.write(output)
+        with saving.claimed(output):
+            try:
+                study.run(n_trials, hp_space or default_space, attempt, timeout=timeout)
+            finally:
+                self.args = args
+            best = study.best()
+            study.write(output)
         self._trial = best.optuna
         self.model = self.fresh_model().to(self.device)
         load_weights(self.model, best.folder)

@@ -8,10 +8,10 @@ so a study that was killed makes the same trials as one that was not.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cutaway.errors import ConfigError, InputError, MissingExtraError
+from cutaway.errors import ConfigError, InputError, MissingExtraError, OutputError
+from cutaway.jsonfile import write_aside, write_text
+from cutaway.output_lock import OutputLock
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.state import TrainerControl, TrainerState
 
@@ -135,15 +137,16 @@ class Study:
         with self._opened():
             best, tried = self.best(), self.tried()
         said = {"trial": best.number, "value": best.value, "measures": best.measures, "settings": best.settings}
-        (folder / BEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / BEST, json.dumps(said, indent=1) + "\n")
         names = list(dict.fromkeys(name for one in tried for name in one.settings))
         measures = list(dict.fromkeys(name for one in tried for name in one.measures))
-        with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["trial", "state", "value", *names, *measures, "seconds"])
-            for one in tried:
-                cells = [one.settings.get(name) for name in names] + [one.measures.get(name) for name in measures]
-                rows.writerow([one.number, one.state, one.value, *cells, round(one.seconds, 1)])
+        text = io.StringIO(newline="")
+        rows = csv.writer(text)
+        rows.writerow(["trial", "state", "value", *names, *measures, "seconds"])
+        for one in tried:
+            cells = [one.settings.get(name) for name in names] + [one.measures.get(name) for name in measures]
+            rows.writerow([one.number, one.state, one.value, *cells, round(one.seconds, 1)])
+        write_aside(folder / TABLE, lambda aside: aside.write_bytes(text.getvalue().encode()))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -155,14 +158,14 @@ class Study:
             yield self._held
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(f"{self.path}-lock", timeout=0, isolation_level=None)  # a killed process lets go of it
+        lock = OutputLock(self.path)
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             try:
-                lock.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                raise InputError(f"{self.path} is in use by another process; wait for it, or name another.") from error
+                lock.acquire()
+            except OutputError as error:
+                raise InputError(str(error)) from error
             self._storage = optuna.storages.RDBStorage(f"sqlite:///{self.path}")
             self._held = self._checked(optuna)
             yield self._held
@@ -172,7 +175,7 @@ class Study:
                 self._storage.engine.dispose()
             self._held = self._storage = None
             optuna.logging.set_verbosity(before)
-            lock.close()
+            lock.release()
 
     def _checked(self, optuna: Any) -> Any:
         if self.direction not in ("minimize", "maximize"):

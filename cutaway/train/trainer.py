@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cutaway.errors import ConfigError, InputError
+from cutaway.hub.folder_save import folder_save
 from cutaway.train import saving
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batch_plan import lengths_of
@@ -142,6 +143,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         Raises:
             InputError: the data or the labels cannot be used.
             CheckpointError: there is no whole checkpoint where one is named.
+            OutputError: another process or thread trains in output_dir.
         """
         args, output = self.args, Path(self.args.output_dir)
         resume = args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
@@ -160,17 +162,20 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
                         "so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
         made_here = self.optimizer is None, self.lr_scheduler is None
         loop = Loop(self, batches, objective, self._steps(batches))
-        found = self.ranks.on_first_rank(lambda: saving.begin(output, resume))
-        if found is not None:
-            loop.load(found)
-        began, first = time.perf_counter(), self.state.global_step
+        claim = saving.OutputClaim(output)
+        self.ranks.on_first_rank(claim.take)
         try:
+            found = self.ranks.on_first_rank(lambda: saving.begin(output, resume))
+            if found is not None:
+                loop.load(found)
+            began, first = time.perf_counter(), self.state.global_step
             with self._listening():
                 loop.run()
             loop.leave()
             self._finish(began, first, loop.lost_by_all())
             self.tell("on_train_end")
         finally:
+            claim.release()
             for callback in self.callbacks.all:
                 getattr(callback, "close", lambda: None)()
             # another call of train begins anew, unless the optimizer is the user's own
@@ -329,7 +334,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
     # -- saving, saying ------------------------------------------------------------------------------------------------
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
-        """Write the weights, the config and the tokenizer, for from_pretrained.
+        """Write the weights, the config and the tokenizer, for from_pretrained: all of them, or none.
 
         Of several processes the first writes; with fsdp, all must call it.
         """
@@ -337,10 +342,10 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         with self.ranks.gathered(self.model) as weights:
             if not self.ranks.first:
                 return
-            folder.mkdir(parents=True, exist_ok=True)
-            save_weights(self.model, folder, weights)
-            if hasattr(self.processing_class, "save_pretrained"):
-                self.processing_class.save_pretrained(folder)
+            with folder_save(folder) as save:
+                save_weights(self.model, save.aside, weights)
+                if hasattr(self.processing_class, "save_pretrained"):
+                    self.processing_class.save_pretrained(save.aside)
 
     def log(self, logs: dict[str, Any]) -> None:
         """Keep `logs` in state.log_history, with the epoch and the step, and tell the callbacks."""

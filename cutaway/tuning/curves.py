@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cutaway.jsonfile import write_aside
+
 
 def save(history: Sequence[dict[str, Any]], measure: str, path: Path) -> None:
     """Draw what was logged (`TrainerState.log_history`); `measure` is the name of an evaluation's, without eval_."""
@@ -27,4 +29,4 @@ def save(history: Sequence[dict[str, Any]], measure: str, path: Path) -> None:
         for axes, title in ((left, "loss"), (middle, measure.replace("_", " ")), (right, "learning rate")):
             axes.set(title=title, xlabel="step")
             axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, dpi=150)
+        write_aside(path, lambda aside: figure.savefig(aside, dpi=150, format=path.suffix[1:].lower()))

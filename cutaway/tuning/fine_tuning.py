@@ -12,7 +12,7 @@ import torch
 
 from cutaway.auto import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from cutaway.errors import InputError
-from cutaway.jsonfile import MEGABYTE, read_json
+from cutaway.jsonfile import MEGABYTE, read_json, write_text
 from cutaway.train import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from cutaway.train import saving as checkpoints
 from cutaway.train.distributed import ProcessGroup, restarted
@@ -64,6 +64,7 @@ class FineTuning:
 
         Raises:
             InputError: the folder holds another training, or a model that would be overwritten.
+            OutputError: another process trains there.
             KeyboardInterrupt: it was stopped; a checkpoint of the last step is in `folder`.
         """
         given: dict[str, Any] = {
@@ -78,6 +79,14 @@ class FineTuning:
         }
         args = TrainingArguments(folder, **given)
         ranks = ProcessGroup.here(torch.cuda.is_available() and not args.use_cpu, args.ddp_timeout)
+        claim = checkpoints.OutputClaim(folder)  # from here to the saved model
+        ranks.on_first_rank(claim.take)
+        try:
+            return self._run(folder, args, ranks, resume)
+        finally:
+            claim.release()
+
+    def _run(self, folder: Path, args: TrainingArguments, ranks: ProcessGroup, resume: bool) -> Outcome:
         resume = ranks.on_first_rank(lambda: self._claim(folder, resume))
         tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
         set_seed(args.seed)  # a fresh head is drawn
@@ -121,7 +130,7 @@ class FineTuning:
         if checkpoints.numbered(folder) or (folder / "config.json").exists():
             raise InputError(f"{folder} holds a training already: go on with --resume, or name another folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(record, indent=1) + "\n")
         return False
 
     def _model(self) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cutaway.errors import InputError, nearest
 from cutaway.jobs import TableReader
-from cutaway.jobs.table_reader import KINDS
+from cutaway.jobs.table_reader import KINDS, divided_by
 
 Kind = Literal["one", "several", "number"]
 KIND_NAMES = {"one": "one label each", "several": "several labels at once", "number": "a number each"}
@@ -67,6 +67,8 @@ def read(
     kind: Kind | None = None,
     split: str = "train",
     names: tuple[str, ...] | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
 ) -> Labelled:
     """The labelled texts of a table, a folder or a `datasets` name.
 
@@ -77,11 +79,12 @@ def read(
             everything else one label each.
         split: the part of a data set of several.
         names: the labels that there may be; all that the data holds unless given.
+        encoding, delimiter: of a table, as in `TableReader`.
 
     Raises:
         InputError: the data cannot be read, lacks a column, or holds rows without a text or a label; it names them.
     """
-    rows, classes = _rows(data, split, label)
+    rows, classes = _rows(data, split, label, encoding, delimiter)
     texts, pairs, labels, bad = [], [], [], []
     for number, (values, error) in enumerate(rows, start=1):
         if not error:
@@ -106,18 +109,28 @@ def read(
     return Labelled(kind, texts, pairs if pair else None, made, found)
 
 
-def _rows(data: str, split: str, label: str) -> tuple[Iterator[tuple[Mapping[str, Any], str]], list[str]]:
+def _rows(
+    data: str, split: str, label: str, encoding: str | None, delimiter: str | None
+) -> tuple[Iterator[tuple[Mapping[str, Any], str]], list[str]]:
     """((values, what is wrong with the row) of each row, the names of whole-number labels where the data has any)."""
     path = Path(data)
     if path.is_file() or path.suffix.lower() in KINDS:
-        return ((row.values, row.error) for row in TableReader(path).rows()), []
+        table = TableReader(path, encoding=encoding, delimiter=delimiter)
+        return ((row.values, row.error) for row in table.rows()), []
+    if encoding is not None or delimiter is not None:
+        raise InputError(f"{data} is no table, so it has no encoding or delimiter; leave them out.")
     try:
         import datasets
     except ImportError as error:
         raise InputError(f"{data} is no file, and reading a data set needs: pip install datasets.") from error
     try:
         saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
-        found = datasets.load_from_disk(data) if saved else datasets.load_dataset(data)
+        if saved:
+            found = datasets.load_from_disk(data)
+        else:
+            # "NA" and "null" are texts; pandas, which reads its CSV files, would take them for holes
+            csv = datasets.load_dataset_builder(data).config.__class__.__name__ == "CsvConfig"
+            found = datasets.load_dataset(data, **({"keep_default_na": False} if csv else {}))
     except Exception as error:  # whatever a data set's reader raises, the user named a place that cannot be read
         raise InputError(f"{data} cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
     if isinstance(found, Mapping):
@@ -132,7 +145,8 @@ def _check_columns(data: str, values: Mapping[str, Any], wanted: tuple[str, ...]
     for column in wanted:
         if column not in values:
             has = ", ".join(map(repr, values)) or "none"
-            raise InputError(f"{data} has no column {column!r}; it has {has}.{nearest(column, list(values))}")
+            way = divided_by(list(values), column) or nearest(column, list(values))
+            raise InputError(f"{data} has no column {column!r}; it has {has}.{way}")
 
 
 def _fault(values: Mapping[str, Any], text: str, label: str, pair: str | None) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.errors import InputError
+from cutaway.jsonfile import write_text
 from cutaway.show.label import printable
 from cutaway.train.evaluation import PredictionOutput
 from cutaway.train.study import Tried
@@ -72,7 +73,7 @@ def _write(
             outcome.trainer, tuning.validation, outcome.trainer.eval_dataset, answers, MISTAKES
         )
     page = render(tuning, outcome, measures, pictures, mistakes, tried)
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    write_text(folder / "report.html", page)
 
 
 def _evaluation(tuning: FineTuning, outcome: Outcome) -> Any:

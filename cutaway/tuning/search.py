@@ -50,8 +50,22 @@ def search(
         ConfigError: torchrun started several processes.
         InputError: there is a study already (or, with `resume`, none), it is of other data, or nothing has finished.
         MissingExtraError: optuna is not installed.
+        OutputError: another process trains in the folder.
     """
     refuse_several()
+    with saving.claimed(folder):
+        return _search(tuning, folder, trials, study, resume, space, told)
+
+
+def _search(
+    tuning: FineTuning,
+    folder: Path,
+    trials: int,
+    study: Path | None,
+    resume: bool,
+    space: Callable[[Any], Mapping[str, Any]],
+    told: Callable[[Tried], None],
+) -> tuple[Outcome, list[Tried]]:
     path = study if study is not None else folder / STUDY
     if path.exists() != resume:
         raise InputError(
@@ -74,7 +88,6 @@ def search(
             if name.startswith("eval_") and not name.endswith(("runtime", "per_second"))
         }
 
-    folder.mkdir(parents=True, exist_ok=True)
     held.run(trials, space, attempt, told=told)
     best = held.best()
     held.write(folder)

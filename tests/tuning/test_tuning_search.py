@@ -166,7 +166,7 @@ def test_a_value_that_is_no_number_fails_its_trial_only(tmp_path):
 
 def test_a_study_is_one_process_s_and_one_task_s(tmp_path):
     held = study(tmp_path)
-    with pytest.raises(InputError, match="in use by another process"):
+    with pytest.raises(InputError, match="is being written by this process"):
         held.run(1, line, lambda attempt: study(tmp_path).run(1, line, lambda inner: (0.0, {})) or (0.0, {}))
     with pytest.raises(InputError, match="another direction"):
         study(tmp_path, direction="maximize").tried()

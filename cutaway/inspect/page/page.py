@@ -21,6 +21,7 @@ from cutaway.inspect.explanation import Evidence, Explanation
 from cutaway.inspect.measures import MEANING, Array
 from cutaway.inspect.page.guide import GUIDE
 from cutaway.inspect.page.packing import pack
+from cutaway.jsonfile import write_text
 from cutaway.show import palette
 from cutaway.show.label import printable
 
@@ -29,7 +30,7 @@ MOST = 2.3e6  # characters of the data of a page of up to 128 tokens; longer tex
 
 def save(explanation: Explanation, path: str | Path) -> None:
     """Write the page."""
-    Path(path).write_text(render(explanation), encoding="utf-8")
+    write_text(path, render(explanation))
 
 
 def render(explanation: Explanation) -> str:

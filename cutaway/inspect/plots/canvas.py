@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cutaway import __version__
 from cutaway.errors import InputError, MissingExtraError
 from cutaway.inspect.plots.theme import LIGHT, Theme
+from cutaway.jsonfile import write_aside
 from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path.name}: a picture's name ends in one of {', '.join(FORMATS)}.")
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same run gives the same file
-    figure.savefig(path, dpi=DPI, format=path.suffix[1:].lower(), metadata=dated.get(path.suffix.lower()))
+    how: dict[str, Any] = {"dpi": DPI, "format": path.suffix[1:].lower(), "metadata": dated.get(path.suffix.lower())}
+    write_aside(path, lambda aside: figure.savefig(aside, **how))
 
 
 @cache

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cutaway.errors import AddressError, CheckpointError, InputError, nearest
-from cutaway.jsonfile import MEGABYTE, read_json, write_aside, write_text
+from cutaway.jsonfile import MEGABYTE, read_json, sync_file, write_aside, write_text
 from cutaway.nn.activations.lazy_values import ActivationStore
+from cutaway.output_lock import OutputLock
 from cutaway.show.sheet import Part, Sheet, Table
 from cutaway.show.shown import Shown
 
@@ -72,10 +73,18 @@ class Recorder(Shown):
         self.certificates: list[PatternCheck] = []
         self.folder = None if to is None else Path(to)
         self._open: ActivationStore | None = None  # the latest pass, which may still get its logits
+        self._lock: OutputLock | None = None
+        self._lost = False  # whether a pass could not be written
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.iterdir()):
-                raise InputError(f"record(to={str(self.folder)!r}): the folder is not empty; name a new one.")
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = OutputLock(self.folder).acquire()
+            try:
+                self.folder.mkdir(exist_ok=True)
+                if any(self.folder.iterdir()):
+                    raise InputError(f"record(to={str(self.folder)!r}): the folder is not empty; name a new one.")
+            except BaseException:
+                self._lock.release()
+                raise
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -117,16 +126,25 @@ class Recorder(Shown):
             self._open[address] = value
 
     def close(self) -> None:
-        """Write what is left to write."""
-        self._store()
-        if self.folder is None:
-            return
+        """Write what is left to write; a recording of which a pass could not be written stays unfinished."""
+        try:
+            if not self._lost:
+                self._store()
+                if self.folder is not None:
+                    self._write_index(self.folder)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _write_index(self, folder: Path) -> None:
+        for number in range(len(self.runs)):  # here, at once: a sync for each pass would cost more than the pass
+            sync_file(folder / _file(number))
         index = {
             "addresses": self.wanted,
             "passes": [list(run) for run in self.runs],
             "certificates": [[c.address, c.head, c.error] for c in self.certificates],
         }
-        write_text(self.folder / INDEX, json.dumps(index))
+        write_text(folder / INDEX, json.dumps(index))
 
     def _trace(self, value: Tensor) -> None:
         if self.folder is None and value.requires_grad and value.grad_fn is not None:
@@ -137,7 +155,11 @@ class Recorder(Shown):
             return
         path = self.folder / _file(len(self.runs) - 1)
         held = {a: v.detach().cpu().contiguous() for a, v in self._open.items()}
-        write_aside(path, lambda aside: save_file(held, aside))
+        try:
+            write_aside(path, lambda aside: save_file(held, aside), sync=False)
+        except BaseException:
+            self._lost = True
+            raise
         self.runs[-1] = StoredPass(path, list(held))
         self._open = None
 
