@@ -32,8 +32,14 @@ class Adaptable(NamedModule):
             wanted = kwargs.pop("adapters")
             with self.use_adapter(wanted, _batch(args, kwargs)):
                 return self(*args, **kwargs)
-        if self._adapters is None and not getattr(self, "can_generate", False):
+        found = self._adapters
+        if found is None and not getattr(self, "can_generate", False):
             return super().__call__(*args, **kwargs)
+        if found is not None and not found.merged and turn_of(found.choice) is None:
+            with adapter_call(
+                AdapterCall(found.choice, (found.choice.active,))
+            ):  # another thread may switch it during the pass
+                return self(*args, **kwargs)
         past = kwargs.get("past_key_values")
         if isinstance(past, Cache) and not past.empty:
             self.check_cache(past, past.batch)
@@ -104,7 +110,9 @@ class Adaptable(NamedModule):
 
     @contextmanager
     def use_adapter(self, adapters: str | Sequence[str | None] | None, batch: int | None = None) -> Iterator[None]:
-        """Inside, calls of this model from this thread use `adapters`: one for all, or one for each of `batch` rows.
+        """Inside, calls of this model use `adapters`: one for all, or one for each of `batch` rows.
+
+        Only calls from this thread or asyncio task do, and from tasks that are made inside (`asyncio.to_thread` too).
 
         Raises:
             ConfigError: an adapter that the model does not have.
@@ -137,6 +145,11 @@ class Adaptable(NamedModule):
         if rest:
             raise InputError(f"{len(turn.names)} texts have adapters of their own, but {batch} are run at once.")
         return tuple(name for name in turn.names for _ in range(each))
+
+    def chosen(self, batch: int) -> tuple[str | None, ...] | None:
+        """`acting`, for a call of many passes that is to stay with it; None where there is nothing to choose."""
+        found = self._adapters
+        return None if found is None or found.merged else self.acting(batch)
 
     def check_cache(self, past: Cache, batch: int) -> None:
         """InputError where `batch` texts that go on from `past` have not the adapter under which it was filled."""

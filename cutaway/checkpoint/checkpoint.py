@@ -204,8 +204,8 @@ def save_checkpoint(
 ) -> None:
     """Write model.safetensors into `folder` (made if needed), or shards with an index if it is larger than the limit.
 
-    All files are written aside and then count at once (`cutaway.hub.folder_save`), so an existing checkpoint, even one that
-    is mapped now, is never half replaced. Tensors that share memory are the caller's business: pass each once. With
+    All files are written aside and then count at once (`hub.folder_save`), so an existing checkpoint, even one that is
+    mapped now, is never half replaced. Tensors that share memory are the caller's business: pass each once. With
     `int8`, floating matrices are stored as int8 rows with scales (`quantize_rows`), which only cutaway reads.
     """
     limit = _bytes(max_shard_size)

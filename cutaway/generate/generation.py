@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError, UnfinishedError
 from cutaway.generate.beam import BeamSearch
 from cutaway.generate.cache_reuse import check_hidden
@@ -209,9 +210,9 @@ def read_answers(search: BeamSearch, readers: list[IncrementalDecoder] | None) -
 
 
 def read_adapters(model: Any, given: Any, rows: int) -> tuple[str | None, ...] | None:
-    """The adapters of the prompts, one for all of them or for each; () for none given."""
+    """The adapters of the prompts, one for all of them or for each; () for none given: then what acts now."""
     if given == ():
-        return None
+        return model.chosen(rows) if isinstance(model, Adaptable) else None
     with model.use_adapter(given, rows):  # the same checks as in a call of the model
         return (given,) if given is None or isinstance(given, str) else tuple(given)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import StepRecorder
 from cutaway.generate.rng import SamplingRNG
 from cutaway.generate.stopping import Deadline, EndTokens, StopStrings
+from cutaway.nn.call_context import Evaluation
 from cutaway.nn.kv_cache import Cache
 from cutaway.outputs import CausalLMOutputWithPast
 
@@ -65,6 +66,7 @@ class Search:
         if mask is not None and not plan.use_cache:
             self.mask = torch.ones_like(self.sequences)
             self.mask[:, : self.width] = mask
+        self.evaluating = Evaluation(model)  # dropout is off while the model runs, whatever its mode
         self.rules = LogitsProcessors(model, prompt, plan, tokenizer, self.evaluating)
         self.ends = EndTokens(plan.eos, device) if plan.eos else None
         self.stops: StopStrings | None = None
@@ -82,7 +84,6 @@ class Search:
             "logits_to_keep": 1,
             "return_dict": True,
         }
-        self.training = [module for module in model.modules() if module.training]
         self.stepper: DecodeStepper | None = None  # asked for once the cache holds the prompt
         self.logits_buffer: Tensor | None = None
         self.deadline = Deadline(plan.limits)
@@ -365,14 +366,3 @@ class Search:
     def running_places(self) -> Tensor | None:
         """The places [A] of the running sequences among all; None while all run."""
         return self.rows
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Dropout off while the model runs, each module's own mode restored afterwards."""
-        for module in self.training:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module in self.training:
-                module.training = True

@@ -103,6 +103,8 @@ def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str,
     """The explanation, and the run that it was made of."""
     import torch
 
+    from cutaway.nn.call_context import Evaluation
+
     if not text.strip():
         raise InputError("The text is empty: there is nothing to explain. Give at least one word.")
     if isinstance(model, str | Path):
@@ -114,11 +116,11 @@ def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str,
         name = str(getattr(model, "name_or_path", "") or type(model).__name__)
         if tokenizer is None:
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
-    model.eval()
-    with torch.inference_mode():
-        run = Run(text, name, model, tokenizer, asked.max_new_tokens, asked.truncation)
-        found = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
-    return (replace(found, evidence=run.evidence(found)) if asked.evidence else found), run
+    with Evaluation(model)():
+        with torch.inference_mode():
+            run = Run(text, name, model, tokenizer, asked.max_new_tokens, asked.truncation)
+            found = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
+        return (replace(found, evidence=run.evidence(found)) if asked.evidence else found), run
 
 
 def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:

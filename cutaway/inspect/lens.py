@@ -134,14 +134,7 @@ class TunedLens(nn.Module):
                     held.append(r[place][real])
             final = torch.cat(wanted)  # [tokens, V]
         seen = [torch.cat(held) for held in states]  # [tokens, H] each
-        frozen = [p for p in model.parameters() if p.requires_grad]
-        for p in frozen:
-            p.requires_grad_(False)
-        try:
-            return torch.stack([self._fit(model, tower, i, x, final, steps, rate) for i, x in enumerate(seen)], 1)
-        finally:
-            for p in frozen:
-                p.requires_grad_(True)
+        return torch.stack([self._fit(model, tower, i, x, final, steps, rate) for i, x in enumerate(seen)], 1)
 
     def _fit(self, model: Any, tower: StackHandle, i: int, x: Tensor, final: Tensor, steps: int, rate: float) -> Tensor:
         turn = self.turn[i].detach().clone().requires_grad_()
@@ -159,7 +152,7 @@ class TunedLens(nn.Module):
                     self.turn[i].copy_(turn)
                     self.shift[i].copy_(shift)
             if step < steps:
-                adam.zero_grad()
-                loss.backward()
+                # of these two alone: the model's own weights are somebody else's, and may be training
+                turn.grad, shift.grad = torch.autograd.grad(loss, (turn, shift))
                 adam.step()
         return torch.tensor([first, best])

@@ -199,14 +199,14 @@ def causal_trace(
         with model.record(*known) as r:
             good = float(goal.of(logits_of(model, given)))
         batch = repeated(given, draws)
-        with tower.reading(blurred, given):
+        with tower.reading(blurred):
             bad = float(goal.of(logits_of(model, batch)).mean())
         rows = []
         for i in range(len(known)):
             near = known[max(0, i - (window - 1) // 2) : i + window // 2 + 1]
             row = []
             for at in range(r[known[i]].shape[1]):
-                with tower.reading(blurred, given), model.edit({a: Edit(r, positions=at) for a in near}):
+                with tower.reading(blurred), model.edit({a: Edit(r, positions=at) for a in near}):
                     row.append(goal.of(logits_of(model, batch)).mean())
             rows.append(torch.stack(row))
     return CausalTrace(known, torch.stack(rows), good, bad, goal)

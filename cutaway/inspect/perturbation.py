@@ -73,7 +73,7 @@ class Masking:
 
     def score(self, vectors: Tensor) -> Tensor:
         """The target for texts of these token vectors [n, L, width] -> [n]."""
-        with self.tower.reading(vectors, self.inputs):
+        with self.tower.reading(vectors):
             return self.target.of(logits_of(self.model, repeated(self.inputs, len(vectors))))
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError, nearest
+from cutaway.nn.call_context import Scope, within
 
 Inputs = Mapping[str, Any]  # what a tokenizer returns with return_tensors="pt"
 
@@ -56,25 +57,13 @@ class StackHandle:
         return vectors * float(torch.tensor(scale, dtype=vectors.dtype, device="cpu"))
 
     @contextmanager
-    def reading(self, vectors: Tensor, inputs: Inputs | None = None) -> Iterator[None]:
+    def reading(self, vectors: Tensor) -> Iterator[None]:
         """Inside, the stack reads these vectors [batch, length, width] in place of its tokens'; positions stay.
 
-        inputs: of the same texts, whose mask tells which words are hidden; all texts hide the same.
+        Only in the calls of this thread or task.
         """
-        mask = None if inputs is None else inputs.get(self.mask)
-
-        def swap(module: Any, args: Any, kwargs: Any) -> Any:
-            own = vectors
-            if mask is not None and args[0].dim() == 1:  # packed: what is hidden is not there
-                own = vectors[(mask != 0).expand(vectors.shape[:2])]  # [rows, width]
-                own = torch.cat((own, own[-1:].expand(len(args[0]) - len(own), -1)))  # rows that only fill up
-            return (None,), {**kwargs, "inputs_embeds": own}
-
-        handle = self.stack.embed.register_forward_pre_hook(swap, with_kwargs=True)
-        try:
+        with within(Scope(self.stack, vectors=vectors)):
             yield
-        finally:
-            handle.remove()
 
 
 def tower_of(model: Any, which: str | None = None) -> StackHandle:

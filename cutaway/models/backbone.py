@@ -15,9 +15,8 @@ from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
-from cutaway.nn.activations.edits import Edits
-from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import Taps, model_addresses
+from cutaway.nn.call_context import asked_of
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
@@ -65,8 +64,6 @@ class Backbone(PreTrainedModel):
         check_special_ids(config)
         self.architecture = self._architecture(config, add_pooling_layer)
         check_memory(config, parameter_count(self.architecture))
-        self.recorders: list[Recorder] = []
-        self.edits: list[Edits] = []
         self.init_std = self.architecture.init_std
         self._build()
         attach_published_names(self, self.layer_sources)
@@ -119,13 +116,15 @@ class Backbone(PreTrainedModel):
 
     def taps(self, *requests: OutputRequest | None) -> Taps:
         wanted = [a for r in requests if r is not None for a in r.addresses()]
-        turn = len(self.recorders[0].runs) if self.recorders else 0
-        wanted += [a for r in self.recorders for a in r.wanted]
-        return Taps(wanted, self.edits, turn, watched=bool(wanted) and any(hooked(m) for m in self.modules()))
+        recorders, edits = asked_of(self)
+        turn = len(recorders[0].runs) if recorders else 0
+        wanted += [a for r in recorders for a in r.wanted]
+        return Taps(wanted, edits, turn, bool(wanted) and any(hooked(m) for m in self.modules()), recorders)
 
-    def report(self, taps: Taps) -> None:
+    @staticmethod
+    def report(taps: Taps) -> None:
         """Hand what was seen to the recorders."""
-        for recorder in self.recorders:
+        for recorder in taps.recorders:
             recorder.begin(taps.values.part(recorder.wanted), taps.certificate)
 
     def ask(

@@ -17,6 +17,7 @@ from cutaway import native
 from cutaway.models.backbone import Backbone, EncoderDecoder
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
+from cutaway.nn.call_context import scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
@@ -77,8 +78,7 @@ class DecodeStepper:
 
     def __init__(self, model: Any) -> None:
         base = model.base
-        self.model = model
-        self.recorders, self.edits = base.recorders, base.edits
+        self.model, self.base = model, base
         self.stack = freeze_for_decoding(base if base.architecture.decoder is None else base.decoder)
         self.graph: KernelGraph | None = None
         self.tries = 0  # steps that went through the blocks' own forward
@@ -89,7 +89,7 @@ class DecodeStepper:
     @property
     def is_unobserved(self) -> bool:
         """Whether nothing is recorded or edited at the moment."""
-        return not self.recorders and not self.edits
+        return not scopes_of(self.base)
 
     def __call__(
         self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None

@@ -5,8 +5,6 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,6 +20,7 @@ from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn import losses
 from cutaway.nn.activations.taps import Taps
+from cutaway.nn.call_context import asked_of, scopes_of
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
@@ -122,15 +121,18 @@ class HeadModel(PreTrainedModel):
         return new
 
     def looks_at(self, address: str) -> bool:
-        """Whether somebody records or edits this address now."""
-        base = self.base
-        return any(address in r.wanted for r in base.recorders) or any(address in e.changes for e in base.edits)
+        """Whether the call that runs records or edits this address."""
+        return any(
+            (scope.recorder is not None and address in scope.recorder.wanted)
+            or (scope.edits is not None and address in scope.edits.changes)
+            for scope in scopes_of(self.base)
+        )
 
     def shown(self, logits: Tensor, out: Any) -> Tensor:
         """The logits as edits leave them, after the recorders have seen them; `out`: what the base model gave."""
-        recorders, edits = self.base.recorders, self.base.edits
         if not self.looks_at("logits"):
             return logits
+        recorders, edits = asked_of(self.base)
         taps = Taps(("logits",) if any("logits" in r.wanted for r in recorders) else (), edits)
         cache = out.get("past_key_values")
         columns = out.rows.length if cache is None else cache.seen  # of the padded input so far
@@ -180,7 +182,6 @@ class OutputHead(HeadModel):
     """What masked and causal language models share."""
 
     head_spec: ClassVar[Output]
-    loss_only = False  # see `loss_only` below
 
     def _build(self, config: Any) -> None:
         spec, stack = self.head_spec, self.architecture.stack
@@ -238,12 +239,25 @@ class OutputHead(HeadModel):
         return rows.pad(self.logits(rows.pack(hidden)))  # type: ignore[no-any-return]
 
     def answer(
-        self, out: Any, labels: Tensor | None, *, shifted: bool = False, keep: int = 0
+        self,
+        out: Any,
+        labels: Tensor | None,
+        *,
+        shifted: bool = False,
+        keep: int = 0,
+        return_logits: bool = True,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """(loss, logits), None for what is not asked; `shifted`: labels are the text itself, each the next token's."""
+        """(loss, logits), None for what is not asked; `shifted`: labels are the text itself, each the next token's.
+
+        Without `return_logits` only those of labelled places are computed: of a masked text every seventh place is
+        labelled, and a row of logits is often longer than all else a place needs. Where somebody records or edits the
+        logits, they are all computed.
+        """
         if labels is not None:
             check_answered(labels, getattr(out, "rows", None), shifted=shifted)
-        if labels is not None and self.loss_only and not keep:
+        if not return_logits and not self.looks_at("logits"):
+            if labels is None:
+                return None, None
             hidden = out.last_hidden_state
             if shifted:
                 hidden, labels = hidden[:, :-1], labels[:, 1:]
@@ -257,21 +271,12 @@ class OutputHead(HeadModel):
         return (losses.next_token if shifted else losses.cross_entropy)(logits, labels), logits
 
 
-@contextmanager
-def loss_only(model: Any) -> Iterator[None]:
-    """Inside, a model over a vocabulary that is given labels computes only their logits, and its output has none.
+def loss_only(model: Any) -> dict[str, bool]:
+    """What to add to the arguments of a call of which only the loss is wanted: `model(**batch, **loss_only(model))`.
 
-    Of a masked text every seventh place is labelled, and a row of logits is often longer than all else a place needs.
-    A forward of the user's own may read the logits, so there nothing changes.
+    Nothing for a forward of the user's own, which may read the logits.
     """
-    if not isinstance(model, OutputHead) or not model.own_forward or model.looks_at("logits"):
-        yield
-        return
-    model.loss_only = True
-    try:
-        yield
-    finally:
-        model.loss_only = False
+    return {"return_logits": False} if isinstance(model, OutputHead) and model.own_forward else {}
 
 
 class MaskedLM(OutputHead):
@@ -288,13 +293,17 @@ class MaskedLM(OutputHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
+        return_logits: bool = True,
     ) -> Any:
-        """logits [batch, length, vocabulary]; labels [batch, length], -100 where no answer is asked."""
+        """logits [batch, length, vocabulary]; labels [batch, length], -100 where no answer is asked.
+
+        return_logits=False: the loss alone, for which only the logits of labelled places are computed.
+        """
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
             output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
         )  # fmt: skip
-        loss, logits = self.answer(out, labels)
+        loss, logits = self.answer(out, labels, return_logits=return_logits)
         return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
 
@@ -323,13 +332,17 @@ class CausalLM(OutputHead):
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
         logits_to_keep: int = 0,
+        return_logits: bool = True,
     ) -> Any:
-        """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token."""
+        """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token.
+
+        return_logits=False: the loss alone, for which only the logits of labelled places are computed.
+        """
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep)
+        loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
         cache = out.get("past_key_values")
         result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
         return self.finish(result, return_dict)

@@ -21,9 +21,10 @@ from cutaway.models.state_dict import engine_state
 from cutaway.nn.activations.edits import Change, Edits
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
+from cutaway.nn.call_context import EvaluationAware, Scope, within
 
 
-class PreTrainedModel(Adaptable, Publishing):
+class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
 
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
@@ -178,8 +179,7 @@ class PreTrainedModel(Adaptable, Publishing):
         if own is None:
             from cutaway.generate.settings import stored_settings
 
-            own = stored_settings(self)
-            self.__dict__["_generation_config"] = own
+            own = self.__dict__.setdefault("_generation_config", stored_settings(self))  # two threads get the same one
         return own
 
     @generation_config.setter
@@ -266,6 +266,10 @@ class PreTrainedModel(Adaptable, Publishing):
         [batch, length, ...] with zeros at packed-away padding. Where gradients are on, the loss follows from what was
         recorded: after `loss.backward()`, `r.grad(address)` is its gradient.
 
+        Recorded are the calls of this thread or asyncio task, and of tasks made inside (`asyncio.to_thread` too). A
+        thread that is started inside is recorded only if it is run in a copy of the context
+        (`contextvars.copy_context().run`).
+
         Args:
             to: a new folder; each pass is written there as it ends, one safetensors file, and read when it is asked for
                 (`Recorder.load(folder)` opens it again). The values then carry no gradients.
@@ -275,17 +279,17 @@ class PreTrainedModel(Adaptable, Publishing):
             InputError: `to` is a folder that holds something.
         """
         recorder = Recorder(resolve(addresses, self.addresses()), to)
-        recorders: list[Recorder] = self.base_model.recorders
-        recorders.append(recorder)
         try:
-            yield recorder
+            with within(Scope(self.base_model, recorder=recorder)):
+                yield recorder
         finally:
-            recorders.remove(recorder)
             recorder.close()
 
     @contextmanager
     def edit(self, changes: Mapping[str, Change]) -> Iterator[Edits]:
         """Change activations while the model runs: `with model.edit({"blocks.3.attn.head.7.out": 0}): ...`.
+
+        Only in the calls of this thread or asyncio task, as with `record`.
 
         Args:
             changes: {address, or a pattern with *: what stands there instead}: a number, a tensor, a function of the
@@ -299,12 +303,8 @@ class PreTrainedModel(Adaptable, Publishing):
         """
         known = self.addresses()
         edits = Edits(changes, lambda pattern: resolve([pattern], known))
-        active: list[Edits] = self.base_model.edits
-        active.append(edits)
-        try:
+        with within(Scope(self.base_model, edits=edits)):
             yield edits
-        finally:
-            active.remove(edits)
         edits.check()
 
 

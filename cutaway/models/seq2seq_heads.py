@@ -85,15 +85,19 @@ class Seq2SeqLM(OutputHead):
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
         logits_to_keep: int = 0,
+        return_logits: bool = True,
     ) -> Any:
-        """logits [batch, target length, vocabulary]; labels [batch, target length] also serve as decoder_input_ids."""
+        """logits [batch, target length, vocabulary]; labels [batch, target length] also serve as decoder_input_ids.
+
+        return_logits=False: the loss alone, for which only the logits of labelled places are computed.
+        """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        loss, logits = self.answer(out, labels, keep=logits_to_keep)
+        loss, logits = self.answer(out, labels, keep=logits_to_keep, return_logits=return_logits)
         return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
 

@@ -18,6 +18,7 @@ from cutaway.config.architecture import Rotary
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention_dropout import attention_with_dropout
 from cutaway.nn.attention_pattern import CacheLayout, TextLayout, expose_pattern, scores, value_grad_merge
+from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import decode_attention, varlen_attention
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
@@ -236,7 +237,7 @@ class Attention(NamedModule):
 
     @property
     def _rate(self) -> float:
-        return self.spec.dropout if self.training else 0.0
+        return self.spec.dropout if self.training and not evaluating() else 0.0
 
     def _out(self, z: Tensor, shape: torch.Size, prefix: str, tap: Tap | None, join: ResidualAdd | None) -> Tensor:
         """z [rows, heads, head_size] -> the output, in the shape of the input."""

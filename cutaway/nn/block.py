@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cutaway.config.architecture import Stack
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
+from cutaway.nn.call_context import evaluating
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP, make_norm
@@ -55,7 +56,7 @@ class Block(NamedModule):
         """x plus what `part` makes of `read`, with the norm on its side."""
         inside = norm(read) if self.pre else read
         dropout = self.attn_dropout if part is self.attn else self.dropout
-        join = ResidualAdd(x, dropout, self.training, None if self.pre else norm)
+        join = ResidualAdd(x, dropout, self.training and not evaluating(), None if self.pre else norm)
         if hooked(part):  # a hook is shown the part's own output
             x = join(part(inside, *args))
         else:

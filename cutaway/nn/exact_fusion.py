@@ -31,7 +31,9 @@ def is_bitwise_splittable(layer: nn.Module | FrozenLinear, x: Tensor, activation
 def _alike(activation: Activation | None) -> bool:
     """Tried out once: in float32 oneDNN works on the finished sums, on every processor that was looked at."""
     draw = torch.Generator().manual_seed(0)
-    layer = Linear(64, 48).eval()
+    with torch.device("meta"):  # first weights would be drawn from the generator that a training draws from
+        layer = Linear(64, 48).eval()
+    layer = layer.to_empty(device="cpu")
     for p in layer.parameters():
         p.copy_(torch.randn(p.shape, generator=draw))
     for rows in (1, 33):

@@ -9,6 +9,7 @@ is there, on other devices, and while a model trains.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.config.architecture import Activation
+from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.int8 import DTYPES as integer_dtypes
 from cutaway.nn.cpu.int8 import Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
@@ -58,6 +60,7 @@ _FUSED: dict[Activation, tuple[str, str]] = {
 
 OPERATORS = ONEDNN
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and OPERATORS.bf16 else (torch.float32,)
+_PACKING = threading.RLock()
 
 
 class PackedCache:
@@ -75,6 +78,12 @@ class PackedCache:
         state = [version_key(p) for layer in layers for p in (layer.weight, layer.bias)]
         state.append((layers[0].integer,))
         if state != self._state:
+            with _PACKING:  # by one thread; the others wait for what it makes
+                self._pack(layers, state)
+        return self
+
+    def _pack(self, layers: Sequence[Linear], state: list[tuple[Any, ...]]) -> None:
+        if state != self._state:
             weights = [layer.weight.detach() for layer in layers]
             biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
             self.bias = self._joined(biases) if biases else None
@@ -91,7 +100,6 @@ class PackedCache:
                 evict(layer.weight)
             release_freed_memory()
             keep_freed_memory()
-        return self
 
     @staticmethod
     def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -230,7 +238,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
         type(layer) is Linear
         and layer.integer == integer
         and layer.weight.dtype == x.dtype
-        and not layer.training
+        and not (layer.training and not evaluating())
         and not layer.sharded
         and isinstance(layer.weight, nn.Parameter)
         and not layer.weight.is_inference()  # such a weight can change without a count

@@ -6,7 +6,6 @@ The base is never touched: a layer computes its own product, packed as ever, and
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.nn.call_context import current, entered, evaluating, take_adapters
 from cutaway.nn.dropout import dropout
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.packed_batch import PackedBatch
@@ -59,7 +59,7 @@ class Lora(nn.Module):
         columns: `x` is only this part of the input, and `out` has no bias.
         """
         a = self.lora_A if columns is None else self.lora_A[:, columns]
-        x = dropout(x.to(a.dtype), self.dropout, self.training)
+        x = dropout(x.to(a.dtype), self.dropout, self.training and not evaluating())
         change = F.linear(F.linear(x, a), self.lora_B) * self.scaling
         if self.magnitude is not None:
             growth = self.growth(layer.weight)
@@ -108,16 +108,20 @@ class Adapter(nn.Module):
 
 
 class AdapterCall:
-    """One call in which each row of the batch has its own adapter, or none."""
+    """One call in which each row of the batch has its own adapter, or none.
 
-    def __init__(self, choice: ActiveAdapter, names: tuple[str | None, ...]) -> None:
+    rows: the layout of the batch of the pass that is running; each pass has an `AdapterCall` of its own, so that the
+    tasks and threads that share a context do not share the layout.
+    """
+
+    def __init__(self, choice: ActiveAdapter, names: tuple[str | None, ...], rows: PackedBatch | None = None) -> None:
         self.choice, self.names = choice, names
-        self._rows: PackedBatch | None = None
+        self._rows = rows
         self._parts: dict[int, list[tuple[str, Tensor | None]]] = {}
 
-    def lay_out(self, rows: PackedBatch) -> None:
-        """From here on the batch lies so."""
-        self._rows, self._parts = rows, {}
+    def over(self, rows: PackedBatch) -> AdapterCall:
+        """The same call where the batch lies so."""
+        return AdapterCall(self.choice, self.names, rows)
 
     def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
         """As ActiveAdapter.parts."""
@@ -149,60 +153,47 @@ class AdapterCall:
         raise InputError("different adapters in one batch: a layer reads some of its tokens only. Run them apart.")
 
 
-class _Now(threading.local):
-    """The call that this thread is in."""
-
-    turn: AdapterCall | None = None
-
-
-_NOW = _Now()
-
-
 def lay_out(rows: PackedBatch) -> None:
-    """Tell the call of this thread how its batch lies."""
-    if _NOW.turn is not None:
-        _NOW.turn.lay_out(rows)
+    """Tell the call that runs how its batch lies."""
+    turn = current().adapters
+    if turn is not None:
+        take_adapters(turn.over(rows))
 
 
 @contextmanager
 def laid_out(rows: PackedBatch) -> Iterator[None]:
     """Inside, the rows that layers read are those of another text: what a decoder looks at."""
-    turn = _NOW.turn
+    turn = current().adapters
     if turn is None:
         yield
         return
-    before = turn._rows
-    turn.lay_out(rows)
-    yield
-    if before is not None:
-        turn.lay_out(before)
+    with adapter_call(turn.over(rows)):
+        yield
 
 
 def turn_of(choice: ActiveAdapter) -> AdapterCall | None:
-    """The call that this thread is in, if it is one of the model that `choice` belongs to."""
-    turn = _NOW.turn
+    """The call that runs, if it is one of the model that `choice` belongs to."""
+    turn = current().adapters
     return turn if turn is not None and turn.choice is choice else None
 
 
 @contextmanager
 def adapter_call(turn: AdapterCall | None) -> Iterator[None]:
-    """Inside, calls of this thread are `turn`."""
-    before, _NOW.turn = _NOW.turn, turn
+    """Inside, calls from this thread or task are `turn`."""
+    before = current().adapters
+    take_adapters(turn)
     try:
         yield
     finally:
-        _NOW.turn = before
+        take_adapters(before)
 
 
-def with_call_context(block: Callable[..., Tensor], rows: PackedBatch) -> Callable[..., Tensor]:
-    """The same computation, also when it is done again after the call has ended."""
-    turn = _NOW.turn
-    if turn is None:
-        return block
+def with_call_context(block: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same computation, also when it is done again after the call has ended, or by a thread of torch's."""
+    context = current()
 
     def again(*args: Any) -> Tensor:
-        with adapter_call(turn):
-            turn.lay_out(rows)
+        with entered(context):
             return block(*args)
 
     return again

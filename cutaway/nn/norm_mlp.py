@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.config.architecture import FeedForward, Norm
 from cutaway.nn.activations.taps import Tap
+from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import row_norm, serves, within
 from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.exact_fusion import is_bitwise_splittable
@@ -108,7 +109,8 @@ class MLP(NamedModule):
         """down(activation(up(x))), joined to the stream where it is given."""
         activation = self.spec.activation
         closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
-        if closed and join is not None and not self.training:
+        training = self.training and not evaluating()
+        if closed and join is not None and not training:
             beside = (self.gate, self.up) if self.spec.gated else (self.up,)
             packed = self.packed if self.spec.gated else getattr(self.up, "packed", None)
             found = None if packed is None else fused_mlp(packed, beside, self.down, x, activation, join)
@@ -126,7 +128,7 @@ class MLP(NamedModule):
             act = activated(self.up, x, activation)
         if tap is not None:
             act = tap.expose("mlp.act", act)
-        dropped = drop(act, self.spec.dropout, self.training) if self.training else act
+        dropped = drop(act, self.spec.dropout) if training else act
         if tap is not None and tap.wants("mlp.out"):
             out = tap.expose("mlp.out", self.down(dropped))
             if tap.is_live("mlp.out") or is_bitwise_splittable(self.down, dropped):

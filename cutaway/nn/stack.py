@@ -19,6 +19,7 @@ from cutaway.nn.attention import Context
 from cutaway.nn.block import Block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
+from cutaway.nn.call_context import evaluating, scopes_of
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
@@ -69,7 +70,7 @@ class Embed(NamedModule):
             x = x + self.positions(position_ids)
         if self.spec.norm is not None:
             x = self.norm(x)
-        x = dropout(x, self.spec.dropout, self.training)
+        x = dropout(x, self.spec.dropout, self.training and not evaluating())
         return x if self.spec.width is None else self.project(x)
 
 
@@ -249,11 +250,15 @@ def embed_batch(stack: Any, batch: Batch) -> Tensor:
         positions = _learned_positions(batch, learned, spec.embedding.pad_id)
     elif positions is not None:
         positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
+    ids, vectors = batch.input_ids, batch.inputs_embeds
+    for scope in scopes_of(stack):
+        if scope.vectors is not None:
+            ids, vectors = None, scope.vectors
     return stack.embed(  # type: ignore[no-any-return]
-        None if batch.input_ids is None else pack(batch.input_ids),
+        None if ids is None else pack(ids),
         token_type_ids=None if batch.token_type_ids is None else pack(batch.token_type_ids),
         position_ids=positions,
-        inputs_embeds=None if batch.inputs_embeds is None else pack(batch.inputs_embeds),
+        inputs_embeds=None if vectors is None else pack(vectors),
     )
 
 
@@ -279,8 +284,9 @@ def run_blocks(stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
     blocks = list(stack.blocks)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
-        if stack.recomputes and stack.training and torch.is_grad_enabled() and tap is None and context.cache is None:
-            x = checkpoint(with_call_context(blocks[n], context.rows), x, context, i, use_reentrant=False)
+        again = stack.recomputes and torch.is_grad_enabled() and tap is None and context.cache is None
+        if again and stack.training and not evaluating():
+            x = checkpoint(with_call_context(blocks[n]), x, context, i, use_reentrant=False)
         else:
             x = blocks[n](x, context, i, tap)
     return x
@@ -340,7 +346,8 @@ def run_stack(
     x = _offer(stack, taps, "embed", x, rows)
     x = blocks(stack, x, context, taps)
     if spec.final_norm:
-        x = dropout(stack.final_norm(x), spec.dropout if isinstance(spec.positions, Relative) else 0.0, stack.training)
+        rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
+        x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
         x = _offer(stack, taps, "final_norm", x, rows)
     if cache is not None:
         if prefill:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError, nearest
+from cutaway.nn.call_context import Evaluation
 from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
 from cutaway.pipelines.plan import Row, batches
 
@@ -52,7 +53,7 @@ class Pipeline(ABC):
         self.defaults = self._known(settings)
         if device is not None:
             self.model.to(_device(device))
-        self.model.eval()
+        self._evaluation = Evaluation(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -181,8 +182,11 @@ class Pipeline(ABC):
     def _compute(self, rows: list[Row], size: int | None, settings: Mapping[str, Any]) -> list[Any]:
         outputs: list[Any] = [None] * len(rows)
         most = size or self.batch_rows
+        if self._evaluation.model is not self.model:  # somebody gave the pipeline another one
+            self._evaluation = Evaluation(self.model)
+        evaluation = self._evaluation  # a model that trains elsewhere keeps its mode
         for batch in batches([row.length for row in rows], self.batch_tokens, most):
-            with self._adapted([rows[i].adapter for i in batch], settings):
+            with evaluation(), self._adapted([rows[i].adapter for i in batch], settings):
                 answers = self.forward([rows[i] for i in batch], settings)
             for i, answer in zip(batch, answers, strict=True):
                 outputs[i] = answer

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway.models.lm_heads import OutputHead
+from cutaway.nn.call_context import Evaluation
 from cutaway.train import rng
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batches import Batches, RankBatch, moved
@@ -82,49 +83,44 @@ def run_pass(
         cut: a batch -> parts of it, which are computed one after another.
         after: called after each batch.
     """
-    training = model.training
-    model.eval()
     sums: dict[str, Tensor] = {}
     sizes: list[LabelCounts] = []
     said: list[EvalPrediction] = []
     rows = n = 0
     measured: dict[str, Any] | None = None
-    try:
-        with torch.no_grad():
-            for turn, ends, last in _in_parts(turns, cut):
-                n += turn.held if ends else 0
-                if not turn.mine and not ranks.sharded and each is None:
-                    continue  # nobody waits for this one
-                own = objective.sizes(turn.batch)
-                batch = moved(turn.batch, device)
-                given = [batch[name] for name in label_names if name in batch]
-                if given:
-                    own, found, outputs = sums_of(objective, batch, own, shown=keep)
-                    if objective.match_upstream:
-                        own, found = _by_rows(batch, found, own)
-                    for name, value in found.items() if turn.mine else ():
-                        sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value
-                    sizes += [own] if turn.mine else []
-                else:
-                    outputs = model(**batch)
-                if keep:
-                    logits = predicted(outputs)
-                    truth = None if not given else given[0] if len(given) == 1 else tuple(given)
-                    told = EvalPrediction(_array(logits if shrink is None else shrink(logits, truth)), _array(truth))
-                    del logits
-                    if each is not None:
-                        for i, one in enumerate(ranks.gather(told)[: turn.held]):
-                            measured = each(one, compute_result=last and i == turn.held - 1)
-                    elif turn.mine:
-                        said.append(told)
-                    del told
-                del outputs  # not held on to while the next batch is computed
-                if turn.mine:
-                    rows += _rows_of(batch)
-                    if ends:
-                        after()
-    finally:
-        model.train(training)
+    with torch.no_grad(), Evaluation(model)():
+        for turn, ends, last in _in_parts(turns, cut):
+            n += turn.held if ends else 0
+            if not turn.mine and not ranks.sharded and each is None:
+                continue  # nobody waits for this one
+            own = objective.sizes(turn.batch)
+            batch = moved(turn.batch, device)
+            given = [batch[name] for name in label_names if name in batch]
+            if given:
+                own, found, outputs = sums_of(objective, batch, own, shown=keep)
+                if objective.match_upstream:
+                    own, found = _by_rows(batch, found, own)
+                for name, value in found.items() if turn.mine else ():
+                    sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value
+                sizes += [own] if turn.mine else []
+            else:
+                outputs = model(**batch)
+            if keep:
+                logits = predicted(outputs)
+                truth = None if not given else given[0] if len(given) == 1 else tuple(given)
+                told = EvalPrediction(_array(logits if shrink is None else shrink(logits, truth)), _array(truth))
+                del logits
+                if each is not None:
+                    for i, one in enumerate(ranks.gather(told)[: turn.held]):
+                        measured = each(one, compute_result=last and i == turn.held - 1)
+                elif turn.mine:
+                    said.append(told)
+                del told
+            del outputs  # not held on to while the next batch is computed
+            if turn.mine:
+                rows += _rows_of(batch)
+                if ends:
+                    after()
     every = ranks.gather((rows, {k: float(v) for k, v in sums.items()}, added(sizes)))
     whole = added([one[2] for one in every])
     loss = joined(added([one[1] for one in every]), whole) if any(whole.values()) else None

@@ -8,7 +8,6 @@ the parts of 16 = 2 x 8 = 6 + 6 + 4 rows add up to the same loss and the same gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -138,8 +137,7 @@ class Objective:
             InputError: the batch has no labels that the model's loss could be computed from.
         """
         if self.match_upstream and self.kind != "next":
-            with nullcontext() if self.own else loss_only(bare(model)):
-                mean = self._mean(batch, self._run(model, batch), own)
+            mean = self._mean(batch, self._run(model, batch, shown=False), own)
             return mean / parts if self.kind == "span" else mean
         if self.counts_first:
             whole = {"places": whole["upstream"]}
@@ -154,8 +152,7 @@ class Objective:
         """
         if "start" in own:
             return self._span(model, batch)
-        with nullcontext() if shown or self.own else loss_only(bare(model)):
-            outputs = self._run(model, batch)
+        outputs = self._run(model, batch, shown=shown)
         places = own["places"]
         if not places and "logits" not in outputs:
             return {"places": outputs.loss}, outputs  # 0, and part of the graph
@@ -165,8 +162,10 @@ class Objective:
             return {"places": self._sum(batch, outputs)}, outputs
         return {"places": self._mean(batch, outputs, own) * places}, outputs
 
-    def _run(self, model: Any, batch: Mapping[str, Any]) -> Any:
+    def _run(self, model: Any, batch: Mapping[str, Any], *, shown: bool) -> Any:
         given = dict(batch)
+        if not shown and not self.own:
+            given |= loss_only(bare(model))
         if self.own:  # the loss is computed here, so the model need not
             labels = given.pop("labels", None)
             if self.kind == "target" and labels is not None and "decoder_input_ids" not in given:

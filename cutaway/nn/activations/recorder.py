@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from cutaway.show.sheet import Part, Sheet, Table
 from cutaway.show.shown import Shown
 
 INDEX = "recording.json"
+_NUMBERING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,10 @@ class Recorder(Shown):
         self.runs: list[Mapping[str, Tensor]] = []
         self.certificates: list[PatternCheck] = []
         self.folder = None if to is None else Path(to)
-        self._open: ActivationStore | None = None  # the latest pass, which may still get its logits
         self._lock: OutputLock | None = None
         self._lost = False  # whether a pass could not be written
+        # {thread: its latest pass, which may still get its logits, and its number}: threads may share a context
+        self._open: dict[int, tuple[int, ActivationStore]] = {}
         if self.folder is not None:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self._lock = OutputLock(self.folder).acquire()
@@ -111,25 +114,30 @@ class Recorder(Shown):
 
     def begin(self, values: ActivationStore, certificate: PatternCheck | None) -> None:
         """Take the values of a new pass."""
-        self._store()
         for value in values.laid_out():
             self._trace(value)
-        self._open = values
-        self.runs.append(values)
+        thread = threading.get_ident()
+        self._store(thread)
+        with _NUMBERING:
+            number = len(self.runs)
+            self.runs.append(values)
+        self._open[thread] = number, values
         if certificate is not None:
             self.certificates.append(certificate)
 
     def add(self, address: str, value: Tensor) -> None:
-        """Take one more value of the latest pass."""
-        if address in self.wanted and self._open is not None:
+        """Take one more value of this thread's latest pass."""
+        number_and_pass = self._open.get(threading.get_ident())
+        if address in self.wanted and number_and_pass is not None:
             self._trace(value)
-            self._open[address] = value
+            number_and_pass[1][address] = value
 
     def close(self) -> None:
         """Write what is left to write; a recording of which a pass could not be written stays unfinished."""
         try:
             if not self._lost:
-                self._store()
+                for thread in list(self._open):
+                    self._store(thread)
                 if self.folder is not None:
                     self._write_index(self.folder)
         finally:
@@ -150,18 +158,22 @@ class Recorder(Shown):
         if self.folder is None and value.requires_grad and value.grad_fn is not None:
             value.retain_grad()
 
-    def _store(self) -> None:
-        if self.folder is None or self._open is None:
+    def _store(self, thread: int) -> None:
+        """Write the latest pass of a thread, which gets no more values."""
+        found = self._open.get(thread)
+        if found is None:
             return
-        path = self.folder / _file(len(self.runs) - 1)
-        held = {a: v.detach().cpu().contiguous() for a, v in self._open.items()}
-        try:
-            write_aside(path, lambda aside: save_file(held, aside), sync=False)
-        except BaseException:
-            self._lost = True
-            raise
-        self.runs[-1] = StoredPass(path, list(held))
-        self._open = None
+        number, values = found
+        if self.folder is not None:
+            path = self.folder / _file(number)
+            held = {a: v.detach().cpu().contiguous() for a, v in values.items()}
+            try:
+                write_aside(path, lambda aside: save_file(held, aside), sync=False)
+            except BaseException:
+                self._lost = True
+                raise
+            self.runs[number] = StoredPass(path, list(held))
+        del self._open[thread]
 
     def __getitem__(self, address: str) -> Tensor:
         self._check(address)

@@ -17,7 +17,7 @@ import torch
 from cutaway.errors import AddressError, nearest
 from cutaway.nn.activations.edits import Edits
 from cutaway.nn.activations.lazy_values import ActivationStore, LazyTensor
-from cutaway.nn.activations.recorder import PatternCheck
+from cutaway.nn.activations.recorder import PatternCheck, Recorder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,12 +76,18 @@ class Taps:
         start: the column of the padded input at which this pass begins (not 0 where a cache holds the columns before).
         certificate: what was checked of the sampled pattern.
         watched: whether somebody's hooks are shown the engine's own tensors, and might write into them.
+        recorders: who gets the values at the end.
     """
 
     def __init__(
-        self, wanted: Iterable[str], edits: Sequence[Edits] = (), turn: int = 0, watched: bool = False
+        self,
+        wanted: Iterable[str],
+        edits: Sequence[Edits] = (),
+        turn: int = 0,
+        watched: bool = False,
+        recorders: Sequence[Recorder] = (),
     ) -> None:
-        self.wanted, self.watched = set(wanted), watched
+        self.wanted, self.watched, self.recorders = set(wanted), watched, recorders
         self._given = edits
         self.edits: dict[str, list[Edits]] = {}
         for edit in edits:

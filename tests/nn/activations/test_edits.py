@@ -16,6 +16,7 @@ import cutaway
 from cutaway.errors import AddressError, InputError
 from cutaway.inspect import Edit
 from cutaway.nn import packed_batch
+from cutaway.nn.call_context import scopes_of
 
 EXACT = 1e-10  # float64
 
@@ -64,7 +65,7 @@ def test_every_place_can_be_put_back(family: str) -> None:
         if part in ("z", "out", "head.*.out"):
             assert gap(r[f"{decoder}blocks.0.attn.out"], clean[f"{decoder}blocks.0.attn.out"]) < EXACT, part
     assert torch.equal(model(**other).last_hidden_state, plain)
-    assert not model.base_model.edits
+    assert not scopes_of(model.base_model)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5-gated", "bart"])
@@ -274,7 +275,7 @@ def test_wrong_edits() -> None:
     for value, message in wrong:
         with pytest.raises(InputError, match=message), model.edit({"embed": value}):
             model(**given)
-        assert not model.edits
+        assert not scopes_of(model)
     with pytest.raises(InputError, match="not in any pass"), model.edit({"embed": Edit(0, positions=9)}):
         model(**given)
     with pytest.raises(InputError, match="no positions"), model.edit({"pooler": Edit(0, positions=0)}):

@@ -1,0 +1,187 @@
+"""What belongs to one call of a model and to nobody else's: recordings, edits, adapters, and evaluation mode.
+
+Several threads and asyncio tasks may use one model at once. So nothing that a call asks for is kept on the model: it
+is in one context variable (PEP 567), which each thread and each task has for itself. A task, or `asyncio.to_thread`,
+begins with a copy of what its maker has; a thread begins with nothing, unless it is run in a copied context.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from cutaway.nn.activations.edits import Edits
+    from cutaway.nn.activations.recorder import Recorder
+    from cutaway.nn.lora import AdapterCall
+
+# modules of torch that do the same in training as in evaluation
+_SAME_IN_BOTH = frozenset(
+    f"torch.nn.modules.{name}" for name in ("container", "linear", "module", "normalization", "sparse")
+)
+
+
+class Scope:
+    """One `with` block that looks into a model, or changes what it reads.
+
+    Attributes:
+        model: the base model, or the stack, that it is about; None once the block has ended, also where a copy of the
+            context lives on.
+        recorder, edits: what records, and what is edited. vectors: what a stack reads in place of its tokens' vectors.
+    """
+
+    __slots__ = ("edits", "model", "recorder", "vectors")
+
+    def __init__(
+        self, model: Any, recorder: Recorder | None = None, edits: Edits | None = None, vectors: Tensor | None = None
+    ) -> None:
+        self.model, self.recorder, self.edits, self.vectors = model, recorder, edits, vectors
+
+
+class CallContext(NamedTuple):
+    """What the calls of this thread or task have been asked for.
+
+    Attributes:
+        scopes: the blocks that are open, the outermost first. adapters: which adapter acts on which row, or None.
+        evaluating: whether models run without dropout, whatever their mode.
+    """
+
+    scopes: tuple[Scope, ...] = ()
+    adapters: AdapterCall | None = None
+    evaluating: bool = False
+
+
+_CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
+
+
+def current() -> CallContext:
+    """The context of this thread or task."""
+    return _CURRENT.get()
+
+
+def scopes_of(model: Any) -> Sequence[Scope]:
+    """The open blocks about `model`, a base model or a stack; the outermost first."""
+    scopes = _CURRENT.get().scopes
+    return [scope for scope in scopes if scope.model is model] if scopes else ()
+
+
+def asked_of(model: Any) -> tuple[list[Recorder], list[Edits]]:
+    """What records and what edits the passes of a base model; the outermost first."""
+    scopes = scopes_of(model)
+    if not scopes:
+        return [], []
+    recorders = [scope.recorder for scope in scopes if scope.recorder is not None]
+    return recorders, [scope.edits for scope in scopes if scope.edits is not None]
+
+
+@contextmanager
+def within(scope: Scope) -> Iterator[None]:
+    """Inside, calls from this thread or task know of `scope`; at the end it is over in every copy of the context."""
+    now = _CURRENT.get()
+    _CURRENT.set(now._replace(scopes=(*now.scopes, scope)))
+    try:
+        yield
+    finally:
+        scope.model = None
+        now = _CURRENT.get()  # blocks need not end in the order in which they began
+        _CURRENT.set(now._replace(scopes=tuple(one for one in now.scopes if one is not scope)))
+
+
+def take_adapters(turn: AdapterCall | None) -> None:
+    """From here on, until the block ends that chose them, `turn` says which adapters act."""
+    _CURRENT.set(_CURRENT.get()._replace(adapters=turn))
+
+
+@contextmanager
+def entered(context: CallContext) -> Iterator[None]:
+    """Inside, the context is `context`: for work that is done later, or by another thread (torch's gradients)."""
+    before = _CURRENT.get()
+    _CURRENT.set(context)
+    try:
+        yield
+    finally:
+        _CURRENT.set(before)
+
+
+def evaluating() -> bool:
+    """Whether models run without dropout in this thread or task, whatever their mode.
+
+    The engine asks `module.training and not evaluating()`, so that a model in evaluation mode costs no look at it.
+    """
+    return _CURRENT.get().evaluating
+
+
+class EvaluationAware(nn.Module):
+    """A model whose `training` is also False inside a call that evaluates, for whoever reads it there.
+
+    `train()` and `eval()` set the mode of the model, for everybody; a call that evaluates changes nothing on it.
+    """
+
+    @property
+    def training(self) -> bool:
+        """Whether this module drops out and learns in the call that asks."""
+        return self.__dict__["training"] and not _CURRENT.get().evaluating
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self.__dict__["training"] = mode
+
+
+_LOCK = threading.Lock()
+_HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # module -> calls that evaluate it now
+
+
+class Evaluation:
+    """Evaluation of one model: `with evaluation():`, as often as wanted, in any number of threads.
+
+    The engine's modules ask the context, so the mode of the model stays what it is: another thread that trains it keeps
+    its dropout. Only modules that are not the library's own have no other way than their `training`: those are set to
+    evaluation while any call needs it, and each gets its own mode back after the last.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.others = [module for module in model.modules() if _has_own_mode(module)]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        before = _CURRENT.get()
+        held = self._hold() if self.others else []
+        inside = before if before.evaluating else CallContext(before.scopes, before.adapters, True)
+        _CURRENT.set(inside)
+        try:
+            yield
+        finally:
+            now = _CURRENT.get()
+            _CURRENT.set(before if now is inside else CallContext(now.scopes, now.adapters, before.evaluating))
+            if held:
+                self._release(held)
+
+    def _hold(self) -> list[nn.Module]:
+        with _LOCK:
+            held = [module for module in self.others if module.training or module in _HELD]
+            for module in held:
+                _HELD[module] = _HELD.get(module, 0) + 1
+                module.training = False
+        return held
+
+    @staticmethod
+    def _release(held: list[nn.Module]) -> None:
+        with _LOCK:
+            for module in held:
+                _HELD[module] -= 1
+                if not _HELD[module]:
+                    del _HELD[module]
+                    module.training = True
+
+
+def _has_own_mode(module: nn.Module) -> bool:
+    """Whether a module does something else in training, and the library cannot tell it not to."""
+    home = type(module).__module__
+    return not isinstance(module, EvaluationAware) and home not in _SAME_IN_BOTH and not home.startswith("cutaway.")
