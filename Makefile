@@ -21,7 +21,7 @@ pins := pyproject.toml setup.py requirements/constraints.txt requirements/no-dep
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
 unexport PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench notebooks page dist clean
+.PHONY: help demo test check sanitize bench notebooks page dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,12 +35,16 @@ demo: $(run_stamp) ## explain a sentence with the built-in model: text here, a p
 test: $(dev_stamp) ## run the tests (offline, one process per core)
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) $(ARGS)
 
-check: $(dev_stamp) ## lint, formatting, types, direction of imports, then the tests
+check: $(dev_stamp) ## lint, formatting, types, direction of imports, the tests, and the kernels' under sanitizers
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy --strict cutaway
 	$(bin)/lint-imports
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) $(ARGS)
+	$(MAKE) sanitize
+
+sanitize: $(dev_stamp) ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, where a compiler is
+	$(bin)/python tests/sanitize.py
 
 bench: $(bench_stamp) ## measure cutaway and its peers side by side; figures also go to benchmarks/results/
 	HF_HUB_OFFLINE=1 $(bin)/python benchmarks/run.py $(ARGS)

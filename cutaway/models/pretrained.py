@@ -22,6 +22,7 @@ from cutaway.nn.activations.edits import Change, Edits
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
 from cutaway.nn.call_context import EvaluationAware, Scope, within
+from cutaway.nn.linear import PackedCache
 
 
 class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
@@ -167,6 +168,25 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     def can_generate(self) -> bool:
         """Whether `generate` works on this model."""
         return False
+
+    def repack(self) -> None:
+        """Lay this model's weights out anew at their next use.
+
+        On a CPU a linear layer's weight lies a second time in the processor's own order, which follows the weight. The
+        next forward or `generate` finds by itself whatever torch counts, what goes through `.data`, an optimizer's step
+        and another parameter. Other writes are found by a few numbers of each weight that each pass compares: from a
+        numpy array or a `.data` held from before, a buffer that parameters are views of, a copy of storages,
+        `torch._fused_adamw_`, another process that shares the memory. One to all of a weight is found in the next pass,
+        one to a whole row or column within max(rows, columns) / 4 passes.
+
+        Call this after such a write to single numbers or to a part of a row, to a part of a weight that is a page of a
+        mapped file, and wherever the very next pass must know of a row. A text that is being generated goes on with the
+        weights that it began with: the steps of one `generate` do not look.
+        """
+        for module in self.modules():
+            packed = module.__dict__.get("packed")
+            if isinstance(packed, PackedCache):
+                packed.forget()
 
     @property
     def is_encoder_decoder(self) -> bool:

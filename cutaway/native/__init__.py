@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-VERSION = 6  # as in op.h: a library that was built from older sources is left alone
 # kinds of packed weights
 FLOATS, HALVES, BYTES = range(3)
 
@@ -38,6 +37,7 @@ class Op(ctypes.Structure):
     """What a kernel is asked to do, laid out as in op.h and the kernel's own file. Nothing it points to is kept."""
 
     NUMBER = -1
+    kept: tuple[Any, ...] = ()  # what holds the memory that it points to, where nothing else does
 
     def __init__(self, rows: int, *values: Any) -> None:
         super().__init__(self.NUMBER, rows, *values)
@@ -133,6 +133,10 @@ class Step(Op):
     )
 
 
+# as `cw_sizes` of play.c counts them
+STRUCTURES = (Product, Chain, Norm, Turn, Attention, Put, Step, Weight)
+
+
 def _opened(path: Path) -> ctypes.CDLL:
     """The library at `path`: it takes its threads from the OpenMP that torch has loaded, or from the system's.
 
@@ -148,8 +152,22 @@ def _opened(path: Path) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
 
 
+def _agrees(library: ctypes.CDLL) -> bool:
+    """Whether the library's structures are as large as those here: one from other sources reads other things."""
+    count = getattr(library, "cw_sizes", None)
+    if count is None:
+        return False
+    count.argtypes, count.restype = (_ADDRESS, _SIZE), _SIZE
+    sizes = (_SIZE * len(STRUCTURES))()
+    wanted = [ctypes.sizeof(structure) for structure in STRUCTURES]
+    return bool(count(sizes, len(STRUCTURES)) == len(STRUCTURES)) and list(sizes) == wanted
+
+
 def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
-    """The library at `path`, if it was built and this processor can run it; else the reason why not."""
+    """The kernels in the library at `path`, if they are of these sources and this processor can run them.
+
+    Else the reason why not stands beside None.
+    """
     if not path.is_file():
         if (sys.platform, platform.machine()) != ("linux", "x86_64"):
             return None, "they are for Linux on x86-64"
@@ -158,7 +176,7 @@ def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
         library = _opened(path)
     except OSError as error:
         return None, f"{path.name} cannot be opened: {error}"
-    if getattr(library, "cw_version", int)() != VERSION:
+    if not _agrees(library):
         return None, f"{path.name} was built from other sources; install cutaway again"
     if not library.cw_supported():
         return None, "this processor has no AVX-512 with VNNI"

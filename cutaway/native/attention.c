@@ -208,6 +208,6 @@ TARGET static int texts_run(const void *op, char *shared) {
     return !own;
 }
 
-const Kind cw_texts = {texts_run, NULL, texts_large};
+const Kind cw_texts = {texts_run, NULL, texts_large, sizeof(Attention)};
 
 #endif

@@ -40,6 +40,7 @@ INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t 
     for (int64_t i = 0; i < padded; i += 16) {
         const __m512 value = _mm512_sub_ps(load(x, from + i, bf16, first(k - i)), from_least);
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse));
+        watch(q + i, 1, first(padded - i));
         _mm_mask_storeu_epi8(q + i, first(padded - i), _mm512_cvtepi32_epi8(whole));
     }
 }
@@ -53,6 +54,8 @@ typedef struct {
     int64_t n, k;
     int kind, gated; /* gated: in each panel 16 gates, then the 16 outputs that they let through; n counts both */
 } Weight;
+
+const int64_t cw_weight_size = sizeof(Weight);
 
 static int64_t steps_of(int kind, int64_t k) { return kind == FLOATS ? k : kind == HALVES ? (k + 1) / 2 : (k + 3) / 4; }
 
@@ -87,7 +90,7 @@ typedef struct {
 INLINE __m512 number(const Job *job, const float *sums, int64_t r, int64_t column, int64_t i, int64_t from, const int bytes) {
     const Weight *weight = job->weight;
     const __mmask16 m = first(weight->n - column);
-    const __m512 bias = weight->bias ? _mm512_maskz_loadu_ps(m, weight->bias + column) : _mm512_setzero_ps();
+    const __m512 bias = weight->bias ? load(weight->bias, column, 0, m) : _mm512_setzero_ps();
     __m512 y = _mm512_loadu_ps(sums + i * PANEL + from);
     if (!bytes) return _mm512_add_ps(y, bias);
     const __m512i shift = _mm512_loadu_si512(weight->shift + column);
@@ -96,7 +99,7 @@ INLINE __m512 number(const Job *job, const float *sums, int64_t r, int64_t colum
     y = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_castps_si512(y), shift));
     y = _mm512_mul_ps(y, _mm512_set1_ps(row->scale));
     y = _mm512_fmadd_ps(_mm512_set1_ps(row->offset), whole, y);
-    return _mm512_fmadd_ps(y, _mm512_maskz_loadu_ps(m, weight->col_scale + column), bias);
+    return _mm512_fmadd_ps(y, load(weight->col_scale, column, 0, m), bias);
 }
 
 /* What the sums [count][32] of rows r .. r + count of one panel become. */
@@ -241,7 +244,7 @@ TARGET static int product_run(const void *op, char *room) {
     return 0;
 }
 
-const Kind cw_product = {product_run, product_room, product_large};
+const Kind cw_product = {product_run, product_room, product_large, sizeof(Product)};
 
 /* All rows of a job, by one thread. */
 TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_t rows) {
@@ -284,6 +287,6 @@ TARGET static int chain_run(const void *op, char *shared) {
     return !room;
 }
 
-const Kind cw_chain = {chain_run, NULL, chain_large};
+const Kind cw_chain = {chain_run, NULL, chain_large, sizeof(Product)};
 
 #endif

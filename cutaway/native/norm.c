@@ -20,7 +20,7 @@ TARGET static int norm_run(const void *op, char *room) {
     return 0;
 }
 
-const Kind cw_norm = {norm_run, NULL, norm_large};
+const Kind cw_norm = {norm_run, NULL, norm_large, sizeof(Norm)};
 
 INLINE void turn_row(const void *x, int64_t from, void *out, int64_t to, const void *cos, const void *sin, int64_t at,
                      int64_t heads, int64_t size, int64_t turned, const int bf16) {
@@ -68,6 +68,6 @@ TARGET static int turn_run(const void *op, char *room) {
     return 0;
 }
 
-const Kind cw_turn = {turn_run, NULL, turn_large};
+const Kind cw_turn = {turn_run, NULL, turn_large, sizeof(Turn)};
 
 #endif

@@ -4,8 +4,6 @@
 
 #include <stdint.h>
 
-#define VERSION 6 /* of what __init__.py calls: to be raised in both places with any change of it */
-
 enum { PRODUCT, CHAIN, NORM, TURN, TEXTS, PUT, STEP };
 
 /* How every kind's own structure begins. */
@@ -18,6 +16,7 @@ typedef struct {
     int (*run)(const void *op, char *room);  /* 0, or 1 where memory is short */
     int64_t (*room)(const void *op);         /* bytes that the team shares, or NULL for none */
     int (*large)(const void *op);            /* whether other threads are worth waking */
+    int64_t size;                            /* bytes of its structure, as __init__.py has to lay it out */
 } Kind;
 
 #define KIND(name) extern const Kind name __attribute__((visibility("hidden")))
@@ -28,5 +27,7 @@ KIND(cw_turn);
 KIND(cw_texts);
 KIND(cw_put);
 KIND(cw_step);
+
+extern const int64_t cw_weight_size __attribute__((visibility("hidden"))); /* of linear.c's Weight */
 
 #endif

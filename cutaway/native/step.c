@@ -204,7 +204,7 @@ TARGET static int step_run(const void *op, char *shared) {
     return !room;
 }
 
-const Kind cw_step = {step_run, NULL, step_large};
+const Kind cw_step = {step_run, NULL, step_large, sizeof(Step)};
 
 static int put_large(const void *op) {
     const Put *p = op;
@@ -226,6 +226,6 @@ static int put_run(const void *op, char *room) {
     return 0;
 }
 
-const Kind cw_put = {put_run, NULL, put_large};
+const Kind cw_put = {put_run, NULL, put_large, sizeof(Put)};
 
 #endif

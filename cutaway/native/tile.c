@@ -9,8 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-int cw_version(void) { return VERSION; }
-
 int cw_supported(void) {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -88,8 +86,6 @@ Tile *const cw_tiles[3][ROWS + 1] = {EACH(floats), EACH(halves), EACH(bytes)};
 AskingTile *const cw_asking_tiles[3][ROWS + 1] = {EACH(floats_asking), EACH(halves_asking), EACH(bytes_asking)};
 
 #else
-
-int cw_version(void) { return 0; }
 
 int cw_supported(void) { return 0; }
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.config.architecture import Rotary
-from cutaway.nn.cpu.ops import capturing
+from cutaway.nn.cpu.ops import at, capturing
 from cutaway.nn.cpu.torch_private import DISPATCH_MODE
 from cutaway.nn.kv_cache import Cache
 
@@ -78,6 +78,7 @@ class KernelGraph:
         self._calls: list[tuple[native.Op, int]] = []  # with the rows of one text
         self._at_cache: list[tuple[Any, int]] = []  # with the layer
         self._aim: tuple[Any, ...] = ()
+        self._kind: tuple[Any, ...] = ()  # of the cache
 
     def capture(self, blocks: Callable[[Tensor, Turns], Tensor], cache: Cache) -> tuple[Tensor, bool]:
         """What `blocks` makes of the inputs, [batch, 1, hidden], and whether the tape holds all that it took."""
@@ -91,6 +92,7 @@ class KernelGraph:
         self.out = out
         buffer = cache.buffer
         assert buffer is not None
+        self._kind = _kind(buffer)
         layer = 2 * buffer.stride(0) * buffer.element_size()
         for op, _ in calls:
             self._calls.append((op, op.rows // self.batch))
@@ -120,6 +122,11 @@ class KernelGraph:
         aim = (batch, start, buffer.stride(), first, cache.end_at)
         if aim == self._aim:
             return
+        at(buffer, buffer.dtype, buffer.shape, 4, True)
+        if firsts is not None:
+            at(firsts, torch.int64, (batch,))
+        if _kind(buffer) != self._kind or buffer.shape[1] < batch:
+            raise RuntimeError(f"a step of {batch} texts was recorded with another cache than {list(buffer.shape)}")
         self._aim, self._aimed_at = aim, (buffer, firsts, cache)
         for op, each in self._calls:
             op.rows = batch * each
@@ -132,7 +139,15 @@ class KernelGraph:
                 op.firsts = first
 
 
+def _kind(buffer: Tensor) -> tuple[Any, ...]:
+    """What a cache's buffer must go on to be: the kernels were told its numbers, and each token's lie side by side."""
+    layers, _, heads, _, size = buffer.shape
+    return (buffer.dtype, layers, heads, size, buffer.stride()[3:] == (size, 1))
+
+
 def _copy(to: Tensor, given: Tensor) -> None:
     """Numbers into memory that no operator needs to know of."""
     given = given.contiguous()
-    ctypes.memmove(to.data_ptr(), given.data_ptr(), given.numel() * given.element_size())
+    to = to if len(given) == len(to) else to[: len(given)]
+    source = at(given, to.dtype, to.shape)
+    ctypes.memmove(to.data_ptr(), source, given.numel() * given.itemsize)

@@ -198,6 +198,11 @@ class Cache:
         """The address of an int64: the columns that are held, those of the pass now running included."""
         return ctypes.addressof(self._end)
 
+    @property
+    def n_columns(self) -> int:
+        """The columns that are held, those of the pass now running included."""
+        return self._end.value
+
     def firsts(self) -> Tensor | None:
         """[batch] int64, the first column of each text; None where all begin in the first."""
         if self._firsts is None and not self.equal:
@@ -390,6 +395,7 @@ class Cache:
                 counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()
             cache._places = read_places(tensors.get("places"), cache.lengths, cache.longest)
             cache.inputs = CachedInputs.read(tensors, cache.batch, cache.longest)
+            counted = counted and min(cache.lengths.tolist(), default=0) >= 0
             if held.dim() != 5 or held.shape[1::2] != (cache.batch, cache.longest) or not counted:
                 raise ValueError(f"{list(held.shape)} tensors for texts of {lengths.tolist()} tokens")
         except Exception as error:  # a file may be damaged in any way, and each library says it in its own

@@ -26,7 +26,7 @@ from cutaway.nn.cpu.onednn_linear import learns, product
 from cutaway.nn.cpu.ops import transformed
 from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
 from cutaway.nn.cpu.torch_private import ONEDNN
-from cutaway.nn.cpu.tracked_parameter import version_key
+from cutaway.nn.cpu.tracked_parameter import Seen, TrackedParameter
 
 if TYPE_CHECKING:
     from cutaway.nn.lora import AdapterSlot
@@ -69,37 +69,56 @@ class PackedCache:
     gated = False
 
     def __init__(self) -> None:
-        self._state: list[tuple[Any, ...]] = []
+        self._seen: list[tuple[Seen, Seen | None]] = []  # each layer's weight and bias
+        self._integer = False
         self.weight: Tensor | Int8Weight | PackedWeight | None = None
         self.bias: Tensor | None = None
 
     def refresh(self, layers: Sequence[Linear]) -> PackedCache:
         """This, made anew if a weight or bias is no longer what it was."""
-        state = [version_key(p) for layer in layers for p in (layer.weight, layer.bias)]
-        state.append((layers[0].integer,))
-        if state != self._state:
+        if not self._holds(layers):
             with _PACKING:  # by one thread; the others wait for what it makes
-                self._pack(layers, state)
+                if not self._holds(layers):
+                    self._make(layers)
         return self
 
-    def _pack(self, layers: Sequence[Linear], state: list[tuple[Any, ...]]) -> None:
-        if state != self._state:
-            weights = [layer.weight.detach() for layer in layers]
-            biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-            self.bias = self._joined(biases) if biases else None
-            whole = self._joined(weights)
-            if layers[0].integer:
-                self.weight = Int8Weight(whole, self.bias, self.gated)
-            elif served(whole.dtype, whole.shape[1]):
-                self.weight = PackedWeight(whole, self.bias, gated=self.gated)
-            else:
-                assert OPERATORS is not None
-                self.weight = OPERATORS.reorder(whole.contiguous(), None)
-            self._state = state
-            for layer in layers:
-                evict(layer.weight)
-            release_freed_memory()
-            keep_freed_memory()
+    def forget(self) -> None:
+        """Make the packed form anew at its next use."""
+        self._seen = []
+
+    def _holds(self, layers: Sequence[Linear]) -> bool:
+        """Whether weights and biases are, as far as can be told, what they were."""
+        seen = self._seen
+        if len(seen) != len(layers) or self._integer != layers[0].integer:
+            return False
+        for layer, (weight, bias) in zip(layers, seen, strict=True):
+            own = layer._parameters
+            if not weight.holds(own["weight"]):
+                return False
+            if own["bias"] is not None if bias is None else not bias.holds(own["bias"]):
+                return False
+        return True
+
+    def _make(self, layers: Sequence[Linear]) -> None:
+        # first, so that what another thread or process writes meanwhile is found at the next use
+        seen = [(Seen(layer.weight), _seen_bias(layer, len(layers) > 1)) for layer in layers]
+        weights = [layer.weight.detach() for layer in layers]
+        # as torch stretches a bias of one number
+        biases = [layer.bias.detach().expand(len(layer.weight)) for layer in layers if layer.bias is not None]
+        bias = self._joined(biases) if biases else None
+        whole = self._joined(weights)
+        if layers[0].integer:
+            self.weight = Int8Weight(whole, bias, self.gated)
+        elif served(whole.dtype, whole.shape[1]):
+            self.weight = PackedWeight(whole, bias, gated=self.gated)
+        else:
+            assert OPERATORS is not None
+            self.weight = OPERATORS.reorder(whole.contiguous(), None)
+        self.bias, self._integer, self._seen = bias, layers[0].integer, seen
+        for layer in layers:
+            evict(layer.weight)
+        release_freed_memory()
+        keep_freed_memory()
 
     @staticmethod
     def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -135,6 +154,15 @@ class PackedCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), ())
+
+
+def _seen_bias(layer: Linear, joined: bool) -> Seen | None:
+    bias: Tensor | None = layer.bias
+    if bias is None:
+        return None
+    # a bias that lies as the kernels want it is read where it is
+    as_it_is = bias.dtype == torch.float32 and bias.is_contiguous() and bias.shape == layer.weight.shape[:1]
+    return Seen(bias, copied=joined or not as_it_is)
 
 
 class PackedGate(PackedCache):
@@ -234,16 +262,23 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
-    return all(
-        type(layer) is Linear
-        and layer.integer == integer
-        and layer.weight.dtype == x.dtype
-        and not (layer.training and not evaluating())
-        and not layer.sharded
-        and isinstance(layer.weight, nn.Parameter)
-        and not layer.weight.is_inference()  # such a weight can change without a count
-        for layer in layers
-    )
+    for layer in layers:
+        if type(layer) is not Linear or layer.integer != integer or layer.sharded:
+            return False
+        if layer.training and not evaluating():
+            return False
+        own = layer._parameters
+        weight, bias = own.get("weight"), own.get("bias", False)
+        if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:  # type: ignore[union-attr]
+            return False
+        if bias is not None and type(bias) is not TrackedParameter and not _lasting(bias):
+            return False
+    return True
+
+
+def _lasting(parameter: Any) -> bool:
+    """Whether this is a parameter that counts its changes: not what a parametrization or a mask just made."""
+    return isinstance(parameter, nn.Parameter) and not parameter.is_inference()
 
 
 def fusable(x: Tensor, *layers: nn.Module) -> bool:

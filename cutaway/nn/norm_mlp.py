@@ -47,19 +47,23 @@ class LayerNorm(nn.LayerNorm):
     """(x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba et al., 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._served(x):
-            return row_norm(x, self.weight, self.bias, self.eps)
+        weight, bias = self.weight, self.bias
+        if _served(x, weight, bias):
+            return row_norm(x, weight, bias, self.eps)
         return super().forward(x)
 
     def kernel(self, x: Tensor) -> native.Norm | None:
         """This norm of rows like x as the last step of a product; None where it must be called."""
-        if hooked(self) or "forward" in self.__dict__ or not self._served(x):
+        if hooked(self) or "forward" in self.__dict__:
             return None
-        return within(x, self.weight, self.bias, self.eps)
+        weight, bias = self.weight, self.bias
+        return within(x, weight, bias, self.eps) if _served(x, weight, bias) else None
 
-    def _served(self, x: Tensor) -> bool:
-        given = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
-        return x.shape[-1:] == self.weight.shape and serves(*given)
+
+def _served(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    if x.shape[-1:] != weight.shape:
+        return False
+    return serves(x, weight) if bias is None else serves(x, weight, bias)
 
 
 class RMSNorm(nn.Module):

@@ -57,6 +57,7 @@ class PackedBatch:
         batch, length: the shape [batch, length] of the padded input.
         index: None where rows are simply [batch, length]; else [rows], the flat padded position of each packed row.
         spare: packed rows at the end that only fill up.
+        used: the rows before them, which are tokens.
         groups: runs of equally long texts that cover all rows in order.
         key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
         lengths: the number of real tokens of each text.
@@ -73,7 +74,7 @@ class PackedBatch:
         self._first: Tensor | None = None
         self._positions: Tensor | None = None
         self._holes: bool | None = None
-        self.n_filler = 0
+        self.n_filler, self.used = 0, batch * length
         self.key_mask: Tensor | None = None
         self.mask: Tensor | None = None
         self.groups = [LengthGroup(0, batch, length, None)]
@@ -109,6 +110,7 @@ class PackedBatch:
         """Lay the texts out in `order`; index [rows]: the flat padded position of each of their tokens."""
         self.n_filler = -len(index) % STEP if len(index) > MANY else 0
         self.index = torch.cat((index, index[-1:].expand(self.n_filler))) if self.n_filler else index
+        self.used = len(index)
         by_length = [self.lengths[i] for i in order.tolist()]
         self.groups = []
         start = first = 0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.config.architecture import Relative, Rotary, RotaryScaling
-from cutaway.nn.cpu.ops import run, serves
+from cutaway.nn.cpu.ops import at, run, serves
 from cutaway.nn.norm_mlp import Embedding
 from cutaway.nn.packed_batch import TextLengths
 
@@ -133,7 +133,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     The sines of the first half are negative, so the turned pair is (a cos - b sin, b cos + a sin).
     """
     size = cos.shape[-1]
-    if cos.shape[:-2] == x.shape[:-2] and x.stride()[-2:] == (x.shape[-1], 1) and serves(x, cos, sin):
+    fits = cos.shape == sin.shape == (*x.shape[:-2], 1, size) and size % 2 == 0 and size <= x.shape[-1]
+    if fits and x.stride()[-2:] == (x.shape[-1], 1) and serves(x, cos, sin):
         return _turned(x, cos.contiguous(), sin.contiguous())
     turned, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
     turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
@@ -143,15 +144,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`rotate` by the compiled kernel: x [..., heads, head_size], cos and sin [..., 1, size] for as many rows."""
     rows = x if x.dim() == 3 else x.flatten(0, -3)  # [rows, heads, head_size]
-    out = torch.empty(x.shape, dtype=x.dtype)
+    out, dtype = torch.empty(x.shape, dtype=x.dtype), x.dtype
     run(
         native.Turn(
             rows.shape[0],
-            *(y.data_ptr() for y in (rows, cos, sin, out)),
+            at(rows, dtype, rows.shape, 1),
+            *(at(y, dtype, (*x.shape[:-2], 1, cos.shape[-1])) for y in (cos, sin)),
+            out.data_ptr(),
             rows.stride(0),
             *rows.shape[1:],
             cos.shape[-1],
-            x.dtype == torch.bfloat16,
+            dtype == torch.bfloat16,
         )
     )
     return out

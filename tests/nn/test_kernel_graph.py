@@ -170,6 +170,6 @@ def test_memory_that_was_taken_is_kept(played: list[int]) -> None:
         assert torch.equal(stepper(one, kept), wanted[i])
         for block in ours.base.blocks:
             for part in (block.attn, block.mlp):
-                part.packed._state = []
+                part.packed.forget()
         ours(ids)  # the weights are packed anew, and the old forms let go
     assert len(played) == 3

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
-from cutaway import native
+from cutaway import BertConfig, BertModel, native
 from cutaway.nn import linear
 from cutaway.nn.linear import ACTIVATION, Linear, PackedCache, activated, together
 from cutaway.nn.residual import ResidualAdd, add_residual
@@ -84,6 +87,177 @@ def test_a_changed_weight_is_noticed(both_ways: bool, how: str) -> None:
     layer(x)
     CHANGES[how](layer)
     torch.testing.assert_close(layer(x), plain(layer, x))
+
+
+def _as_views_of_one_buffer(layer: Linear) -> Tensor:
+    """The layer's parameters as parts of one flat tensor, as some optimizers and launchers keep them."""
+    parts = [p.detach().flatten() for p in layer.parameters()]
+    flat = torch.cat(parts)
+    for p, part in zip(layer.parameters(), flat.split([len(part) for part in parts]), strict=True):
+        p.data = part.view(p.shape)
+    return flat
+
+
+def _fused_step(held: Tensor) -> None:
+    zeros = [torch.zeros_like(held) for _ in range(2)]
+    torch._fused_adamw_(
+        [held], [torch.ones_like(held)], [zeros[0]], [zeros[1]], [], [torch.tensor(1.0)],
+        lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
+    )  # fmt: skip
+
+
+# what is taken hold of before anything is packed, and the write, which torch does not count
+UNCOUNTED: dict[str, tuple[Callable[[Linear], object], Callable[[object], object]]] = {
+    "a numpy array": (lambda m: m.weight.detach().numpy(), lambda held: held.__imul__(2)),
+    "a numpy array of the bias": (lambda m: m.bias.detach().numpy(), lambda held: held.__iadd__(1)),
+    "a .data from before": (lambda m: m.weight.data, lambda held: held.mul_(2)),
+    "a buffer of all parameters": (_as_views_of_one_buffer, lambda held: held.mul_(2)),
+    "a copy of storages": (
+        lambda m: m.weight.untyped_storage(),
+        lambda held: held.copy_(torch.randn(held.nbytes() // 4).untyped_storage()),
+    ),
+    "_foreach_ on held data": (lambda m: [m.weight.data], lambda held: torch._foreach_add_(held, 1.0)),
+    "a fused optimizer, called directly": (lambda m: m.weight.data, _fused_step),
+    "shared memory": (lambda m: _shared(m), lambda held: held.mul_(2)),
+}
+
+
+def _shared(layer: Linear) -> Tensor:
+    """The weight as another process sees it: another mapping's tensor of the same memory, without a common count."""
+    layer.weight.data = layer.weight.data.share_memory_()
+    return torch.empty(0, dtype=layer.weight.dtype).set_(layer.weight.untyped_storage(), 0, (40, 24))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("how", UNCOUNTED)
+def test_writes_that_nobody_counts_are_found(both_ways: bool, how: str, dtype: torch.dtype) -> None:
+    hold, write = UNCOUNTED[how]
+    layer, x = layer_and_rows()
+    if "numpy" not in how:  # it has no bfloat16
+        layer, x = layer.to(dtype), x.to(dtype)
+    held = hold(layer)
+    before = layer(x)
+    count = layer.weight._version
+    write(held)
+    assert layer.weight._version == count
+    few = 1e-5 if x.dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(layer(x), plain(layer, x), atol=few, rtol=few, equal_nan=True)
+    assert not torch.equal(layer(x), before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(40, 24), (24, 40), (16, 16), (1, 9), (7, 1), (48, 32)])
+def test_a_whole_row_or_column_is_found_within_a_few_passes(both_ways: bool, shape: tuple[int, int]) -> None:
+    n, k = shape
+    x = torch.randn(3, k)
+    for transposed in (False, True):  # as a part of a published matrix may lie
+        for row in (True, False):
+            for i in range(n if row else k):
+                layer = Linear(k, n).eval()
+                if transposed:
+                    layer.weight = nn.Parameter(torch.randn(k, 3 * n)[:, n : 2 * n].T)
+                held = layer.weight.detach().numpy()
+                layer(x)
+                held[i if row else slice(None), slice(None) if row else i] += 3.0
+                if transposed and n != k:
+                    continue  # only rows and columns on its slant
+                for _ in range(-(-max(shape) * 2 // 4)):
+                    found = layer(x)
+                torch.testing.assert_close(found, plain(layer, x))
+
+
+@torch.no_grad()
+def test_a_new_parameter_is_never_taken_for_the_one_before(both_ways: bool) -> None:
+    layer, x = layer_and_rows()
+    for seed in range(60):  # sooner or later, one lies where another lay, under its id
+        torch.manual_seed(seed)
+        layer.weight = nn.Parameter(torch.randn(40, 24))
+        layer.weight = nn.Parameter(torch.randn(40, 24))
+        torch.testing.assert_close(layer(x), plain(layer, x))
+
+
+MADE_OF_ANOTHER: dict[str, Callable[[Linear], object]] = {
+    "a parameter of the parameter": lambda m: setattr(m, "weight", nn.Parameter(m.weight)),
+    "a parameter of its bias": lambda m: setattr(m, "bias", nn.Parameter(m.bias)),
+    "its own detached tensor": lambda m: setattr(m, "weight", nn.Parameter(m.weight.detach())),
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "weight_norm, the older": nn.utils.weight_norm,
+    "spectral_norm, the older": nn.utils.spectral_norm,
+    "pruned": lambda m: prune.l1_unstructured(m, "weight", 0.5),
+    "a pruned bias": lambda m: prune.random_unstructured(m, "bias", 0.5),
+    "pruned for good": lambda m: prune.remove(prune.l1_unstructured(m, "weight", 0.5), "weight"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("runs", [0, 2])
+@pytest.mark.parametrize("how", MADE_OF_ANOTHER)
+def test_weights_that_are_made_of_others(both_ways: bool, how: str, runs: int) -> None:
+    layer, x = layer_and_rows()
+    with torch.no_grad():
+        for _ in range(runs):
+            layer(x)
+        MADE_OF_ANOTHER[how](layer)
+        torch.testing.assert_close(layer(x), plain(layer, x))
+    layer.train()(x).square().sum().backward()
+    step = torch.optim.SGD(layer.parameters(), lr=0.1)
+    step.step()
+    layer.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), plain(layer, x))
+        if parametrize.is_parametrized(layer):
+            parametrize.remove_parametrizations(layer, "weight")
+            torch.testing.assert_close(layer(x), plain(layer, x))
+    assert type(layer.state_dict().popitem()[1]) is Tensor
+
+
+@torch.no_grad()
+def test_what_cannot_be_read_is_refused_and_what_is_stretched_is_stretched() -> None:
+    layer, x = layer_and_rows()
+    layer.bias = nn.Parameter(torch.ones(1))
+    torch.testing.assert_close(layer(x), plain(layer, x))
+    layer.bias = nn.Parameter(torch.ones(3))
+    with pytest.raises(RuntimeError):
+        layer(x)
+    for change in (
+        lambda m: setattr(m, "weight", nn.Parameter(torch.empty(40, 24, device="meta"))),
+        lambda m: m.weight.untyped_storage().resize_(64),
+        lambda m: m.bias.untyped_storage().resize_(0),
+    ):
+        layer, x = layer_and_rows()
+        layer(x)
+        change(layer)
+        if linear.OPERATORS is not None or native.LIBRARY is not None:
+            with pytest.raises(RuntimeError):
+                layer(x)
+
+
+def test_single_numbers_are_found_after_repack() -> None:
+    model = BertModel(BertConfig(vocab_size=20, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                                 intermediate_size=48)).eval()  # fmt: skip
+    ids = torch.arange(4)[None]
+    with torch.no_grad():
+        before = model(ids).last_hidden_state
+        for name, p in model.named_parameters():
+            if name.endswith("weight") and p.dim() == 2:
+                p.detach().numpy()[:2, :3] += 5.0
+        model.repack()
+        found = model(ids).last_hidden_state
+        twin = copy.deepcopy(model)
+        assert torch.equal(found, twin(ids).last_hidden_state) and not torch.equal(found, before)
+
+
+def test_optimizers_are_watched_from_the_first_packed_weight_on() -> None:
+    code = (
+        "import torch; from torch.optim import optimizer as o; from cutaway.nn.linear import Linear\n"
+        "print(len(o._global_optimizer_post_hooks)); Linear(4, 4).eval()(torch.ones(1, 4))\n"
+        "print(len(o._global_optimizer_post_hooks))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert found == ["0", "1" if native.LIBRARY is not None or needs_operators else "0"]
 
 
 @pytest.mark.parametrize("fused", [False, True])

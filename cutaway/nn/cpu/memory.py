@@ -48,10 +48,11 @@ def mark_mapped(weight: Tensor) -> None:
 
 
 def evict(weight: Tensor) -> None:
-    """Give the pages of a mapped weight back to the system; its values stay what they are."""
+    """Give the pages of a mapped weight but the first back to the system; its values stay what they are."""
     if not getattr(weight, "mapped", False) or not sys.platform.startswith("linux"):
         return
-    start = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    # beyond the first page of it, in which `noticing` goes on to look
+    start = (-(-weight.data_ptr() // mmap.PAGESIZE) + 1) * mmap.PAGESIZE
     # a part of a published matrix (GPT-2's c_attn) lies between the rows of the other parts
     extent = 1 + sum((n - 1) * step for n, step in zip(weight.shape, weight.stride(), strict=True))
     length = (weight.data_ptr() + extent * weight.element_size() - start) // mmap.PAGESIZE * mmap.PAGESIZE

@@ -1,4 +1,8 @@
-"""The compiled kernels: whether they may compute in the place of torch's operators, and the call of one."""
+"""The compiled kernels: whether they may compute in the place of torch's operators, and the call of one.
+
+A kernel is given addresses, and believes what it is told about what lies there. `at` is the one place where a tensor
+becomes an address: what a kernel takes for granted is looked at there, for every tensor of every call.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,46 @@ class _Capturing(threading.local):
 
 
 capturing = _Capturing()
+
+
+def at(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...], apart: int = 0, lasting: bool = False) -> int:
+    """The address of x [*shape], numbers of `dtype` in the processor's memory.
+
+    apart: so many leading dimensions may have any strides, which the kernel is told; the others lie without gaps.
+    lasting: x was there before this pass (a parameter, a cache): its storage may have been cut since it was made, which
+    torch checks at no use of it either.
+
+    Raises:
+        RuntimeError: x is not so. Nothing was read.
+    """
+    if x.dtype is not dtype or x.shape != shape or not x.is_cpu:
+        raise RuntimeError(
+            f"a kernel was given {x.dtype} {list(x.shape)} on {x.device} where it reads {dtype} {list(shape)} on cpu"
+        )
+    if not x.is_contiguous() and x.stride()[apart:] != ((shape[-1], 1) if apart == len(shape) - 2 else (1,)):
+        _check_gaps(x, apart)
+    if lasting:
+        check_bounds(x)
+    return x.data_ptr()
+
+
+def _check_gaps(x: Tensor, apart: int) -> None:
+    """RuntimeError where the dimensions from `apart` on do not lie without gaps."""
+    step = 1
+    for n, stride in zip(reversed(x.shape[apart:]), reversed(x.stride()[apart:]), strict=True):
+        if stride != step and n > 1 and x.numel():
+            raise RuntimeError(f"a kernel cannot read {list(x.shape)} with the strides {list(x.stride())}")
+        step *= n
+
+
+def check_bounds(x: Tensor) -> None:
+    """RuntimeError where x reaches past the end of its storage."""
+    held = x.untyped_storage().nbytes()
+    end = x.storage_offset() * x.itemsize + x.nbytes
+    if end > held or not x.is_contiguous():
+        extent = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+        if x.numel() and (x.storage_offset() + extent) * x.itemsize > held:
+            raise RuntimeError(f"{x.dtype} {list(x.shape)} reaches past its storage, which was cut to {held} bytes")
 
 
 def run(op: native.Op, *kept: Any) -> None:
@@ -71,42 +115,49 @@ def row_norm(
     for what `serves` says yes to.
     """
     n = x.shape[-1]
-    rows, heads, stride = x, 1, n
+    rows, heads, stride, apart = x, 1, n, 0
     if x.dim() == 2 and x.stride(1) == 1:
-        stride = x.stride(0)
+        stride, apart = x.stride(0), 1
     elif x.dim() == 4 and x.stride()[2:] == (n, 1) and x.shape[1] == 1:  # a part of what was multiplied side by side
-        heads, stride = x.shape[2], x.stride(0)
+        heads, stride, apart = x.shape[2], x.stride(0), 2
     else:
         rows = x.contiguous()
     out = torch.empty(x.shape, dtype=x.dtype)
-    run(
-        _op(x.numel() // n if n else 0, x.dtype, rows, out, (heads, stride), weight, bias, eps, offset, rms),
-        weight,
-        bias,
-    )
+    x_at = at(rows, x.dtype, x.shape, apart)
+    count = x.numel() // n if n else 0
+    op = _op(count, x.dtype, x_at, out.data_ptr(), (n, heads, stride), weight, bias, eps, offset, rms)
+    run(op, weight, bias)
     return out
 
 
 def within(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> native.Norm:
     """The norm of a layer as the last step of a product with rows like x."""
-    return _op(0, x.dtype, None, None, (1, 0), weight, bias, eps, 0.0, False)
+    return _op(0, x.dtype, None, None, (x.shape[-1], 1, 0), weight, bias, eps, 0.0, False)
 
 
 def _op(
     rows: int,
     dtype: torch.dtype,
-    x: Tensor | None,
-    out: Tensor | None,
-    lie: tuple[int, int],
+    x: int | None,
+    out: int | None,
+    lie: tuple[int, int, int],
     weight: Tensor,
     bias: Tensor | None,
     eps: float,
     offset: float,
     rms: bool,
 ) -> native.Norm:
-    at = (None if y is None else y.data_ptr() for y in (x, weight, bias, out))
+    """lie: n, heads and stride, as in norm.h."""
+    shape = lie[:1]
+    weight, bias_at = weight.contiguous(), None  # [n]; a parameter may be a view of anything
+    if bias is not None:
+        bias = bias.contiguous()
+        bias_at = at(bias, dtype, shape, 0, True)
     kind = (_RMS if offset else _RMS_ROUNDED) if rms else _LAYER
-    return native.Norm(rows, *at, weight.shape[0], *lie, eps, offset, kind, dtype == torch.bfloat16)
+    weight_at, bf16 = at(weight, dtype, shape, 0, True), dtype == torch.bfloat16
+    op = native.Norm(rows, x, weight_at, bias_at, out, *lie, eps, offset, kind, bf16)
+    op.kept = (weight, bias)
+    return op
 
 
 def varlen_attention(
@@ -117,27 +168,40 @@ def varlen_attention(
     None where the kernel does not serve: it was not built, gradients are asked for, another dtype or head size. To the
     last bit, a text's result does not depend on the other texts.
     """
-    _, heads, size = q.shape
+    count, heads, size = q.shape
+    kv_heads = k.shape[1]
     if size % 32 or scale <= 0 or not serves(q, k, v):
         return None
     if q.dtype == torch.bfloat16 and not native.BF16:
         return None
-    q, k, v = (x if x.stride()[1:] == (size, 1) else x.contiguous() for x in (q, k, v))
-    out = torch.empty(q.shape, dtype=q.dtype)
-    spans = rows.spans()
+    if heads % kv_heads or rows.used > count:
+        raise RuntimeError(f"{heads} heads of {kv_heads}, in {count} rows, cannot be attention of {rows.used} tokens")
+    near, dtype, held = (size, 1), q.dtype, (count, kv_heads, size)
+    q = q if q.stride()[1:] == near else q.contiguous()
+    k = k if k.stride()[1:] == near else k.contiguous()
+    v = v if v.stride()[1:] == near else v.contiguous()
+    out = torch.empty(q.shape, dtype=dtype)
+    starts, lengths = rows.spans()
     op = native.Attention(
-        q.shape[0],
-        *(x.data_ptr() for x in (q, k, v, out)),
-        *(x.stride(0) for x in (q, k, v, out)),
-        *(x.data_ptr() for x in spans),
-        len(spans[0]),
+        count,
+        at(q, dtype, (count, heads, size), 1),
+        at(k, dtype, held, 1),
+        at(v, dtype, held, 1),
+        out.data_ptr(),
+        q.stride(0),
+        k.stride(0),
+        v.stride(0),
+        heads * size,
+        starts.data_ptr(),
+        lengths.data_ptr(),
+        len(starts),
         heads,
-        k.shape[1],
+        kv_heads,
         size,
         window or 0,
         scale,
         causal,
-        q.dtype == torch.bfloat16,
+        dtype is torch.bfloat16,
     )
     run(op)
     if rows.n_filler:
@@ -162,23 +226,29 @@ def decode_attention(
         q = q.contiguous()
     if keys.stride()[2:] != (size, 1):
         return None
-    out = torch.empty(batch * n, heads, size, dtype=q.dtype)
-    firsts = cache.firsts()
+    kv_heads, dtype, firsts = keys.shape[1], q.dtype, cache.firsts()
+    if heads % kv_heads:
+        raise RuntimeError(f"{heads} heads cannot share the keys of {kv_heads}")
+    held = (batch, kv_heads, cache.n_columns, size)
+    out = torch.empty(batch * n, heads, size, dtype=dtype)
     run(
         native.Step(
             batch * n,
-            *(x.data_ptr() for x in (q, keys, values, out)),
-            cache.end_at,
-            None if firsts is None else firsts.data_ptr(),
+            at(q, dtype, (batch, n, heads, size), 2),
+            at(keys, dtype, held, 2, True),
+            at(values, dtype, held, 2, True),
+            out.data_ptr(),
+            cache.n_columns_at,
+            None if firsts is None else at(firsts, torch.int64, (batch,)),
             *keys.stride()[:2],
             q.stride(1) if n > 1 else q.stride(0),
             n,
             heads,
-            keys.shape[1],
+            kv_heads,
             size,
             window or 0,
             scale,
-            q.dtype == torch.bfloat16,
+            dtype == torch.bfloat16,
         )
     )
     return out
@@ -195,18 +265,22 @@ def append_kv(k: Tensor, v: Tensor, keys: Tensor, values: Tensor, cache: Cache) 
     for x in (k, v):
         if x.stride()[2:] != (size, 1) or (n > 1 and batch > 1 and x.stride(0) != n * x.stride(1)):
             return False
-    bytes_ = k.element_size()
+    bytes_, dtype = k.element_size(), k.dtype
+    new, held = (batch, n, heads, size), (batch, heads, cache.n_columns, size)
     run(
         native.Put(
             batch * n,
-            *(x.data_ptr() for x in (k, v, keys, values)),
-            cache.end_at,
+            at(k, dtype, new, 2),
+            at(v, dtype, new, 2),
+            at(keys, dtype, held, 2, True),
+            at(values, dtype, held, 2, True),
+            cache.n_columns_at,
             *((x.stride(1) if n > 1 else x.stride(0)) * bytes_ for x in (k, v)),
             *keys.stride()[:2],
             n,
             heads,
             size * bytes_,
-            k.dtype == torch.bfloat16,
+            dtype == torch.bfloat16,
         )
     )
     return True

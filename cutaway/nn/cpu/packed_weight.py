@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.config.architecture import Activation
-from cutaway.nn.cpu.ops import run
+from cutaway.nn.cpu.ops import at, run
 from cutaway.nn.cpu.torch_private import AMX
 
 # the kernels' numbers of activations
@@ -46,7 +46,8 @@ class PackedWeight:
     def __init__(self, values: Tensor, bias: Tensor | None, scale: Tensor | None = None, gated: bool = False) -> None:
         library: Any = native.LIBRARY
         n, self.k = values.shape
-        self.n = n // 2 if gated else n
+        self.n, self.gated = n // 2 if gated else n, gated
+        self.dtypes = (torch.float32, torch.bfloat16) if values.dtype == torch.int8 else (values.dtype,)
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.scale = scale
         panels, steps = -(-n // 32), -(-self.k * values.element_size() // 4)
@@ -54,9 +55,10 @@ class PackedWeight:
         self.shift = torch.empty(panels * 32 if values.dtype == torch.int8 else 0, dtype=torch.int32)
         values = values.detach().contiguous()
         kind = _OF[values.dtype]
-        library.cw_pack(values.data_ptr(), n, self.k, kind, self.packed.data_ptr(), self.shift.data_ptr())
-        parts = (self.packed, self.bias, scale, self.shift)
-        self._struct = native.Weight(*(None if x is None else x.data_ptr() for x in parts), n, self.k, kind, gated)
+        packed, shift = self.packed.data_ptr(), self.shift.data_ptr()
+        bias_at, scale_at = (None if x is None else at(x, torch.float32, (n,), 0, True) for x in (self.bias, scale))
+        library.cw_pack(at(values, values.dtype, (n, self.k), 0, True), n, self.k, kind, packed, shift)
+        self._struct = native.Weight(packed, bias_at, scale_at, shift, n, self.k, kind, gated)
         self._at = ctypes.addressof(self._struct)
 
     @property
@@ -75,7 +77,9 @@ class PackedWeight:
         x and residual [..., n] are of the weight's dtype; with a weight of bytes, both float32 or both bfloat16. To the
         last bit, a row's result does not depend on the rows beside it.
         """
-        if residual is not None and (residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)):
+        if residual is not None and (
+            self.gated or residual.dtype != x.dtype or residual.shape != (*x.shape[:-1], self.n)
+        ):
             return residual + self.product(x, activation)
         out = torch.empty(*x.shape[:-1], self.n, dtype=x.dtype)
         self._run(native.Product, None, x, activation, residual, out, norm)
@@ -94,35 +98,45 @@ class PackedWeight:
         What lies between the two is a few rows at a time, which stay in the cache.
         """
         out = torch.empty(*x.shape[:-1], down.n, dtype=x.dtype)
-        self._run(native.Chain, down._at, x, activation, residual, out, norm)
+        self._run(native.Chain, down, x, activation, residual, out, norm)
         return out
 
     def _run(
         self,
         kind: type[native.Product],
-        down: int | None,
+        down: PackedWeight | None,
         x: Tensor,
         activation: Activation | None,
         residual: Tensor | None,
         out: Tensor,
         norm: native.Norm | None,
     ) -> None:
-        if x.shape[-1] != self.k:  # the kernel would read past the rows
-            raise RuntimeError(f"rows of {x.shape[-1]} numbers cannot be multiplied by a weight of {self.k} inputs")
+        dtype, bf16 = x.dtype, x.dtype is torch.bfloat16
+        if x.shape[-1] != self.k or dtype not in self.dtypes:  # the kernel would read past the rows
+            raise RuntimeError(
+                f"rows of {x.shape[-1]} numbers {dtype} cannot be multiplied by a weight of {self.k} inputs "
+                f"{self.dtypes[0]}"
+            )
         rows = x if x.dim() == 2 else x.reshape(-1, self.k)  # [rows, k]
-        rows = rows if rows.stride(1) == 1 else rows.contiguous()
-        run(
-            kind(
-                rows.shape[0],
-                self._at,
-                down,
-                rows.data_ptr(),
-                None if residual is None else residual.data_ptr(),
-                out.data_ptr(),
-                None if norm is None else ctypes.addressof(norm),
-                rows.stride(0),
-                KINDS[activation],
-                rows.dtype == torch.bfloat16,
-            ),
-            self,
+        stride, count = rows.stride(), rows.shape[0]
+        if stride[1] != 1:
+            rows = rows.contiguous()
+            stride = rows.stride()
+        residual_at = norm_at = down_at = None
+        if residual is not None:
+            residual = residual.contiguous()
+            residual_at = at(residual, dtype, out.shape)
+        if norm is not None:
+            if norm.n != out.shape[-1] or norm.bf16 != bf16:
+                raise RuntimeError(f"a norm of {norm.n} numbers cannot follow a product of {out.shape[-1]}, {dtype}")
+            norm_at = ctypes.addressof(norm)
+        if down is not None:
+            if down.k != self.n or down.gated or dtype not in down.dtypes:
+                raise RuntimeError(f"a product of {self.n} numbers cannot be multiplied by a weight of {down.k} inputs")
+            down_at = down._at
+        x_at = at(rows, dtype, (count, self.k), 1)
+        activation_number = KINDS[activation]
+        op = kind(
+            count, self._at, down_at, x_at, residual_at, out.data_ptr(), norm_at, stride[0], activation_number, bf16
         )
+        run(op, self, down, norm)

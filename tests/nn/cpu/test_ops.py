@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from cutaway import native
 from cutaway.config.architecture import FeedForward
-from cutaway.nn.cpu.ops import decode_attention, serves
+from cutaway.nn.cpu.ops import at, decode_attention, serves, varlen_attention
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import MLP, LayerNorm, RMSNorm
@@ -185,3 +188,156 @@ def test_other_widths_are_never_read() -> None:
             module.eval()(given)
     mlp, wide = MLP(FeedForward(48, "gelu"), 24).eval(), torch.randn(80, 24)
     close(mlp(wide, join=ResidualAdd(torch.ones(1, 24))), mlp(wide) + 1)
+
+
+def views(like: Tensor) -> dict[str, Tensor]:
+    """The shape and dtype of `like` in other places and strides of memory: what a parameter may be a view of."""
+    n, dtype = like.shape[-1], like.dtype
+    wide = torch.randn(*like.shape[:-1], 2 * n + 3).to(dtype)
+    return {
+        "every other number": wide[..., 1 : 2 * n : 2],
+        "one number, stretched": torch.randn(1).to(dtype).expand(like.shape),
+        "one row, stretched": torch.randn(n).to(dtype).expand(like.shape),
+        "a part of a wider row": wide[..., 2 : n + 2],
+        "columns of a matrix": torch.randn(like.shape[::-1]).to(dtype).permute(*range(like.dim())[::-1]),
+        "at the end of its storage": torch.randn(like.numel() + 5).to(dtype)[5:].view(like.shape),
+        "rows backwards": torch.randn(like.shape).to(dtype).flip(0),
+    }
+
+
+VIEWS = list(views(torch.empty(2, 2)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("how", VIEWS)
+def test_norms_whose_weight_is_a_view(how: str, dtype: torch.dtype) -> None:
+    for norm in (LayerNorm(40), LayerNorm(40, bias=False), RMSNorm(40, 1e-6), RMSNorm(40, 1e-6, 1.0)):
+        norm.to(dtype)
+        for name, p in list(norm.named_parameters()):
+            setattr(norm, name, nn.Parameter(views(p)[how]))
+        x = torch.randn(7, 40).to(dtype)
+        close(norm(x), without_kernels(norm, x))
+        for where, one in views(x).items():
+            if where != "one number, stretched":  # its variance is what rounding left of it
+                close(norm(one), without_kernels(norm, one))
+    layer, join = Linear(24, 40).eval().to(dtype), ResidualAdd(torch.randn(70, 40).to(dtype))
+    norm = LayerNorm(40).to(dtype)
+    for name in ("weight", "bias"):
+        setattr(norm, name, nn.Parameter(views(getattr(norm, name))[how]))
+    x = torch.randn(70, 24).to(dtype)
+    found = add_residual(layer, x, ResidualAdd(join.residual, norm=norm))
+    assert torch.equal(found, norm(add_residual(layer, x, join)))
+
+
+@torch.no_grad()
+def test_a_norm_whose_weight_is_made_for_each_call() -> None:
+    """It is gone once its owner has looked at it, so the kernel holds on to it."""
+
+    class Doubled(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight * 2
+
+    layer, norm = Linear(24, 4096).eval(), LayerNorm(4096)
+    parametrize.register_parametrization(norm, "weight", Doubled())
+    x, residual = torch.randn(70, 24), torch.randn(70, 4096)
+    wanted = norm(add_residual(layer, x, ResidualAdd(residual)))
+    assert torch.equal(add_residual(layer, x, ResidualAdd(residual, norm=norm)), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("how", VIEWS)
+@pytest.mark.parametrize("integer", [False, True])
+def test_products_of_views(how: str, dtype: torch.dtype, integer: bool) -> None:
+    layer = Linear(24, 40).eval().to(dtype)
+    layer.integer = integer
+    layer.weight = nn.Parameter(views(layer.weight)[how])
+    layer.bias = nn.Parameter(views(layer.bias)[how])
+    twin = Linear(24, 40).eval().to(dtype)
+    twin.integer = integer
+    for p, q in zip(twin.parameters(), layer.parameters(), strict=True):
+        p.copy_(q)
+    for rows in (9, 70):
+        x, residual = torch.randn(rows, 24).to(dtype), torch.randn(rows, 40).to(dtype)
+        for one in views(x).values():
+            assert torch.equal(layer(one), twin(one.contiguous()))
+        panels = twin.packed.panels
+        if panels is None:
+            continue
+        for one in (*views(residual).values(), residual[:1], residual.float() + 1, residual[:, :1]):
+            whole = one.expand(rows, 40).to(dtype)
+            wanted = panels.product(x, None, whole.contiguous())
+            close(panels.product(x, None, one).to(dtype), wanted)
+            close(add_residual(layer, x, ResidualAdd(one)).to(dtype), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("how", VIEWS)
+def test_heads_and_angles_that_are_views(how: str, dtype: torch.dtype) -> None:
+    x, cos = torch.randn(6, 4, 32).to(dtype), torch.randn(6, 1, 16).to(dtype)
+    sin = torch.randn(6, 1, 16).to(dtype)
+    x, cos, sin = (views(y)[how] for y in (x, cos, sin))
+    close(rotate(x, cos, sin), without_kernels(rotate, x, cos, sin))
+    q, k, v = (views(torch.randn(6, 4, 32).to(dtype))[how] for _ in range(3))
+    if dtype == torch.float32 or native.BF16:
+        found = varlen_attention(q, k, v, PackedBatch(2, 3, None), 0.2, True, None)
+        wanted = varlen_attention(*(y.contiguous() for y in (q, k, v)), PackedBatch(2, 3, None), 0.2, True, None)
+        assert found is not None and wanted is not None and torch.equal(found, wanted)
+
+
+@torch.no_grad()
+def test_what_a_kernel_cannot_read_is_refused() -> None:
+    x = torch.randn(6, 32)
+    assert at(x, torch.float32, (6, 32)) == x.data_ptr()
+    assert at(x[:, :8], torch.float32, (6, 8), 1) == x.data_ptr()
+    cut = torch.randn(6, 32)
+    cut.untyped_storage().resize_(100)
+    slanted = torch.randn(40).as_strided((6, 4), (7, 1))
+    slanted.untyped_storage().resize_(38 * 4)
+    for one, dtype, shape, apart in (
+        (x, torch.bfloat16, (6, 32), 0),
+        (x, torch.float32, (6, 31), 0),
+        (x, torch.float32, (192,), 0),
+        (x.to("meta"), torch.float32, (6, 32), 0),
+        (x.T, torch.float32, (32, 6), 0),
+        (x.T, torch.float32, (32, 6), 1),
+        (x[:, ::2], torch.float32, (6, 16), 1),
+        (x[:1].expand(6, 32), torch.float32, (6, 32), 0),
+        (cut, torch.float32, (6, 32), 0),
+        (slanted, torch.float32, (6, 4), 1),
+    ):
+        with pytest.raises(RuntimeError):
+            at(one, dtype, shape, apart, lasting=True)
+    norm = LayerNorm(32)
+    norm.bias = nn.Parameter(torch.zeros(1))
+    with pytest.raises(RuntimeError):
+        norm(x)
+    with pytest.raises(RuntimeError):
+        Linear(32, 8).eval().packed.refresh([Linear(32, 8).eval()]).product(x.bfloat16())
+    norm = RMSNorm(32, 1e-6)
+    norm.weight.untyped_storage().resize_(64)
+    with pytest.raises(RuntimeError):
+        norm(x)
+
+
+def test_every_address_goes_through_one_door() -> None:
+    """Nothing becomes an address but through `at`, except what was made by the line before."""
+    folder = Path(native.__file__).parents[1] / "model"
+    seen: dict[str, set[str]] = {}
+    for path in folder.glob("*.py"):
+        for name in re.findall(r"([\w.]+)\.data_ptr\(\)", path.read_text()):
+            seen.setdefault(path.name, set()).add(name)
+    assert seen == {
+        "kernel.py": {"x"},  # the door
+        "panels.py": {"out", "self.packed", "self.shift"},
+        "row_norm.py": {"out"},
+        "positions.py": {"out"},
+        "text_attention.py": {"out", "starts", "lengths"},
+        "cached_attention.py": {"out"},
+        "tape.py": {"to", "buffer", "firsts"},  # its own memory, and the cache that it has just asked `at` for
+        "noticing.py": {"parameter"},
+        "mapped.py": {"weight"},
+        "stored.py": {"a", "b"},  # compared, and never followed
+    }
