@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cutaway.auto import FAMILIES, config_class
+from cutaway.checkpoint.field_table import FieldTable, Row
 from cutaway.checkpoint.gguf import metadata_table
 from cutaway.checkpoint.gguf_names import DIALECTS
 from cutaway.config import config_fields
 from cutaway.config.config import PretrainedConfig
-from cutaway.config.field_table import FieldTable, Row
 from cutaway.generate.settings import TABLE as GENERATION
 from cutaway.nn.lora_config import TABLE as ADAPTER
 from cutaway.pipelines.sentence_dense import TABLE as DENSE

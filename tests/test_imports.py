@@ -106,7 +106,7 @@ def test_no_import_is_hidden_in_a_string() -> None:
 
 
 def test_few_modules_are_loose() -> None:
-    assert len(list(PACKAGE.glob("*.py"))) <= 9
+    assert len(list(PACKAGE.glob("*.py"))) <= 10  # one of them, `architecture`, goes with the old paths
 
 
 def test_every_public_name_can_be_imported() -> None:

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cutaway.checkpoint.field_checks import shown_value
+from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.checkpoint.gguf_header import Header, Stored, read_header
 from cutaway.checkpoint.gguf_names import DIALECTS, Dialect
-from cutaway.config.field_checks import shown_value
-from cutaway.config.field_table import FieldTable, only
 from cutaway.errors import CheckpointError, nearest
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
+from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config import labels
 from cutaway.config.config_fields import Only
-from cutaway.config.field_checks import Bounds, shown_value
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
 from cutaway.hub.folder_save import folder_save

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cutaway.config.field_checks import shown_value
-from cutaway.config.field_table import Only, Row, allowed_values, only, say_once
+from cutaway.checkpoint.field_checks import shown_value
+from cutaway.checkpoint.field_table import Only, Row, allowed_values, only, say_once
 from cutaway.errors import ConfigError
 
 __all__ = ["Only", "check_fields", "check_training", "only", "rows"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cutaway.config.field_checks import shown_value
+from cutaway.checkpoint.field_checks import shown_value
 from cutaway.errors import ConfigError
 
 MAX_LABELS = 200_000  # checked before one name per label is made

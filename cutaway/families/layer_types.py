@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cutaway.config.field_checks import shown_value
+from cutaway.checkpoint.field_checks import shown_value
 from cutaway.errors import ConfigError
 
 TYPES = ("full_attention", "sliding_attention")

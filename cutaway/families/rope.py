@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config.architecture import Rotary, RotaryScaling
-from cutaway.config.field_checks import Bounds, shown_value
 from cutaway.errors import ConfigError
 from cutaway.families.rope_table import check_beside, rope_table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutaway.config.field_checks import shown_value
+from cutaway.checkpoint.field_checks import shown_value
 from cutaway.errors import ConfigError
 from cutaway.families.layer_types import TYPES
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cutaway.checkpoint.field_checks import shown_value
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.config.field_checks import shown_value
 from cutaway.errors import ConfigError
 from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads

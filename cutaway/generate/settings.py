@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cutaway.config.field_table import FieldTable, only, say_once
+from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json

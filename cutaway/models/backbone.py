@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cutaway.checkpoint.field_checks import shown_value
 from cutaway.config.architecture import Architecture
-from cutaway.config.field_checks import shown_value
 from cutaway.errors import ConfigError, InputError
 from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count

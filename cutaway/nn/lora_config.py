@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutaway.config.field_checks import shown_value
-from cutaway.config.field_table import FieldTable, only
+from cutaway.checkpoint.field_checks import shown_value
+from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.errors import CheckpointError, ConfigError
 
 _MERGE = "Merge the adapter into its model with PEFT (merge_and_unload) and load that."

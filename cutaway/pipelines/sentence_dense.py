@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cutaway.checkpoint.checkpoint import open_checkpoint
-from cutaway.config.field_table import FieldTable
+from cutaway.checkpoint.field_table import FieldTable
 from cutaway.errors import InputError
 from cutaway.hub.files import resolve
 from cutaway.jsonfile import read_json

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.config.field_table import FieldTable, only
+from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.errors import HubError, InputError
 from cutaway.hub.files import Files, resolve
 from cutaway.jsonfile import MEGABYTE, parse_json, read_json

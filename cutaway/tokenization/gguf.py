@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
-from cutaway.config.field_table import FieldTable, only
+from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
 from cutaway.tokenization.backend import MOST_IDS, byte_level_backend, guarded, metaspace_backend
 from cutaway.tokenization.base import PreTrainedTokenizerFast

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken
 
-from cutaway.config.field_table import FieldTable, only
+from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
 from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, check_length, check_text, read_bytes, read_object
 

@@ -18,8 +18,8 @@ from peft import LoraConfig as PeftConfig
 
 from cutaway import auto
 from cutaway.auto import FAMILIES, AutoModel, AutoModelForCausalLM, config_class
+from cutaway.checkpoint.field_table import _said
 from cutaway.config import config_fields
-from cutaway.config.field_table import _said
 from cutaway.errors import CheckpointError, ConfigError, CutawayError, InputError, TokenizerError
 from cutaway.generate import settings
 from cutaway.models.pretrained import PreTrainedModel

@@ -1,8 +1,8 @@
 """Parameters that notice their changes, so that what was made of them is made anew.
 
-torch counts changes in place, and `TrackedParameter` counts who was given its `.data`. Other ways to write into a parameter are
-not counted: a numpy array or a `.data` from before, a buffer that parameters are views of, a copy of storages, another
-process. So some numbers of a parameter are kept beside what was made of it, and compared before each use.
+torch counts changes in place, and `TrackedParameter` counts who was given its `.data`. Other ways to write into a
+parameter are not counted: a numpy array or a `.data` from before, a buffer that parameters are views of, a copy of
+storages, another process. So some numbers of a parameter are kept beside what was made of it, and compared before each use.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cutaway.config.field_checks import shown_value
+from cutaway.checkpoint.field_checks import shown_value
 
 logger = logging.getLogger("cutaway")
 
