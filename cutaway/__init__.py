@@ -6,6 +6,7 @@ Public names are imported when they are first used, so `import cutaway` costs no
 from __future__ import annotations
 
 import importlib
+import sys
 
 MYPY = False  # true for type checkers alone: `typing` is half of what this import would cost
 if MYPY:
@@ -17,7 +18,7 @@ _MODULES = {
     "cutaway.auto": (
         "AutoConfig AutoTokenizer AutoModel AutoModelForCausalLM AutoModelForMaskedLM AutoModelForMultipleChoice "
         "AutoModelForPreTraining AutoModelForQuestionAnswering AutoModelForSeq2SeqLM "
-        "AutoModelForSequenceClassification AutoModelForTokenClassification"
+        "AutoModelForSequenceClassification AutoModelForTextEncoding AutoModelForTokenClassification"
     ),
     "cutaway.config.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
@@ -51,8 +52,8 @@ _MODULES = {
         "AlbertForQuestionAnswering AlbertForSequenceClassification AlbertForTokenClassification"
     ),
     "cutaway.families.mpnet": (
-        "MPNetConfig MPNetPreTrainedModel MPNetModel MPNetForMaskedLM MPNetForMultipleChoice "
-        "MPNetForQuestionAnswering MPNetForSequenceClassification MPNetForTokenClassification"
+        "MPNetConfig MPNetPreTrainedModel MPNetModel MPNetForMaskedLM MPNetForMultipleChoice MPNetForQuestionAnswering "
+        "MPNetForSequenceClassification MPNetForTokenClassification"
     ),
     "cutaway.families.modernbert": (
         "ModernBertConfig ModernBertPreTrainedModel ModernBertModel ModernBertForMaskedLM ModernBertForMultipleChoice "
@@ -108,8 +109,8 @@ _MODULES = {
         "T5ForSequenceClassification T5ForTokenClassification"
     ),
     "cutaway.families.bart": (
-        "BartConfig BartPreTrainedModel BartModel BartForConditionalGeneration BartForQuestionAnswering "
-        "BartForSequenceClassification"
+        "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
+        "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"
     ),
     "cutaway.tokenization.registry": (
         "PreTrainedTokenizerFast BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast "
@@ -122,36 +123,109 @@ _MODULES = {
         "Qwen2Tokenizer Qwen2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast GemmaTokenizer GemmaTokenizerFast "
         "PegasusTokenizer PegasusTokenizerFast"
     ),
-    "cutaway.tokenization.batch_encoding": "BatchEncoding",
+    "cutaway.outputs": "ModelOutput strict_outputs",
+    "cutaway.nn.kv_cache": "Cache DynamicCache StaticCache EncoderDecoderCache",
+    "cutaway.models.generation_mixin": "GenerationMixin",
+    "cutaway.tokenization.base": "PreTrainedTokenizer PreTrainedTokenizerBase TokenizersBackend",
+    "cutaway.tokenization.special_tokens": "AddedToken",
+    "cutaway.tokenization.batch_encoding": "BatchEncoding CharSpan TokenSpan",
+    "cutaway.generate.logits_process": (
+        "ClassifierFreeGuidanceLogitsProcessor EncoderNoRepeatNGramLogitsProcessor "
+        "EncoderRepetitionPenaltyLogitsProcessor ExponentialDecayLengthPenalty ForcedBOSTokenLogitsProcessor "
+        "ForcedEOSTokenLogitsProcessor InfNanRemoveLogitsProcessor LogitNormalization LogitsProcessor "
+        "LogitsProcessorList LogitsWarper MinLengthLogitsProcessor MinNewTokensLengthLogitsProcessor "
+        "NoBadWordsLogitsProcessor NoRepeatNGramLogitsProcessor PrefixConstrainedLogitsProcessor "
+        "RepetitionPenaltyLogitsProcessor SequenceBiasLogitsProcessor SuppressTokensAtBeginLogitsProcessor "
+        "SuppressTokensLogitsProcessor UnbatchedClassifierFreeGuidanceLogitsProcessor"
+    ),
+    "cutaway.generate.logits_warpers": (
+        "EpsilonLogitsWarper EtaLogitsWarper MinPLogitsWarper TemperatureLogitsWarper TopHLogitsWarper "
+        "TopKLogitsWarper TopPLogitsWarper TypicalLogitsWarper"
+    ),
+    "cutaway.generate.stopping_criteria": (
+        "EosTokenCriteria MaxLengthCriteria MaxTimeCriteria StopStringCriteria StoppingCriteria StoppingCriteriaList"
+    ),
+    "cutaway.compat.argument_parser": "HfArgumentParser",
+    "cutaway.compat.constants": "CONFIG_NAME MODEL_CARD_NAME SPIECE_UNDERLINE TensorType WEIGHTS_NAME",
+    "cutaway.compat.trainer_names": (
+        "Conv1D apply_chunking_to_forward enable_full_determinism torch_distributed_zero_first"
+    ),
+    "cutaway.compat.docstrings": "DataCollator add_end_docstrings add_start_docstrings requires_backends",
+    "cutaway.compat.mappings": (
+        "CONFIG_MAPPING MODEL_FOR_CAUSAL_LM_MAPPING MODEL_FOR_MASKED_LM_MAPPING MODEL_FOR_MULTIPLE_CHOICE_MAPPING "
+        "MODEL_FOR_PRETRAINING_MAPPING MODEL_FOR_QUESTION_ANSWERING_MAPPING MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING "
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING MODEL_FOR_TEXT_ENCODING_MAPPING MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING "
+        "MODEL_MAPPING TOKENIZER_MAPPING get_values"
+    ),
     "cutaway.nn.lora_config": "LoraConfig",
-    "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",
+    "cutaway.generate": "AsyncTextIteratorStreamer GenerationConfig TextIteratorStreamer TextStreamer",
     "cutaway.inspect": "Explanation explain",
     "cutaway.pipelines": (
-        "Embedder Pipeline FeatureExtractionPipeline FillMaskPipeline MultipleChoicePipeline PerplexityPipeline "
-        "QuestionAnsweringPipeline RerankPipeline SentenceSimilarityPipeline SummarizationPipeline "
-        "Text2TextGenerationPipeline TextClassificationPipeline TextGenerationPipeline TokenClassificationPipeline "
-        "TranslationPipeline ZeroShotClassificationPipeline pipeline"
+        "Embedder Pipeline FeatureExtractionPipeline FillMaskPipeline MultipleChoicePipeline NerPipeline "
+        "PIPELINE_REGISTRY PerplexityPipeline QuestionAnsweringPipeline RerankPipeline SentenceSimilarityPipeline "
+        "SummarizationPipeline Text2TextGenerationPipeline TextClassificationPipeline TextGenerationPipeline "
+        "TokenClassificationPipeline TranslationPipeline ZeroShotClassificationPipeline pipeline"
     ),
     "cutaway.train": (
-        "DataCollatorForLanguageModeling DataCollatorForSeq2Seq DataCollatorForTokenClassification "
-        "DataCollatorWithFlattening DataCollatorWithPadding EarlyStoppingCallback EvalPrediction IntervalStrategy "
-        "PredictionOutput ProgressCallback SaveStrategy TrainOutput Trainer TrainerCallback TrainerControl "
-        "TrainerState TrainingArguments default_data_collator get_constant_schedule "
-        "get_constant_schedule_with_warmup get_cosine_schedule_with_warmup get_linear_schedule_with_warmup set_seed"
+        "Adafactor DataCollatorForLanguageModeling DataCollatorForMultipleChoice "
+        "DataCollatorForPermutationLanguageModeling DataCollatorForSeq2Seq DataCollatorForTokenClassification "
+        "DataCollatorForWholeWordMask DataCollatorWithFlattening DataCollatorWithPadding DefaultDataCollator "
+        "DefaultFlowCallback EarlyStoppingCallback EvalPrediction IntervalStrategy PredictionOutput PrinterCallback "
+        "ProgressCallback SaveStrategy SchedulerType Seq2SeqTrainer Seq2SeqTrainingArguments TrainOutput Trainer "
+        "TrainerCallback TrainerControl TrainerState TrainingArguments default_data_collator get_adafactor_schedule "
+        "get_constant_schedule get_constant_schedule_with_warmup get_cosine_schedule_with_warmup "
+        "get_cosine_with_hard_restarts_schedule_with_warmup get_cosine_with_min_lr_schedule_with_warmup "
+        "get_cosine_with_min_lr_schedule_with_warmup_lr_rate get_inverse_sqrt_schedule get_linear_schedule_with_warmup "
+        "get_polynomial_decay_schedule_with_warmup get_reduce_on_plateau_schedule get_scheduler get_wsd_schedule "
+        "set_seed"
     ),
 }
+# of upstream's top level: is_..._available, and names that can be imported and not used
+_ASKED = (
+    "accelerate apex av bitsandbytes clearml comet datasets dvclive faiss matplotlib mlx neptune optuna phonemizer "
+    "psutil py3nvml pyctcdecode ray ray_tune sacremoses scipy sentencepiece sklearn speech swanlab tensorboard timm "
+    "tokenizers torch torch_hpu torch_mlu torch_musa torch_neuroncore torch_npu torch_xla torch_xpu torchvision "
+    "trackio vision wandb"
+)
+_MODULES["cutaway.compat.availability"] = " ".join([f"is_{name}_available" for name in _ASKED.split()])
+_MODULES["cutaway.compat.refused"] = (
+    "AqlmConfig AutoRoundConfig AwqConfig BayesianDetectorConfig BayesianDetectorModel BitNetQuantConfig "
+    "BitsAndBytesConfig CompileConfig CompressedTensorsConfig ContinuousBatchingConfig ContinuousBatchingManager "
+    "DistributedConfig EetqConfig FPQuantConfig FbgemmFp8Config FineGrainedFP8Config FourOverSixConfig "
+    "Fp8QuantizedLayer GPTQConfig GemmaQuantizationConfig GgufConfig GreedyLR HQQQuantizedLayer HiggsConfig HqqConfig "
+    "KernelConfig MetalConfig Mxfp4Config NVFP4Config QuantizedCache QuantoConfig QuantoQuantizedLayer QuarkConfig "
+    "SinqConfig SpQRConfig SynthIDTextWatermarkDetector SynthIDTextWatermarkLogitsProcessor "
+    "SynthIDTextWatermarkingConfig TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig WatermarkDetector "
+    "WatermarkLogitsProcessor WatermarkingConfig convert_and_export_with_cache get_greedy_schedule"
+)
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+_HOME["logging"] = "cutaway.compat"  # upstream's top level has the module
 __all__ = sorted(_HOME)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
+        if not name.startswith("_") and importlib.import_module("cutaway.compat.table").is_module(name):
+            return importlib.import_module(f"{__name__}.{name}")  # `import cutaway; cutaway.utils.logging.get_logger()`
         from cutaway.errors import nearest
 
         raise AttributeError(f"cutaway has no {name!r}.{nearest(name, _HOME)}")
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
+
+
+class _UpstreamPaths:
+    """The last finder that Python asks: upstream's module paths, such as `cutaway.trainer_utils`."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if not name.startswith(__name__ + "."):
+            return None
+        return importlib.import_module("cutaway.compat.finder").find_spec(name)
+
+
+if not any(type(finder).__name__ == "_UpstreamPaths" for finder in sys.meta_path):
+    sys.meta_path.append(_UpstreamPaths())
 
 
 def __dir__() -> list[str]:

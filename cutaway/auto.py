@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError, nearest
+from cutaway.errors import ConfigError, HubError, nearest
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
@@ -41,6 +41,17 @@ FAMILIES: dict[str, tuple[str, str]] = {
 }
 
 
+# what a program has registered: model_type -> config class
+_CONFIGS: dict[str, type[PretrainedConfig]] = {}
+# config class -> tokenizer class
+_TOKENIZERS: dict[type[PretrainedConfig], Any] = {}
+
+
+def _check_free(what: str, taken: bool, exist_ok: bool) -> None:
+    if taken and not exist_ok:
+        raise ConfigError(f"{what} is registered already; pass exist_ok=True to put another in its place.")
+
+
 def _family(model_type: str, where: str = "") -> tuple[str, str]:
     if model_type not in FAMILIES:
         said = f"{where}: " if where else ""
@@ -56,6 +67,8 @@ def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
     Raises:
         ConfigError: the family is unknown; the message lists those that are not.
     """
+    if model_type in _CONFIGS:
+        return _CONFIGS[model_type]
     module, first = _family(model_type, where)
     found: type[PretrainedConfig] = getattr(importlib.import_module(module), f"{first}Config")
     return found
@@ -105,6 +118,23 @@ class AutoConfig:
         """A fresh config of a family."""
         return config_class(model_type)(**fields)
 
+    @staticmethod
+    def register(model_type: str, config: type[PretrainedConfig], exist_ok: bool = False) -> None:
+        """Let checkpoints whose config.json says `model_type` be read with this class of your own.
+
+        Raises:
+            ConfigError: it is no configuration, says another model_type, or one of this name is there.
+        """
+        if not (isinstance(config, type) and issubclass(config, PretrainedConfig)):
+            raise ConfigError(f"AutoConfig.register needs a PretrainedConfig class, not {config!r}.")
+        if config.model_type != model_type:
+            raise ConfigError(
+                f"{config.__name__}.model_type is {config.model_type!r}, and it is registered as {model_type!r}; "
+                "make them equal."
+            )
+        _check_free(model_type, model_type in FAMILIES or model_type in _CONFIGS, exist_ok)
+        _CONFIGS[model_type] = config
+
 
 class AutoTokenizer:
     """`AutoTokenizer.from_pretrained(name)`: the tokenizer that belongs to a checkpoint."""
@@ -114,13 +144,45 @@ class AutoTokenizer:
         """Load by hub name, folder or built-in name."""
         from cutaway.tokenization.registry import load_tokenizer
 
-        return load_tokenizer(name, **kwargs)
+        config = kwargs.pop("config", None)
+        if _TOKENIZERS and (own := _registered_tokenizer(name, config, kwargs)) is not None:
+            return own.from_pretrained(name, **kwargs)  # type: ignore[no-any-return]
+        return load_tokenizer(name, **kwargs) if config is None else load_tokenizer(name, config=config, **kwargs)
+
+    @staticmethod
+    def register(
+        config_class: type[PretrainedConfig],
+        tokenizer_class: Any = None,
+        slow_tokenizer_class: Any = None,
+        fast_tokenizer_class: Any = None,
+        exist_ok: bool = False,
+    ) -> None:
+        """Let checkpoints with this configuration be read with a tokenizer class of your own."""
+        found = fast_tokenizer_class or tokenizer_class or slow_tokenizer_class
+        if found is None:
+            raise ConfigError("AutoTokenizer.register needs a tokenizer class.")
+        _check_free(config_class.__name__, config_class in _TOKENIZERS, exist_ok)
+        _TOKENIZERS[config_class] = found
+
+
+def _registered_tokenizer(name: Any, config: Any, options: dict[str, Any]) -> Any:
+    """The tokenizer class that a program has registered for a checkpoint, or None."""
+    if config is None:
+        how = {
+            k: options[k] for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in options
+        }
+        try:
+            config = read_config(name, **how)
+        except (ConfigError, HubError):
+            return None
+    return _TOKENIZERS.get(type(config))
 
 
 class _AutoModel:
     # family -> what follows the first part of the class name, where it is not `ending`
     ending: ClassVar[str] = "Model"
     others: ClassVar[dict[str, str]] = {}
+    _registered: ClassVar[dict[type[PretrainedConfig], Any]] = {}
 
     def __init__(self) -> None:
         raise TypeError(
@@ -144,24 +206,61 @@ class _AutoModel:
         return found  # type: ignore[no-any-return]
 
     @classmethod
+    def register(cls, config_class: type[PretrainedConfig], model_class: Any, exist_ok: bool = False) -> None:
+        """Let models with this configuration be of a class of your own.
+
+        Raises:
+            ConfigError: the class says that it has another configuration, or one is there.
+        """
+        own = getattr(model_class, "config_class", None)
+        if own is not None and own is not PretrainedConfig and own is not config_class:
+            raise ConfigError(
+                f"{model_class.__name__}.config_class is {own.__name__}, and it is registered for "
+                f"{config_class.__name__}; make them equal."
+            )
+        _check_free(f"{config_class.__name__} of {cls.__name__}", config_class in cls.registered(), exist_ok)
+        cls.registered()[config_class] = model_class
+
+    @classmethod
+    def registered(cls) -> dict[type[PretrainedConfig], Any]:
+        """What a program has registered here: config class -> model class."""
+        if "_registered" not in vars(cls):
+            cls._registered = {}
+        return cls._registered
+
+    @classmethod
+    def class_for(cls, config: PretrainedConfig, where: str = "") -> Any:
+        """The class of a model with this configuration."""
+        own = cls.registered().get(type(config))
+        return cls.model_class(config.model_type, where) if own is None else own
+
+    @classmethod
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; the arguments are those of `PreTrainedModel.from_pretrained`."""
         config = kwargs.pop("config", None)
+        if isinstance(config, str | Path):
+            config = read_config(config)
         if config is None:
             how = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "gguf_file")
             config = read_config(name, **{k: kwargs[k] for k in how if k in kwargs})
         check_config(config)
-        return cls.model_class(config.model_type, str(name)).from_pretrained(name, *args, config=config, **kwargs)
+        return cls.class_for(config, str(name)).from_pretrained(name, *args, config=config, **kwargs)
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
         """A model with fresh random weights."""
         check_config(config)
-        return cls.model_class(config.model_type)(config, **kwargs)
+        return cls.class_for(config)(config, **kwargs)
 
 
 class AutoModel(_AutoModel):
     """The base model: hidden states."""
+
+
+class AutoModelForTextEncoding(_AutoModel):
+    """The hidden states of a text: the base model, of T5 the encoder alone."""
+
+    others: ClassVar[dict[str, str]] = {"t5": "EncoderModel"}
 
 
 class AutoModelForMaskedLM(_AutoModel):

@@ -21,7 +21,7 @@ class HubError(CutawayError, OSError):
     """A name could not be turned into local files."""
 
 
-class CheckpointError(CutawayError, ValueError):
+class CheckpointError(CutawayError, ValueError, RuntimeError):
     """A file of weights is damaged, unsafe, or does not fit the model."""
 
 

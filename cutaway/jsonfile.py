@@ -164,3 +164,31 @@ def disk_errors(path: Path) -> Iterator[None]:
         if type(e).__name__ != "SafetensorError" or code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    """What stands in JSON for a value that JSON cannot hold."""
+    if hasattr(value, "to_diff_dict"):
+        return value.to_diff_dict()
+    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
+        return str(value).removeprefix("torch.")
+    return f"<{type(value).__name__}>"
+
+
+def dump_fields(fields: dict[str, Any]) -> str:
+    """Fields as the text of a JSON file, sorted; a value that JSON cannot hold, such as a module, as its class."""
+    try:
+        return json.dumps(fields, indent=2, sort_keys=True, default=_shown, skipkeys=True) + "\n"
+    except TypeError:  # keys of a user's own dict that cannot be ordered
+        return json.dumps(fields, indent=2, default=_shown, skipkeys=True) + "\n"
+
+
+def plain_value(value: Any) -> Any:
+    """For `json.dumps(default=)`: a configuration or a dtype as JSON can hold it; TypeError for anything else."""
+    if (shown := _shown(value)) != f"<{type(value).__name__}>":
+        return shown
+    raise TypeError(type(value).__name__)

@@ -1,18 +1,21 @@
 """What a model returns: typed, and readable by key, by attribute and by index.
 
-A field that was not asked for is absent: reading it raises `MissingOutputError`, which says how to ask. Only `loss` and
-`past_key_values` read as None when absent, because a forward pass without labels or cache is not a mistake.
+A field that was not asked for is absent: its attribute is None, and it is no key. Inside `strict_outputs()` reading it
+raises `MissingOutputError`, which says how to ask; only `loss` and `past_key_values` still read as None then, because a
+forward pass without labels or cache is not a mistake.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from cutaway.errors import MissingOutputError
+from cutaway.errors import InputError, MissingOutputError, nearest
 
 if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
+
     from torch import Tensor
 
 _HOW = {
@@ -47,59 +50,143 @@ class Layers(dict[int, Any]):
         return (type(self), (dict(self), self.total, self.what))
 
 
-class ModelOutput:
-    """Base of all outputs. Subclasses are dataclasses; the order of fields is the order of indices."""
+class strict_outputs:
+    """From now on, reading a field that was not asked for is a `MissingOutputError`, which says how to ask.
+
+    Without it such a field is None, as scripts written for upstream expect. Used in a `with` statement, it ends with
+    that; called alone, it stays. `strict_outputs(False)` turns it off. It holds for the whole process.
+    """
+
+    def __init__(self, on: bool = True) -> None:
+        self._before = _Strict.on
+        _Strict.on = bool(on)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _Strict.on = self._before
+
+
+class _Strict:
+    on = False
+
+
+class ModelOutput(dict[str, Any]):
+    """Base of all outputs. Subclasses are dataclasses; the order of fields is the order of indices.
+
+    It is a dictionary of the fields that are present.
+    """
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
         if name == "__dataclass_fields__":  # who walks through an output (torch's DDP, FSDP) finds what is present
             own = super().__getattribute__("__dict__")
             return {k: field for k, field in value.items() if own.get(k) is not None}
-        if value is None and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
-            how = _HOW.get(name, f"fields present: {', '.join(self.keys())}")
-            raise MissingOutputError(f"{type(self).__name__} has no {name!r}: {how}.")
+        if value is None and _Strict.on and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
+            raise self._missing(name)
         return value
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def keys(self) -> list[str]:
-        """The names of the fields that are present."""
+    def _missing(self, name: str) -> MissingOutputError:
+        how = _HOW.get(name, f"fields present: {', '.join(self)}")
+        return MissingOutputError(f"{type(self).__name__} has no {name!r}: {how}.")
+
+    def __post_init__(self) -> None:
+        """Takes all fields from one mapping in the place of the first: so do libraries make one of changed parts."""
         own = object.__getattribute__(self, "__dict__")
-        return [name for name in type(self).__dataclass_fields__ if own.get(name) is not None]
+        for first, given in own.items():  # the first field alone
+            if type(given) is dict and not any(v is not None for k, v in own.items() if k != first):
+                own[first] = None
+                self.update(given)
+            return
 
-    def values(self) -> list[Any]:
-        return [self.__dict__[k] for k in self.keys()]
+    # The fields are attributes, and what a dictionary does is read from them: nothing is stored twice. Since `__iter__`
+    # is our own, `dict(output)` and `{**output}` ask `keys` too, and not what lies in the built-in type.
 
-    def items(self) -> list[tuple[str, Any]]:
-        return [(k, self.__dict__[k]) for k in self.keys()]
+    def keys(self) -> dict_keys[str, Any]:
+        """The names of the fields that are present."""
+        return self._present().keys()
+
+    def values(self) -> dict_values[str, Any]:
+        """The fields that are present, in order."""
+        return self._present().values()
+
+    def items(self) -> dict_items[str, Any]:
+        """The fields that are present, with their names."""
+        return self._present().items()
+
+    def _present(self) -> dict[str, Any]:
+        own = object.__getattribute__(self, "__dict__")
+        return {name: own[name] for name in type(self).__dataclass_fields__ if own.get(name) is not None}
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self.__dict__[name] if name in self.keys() else default
+        """A field, or `default` where it is absent."""
+        return self.__dict__[name] if name in self else default
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.__dict__.get(name) is not None and name in type(self).__dataclass_fields__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._present())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._present())
+
+    def __len__(self) -> int:
+        return len(self._present())
+
+    def __or__(self, other: Any) -> Any:
+        return self._present() | dict(other)
+
+    def __ror__(self, other: Any) -> Any:
+        return dict(other) | self._present()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in type(self).__dataclass_fields__:
+            known = type(self).__dataclass_fields__
+            raise InputError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
+        setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), dict(self.__dict__)))
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The present fields in order: what `return_dict=False` returns."""
         return tuple(self.values())
 
-    def __getitem__(self, key: str | int | slice) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            if key in self.keys():
+            if key in self:
                 return self.__dict__[key]
-            how = _HOW.get(key, f"fields present: {', '.join(self.keys())}")
-            raise MissingOutputError(f"{type(self).__name__} has no {key!r}: {how}.")
+            raise self._missing(key)
         return self.to_tuple()[key]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
+    def _fixed(self, *args: Any, **kwargs: Any) -> Any:
+        raise InputError(f"{type(self).__name__} has the fields that it was made with; set a field to None to drop it.")
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+    __delitem__ = pop = popitem = setdefault = clear = _fixed
 
-    def __len__(self) -> int:
-        return len(self.keys())
+    def update(self, *args: Any, **fields: Any) -> None:
+        """Set several fields."""
+        for name, value in dict(*args, **fields).items():
+            self[name] = value
+
+    def copy(self) -> Any:
+        """Another output with the same fields."""
+        return _rebuilt(type(self), dict(self.__dict__))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
+
+
+def _rebuilt(kind: type[ModelOutput], values: dict[str, Any]) -> ModelOutput:
+    made = kind.__new__(kind)
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
 
 
 @dataclass(repr=False)

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from cutaway.adapters import peft_files
 from cutaway.adapters.targets import new_parts
 from cutaway.errors import ConfigError, InputError, nearest
+from cutaway.nn.forward_inputs import NEEDLESS, taken
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, turn_of
@@ -26,14 +27,22 @@ DEFAULT = "default"
 class Adaptable(NamedModule):
     """A module that takes adapters on, beside the weights that it has."""
 
+    if TYPE_CHECKING:
+
+        def can_generate(self) -> bool: ...
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As `forward`; adapters=name, None, or a list with one of these for each row of the batch."""
         if "adapters" in kwargs:
             wanted = kwargs.pop("adapters")
             with self.use_adapter(wanted, _batch(args, kwargs)):
                 return self(*args, **kwargs)
+        if not NEEDLESS.isdisjoint(kwargs):
+            known = taken(type(self))  # type: ignore[arg-type]
+            if "kwargs" not in known:
+                kwargs = {k: v for k, v in kwargs.items() if k in known or k not in NEEDLESS}
         found = self._adapters
-        if found is None and not getattr(self, "can_generate", False):
+        if found is None and not self.can_generate():
             return super().__call__(*args, **kwargs)
         if found is not None and not found.merged and turn_of(found.choice) is None:
             with adapter_call(

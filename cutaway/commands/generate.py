@@ -56,7 +56,7 @@ def generate(
     from cutaway.show.label import visible_lines
 
     loaded, tokenizer = load_model(model, **load)
-    if not loaded.can_generate:
+    if not loaded.can_generate():
         raise InputError(f"{model!r} ({type(loaded).__name__}) writes no text. Give a decoder, for example gpt2.")
     loaded.eval()
     for text in inputs:

@@ -14,13 +14,13 @@ SENTIMENT = "cutaway/sentiment"
 
 
 class Dtype(StrEnum):
-    """What a model computes with; auto measures what is worth it."""
+    """What a model computes with; fastest measures what is worth it."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
     int8 = "int8"
-    auto = "auto"
+    fastest = "fastest"
 
 
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts; without any, or with -, one per line from stdin.")]
@@ -46,7 +46,7 @@ def load_arguments(revision: str | None, offline: bool, threads: int | None, dty
         import torch
 
         torch.set_num_threads(threads)
-    if dtype is Dtype.auto:
+    if dtype is Dtype.fastest:
         _say_what_is_chosen()
     load: dict[str, Any] = {"revision": revision, "dtype": dtype and dtype.value}
     if offline:
@@ -63,11 +63,11 @@ def pipeline_arguments(revision: str | None, offline: bool, threads: int | None,
 
 
 def _say_what_is_chosen() -> None:
-    """Let the measurement of --dtype auto write its line to stderr."""
+    """Let the measurement of --dtype fastest write its line to stderr."""
     log = logging.getLogger("cutaway.precision")
     if not log.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("dtype auto: %(message)s"))
+        handler.setFormatter(logging.Formatter("dtype fastest: %(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

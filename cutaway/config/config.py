@@ -12,7 +12,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
@@ -23,7 +23,7 @@ from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
 from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
-from cutaway.jsonfile import read_json
+from cutaway.jsonfile import dump_fields, plain_value, read_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,18 @@ _PROBLEMS = ("regression", "single_label_classification", "multi_label_classific
 _PROPERTIES = frozenset({*_LABELS, "dtype", "torch_dtype"})
 
 
+class FieldsSignature:
+    """What `inspect.signature` shows of a configuration's class: its fields with their defaults."""
+
+    def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> inspect.Signature:
+        if "__init__" in vars(owner) and owner is not PretrainedConfig:
+            raise AttributeError("__signature__")  # a class of one's own says it itself
+        kind = inspect.Parameter
+        fields = {**owner._class_defaults(), **_COMMON}
+        named = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in fields.items() if name.isidentifier()]
+        return inspect.Signature([*named, kind("kwargs", kind.VAR_KEYWORD)])
+
+
 class PretrainedConfig(Bounds, Publishing):
     """Base of all configurations, and itself a configuration of anything.
 
@@ -65,11 +77,16 @@ class PretrainedConfig(Bounds, Publishing):
     model_type: str = ""
     attribute_map: ClassVar[dict[str, str]] = {}
     defaults: ClassVar[dict[str, Any]] = {}
+    sub_configs: ClassVar[dict[str, Any]] = {}
+    is_composition: ClassVar[bool] = False
+    base_config_key: ClassVar[str] = ""
     # The rows of `config_fields` that a family adds: fields without a default, and what the others do.
     used: ClassVar[tuple[str, ...]] = ()
     without_effect: ClassVar[dict[str, str]] = {}
     refused: ClassVar[dict[str, Only]] = {}
     refused_in_training: ClassVar[dict[str, Only]] = {}
+
+    __signature__ = FieldsSignature()
 
     def __init__(self, **kwargs: Any) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
@@ -315,7 +332,7 @@ class PretrainedConfig(Bounds, Publishing):
         if left := sorted(fields.keys() - kept.keys()):
             logger.warning("config.json is written without %s: JSON cannot hold such values.", ", ".join(left))
         with folder_save(folder) as save:
-            save.write_text(CONFIG_NAME, _dump(kept))
+            save.write_text(CONFIG_NAME, dump_fields(kept))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field with its value (copied), as config.json names them; dtype as text."""
@@ -343,7 +360,19 @@ class PretrainedConfig(Bounds, Publishing):
 
     def to_json_string(self, use_diff: bool = True) -> str:
         """config.json as text. A value that JSON cannot hold, such as a module, is shown as its class."""
-        return _dump(self.to_diff_dict() if use_diff else self.to_dict())
+        return dump_fields(self.to_diff_dict() if use_diff else self.to_dict())
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
+        """Write config.json under a name of your own."""
+        write_text(Path(json_file_path), self.to_json_string(use_diff))
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """The configuration of the model of text: this one, since every model here is one."""
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the fields."""
+        return iter(self.to_dict())
 
     def update(self, fields: Mapping[str, Any]) -> None:
         """Set several fields."""
@@ -377,26 +406,10 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and isinstance(a, (bool, str, dict, type(None))) and bool(a == b)
 
 
-def _shown(value: Any) -> Any:
-    """What stands in JSON for a value that JSON cannot hold."""
-    if isinstance(value, PretrainedConfig):
-        return value.to_diff_dict()
-    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
-        return str(value).removeprefix("torch.")
-    return f"<{type(value).__name__}>"
-
-
-def _dump(fields: dict[str, Any]) -> str:
-    try:
-        return json.dumps(fields, indent=2, sort_keys=True, default=_shown, skipkeys=True) + "\n"
-    except TypeError:  # keys of a user's own dict that cannot be ordered
-        return json.dumps(fields, indent=2, default=_shown, skipkeys=True) + "\n"
-
-
 def _is_json(value: Any, name: str) -> bool:
     """Whether JSON can hold the value; NaN and infinity are an error that names the field."""
     try:
-        json.dumps(value, allow_nan=False, default=_plain)
+        json.dumps(value, allow_nan=False, default=plain_value)
     except ValueError:
         raise ConfigError(
             f"{name} is {shown_value(value)}; JSON holds no NaN or infinity. Set a number or None."
@@ -404,9 +417,3 @@ def _is_json(value: Any, name: str) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _plain(value: Any) -> Any:
-    if (shown := _shown(value)) != f"<{type(value).__name__}>":
-        return shown
-    raise TypeError(type(value).__name__)

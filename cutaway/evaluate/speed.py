@@ -89,7 +89,7 @@ class _Trial:
         try:
             start = time.perf_counter()
             self.pipe = pipeline(None, model, dtype=dtype, **load)
-            self.writes = bool(self.pipe.model.can_generate)
+            self.writes = bool(self.pipe.model.can_generate())
             if not self.writes:
                 start = time.perf_counter()
                 self.pipe = pipeline("feature-extraction", model, dtype=dtype, **load)

@@ -62,3 +62,6 @@ class BartForSequenceClassification(seq2seq_heads.Seq2SeqClassification, backbon
 
 class BartForQuestionAnswering(seq2seq_heads.Seq2SeqQuestionAnswering, backbone=BartModel, head=SPAN):
     """Where the answer stands."""
+
+
+BartPretrainedModel = PretrainedBartModel = BartPreTrainedModel

@@ -10,10 +10,11 @@ from cutaway.generate.results import (
     GenerateOutput,
 )
 from cutaway.generate.settings import GenerationConfig
-from cutaway.generate.streaming import BaseStreamer, TextIteratorStreamer, TextStreamer
+from cutaway.generate.streaming import AsyncTextIteratorStreamer, BaseStreamer, TextIteratorStreamer, TextStreamer
 
 __all__ = [
     "Alternative",
+    "AsyncTextIteratorStreamer",
     "BaseStreamer",
     "GenerateBeamDecoderOnlyOutput",
     "GenerateBeamEncoderDecoderOutput",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from cutaway.adapters.mixin import Adaptable
@@ -48,7 +49,7 @@ def generate(
         streamer: gets the prompt and each step's tokens (`put`), and `end` when it is over.
         tokenizer: needed by `stop_strings`, `json_schema`, `regex` and `grammar`; gives log-probabilities their texts.
         settings: any of `cutaway.generate.settings.DEFAULTS`; also `decoder_input_ids`, `decoder_attention_mask` and
-            `encoder_outputs`. `token_type_ids` is ignored.
+            `encoder_outputs`. `token_type_ids` is ignored, and `position_ids` may only be what they are without.
 
             Length: `max_new_tokens`, or `max_length`, which counts the prompt; without either, 20 new tokens, or as
             many as the model has positions for. `min_new_tokens`, `min_length`, `eos_token_id` (one or several),
@@ -217,6 +218,19 @@ def read_adapters(model: Any, given: Any, rows: int) -> tuple[str | None, ...] |
         return (given,) if given is None or isinstance(given, str) else tuple(given)
 
 
+def check_positions(positions: Any, input_ids: Any, attention_mask: Any) -> None:
+    """GenerationError unless `position_ids` count each text's real tokens from 0, as is done without them."""
+    given = torch.as_tensor(positions)
+    columns = torch.as_tensor(input_ids).shape[-1] if input_ids is not None else given.shape[-1]
+    real = torch.ones(1, columns) if attention_mask is None else torch.as_tensor(attention_mask) != 0
+    counted = real.long().cumsum(-1) - 1
+    if given.shape[-1] != columns or bool(((given.to(real.device) != counted) & (real != 0)).any()):
+        raise GenerationError(
+            f"position_ids={given.tolist()!r:.80}: generate() counts the real tokens of each text from 0. Leave "
+            "position_ids out, or write the steps yourself with the model's forward."
+        )
+
+
 def prepare(
     model: Any,
     input_ids: Any,
@@ -227,7 +241,7 @@ def prepare(
     settings: dict[str, Any],
 ) -> Search:
     """Checks a call and sets up its search; the model has not run when this returns."""
-    if not getattr(model, "can_generate", True):
+    if not getattr(model, "can_generate", lambda: True)():
         raise GenerationError(
             f"{type(model).__name__} has no language-model head to generate with. Load the model with "
             "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
@@ -243,9 +257,11 @@ def prepare(
         input_ids = inputs
     settings.pop("token_type_ids", None)  # tokenizers hand it to models that have no use for it
     given = {name: settings.pop(name, None) for name in INPUTS}
-    adapters = settings.pop("adapters", ())
+    adapters, positions = settings.pop("adapters", ()), settings.pop("position_ids", None)
     call = Settings(model, generation_config, settings)
     prompt = read_prompt(model, call, input_ids, attention_mask, given)
+    if positions is not None:
+        check_positions(positions, input_ids, attention_mask)
     architecture = getattr(model, "architecture", None)
     writer = None if architecture is None else architecture.decoder or architecture.stack
     plan = make_plan(

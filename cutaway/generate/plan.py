@@ -138,6 +138,8 @@ class Settings:
         if hasattr(value, "tolist"):
             value = value.tolist()
         several = list(value) if isinstance(value, list | tuple | set) else [] if value is None else [value]
+        if name == "eos_token_id":
+            several = [i for i in several if i != -1]  # upstream's way to say that nothing ends a text
         if name not in self.call:
             several = [i for i in several if isinstance(i, int) and 0 <= i < (vocab_size or math.inf)]
         for i in several:

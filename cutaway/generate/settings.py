@@ -10,7 +10,7 @@ from typing import Any
 from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
 from cutaway.hub.folder_save import folder_save
-from cutaway.jsonfile import read_json
+from cutaway.jsonfile import read_json, write_text
 
 # What a setting is where neither the call nor the model's files say.
 DEFAULTS: dict[str, Any] = {
@@ -99,9 +99,9 @@ NOT_BUILT: dict[str, Any] = {
     "penalty_alpha": None,
     "watermarking_config": None,
     "token_healing": False,
-    "assistant_model": None,
     "dola_layers": None,
     "inputs_embeds": None,
+    "custom_generate": None,
 }
 # Hints about speed or memory that do not change the result; cutaway has its own ways.
 HINTS = frozenset(
@@ -125,8 +125,8 @@ HINTS = frozenset(
         "target_lookbehind",
         "assistant_ensemble_weight",
         "speculation_type",
-        "custom_generate",
         "continuous_batching_config",
+        "assistant_model",  # it changes how fast a text is written, not the text
     }
 )
 KNOWN = frozenset(DEFAULTS) | frozenset(NOT_BUILT) | HINTS
@@ -217,6 +217,17 @@ class GenerationConfig:
         """Writes generation_config.json into `folder`, which is created where it is missing."""
         with folder_save(folder) as save:
             save.write_text(config_file_name, self.to_json_string())
+
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
+        """Write the settings under a name of your own."""
+        write_text(Path(json_file_path), self.to_json_string())
+
+    def validate(self, strict: bool = False) -> None:
+        """GenerationError for a setting that is known not to be built; contradictions show in `generate`."""
+        for name, off in NOT_BUILT.items():
+            value = getattr(self, name, None)
+            if value is not None and value != off:
+                raise GenerationError(f"{name}={value!r} is not built; leave it out.")
 
     def update(self, **changes: Any) -> dict[str, Any]:
         """Sets the known names among `changes` and returns the others, as upstream does."""

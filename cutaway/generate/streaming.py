@@ -90,3 +90,38 @@ class TextIteratorStreamer(TextStreamer):
         if piece is None:
             raise StopIteration
         return piece
+
+
+class AsyncTextIteratorStreamer(TextStreamer):
+    """An asynchronous iterator of the pieces of text: `async for piece in streamer`.
+
+    Made inside a running event loop, while `generate` runs in another thread.
+
+    Args:
+        timeout: seconds to wait for a piece before `TimeoutError` is raised; None waits for ever.
+    """
+
+    def __init__(
+        self, tokenizer: Any, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any
+    ) -> None:
+        import asyncio
+
+        super().__init__(tokenizer, skip_prompt, **decode_kwargs)
+        self.text_queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.timeout, self.loop = timeout, asyncio.get_running_loop()
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        for piece in ([text] if text else []) + ([None] if stream_end else []):
+            self.loop.call_soon_threadsafe(self.text_queue.put_nowait, piece)
+
+    def __aiter__(self) -> AsyncTextIteratorStreamer:
+        return self
+
+    async def __anext__(self) -> str:
+        import asyncio
+
+        async with asyncio.timeout(self.timeout):
+            piece = await self.text_queue.get()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece

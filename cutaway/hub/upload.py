@@ -114,3 +114,6 @@ def _asked(repo_id: str, work: Callable[[], Any]) -> Any:
             f"{repo_id!r} cannot be uploaded: {why} Log in with `hf auth login` or pass token=; what is saved in a "
             "folder can be uploaded later with `hf upload`."
         ) from e
+
+
+PushToHubMixin = Publishing  # upstream's name

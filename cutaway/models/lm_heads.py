@@ -310,7 +310,6 @@ class MaskedLM(OutputHead):
 class CausalLM(OutputHead):
     """Which token comes next."""
 
-    @property
     def can_generate(self) -> bool:
         return bool(self.architecture.stack.causal)
 
@@ -333,16 +332,27 @@ class CausalLM(OutputHead):
         return_dict: bool | None = None,
         logits_to_keep: int = 0,
         return_logits: bool = True,
+        shift_labels: Tensor | None = None,
+        num_items_in_batch: int | Tensor | None = None,
     ) -> Any:
         """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token.
 
         return_logits=False: the loss alone, for which only the logits of labelled places are computed.
+        shift_labels [batch, length] are the next tokens themselves, where `labels` would be the text. With
+        num_items_in_batch the loss is the sum over labelled places divided by that number, not their mean.
         """
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
+        if shift_labels is None:
+            loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
+            targets = None if labels is None else labels[:, 1:]
+        else:
+            loss, logits = self.answer(out, shift_labels, return_logits=return_logits)
+            targets = shift_labels
+        if num_items_in_batch is not None and targets is not None:
+            loss = losses.summed(loss, targets) / num_items_in_batch
         cache = out.get("past_key_values")
         result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
         return self.finish(result, return_dict)

@@ -24,6 +24,7 @@ from cutaway.hub.files import resolve
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
+from cutaway.models.load_arguments import from_state, take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.precision import MODES, set_up
 from cutaway.models.state_dict import published_state
@@ -69,18 +70,18 @@ class LoadReport:
 
 
 def to_dtype(value: Any) -> torch.dtype | None:
-    """A dtype from "bfloat16", torch.bfloat16, or None and "stored" for the stored dtype.
+    """A dtype from "bfloat16", torch.bfloat16, or None, "stored" and "auto" for the stored dtype.
 
     Raises:
         ConfigError: any other value.
     """
-    if value is None or value == "stored":
+    if value is None or value in ("stored", "auto"):
         return None
     if isinstance(value, torch.dtype) and value.is_floating_point:
         return value
     name = str(value).removeprefix("torch.")
     if name not in _DTYPES:
-        raise ConfigError(f"dtype is {value!r}; it must be one of stored, {', '.join((*MODES, *_DTYPES))}.")
+        raise ConfigError(f"dtype is {value!r}; it must be one of stored, auto, {', '.join((*MODES, *_DTYPES))}.")
     return _DTYPES[name]
 
 
@@ -275,7 +276,11 @@ def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dic
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
-    if isinstance(name, dict) or not isinstance(name, (str, Path)):
+    state = kwargs.pop("state_dict", None)
+    device = take_arguments(kwargs, cls.__name__)
+    if "use_auth_token" in kwargs:  # the older name
+        kwargs.setdefault("token", kwargs.pop("use_auth_token"))
+    if state is None and (isinstance(name, dict) or not isinstance(name, (str, Path))):
         raise ConfigError(f"from_pretrained needs a name or a folder, not {type(name).__name__}.")
     how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
     gguf_file = kwargs.pop("gguf_file", None)
@@ -285,6 +290,17 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     info, mismatched = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
     config = kwargs.pop("config", None)
     model_options = {k: kwargs.pop(k) for k in getattr(cls, "model_kwargs", ()) if k in kwargs}
+    if isinstance(config, (str, Path)):
+        config = cls.config_class.from_pretrained(config)
+    if state is not None:
+        if config is None and name is not None:
+            config = cls.config_class.from_dict(config_fields(name, gguf_file=gguf_file, **how))
+        if kwargs and config is not None:
+            _override(config, kwargs, cls)
+        model, found = from_state(cls, config, state, model_options)
+        report = LoadReport(list(found.missing_keys), list(found.unexpected_keys))
+        model = model.to(device=device, dtype=dtype)
+        return (model, report) if info else model
     files = resolve(name, **how)
     if config is None:
         fields = config_fields(name, gguf_file=gguf_file, **how)
@@ -321,13 +337,15 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         )
     if report.unexpected:
         log.info("%s: not used from %s: %s", cls.__name__, name, listed(report.unexpected))
-    if model.can_generate:
+    if model.can_generate():
         path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
         model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
     if mode is not None:
         where: Any = {**how, "gguf_file": gguf_file} if gguf_file else how
         model = set_up(model, mode, name, where)
+    if device is not None:
+        model = model.to(device)
     return (model, report) if info else model
 
 
@@ -347,17 +365,8 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
         "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "tie_word_embeddings", "classifier_dropout",
         "is_decoder", "decoder_start_token_id",
     }  # fmt: skip
-    accepted_and_needless = {
-        "trust_remote_code",
-        "attn_implementation",
-        "use_safetensors",
-        "low_cpu_mem_usage",
-        "device_map",
-    }
     given: dict[str, Any] = {}
     for key, value in fields.items():
-        if key in accepted_and_needless:
-            continue
         if key not in known:
             raise ConfigError(
                 f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
@@ -382,5 +391,5 @@ def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5G
     with folder_save(folder):
         model.config.save_pretrained(folder)
         save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)
-        if model.can_generate:
+        if model.can_generate():
             model.generation_config.save_pretrained(folder)

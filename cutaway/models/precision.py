@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cutaway.precision")
 
-MODES = ("int8", "auto")
+MODES = ("int8", "fastest")
 WORTH, ALIKE = 1.1, 0.99  # the least speed-up and agreement for which a narrower format is taken
 NARROWEST = 32  # layers with fewer inputs or outputs (the last one of a classifier) are not worth bytes
 ROUNDS = 5
@@ -69,7 +69,7 @@ class Precision:
     Attributes:
         name: "float32", "bfloat16", "int8" or another dtype's name.
         why: one sentence.
-        measured: what `dtype="auto"` tried.
+        measured: what `dtype="fastest"` tried.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Precision:
 
 
 def set_up(model: PreTrainedModel, mode: str, name: Any, how: dict[str, Any]) -> PreTrainedModel:
-    """The model in int8 (`mode` "int8"), or in the format that a measurement chooses ("auto").
+    """The model in int8 (`mode` "int8"), or in the format that a measurement chooses ("fastest").
 
     `name` and `how` say where the tokenizer is that the probe is read with.
     """
@@ -156,7 +156,7 @@ def _measure(models: list[PreTrainedModel], batch: dict[str, Tensor]) -> tuple[l
     A model that writes is timed on one token, which is what it does most; others on the batch.
     """
     answers = [model(**batch) for model in models]
-    timed = {key: value[:1, :1] for key, value in batch.items()} if models[0].can_generate else batch
+    timed = {key: value[:1, :1] for key, value in batch.items()} if models[0].can_generate() else batch
     times = [float("inf")] * len(models)
     for _ in range(ROUNDS):
         for i, model in enumerate(models):

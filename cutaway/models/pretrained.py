@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from cutaway.adapters.mixin import Adaptable
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import check_training
-from cutaway.errors import ConfigError, GenerationError, InputError
+from cutaway.errors import ConfigError, InputError
 from cutaway.hub.upload import Publishing
 from cutaway.models import loading
+from cutaway.models.generation_mixin import GenerationMixin
+from cutaway.models.model_face import ModelFace
 from cutaway.models.precision import Precision
 from cutaway.models.state_dict import engine_state
 from cutaway.nn.activations.edits import Change, Edits
@@ -25,7 +27,7 @@ from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.linear import PackedCache
 
 
-class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
+class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):
     """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
 
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
@@ -61,16 +63,17 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     # -- loading and saving ------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Self:
+    def from_pretrained(cls, name: str | Path | None, *args: Any, **kwargs: Any) -> Self:
         """Load a checkpoint by hub name, folder or built-in name; the model is in evaluation mode.
 
         Args:
-            name: such as "bert-base-uncased", "./my-model" or "cutaway/sentiment".
+            name: such as "bert-base-uncased", "./my-model" or "cutaway/sentiment"; None with `config` and `state_dict`.
             **kwargs: config (a PretrainedConfig), revision, token, cache_dir, local_files_only, subfolder, gguf_file,
                 dtype (or torch_dtype), output_loading_info, ignore_mismatched_sizes (weights of another shape than the
-                config's are drawn anew, and named); any other name is a field of the config. dtype is a torch
-                dtype or its name; "int8" to compute with bytes; "auto" to measure what is worth it (`precision` then
-                says what and why). Without it, or with "stored", weights keep the stored dtype.
+                config's are drawn anew, and named), device_map ("auto", a device, or {"": device}), state_dict (tensors
+                by published names, in place of the checkpoint's); any other name is a field of the config. dtype is a
+                torch dtype or its name; "int8" to compute with bytes; "fastest" to measure what is worth it
+                (`precision` then says what and why). Without it, or with "auto" or "stored", weights keep theirs.
 
         Raises:
             HubError: the name cannot be turned into files.
@@ -165,9 +168,8 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         return None
 
     @property
-    def can_generate(self) -> bool:
-        """Whether `generate` works on this model."""
-        return False
+    def is_encoder_decoder(self) -> bool:
+        return bool(getattr(self.config, "is_encoder_decoder", False))
 
     def repack(self) -> None:
         """Lay this model's weights out anew at their next use.
@@ -187,35 +189,6 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
             packed = module.__dict__.get("packed")
             if isinstance(packed, PackedCache):
                 packed.forget()
-
-    @property
-    def is_encoder_decoder(self) -> bool:
-        return bool(getattr(self.config, "is_encoder_decoder", False))
-
-    @property
-    def generation_config(self) -> Any:
-        """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
-        own = self.__dict__.get("_generation_config")
-        if own is None:
-            from cutaway.generate.settings import stored_settings
-
-            own = self.__dict__.setdefault("_generation_config", stored_settings(self))  # two threads get the same one
-        return own
-
-    @generation_config.setter
-    def generation_config(self, value: Any) -> None:
-        self.__dict__["_generation_config"] = value
-
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Continue a text, or answer it: see `cutaway.generate.generate`."""
-        if not self.can_generate:
-            raise GenerationError(
-                f"{type(self).__name__} cannot generate text; load the checkpoint with AutoModelForCausalLM or "
-                "AutoModelForSeq2SeqLM."
-            )
-        from cutaway.generate import generate  # a model that only classifies does not pay for it
-
-        return generate(self, *args, **kwargs)
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
         """In training, keep only what enters each block and compute the rest again for gradients (Chen et al., 2016).

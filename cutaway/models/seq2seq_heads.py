@@ -43,7 +43,6 @@ class Seq2SeqLM(OutputHead):
         if self.logits_bias:
             self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
 
-    @property
     def can_generate(self) -> bool:
         return True
 

@@ -11,25 +11,29 @@ import ctypes
 import json
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, InputError
 from cutaway.jsonfile import write_aside
 from cutaway.nn.cache_checks import read_places
+from cutaway.nn.cache_face import CacheFace
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.cpu.ops import append_kv
 from cutaway.nn.packed_batch import PackedBatch
 
 _GROW = 64
+_NEEDLESS = ("offload_only_non_sliding", "max_batch_size", "device", "dtype", "_distributed_cache_data")
 _FORMAT = "cutaway_cache"  # the metadata key of a saved cache: the tokens that it holds, or null
 _ADAPTERS = "cutaway_adapters"  # the same of `Cache.adapters`; files of earlier versions lack it
 
 
-class Cache:
+class Cache(CacheFace):
     """Keys and values of every layer.
 
     Attributes:
@@ -41,8 +45,12 @@ class Cache:
         inputs: what entered the first block, where a token's keys depend on how long its text is; else None.
     """
 
-    def __init__(self) -> None:
-        self.layers = 0
+    def __init__(self, ddp_cache_data: Any = None, config: Any = None, **options: Any) -> None:
+        if isinstance(ddp_cache_data, PretrainedConfig):
+            ddp_cache_data = None  # a config, wherever it stands, says nothing that the model does not say itself
+        if wrong := [name for name, value in options.items() if name not in _NEEDLESS and value]:
+            raise InputError(f"Cache takes no {wrong[0]}: it lies where the model is, and grows by itself.")
+        self.n_layers = 0
         self.buffer: Tensor | None = (
             None  # [2 * layers, batch, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
         )
@@ -62,6 +70,9 @@ class Cache:
         self._held: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
         self._masks: dict[int | None, Tensor | None] = {}  # by window
         self._firsts: Tensor | None = None
+        self._before = 0  # tokens per text before the pass that `update` is now given
+        if ddp_cache_data is not None:
+            self.take_layers(ddp_cache_data)
 
     @property
     def empty(self) -> bool:
@@ -79,7 +90,7 @@ class Cache:
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Layers, key/value heads and head size."""
-        return (self.layers, *((0, 0) if self.buffer is None else (self.buffer.shape[2], self.buffer.shape[4])))
+        return (self.n_layers, *((0, 0) if self.buffer is None else (self.buffer.shape[2], self.buffer.shape[4])))
 
     @property
     def scattered(self) -> bool:
@@ -95,25 +106,29 @@ class Cache:
         """The largest of `ends`."""
         return self.longest if self._places is None else int(self._places[:, -1].max()) + 1
 
-    def get_seq_length(self) -> int:
+    def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens held by the longest text."""
         return self.longest
 
     def reserve(self, layers: int) -> None:
         """Say how many layers there are, before the first is stored."""
-        self.layers = layers
+        self.n_layers = layers
 
     def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor:
         """The buffer with room for `columns` tokens; like: [..., n_kv_heads, head_size]."""
         held = self.buffer
         if held is None or held.shape[3] < columns:
-            capacity = columns + max(_GROW, columns // 2)
-            self.buffer = like.new_empty(2 * self.layers, batch, like.shape[-2], capacity, like.shape[-1])
+            capacity = self._capacity(columns)
+            self.buffer = like.new_empty(2 * self.n_layers, batch, like.shape[-2], capacity, like.shape[-1])
             if held is None:
                 self.buffer[:, :, :, :columns] = 0
             else:
                 self.buffer[:, :, :, : self.longest] = held[:, :, :, : self.longest]
         return self.buffer  # type: ignore[return-value]
+
+    def _capacity(self, columns: int) -> int:
+        """How many columns a buffer gets that must hold `columns`."""
+        return columns + max(_GROW, columns // 2)
 
     def store(self, layer: int, k: Tensor, v: Tensor, rows: PackedBatch) -> None:
         """The prompt's keys and values, k and v [rows, n_kv_heads, head_size], into an empty cache."""
@@ -315,8 +330,10 @@ class Cache:
         self._places = None if self._places is None or not self.longest else self._places[index, gone:]
 
     def crop(self, n: int | list[int]) -> None:
-        """Forget all but the first n tokens of every text, or of each its own number."""
+        """Forget all but the first n tokens of every text, or of each its own number; -n forgets the last n."""
         lengths = self.lengths.tolist()
+        if isinstance(n, int) and n < 0:
+            n = [max(0, held + n) for held in lengths]
         most = [n] * len(lengths) if isinstance(n, int) else n
         kept = [min(held, limit) for held, limit in zip(lengths, most, strict=True)]
         if min(most, default=0) < 0:
@@ -409,3 +426,51 @@ class Cache:
         self.longest = max(lengths, default=0)
         self.equal = len(set(lengths)) <= 1
         self._firsts = None  # texts that grow together keep theirs
+
+
+DynamicCache = Cache
+
+
+class StaticCache(Cache):
+    """A cache with room for `max_cache_len` tokens from the start; InputError for more.
+
+    Args:
+        config: the model's, which is asked nothing: the model says its own sizes.
+        max_cache_len: tokens of the longest text.
+    """
+
+    def __init__(self, config: Any = None, max_cache_len: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        if isinstance(max_cache_len, bool) or not isinstance(max_cache_len, int) or max_cache_len < 1:
+            raise InputError(f"max_cache_len is {max_cache_len!r}; give the number of tokens that it is to hold.")
+        self._most = max_cache_len
+
+    def get_max_length(self) -> int:
+        """How many tokens there can be."""
+        return self._most
+
+    def _capacity(self, columns: int) -> int:
+        if columns > self._most:
+            raise InputError(
+                f"StaticCache holds max_cache_len={self._most} tokens, and {columns} are asked for; make it larger, or "
+                "use DynamicCache."
+            )
+        return self._most
+
+
+class EncoderDecoderCache(Cache):
+    """The two halves of an encoder-decoder's cache in one: what was written, and what is kept of the source.
+
+    Args:
+        caches: none, the decoder's own cache, or that and the one of its cross-attention.
+    """
+
+    def __init__(self, *caches: Any) -> None:
+        if len(caches) > 2 or not all(isinstance(cache, Cache) for cache in caches):
+            raise InputError("EncoderDecoderCache is made of the decoder's cache and the cross-attention's.")
+        super().__init__()
+        if caches:
+            own = caches[0].copy()
+            self.__dict__.update(own.__dict__)
+        if len(caches) == 2 and not caches[1].empty:
+            self.cross = {i: (keys, values) for i, (keys, values) in enumerate(caches[1])}

@@ -41,6 +41,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, name: str = "labels") -> Tenso
     return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)
 
 
+def summed(mean: Tensor | None, labels: Tensor) -> Tensor:
+    """The sum of a loss over labelled places, from its mean; 0 where there is none."""
+    assert mean is not None
+    n = int((labels != IGNORED).sum())
+    return mean * n if n else torch.zeros_like(mean)
+
+
 def labelled(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(states [n, hidden], labels [n]) of the places that have one; states [batch, length, hidden]."""
     _check(labels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cutaway.pipelines.factory import TASKS, pipeline
+from cutaway.pipelines.factory import PIPELINE_REGISTRY, TASKS, pipeline
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from cutaway.pipelines.text_classification import TextClassificationPipeline
     from cutaway.pipelines.text_generation import TextGenerationPipeline
     from cutaway.pipelines.token_classification import TokenClassificationPipeline
+    from cutaway.pipelines.token_classification import TokenClassificationPipeline as NerPipeline
     from cutaway.pipelines.translation import TranslationPipeline
     from cutaway.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
 __all__ = [
+    "PIPELINE_REGISTRY",
     "TASKS",
     "Embedder",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",
     "MultipleChoicePipeline",
+    "NerPipeline",
     "PerplexityPipeline",
     "Pipeline",
     "QuestionAnsweringPipeline",
@@ -56,6 +59,12 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pt_utils":  # a path of upstream's, which is made when it is asked for
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    if name == "NerPipeline":
+        name = "TokenClassificationPipeline"
     if name in _LAZY:
         from importlib import import_module
 

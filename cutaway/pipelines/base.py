@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cutaway.errors import InputError, nearest
 from cutaway.nn.call_context import Evaluation
+from cutaway.pipelines.custom import STEPS, take_steps, walked
 from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
 from cutaway.pipelines.plan import Row, batches
 
@@ -35,10 +36,16 @@ class Pipeline(ABC):
     batch_tokens: ClassVar[int] = 4096
     batch_rows: ClassVar[int | None] = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass in upstream's steps (`preprocess`, `_forward`, `postprocess`) is run in those."""
+        super().__init_subclass__(**kwargs)
+        if any(name in vars(cls) for name in STEPS):
+            take_steps(cls, cls.__mro__[1])
+
     def __init__(
         self,
         model: Any,
-        tokenizer: Any,
+        tokenizer: Any = None,
         *,
         task: str = "",
         device: Any = None,
@@ -124,8 +131,8 @@ class Pipeline(ABC):
         if isinstance(inputs, list | tuple):
             results = self._results(inputs, size, LIST_WINDOW, merged)
             return self.several([self.shaped(result, merged) for result in results], merged)
-        if isinstance(inputs, Iterable):
-            return self._stream(inputs, size, merged)
+        if isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__"):
+            return self._stream(walked(inputs), size, merged)
         raise InputError(f"{self.task} takes one input, a list or an iterator of them, not {inputs!r:.80}.")
 
     def each(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Iterator[Any]:
@@ -138,6 +145,26 @@ class Pipeline(ABC):
             raise InputError(f"{self.task} takes one input, a list or an iterator of them, not {inputs!r:.80}.")
         window = LIST_WINDOW if isinstance(inputs, list | tuple) else size or STREAM_WINDOW
         return self._results(inputs, size, window, merged)
+
+    def predict(self, inputs: Any) -> Any:
+        """A call, under scikit-learn's name."""
+        return self(inputs)
+
+    transform = predict
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes with."""
+        found: torch.dtype = self.model.dtype
+        return found
+
+    torch_dtype = dtype
+
+    def save_pretrained(self, save_directory: Any) -> None:
+        """Write the model and the tokenizer into a folder, for `pipeline(task, folder)`."""
+        self.model.save_pretrained(save_directory)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(save_directory)
 
     def _stream(self, inputs: Iterable[Any], size: int | None, settings: Mapping[str, Any]) -> Iterator[Any]:
         for result in self._results(inputs, size, size or STREAM_WINDOW, settings):

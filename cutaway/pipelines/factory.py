@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.errors import HubError, InputError, nearest
+from cutaway.errors import ConfigError, HubError, InputError, nearest
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
@@ -118,6 +118,62 @@ TASKS: dict[str, Task] = {
         models=("facebook/bart-large-mnli",),
     ),
 }
+
+
+@dataclass(frozen=True)
+class OwnTask(Task):
+    """A task that a program has registered: `kind` is the pipeline's class, `autos` what loads its model."""
+
+    kind: Any = None
+    autos: tuple[Any, ...] = ()
+    revision: str | None = None
+
+
+class PipelineRegistry:
+    """`PIPELINE_REGISTRY`: the tasks there are, and those of one's own."""
+
+    def __init__(self) -> None:
+        self.own: dict[str, OwnTask] = {}
+
+    def get_supported_tasks(self) -> list[str]:
+        """The names of all tasks."""
+        return sorted({*TASKS, *ALIASES, *self.own})
+
+    def check_task(self, task: str) -> tuple[str, Any, Any]:
+        """(the task's own name, its entry, None); InputError for an unknown one."""
+        name, entry = task_of(task)
+        return name, entry, None
+
+    def register_pipeline(
+        self,
+        task: str,
+        pipeline_class: Any,
+        pt_model: Any = None,
+        default: Any = None,
+        type: str | None = None,
+        **others: Any,
+    ) -> None:
+        """Let `pipeline(task)` make a pipeline of this class.
+
+        Args:
+            task: its name. One of ours is put out of the way.
+            pipeline_class: a `Pipeline`.
+            pt_model: the class, or classes, that load its model, such as AutoModelForSequenceClassification.
+            default: {"pt": (name, revision)} or {"model": {"pt": ...}}, the model without model=.
+            type: "text"; it changes nothing.
+            others: models of other frameworks, which change nothing.
+        """
+        found = default.get("model", default) if isinstance(default, dict) else default
+        found = found.get("pt", found) if isinstance(found, dict) else found
+        name, revision = found if isinstance(found, tuple) else (found, None)
+        autos = tuple(pt_model) if isinstance(pt_model, list | tuple) else () if pt_model is None else (pt_model,)
+        self.own[task] = OwnTask(
+            module="", pipeline="", auto="", models=() if name is None else (str(name),),
+            kind=pipeline_class, autos=autos, revision=revision,
+        )  # fmt: skip
+
+
+PIPELINE_REGISTRY = PipelineRegistry()
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 # The pairs that the default model of translation was trained on; another pair needs a model of its own.
 T5_PAIRS = ("translation_en_to_de", "translation_en_to_fr", "translation_en_to_ro")
@@ -140,12 +196,16 @@ def task_of(name: str) -> tuple[str, Task]:
 
     Raises InputError for a task that is unknown, naming the nearest.
     """
+    if name in PIPELINE_REGISTRY.own:
+        return name, PIPELINE_REGISTRY.own[name]
     name = ALIASES.get(name, name)
     if name in TASKS:
         return name, TASKS[name]
     if re.fullmatch(r"translation_\w+_to_\w+", name):
         return name, TASKS["translation"]
-    raise InputError(f"task={name!r} is not a task that cutaway knows.{nearest(name, (*TASKS, *ALIASES))}")
+    raise InputError(
+        f"task={name!r} is not a task that cutaway knows.{nearest(name, PIPELINE_REGISTRY.get_supported_tasks())}"
+    )
 
 
 def _task_of_model(model: Any, load: dict[str, Any]) -> str:
@@ -174,6 +234,9 @@ def pipeline(
     dtype: Any = None,
     torch_dtype: Any = None,
     model_kwargs: dict[str, Any] | None = None,
+    config: Any = None,
+    device_map: Any = None,
+    pipeline_class: Any = None,
     **settings: Any,
 ) -> Pipeline:
     """Make the pipeline of a task.
@@ -183,12 +246,16 @@ def pipeline(
             the class that its config.json names decides.
         model: a name on the hub, a folder, a .gguf file, a built-in ("cutaway/sentiment"), or a loaded model. Without
             one, the tutorials' default is loaded.
-        tokenizer: a name, a folder, or a loaded tokenizer. Without one, the model's own.
+        tokenizer: a name, a folder, a loaded tokenizer, or (name, arguments of from_pretrained). Without one, the
+            model's own.
         device: "cpu", "cuda", "cuda:1", a number (-1: the CPU) or a torch device.
         batch_size: at most so many texts go through the model at once; without it, batches are made by their number of
             tokens. It never changes a result.
         revision, token, dtype: as in `from_pretrained`; `torch_dtype` is the older name of `dtype`.
         model_kwargs: further arguments of the model's `from_pretrained`.
+        config: a configuration, or the name of one, for the model.
+        device_map: as in `from_pretrained`.
+        pipeline_class: a class of your own instead of the task's.
         settings: defaults of the pipeline's call, for example `top_k=None`, `truncation=True`.
 
     Raises:
@@ -199,6 +266,10 @@ def pipeline(
     if settings.pop("framework", "pt") not in ("pt", None):
         raise InputError("framework= can only be 'pt': cutaway runs on PyTorch.")
     settings.pop("use_fast", None)  # every tokenizer here is a fast one
+    settings.pop("num_workers", None)  # texts are encoded by the tokenizer's own threads
+    for other in ("feature_extractor", "image_processor", "processor"):
+        if settings.pop(other, None) is not None:
+            raise InputError(f"{other}= is for pictures and sounds; cutaway reads text. Leave it out.")
     if task is None and model is None:
         raise InputError("pipeline() needs a task or a model, for example pipeline('sentiment-analysis').")
     gguf_file = (model_kwargs or {}).get("gguf_file")
@@ -212,6 +283,12 @@ def pipeline(
     dtype = dtype if dtype is not None else torch_dtype
     if dtype is not None:
         model_load["dtype"] = dtype
+    if device_map is not None:
+        if device is not None:
+            raise InputError(f"device={device!r} and device_map={device_map!r} both say where the model is; pass one.")
+        model_load["device_map"] = device_map
+    if config is not None:
+        model_load["config"] = _auto("AutoConfig").from_pretrained(config) if isinstance(config, str | Path) else config
 
     if model is None:
         model, source = _default_model(name, entry, model_load)
@@ -222,19 +299,43 @@ def pipeline(
 
             if inner := transformer_folder(source):
                 load["subfolder"] = model_load["subfolder"] = inner
-        model = _auto(entry.auto).from_pretrained(source, **model_load)
+        model = _load(entry, source, model_load)
     else:
         source = str(getattr(model, "name_or_path", "") or getattr(model.config, "_name_or_path", "") or "")
     if tokenizer is None:
         if not source:
             raise InputError("pipeline(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
         tokenizer = source
+    how: dict[str, Any] = {}
+    if isinstance(tokenizer, tuple) and len(tokenizer) == 2 and isinstance(tokenizer[1], dict):
+        tokenizer, how = tokenizer
+        how = {k: v for k, v in how.items() if k != "use_fast"}
     if isinstance(tokenizer, str | Path):
-        tokenizer = _auto("AutoTokenizer").from_pretrained(str(tokenizer), **load)
+        tokenizer = _auto("AutoTokenizer").from_pretrained(str(tokenizer), **{**load, **how})
 
-    kind = getattr(import_module(entry.module), entry.pipeline)
+    if pipeline_class is not None:
+        kind = pipeline_class
+    elif isinstance(entry, OwnTask):
+        kind = entry.kind
+    else:
+        kind = getattr(import_module(entry.module), entry.pipeline)
     made: Pipeline = kind(model=model, tokenizer=tokenizer, task=name, device=device, batch_size=batch_size, **settings)
     return made
+
+
+def _load(entry: Task, source: str, how: dict[str, Any]) -> Any:
+    """The model of a task: by the task's auto class, or by the first class of a registered one that can."""
+    if not isinstance(entry, OwnTask):
+        return _auto(entry.auto).from_pretrained(source, **how)
+    if entry.revision is not None and source in entry.models:
+        how = {"revision": entry.revision, **how}
+    autos = entry.autos or (_auto("AutoModel"),)
+    for auto in autos[:-1]:
+        try:
+            return auto.from_pretrained(source, **how)
+        except ConfigError:
+            continue
+    return autos[-1].from_pretrained(source, **how)
 
 
 def _auto(name: str) -> Any:
@@ -254,7 +355,7 @@ def _default_model(task: str, entry: Task, load: dict[str, Any]) -> tuple[Any, s
     failures: list[HubError] = []
     for name in names:
         try:
-            return _auto(entry.auto).from_pretrained(name, **load), name
+            return _load(entry, name, load), name
         except HubError as error:
             failures.append(error)
     built_in = (
@@ -266,3 +367,7 @@ def _default_model(task: str, entry: Task, load: dict[str, Any]) -> tuple[Any, s
         f"The default model of {task!r}, {names[0]!r}, cannot be reached ({failures[0]}). "
         f"{built_in}Pass model= with a folder that holds a model of this task, or another name."
     ) from failures[0]
+
+
+SUPPORTED_TASKS, TASK_ALIASES = TASKS, ALIASES  # upstream's names
+check_task = PIPELINE_REGISTRY.check_task

@@ -73,7 +73,7 @@ def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
         options["truncation"] = options.get("truncation") or how.cutting
         if options.get("max_length") is None:
             options["max_length"] = how.longest
-    encoding = tokenizer(list(texts), **options)
+    encoding = tokenizer(list(texts), verbose=False, **options)
     types = "token_type_ids" in tokenizer.model_input_names
     found = []
     for text, one, cut in zip(texts, encoding.encodings, encoding.cut, strict=True):

@@ -70,7 +70,7 @@ class GeneratingPipeline(Pipeline):
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
-        if not self.model.can_generate:
+        if not self.model.can_generate():
             raise InputError(
                 f"{self.task} needs a model that writes, and {type(self.model).__name__} does not. Load one with a "
                 "language-model head (AutoModelForCausalLM, AutoModelForSeq2SeqLM)."

@@ -40,7 +40,7 @@ class PerplexityPipeline(Pipeline):
 
     def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
-        if not self.model.can_generate or self.model.is_encoder_decoder:
+        if not self.model.can_generate() or self.model.is_encoder_decoder:
             raise InputError(
                 f"perplexity needs a causal language model, and {type(self.model).__name__} is none. Load one with "
                 "AutoModelForCausalLM."

@@ -7,12 +7,12 @@ another id than the file says without a word. Everything that reaches it goes th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE, Unigram, WordPiece
 
 from cutaway.errors import TokenizerError
@@ -296,3 +296,87 @@ def framed(single: str, pair: str, special: Sequence[tuple[str, int | None]]) ->
     return processors.TemplateProcessing(
         single=single, pair=pair, special_tokens=[(t, i) for t, i in special if i is not None]
     )
+
+
+def retrained(
+    backend: Tokenizer,
+    texts: Iterable[Any],
+    vocab_size: int,
+    length: int | None,
+    new_special: Sequence[Any],
+    renamed: Mapping[str, str],
+    **options: Any,
+) -> Tokenizer:
+    """A tokenizer of the same pipeline with a vocabulary that is learned from `texts`.
+
+    Args:
+        backend: whose normalizer, pre-tokenizer, kind of model, special tokens and frame are taken.
+        texts: texts, or lists of them.
+        vocab_size: of the new vocabulary, special tokens included.
+        length: how many texts there are, for the progress bar.
+        new_special: special tokens beside those there are.
+        renamed: special tokens that are called otherwise from now on.
+        options: for the trainer of the `tokenizers` library.
+
+    Raises:
+        TokenizerError: the model is of a kind that cannot be trained.
+    """
+    data = json.loads(backend.to_str())
+    old, frame, model = data.pop("added_tokens"), data.pop("post_processor"), data["model"]
+    kind = model["type"]
+    if kind not in ("BPE", "Unigram", "WordLevel", "WordPiece"):
+        raise TokenizerError(f"A {kind} vocabulary cannot be learned anew; BPE, Unigram, WordLevel and WordPiece can.")
+    if kind == "Unigram":
+        if model["unk_id"] is not None:
+            unknown = model["vocab"][model["unk_id"]][0]
+            options.setdefault("unk_token", renamed.get(unknown, unknown))
+            model |= {"unk_id": 0, "vocab": [[options["unk_token"], 0.0]]}
+    else:
+        model |= {"vocab": {}} | ({"merges": []} if kind == "BPE" else {})
+        if model.get("unk_token") in renamed:
+            model["unk_token"] = renamed[model["unk_token"]]
+    if kind == "BPE":
+        for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+            if model[name] is not None:
+                options.setdefault(name, model[name])
+    steps = data["pre_tokenizer"] or {}
+    if "ByteLevel" in {steps.get("type"), *(step["type"] for step in steps.get("pretokenizers", ()))}:
+        options["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
+    special = []
+    for token in old:
+        if token.pop("special") or kind == "Unigram":
+            token.pop("id")
+            token["content"] = renamed.get(token["content"], token["content"])
+            special.append(AddedToken(**token))
+    made = Tokenizer.from_str(json.dumps(data))
+    with guarded("The vocabulary cannot be learned"):
+        trainer = getattr(trainers, f"{kind}Trainer" if kind != "BPE" else "BpeTrainer")
+        made.train_from_iterator(
+            texts, trainer(vocab_size=vocab_size, special_tokens=[*special, *new_special], **options), length=length
+        )
+    if frame is None:
+        return made
+    data = json.loads(made.to_str())
+    data["post_processor"] = _reframed(frame, made, renamed)
+    return Tokenizer.from_str(json.dumps(data))
+
+
+def _reframed(frame: dict[str, Any], made: Tokenizer, renamed: Mapping[str, str]) -> dict[str, Any]:
+    """A post-processor with the ids that its special tokens have in `made`."""
+
+    def found(token: str) -> tuple[str, int]:
+        token = renamed.get(token, token)
+        index = made.token_to_id(token)
+        if index is None:
+            raise TokenizerError(f"{token!r} is put around texts, and the new vocabulary lacks it: pass it as special.")
+        return token, index
+
+    for entry in frame.get("special_tokens", {}).values():
+        pairs = [found(token) for token in entry["tokens"]]
+        entry |= {"tokens": [token for token, _ in pairs], "ids": [index for _, index in pairs]}
+    for name in ("cls", "sep"):
+        if name in frame:
+            frame[name] = list(found(frame[name][0]))
+    for part in frame.get("processors", ()):
+        _reframed(part, made, renamed)
+    return frame

@@ -6,17 +6,17 @@ were removed. torch is imported only when `return_tensors="pt"` is asked for.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from tokenizers import AddedToken, Tokenizer
 
 from cutaway.errors import TokenizerError, nearest
-from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
-from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend
+from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend, retrained
 from cutaway.tokenization.batch_encoding import BatchEncoding, collect
 from cutaway.tokenization.chat_template import ChatTemplates
 from cutaway.tokenization.decoding import Decoding
@@ -24,27 +24,19 @@ from cutaway.tokenization.encoding import TextEncoding
 from cutaway.tokenization.inputs import text_rows
 from cutaway.tokenization.loading import load_as
 from cutaway.tokenization.padding import RowPadding, ask, check_side, to_python
-from cutaway.tokenization.settings_files import NO_LENGTH, TOKENIZER_FILE, as_json, check_settings, write_settings
-from cutaway.tokenization.special_tokens import SpecialTokens
+from cutaway.tokenization.settings_files import NO_LENGTH, TokenizerSaving, check_settings
+from cutaway.tokenization.special_tokens import TOKEN_NAMES, SpecialTokens, token_as
 
-# Settings that have a file of their own, or that only say where the tokenizer came from.
-_NOT_SAVED = (
-    "vocab",
-    "merges",
-    "vocab_file",
-    "merges_file",
-    "chat_template",
-    "additional_special_tokens",
-    "extra_special_tokens",
-    "add_bos_token",
-    "add_eos_token",
-)
+log = logging.getLogger("cutaway")
 
 
-class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates, SpecialTokens, Publishing):
+class PreTrainedTokenizerFast(
+    TextEncoding, Decoding, RowPadding, ChatTemplates, TokenizerSaving, SpecialTokens, Publishing
+):
     """A tokenizer of any family, from a tokenizer.json or a Rust tokenizer.
 
     Args:
+        vocabulary: the vocabulary files of the family, such as vocab.json and merges.txt.
         tokenizer_object: a `tokenizers.Tokenizer`; it is copied.
         tokenizer_file: the path of a tokenizer.json.
         name_or_path: where it comes from, for `repr`.
@@ -59,16 +51,25 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    SPECIAL_TOKENS_ATTRIBUTES: ClassVar[tuple[str, ...]] = TOKEN_NAMES
 
     def __init__(
         self,
-        *,
+        *vocabulary: str | Path | None,
         tokenizer_object: Tokenizer | None = None,
         tokenizer_file: str | Path | None = None,
         name_or_path: str = "",
         added_tokens_decoder: Mapping[int, AddedToken] | None = None,
         **settings: Any,
     ) -> None:
+        if len(vocabulary) > len(self.vocabulary_files):
+            raise TokenizerError(
+                f"{type(self).__name__} takes {' and '.join(self.vocabulary_files) or 'no vocabulary files'} by "
+                f"position, and got {len(vocabulary)}."
+            )
+        files = zip(self.vocabulary_files, vocabulary, strict=False)
+        settings = {**settings, **{key: path for key, path in files if path is not None}}
+        self._said_long = False
         self._lock = threading.Lock()
         self.name_or_path = name_or_path
         self.init_kwargs = dict(settings)
@@ -259,6 +260,7 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
         return_offsets_mapping: bool = False,
         return_length: bool = False,
         split_special_tokens: bool | None = None,
+        verbose: bool = True,
         **unknown: Any,
     ) -> BatchEncoding:
         """Turn texts into what a model takes.
@@ -283,6 +285,7 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
             return_special_tokens_mask: "special_tokens_mask", 1 for special tokens.
             return_length: "length", the length of each row.
             split_special_tokens: treat special tokens in the text as plain text.
+            verbose: say once, in the log of "cutaway", that a text is longer than the model takes.
 
         Raises:
             TokenizerError: the text is no text, the arguments contradict each other, or an argument is unknown.
@@ -315,6 +318,8 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
             encodings = self._encode_rows(
                 rows.inputs, fit, add_special_tokens, is_split_into_words, plain, padding_side or self.padding_side
             )
+            if verbose and fit.truncation == "do_not_truncate":
+                self._say_if_long(encodings)
             cut = self._cut(rows.inputs, encodings, fit, add_special_tokens, is_split_into_words, plain)
             return collect(encodings, rows.batched, wanted, return_overflowing_tokens, return_tensors, cut)
 
@@ -324,6 +329,16 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
         if text_target is not None:
             encoding["labels"] = run(text_target, text_pair_target)["input_ids"]
         return encoding
+
+    def _say_if_long(self, encodings: Sequence[Any]) -> None:
+        limit = self.model_max_length
+        if self._said_long or limit >= NO_LENGTH:
+            return
+        longest = max(map(len, encodings), default=0)
+        if longest > limit:
+            self._said_long = True
+            log.warning("A text has %d tokens, and the model takes %d: it must be cut (truncation=True) or the model "
+                        "will fail.", longest, limit)  # fmt: skip
 
     def _refuse(self, unknown: Mapping[str, Any]) -> None:
         name = next(iter(unknown))
@@ -338,34 +353,41 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
         """The tokens of one text, as the vocabulary spells them."""
         return self(text, pair, add_special_tokens=add_special_tokens, **call).tokens()
 
-    # -- saving --------------------------------------------------------------------------------------------------
+    # -- learning ------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
-        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the chat template, all or none.
+    def train_new_from_iterator(
+        self,
+        text_iterator: Any,
+        vocab_size: int,
+        length: int | None = None,
+        new_special_tokens: list[Any] | None = None,
+        special_tokens_map: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A tokenizer of the same pipeline and settings whose vocabulary is learned from texts.
 
-        Returns:
-            The paths written. Transformers loads the same folder.
+        Args:
+            text_iterator: texts, or lists of them.
+            vocab_size: of the new vocabulary, special tokens included.
+            length: how many there are, for the progress bar.
+            new_special_tokens: special tokens beside those of this tokenizer.
+            special_tokens_map: special tokens that are called otherwise from now on, old name -> new.
+            kwargs: for the trainer of the `tokenizers` library, such as min_frequency=2.
         """
-        folder = Path(save_directory)
-        with self._lock, guarded(f"{TOKENIZER_FILE} cannot be written"):
-            self._backend.no_padding()
-            self._backend.no_truncation()
-            text = self._backend.to_str(pretty=True)
-        settings = {
-            **{name: value for name, value in self.init_kwargs.items() if name not in _NOT_SAVED},
-            **self.special_tokens_map,
-            **self._facts(),
-            "model_max_length": self.model_max_length,
-            "padding_side": self.padding_side,
-            "truncation_side": self.truncation_side,
-            "model_input_names": list(self.model_input_names),
-            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
-        }
-        special: dict[str, Any] = {name: as_json(token) for name, token in self._named.items() if token is not None}
-        if self._extra:
-            settings["extra_special_tokens"] = self.extra_special_tokens
-            special["additional_special_tokens"] = [as_json(token) for token in self._extra]
-        with folder_save(folder) as save:
-            save.write_text(TOKENIZER_FILE, text)
-            written = write_settings(save, settings, special, self.chat_template)
-        return (str(folder / TOKENIZER_FILE), *(str(folder / name) for name in written))
+        renamed = dict(special_tokens_map or {})
+        fresh = list(new_special_tokens or ())
+        made = retrained(self._backend, text_iterator, vocab_size, length, fresh, renamed, **kwargs)
+        settings = {k: v for k, v in self.init_kwargs.items() if k not in ("vocab", "merges", *self.vocabulary_files)}
+        for name, token in self._named.items():
+            if token is not None:
+                settings[name] = token_as(token, renamed.get(str(token), str(token)))
+        extra = [*(renamed.get(t, t) for t in self.extra_special_tokens), *map(str, fresh)]
+        settings |= {"extra_special_tokens": list(dict.fromkeys(extra))} if extra else {}
+        settings.pop("additional_special_tokens", None)
+        return type(self)(tokenizer_object=made, chat_template=self.chat_template, **{
+            k: v for k, v in settings.items() if k not in ("chat_template", "add_bos_token", "add_eos_token")
+        })  # fmt: skip
+
+
+# Every tokenizer here is a fast one, so upstream's bases are one class.
+PreTrainedTokenizer = PreTrainedTokenizerBase = TokenizersBackend = PreTrainedTokenizerFast

@@ -15,9 +15,22 @@ from tokenizers import AddedToken
 
 from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
-from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, check_length, check_text, read_bytes, read_object
+from cutaway.hub.folder_save import folder_save
+from cutaway.tokenization.backend import (
+    LONGEST_ROW,
+    MOST_IDS,
+    check_length,
+    check_text,
+    guarded,
+    read_bytes,
+    read_object,
+)
+from cutaway.tokenization.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
     from cutaway.hub.files import Files
     from cutaway.hub.folder_save import FolderSave
 
@@ -242,3 +255,76 @@ def _read_templates(files: Files) -> dict[str, str]:
         except UnicodeDecodeError:
             raise TokenizerError(f"The chat template {path.name} is not UTF-8 text.") from None
     return templates
+
+
+# Settings that have a file of their own, or that only say where the tokenizer came from.
+_NOT_SAVED = (
+    "vocab",
+    "merges",
+    "vocab_file",
+    "merges_file",
+    "chat_template",
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "add_bos_token",
+    "add_eos_token",
+)
+
+
+class TokenizerSaving(SpecialTokens):
+    """The part of a tokenizer that writes its files."""
+
+    if TYPE_CHECKING:
+        _lock: threading.Lock
+        _facts: Callable[[], dict[str, Any]]
+        init_kwargs: dict[str, Any]
+        model_max_length: int
+        padding_side: str
+        truncation_side: str
+        model_input_names: Sequence[str]
+        clean_up_tokenization_spaces: bool
+        chat_template: Any
+
+    def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write the model's own vocabulary files (vocab.txt, or vocab.json and merges.txt) into a folder; the paths.
+
+        Added tokens are not in them: `save_pretrained` writes everything.
+        """
+        if not Path(save_directory).is_dir():
+            raise TokenizerError(f"{save_directory} is no folder; save_vocabulary writes into one that is there.")
+        with guarded("The vocabulary cannot be written"):
+            return tuple(self._backend.model.save(str(save_directory), filename_prefix))
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the chat template, all or none.
+
+        Returns:
+            The paths written. Transformers loads the same folder.
+        """
+        if wrong := [name for name in kwargs if name not in ("legacy_format", "filename_prefix", "push_to_hub")]:
+            raise TokenizerError(f"save_pretrained has no argument {wrong[0]!r}.")
+        if kwargs.get("push_to_hub") or kwargs.get("filename_prefix"):
+            raise TokenizerError("save_pretrained writes a folder under the usual names; push_to_hub() uploads it.")
+        folder = Path(save_directory)
+        with self._lock, guarded(f"{TOKENIZER_FILE} cannot be written"):
+            self._backend.no_padding()
+            self._backend.no_truncation()
+            text = self._backend.to_str(pretty=True)
+        settings = {
+            **{name: value for name, value in self.init_kwargs.items() if name not in _NOT_SAVED},
+            **self.special_tokens_map,
+            **self._facts(),
+            "model_max_length": self.model_max_length,
+            "padding_side": self.padding_side,
+            "truncation_side": self.truncation_side,
+            "model_input_names": list(self.model_input_names),
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
+        }
+        special: dict[str, Any] = {name: as_json(token) for name, token in self._named.items() if token is not None}
+        if self._extra:
+            settings["extra_special_tokens"] = self.extra_special_tokens
+            special["additional_special_tokens"] = [as_json(token) for token in self._extra]
+        with folder_save(folder) as save:
+            save.write_text(TOKENIZER_FILE, text)
+            written = write_settings(save, settings, special, self.chat_template)
+        return (str(folder / TOKENIZER_FILE), *(str(folder / name) for name in written))

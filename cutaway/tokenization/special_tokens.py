@@ -254,6 +254,14 @@ class SpecialTokens:
         return self.add_tokens(new, special_tokens=True)
 
 
+def token_as(token: str | AddedToken, content: str) -> str | AddedToken:
+    """The token under another spelling, with all else the same."""
+    if not isinstance(token, AddedToken):
+        return content
+    same = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}
+    return AddedToken(content, special=True, **same)
+
+
 def _special(token: str | AddedToken) -> AddedToken:
     check_text("A special token", token)
     return token if isinstance(token, AddedToken) else AddedToken(token, normalized=False, special=True)

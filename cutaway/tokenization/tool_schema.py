@@ -122,3 +122,6 @@ def _type_schema(hint: Any) -> dict[str, Any]:
     raise TokenizerError(
         f"The type hint {hint!r} has no JSON form; use plain types, or give the tool's JSON schema itself."
     )
+
+
+get_json_schema = tool_schema  # upstream's name

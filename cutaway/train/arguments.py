@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-import types
+import json
 import typing
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from cutaway.errors import ConfigError, nearest
+from cutaway.train.argument_setters import ArgumentSetters
+from cutaway.train.field_types import fitting, from_text
 from cutaway.train.ignored_arguments import NEEDLESS
-from cutaway.train.strategy import IntervalStrategy, SaveStrategy
+from cutaway.train.process import ProcessFacts
+from cutaway.train.strategy import IntervalStrategy, SaveStrategy, SchedulerType
+from cutaway.train.upstream_arguments import UpstreamArguments
 
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 Optim = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"]
 
@@ -57,7 +63,8 @@ class OptimizationArguments:
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     optim: Optim = "adamw_torch"
-    lr_scheduler_type: Schedule = "linear"
+    lr_scheduler_type: SchedulerType = SchedulerType.LINEAR
+    lr_scheduler_kwargs: dict[str, Any] | str | None = None
     warmup_steps: int | float = 0
     warmup_ratio: float = 0.0
     label_smoothing_factor: float = 0.0
@@ -65,6 +72,7 @@ class OptimizationArguments:
     ema_decay: float = 0.0
     bf16: bool = False
     gradient_checkpointing: bool = False
+    activation_checkpointing: bool | None = None
     match_upstream: bool = False
 
 
@@ -127,13 +135,24 @@ class ReportArguments:
 
 @dataclass(kw_only=True, init=False, repr=False)
 class TrainingArguments(
-    ReportArguments, SavingArguments, EvaluationArguments, LengthArguments, OptimizationArguments, BatchArguments
+    ArgumentSetters,
+    ProcessFacts,
+    UpstreamArguments,
+    ReportArguments,
+    SavingArguments,
+    EvaluationArguments,
+    LengthArguments,
+    OptimizationArguments,
+    BatchArguments,
 ):
     """All settings of a training; each group above says what its settings are for.
 
     Old names (`evaluation_strategy`, `no_cuda`) work. Names of the upstream library whose given value changes nothing
     here (`log_level="info"`, `fp16=False`) are accepted and can be read. Steps below 1
-    (`eval_steps=0.1`) are a part of the whole training.
+    (`eval_steps=0.1`) are a part of the whole training. `@dataclass class Mine(TrainingArguments)` adds fields of your
+    own. `~` in output_dir is your home.
+
+    `lr_scheduler_type` is one of `SchedulerType`, and `lr_scheduler_kwargs={"num_cycles": 2}` what else it takes.
 
     Weights are named by address in `freeze=["embed", "blocks.0-3"]` and in `learning_rates={"blocks.*.attn": 1e-5}`,
     where the last pattern that fits counts; `layer_lr_decay=0.9` makes each block learn at 0.9 of the rate of the one
@@ -158,21 +177,34 @@ class TrainingArguments(
         ConfigError: an unknown name (its neighbours are listed), or a value that cannot be used.
     """
 
-    output_dir: str = "trainer_output"
+    output_dir: str = field(default="trainer_output", kw_only=False)
 
     def __init__(self, output_dir: Any = None, **settings: Any) -> None:
-        if output_dir is not None:
-            settings["output_dir"] = str(output_dir)
-        kinds = typing.get_type_hints(type(self))
         fields = {f.name: f for f in dataclasses.fields(self)}
+        if output_dir is not None:
+            settings["output_dir"] = output_dir
         known = self._known(settings, fields)
-        self._forgotten = {name: known.pop(name) for name in NEEDLESS if name in known}
-        for name, value in known.items():
-            setattr(self, name, _fitting(name, value, kinds[name]))
-        for name, field in fields.items():
-            if name not in self.__dict__:
-                setattr(self, name, field.default)
+        for name, one in fields.items():
+            setattr(self, name, known[name] if name in known else _default(one))
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Every setting in its type, and what does not go together refused; a dataclass of your own ends here too."""
+        kinds = _kinds(TrainingArguments)
+        folder: Any = self.output_dir
+        folder = "trainer_output" if folder is None else str(folder)
+        self.output_dir = str(Path(folder).expanduser()) if folder.startswith("~") else folder
+        if self.activation_checkpointing is not None:
+            self.gradient_checkpointing = self.activation_checkpointing
+        for name, kind in kinds.items():
+            if name in NEEDLESS:
+                own = type(self).takes_itself
+                if name not in own:
+                    NEEDLESS[name].check(name, getattr(self, name))
+            else:
+                setattr(self, name, fitting(name, getattr(self, name), kind))
         self._check()
+        self.do_eval = self.do_eval or self.eval_strategy != IntervalStrategy.NO
 
     @staticmethod
     def _known(settings: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
@@ -181,17 +213,18 @@ class TrainingArguments(
             settings.setdefault("train_sampling_strategy", "group_by_length")
         for given, value in settings.items():
             name = RENAMED.get(given, given)
-            if name in NEEDLESS:
-                NEEDLESS[name].check(name, value)
-            elif name not in fields:
-                known = [*fields, *RENAMED, *NEEDLESS]
-                raise ConfigError(f"TrainingArguments has no setting {given!r}.{nearest(given, known)}")
+            if name not in fields:
+                raise ConfigError(f"TrainingArguments has no setting {given!r}.{nearest(given, [*fields, *RENAMED])}")
             if name in found and found[name] != value:
                 raise ConfigError(f"{given} is another name of {name}, and they differ; give one of them.")
             found[name] = value
         return found
 
+    takes_itself: ClassVar[tuple[str, ...]] = ()  # needless settings that a subclass has a use for
+
     def _check(self) -> None:
+        if isinstance(self.lr_scheduler_kwargs, str):
+            self.lr_scheduler_kwargs = from_text("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
         positive = (
             "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
             "per_device_train_batch_tokens", "layer_lr_decay", "ddp_timeout",
@@ -251,10 +284,8 @@ class TrainingArguments(
                 )
 
     def __getattr__(self, name: str) -> Any:
-        """What was given under a name that changes nothing: a script may ask for its own switches."""
-        if name in NEEDLESS:
-            return self.__dict__.get("_forgotten", {}).get(name, NEEDLESS[name].plain)
-        raise AttributeError(f"TrainingArguments has no setting {name!r}.{nearest(name, [*self.__dict__, *NEEDLESS])}")
+        """Names the nearest settings to one that is not there."""
+        raise AttributeError(f"{type(self).__name__} has no setting {name!r}.{nearest(name, self.__dict__)}")
 
     def steps(self, name: str, total: int) -> int:
         """The setting `name` as a number of steps, where it is a part of `total` steps."""
@@ -272,22 +303,22 @@ class TrainingArguments(
         """The old name of eval_strategy."""
         return self.eval_strategy
 
-    @property
-    def train_batch_size(self) -> int:
-        return self.per_device_train_batch_size
-
-    @property
-    def eval_batch_size(self) -> int:
-        return self.per_device_eval_batch_size
-
     def to_dict(self) -> dict[str, Any]:
         """Every setting, in plain values; a token is left out, because this is written and logged."""
-        values = dataclasses.asdict(self)
-        values["hub_token"] = None
-        return {k: v.value if isinstance(v, (IntervalStrategy, SaveStrategy)) else v for k, v in values.items()}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values |= {name: None for name in values if name.endswith("_token") and isinstance(values[name], str)}
+        return {k: _plain(v) for k, v in values.items()}
+
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_sanitized_dict(self) -> dict[str, Any]:
+        """`to_dict` with a text for every value that is neither number nor text."""
+        return {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in self.to_dict().items()}
 
     def __repr__(self) -> str:
-        return f"TrainingArguments({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"
 
 
 def _signature() -> inspect.Signature:
@@ -298,7 +329,7 @@ def _signature() -> inspect.Signature:
             kind(
                 f.name,
                 kind.POSITIONAL_OR_KEYWORD if f.name == "output_dir" else kind.KEYWORD_ONLY,
-                default=f.default,
+                default=_default(f),
                 annotation=f.type,
             )
             for f in fields
@@ -306,47 +337,37 @@ def _signature() -> inspect.Signature:
     )
 
 
-TrainingArguments.__signature__ = _signature()  # type: ignore[attr-defined]
+class _Signature:
+    """What `inspect.signature` shows of TrainingArguments; a dataclass of one's own has its own."""
+
+    def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
+        if "__init__" in vars(owner) and owner is not TrainingArguments:
+            raise AttributeError("__signature__")
+        return _signature()
 
 
-def _fitting(name: str, value: Any, kind: Any) -> Any:
-    """The value in the type of its field; whole numbers serve as floats, strings as members of an enumeration."""
-    choices = typing.get_args(kind) if isinstance(kind, types.UnionType) or _is_union(kind) else (kind,)
-    said: list[str] = []
-    for choice in choices:
-        origin = typing.get_origin(choice)
-        if choice is type(None):
-            if value is None:
-                return None
-        elif origin is Literal:
-            if value in typing.get_args(choice):
-                return value
-            said += [repr(v) for v in typing.get_args(choice)]
-        elif isinstance(choice, type) and issubclass(choice, (IntervalStrategy, SaveStrategy)):
-            members = [m.value for m in choice]
-            plain = getattr(value, "value", value)
-            if isinstance(plain, str) and plain in members:
-                return choice(plain)
-            said += [repr(m) for m in members]
-        elif origin is list:
-            part = typing.get_args(choice)[0]
-            if hasattr(value, "tolist"):
-                value = value.tolist()
-            if isinstance(value, (list, tuple)):
-                return [_fitting(name, v, part) for v in value]
-            said.append(f"a list of {part.__name__}")
-        elif origin is dict:
-            if isinstance(value, dict) and all(isinstance(k, str) for k in value):
-                return {k: _fitting(f"{name}[{k!r}]", v, float) for k, v in value.items()}
-            said.append("a dict of numbers by name")
-        elif choice is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        elif isinstance(choice, type) and isinstance(value, choice) and (choice is bool or not isinstance(value, bool)):
-            return value
-        else:
-            said.append({str: "text", int: "a whole number", float: "a number", bool: "True or False"}[choice])
-    raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(said)}.")
+TrainingArguments.__signature__ = _Signature()  # type: ignore[attr-defined]
 
 
-def _is_union(kind: Any) -> bool:
-    return typing.get_origin(kind) is typing.Union
+@functools.cache
+def _kinds(kind: type[Any]) -> dict[str, Any]:
+    """The type of each field."""
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _default(one: Any) -> Any:
+    return one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

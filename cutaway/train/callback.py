@@ -166,3 +166,6 @@ class Callbacks:
                         callback.load_state_dict(entry[1])
                     left.remove(entry)
                     break
+
+
+CallbackHandler = Callbacks  # upstream's name

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutaway.errors import InputError
+from cutaway.errors import ConfigError, InputError
 from cutaway.tokenization.batch_encoding import BatchEncoding
 
 
@@ -28,7 +28,7 @@ class DataCollatorWithPadding:
     pad_to_multiple_of: int | None = None
     return_tensors: str = "pt"
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> BatchEncoding:
+    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> BatchEncoding:
         """Examples (dicts of ids, masks and a label) -> a batch of [examples, length].
 
         Raises:
@@ -41,7 +41,7 @@ class DataCollatorWithPadding:
             padding=self.padding,
             max_length=self.max_length,
             pad_to_multiple_of=self.pad_to_multiple_of,
-            return_tensors=self.return_tensors,
+            return_tensors=return_tensors or self.return_tensors,
         )
         for name in ("label", "label_ids"):
             if name in batch:
@@ -75,4 +75,44 @@ def default_data_collator(features: Sequence[Mapping[str, Any]], return_tensors:
         batch["labels" if name in ("label", "label_ids") else name] = (
             stacked.float() if stacked.dtype == torch.float64 else stacked
         )
-    return batch if return_tensors == "pt" else {k: v.numpy() for k, v in batch.items()}
+    found: dict[str, Any] = as_asked(batch, return_tensors)
+    return found
+
+
+def as_asked(batch: Any, return_tensors: str) -> Any:
+    """A batch of tensors, or ("np") of NumPy's arrays; ConfigError for any other form."""
+    if return_tensors == "pt":
+        return batch
+    if return_tensors != "np":
+        raise ConfigError(f"return_tensors is {return_tensors!r}; it may be 'pt' or 'np'.")
+    for name, value in batch.items():
+        if hasattr(value, "numpy"):
+            batch[name] = value.numpy()
+    return batch
+
+
+@dataclass
+class DefaultDataCollator:
+    """`default_data_collator` as an object, with its `return_tensors`."""
+
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> dict[str, Any]:
+        """Examples of one length -> a batch; InputError as `default_data_collator`."""
+        return default_data_collator(features, return_tensors or self.return_tensors)
+
+
+class DataCollatorMixin:
+    """Base of a collator of one's own: it writes `torch_call` (and `numpy_call`), and is called with the features."""
+
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Any], return_tensors: str | None = None) -> Any:
+        """The batch by `torch_call`, or by `numpy_call` for "np"."""
+        asked = return_tensors or self.return_tensors
+        if asked not in ("pt", "np"):
+            raise ConfigError(f"return_tensors is {asked!r}; it may be 'pt' or 'np'.")
+        made = getattr(self, "torch_call" if asked == "pt" else "numpy_call", None)
+        if made is None:
+            raise ConfigError(f"{type(self).__name__} has no {'torch_call' if asked == 'pt' else 'numpy_call'}.")
+        return made(features)

@@ -68,6 +68,7 @@ def run_pass(
     each: Callable[..., dict[str, Any]] | None = None,
     shrink: Callable[[Any, Any], Any] | None = None,
     cut: Callable[[Any], list[Any]] = lambda batch: [batch],
+    answer: Callable[[dict[str, Any]], Any],
     after: Callable[[], None] = lambda: None,
 ) -> Pass:
     """Run the model, without dropout and gradients, over batches; each rank its own, and every rank is told of all.
@@ -81,6 +82,7 @@ def run_pass(
         each: a metric that is given them batch by batch instead, with compute_result=True at the last.
         shrink: (logits, labels) -> what to keep of the logits.
         cut: a batch -> parts of it, which are computed one after another.
+        answer: the output for a batch without labels.
         after: called after each batch.
     """
     sums: dict[str, Tensor] = {}
@@ -104,7 +106,7 @@ def run_pass(
                     sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64, device=device)) + value
                 sizes += [own] if turn.mine else []
             else:
-                outputs = model(**batch)
+                outputs = answer(batch)
             if keep:
                 logits = predicted(outputs)
                 truth = None if not given else given[0] if len(given) == 1 else tuple(given)
@@ -258,6 +260,10 @@ class Evaluating:
         self.tell("on_predict", metrics=metrics)
         return PredictionOutput(found.predictions, found.label_ids, metrics)
 
+    def without_labels(self, batch: dict[str, Any]) -> Any:
+        """What the model says about rows without labels."""
+        return self.model(**batch)
+
     def _pass(self, data: Any, prefix: str, keep: bool) -> tuple[Pass, dict[str, float]]:
         args = self.args
         batches = Batches(
@@ -285,6 +291,7 @@ class Evaluating:
                     each=self.compute_metrics if keep and streams else None,
                     shrink=self.preprocess_logits_for_metrics,
                     cut=lambda batch: [batch] if whole or self.ranks.sharded else cut_by_logits(self.model, batch),
+                    answer=self.without_labels,
                     after=lambda: self.tell("on_prediction_step"),
                 )
             metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}

@@ -13,6 +13,7 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.nn.decoder_inputs import decoder_reads
 from cutaway.nn.losses import IGNORED
 from cutaway.tokenization.batch_encoding import BatchEncoding
+from cutaway.train.collator import as_asked
 
 _NAMES = ("label", "labels", "label_ids")
 
@@ -45,7 +46,7 @@ class DataCollatorForTokenClassification:
     label_pad_token_id: int = -100
     return_tensors: str = "pt"
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> BatchEncoding:
+    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> BatchEncoding:
         """Rows with a list of labels each -> a batch with labels [rows, length].
 
         Raises:
@@ -68,7 +69,7 @@ class DataCollatorForTokenClassification:
         if labels is not None:
             length, side = batch["input_ids"].shape[1], getattr(self.tokenizer, "padding_side", "right")
             batch["labels"] = _padded(labels, length, self.label_pad_token_id, side)
-        return batch
+        return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -87,7 +88,7 @@ class DataCollatorForSeq2Seq:
     label_pad_token_id: int = -100
     return_tensors: str = "pt"
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> BatchEncoding:
+    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> BatchEncoding:
         """Rows with `labels`, the ids of a target text -> a batch with labels [rows, target length].
 
         Raises:
@@ -102,7 +103,7 @@ class DataCollatorForSeq2Seq:
             return_tensors="pt",
         )
         if labels is None:
-            return batch
+            return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]
         longest = max(len(v) for v in labels)
         if self.padding == "max_length" and self.max_length is not None:
             longest = max(longest, self.max_length)
@@ -113,7 +114,47 @@ class DataCollatorForSeq2Seq:
             if not getattr(self.model, "is_encoder_decoder", False):
                 raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")
             batch["decoder_input_ids"] = decoder_reads(self.model, batch["labels"])
-        return batch
+        return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]
+
+
+@dataclass
+class DataCollatorForMultipleChoice:
+    """Pad every choice of every row to one length: ids and masks [rows, choices, length], labels [rows].
+
+    Each row holds a list of ids (and of masks) for each choice, and the number of the right one as `label`.
+    """
+
+    tokenizer: Any
+    padding: bool | str = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> dict[str, Any]:
+        """Rows -> a batch.
+
+        Raises:
+            InputError: no rows, or rows that differ in how many choices they have.
+        """
+        if len(features) == 0:
+            raise InputError("DataCollatorForMultipleChoice was given no examples; a batch needs at least one.")
+        name = next((n for n in _NAMES if n in features[0]), None)
+        choices = {len(f["input_ids"]) for f in features}
+        if len(choices) != 1:
+            raise InputError(f"the rows of a batch have {sorted(choices)} choices; give each the same number.")
+        n = choices.pop()
+        flat = [{k: v[i] for k, v in f.items() if k != name} for f in features for i in range(n)]
+        padded: BatchEncoding = self.tokenizer.pad(
+            flat,
+            padding=self.padding,
+            max_length=self.max_length,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+            return_tensors="pt",
+        )
+        batch: dict[str, Any] = {k: v.view(len(features), n, -1) for k, v in padded.items()}
+        if name is not None:
+            batch["labels"] = torch.tensor([int(f[name]) for f in features], dtype=torch.int64)
+        return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -126,7 +167,7 @@ class DataCollatorWithFlattening:
 
     return_tensors: str = "pt"
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> dict[str, Tensor]:
         """Rows with input_ids (padding told by attention_mask is left out) -> input_ids, labels, position_ids [1, all].
 
         Raises:
@@ -146,4 +187,5 @@ class DataCollatorWithFlattening:
             found["input_ids"].append(ids)
             found["labels"].append(own)
             found["position_ids"].append(torch.arange(len(ids)))
-        return {name: torch.cat(parts)[None] for name, parts in found.items()}
+        batch = {name: torch.cat(parts)[None] for name, parts in found.items()}
+        return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cutaway.errors import CheckpointError
 from cutaway.jsonfile import MEGABYTE, read_json
@@ -147,7 +148,8 @@ class Loop:
         trainer.tell("on_pre_optimizer_step")
         self.optimizer.step()
         trainer.tell("on_optimizer_step")
-        self.schedule.step()
+        if not isinstance(self.schedule, ReduceLROnPlateau):  # that one steps by what an evaluation gives
+            self.schedule.step()
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update()
@@ -179,6 +181,8 @@ class Loop:
             with self._shown():
                 metrics = trainer.evaluate()
             self._judge(metrics)
+            if isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step(best_value(self.args, metrics))
             self._agree()
         control.should_evaluate = False
         if control.should_save:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cutaway.errors import ConfigError, InputError
 from cutaway.nn.losses import IGNORED
 from cutaway.tokenization.batch_encoding import BatchEncoding
+from cutaway.train.collator import as_asked
 from cutaway.train.rng import seed_of
 
 
@@ -55,10 +56,10 @@ class DataCollatorForLanguageModeling:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to 1.")
         if self.mask_replace_prob + self.random_replace_prob > 1:
             raise ConfigError("mask_replace_prob and random_replace_prob add up to more than 1.")
-        if self.return_tensors != "pt":
-            raise ConfigError(f"return_tensors is {self.return_tensors!r}; masks are made in tensors, 'pt'.")
+        if self.return_tensors not in ("pt", "np"):
+            raise ConfigError(f"return_tensors is {self.return_tensors!r}; it may be 'pt' or 'np'.")
 
-    def __call__(self, features: Sequence[Any]) -> BatchEncoding:
+    def __call__(self, features: Sequence[Any], return_tensors: str | None = None) -> BatchEncoding:
         """Rows (dicts, or lists of ids) -> input_ids, attention_mask and labels, each [rows, length].
 
         Raises:
@@ -78,7 +79,8 @@ class DataCollatorForLanguageModeling:
             batch["input_ids"], batch["labels"] = self.masked(ids, real & ~self._special(ids, real, special))
         else:
             batch["labels"] = ids.where(real, IGNORED)
-        return batch
+        found: BatchEncoding = as_asked(batch, return_tensors or self.return_tensors)
+        return found
 
     def _special(self, ids: Tensor, real: Tensor, given: list[Any]) -> Tensor:
         """[rows, length]: places that are no text, by the rows' own masks or by their ids."""
@@ -112,6 +114,13 @@ class DataCollatorForLanguageModeling:
         hidden = ids.where(~(chosen & (what < self.mask_replace_prob)), self.tokenizer.mask_token_id)
         swaps = chosen & (what >= self.mask_replace_prob) & (what < self.mask_replace_prob + self.random_replace_prob)
         return hidden.where(~swaps, other), ids.where(chosen, IGNORED)
+
+
+@dataclass
+class DataCollatorForWholeWordMask(DataCollatorForLanguageModeling):
+    """`DataCollatorForLanguageModeling(whole_word_mask=True)`, under its older name."""
+
+    whole_word_mask: bool = True
 
 
 def continuations(tokens: Sequence[str | None]) -> Tensor:

@@ -7,17 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from cutaway.errors import ConfigError
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.parameter_groups import ParameterAddresses
-from cutaway.train.schedule import (
-    get_constant_schedule,
-    get_constant_schedule_with_warmup,
-    get_cosine_schedule_with_warmup,
-    get_linear_schedule_with_warmup,
-)
+from cutaway.train.schedule import get_scheduler
 
 
 def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
@@ -59,13 +53,7 @@ _OTHERS: dict[str, Any] = {
 }
 
 
-def make_schedule(optimizer: Optimizer, args: TrainingArguments, total: int) -> LambdaLR:
+def make_schedule(optimizer: Optimizer, args: TrainingArguments, total: int) -> Any:
     """The schedule over `total` steps."""
-    warm = args.warmup(total)
-    if args.lr_scheduler_type == "linear":
-        return get_linear_schedule_with_warmup(optimizer, warm, total)
-    if args.lr_scheduler_type == "cosine":
-        return get_cosine_schedule_with_warmup(optimizer, warm, total)
-    if args.lr_scheduler_type == "constant":
-        return get_constant_schedule(optimizer)
-    return get_constant_schedule_with_warmup(optimizer, warm)
+    more = args.lr_scheduler_kwargs
+    return get_scheduler(args.lr_scheduler_type, optimizer, args.warmup(total), total, more)  # type: ignore[arg-type]

@@ -64,5 +64,17 @@ class ProgressCallback(TrainerCallback):
             self.bar = None
 
 
+class PrinterCallback(TrainerCallback):
+    """Prints what is logged, as upstream does without a bar."""
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
+    ) -> None:
+        """Prints it on standard output."""
+        shown = {k: v for k, v in logs.items() if k != "total_flos"}
+        if state.is_local_process_zero:
+            print(shown, flush=True)  # noqa: T201 - printing is what it is for
+
+
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

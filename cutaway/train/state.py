@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from cutaway.errors import CheckpointError
+from cutaway.jsonfile import read_json, write_text
 
 
 @dataclass
@@ -36,6 +41,15 @@ class TrainerState:
     def to_dict(self) -> dict[str, Any]:
         """The fields, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def save_to_json(self, json_path: str | Path) -> None:
+        """Write the fields to a JSON file."""
+        write_text(Path(json_path), json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def load_from_json(cls, json_path: str | Path) -> TrainerState:
+        """What `save_to_json` wrote; CheckpointError for a damaged file."""
+        return cls.from_dict(read_json(Path(json_path), CheckpointError))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainerState:

@@ -70,6 +70,9 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics. Over a
             vocabulary, give one, such as logits.argmax(-1): the logits of 1,000 x 512 tokens of BERT are 62 GB.
         model_init: makes the model, instead of `model`: anew for each call of train and each trial of a search.
+        compute_loss_func: (outputs, labels, num_items_in_batch=...) -> the loss, instead of the model's own. With
+            num_items_in_batch, the number of labelled places in the whole update, a sum over places divided by it is
+            the mean that an update needs.
 
     The loss of an update is the mean over all labelled places of all its rows, however they are cut into batches.
     """
@@ -89,6 +92,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         *,
         tokenizer: Any = None,
         model_init: Callable[..., Any] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
     ) -> None:
         if model_init is not None and (model is not None or any(optimizers)):
             raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
@@ -112,6 +116,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
         self.optimizer, self.lr_scheduler = optimizers
+        self.compute_loss_func = compute_loss_func
         self.state, self.control = self._new_state(), TrainerControl()
         self.objective: Objective | None = None
         progress = [] if self.args.disable_tqdm else [ProgressCallback]
@@ -297,20 +302,28 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
             self.optimizer = make_optimizer(self.model, self.args)
         return self.optimizer  # type: ignore[no-any-return]
 
-    def compute_loss(self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """The mean loss over the labels of `inputs`; override it for a loss of your own.
 
         Trainer weighs the means of a batch's parts by how many labels they hold, so do not divide by anything else.
+        num_items_in_batch is what compute_loss_func is given; by default, how many labels `inputs` hold.
         """
         objective = self.objective or self._objective()
         own = objective.sizes(inputs)
+        if self.compute_loss_func is not None and "labels" in inputs:
+            outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
+            count = total(own) if num_items_in_batch is None else num_items_in_batch
+            loss = self.compute_loss_func(outputs, inputs["labels"], num_items_in_batch=count)
+            return (loss, outputs) if return_outputs else loss
         sums, outputs = objective.sums(model, inputs, own, shown=return_outputs)
         loss = joined(sums, own)
         return (loss, outputs) if return_outputs else loss
 
     @property
     def _own_loss(self) -> bool:
-        return type(self).compute_loss is not Trainer.compute_loss
+        return type(self).compute_loss is not Trainer.compute_loss or self.compute_loss_func is not None
 
     def sums(
         self, objective: Objective, batch: dict[str, Any], own: LabelCounts, *, shown: bool
@@ -328,6 +341,8 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         """A part's share of an update's loss, through `model`, which several processes wrap."""
         if not self._own_loss:
             return objective.loss_share(model, batch, own, whole, parts)
+        if self.compute_loss_func is not None and type(self).compute_loss is Trainer.compute_loss:
+            return self.compute_loss(model, batch, num_items_in_batch=total(whole))  # type: ignore[no-any-return]
         loss = self.compute_loss(model, batch)
         return loss * (total(own) / total(whole) if total(whole) else 0.0)  # type: ignore[no-any-return]
 

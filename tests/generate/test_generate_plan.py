@@ -112,6 +112,6 @@ def test_wrong_inputs() -> None:
         generate(model, PROMPT, torch.ones(1, 4))
     with pytest.raises(InputError, match="without a single token"):
         generate(model, PROMPT, torch.zeros(1, 3))
-    model.can_generate = False
+    model.can_generate = lambda: False
     with pytest.raises(GenerationError, match="no language-model head"):
         generate(model, PROMPT)

@@ -65,7 +65,7 @@ def test_a_model_in_int8_is_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["int3", "INT8 ", torch.int8, 5, ""])
 def test_a_wrong_dtype_is_one_clear_error(wrong: Any, tmp_path: Path) -> None:
     folder = tiny.classifier(tmp_path)
-    with pytest.raises(ConfigError, match=r"dtype is .* must be one of stored, int8, auto, float32"):
+    with pytest.raises(ConfigError, match=r"dtype is .* must be one of stored, auto, int8, fastest, float32"):
         pipeline("text-classification", str(folder), dtype=wrong)
 
 
@@ -95,7 +95,7 @@ MEASURED = {"fast and right": (2.0, 1.0, "int8"), "fast and wrong": (2.0, 0.97, 
 
 
 @pytest.mark.parametrize("case", MEASURED)
-def test_auto_says_what_it_chose(
+def test_fastest_says_what_it_chose(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     speedup, agreement, wanted = MEASURED[case]
@@ -109,7 +109,7 @@ def test_auto_says_what_it_chose(
     monkeypatch.setattr(precision, "_agreement", lambda *_: agreement)
     folder = tiny.classifier(tmp_path)
     with caplog.at_level(logging.INFO, "cutaway"):
-        pipe = pipeline("text-classification", str(folder), dtype="auto")
+        pipe = pipeline("text-classification", str(folder), dtype="fastest")
     found = pipe.model.precision
     assert found.name == (wanted or "float32")
     assert Candidate("int8", speedup, agreement) in found.measured
@@ -123,9 +123,9 @@ def test_auto_says_what_it_chose(
     "head",
     ["BertModel", "BertForTokenClassification", "BertForQuestionAnswering", "BertForMaskedLM", "BertForMultipleChoice"],
 )
-def test_auto_measures_every_kind_of_answer(head: str, tmp_path: Path) -> None:
+def test_fastest_measures_every_kind_of_answer(head: str, tmp_path: Path) -> None:
     labels = 2 if head == "BertForQuestionAnswering" else 3
-    model = getattr(cutaway, head).from_pretrained(tiny.classifier(tmp_path, labels, head), dtype="auto")
+    model = getattr(cutaway, head).from_pretrained(tiny.classifier(tmp_path, labels, head), dtype="fastest")
     if head == "BertForMultipleChoice":  # its input is another: it stays as it is, and says so
         assert model.precision.name == "float32" and "did not run" in model.precision.why
     else:
@@ -133,16 +133,16 @@ def test_auto_measures_every_kind_of_answer(head: str, tmp_path: Path) -> None:
         assert found["int8"] > 0.8
 
 
-def test_auto_for_models_that_write(tmp_path: Path) -> None:
+def test_fastest_for_models_that_write(tmp_path: Path) -> None:
     for kind, folder in (
         ("AutoModelForCausalLM", tiny.decoder(tmp_path / "a")),
         ("AutoModelForSeq2SeqLM", tiny.encoder_decoder(tmp_path / "b")),
     ):
-        model = getattr(cutaway, kind).from_pretrained(folder, dtype="auto")
+        model = getattr(cutaway, kind).from_pretrained(folder, dtype="fastest")
         assert {c.name for c in model.precision.measured} >= {"int8"}
         assert model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False).shape[0] == 1
 
 
-def test_auto_without_a_tokenizer(tmp_path: Path) -> None:
+def test_fastest_without_a_tokenizer(tmp_path: Path) -> None:
     make("bert").save_pretrained(tmp_path)
-    assert AutoModel.from_pretrained(tmp_path, dtype="auto").precision.measured
+    assert AutoModel.from_pretrained(tmp_path, dtype="fastest").precision.measured

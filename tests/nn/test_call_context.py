@@ -258,7 +258,7 @@ def test_a_call_changes_nothing_on_a_module(name: str, training: bool, tmp_path:
         yield lambda: model(**read)
         with model.record("logits"):
             yield lambda: model(**read)
-        if model.can_generate:
+        if model.can_generate():
             yield lambda: model.generate(read["input_ids"], max_new_tokens=3, eos_token_id=[])
             yield lambda: model.generate(read["input_ids"], max_new_tokens=3, eos_token_id=[], num_beams=2)
             yield lambda: list(stream(model, read["input_ids"][:1], max_new_tokens=3, eos_token_id=[]))

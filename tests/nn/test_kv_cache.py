@@ -68,7 +68,13 @@ def test_crop(llama: Any, kept: Any) -> None:
 
 def test_crop_below_nothing(llama: Any) -> None:
     with pytest.raises(InputError, match="0 or more"):
-        filled(llama).crop(-1)
+        filled(llama).crop([3, -1, 3, 3, 3])
+
+
+def test_crop_from_the_end(llama: Any) -> None:
+    cache = filled(llama)
+    cache.crop(-2)  # upstream's way to forget the last ones
+    check(llama, cache, [text[:-2] for text in texts(LENGTHS)])
 
 
 def test_the_buffer_grows(llama: Any) -> None:

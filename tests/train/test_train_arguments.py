@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import importlib
 import inspect
+import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import cutaway.train
 from cutaway.errors import ConfigError
 from cutaway.train.distributed import ProcessGroup
 from cutaway.train.ignored_arguments import NEEDLESS
+from cutaway.train.upstream_arguments import UpstreamArguments
 
 Arguments = cutaway.TrainingArguments
 
@@ -55,7 +59,7 @@ def test_a_misspelt_name_gets_its_neighbours(wrong: str, right: str) -> None:
         {"per_device_train_batch_size": 0},
         {"save_total_limit": 0},
         {"logging_steps": 2.5},
-        {"lr_scheduler_type": "polynomial"},
+        {"lr_scheduler_type": "polynomal"},
         {"optim": "lion"},
         {"label_smoothing_factor": 1.0},
         {"class_weights": "equal"},
@@ -88,7 +92,8 @@ def test_needless_names_are_accepted_while_they_change_nothing() -> None:
         "overwrite_output_dir": True, "do_train": True, "dataloader_pin_memory": True, "group_by_length": False,
         "save_safetensors": True, "local_rank": -1, "deepspeed": None,
     }  # fmt: skip
-    assert Arguments("out", **given).to_dict() == Arguments("out").to_dict()
+    plain, these = Arguments("out").to_dict(), Arguments("out", **given).to_dict()
+    assert {k for k in plain if plain[k] != these[k]} == {"overwrite_output_dir", "log_level", "do_train"}
     told = copy.deepcopy(Arguments("out", **given))
     assert told.do_train and told.log_level == "info" and told.fp16 is False and not told.do_eval
     with pytest.raises(AttributeError, match="do_train"):
@@ -103,6 +108,65 @@ def test_needless_names_are_accepted_while_they_change_nothing() -> None:
         "torch_empty_cache_steps", "log_level_replica", "local_rank",
     }  # fmt: skip
     assert set(NEEDLESS) - set(inspect.signature(transformers.TrainingArguments).parameters) <= dropped
+    assert set(NEEDLESS) | {"do_eval"} == {f.name for f in dataclasses.fields(UpstreamArguments)}
+
+
+def test_every_setting_of_upstream_is_one_here() -> None:
+    theirs = {f.name: f for f in dataclasses.fields(transformers.TrainingArguments)}
+    assert set(theirs) - {f.name for f in dataclasses.fields(Arguments)} == set()
+    for name in set(theirs) & {f.name for f in dataclasses.fields(UpstreamArguments)}:
+        default = theirs[name].default  # what upstream begins with must be allowed here
+        Arguments(**{name: [] if default is dataclasses.MISSING else default})
+
+
+@dataclasses.dataclass
+class Mine(Arguments):
+    """A script's own settings beside ours."""
+
+    task: str = dataclasses.field(default="a", metadata={"help": "what is learned"})
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.label = f"{self.task} {self.learning_rate}"
+
+
+def test_a_dataclass_of_ones_own() -> None:
+    mine = Mine("~/x", task="b", learning_rate=1, eval_strategy="steps", logging_steps=7)
+    assert mine.label == "b 1.0" and mine.eval_steps == 7 and mine.do_eval and mine.eval_strategy == "steps"
+    assert mine.output_dir == str(Path.home() / "x") and mine.to_dict()["task"] == "b"
+    assert repr(mine).startswith("Mine(")
+    assert copy.deepcopy(mine).to_dict() == mine.to_dict() == pickle.loads(pickle.dumps(mine)).to_dict()
+    assert dataclasses.replace(mine, most=3).most == 3
+    with pytest.raises(ConfigError, match="learning_rate"):
+        Mine(learning_rate="high")
+    with pytest.raises(ConfigError, match="fp16"):
+        Mine(fp16=True)
+
+
+def test_several_settings_at_once() -> None:
+    for kind in (Arguments, transformers.TrainingArguments):
+        args = kind("out", report_to="none").set_training(learning_rate=1e-3, batch_size=4, num_epochs=2)
+        args = args.set_evaluate(strategy="steps", steps=7, batch_size=3).set_save(strategy="epoch", total_limit=2)
+        args = args.set_optimizer(name="sgd", beta1=0.8).set_lr_scheduler(name="cosine", warmup_steps=5)
+        args = args.set_logging(strategy="steps", steps=9, report_to="none").set_testing(batch_size=5)
+        assert (args.per_device_train_batch_size, args.eval_steps, args.save_total_limit) == (4, 7, 2)
+        assert (args.optim, args.adam_beta1, args.lr_scheduler_type, args.warmup_steps) == ("sgd", 0.8, "cosine", 5)
+        assert args.do_train and args.do_predict and args.logging_steps == 9 and args.per_device_eval_batch_size == 5
+        assert args.eval_strategy == "steps" and args.save_strategy == "epoch"
+    with pytest.raises(ConfigError, match="learning_rate"):
+        Arguments("out").set_training(learning_rate=-1.0)
+
+
+def test_what_a_script_asks_about_its_process() -> None:
+    args = Arguments("x", use_cpu=True)
+    assert (args.device, args.n_gpu, args.world_size, args.process_index) == (torch.device("cpu"), 0, 1, 0)
+    assert args.should_log and args.should_save and args.parallel_mode.value == "not_parallel"
+    with args.main_process_first(desc="map"):
+        pass
+    assert args.get_warmup_steps(100) == 0 and Arguments(log_level="info").get_process_log_level() == 20
+    assert json.loads(args.to_json_string())["output_dir"] == "x"
+    assert isinstance(args.to_sanitized_dict()["eval_steps"], str)
 
 
 # settings that are not read as `args.NAME` outside their own file -> where they are
@@ -111,6 +175,7 @@ ELSEWHERE = {
     "logging_steps": "TrainingArguments.steps",
     "warmup_steps": "TrainingArguments.warmup",
     "warmup_ratio": "TrainingArguments.warmup",
+    "activation_checkpointing": "TrainingArguments.__post_init__",
 }
 
 
@@ -122,7 +187,7 @@ def test_every_setting_is_read_somewhere() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "args":
                 read.add(node.attr)
-    fields = set(inspect.signature(Arguments).parameters)
+    fields = set(inspect.signature(Arguments).parameters) - {f.name for f in dataclasses.fields(UpstreamArguments)}
     assert fields - read == set(ELSEWHERE)
     own = inspect.getsource(Arguments)
     for name, where in ELSEWHERE.items():
@@ -163,13 +228,13 @@ def test_unused_weights_are_seen_or_told(monkeypatch: pytest.MonkeyPatch, told: 
 
 
 def test_our_names_are_upstreams_but_a_few() -> None:
-    own = set(inspect.signature(Arguments).parameters)
+    own = set(inspect.signature(Arguments).parameters) - {f.name for f in dataclasses.fields(UpstreamArguments)}
     theirs = set(inspect.signature(transformers.TrainingArguments).parameters)
     assert own - theirs <= {
         "class_weights", "match_upstream", "warmup_ratio", "label_names", "learning_rates", "layer_lr_decay", "freeze",
         "ema_decay", "per_device_train_batch_tokens", "logging_dir",
     }  # fmt: skip
-    assert len(own) < 70
+    assert len(own) < 72
     assert next(iter(inspect.signature(Arguments).parameters)) == "output_dir"
 
 

@@ -1,0 +1,54 @@
+"""How `cutaway.<a path of upstream's>` is made when somebody imports it.
+
+`cutaway/__init__.py` asks here, as the last of Python's finders: a module that exists is never its business, and
+nothing is read, made or imported before somebody asks. What is served is in `cutaway.compat.table`; no other path is.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from cutaway.compat.table import home, is_package, module_names
+from cutaway.errors import nearest
+
+
+class NameLoader:
+    """Makes a module whose names are imported from where they live when they are first used."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Python makes an empty module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Gives the module its names."""
+        where = module.__name__.removeprefix("cutaway.")
+        names = module_names(where) or ()
+
+        def find(name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            if module_names(f"{where}.{name}") is not None:
+                return import_module(f"{module.__name__}.{name}")
+            lives = home(name)
+            if lives is None:
+                raise AttributeError(f"{module.__name__} has no {name!r}.{nearest(name, names)}")
+            value = getattr(import_module(lives), name)
+            vars(module)[name] = value
+            return value
+
+        vars(module).update(
+            __getattr__=find,
+            __dir__=lambda: sorted({*vars(module), *names}),
+            __all__=sorted(names),
+            __doc__=f"Names of upstream's `{where}`, from where they live in cutaway.",
+        )
+
+
+def find_spec(name: str) -> ModuleSpec | None:
+    """The spec of a path of upstream's; None for everything else."""
+    where = name.removeprefix("cutaway.")
+    if module_names(where) is None:
+        return None
+    return ModuleSpec(name, NameLoader(), is_package=is_package(where))  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+"""Names that can be imported and not used: the error says what to use here.
+
+A script imports `BitsAndBytesConfig` whether or not it is told to load in 4 bit. So the name is there, and whoever
+calls it, or anything on it, hears what there is instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cutaway.errors import CutawayError
+
+_BYTES = 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits'
+_CHIP = "cutaway computes on CPUs, CUDA GPUs and Apple's; torch.device says on which"
+INSTEAD: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "BitsAndBytesConfig", "AqlmConfig", "AutoRoundConfig", "AwqConfig", "BitNetQuantConfig",
+            "CompressedTensorsConfig", "EetqConfig", "FPQuantConfig", "FbgemmFp8Config", "FineGrainedFP8Config",
+            "FourOverSixConfig", "GPTQConfig", "GemmaQuantizationConfig", "HiggsConfig", "HqqConfig", "MetalConfig",
+            "Mxfp4Config", "NVFP4Config", "QuantoConfig", "QuarkConfig", "SinqConfig", "SpQRConfig", "TorchAoConfig",
+            "VptqConfig", "QuantizedCache", "QuantoQuantizedLayer", "HQQQuantizedLayer", "Fp8QuantizedLayer",
+            "QuantizationConfigMixin",
+        ),
+        _BYTES,
+    ),
+    "GgufConfig": "pass gguf_file= to from_pretrained",
+    "CompileConfig": "the engine is compiled already; leave it out",
+    "ContinuousBatchingConfig": "cutaway.generate batches by length itself",
+    "ContinuousBatchingManager": "cutaway.generate batches by length itself",
+    "KernelConfig": "the kernels are chosen by the machine",
+    "DistributedConfig": "start several processes with torchrun; fsdp=True gives each a part of the weights",
+    "WatermarkingConfig": "cutaway does not watermark texts; write a LogitsProcessor",
+    "SynthIDTextWatermarkingConfig": "cutaway does not watermark texts; write a LogitsProcessor",
+    "SynthIDTextWatermarkLogitsProcessor": "cutaway does not watermark texts; write a LogitsProcessor",
+    "SynthIDTextWatermarkDetector": "cutaway does not watermark texts",
+    "WatermarkDetector": "cutaway does not watermark texts",
+    "WatermarkLogitsProcessor": "cutaway does not watermark texts; write a LogitsProcessor",
+    "BayesianDetectorConfig": "cutaway does not watermark texts",
+    "BayesianDetectorModel": "cutaway does not watermark texts",
+    "GreedyLR": "use lr_scheduler_type='reduce_lr_on_plateau', which also follows a metric",
+    "get_greedy_schedule": "use get_reduce_on_plateau_schedule, which also follows a metric",
+    "TorchExportableModuleWithStaticCache": "use torch.export on the model's forward",
+    "convert_and_export_with_cache": "use torch.export on the model's forward",
+    "NpuConfig": _CHIP, "TPUTrainer": _CHIP, "HPUTrainer": _CHIP,
+    "HfDeepSpeedConfig": "start several processes with torchrun; fsdp=True gives each a part of the weights",
+    "TFTrainer": "use Trainer; cutaway is built on PyTorch",
+    "TFAutoModel": "use AutoModel; cutaway is built on PyTorch",
+    "FlaxAutoModel": "use AutoModel; cutaway is built on PyTorch",
+}  # fmt: skip
+
+
+class _Refusing(type):
+    """A class of which nothing can be made or asked."""
+
+    _instead: str
+
+    def _error(cls) -> CutawayError:
+        return CutawayError(f"cutaway has no {cls.__name__}: {cls._instead}. See docs/upstream-names.md.")
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise cls._error()
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise cls._error()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in INSTEAD:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = _Refusing(name, (), {"_instead": INSTEAD[name], "__doc__": f"Not in cutaway: {INSTEAD[name]}."})
+    made.__module__ = __name__
+    globals()[name] = made
+    return made

@@ -1,0 +1,162 @@
+"""Small functions on tensors, arrays and files that upstream keeps in its `utils`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutaway.errors import ConfigError, HubError
+
+
+class ContextManagers:
+    """Several `with` statements in one."""
+
+    def __init__(self, context_managers: Iterable[AbstractContextManager[Any]]) -> None:
+        self.context_managers, self.stack = list(context_managers), ExitStack()
+
+    def __enter__(self) -> None:
+        for one in self.context_managers:
+            self.stack.enter_context(one)
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.__exit__(*error)
+
+
+def strtobool(value: Any) -> int:
+    """1 for y, yes, t, true, on, 1; 0 for n, no, f, false, off, 0; ConfigError for anything else."""
+    word = str(value).lower()
+    if word in ("y", "yes", "t", "true", "on", "1"):
+        return 1
+    if word in ("n", "no", "f", "false", "off", "0"):
+        return 0
+    raise ConfigError(f"{value!r} says neither yes nor no.")
+
+
+def is_torch_tensor(x: Any) -> bool:
+    """Whether it is a tensor of torch's."""
+    return isinstance(x, Tensor)
+
+
+is_tensor = is_torch_tensor
+
+
+def is_numpy_array(x: Any) -> bool:
+    """Whether it is an array of NumPy's."""
+    return isinstance(x, np.ndarray)
+
+
+def is_torch_device(x: Any) -> bool:
+    """Whether it is a torch.device."""
+    return isinstance(x, torch.device)
+
+
+def is_torch_dtype(x: Any) -> bool:
+    """Whether it is a torch.dtype, or the name of one."""
+    return isinstance(getattr(torch, x, None) if isinstance(x, str) else x, torch.dtype)
+
+
+def to_py_obj(obj: Any) -> Any:
+    """The same structure in lists and numbers."""
+    if isinstance(obj, Mapping):
+        return {k: to_py_obj(v) for k, v in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [to_py_obj(v) for v in obj]
+    return obj.tolist() if hasattr(obj, "tolist") else obj
+
+
+def to_numpy(obj: Any) -> Any:
+    """The same structure in NumPy's arrays."""
+    if isinstance(obj, Mapping):
+        return {k: to_numpy(v) for k, v in obj.items()}
+    if isinstance(obj, list | tuple):
+        return np.array(obj)
+    return obj.detach().cpu().numpy() if isinstance(obj, Tensor) else obj
+
+
+def flatten_dict(d: MutableMapping[str, Any], parent_key: str = "", delimiter: str = ".") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in d.items():
+        name = f"{parent_key}{delimiter}{key}" if parent_key else str(key)
+        if isinstance(value, MutableMapping) and value:
+            found |= flatten_dict(value, name, delimiter)
+        else:
+            found[name] = value
+    return found
+
+
+def transpose(array: Any, axes: Any = None) -> Any:
+    """The axes of a tensor or array in another order; by default turned round."""
+    order = tuple(range(array.ndim))[::-1] if axes is None else tuple(axes)
+    return array.permute(*order) if isinstance(array, Tensor) else np.transpose(array, order)
+
+
+def reshape(array: Any, newshape: Any) -> Any:
+    """Another shape of a tensor or array."""
+    return array.reshape(*newshape) if isinstance(array, Tensor) else np.reshape(array, newshape)
+
+
+def squeeze(array: Any, axis: Any = None) -> Any:
+    """Without axes of length 1."""
+    if isinstance(array, Tensor):
+        return array.squeeze() if axis is None else array.squeeze(axis)
+    return np.squeeze(array, axis=axis)
+
+
+def expand_dims(array: Any, axis: int) -> Any:
+    """With one more axis of length 1."""
+    return array.unsqueeze(axis) if isinstance(array, Tensor) else np.expand_dims(array, axis)
+
+
+def tensor_size(array: Any) -> int:
+    """How many numbers it holds."""
+    return int(array.numel()) if isinstance(array, Tensor) else int(np.size(array))
+
+
+def torch_int(x: Any) -> Any:
+    """A whole number; a tensor while torch traces."""
+    return x.to(torch.int64) if isinstance(x, Tensor) else int(x)
+
+
+def torch_float(x: Any) -> Any:
+    """A number; a tensor while torch traces."""
+    return x.to(torch.float32) if isinstance(x, Tensor) else float(x)
+
+
+def find_labels(model_class: Any) -> list[str]:
+    """The arguments of a model's forward that are labels."""
+    takes = inspect.signature(model_class.forward).parameters
+    span = ("start_positions", "end_positions") if "QuestionAnswering" in model_class.__name__ else ()
+    return [name for name in takes if "label" in name or name in span]
+
+
+def can_return_loss(model_class: Any) -> bool:
+    """Whether a model's forward gives a loss without labels, where it is asked to."""
+    takes = inspect.signature(model_class.forward).parameters
+    return "return_loss" in takes and takes["return_loss"].default is True
+
+
+def cached_file(path_or_repo_id: Any, filename: str, **kwargs: Any) -> str | None:
+    """The local path of a file of a folder or a repository on the hub.
+
+    `revision`, `token`, `cache_dir`, `local_files_only` and `subfolder` say where. None where it is not there and
+    `_raise_exceptions_for_missing_entries=False` is passed; HubError otherwise.
+    """
+    from cutaway.hub.files import resolve
+
+    names = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
+    strict = kwargs.get("_raise_exceptions_for_missing_entries", True)
+    try:
+        found: Path = resolve(path_or_repo_id, **{k: kwargs[k] for k in names if kwargs.get(k)}).require(filename)
+    except HubError:
+        if strict:
+            raise
+        return None
+    return str(found)

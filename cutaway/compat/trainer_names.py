@@ -1,0 +1,342 @@
+"""Small functions that upstream keeps beside its Trainer, for loops and metrics of one's own."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cutaway.errors import InputError
+from cutaway.train.rng import set_seed
+from cutaway.train.saving import numbered
+
+log = logging.getLogger("cutaway")
+
+PREFIX_CHECKPOINT_DIR = "checkpoint"
+
+
+class HubStrategy(StrEnum):
+    """When a training pushes to the hub."""
+
+    END = "end"
+    EVERY_SAVE = "every_save"
+    CHECKPOINT = "checkpoint"
+    ALL_CHECKPOINTS = "all_checkpoints"
+
+
+class EvalLoopOutput(NamedTuple):
+    """What an evaluation loop of one's own gives."""
+
+    predictions: Any
+    label_ids: Any
+    metrics: dict[str, float] | None
+    num_samples: int | None
+
+
+class BestRun(NamedTuple):
+    """The best of a search."""
+
+    run_id: str
+    objective: float | list[float]
+    hyperparameters: dict[str, Any]
+    run_summary: Any = None
+
+
+def get_last_checkpoint(folder: str | Path) -> str | None:
+    """The newest `checkpoint-N` in a folder, by its number; None where there is none."""
+    found = [path for _, path in numbered(Path(folder)) if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return str(found[-1]) if found else None
+
+
+def enable_full_determinism(seed: int, warn_only: bool = False) -> None:
+    """Seed everything, and let torch refuse (or, `warn_only`, name) operations that may differ from run to run."""
+    import os
+
+    set_seed(seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # read when CUDA begins
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def seed_worker(worker_id: int, num_workers: int, rank: int) -> None:
+    """Seed a worker of a DataLoader: its `worker_init_fn`."""
+    set_seed(num_workers * rank + torch.initial_seed() % 2**32)
+
+
+def has_length(dataset: Any) -> bool:
+    """Whether a data set knows how many rows it has."""
+    try:
+        return len(dataset) is not None
+    except TypeError:
+        return False
+
+
+def is_main_process(local_rank: int) -> bool:
+    """Whether this is the first process of its machine."""
+    return local_rank in (-1, 0)
+
+
+def speed_metrics(
+    split: str, start_time: float, num_samples: int | None = None, num_steps: int | None = None, num_tokens: Any = None
+) -> dict[str, float]:
+    """How fast something was that began at `start_time` (time.time())."""
+    import time
+
+    seconds = time.time() - start_time
+    found: dict[str, float] = {f"{split}_runtime": round(seconds, 4)}
+    if seconds == 0:
+        return found
+    counts = (("samples", num_samples, 3), ("steps", num_steps, 3), ("tokens", num_tokens, 3))
+    return found | {
+        f"{split}_{what}_per_second": round(float(n) / seconds, digits) for what, n, digits in counts if n is not None
+    }
+
+
+def denumpify_detensorize(metrics: Any) -> Any:
+    """The same structure with plain numbers for NumPy's and torch's single ones."""
+    if isinstance(metrics, list | tuple):
+        return type(metrics)(denumpify_detensorize(m) for m in metrics)
+    if isinstance(metrics, dict):
+        return {k: denumpify_detensorize(v) for k, v in metrics.items()}
+    if isinstance(metrics, np.generic) or (isinstance(metrics, Tensor) and metrics.numel() == 1):
+        return metrics.item()
+    return metrics
+
+
+def default_compute_objective(metrics: dict[str, float]) -> float:
+    """The loss where it is the only metric, else the sum of the others; speeds do not count."""
+    left = dict(metrics)
+    loss = left.pop("eval_loss", None)
+    left.pop("epoch", None)
+    left = {k: v for k, v in left.items() if not k.endswith(("_runtime", "_per_second"))}
+    if not left and loss is None:
+        raise InputError("the evaluation gave neither a loss nor a metric; return one from compute_metrics.")
+    return sum(left.values()) if left else loss  # type: ignore[return-value]
+
+
+# -- structures of tensors ---------------------------------------------------------------------------------------------
+
+
+def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(v, function) for v in value)
+    if isinstance(value, Mapping):
+        return {k: _mapped(v, function) for k, v in value.items()}
+    return function(value)
+
+
+def nested_detach(tensors: Any) -> Any:
+    """The same structure without gradients."""
+    return _mapped(tensors, lambda x: x.detach() if isinstance(x, Tensor) else x)
+
+
+def nested_numpify(tensors: Any) -> Any:
+    """The same structure in NumPy; bfloat16, which it does not know, as float32."""
+
+    def array(x: Any) -> Any:
+        x = x.cpu()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+    return _mapped(tensors, array)
+
+
+def nested_truncate(tensors: Any, limit: int) -> Any:
+    """The same structure, of each the first `limit` rows."""
+    return _mapped(tensors, lambda x: x[:limit])
+
+
+def atleast_1d(value: Any) -> Any:
+    """A tensor or array with at least one axis."""
+    return torch.atleast_1d(value) if isinstance(value, Tensor) else np.atleast_1d(value)
+
+
+def torch_pad_and_concatenate(tensor1: Tensor, tensor2: Tensor, padding_index: int = -100) -> Tensor:
+    """Two batches as one; where their second axes differ, the shorter is filled up."""
+    a, b = atleast_1d(tensor1), atleast_1d(tensor2)
+    if a.dim() == 1 or a.shape[1] == b.shape[1]:
+        return torch.cat((a, b))
+    shape = (a.shape[0] + b.shape[0], max(a.shape[1], b.shape[1]), *a.shape[2:])
+    whole: Tensor = a.new_full(shape, padding_index)
+    whole[: a.shape[0], : a.shape[1]] = a
+    whole[a.shape[0] :, : b.shape[1]] = b
+    return whole
+
+
+def numpy_pad_and_concatenate(array1: Any, array2: Any, padding_index: int = -100) -> Any:
+    """The same of NumPy's arrays."""
+    a, b = np.atleast_1d(array1), np.atleast_1d(array2)
+    if a.ndim == 1 or a.shape[1] == b.shape[1]:
+        return np.concatenate((a, b))
+    shape = (a.shape[0] + b.shape[0], max(a.shape[1], b.shape[1]), *a.shape[2:])
+    whole = np.full(shape, padding_index, dtype=a.dtype)
+    whole[: a.shape[0], : a.shape[1]] = a
+    whole[a.shape[0] :, : b.shape[1]] = b
+    return whole
+
+
+def nested_concat(tensors: Any, new_tensors: Any, padding_index: int = -100) -> Any:
+    """Two structures of batches as one."""
+    if isinstance(tensors, list | tuple):
+        return type(tensors)(nested_concat(a, b, padding_index) for a, b in zip(tensors, new_tensors, strict=True))
+    if isinstance(tensors, Tensor):
+        return torch_pad_and_concatenate(tensors, new_tensors, padding_index)
+    if isinstance(tensors, Mapping):
+        return {k: nested_concat(v, new_tensors[k], padding_index) for k, v in tensors.items()}
+    return numpy_pad_and_concatenate(tensors, new_tensors, padding_index)
+
+
+def find_batch_size(tensors: Any) -> int | None:
+    """The number of rows of the first tensor in a structure."""
+    if isinstance(tensors, Tensor | np.ndarray):
+        return int(tensors.shape[0]) if len(tensors.shape) else None
+    parts = tensors.values() if isinstance(tensors, Mapping) else tensors if isinstance(tensors, list | tuple) else ()
+    return next((n for part in parts if (n := find_batch_size(part)) is not None), None)
+
+
+def distributed_concat(tensor: Any, num_total_examples: int | None = None) -> Any:
+    """The tensors of all processes as one, cut to `num_total_examples` rows."""
+
+    def gathered(x: Tensor) -> Tensor:
+        x = atleast_1d(x).contiguous()
+        parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, x)
+        return torch.cat(parts)[:num_total_examples]
+
+    return _mapped(tensor, gathered)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+def get_parameter_names(
+    model: nn.Module, forbidden_layer_types: list[type], forbidden_layer_names: list[str] | None = None
+) -> list[str]:
+    """The names of a model's weights, without those of layers of these types, or whose name fits a pattern."""
+    patterns = [re.compile(p) for p in forbidden_layer_names or ()]
+    found: list[str] = []
+    for name, child in model.named_children():
+        if not isinstance(child, tuple(forbidden_layer_types)):
+            inner = get_parameter_names(child, forbidden_layer_types, forbidden_layer_names)
+            found += [f"{name}.{n}" for n in inner if not any(p.search(f"{name}.{n}".lower()) for p in patterns)]
+    return found + [k for k in model._parameters if not any(p.search(k.lower()) for p in patterns)]
+
+
+def get_model_param_count(model: nn.Module, trainable_only: bool = False) -> int:
+    """How many numbers the weights hold."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+
+
+def unwrap_model(model: nn.Module, recursive: bool = False) -> nn.Module:
+    """The model inside DataParallel and DistributedDataParallel."""
+    while hasattr(model, "module") and isinstance(model.module, nn.Module):
+        model = model.module
+    return model
+
+
+class LabelSmoother:
+    """The loss with label smoothing: 1 - epsilon on the label, epsilon spread over all classes.
+
+    Attributes:
+        epsilon: what is spread. ignore_index: labels that do not count.
+    """
+
+    def __init__(self, epsilon: float = 0.1, ignore_index: int = -100) -> None:
+        self.epsilon, self.ignore_index = epsilon, ignore_index
+
+    def __call__(self, model_output: Any, labels: Tensor, shift_labels: bool = False) -> Tensor:
+        """The mean over labelled places; `shift_labels`: each place is to say the next label."""
+        logits = model_output["logits"] if isinstance(model_output, dict) else model_output[0]
+        if shift_labels:
+            logits, labels = logits[..., :-1, :], labels[..., 1:]
+        log_probability = logits.float().log_softmax(-1)
+        here = labels != self.ignore_index
+        picked = -log_probability.gather(-1, labels.clamp(min=0)[..., None])[..., 0][here]
+        spread = -log_probability.mean(-1)[here]
+        found: Tensor = ((1.0 - self.epsilon) * picked + self.epsilon * spread).sum() / here.sum()
+        return found
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def torch_distributed_zero_first(local_rank: int) -> Iterator[None]:
+    """Inside, the first process of a machine goes before the others, which then find what it has made."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if several and local_rank not in (-1, 0):
+        torch.distributed.barrier()
+    yield
+    if several and local_rank == 0:
+        torch.distributed.barrier()
+
+
+def reissue_pt_warnings(caught_warnings: Any) -> None:
+    """Warn again of what was caught."""
+    import warnings
+
+    for warning in caught_warnings or ():
+        warnings.warn(warning.message, warning.category, stacklevel=2)
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+class Conv1D(nn.Module):
+    """A linear layer whose weight is [inputs, outputs], as GPT-2 publishes its own.
+
+    Args:
+        nf: outputs. nx: inputs.
+    """
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight = nn.Parameter(torch.empty(nx, nf))
+        self.bias = nn.Parameter(torch.zeros(nf))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def __repr__(self) -> str:
+        return f"Conv1D(nf={self.nf}, nx={self.nx})"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        return x @ self.weight + self.bias
+
+
+def apply_chunking_to_forward(
+    forward_fn: Callable[..., Tensor], chunk_size: int, chunk_dim: int, *input_tensors: Tensor
+) -> Tensor:
+    """`forward_fn(*input_tensors)`, computed over pieces of `chunk_size` along an axis; 0 for all at once."""
+    if chunk_size <= 0:
+        return forward_fn(*input_tensors)
+    length = input_tensors[0].shape[chunk_dim]
+    if any(x.shape[chunk_dim] != length for x in input_tensors):
+        raise InputError(f"the inputs differ in axis {chunk_dim}: {[list(x.shape) for x in input_tensors]}.")
+    if length % chunk_size:
+        raise InputError(f"axis {chunk_dim} has {length} places, which chunks of {chunk_size} do not divide.")
+    parts = zip(*(x.split(chunk_size, chunk_dim) for x in input_tensors), strict=True)
+    return torch.cat([forward_fn(*part) for part in parts], chunk_dim)
+
+
+def prune_linear_layer(layer: nn.Linear, index: Tensor, dim: int = 0) -> nn.Linear:
+    """A linear layer of the outputs (`dim` 0) or inputs (1) `index` of another."""
+    index = index.to(layer.weight.device)
+    weight = layer.weight.index_select(dim, index).detach().clone()
+    new = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None).to(weight)
+    new.weight = nn.Parameter(weight)
+    if layer.bias is not None:
+        bias = layer.bias.detach() if dim == 1 else layer.bias.detach()[index]
+        new.bias = nn.Parameter(bias.clone())
+    return new
+
+
+ALL_LAYERNORM_LAYERS = [nn.LayerNorm]

@@ -1,0 +1,123 @@
+"""`GenerationMixin`: the methods of a model that writes, under upstream's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cutaway.errors import GenerationError, InputError
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
+
+
+class GenerationMixin:
+    """What every model here can be asked about writing; `can_generate()` says whether it can."""
+
+    if TYPE_CHECKING:
+        config: PretrainedConfig
+
+        @property
+        def is_encoder_decoder(self) -> bool: ...
+
+    def can_generate(self) -> bool:
+        """Whether `generate` works on this model."""
+        return False
+
+    @property
+    def generation_config(self) -> Any:
+        """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
+        own = self.__dict__.get("_generation_config")
+        if own is None:
+            from cutaway.generate.settings import stored_settings
+
+            own = self.__dict__.setdefault("_generation_config", stored_settings(self))  # two threads get the same one
+        return own
+
+    @generation_config.setter
+    def generation_config(self, value: Any) -> None:
+        self.__dict__["_generation_config"] = value
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Continue a text, or answer it: see `cutaway.generate.generate`.
+
+        `custom_generate`: a function (model, *args, **kwargs) that generates in its place. A name of a repository
+        whose code would be run is refused.
+        """
+        if not self.can_generate():
+            raise GenerationError(
+                f"{type(self).__name__} cannot generate text; load the checkpoint with AutoModelForCausalLM or "
+                "AutoModelForSeq2SeqLM."
+            )
+        own = kwargs.pop("custom_generate", None)
+        if own is not None:
+            if not callable(own):
+                raise GenerationError(
+                    f"custom_generate={own!r}: code from a repository or a folder is never run. Pass a function that "
+                    "takes (model, *args, **kwargs)."
+                )
+            return own(self, *args, **kwargs)
+        from cutaway.generate import generate  # a model that only classifies does not pay for it
+
+        return generate(self, *args, **kwargs)
+
+    @torch.no_grad()
+    def compute_transition_scores(
+        self,
+        sequences: Tensor,
+        scores: tuple[Tensor, ...],
+        beam_indices: Tensor | None = None,
+        normalize_logits: bool = False,
+    ) -> Tensor:
+        """The score of each generated token, [sequences, steps]; 0 after the end of a beam.
+
+        Args:
+            sequences: ids [sequences, columns] of `generate`.
+            scores: per step [beams, vocabulary], as `output_scores` gives them.
+            beam_indices: [sequences, steps], which of the beams each token was chosen from; None without beams.
+            normalize_logits: make the scores log-probabilities first.
+        """
+        if not scores:
+            raise InputError("scores is empty: generate with output_scores=True and return_dict_in_generate=True.")
+        table = torch.stack(scores, 1)  # [beams, steps, vocabulary]
+        if normalize_logits:
+            table = table.log_softmax(-1)
+        if beam_indices is None:
+            beam_indices = torch.arange(table.shape[0], device=table.device)[:, None].expand(-1, table.shape[1])
+        ended = beam_indices < 0
+        steps = int((~ended).sum(-1).max())
+        ended, beams = ended[:, :steps], beam_indices[:, :steps].clamp(min=0)
+        tokens = sequences[:, sequences.shape[1] - len(scores) :][:, :steps]
+        places = torch.arange(steps, device=table.device).expand_as(beams)
+        return table[beams, places, tokens.clamp(max=table.shape[2] - 1)].masked_fill(ended, 0.0)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: Any = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The inputs of the next pass, for a loop of one's own: what the cache does not hold yet.
+
+        Our `generate` has its own steps and does not call this.
+        """
+        held = 0 if past_key_values is None else past_key_values.seen
+        found: dict[str, Any] = {"past_key_values": past_key_values, "use_cache": kwargs.get("use_cache", True)}
+        found["attention_mask"] = attention_mask
+        ids = input_ids[:, held:]
+        if self.is_encoder_decoder:
+            found |= {k: v for k, v in kwargs.items() if k in ("encoder_outputs", "decoder_attention_mask")}
+            return {**found, "decoder_input_ids": ids}
+        if inputs_embeds is not None and not held:
+            return {**found, "inputs_embeds": inputs_embeds}
+        beside = {k: kwargs[k] for k in ("position_ids", "token_type_ids") if kwargs.get(k) is not None}
+        found |= {k: v[:, held:] for k, v in beside.items()}
+        return {**found, "input_ids": ids.contiguous()}
+
+    def _validate_model_kwargs(self, model_kwargs: Mapping[str, Any]) -> None:
+        """`generate` checks its own arguments."""

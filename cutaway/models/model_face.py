@@ -1,0 +1,130 @@
+"""What scripts ask of a model beside its work: its size in memory, its parts, gradients for its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from cutaway.errors import ConfigError
+
+
+class ModelFace:
+    """The part of `PreTrainedModel` that answers to upstream's names and is no part of the engine."""
+
+    main_input_name: ClassVar[str] = "input_ids"
+    supports_gradient_checkpointing: ClassVar[bool] = True
+    framework: ClassVar[str] = "pt"
+    is_parallelizable: ClassVar[bool] = False
+    model_tags: Sequence[str] | None = None
+
+    if TYPE_CHECKING:
+        base_model: Any
+        named_parameters: Callable[..., Any]
+        parameters: Callable[..., Any]
+        buffers: Callable[..., Any]
+        modules: Callable[..., Any]
+        gradient_checkpointing_enable: Callable[[], None]
+        gradient_checkpointing_disable: Callable[[], None]
+        get_input_embeddings: Callable[[], nn.Embedding]
+        set_adapter: Callable[[str | None], None]
+        remove_adapter: Callable[[str], None]
+
+        @property
+        def adapter_names(self) -> list[str]: ...
+
+        @property
+        def active_adapter(self) -> str | None: ...
+
+    @property
+    def dummy_inputs(self) -> dict[str, Tensor]:
+        """Ids that any model can read."""
+        import torch
+
+        return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Bytes of the weights, and of the buffers; what is packed beside them for the kernels is not counted."""
+        held = [*self.parameters(), *(self.buffers() if return_buffers else ())]
+        return sum(x.numel() * x.element_size() for x in held)
+
+    def get_encoder(self) -> Any:
+        """The encoder of an encoder-decoder; of another model, the model without its head."""
+        base = self.base_model
+        return base if base is self else base.get_encoder()
+
+    def get_decoder(self) -> Any:
+        """The decoder of an encoder-decoder; of another model, the model without its head."""
+        base = self.base_model
+        return base if base is self else base.get_decoder()
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients flow from the embedded texts on, though the embeddings do not train (adapters need it)."""
+        if "_input_hook" not in self.__dict__:
+            hook = self.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_(True))
+            self.__dict__["_input_hook"] = hook
+
+    def disable_input_require_grads(self) -> None:
+        """As before `enable_input_require_grads`."""
+        hook = self.__dict__.pop("_input_hook", None)
+        if hook is not None:
+            hook.remove()
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether blocks are computed twice in training."""
+        return any(m.__dict__.get("recomputes", False) for m in self.modules())
+
+    is_activation_checkpointing = is_gradient_checkpointing
+
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """`gradient_checkpointing_enable`, under its other name."""
+        self.gradient_checkpointing_enable()
+
+    def activation_checkpointing_disable(self) -> None:
+        """`gradient_checkpointing_disable`, under its other name."""
+        self.gradient_checkpointing_disable()
+
+    def add_model_tags(self, tags: str | list[str]) -> None:
+        """Tags for the model card."""
+        new = [tags] if isinstance(tags, str) else list(tags)
+        self.model_tags = list(dict.fromkeys([*(self.model_tags or []), *new]))
+
+    def estimate_tokens(self, input_dict: Mapping[str, Any]) -> int:
+        """How many tokens a batch has."""
+        found = input_dict.get(self.main_input_name)
+        return 0 if found is None else int(found.numel())
+
+    def floating_point_ops(self, input_dict: Mapping[str, Any], exclude_embeddings: bool = True) -> int:
+        """About how many operations a step over a batch takes: 6 for each token and weight (Kaplan et al., 2020)."""
+        tables = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        left_out = tables if exclude_embeddings else set()
+        weights = sum(int(p.numel()) for p in self.parameters() if id(p) not in left_out)
+        return 6 * self.estimate_tokens(input_dict) * weights
+
+    def set_attn_implementation(self, attn_implementation: Any) -> None:
+        """Changes nothing: there is one attention, which is fast and open."""
+
+    # -- adapters, under the names that upstream's integration of PEFT has -------------------------------------------
+
+    def active_adapters(self) -> list[str]:
+        """The adapters that act."""
+        return [] if self.active_adapter is None else [self.active_adapter]
+
+    def disable_adapters(self) -> None:
+        """Let no adapter act."""
+        self.__dict__["_adapter_before"] = self.active_adapter
+        self.set_adapter(None)
+
+    def enable_adapters(self) -> None:
+        """Let the adapter act that did before `disable_adapters`, or the last that was added."""
+        before = self.__dict__.pop("_adapter_before", None) or (self.adapter_names[-1] if self.adapter_names else None)
+        if before is None:
+            raise ConfigError("there is no adapter to enable; add one with add_adapter or load_adapter.")
+        self.set_adapter(before)
+
+    def delete_adapter(self, adapter_names: str | list[str]) -> None:
+        """Take adapters off."""
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            self.remove_adapter(name)
