@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from parity.tiny import CONFIGS, make
+from parity.tiny_models import CONFIGS, make
 
 import cutaway
 from cutaway import auto

@@ -87,8 +87,8 @@ def test_imports_point_one_way() -> None:
 
 # Modules of ours are named in strings only where names become modules: the lazy tables, the families, the pipelines.
 NAMED_IN_STRINGS = {
-    "cutaway", "cutaway.auto", "cutaway.checkpoint", "cutaway.compat", "cutaway.compat.mappings", "cutaway.compat.table",
-    "cutaway.inspect", "cutaway.pipelines", "cutaway.pipelines.factory",
+    "cutaway", "cutaway.auto", "cutaway.checkpoint", "cutaway.compat", "cutaway.compat.mappings",
+    "cutaway.compat.table", "cutaway.inspect", "cutaway.pipelines", "cutaway.pipelines.factory",
 }  # fmt: skip
 
 

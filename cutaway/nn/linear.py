@@ -76,9 +76,10 @@ class PackedCache:
 
     def refresh(self, layers: Sequence[Linear]) -> PackedCache:
         """This, made anew if a weight or bias is no longer what it was."""
+        seen = self._seen
         if not self._holds(layers):
             with _PACKING:  # by one thread; the others wait for what it makes
-                if not self._holds(layers):
+                if self._seen is seen or not self._holds(layers):
                     self._make(layers)
         return self
 

@@ -71,7 +71,7 @@ def test_entities_count_as_seqeval_counts():
     names = {0: "O", 1: "B-PER", 2: "B-LOC"}
     sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
     config = BertConfig(vocab_size=len(words), max_position_embeddings=32, id2label=names, **sizes)
-    pipe = pipeline("ner", BertForTokenClassification(config), tokenizer)
+    pipe = pipeline("ner", BertForTokenClassification(config).eval(), tokenizer)
     tokens = ["ann", "lives", "in", "rome"]
     ids = tokenizer(tokens, is_split_into_words=True, return_tensors="pt")
     with torch.inference_mode():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import pair, texts
-from parity.tiny import decoder_fields
+from parity.tiny_models import decoder_fields
 from torch import Tensor, nn
 
 from cutaway.generate import stream

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity.tiny import make
+from parity.tiny_models import make
 from safetensors.torch import save_file
 
 import cutaway

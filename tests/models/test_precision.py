@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from parity.pairs import inputs
-from parity.tiny import CONFIGS, make
+from parity.tiny_models import CONFIGS, make
 
 import cutaway
 from cutaway import AutoModel, AutoModelForSequenceClassification, pipeline

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, inputs, load, pair
-from parity.tiny import CONFIGS, make
+from parity.tiny_models import CONFIGS, make
 from torch import Tensor, nn
 
 import cutaway

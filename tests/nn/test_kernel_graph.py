@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity.pairs import padded, pair, texts
-from parity.tiny import HEADS, decoder_fields
+from parity.tiny_models import HEADS, decoder_fields
 from torch import Tensor
 
 from cutaway import native

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from parity.tiny import CONFIGS, ENCODER_DECODERS, make
+from parity.tiny_models import CONFIGS, ENCODER_DECODERS, make
 from torch import Tensor
 
 import cutaway

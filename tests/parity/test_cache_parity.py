@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, inputs, padded, pair, texts
-from parity.tiny import ENCODER_DECODERS, VARIANTS, decoder_fields
+from parity.tiny_models import ENCODER_DECODERS, VARIANTS, decoder_fields
 from torch import Tensor
 
 DECODERS = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "bert": "LMHeadModel", "roberta": "ForCausalLM"}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity.pairs import FAMILIES, gap, inputs, load
-from parity.tiny import ENCODER_DECODERS, HEADS, make
+from parity.tiny_models import ENCODER_DECODERS, HEADS, make
 
 from cutaway.errors import InputError
 from cutaway.inspect import (

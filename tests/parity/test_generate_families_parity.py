@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import load, padded, texts
-from parity.tiny import ENCODER_DECODERS, VARIANTS, make
+from parity.tiny_models import ENCODER_DECODERS, VARIANTS, make
 
 LENGTHS = (6, 2, 4)
 PAD = 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
-from parity.tiny import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, HEADS, VARIANTS, decoder_fields
+from parity.tiny_models import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, HEADS, VARIANTS, decoder_fields
 from torch import Tensor
 
 import cutaway

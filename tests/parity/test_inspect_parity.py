@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import FAMILIES, gap, inputs, load, pair
-from parity.tiny import HEADS, make
+from parity.tiny_models import HEADS, make
 
 from cutaway.inspect import Target, activation_patching, direct_logit_attribution, last_state, logit_lens
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, gaps, inputs, pair, real_values
-from parity.tiny import VARIANTS
+from parity.tiny_models import VARIANTS
 from torch import Tensor
 
 from cutaway import native

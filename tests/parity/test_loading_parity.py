@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from parity.pairs import FAMILIES, TOLERANCE, gap, inputs, load, pair
-from parity.tiny import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, decoder_fields, make
+from parity.tiny_models import CONFIGS, ENCODER_DECODERS, EVERY_HEAD, decoder_fields, make
 from safetensors.torch import load_file, save_file
 
 import cutaway

@@ -9,7 +9,7 @@ import pytest
 import torch
 from parity.pairs import load, padded, texts
 from parity.pipes import checkpoints
-from parity.tiny import make
+from parity.tiny_models import make
 from torch import Tensor
 
 from cutaway.errors import GenerationError, MissingOutputError

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity.pairs import FAMILIES, gap, inputs, load
-from parity.tiny import ENCODER_DECODERS, make
+from parity.tiny_models import ENCODER_DECODERS, make
 from torch import Tensor
 
 from cutaway.inspect import attention_rollout, last_state

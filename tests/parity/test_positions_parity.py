@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, pair, real_values, texts
-from parity.tiny import ENCODER_DECODERS, EVERY_HEAD, VARIANTS, decoder_fields
+from parity.tiny_models import ENCODER_DECODERS, EVERY_HEAD, VARIANTS, decoder_fields
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError

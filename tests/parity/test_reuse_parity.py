@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import load, texts
-from parity.tiny import decoder_fields, make
+from parity.tiny_models import decoder_fields, make
 
 from cutaway.errors import CheckpointError, GenerationError, InputError
 from cutaway.generate import GenerationConfig, stream

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
-from parity.tiny import make
+from parity.tiny_models import make
 
 from cutaway import LlamaForCausalLM
 

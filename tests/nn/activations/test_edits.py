@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import FAMILIES, gap, inputs, load
-from parity.tiny import make
+from parity.tiny_models import make
 from torch import Tensor
 
 import cutaway

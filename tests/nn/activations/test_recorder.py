@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from parity.pairs import FAMILIES, inputs, load
-from parity.tiny import make
+from parity.tiny_models import make
 
 from cutaway.errors import CheckpointError, InputError
 from cutaway.nn.activations.recorder import Recorder

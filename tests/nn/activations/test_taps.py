@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from parity.pairs import FAMILIES, TOLERANCE, gap, inputs, load
-from parity.tiny import make
+from parity.tiny_models import make
 
 from cutaway.errors import AddressError
 from cutaway.nn import packed_batch

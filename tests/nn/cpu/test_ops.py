@@ -324,20 +324,17 @@ def test_what_a_kernel_cannot_read_is_refused() -> None:
 
 def test_every_address_goes_through_one_door() -> None:
     """Nothing becomes an address but through `at`, except what was made by the line before."""
-    folder = Path(native.__file__).parents[1] / "model"
+    package = Path(native.__file__).parents[1]
     seen: dict[str, set[str]] = {}
-    for path in folder.glob("*.py"):
+    for path in (path for folder in ("nn", "models", "adapters") for path in (package / folder).rglob("*.py")):
         for name in re.findall(r"([\w.]+)\.data_ptr\(\)", path.read_text()):
             seen.setdefault(path.name, set()).add(name)
     assert seen == {
-        "kernel.py": {"x"},  # the door
-        "panels.py": {"out", "self.packed", "self.shift"},
-        "row_norm.py": {"out"},
+        "ops.py": {"x", "out", "starts", "lengths"},  # the door, and results that it has just made
+        "packed_weight.py": {"out", "self.packed", "self.shift"},
         "positions.py": {"out"},
-        "text_attention.py": {"out", "starts", "lengths"},
-        "cached_attention.py": {"out"},
-        "tape.py": {"to", "buffer", "firsts"},  # its own memory, and the cache that it has just asked `at` for
-        "noticing.py": {"parameter"},
-        "mapped.py": {"weight"},
-        "stored.py": {"a", "b"},  # compared, and never followed
+        "kernel_graph.py": {"to", "buffer", "firsts"},  # its own memory, and the cache that it has just asked `at` for
+        "tracked_parameter.py": {"parameter"},
+        "memory.py": {"weight"},
+        "checkpoint_names.py": {"a", "b"},  # compared, and never followed
     }

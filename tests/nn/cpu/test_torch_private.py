@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[3]
-HOME = ROOT / "cutaway" / "model" / "torch_private.py"
+HOME = ROOT / "cutaway" / "nn" / "cpu" / "torch_private.py"
 ROUNDING = {"bfloat16": 0.05, "int8": 1e-4}  # oneDNN's bfloat16 rounds elsewhere than ours
 
 
