@@ -19,6 +19,7 @@ import typer
 from cutaway.commands.attend import attend
 from cutaway.commands.attribute import attribute
 from cutaway.commands.bench import bench
+from cutaway.commands.chat import chat
 from cutaway.commands.compare import compare
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
@@ -27,6 +28,7 @@ from cutaway.commands.generate import generate
 from cutaway.commands.lens import lens
 from cutaway.commands.models import models
 from cutaway.commands.patch import patch
+from cutaway.commands.serve import serve
 from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
@@ -70,7 +72,7 @@ def common(
 
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
-for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train):
+for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat):
     app.command()(command)
 for spec in COMMANDS:
     app.command(spec.name)(task_command(spec))

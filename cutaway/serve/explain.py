@@ -1,0 +1,79 @@
+"""POST /explain: what a model does with a text, as JSON, as a page, or as a trace."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from cutaway.errors import CutawayError
+from cutaway.serve.body import Body
+from cutaway.serve.problem import Problem
+from cutaway.serve.route import Call
+from cutaway.serve.served_model import ServedModel
+
+
+class ExplainBody(Body):
+    """A text, and what of the model is to be shown; the fields are those of `cutaway.inspect.explain`."""
+
+    text: Annotated[str, Field(min_length=1)]
+    model: str | None = None
+    format: Literal["json", "page", "trace"] = "json"
+    layer: int | None = None
+    head: int | None = None
+    attention: Literal["encoder", "decoder", "cross", "self"] | None = None
+    token: str | int | None = None
+    max_new_tokens: Annotated[int, Field(ge=0, le=256)] = 10
+    truncation: bool = False
+    patterns: bool = True  # all heads' weights, not only those of the head that is shown
+
+
+async def explain(call: Call) -> Any:
+    """One run of the model, open at every joint."""
+    body: ExplainBody = call.body
+    served = call.service.model(body.model)
+    tokens = await call.in_order(served, lambda: len(served.tokenizer(body.text)["input_ids"]))
+    check_explained(call, tokens + (body.max_new_tokens if served.generator is not None else 0), "text")
+    call.said |= {"model": served.name, "prompt_tokens": tokens}
+    try:
+        content, kind = await call.service.compute(_run, served, body)
+    except CutawayError as error:
+        raise Problem(400, str(error), param=_field(str(error))) from None
+    return Response(content, media_type=kind)
+
+
+def check_explained(call: Call, tokens: int, field: str) -> None:
+    """Problem where a text has more tokens than this server explains."""
+    most = call.service.limits.explain_tokens
+    if tokens > most:
+        told = f"{most} are explained at most" if most else "this server explains nothing (--explain-tokens 0)"
+        raise Problem(413, f"{field} has {tokens} tokens, and {told}.", param=field)
+
+
+def _run(served: ServedModel, body: ExplainBody) -> tuple[str | bytes, str]:
+    """The explanation in the form that is asked for; called by the engine."""
+    from cutaway.inspect.explainer import explain as run
+    from cutaway.inspect.page import page
+    from cutaway.inspect.trace.trace import Trace
+
+    names = ("layer", "head", "attention", "token", "max_new_tokens", "truncation")
+    asked = {name: getattr(body, name) for name in names}
+    if body.format == "trace":
+        trace = Trace.of(served.model, served.explainer, body.text, **asked)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run.trace.safetensors"
+            trace.save(path)
+            return path.read_bytes(), "application/octet-stream"
+    found = run(body.text, served.model, served.explainer, evidence=body.format == "page", **asked)
+    if body.format == "page":
+        return page.render(found), "text/html"
+    return found.to_json(patterns=body.patterns), "application/json"
+
+
+def _field(message: str) -> str:
+    """The field that an error of `explain` begins with, or the text."""
+    names = ("layer", "head", "attention", "token", "max_new_tokens")
+    return next((name for name in names if message.lower().startswith(name)), "text")
