@@ -41,7 +41,7 @@ class LocalModel:
         from cutaway.nn.kv_cache import Cache
 
         self.model, self.tokenizer = load_model(name, **load)
-        if not self.model.can_generate or self.model.is_encoder_decoder:
+        if not self.model.can_generate() or self.model.is_encoder_decoder:
             raise InputError(f"{name!r} ({type(self.model).__name__}) writes no answers. Give a chat model.")
         if self.tokenizer.chat_template is None:
             raise InputError(f"{name!r} has no chat template, so it is no chat model. Try: cutaway generate -m {name}")

@@ -64,7 +64,7 @@ class BatchCache(Cache):
         longest = max(self.longest, other.longest)
         shift = longest - self.longest
         if self.block is None or self.buffer is None or not batch:
-            self.layers, self.lengths = other.layers, other.lengths[:0]
+            self.n_layers, self.lengths = other.n_layers, other.lengths[:0]
             self.longest = 0
             if self.block is None or self.block.shape[3] < longest + COLUMNS:
                 self.buffer = None
@@ -92,7 +92,7 @@ class BatchCache(Cache):
 def single(of: Cache, held: Tensor) -> Cache:
     """A cache of one text from its keys and values [2 * layers, 1, n_kv_heads, n, head_size]."""
     cache = Cache()
-    cache.reserve(of.layers)
+    cache.reserve(of.n_layers)
     cache.buffer = held
     cache._settle([held.shape[3]], of.lengths.device)
     return cache

@@ -329,7 +329,7 @@ class Generator:
             return
         begun = time.perf_counter()
         ids = torch.tensor(self.newest, device=self.model.device)[:, None]  # [A, 1]
-        if self.stepper is not None and self.stepper.usable:
+        if self.stepper is not None and self.stepper.is_unobserved:
             logits = self.stepper(ids, self.cache)[:, -1]
         else:
             out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import load
-from parity.tiny import ENCODER_DECODERS, VARIANTS, make
+from parity.tiny_models import ENCODER_DECODERS, VARIANTS, make
 
 from cutaway.serve.batch_cache import BatchCache
 from cutaway.serve.engine import Engine
