@@ -111,17 +111,21 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartModel BartForConditionalGeneration BartForQuestionAnswering "
         "BartForSequenceClassification"
     ),
-    "cutaway.tokenization.registry": (
-        "PreTrainedTokenizerFast BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast "
-        "RobertaTokenizer RobertaTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer LlamaTokenizerFast "
-        "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast ElectraTokenizer ElectraTokenizerFast "
-        "AlbertTokenizer AlbertTokenizerFast MPNetTokenizer MPNetTokenizerFast XLMRobertaTokenizer "
-        "XLMRobertaTokenizerFast MBartTokenizer MBartTokenizerFast MarianTokenizer"
+    "cutaway.tokenization.base": "PreTrainedTokenizerFast",
+    "cutaway.tokenization.wordpiece": (
+        "BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast ElectraTokenizer "
+        "ElectraTokenizerFast MPNetTokenizer MPNetTokenizerFast"
     ),
-    "cutaway.tokenization.decoder_tokenizers": (
-        "Qwen2Tokenizer Qwen2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast GemmaTokenizer GemmaTokenizerFast "
-        "PegasusTokenizer PegasusTokenizerFast"
+    "cutaway.tokenization.byte_level_bpe": (
+        "BartTokenizer BartTokenizerFast GPT2Tokenizer GPT2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast "
+        "Qwen2Tokenizer Qwen2TokenizerFast RobertaTokenizer RobertaTokenizerFast"
     ),
+    "cutaway.tokenization.sentencepiece_bpe": ("GemmaTokenizer GemmaTokenizerFast LlamaTokenizer LlamaTokenizerFast"),
+    "cutaway.tokenization.unigram": (
+        "AlbertTokenizer AlbertTokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast "
+        "XLMRobertaTokenizer XLMRobertaTokenizerFast"
+    ),
+    "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.tokenization.batch_encoding": "BatchEncoding",
     "cutaway.nn.lora_config": "LoraConfig",
     "cutaway.generate": "GenerationConfig TextStreamer TextIteratorStreamer",

@@ -122,7 +122,7 @@ class PreTrainedTokenizerFast(TextEncoding, Decoding, RowPadding, ChatTemplates,
             HubError: the checkpoint cannot be found.
             TokenizerError: it holds no tokenizer of this class, or a damaged one.
         """
-        return cast(Self, load_as(cls, name, **arguments))
+        return cast(Self, load_as(cls, PreTrainedTokenizerFast, name, **arguments))
 
     # -- what a family changes -----------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tokenizers import AddedToken
+
 from cutaway.errors import TokenizerError
 from cutaway.tokenization.backend import MOST_LINES, read_bytes
 
@@ -51,6 +53,11 @@ class SentencePieceModel:
             for (piece, _), kind in zip(self.pieces, self.kinds, strict=True)
             if kind in (CONTROL, USER_DEFINED)
         ]
+
+
+def added_token(piece: str, special: bool) -> AddedToken:
+    """A piece that is matched whole, as it is written."""
+    return AddedToken(piece, normalized=False, special=special)
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:

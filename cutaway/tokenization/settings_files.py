@@ -94,6 +94,11 @@ TABLE = FieldTable(
 SPECIAL_TABLE = FieldTable(SPECIAL_FILE, used=frozenset({*_TOKENS, *_EXTRA}))
 
 
+def flag_or(value: bool | None, default: bool) -> bool:
+    """A flag of the settings; `default` where it is not set."""
+    return default if value is None else value
+
+
 def read_config(files: Files, name: str) -> dict[str, Any]:
     """One JSON object of the checkpoint, empty where the file does not exist."""
     path = files.get(name)
