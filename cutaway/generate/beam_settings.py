@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cutaway.errors import GenerationError
+from cutaway.generate.options import Settings
 from cutaway.generate.processor_settings import check_phrase
 from cutaway.generate.required_words import RequiredWords
-
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
 
 BEAM_ONLY: dict[str, Any] = {
     "length_penalty": 1.0,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
+from cutaway.generate.options import Settings
+from cutaway.generate.prompt import Prompt
 from cutaway.nn.kv_cache import Cache
-
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
-    from cutaway.generate.prompt import Prompt
 
 WORTH = 64  # tokens that must be spared before a common beginning is run by itself: a pass of its own has a cost
 

@@ -13,7 +13,8 @@ from cutaway.generate.beam import BeamSearch
 from cutaway.generate.cache_reuse import check_hidden
 from cutaway.generate.incremental_decoding import IncrementalDecoder
 from cutaway.generate.logprobs import search_logprobs
-from cutaway.generate.plan import Settings, make_plan
+from cutaway.generate.options import Settings
+from cutaway.generate.plan import make_plan
 from cutaway.generate.prompt import read_prompt
 from cutaway.generate.prompt_lookup import LookupSearch
 from cutaway.generate.results import GenerateOutput

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,38 +10,10 @@ from torch import Tensor
 
 from cutaway.generate.cache_reuse import real_ids
 from cutaway.generate.incremental_decoding import CONTEXT, REPLACEMENT, IncrementalDecoder
+from cutaway.generate.results import Alternative, TokenLogprob
 from cutaway.generate.search import Search
 
 AT_ONCE = 256  # positions whose logits are held at the same time
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A token that could have stood in a place. text: what it would add there, None without a tokenizer."""
-
-    id: int
-    text: str | None
-    logprob: float
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """One token of a text, as the model foretells it from the tokens before.
-
-    Attributes:
-        id: the token.
-        text: the characters that are whole with it, "" while one is not; None without a tokenizer.
-        logprob: the natural logarithm of its probability, before any rule, temperature or filter of the call. None for
-            the first token of a text, which nothing foretells.
-        rank: 1 for the likeliest token of the vocabulary, 2 for the next; None for the first token.
-        top: the likeliest tokens there, best first, as many as were asked for.
-    """
-
-    id: int
-    text: str | None
-    logprob: float | None
-    rank: int | None
-    top: tuple[Alternative, ...] = ()
 
 
 def token_logits(

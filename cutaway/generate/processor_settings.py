@@ -7,14 +7,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from cutaway.errors import GenerationError
-
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
+from cutaway.generate.options import Settings
 
 FORMS = ("json_schema", "regex", "grammar")
 

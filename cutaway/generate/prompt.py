@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
-from cutaway.generate.plan import Settings
+from cutaway.generate.options import Settings
 
 
 @dataclass(frozen=True)

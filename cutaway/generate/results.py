@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,34 @@ from cutaway.generate.plan import Plan
 from cutaway.generate.sampling import MINUS_INF
 from cutaway.outputs import Layers, ModelOutput
 
-if TYPE_CHECKING:
-    from cutaway.generate.logprobs import TokenLogprob
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that could have stood in a place. text: what it would add there, None without a tokenizer."""
+
+    id: int
+    text: str | None
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a text, as the model foretells it from the tokens before.
+
+    Attributes:
+        id: the token.
+        text: the characters that are whole with it, "" while one is not; None without a tokenizer.
+        logprob: the natural logarithm of its probability, before any rule, temperature or filter of the call. None for
+            the first token of a text, which nothing foretells.
+        rank: 1 for the likeliest token of the vocabulary, 2 for the next; None for the first token.
+        top: the likeliest tokens there, best first, as many as were asked for.
+    """
+
+    id: int
+    text: str | None
+    logprob: float | None
+    rank: int | None
+    top: tuple[Alternative, ...] = ()
 
 
 @dataclass(repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from cutaway.errors import TokenizerError, nearest
 from cutaway.tokenization.settings_files import CONFIG_FILE, TOKENIZER_FILE, read_config, read_settings
@@ -13,18 +13,16 @@ from cutaway.tokenization.special_tokens import TOKEN_NAMES
 if TYPE_CHECKING:
     from cutaway.hub.files import Files
 
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+
+class Loadable(Protocol):
+    """What loading needs of a tokenizer class: the names of its vocabulary files, and that settings make one."""
+
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def __init__(self, **settings: Any) -> None: ...
 
 
-class TokenizerClass(Protocol[T_co]):
-    """What loading needs of a tokenizer class."""
-
-    __name__: str
-    vocabulary_files: Mapping[str, tuple[str, ...]]
-
-    def __call__(self, **settings: Any) -> T_co: ...
-
+T = TypeVar("T", bound=Loadable)
 
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 # Accepted because tutorials pass them: a tokenizer here is always fast, and code from a checkpoint is never run.
@@ -75,9 +73,9 @@ _SETTINGS = (
 
 def load(
     name: str | Path | Files,
-    general: TokenizerClass[T],
-    classes: Mapping[str, TokenizerClass[T]],
-    model_types: Mapping[str, TokenizerClass[T]],
+    general: type[T],
+    classes: Mapping[str, type[T]],
+    model_types: Mapping[str, type[T]],
     *,
     config: Any = None,
     gguf_file: str | None = None,
@@ -111,8 +109,8 @@ def load(
 
 
 def load_as(
-    cls: TokenizerClass[T],
-    general: TokenizerClass[T],
+    cls: type[T],
+    general: type[T],
     name: str | Path | Files,
     *,
     gguf_file: str | None = None,
