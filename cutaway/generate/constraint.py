@@ -88,15 +88,15 @@ def _library() -> Any:
 
 def _definition(guidance: Any, form: Form) -> str:
     if form.kind == "regex":
-        found = guidance.LLMatcher.grammar_from_regex(form.text)
+        definition = guidance.LLMatcher.grammar_from_regex(form.text)
     elif form.kind == "json_schema":
-        found = guidance.LLMatcher.grammar_from_json_schema(form.text, defaults=JSON_STYLE)
+        definition = guidance.LLMatcher.grammar_from_json_schema(form.text, defaults=JSON_STYLE)
     else:
         try:
-            found = guidance.grammar_from("grammar", form.text)  # Lark, or the GBNF of llama.cpp
+            definition = guidance.grammar_from("grammar", form.text)  # Lark, or the GBNF of llama.cpp
         except ValueError as error:
             raise GenerationError(f"grammar cannot be read: {error}") from error
-    return str(found)
+    return str(definition)
 
 
 def _vocabulary(guidance: Any, tokenizer: Any, eos: Sequence[int]) -> Any:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutaway.errors import GenerationError
-from cutaway.generate.beam_settings import BeamPlan, read_beams
-from cutaway.generate.cache_reuse import read_lookup, read_past
+from cutaway.generate.beam_settings import BeamSettings, read_beam_settings
+from cutaway.generate.cache_reuse import read_past, read_prompt_lookup
 from cutaway.generate.options import Settings
-from cutaway.generate.processor_settings import ProcessorSettings, read_rules
+from cutaway.generate.processor_settings import ProcessorSettings, read_processor_settings
 from cutaway.generate.settings import DEFAULT_NEW_TOKENS
 from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
@@ -49,19 +49,19 @@ class Plan:
     epsilon_cutoff: float
     eta_cutoff: float
     rules: ProcessorSettings
-    beams: BeamPlan | None
+    beams: BeamSettings | None
     seed: tuple[int, ...] | None
     copies: int  # sequences of each prompt that run side by side
     use_cache: bool
     return_dict: bool
     output_scores: bool
     output_logits: bool
-    logprobs: int | None  # likeliest tokens told beside each token; None where no log-probabilities are asked for
+    logprobs: int | None  # likeliest tokens given beside each token; None where no log-probabilities are asked for
     output_attentions: bool | list[int]
     output_hidden_states: bool | list[int]
     limits: Limits
     past: Cache | None
-    lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
+    prompt_lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
 
 
 def refuse_contradictions(s: Settings) -> None:
@@ -97,7 +97,7 @@ def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int 
         positions: the most tokens the model can take, None where it sets no bound.
     """
     new, length = s.integer("max_new_tokens", 1), s.integer("max_length", 1)
-    room = None if positions is None else positions - longest_prompt
+    free = None if positions is None else positions - longest_prompt
     if positions is not None and positions <= longest_prompt:
         raise GenerationError(
             f"The prompt has {longest_prompt} tokens and the model has {positions} positions: there is no room "
@@ -123,14 +123,14 @@ def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int 
             )
     else:
         longest = columns + DEFAULT_NEW_TOKENS
-    if room is not None and longest - columns > room:
+    if free is not None and longest - columns > free:
         if asked:
             name = "max_new_tokens" if new is not None else "max_length"
             raise GenerationError(
                 f"{name}={s[name]} asks for {longest - columns} tokens after a prompt of {longest_prompt}, and the "
-                f"model has {positions} positions. Pass max_new_tokens={room} or less, or shorten the prompt."
+                f"model has {positions} positions. Pass max_new_tokens={free} or less, or shorten the prompt."
             )
-        longest = columns + room
+        longest = columns + free
     least = s.integer("min_length", 0) or 0
     least_new = s.integer("min_new_tokens", 0)
     if least_new is not None:
@@ -204,7 +204,7 @@ def make_plan(
     rule = "pass a number above 0, or do_sample=False for the likeliest tokens"
     heat = s.above_zero("temperature", rule) if do_sample else s.number("temperature", 0.0, math.inf, rule)
     top_k = s.integer("top_k", 0)
-    beams = read_beams(s, longest - columns, vocab_size)
+    beams = read_beam_settings(s, longest - columns, vocab_size)
     return Plan(
         prompt_columns=columns,
         max_length=longest,
@@ -222,7 +222,7 @@ def make_plan(
         typical_p=s.above_zero("typical_p", "pass a number above 0 and at most 1", 1.0),
         epsilon_cutoff=s.number("epsilon_cutoff", 0.0, 1.0, "pass a number from 0 to 1"),
         eta_cutoff=s.number("eta_cutoff", 0.0, 1.0, "pass a number from 0 to 1"),
-        rules=read_rules(s, eos, vocab_size, tokenizer),
+        rules=read_processor_settings(s, eos, vocab_size, tokenizer),
         beams=beams,
         seed=read_seed(s, rows) if do_sample else None,
         copies=beams.number if beams is not None else s.integer("num_return_sequences", 1) or 1,
@@ -235,5 +235,5 @@ def make_plan(
         output_hidden_states=s.layers("output_hidden_states"),
         limits=read_limits(s),
         past=read_past(s),
-        lookup=read_lookup(s, rows),
+        prompt_lookup=read_prompt_lookup(s, rows),
     )

@@ -25,13 +25,13 @@ class Alternative:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """One token of a text, as the model foretells it from the tokens before.
+    """One token of a text, as the model predicts it from the tokens before.
 
     Attributes:
         id: the token.
         text: the characters that are whole with it, "" while one is not; None without a tokenizer.
         logprob: the natural logarithm of its probability, before any rule, temperature or filter of the call. None for
-            the first token of a text, which nothing foretells.
+            the first token of a text, which nothing predicts.
         rank: 1 for the likeliest token of the vocabulary, 2 for the next; None for the first token.
         top: the likeliest tokens there, best first, as many as were asked for.
     """
@@ -197,10 +197,10 @@ class StepRecorder:
         for name, steps in self.per_step.items():
             steps.append(each_layer(outputs[name], place))
 
-    def output(self, sequences: Tensor, cache: Any, told: dict[str, Any]) -> GenerateOutput:
-        """All that was gathered; `told`: the fields of log-probabilities."""
+    def output(self, sequences: Tensor, cache: Any, logprobs: dict[str, Any]) -> GenerateOutput:
+        """All that was gathered; `logprobs`: the fields of log-probabilities."""
         fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()}
-        fields |= {**self.encoder, **self.beams, **told}
+        fields |= {**self.encoder, **self.beams, **logprobs}
         if self.plan.output_scores:
             fields["scores"] = tuple(self.scores)
         if self.plan.output_logits:

@@ -51,10 +51,10 @@ def attention_rollout(patterns: Tensor, residual: float = 0.5) -> Rollout:
         residual: the share of the residual stream.
     """
     mixed = _mixed(patterns, residual)
-    found = [mixed[0]]
+    rollout = [mixed[0]]
     for layer in mixed[1:]:
-        found.append(layer @ found[-1])
-    return Rollout(torch.stack(found))
+        rollout.append(layer @ rollout[-1])
+    return Rollout(torch.stack(rollout))
 
 
 def attention_flow(patterns: Tensor, residual: float = 0.5) -> Flow:
@@ -66,11 +66,11 @@ def attention_flow(patterns: Tensor, residual: float = 0.5) -> Flow:
     """
     mixed = _mixed(patterns, residual).double().cpu()
     layers, length = mixed.shape[:2]
-    found = torch.zeros(length, length, dtype=torch.float64)
+    flow = torch.zeros(length, length, dtype=torch.float64)
     for start in range(length):
         for end in range(length):
-            found[start, end] = _maximum(mixed, layers, length, start, end)
-    return Flow(found.to(patterns.dtype))
+            flow[start, end] = _maximum(mixed, layers, length, start, end)
+    return Flow(flow.to(patterns.dtype))
 
 
 def _maximum(mixed: Tensor, layers: int, length: int, start: int, end: int) -> float:

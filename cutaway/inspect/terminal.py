@@ -68,16 +68,16 @@ class _Sheet(Screen):
             self._tokens("Target tokens, written by the decoder", self.it.target)
 
     def _tokens(self, title: str, tokens: list[Token]) -> None:
-        given = [token for token in tokens if not token.generated]
-        types = any(token.type_id is not None for token in given)
+        prompt_tokens = [token for token in tokens if not token.generated]
+        types = any(token.type_id is not None for token in prompt_tokens)
         columns = ["#>", "token", "id>", "chars>", "mask>", "special>"]
         table = self.table(*columns, *(["type>"] if types else []))
-        for token in given:
+        for token in prompt_tokens:
             chars = "" if token.start is None else f"{token.start}-{token.end}"
             row: list[Any] = [str(token.index), self._label(token, 24), str(token.id), chars]
             row += [str(token.attention_mask), "yes" if token.special else ""]
             table.add_row(*row, *([str(token.type_id)] if types else []))
-        self._section(f"{title} ({len(given)})", table)
+        self._section(f"{title} ({len(prompt_tokens)})", table)
 
     def states(self) -> None:
         for states in self.it.states.values():

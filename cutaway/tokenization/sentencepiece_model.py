@@ -106,14 +106,14 @@ def merges_from(vocab: dict[str, int], scores: dict[str, float] | None = None) -
         if len(longest) <= LONGEST_PIECE:
             what = f"the vocabulary has {letters:,} characters; at most {MOST_LETTERS:,}"
         raise _too_large(what)
-    found: list[tuple[float, int, str]] = []
+    merges: list[tuple[float, int, str]] = []
     for piece, index in vocab.items():
         rank = scores[piece] if scores is not None else index
-        found += [(rank, cut, piece) for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
-        if len(found) > MOST_MERGES:
+        merges += [(rank, cut, piece) for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
+        if len(merges) > MOST_MERGES:
             raise _too_large(f"there are more than {MOST_MERGES:,} of them; at most that many")
-    found.sort(key=lambda merge: (merge[0], merge[1], len(merge[2]) - merge[1]), reverse=scores is not None)
-    return [(piece[:cut], piece[cut:]) for _, cut, piece in found]
+    merges.sort(key=lambda merge: (merge[0], merge[1], len(merge[2]) - merge[1]), reverse=scores is not None)
+    return [(piece[:cut], piece[cut:]) for _, cut, piece in merges]
 
 
 def _too_large(what: str) -> TokenizerError:

@@ -231,17 +231,17 @@ def _revive(name: str, value: Any) -> Any:
 
 
 def _read_templates(files: Files) -> dict[str, str]:
-    found = {}
+    paths = {}
     default = files.get(TEMPLATE_FILE)
     if default is not None:
-        found["default"] = default
+        paths["default"] = default
     if files.folder is not None:
         folders = (files.folder, *([] if files.pending is None else [files.pending.folder]))
         for name in sorted({path.name for folder in folders for path in (folder / TEMPLATE_FOLDER).glob("*.jinja")}):
             if (path := files.get(f"{TEMPLATE_FOLDER}/{name}")) is not None:
-                found[path.stem] = path
+                paths[path.stem] = path
     templates = {}
-    for name, path in found.items():
+    for name, path in paths.items():
         try:
             templates[name] = read_bytes(path, MOST_CONFIG_BYTES).decode("utf-8")
         except UnicodeDecodeError:

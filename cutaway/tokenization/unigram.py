@@ -39,17 +39,17 @@ class T5Tokenizer(PreTrainedTokenizerFast):
         count = settings.get("extra_ids") or 0
         blanks = [f"<extra_id_{i}>" for i in range(count)]
         pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 2
-        own: list[str | AddedToken] = []
+        added: list[str | AddedToken] = []
         if (path := settings.pop("vocab_file", None)) is not None:
             model = read_sentencepiece(Path(path))
             pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
-            own = [added_token(*one) for one in model.added]
+            added = [added_token(*one) for one in model.added]
             pieces = [*pieces, *((blank, 0.0) for blank in reversed(blanks))]
         elif pieces is None:
             first = [str(settings[name]) for name in ("pad_token", "eos_token", "unk_token")]
             pieces = [*((token, 0.0) for token in first), ("▁", -2.0), *((blank, 0.0) for blank in reversed(blanks))]
         if not settings.get("extra_special_tokens") and not settings.get("additional_special_tokens"):
-            settings["extra_special_tokens"] = [*own, *blanks]
+            settings["extra_special_tokens"] = [*added, *blanks]
         return unigram_backend(pieces, unk_id, charsmap)
 
     def _adapt(self, settings: dict[str, Any]) -> None:

@@ -46,8 +46,8 @@ class Packed:
         if not self.blocks:
             return np.zeros(self.shape, np.float32)
         rows, columns = self.shape[-2:]
-        found = np.stack([block_codes(block, rows * columns) for block in self.blocks])
-        codes = found.reshape(len(self.steps), -1)
+        tile_codes = np.stack([block_codes(block, rows * columns) for block in self.blocks])
+        codes = tile_codes.reshape(len(self.steps), -1)
         values = _values(codes, self.steps, self.signed)
         if self.broken:
             values[codes == MOST] = np.nan
@@ -73,13 +73,13 @@ def pack(values: Array, room: float, *, tile: int = 2) -> Packed:
     least = np.maximum(top / (largest // 2 if signed else largest), 1e-30)
 
     def coded(some: slice, share: float) -> tuple[Array, NDArray[np.uint16], list[bytes]]:
-        own = tiles.reshape(matrices, -1)[some]
-        parts = own.reshape(len(own) * len(tiles) // matrices, -1)
+        some_tiles = tiles.reshape(matrices, -1)[some]
+        parts = some_tiles.reshape(len(some_tiles) * len(tiles) // matrices, -1)
         steps = np.maximum(size * share, least).astype(np.float32).reshape(matrices, -1)[some].ravel()
         codes = np.minimum(_codes(parts, steps, signed), largest).astype(np.uint16)
         if broken:
             codes[lost.reshape(matrices, -1)[some].reshape(codes.shape)] = MOST
-        return steps, codes, _blocks(codes, len(own))
+        return steps, codes, _blocks(codes, len(some_tiles))
 
     sample = slice(0, None, max(matrices // SAMPLE, 1))
     weight = matrices / len(range(matrices)[sample])
