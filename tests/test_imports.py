@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -197,3 +198,13 @@ def test_names_in_long_functions_say_what_they_are(folder: str) -> None:
                 if stored or (isinstance(node, ast.arg) and node.arg in SAY_NOTHING):
                     vague.append(f"{path.relative_to(ROOT)}:{node.lineno} in {function.name}")
     assert vague == []
+
+
+@pytest.mark.parametrize(
+    "package", ["cutaway", "cutaway.generate", "cutaway.inspect", "cutaway.pipelines", "cutaway.train"]
+)
+def test_no_module_hides_a_public_name(package: str) -> None:
+    """A submodule that is imported becomes an attribute of its package, in the place of a name that is the same."""
+    folder = ROOT.joinpath(*package.split("."))
+    modules = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/__init__.py")}
+    assert modules & set(importlib.import_module(package).__all__) == set()

@@ -54,12 +54,12 @@ def trajectories(
     theme = canvas.theme
     names = [drawable(clipped(token, 18)) for token in tokens]
     wide, high = 420.0, 320.0
-    room = max(canvas.widest(names, BODY) + 34, 100.0)
+    label_width = max(canvas.widest(names, BODY) + 34, 100.0)
     note = (
         f"PCA of all states together: the plane holds {shares.sum():.0%} of their variance ({shares[0]:.0%} across, "
         f"{shares[1]:.0%} up); what happens outside of it is not seen. ○ embedding, ● last layer"
     )
-    y = canvas.frame(title, (wide + room, high + 8), origin, note)
+    y = canvas.frame(title, (wide + label_width, high + 8), origin, note)
     picture = canvas.axes(MARGIN, y + 4, wide, high)
     picture.set_xticks([])
     picture.set_yticks([])

@@ -28,10 +28,10 @@ from cutaway.jsonfile import parse_json, write_aside
 FORMAT = "cutaway.trace/1"
 KEY = "cutaway.trace"
 SMALL = 4096  # numbers that an array holds at most to be stored as it is
-ROOM = 60_000  # bytes that a large array may take however few numbers it holds
+MIN_BYTES = 60_000  # bytes that a large array may take however few numbers it holds
 BYTES = {"pattern": 0.45, "rollout": 0.45, "hidden": 0.55}  # for a number of an array; others: OTHERS
 OTHERS = 1.0
-MOST = 1 << 28  # numbers of one array: a gigabyte
+MAX_NUMBERS = 1 << 28  # numbers of one array: a gigabyte
 DEFLATED = 1040  # no byte of a deflated block stands for more bytes
 
 
@@ -48,14 +48,16 @@ def write(path: Path, tree: Any, arrays: Mapping[str, Array], errors: Mapping[st
             raise InputError(
                 f"{name} holds numbers that are not finite; a trace keeps finite ones. Is the model whole?"
             )
-        if array.size > MOST:
-            raise InputError(f"{name} holds {array.size:,} numbers; a trace keeps {MOST:,}. Take a shorter text.")
+        if array.size > MAX_NUMBERS:
+            raise InputError(
+                f"{name} holds {array.size:,} numbers; a trace keeps {MAX_NUMBERS:,}. Take a shorter text."
+            )
         if array.size <= SMALL or array.ndim < 2:
             tensors[name] = np.ascontiguousarray(array, np.float32)
             continue
         kind = next((kind for kind in BYTES if kind in name.split(".")), "")
         entry = pack(
-            array, max(BYTES.get(kind, OTHERS) * array.size, ROOM), tile=2 if kind in ("pattern", "rollout") else 1
+            array, max(BYTES.get(kind, OTHERS) * array.size, MIN_BYTES), tile=2 if kind in ("pattern", "rollout") else 1
         )
         tensors[name] = np.frombuffer(b"".join(entry.blocks), np.uint8)
         tensors[f"{name}.steps"] = entry.steps
@@ -94,7 +96,8 @@ def read(path: Path) -> tuple[Any, dict[str, Array], dict[str, float]]:
             for name, entry in entries.items():
                 if name not in known:
                     _check(
-                        entry.dtype == "F32" and math.prod(entry.shape) <= MOST, f"{name[:80]!r} is no array of a trace"
+                        entry.dtype == "F32" and math.prod(entry.shape) <= MAX_NUMBERS,
+                        f"{name[:80]!r} is no array of a trace",
                     )
                     arrays[name] = file.get_tensor(name)
             for name, plan in plans.items():
@@ -116,7 +119,10 @@ def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]
     plan = _object(entry, name)
     _check(set(plan) == {"shape", "tile", "signed", "error", "ends"}, f"{name[:80]!r} is not described in full")
     shape, tile, ends, error = plan["shape"], plan["tile"], plan["ends"], plan["error"]
-    _check(_sizes(shape) and 2 <= len(shape) <= 6 and 0 < math.prod(shape) <= MOST, f"{name[:80]!r} has a wrong shape")
+    _check(
+        _sizes(shape) and 2 <= len(shape) <= 6 and 0 < math.prod(shape) <= MAX_NUMBERS,
+        f"{name[:80]!r} has a wrong shape",
+    )
     _check(
         tile in (1, 2) and isinstance(tile, int) and isinstance(plan["signed"], bool), f"{name[:80]!r} has a wrong tile"
     )
