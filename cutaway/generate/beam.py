@@ -204,7 +204,7 @@ class BeamSearch(Search):
         for rank, (c, ends) in enumerate(zip(candidates, self.ends_with(candidates), strict=True)):
             if not ends:
                 going.append(c)
-            elif (rank < size or required_words is not None) and self.is_whole(c):
+            elif (rank < size or required_words is not None) and self.is_complete(c):
                 answer = [*self.answer(c.parent), c.token]
                 origins = self.origins[c.parent, : len(answer) - 1].tolist()
                 score = c.total / len(answer) ** self.beams.length_penalty
@@ -214,10 +214,10 @@ class BeamSearch(Search):
         banks = [required_words.total - required_words.missing([*self.answer(c.parent), c.token]) for c in going]
         return [going[i] for i in share_out(banks, size)]
 
-    def is_whole(self, c: Candidate) -> bool:
+    def is_complete(self, c: Candidate) -> bool:
         """Whether the answer has the form that was asked for; an end token is only allowed where it has."""
         constraint = self.rules.constraint
-        return constraint is None or c.token in self.plan.eos or constraint.whole_with(c.parent, c.token)
+        return constraint is None or c.token in self.plan.eos or constraint.is_complete_with(c.parent, c.token)
 
     def ends_with(self, candidates: list[Candidate]) -> list[bool]:
         """Of each candidate whether its answer ends there."""

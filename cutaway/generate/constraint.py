@@ -66,11 +66,11 @@ class Constraint:
         """Leaves the sequences at the positions `index` of the running ones, in that order; it may repeat."""
         self.matchers = [self.matchers[i].deep_copy() for i in index.tolist()]
 
-    def whole(self) -> list[bool]:
+    def is_complete(self) -> list[bool]:
         """Of each running sequence, whether it is valid as it stands."""
         return [matcher.is_accepting() for matcher in self.matchers]
 
-    def whole_with(self, row: int, token: int) -> bool:
+    def is_complete_with(self, row: int, token: int) -> bool:
         """Whether the running sequence `row` is valid with one more token."""
         matcher = self.matchers[row].deep_copy()
         return bool(matcher.consume_token(token) and matcher.is_accepting())

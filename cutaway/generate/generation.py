@@ -116,7 +116,7 @@ def generate(
     sequences = search.sequences[:, : search.width]
     if search.recorder is None:
         return sequences
-    with search.adapted(whole=True):
+    with search.adapted(all_rows=True):
         logprobs = {} if search.plan.logprobs is None else search_logprobs(search, tokenizer)
     return search.recorder.output(sequences, search.cache, logprobs)
 

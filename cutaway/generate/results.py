@@ -126,7 +126,7 @@ def each_layer(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return tuple(change(t) for t in value)
 
 
-def spread(tensor: Tensor, rows: Tensor | None, total: int) -> Tensor:
+def scatter_rows(tensor: Tensor, rows: Tensor | None, total: int) -> Tensor:
     """The running rows [A, ...] put at their places `rows` [A] of [total, ...]; 0 elsewhere."""
     if rows is None:
         return tensor
@@ -172,9 +172,9 @@ class StepRecorder:
             copies: [total] the prompt of each sequence, in a step that ran each prompt once for several sequences.
         """
         if self.plan.output_logits:
-            self.logits.append(spread(logits, rows, total))
+            self.logits.append(scatter_rows(logits, rows, total))
         if self.plan.output_scores:
-            placed = spread(scores, rows, total)
+            placed = scatter_rows(scores, rows, total)
             if rows is not None:
                 ended = torch.ones(total, dtype=torch.bool, device=scores.device).index_fill_(0, rows, False)
                 placed[ended] = MINUS_INF
@@ -189,7 +189,7 @@ class StepRecorder:
         def place(tensor: Tensor) -> Tensor:
             if last_only:
                 tensor = tensor[..., -1:, :]
-            return tensor[copies] if copies is not None else spread(tensor, rows, total)
+            return tensor[copies] if copies is not None else scatter_rows(tensor, rows, total)
 
         for name, value in self.encoder.items():
             if value is None:

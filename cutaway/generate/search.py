@@ -333,7 +333,7 @@ class Search:
         """Notes the sequences that end, bool [A], without the form that was asked for."""
         assert self.rules.constraint is not None
         places = range(self.total) if self.rows is None else self.rows.tolist()
-        for place, ends, complete in zip(places, ended.tolist(), self.rules.constraint.whole(), strict=True):
+        for place, ends, complete in zip(places, ended.tolist(), self.rules.constraint.is_complete(), strict=True):
             if ends and not complete:
                 self.unfinished.append(place)
 
@@ -366,13 +366,13 @@ class Search:
         if self.rng is not None:
             self.rng.select(keep)
 
-    def adapted(self, *, whole: bool = False) -> AbstractContextManager[None]:
-        """Inside, each running sequence (`whole`: each there was) has the adapter of its prompt."""
+    def adapted(self, *, all_rows: bool = False) -> AbstractContextManager[None]:
+        """Inside, each running sequence (`all_rows`: each there was) has the adapter of its prompt."""
         if self.adapters is None:
             return nullcontext()
         names: Sequence[str | None] = self.adapters
         places = self.running_places()
-        if not whole and places is not None and len(set(names)) > 1:
+        if not all_rows and places is not None and len(set(names)) > 1:
             names = [names[place // self.plan.copies] for place in places.tolist()]
         context: AbstractContextManager[None] = self.model.use_adapter(names, len(names))
         return context

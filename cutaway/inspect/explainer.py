@@ -20,8 +20,8 @@ from cutaway.inspect.branches import branches
 from cutaway.inspect.evidence import gather
 from cutaway.inspect.explanation import (
     Attention,
+    AttentionCheck,
     Candidate,
-    Certificate,
     Evidence,
     Explanation,
     Kind,
@@ -182,7 +182,7 @@ class Run:
         with model.record("*.pattern") as recorder:
             self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
         worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
-        self.certificate = Certificate(worst.address, worst.head, worst.error)
+        self.certificate = AttentionCheck(worst.address, worst.head, worst.error)
 
     def explanation(
         self, layer: int | None, head: int | None, attention: str | None, token: str | int | None
