@@ -48,7 +48,10 @@ def test_import_cutaway_is_quick_and_loads_nothing_heavy() -> None:
     assert min(import_milliseconds("cutaway") for _ in range(5)) < 50
 
 
-@pytest.mark.parametrize("module", ["errors", "hub.files", "config", "tokenization.registry", "cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["errors", "hub.files", "config", "checkpoint.field_table", "tokenization.registry", "inspect.trace.trace", "cli"],
+)
 def test_these_modules_load_without_torch(module: str) -> None:
     assert loaded_by(f"import cutaway.{module}") & {"torch", "transformers", "datasets", "matplotlib"} == set()
 
