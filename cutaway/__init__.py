@@ -112,21 +112,20 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
         "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"
     ),
-    "cutaway.tokenization.registry": (
-        "PreTrainedTokenizerFast BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast "
-        "RobertaTokenizer RobertaTokenizerFast GPT2Tokenizer GPT2TokenizerFast LlamaTokenizer LlamaTokenizerFast "
-        "T5Tokenizer T5TokenizerFast BartTokenizer BartTokenizerFast ElectraTokenizer ElectraTokenizerFast "
-        "AlbertTokenizer AlbertTokenizerFast MPNetTokenizer MPNetTokenizerFast XLMRobertaTokenizer "
-        "XLMRobertaTokenizerFast MBartTokenizer MBartTokenizerFast MarianTokenizer"
+    "cutaway.tokenization.base": (
+        "PreTrainedTokenizer PreTrainedTokenizerBase PreTrainedTokenizerFast TokenizersBackend"
     ),
-    "cutaway.tokenization.decoder_tokenizers": (
-        "Qwen2Tokenizer Qwen2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast GemmaTokenizer GemmaTokenizerFast "
-        "PegasusTokenizer PegasusTokenizerFast"
+    "cutaway.tokenization.wordpiece": (
+        "BertTokenizer BertTokenizerFast DistilBertTokenizer DistilBertTokenizerFast ElectraTokenizer "
+        "ElectraTokenizerFast MPNetTokenizer MPNetTokenizerFast"
+    ),
+    "cutaway.tokenization.byte_level_bpe": (
+        "BartTokenizer BartTokenizerFast GPT2Tokenizer GPT2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast "
+        "Qwen2Tokenizer Qwen2TokenizerFast RobertaTokenizer RobertaTokenizerFast"
     ),
     "cutaway.outputs": "ModelOutput strict_outputs",
     "cutaway.nn.kv_cache": "Cache DynamicCache StaticCache EncoderDecoderCache",
     "cutaway.models.generation_mixin": "GenerationMixin",
-    "cutaway.tokenization.base": "PreTrainedTokenizer PreTrainedTokenizerBase TokenizersBackend",
     "cutaway.tokenization.special_tokens": "AddedToken",
     "cutaway.tokenization.batch_encoding": "BatchEncoding CharSpan TokenSpan",
     "cutaway.generate.logits_process": (
@@ -157,6 +156,12 @@ _MODULES = {
         "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING MODEL_FOR_TEXT_ENCODING_MAPPING MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING "
         "MODEL_MAPPING TOKENIZER_MAPPING get_values"
     ),
+    "cutaway.tokenization.sentencepiece_bpe": ("GemmaTokenizer GemmaTokenizerFast LlamaTokenizer LlamaTokenizerFast"),
+    "cutaway.tokenization.unigram": (
+        "AlbertTokenizer AlbertTokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast "
+        "XLMRobertaTokenizer XLMRobertaTokenizerFast"
+    ),
+    "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.nn.lora_config": "LoraConfig",
     "cutaway.generate": "AsyncTextIteratorStreamer GenerationConfig TextIteratorStreamer TextStreamer",
     "cutaway.inspect": "Explanation explain",

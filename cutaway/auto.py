@@ -11,7 +11,7 @@ from cutaway.errors import ConfigError, HubError, nearest
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
-    from cutaway.tokenization.registry import PreTrainedTokenizerFast
+    from cutaway.tokenization.base import PreTrainedTokenizerFast
 
 # model_type -> (module, the class name's first part, how its base models are called)
 FAMILIES: dict[str, tuple[str, str]] = {

@@ -11,7 +11,7 @@ import numpy as np
 
 def write_wordpiece(folder: Path, template: str) -> None:
     """A BERT tokenizer with a chat template."""
-    from cutaway.tokenization.registry import BertTokenizer
+    from cutaway.tokenization.wordpiece import BertTokenizer
 
     words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "eu", "a", "##b")
     made = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, chat_template=template)

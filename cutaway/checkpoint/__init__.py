@@ -1,11 +1,10 @@
 """Files to named tensors: safetensors, PyTorch files (tensors only) and GGUF, read and written.
 
-The names are imported when they are first used: what checks fields of files needs no torch.
+What reads tensors is imported when it is first used: the checks of fields, which stand here too, need no torch.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +14,8 @@ __all__ = ["Checkpoint", "open_checkpoint", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("cutaway.checkpoint.checkpoint"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cutaway.checkpoint import checkpoint
+
+    return getattr(checkpoint, name)

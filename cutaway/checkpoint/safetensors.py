@@ -1,4 +1,6 @@
-"""The header of a safetensors file, checked in full before anything of the data is read; numbers only, no torch.
+"""A safetensors file: its header, checked in full before anything of the data is read, and its tensors.
+
+The header needs no torch, which is imported when a tensor or its dtype is asked for.
 
 Layout: 8 bytes, the little-endian length of the header; the header, JSON from names to dtype, shape and offsets; the
 data. Source: the format's own description in the `safetensors` package.
@@ -9,13 +11,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from cutaway.errors import CheckpointError
 from cutaway.jsonfile import MEGABYTE, parse_json
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_HEADER = 32 * MEGABYTE
 MAX_RANK = 32
@@ -121,23 +125,24 @@ def _check_layout(path: Path, entries: dict[str, Entry], available: int) -> None
         )
 
 
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "C64": torch.complex64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+# The names of torch's dtypes.
+DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 
 
@@ -159,7 +164,10 @@ class SafetensorsFile:
 
     def dtype(self, name: str) -> torch.dtype:
         """The stored dtype."""
-        return DTYPES[self.entries[name].dtype]
+        import torch
+
+        dtype: torch.dtype = getattr(torch, DTYPES[self.entries[name].dtype])
+        return dtype
 
     def read(self, name: str) -> torch.Tensor:
         """The tensor, mapped from the file (private pages: writing to it never changes the file)."""

@@ -1,13 +1,14 @@
 """Text generation: settings, rules and sampling, the searches, and the tokens as they come."""
 
 from cutaway.generate.generation import Token, generate, stream
-from cutaway.generate.logprobs import Alternative, TokenLogprob
 from cutaway.generate.results import (
+    Alternative,
     GenerateBeamDecoderOnlyOutput,
     GenerateBeamEncoderDecoderOutput,
     GenerateDecoderOnlyOutput,
     GenerateEncoderDecoderOutput,
     GenerateOutput,
+    TokenLogprob,
 )
 from cutaway.generate.settings import GenerationConfig
 from cutaway.generate.streaming import AsyncTextIteratorStreamer, BaseStreamer, TextIteratorStreamer, TextStreamer

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
-from cutaway.generate.beam_settings import BeamPlan
+from cutaway.generate.beam_settings import BeamSettings
 from cutaway.generate.incremental_decoding import CONTEXT
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
@@ -44,7 +44,7 @@ class Candidate(NamedTuple):
 class Pool:
     """The best finished answers of one group of beams."""
 
-    def __init__(self, plan: BeamPlan) -> None:
+    def __init__(self, plan: BeamSettings) -> None:
         self.plan, self.kept = plan, list[Hypothesis]()
         self.done = False
 
@@ -79,7 +79,7 @@ class BeamSearch(Search):
         assert plan.beams is not None
         self.beams, prompts, device = plan.beams, prompt.ids.shape[0], prompt.ids.device
         if plan.do_sample:  # one stream of numbers for each prompt: its beams compete for them
-            self.chance = SamplingRNG(plan.seed, device)
+            self.rng = SamplingRNG(plan.seed, device)
         self.tokenizer = tokenizer
         self.running = list(range(prompts))  # the prompts that are not settled
         self.pools = [[Pool(plan.beams) for _ in range(plan.beams.groups)] for _ in range(prompts)]
@@ -99,8 +99,8 @@ class BeamSearch(Search):
             logits = logits[copies]
             self.spread_state(copies)
         scores = self.warped(self.process(logits.log_softmax(dim=-1)))
-        if self.record is not None:
-            self.record.add(outputs, logits, scores, self.running_places(), self.total, copies)
+        if self.recorder is not None:
+            self.recorder.add(outputs, logits, scores, self.running_places(), self.total, copies)
         chosen = self.choose_beams(scores)
         self.width += 1
         self.settle(chosen)
@@ -147,32 +147,32 @@ class BeamSearch(Search):
             said: [prompts, V] uses of each token by other groups in this step.
         """
         prompts, size, vocabulary = totals.shape
-        required = self.beams.required
-        if required is not None and self.plan.eos:  # an answer that lacks a word cannot end
-            missing = [required.missing(answer) for answer in self.answers()]
+        required_words = self.beams.required_words
+        if required_words is not None and self.plan.eos:  # an answer that lacks a word cannot end
+            missing = [required_words.missing(answer) for answer in self.answers()]
             lacks = torch.tensor(missing, device=totals.device).view(prompts, -1) > 0
             ends = torch.tensor(self.plan.eos, device=totals.device)
             totals = torch.where(lacks[..., None], sampling.forbid(totals.flatten(0, 1), ends).view_as(totals), totals)
         wish = (totals - self.beams.diversity * said[:, None]).flatten(1)  # [prompts, size * V]
         n = min(max(2, 1 + len(self.plan.eos)) * size, wish.shape[1])
-        if self.chance is None:
+        if self.rng is None:
             ids = wish.topk(n, dim=-1).indices
         else:
             ids = self.drawn(wish, n)
-        found = totals.flatten(1).gather(1, ids)
+        totals_of_chosen = totals.flatten(1).gather(1, ids)
         lists = [
             [Candidate(i // vocabulary, i % vocabulary, total)
              for i, total in dict.fromkeys(zip(row, values, strict=True)) if total > sampling.MINUS_INF]
-            for row, values in zip(ids.tolist(), found.tolist(), strict=True)
+            for row, values in zip(ids.tolist(), totals_of_chosen.tolist(), strict=True)
         ]  # fmt: skip
-        return lists if required is None else [self.with_required(totals[p], lists[p], p) for p in range(prompts)]
+        return lists if required_words is None else [self.with_required(totals[p], lists[p], p) for p in range(prompts)]
 
     def drawn(self, wish: Tensor, n: int) -> Tensor:
         """n entries of each row [prompts, N] drawn one by one; ids [prompts, n], likeliest first."""
-        assert self.chance is not None
+        assert self.rng is not None
         left, ids = wish, list[Tensor]()
         for _ in range(n):
-            drawn = sampling.draw(left, self.chance.uniform(len(wish)))  # -1 where nothing is left
+            drawn = sampling.draw(left, self.rng.uniform(len(wish)))  # -1 where nothing is left
             ids.append(torch.where(drawn < 0, ids[0] if ids else 0, drawn))
             left = left.scatter(1, ids[-1][:, None], sampling.MINUS_INF)
         found = torch.stack(ids, dim=1)  # [prompts, n]
@@ -183,41 +183,41 @@ class BeamSearch(Search):
 
         Those are left out that could not be completed in the room that is left. totals: [num_beams, V].
         """
-        required, size = self.beams.required, totals.shape[0]
-        assert required is not None
+        required_words, size = self.beams.required_words, totals.shape[0]
+        assert required_words is not None
         answers = self.answers()[prompt * size : (prompt + 1) * size]
         pairs = {(c.parent, c.token): c for c in candidates}
         likeliest = totals.argmax(dim=-1).tolist()
         for beam, answer in enumerate(answers):
-            for token in [likeliest[beam], *required.next_tokens(answer)]:
+            for token in [likeliest[beam], *required_words.next_tokens(answer)]:
                 total = float(totals[beam, token])
                 if total > sampling.MINUS_INF:
                     pairs.setdefault((beam, token), Candidate(beam, token, total))
-        room = self.plan.max_length - self.width - 1
-        fits = [c for c in pairs.values() if required.missing([*answers[c.parent], c.token]) <= room]
+        tokens_left = self.plan.max_length - self.width - 1
+        fits = [c for c in pairs.values() if required_words.missing([*answers[c.parent], c.token]) <= tokens_left]
         return sorted(fits, key=lambda c: -c.total)
 
     def go_on_with(self, pool: Pool, candidates: list[Candidate]) -> list[Candidate]:
         """Puts those that end into the pool; returns those that go on, at most a group's size, the likeliest first."""
-        size, required = self.beams.size, self.beams.required
+        size, required_words = self.beams.size, self.beams.required_words
         going: list[Candidate] = []
         for rank, (c, ends) in enumerate(zip(candidates, self.ends_with(candidates), strict=True)):
             if not ends:
                 going.append(c)
-            elif (rank < size or required is not None) and self.is_whole(c):
+            elif (rank < size or required_words is not None) and self.is_complete(c):
                 answer = [*self.answer(c.parent), c.token]
                 origins = self.origins[c.parent, : len(answer) - 1].tolist()
                 score = c.total / len(answer) ** self.beams.length_penalty
                 pool.add(Hypothesis(score, answer, [*origins, int(self.places[c.parent])]))
-        if required is None or len(going) <= size:
+        if required_words is None or len(going) <= size:
             return going[:size]
-        banks = [required.total - required.missing([*self.answer(c.parent), c.token]) for c in going]
+        banks = [required_words.total - required_words.missing([*self.answer(c.parent), c.token]) for c in going]
         return [going[i] for i in share_out(banks, size)]
 
-    def is_whole(self, c: Candidate) -> bool:
+    def is_complete(self, c: Candidate) -> bool:
         """Whether the answer has the form that was asked for; an end token is only allowed where it has."""
         constraint = self.rules.constraint
-        return constraint is None or c.token in self.plan.eos or constraint.whole_with(c.parent, c.token)
+        return constraint is None or c.token in self.plan.eos or constraint.is_complete_with(c.parent, c.token)
 
     def ends_with(self, candidates: list[Candidate]) -> list[bool]:
         """Of each candidate whether its answer ends there."""
@@ -246,8 +246,8 @@ class BeamSearch(Search):
 
     def answers(self) -> list[list[int]]:
         """The generated ids of all running beams."""
-        found: list[list[int]] = self.sequences[:, self.plan.prompt_columns : self.width].tolist()
-        return found
+        ids: list[list[int]] = self.sequences[:, self.plan.prompt_columns : self.width].tolist()
+        return ids
 
     def settle(self, chosen: list[list[Candidate]]) -> None:
         """Decides which prompts are settled, and takes the chosen beams of the others further."""
@@ -297,18 +297,18 @@ class BeamSearch(Search):
         self.places = (torch.tensor(self.running, device=stay.device)[:, None] * self.beams.number
                        + torch.arange(self.beams.number, device=stay.device)).flatten()  # fmt: skip
         self.select_encoded(index)
-        if self.chance is not None:
-            self.chance.select(stay)
+        if self.rng is not None:
+            self.rng.select(stay)
 
     def finish(self) -> None:
         """The answers take the places of the beams in `sequences`, the best of each prompt first."""
         self.done = True
         answers: list[Hypothesis] = []
         for prompt, pools in enumerate(self.pools):
-            found = sorted((h for pool in pools for h in pool.kept), key=lambda h: -h.score)
-            if len(found) < self.beams.returned:
-                raise self.too_few(prompt, len(found))
-            answers += found[: self.beams.returned]
+            best = sorted((h for pool in pools for h in pool.kept), key=lambda h: -h.score)
+            if len(best) < self.beams.returned:
+                raise self.too_few(prompt, len(best))
+            answers += best[: self.beams.returned]
         longest, columns = max(len(h.tokens) for h in answers), self.plan.prompt_columns
         ids = self.prompt.ids.repeat_interleave(self.beams.returned, dim=0)
         tokens = [h.tokens + [self.plan.pad] * (longest - len(h.tokens)) for h in answers]
@@ -316,23 +316,23 @@ class BeamSearch(Search):
         self.sequences = torch.cat([ids, torch.tensor(tokens, device=ids.device)], dim=1)
         self.total = len(answers)
         self.lengths = [len(h.tokens) for h in answers]
-        if self.record is not None:
+        if self.recorder is not None:
             beams = [h.beams + [-1] * (longest - len(h.beams)) for h in answers]
-            self.record.beams = {
+            self.recorder.beams = {
                 "sequences_scores": torch.tensor([h.score for h in answers], device=ids.device),
                 "beam_indices": torch.tensor(beams, device=ids.device),
             }
 
-    def too_few(self, prompt: int, found: int) -> GenerationError:
-        if found:
+    def too_few(self, prompt: int, n_answers: int) -> GenerationError:
+        if n_answers:
             return GenerationError(
-                f"Prompt {prompt} has {found} answers under these settings, and num_return_sequences is "
+                f"Prompt {prompt} has {n_answers} answers under these settings, and num_return_sequences is "
                 f"{self.beams.returned}: lower it, or raise num_beams."
             )
         form = self.plan.rules.form
-        what = (
-            "the required words" if self.beams.required is not None else form.kind if form is not None else "all rules"
-        )
+        what = "all rules" if form is None else form.kind
+        if self.beams.required_words is not None:
+            what = "the required words"
         return GenerationError(
             f"Prompt {prompt} has no answer that keeps {what} within {self.plan.max_length - self.plan.prompt_columns} "
             "tokens. Raise max_new_tokens or num_beams, or drop a rule."

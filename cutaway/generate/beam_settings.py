@@ -1,17 +1,15 @@
-"""BeamPlan: the settings of beam search, checked."""
+"""BeamSettings: the settings of beam search, checked."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cutaway.errors import GenerationError
+from cutaway.generate.options import Settings
 from cutaway.generate.processor_settings import check_phrase
 from cutaway.generate.required_words import RequiredWords
-
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
 
 BEAM_ONLY: dict[str, Any] = {
     "length_penalty": 1.0,
@@ -23,7 +21,7 @@ BEAM_ONLY: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class BeamPlan:
+class BeamSettings:
     """How many beams, in how many groups, and when they are done."""
 
     number: int
@@ -32,7 +30,7 @@ class BeamPlan:
     length_penalty: float
     early_stopping: bool | Literal["never"]
     returned: int
-    required: RequiredWords | None
+    required_words: RequiredWords | None
 
     @property
     def size(self) -> int:
@@ -40,7 +38,7 @@ class BeamPlan:
         return self.number // self.groups
 
 
-def read_beams(s: Settings, new_tokens: int, vocab_size: int | None) -> BeamPlan | None:
+def read_beam_settings(s: Settings, new_tokens: int, vocab_size: int | None) -> BeamSettings | None:
     """None without beam search. `new_tokens` is how many an answer can have."""
     number = s.integer("num_beams", 1) or 1
     if number == 1:
@@ -66,19 +64,19 @@ def read_beams(s: Settings, new_tokens: int, vocab_size: int | None) -> BeamPlan
             f"num_beam_groups={groups} and diversity_penalty={diversity:g} go together: groups above 1 with a penalty "
             "above 0, or neither."
         )
-    required = read_required(s, new_tokens, vocab_size)
+    required_words = read_required_words(s, new_tokens, vocab_size)
     if groups > 1 and s.flag("do_sample"):
         raise GenerationError("num_beam_groups and do_sample=True exclude each other: pass one of them.")
-    if required is not None and (groups > 1 or s.flag("do_sample")):
+    if required_words is not None and (groups > 1 or s.flag("do_sample")):
         raise GenerationError("force_words_ids goes with plain beam search: drop num_beam_groups and do_sample.")
-    return BeamPlan(
+    return BeamSettings(
         number=number,
         groups=groups,
         diversity=diversity,
         length_penalty=s.number("length_penalty", -math.inf, math.inf, "pass a number; above 0 favours long answers"),
         early_stopping=read_early_stopping(s),
         returned=returned,
-        required=required,
+        required_words=required_words,
     )
 
 
@@ -91,7 +89,7 @@ def read_early_stopping(s: Settings) -> bool | Literal["never"]:
     return bool(value)
 
 
-def read_required(s: Settings, new_tokens: int, vocab_size: int | None) -> RequiredWords | None:
+def read_required_words(s: Settings, new_tokens: int, vocab_size: int | None) -> RequiredWords | None:
     """force_words_ids: a list of words [[5, 8], [13]], where a word may also be a list of forms [[5, 8], [7]]."""
     value = s["force_words_ids"]
     if value is None:
@@ -111,10 +109,10 @@ def read_required(s: Settings, new_tokens: int, vocab_size: int | None) -> Requi
             check_phrase("force_words_ids", form, vocab_size)
     if not words:
         raise GenerationError("force_words_ids=[]: pass at least one word, or leave it out.")
-    required = RequiredWords(words)
-    if required.total > new_tokens:
+    required_words = RequiredWords(words)
+    if required_words.total > new_tokens:
         raise GenerationError(
-            f"force_words_ids asks for {required.total} tokens, and the answer has room for {new_tokens}: raise "
+            f"force_words_ids asks for {required_words.total} tokens, and the answer has room for {new_tokens}: raise "
             "max_new_tokens."
         )
-    return required
+    return required_words

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
+from cutaway.generate.options import Settings
+from cutaway.generate.prompt import Prompt
 from cutaway.nn.kv_cache import Cache
 
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
-    from cutaway.generate.prompt import Prompt
-
-WORTH = 64  # tokens that must be spared before a common beginning is run by itself: a pass of its own has a cost
+# Tokens that must be spared before a common beginning is run by itself: a pass of its own has a cost.
+MIN_SPARED_TOKENS = 64
 
 
 def read_past(s: Settings) -> Cache | None:
@@ -28,13 +27,13 @@ def read_past(s: Settings) -> Cache | None:
             "or the model returned, or Cache.load(path)."
         )
     wanted = {name: s.layers(name) for name in ("output_attentions", "output_hidden_states")}
-    for name, whole in {"use_cache": not s.flag("use_cache"), **wanted}.items():
-        if whole:
+    for name, runs_all in {"use_cache": not s.flag("use_cache"), **wanted}.items():
+        if runs_all:
             raise GenerationError(f"{name}={s[name]!r} needs the whole text to be run: leave past_key_values out.")
     return past
 
 
-def read_lookup(s: Settings, rows: int) -> tuple[int, int] | None:
+def read_prompt_lookup(s: Settings, rows: int) -> tuple[int, int] | None:
     """How many tokens to guess at a time, and the longest run to look up."""
     guessed, longest = s.integer("prompt_lookup_num_tokens", 1), s.integer("max_matching_ngram_size", 1)
     if guessed is None:
@@ -67,7 +66,7 @@ def real_ids(prompt: Prompt) -> list[list[int]]:
     if prompt.mask is None:
         return ids
     rows = zip(ids, prompt.mask.tolist(), strict=True)
-    return [[token for token, shown in zip(text, own, strict=True) if shown] for text, own in rows]
+    return [[token for token, shown in zip(text, real, strict=True) if shown] for text, real in rows]
 
 
 def check_hidden(prompt: Prompt, past: Cache | None, logprobs: int | None) -> None:
@@ -77,12 +76,12 @@ def check_hidden(prompt: Prompt, past: Cache | None, logprobs: int | None) -> No
             "past_key_values was made from a text with words that its attention_mask hid in the middle, which generate "
             "does not go on from: leave it out, and pass the whole text with its mask."
         )
-    held = None if past is None or past.empty else past
-    if held is None and logprobs is None:
+    cache = None if past is None or past.empty else past
+    if cache is None and logprobs is None:
         return
     hidden = prompt.hidden
     row = next((i for i, n in enumerate(hidden) if n), None)
-    for name, value in (("past_key_values", held), ("output_logprobs", logprobs)):
+    for name, value in (("past_key_values", cache), ("output_logprobs", logprobs)):
         if row is not None and value is not None:
             raise GenerationError(
                 f"attention_mask hides {hidden[row]} words in the middle of prompt {row}, and {name} needs all of a "
@@ -90,12 +89,12 @@ def check_hidden(prompt: Prompt, past: Cache | None, logprobs: int | None) -> No
             )
 
 
-def common(a: list[int], b: list[int]) -> int:
+def common_prefix_length(a: list[int], b: list[int]) -> int:
     """How many tokens two texts begin with alike."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def held(past: Cache, texts: list[list[int]]) -> list[int]:
+def cached_lengths(past: Cache, texts: list[list[int]]) -> list[int]:
     """How many tokens of each text `past` holds; a cache of one text serves any number.
 
     Where the cache knows its tokens, what they have in common with the text; else all of them, as upstream.
@@ -106,7 +105,7 @@ def held(past: Cache, texts: list[list[int]]) -> list[int]:
             "(every prompt begins with it) or of as many."
         )
     lengths = past.lengths.tolist()
-    found = []
+    n_cached = []
     for row, text in enumerate(texts):
         i = row if past.batch > 1 else 0
         if past.ids is None and lengths[i] >= len(text):
@@ -114,24 +113,24 @@ def held(past: Cache, texts: list[list[int]]) -> list[int]:
                 f"past_key_values holds {lengths[i]} tokens and prompt {row} has {len(text)}: pass the whole text as "
                 "input_ids, the tokens that the cache holds included, and at least one more."
             )
-        found.append(lengths[i] if past.ids is None else common(past.ids[i], text))
-    return found
+        n_cached.append(lengths[i] if past.ids is None else common_prefix_length(past.ids[i], text))
+    return n_cached
 
 
-def shared(texts: list[list[int]]) -> int:
+def shared_prefix_length(texts: list[list[int]]) -> int:
     """How many tokens all texts begin with, where running them once is worth it; else 0."""
-    n = common(min(texts), max(texts))  # in the order of lists, all others lie between
-    rest = rest_of([n] * len(texts), texts)
+    n = common_prefix_length(min(texts), max(texts))  # in the order of lists, all others lie between
+    rest = remaining_length([n] * len(texts), texts)
     spared = sum(len(text) - rest for text in texts) - n
-    return n if spared >= WORTH and min(map(len, texts)) >= rest else 0
+    return n if spared >= MIN_SPARED_TOKENS and min(map(len, texts)) >= rest else 0
 
 
-def rest_of(kept: list[int], texts: list[list[int]]) -> int:
+def remaining_length(kept: list[int], texts: list[list[int]]) -> int:
     """How many tokens must be run of each text when `kept` are held: at least the last, whose logits are wanted."""
     return max(len(text) - min(n, len(text) - 1) for n, text in zip(kept, texts, strict=True))
 
 
-def places_stay(model: Any) -> bool:
+def positions_are_fixed(model: Any) -> bool:
     """Whether a token's keys depend on nothing after it: some rotary positions change with the length of the text."""
     writer = model.architecture.decoder or model.architecture.stack
     return not any(rotary is not None and rotary.by_length for rotary in writer.rotary)
@@ -143,7 +142,7 @@ def continue_from(past: Cache, kept: list[int], texts: list[list[int]], device: 
     Every text has a rest of the same length, so that no padding is run: a text of which more is held than of the others
     has some of it computed again.
     """
-    rest = rest_of(kept, texts)
+    rest = remaining_length(kept, texts)
     kept = [len(text) - rest for text in texts]
     if min(kept) < 0 or max(kept) <= 0:
         return None
@@ -163,6 +162,6 @@ def guess(text: Tensor, guessed: int, longest: int) -> list[int]:
         places: Any = (windows == text[-n:]).all(1).nonzero()
         if len(places):
             after = int(places[-1]) + n
-            found: list[int] = text[after : after + guessed].tolist()
-            return found
+            guesses: list[int] = text[after : after + guessed].tolist()
+            return guesses
     return []

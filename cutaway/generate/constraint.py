@@ -66,11 +66,11 @@ class Constraint:
         """Leaves the sequences at the positions `index` of the running ones, in that order; it may repeat."""
         self.matchers = [self.matchers[i].deep_copy() for i in index.tolist()]
 
-    def whole(self) -> list[bool]:
+    def is_complete(self) -> list[bool]:
         """Of each running sequence, whether it is valid as it stands."""
         return [matcher.is_accepting() for matcher in self.matchers]
 
-    def whole_with(self, row: int, token: int) -> bool:
+    def is_complete_with(self, row: int, token: int) -> bool:
         """Whether the running sequence `row` is valid with one more token."""
         matcher = self.matchers[row].deep_copy()
         return bool(matcher.consume_token(token) and matcher.is_accepting())
@@ -88,15 +88,15 @@ def _library() -> Any:
 
 def _definition(guidance: Any, form: Form) -> str:
     if form.kind == "regex":
-        found = guidance.LLMatcher.grammar_from_regex(form.text)
+        definition = guidance.LLMatcher.grammar_from_regex(form.text)
     elif form.kind == "json_schema":
-        found = guidance.LLMatcher.grammar_from_json_schema(form.text, defaults=JSON_STYLE)
+        definition = guidance.LLMatcher.grammar_from_json_schema(form.text, defaults=JSON_STYLE)
     else:
         try:
-            found = guidance.grammar_from("grammar", form.text)  # Lark, or the GBNF of llama.cpp
+            definition = guidance.grammar_from("grammar", form.text)  # Lark, or the GBNF of llama.cpp
         except ValueError as error:
             raise GenerationError(f"grammar cannot be read: {error}") from error
-    return str(found)
+    return str(definition)
 
 
 def _vocabulary(guidance: Any, tokenizer: Any, eos: Sequence[int]) -> Any:

@@ -14,7 +14,8 @@ from cutaway.generate.beam import BeamSearch
 from cutaway.generate.cache_reuse import check_hidden
 from cutaway.generate.incremental_decoding import IncrementalDecoder
 from cutaway.generate.logprobs import search_logprobs
-from cutaway.generate.plan import Settings, make_plan
+from cutaway.generate.options import Settings
+from cutaway.generate.plan import make_plan
 from cutaway.generate.prompt import read_prompt
 from cutaway.generate.prompt_lookup import LookupSearch
 from cutaway.generate.results import GenerateOutput
@@ -114,11 +115,11 @@ def generate(
         search.close()
     require_finished(search)
     sequences = search.sequences[:, : search.width]
-    if search.record is None:
+    if search.recorder is None:
         return sequences
-    with search.adapted(whole=True):
-        told = {} if search.plan.logprobs is None else search_logprobs(search, tokenizer)
-    return search.record.output(sequences, search.cache, told)
+    with search.adapted(all_rows=True):
+        logprobs = {} if search.plan.logprobs is None else search_logprobs(search, tokenizer)
+    return search.recorder.output(sequences, search.cache, logprobs)
 
 
 def require_finished(search: Search) -> None:
@@ -210,12 +211,12 @@ def read_answers(search: BeamSearch, readers: list[IncrementalDecoder] | None) -
             yield Token(row, token, text, n == length)
 
 
-def read_adapters(model: Any, given: Any, rows: int) -> tuple[str | None, ...] | None:
+def read_adapters(model: Any, adapters: Any, rows: int) -> tuple[str | None, ...] | None:
     """The adapters of the prompts, one for all of them or for each; () for none given: then what acts now."""
-    if given == ():
+    if adapters == ():
         return model.chosen(rows) if isinstance(model, Adaptable) else None
-    with model.use_adapter(given, rows):  # the same checks as in a call of the model
-        return (given,) if given is None or isinstance(given, str) else tuple(given)
+    with model.use_adapter(adapters, rows):  # the same checks as in a call of the model
+        return (adapters,) if adapters is None or isinstance(adapters, str) else tuple(adapters)
 
 
 def check_positions(positions: Any, input_ids: Any, attention_mask: Any) -> None:
@@ -256,10 +257,10 @@ def prepare(
             raise GenerationError("inputs and input_ids are two names of the same thing: pass one of them.")
         input_ids = inputs
     settings.pop("token_type_ids", None)  # tokenizers hand it to models that have no use for it
-    given = {name: settings.pop(name, None) for name in INPUTS}
+    decoder_inputs = {name: settings.pop(name, None) for name in INPUTS}
     adapters, positions = settings.pop("adapters", ()), settings.pop("position_ids", None)
     call = Settings(model, generation_config, settings)
-    prompt = read_prompt(model, call, input_ids, attention_mask, given)
+    prompt = read_prompt(model, call, input_ids, attention_mask, decoder_inputs)
     if positions is not None:
         check_positions(positions, input_ids, attention_mask)
     architecture = getattr(model, "architecture", None)
@@ -273,7 +274,7 @@ def prepare(
         vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
         tokenizer=tokenizer,
     )
-    kind = BeamSearch if plan.beams is not None else Search if plan.lookup is None else LookupSearch
+    kind = BeamSearch if plan.beams is not None else Search if plan.prompt_lookup is None else LookupSearch
     if plan.past is not None and model.is_encoder_decoder:
         raise GenerationError(
             "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "

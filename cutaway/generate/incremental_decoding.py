@@ -1,4 +1,4 @@
-"""Characters: text from a growing list of tokens, given out only at whole characters."""
+"""IncrementalDecoder: text from a growing list of tokens, given out only at whole characters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class IncrementalDecoder:
     def __init__(self, tokenizer: Any, context: Sequence[int] = (), **options: Any) -> None:
         self.tokenizer, self.options = tokenizer, options
         self.ids = list(context[-CONTEXT:])
-        self.told = self._decode() if self.ids else ""  # the text of `ids` that is no longer ours to give
+        self.emitted = self._decode() if self.ids else ""  # the text of `ids` that was returned before
         self.read = len(self.ids)
 
     def _decode(self) -> str:
@@ -35,7 +35,7 @@ class IncrementalDecoder:
         """Takes one more token; returns the characters that are whole now, often one word, sometimes nothing."""
         self.ids.append(token)
         text = self._decode()
-        if text.endswith(REPLACEMENT) or len(text) <= len(self.told):
+        if text.endswith(REPLACEMENT) or len(text) <= len(self.emitted):
             return ""
         return self._give(text)
 
@@ -44,9 +44,9 @@ class IncrementalDecoder:
         return self._give(self._decode()) if self.read < len(self.ids) else ""
 
     def _give(self, text: str) -> str:
-        piece = text[len(self.told) :]
+        piece = text[len(self.emitted) :]
         # The tokens of this piece become the context of the next; older ones cannot change it any more.
         self.ids = self.ids[self.read :]
-        self.told = self._decode()
+        self.emitted = self._decode()
         self.read = len(self.ids)
         return piece

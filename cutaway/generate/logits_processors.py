@@ -1,4 +1,4 @@
-"""Rules: what changes the scores of one step by the text so far, in upstream's order."""
+"""LogitsProcessors: what changes the scores of one step by the text so far, in upstream's order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cutaway.generate.guidance import Guidance
 from cutaway.generate.phrases import Phrases, no_repeat_ngram
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
-from cutaway.generate.results import spread
+from cutaway.generate.results import scatter_rows
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -180,10 +180,10 @@ class LogitsProcessors:
 
     def processed(self, scores: Tensor) -> Tensor:
         """The user's functions see all sequences in every step, each in its place, so that they may count on it."""
-        whole = spread(scores, self.rows, len(self.sequences))
+        all_scores = scatter_rows(scores, self.rows, len(self.sequences))
         for function in self.plan.rules.processors:
-            whole = function(self.sequences, whole)
-        return whole if self.rows is None else whole[self.rows]
+            all_scores = function(self.sequences, all_scores)
+        return all_scores if self.rows is None else all_scores[self.rows]
 
 
 def without_padding(ids: Tensor, mask: Tensor | None) -> Tensor:

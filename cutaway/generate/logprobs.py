@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,44 +10,16 @@ from torch import Tensor
 
 from cutaway.generate.cache_reuse import real_ids
 from cutaway.generate.incremental_decoding import CONTEXT, REPLACEMENT, IncrementalDecoder
+from cutaway.generate.results import Alternative, TokenLogprob
 from cutaway.generate.search import Search
 
 AT_ONCE = 256  # positions whose logits are held at the same time
 
 
-@dataclass(frozen=True)
-class Alternative:
-    """A token that could have stood in a place. text: what it would add there, None without a tokenizer."""
-
-    id: int
-    text: str | None
-    logprob: float
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """One token of a text, as the model foretells it from the tokens before.
-
-    Attributes:
-        id: the token.
-        text: the characters that are whole with it, "" while one is not; None without a tokenizer.
-        logprob: the natural logarithm of its probability, before any rule, temperature or filter of the call. None for
-            the first token of a text, which nothing foretells.
-        rank: 1 for the likeliest token of the vocabulary, 2 for the next; None for the first token.
-        top: the likeliest tokens there, best first, as many as were asked for.
-    """
-
-    id: int
-    text: str | None
-    logprob: float | None
-    rank: int | None
-    top: tuple[Alternative, ...] = ()
-
-
 def token_logits(
     model: Any, inputs: Mapping[str, Any], places: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Runs a model once over whole texts; yields (logits [n, V] that foretell tokens, the tokens [n]), in order.
+    """Runs a model once over whole texts; yields (logits [n, V] that predict tokens, the tokens [n]), in order.
 
     Args:
         model: a model with a language-model head.
@@ -71,21 +42,20 @@ def search_logprobs(search: Search, tokenizer: Any) -> dict[str, Any]:
         for prompt, row, length in zip(prompts, search.sequences.tolist(), search.lengths, strict=True)
     ]
     with torch.no_grad(), search.evaluating():
-        told = _told(search, texts, number)
-    read = [_read(text, own, tokenizer) for text, own in zip(texts, told, strict=True)]
+        stats = _token_stats(search, texts, number)
+    read = [_read(text, tokens, tokenizer) for text, tokens in zip(texts, stats, strict=True)]
     starts = [len(prompt) for prompt in prompts]
     return {
-        "prompt_logprobs": tuple(own[:start] for own, start in zip(read, starts, strict=True)),
-        "logprobs": tuple(own[start:] for own, start in zip(read, starts, strict=True)),
+        "prompt_logprobs": tuple(tokens[:start] for tokens, start in zip(read, starts, strict=True)),
+        "logprobs": tuple(tokens[start:] for tokens, start in zip(read, starts, strict=True)),
     }
 
 
-TokenStats = tuple[
-    float, int, list[tuple[int, float]]
-]  # a token's logprob and rank, and the likeliest tokens' ids and own
+# A token's logprob and rank, and the likeliest tokens' ids and logprobs.
+TokenStats = tuple[float, int, list[tuple[int, float]]]
 
 
-def _told(search: Search, texts: list[list[int]], number: int) -> list[list[TokenStats]]:
+def _token_stats(search: Search, texts: list[list[int]], number: int) -> list[list[TokenStats]]:
     """Of each text all tokens but the first."""
     top, device = search.plan.logprobs or 0, search.sequences.device
     longest = max(map(len, texts))
@@ -100,15 +70,15 @@ def _told(search: Search, texts: list[list[int]], number: int) -> list[list[Toke
         if search.prompt.encoder_outputs is not None:
             inputs["encoder_outputs"] = (search.prompt.encoder_outputs[0].repeat_interleave(number, dim=0),)
     places = [(row, token) for row, text in enumerate(texts) for token in range(1, len(text))]
-    found: list[TokenStats] = []
+    stats: list[TokenStats] = []
     for logits, tokens in token_logits(search.model, inputs, places):
-        own = logits.gather(1, tokens[:, None])  # [n, 1]
+        token_scores = logits.gather(1, tokens[:, None])  # [n, 1]
         total = logits.logsumexp(dim=-1, keepdim=True)  # [n, 1]
         best = logits.topk(top, dim=-1) if top else None
         likeliest = [[]] * len(tokens) if best is None else _pairs(best.indices, best.values - total)
-        ranks = 1 + (logits > own).sum(dim=-1)
-        found += zip((own - total)[:, 0].tolist(), ranks.tolist(), likeliest, strict=True)
-    rest = iter(found)
+        ranks = 1 + (logits > token_scores).sum(dim=-1)
+        stats += zip((token_scores - total)[:, 0].tolist(), ranks.tolist(), likeliest, strict=True)
+    rest = iter(stats)
     return [[next(rest) for _ in text[1:]] for text in texts]
 
 
@@ -117,22 +87,22 @@ def _pairs(ids: Tensor, values: Tensor) -> list[list[tuple[int, float]]]:
     return [list(zip(a, b, strict=True)) for a, b in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
-def _read(text: list[int], told: list[TokenStats], tokenizer: Any) -> tuple[TokenLogprob, ...]:
+def _read(text: list[int], stats: list[TokenStats], tokenizer: Any) -> tuple[TokenLogprob, ...]:
     """The tokens of one text with their characters."""
     reader = None if tokenizer is None else IncrementalDecoder(tokenizer, skip_special_tokens=False)
-    found = []
+    logprobs = []
     for place, token in enumerate(text):
         piece = None
         if reader is not None:
             piece = reader.add(token) + (reader.flush() if place + 1 == len(text) else "")
         if not place:
-            found.append(TokenLogprob(token, piece, None, None))
+            logprobs.append(TokenLogprob(token, piece, None, None))
             continue
-        logprob, rank, likeliest = told[place - 1]
+        logprob, rank, likeliest = stats[place - 1]
         pieces = _added(tokenizer, text[max(0, place - CONTEXT) : place], [id for id, _ in likeliest])
-        top = tuple(Alternative(id, other, own) for (id, own), other in zip(likeliest, pieces, strict=True))
-        found.append(TokenLogprob(token, piece, logprob, rank, top))
-    return tuple(found)
+        top = tuple(Alternative(id, other, value) for (id, value), other in zip(likeliest, pieces, strict=True))
+        logprobs.append(TokenLogprob(token, piece, logprob, rank, top))
+    return tuple(logprobs)
 
 
 def _added(tokenizer: Any, before: list[int], tokens: list[int]) -> list[str | None]:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cutaway.errors import GenerationError
-from cutaway.generate.beam_settings import BeamPlan, read_beams
-from cutaway.generate.cache_reuse import read_lookup, read_past
-from cutaway.generate.processor_settings import ProcessorSettings, read_rules
-from cutaway.generate.settings import (
-    DEFAULT_NEW_TOKENS,
-    DEFAULTS,
-    NOT_BUILT,
-    GenerationConfig,
-    model_settings,
-    require_known,
-)
+from cutaway.generate.beam_settings import BeamSettings, read_beam_settings
+from cutaway.generate.cache_reuse import read_past, read_prompt_lookup
+from cutaway.generate.options import Settings
+from cutaway.generate.processor_settings import ProcessorSettings, read_processor_settings
+from cutaway.generate.settings import DEFAULT_NEW_TOKENS
 from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
 
@@ -55,105 +49,19 @@ class Plan:
     epsilon_cutoff: float
     eta_cutoff: float
     rules: ProcessorSettings
-    beams: BeamPlan | None
+    beams: BeamSettings | None
     seed: tuple[int, ...] | None
     copies: int  # sequences of each prompt that run side by side
     use_cache: bool
     return_dict: bool
     output_scores: bool
     output_logits: bool
-    logprobs: int | None  # likeliest tokens told beside each token; None where no log-probabilities are asked for
+    logprobs: int | None  # likeliest tokens given beside each token; None where no log-probabilities are asked for
     output_attentions: bool | list[int]
     output_hidden_states: bool | list[int]
     limits: Limits
     past: Cache | None
-    lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
-
-
-class Settings:
-    """Reads one call's settings: those of the call, then `generation_config=`, then the model's, then the defaults."""
-
-    def __init__(self, model: Any, given: GenerationConfig | None, call: Mapping[str, Any]) -> None:
-        require_known(call)
-        self.call = {n: v for n, v in call.items() if v is not None}
-        self.call = {**(given.to_dict() if given is not None else {}), **self.call}
-        self.off = {n for n, v in call.items() if v is None}  # top_k=None switches off what a file switched on
-        self.stored = model_settings(model).to_dict()
-        self.refuse_what_is_not_built()
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self.call:
-            return self.call[name]
-        if name in self.off:
-            return None
-        return self.stored.get(name, DEFAULTS.get(name))
-
-    def refuse_what_is_not_built(self) -> None:
-        for name, off in NOT_BUILT.items():
-            value = self.call.get(name, None if name in self.off else self.stored.get(name))
-            if value is None or value == off or (not value and not off):
-                continue
-            where = "" if name in self.call else " in the model's generation_config.json"
-            raise GenerationError(
-                f"{name}={value!r}{where}: this comes later and is not built yet. "
-                f"Pass {name}={off!r} to generate without."
-            )
-
-    def integer(self, name: str, low: int) -> int | None:
-        value = self[name]
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < low:
-            raise GenerationError(f"{name}={value!r}: pass an integer of {low} or more.")
-        return int(value)
-
-    def number(self, name: str, low: float, high: float, rule: str, default: float = 0.0) -> float:
-        """A finite number in [low, high]; None is the setting's default, `default` where it has none."""
-        value: Any = DEFAULTS[name] if self[name] is None else self[name]
-        value = default if value is None else value
-        fits = not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
-        if not fits or not low <= value <= high:
-            raise GenerationError(f"{name}={value!r}: {rule}.")
-        return float(value)
-
-    def above_zero(self, name: str, rule: str, high: float = math.inf) -> float:
-        value = self.number(name, 0.0, high, rule)
-        if value == 0.0:
-            raise GenerationError(f"{name}=0: {rule}.")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = DEFAULTS[name] if self[name] is None else self[name]
-        if not isinstance(value, bool | numbers.Integral):
-            raise GenerationError(f"{name}={value!r}: pass True or False.")
-        return bool(value)
-
-    def layers(self, name: str) -> bool | list[int]:
-        value = self[name]
-        return list(value) if isinstance(value, list | tuple | range) else self.flag(name)
-
-    def ids(self, name: str, vocab_size: int | None) -> tuple[int, ...]:
-        """One id or several; in a file, an id that the vocabulary does not have (-1, 50256 in a cut one) means none."""
-        value = self[name]
-        if hasattr(value, "tolist"):
-            value = value.tolist()
-        several = list(value) if isinstance(value, list | tuple | set) else [] if value is None else [value]
-        if name == "eos_token_id":
-            several = [i for i in several if i != -1]  # upstream's way to say that nothing ends a text
-        if name not in self.call:
-            several = [i for i in several if isinstance(i, int) and 0 <= i < (vocab_size or math.inf)]
-        for i in several:
-            if isinstance(i, bool) or not isinstance(i, numbers.Integral) or not 0 <= int(i) < (vocab_size or math.inf):
-                raise GenerationError(
-                    f"{name}={value!r}: {i!r} is not a token id of this model; ids are 0 to {(vocab_size or 0) - 1}."
-                )
-        return tuple(dict.fromkeys(int(i) for i in several))
-
-    def one_id(self, name: str, vocab_size: int | None) -> int | None:
-        ids = self.ids(name, vocab_size)
-        if len(ids) > 1:
-            raise GenerationError(f"{name}={self[name]!r}: pass one token id.")
-        return ids[0] if ids else None
+    prompt_lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
 
 
 def refuse_contradictions(s: Settings) -> None:
@@ -189,7 +97,7 @@ def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int 
         positions: the most tokens the model can take, None where it sets no bound.
     """
     new, length = s.integer("max_new_tokens", 1), s.integer("max_length", 1)
-    room = None if positions is None else positions - longest_prompt
+    free = None if positions is None else positions - longest_prompt
     if positions is not None and positions <= longest_prompt:
         raise GenerationError(
             f"The prompt has {longest_prompt} tokens and the model has {positions} positions: there is no room "
@@ -215,14 +123,14 @@ def read_lengths(s: Settings, columns: int, longest_prompt: int, positions: int 
             )
     else:
         longest = columns + DEFAULT_NEW_TOKENS
-    if room is not None and longest - columns > room:
+    if free is not None and longest - columns > free:
         if asked:
             name = "max_new_tokens" if new is not None else "max_length"
             raise GenerationError(
                 f"{name}={s[name]} asks for {longest - columns} tokens after a prompt of {longest_prompt}, and the "
-                f"model has {positions} positions. Pass max_new_tokens={room} or less, or shorten the prompt."
+                f"model has {positions} positions. Pass max_new_tokens={free} or less, or shorten the prompt."
             )
-        longest = columns + room
+        longest = columns + free
     least = s.integer("min_length", 0) or 0
     least_new = s.integer("min_new_tokens", 0)
     if least_new is not None:
@@ -296,7 +204,7 @@ def make_plan(
     rule = "pass a number above 0, or do_sample=False for the likeliest tokens"
     heat = s.above_zero("temperature", rule) if do_sample else s.number("temperature", 0.0, math.inf, rule)
     top_k = s.integer("top_k", 0)
-    beams = read_beams(s, longest - columns, vocab_size)
+    beams = read_beam_settings(s, longest - columns, vocab_size)
     return Plan(
         prompt_columns=columns,
         max_length=longest,
@@ -314,7 +222,7 @@ def make_plan(
         typical_p=s.above_zero("typical_p", "pass a number above 0 and at most 1", 1.0),
         epsilon_cutoff=s.number("epsilon_cutoff", 0.0, 1.0, "pass a number from 0 to 1"),
         eta_cutoff=s.number("eta_cutoff", 0.0, 1.0, "pass a number from 0 to 1"),
-        rules=read_rules(s, eos, vocab_size, tokenizer),
+        rules=read_processor_settings(s, eos, vocab_size, tokenizer),
         beams=beams,
         seed=read_seed(s, rows) if do_sample else None,
         copies=beams.number if beams is not None else s.integer("num_return_sequences", 1) or 1,
@@ -327,5 +235,5 @@ def make_plan(
         output_hidden_states=s.layers("output_hidden_states"),
         limits=read_limits(s),
         past=read_past(s),
-        lookup=read_lookup(s, rows),
+        prompt_lookup=read_prompt_lookup(s, rows),
     )

@@ -1,4 +1,4 @@
-"""RulePlan: the settings that change scores by the text so far, checked."""
+"""ProcessorSettings: the settings that change scores by the text so far, checked."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from cutaway.errors import GenerationError
-
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
+from cutaway.generate.options import Settings
 
 FORMS = ("json_schema", "regex", "grammar")
 
@@ -29,7 +27,7 @@ class Form:
 
 @dataclass(frozen=True)
 class ProcessorSettings:
-    """What `cutaway.generate.logits_processors.Rules` does; the neutral values switch a rule off."""
+    """What `cutaway.generate.logits_processors.LogitsProcessors` does; the neutral values switch a rule off."""
 
     phrases: tuple[tuple[tuple[int, ...], float], ...] = ()  # sequence_bias
     bad_words: tuple[tuple[int, ...], ...] = ()
@@ -62,7 +60,9 @@ class ProcessorSettings:
         return bool(self.processors or self.criteria or self.allowed)
 
 
-def read_rules(s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: Any) -> ProcessorSettings:
+def read_processor_settings(
+    s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: Any
+) -> ProcessorSettings:
     """Reads and checks the rules of one call; GenerationError where one cannot be kept."""
     penalty = s.above_zero("repetition_penalty", "pass a number above 0; 1 changes nothing")
     source = s.above_zero(
@@ -121,16 +121,16 @@ def read_bias(s: Settings, vocab_size: int | None) -> tuple[tuple[tuple[int, ...
         return ()
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     try:
-        found = tuple((tuple(int(i) for i in phrase), float(bias)) for phrase, bias in pairs)
+        biases = tuple((tuple(int(i) for i in phrase), float(bias)) for phrase, bias in pairs)
     except (TypeError, ValueError):
-        found = ()
-    if not found or any(math.isnan(bias) for _, bias in found):
+        biases = ()
+    if not biases or any(math.isnan(bias) for _, bias in biases):
         raise GenerationError(
             f"sequence_bias={value!r}: pass a dict from tuples of ids to numbers, such as {{(5, 8): -2.0}}."
         )
-    for phrase, _ in found:
+    for phrase, _ in biases:
         check_phrase("sequence_bias", phrase, vocab_size)
-    return found
+    return biases
 
 
 def read_decay(s: Settings, eos: tuple[int, ...]) -> tuple[int, float] | None:

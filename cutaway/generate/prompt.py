@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
-from cutaway.generate.plan import Settings
+from cutaway.generate.options import Settings
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,15 @@ def read_prompt(model: Any, s: Settings, input_ids: Any, attention_mask: Any, in
     if start is None:
         start = getattr(model.config, "decoder_start_token_id", None)
     start = bos if start is None else start
-    given = inputs.get("decoder_input_ids")
-    if given is None:
+    decoder_ids = inputs.get("decoder_input_ids")
+    if decoder_ids is None:
         if start is None:
             raise GenerationError(
                 "decoder_start_token_id is not set, neither in the call nor in the model's files: pass it, or "
                 "decoder_input_ids."
             )
         return Prompt(torch.full((rows, 1), start, device=device), None, encoder_ids, encoder_mask, outputs)
-    ids = read_ids("decoder_input_ids", given, device)
+    ids = read_ids("decoder_input_ids", decoder_ids, device)
     if ids.shape[0] != rows:
         raise InputError(
             f"decoder_input_ids has {ids.shape[0]} rows and the encoder's text {rows}: they must be the same."

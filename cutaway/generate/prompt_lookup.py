@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.generate.cache_reuse import guess, places_stay
+from cutaway.generate.cache_reuse import guess, positions_are_fixed
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.search import Search
@@ -33,12 +33,12 @@ class LookupSearch(Search):
             self.ahead, self.known = self.ahead[1:], self.known[:, 1:]
             return CausalLMOutputWithPast(logits=self.known[:, :1])
         self.forget()
-        if self.stepper is None or not self.stepper.is_unobserved or not places_stay(self.model):
+        if self.stepper is None or not self.stepper.is_unobserved or not positions_are_fixed(self.model):
             return super().run()
-        assert self.plan.lookup is not None
-        guessed, longest = self.plan.lookup
-        room = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
-        self.ahead = guess(self.sequences[0, self.first : self.width], room, longest)
+        assert self.plan.prompt_lookup is not None
+        guessed, longest = self.plan.prompt_lookup
+        n_guesses = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
+        self.ahead = guess(self.sequences[0, self.first : self.width], n_guesses, longest)
         ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
         memory = None if self.encoded is None else self.encoded[0]
         self.known = self.stepper(ids, self.cache, memory, self.encoder_mask)
@@ -47,9 +47,9 @@ class LookupSearch(Search):
     def forget(self) -> None:
         """Takes out of the cache what follows the text's last token but one."""
         self.ahead, self.known = [], None
-        held = self.width - 1 - self.first - self.hidden
-        if self.cache is not None and self.cache.longest > held:
-            self.cache.crop(held)
+        n_kept = self.width - 1 - self.first - self.hidden
+        if self.cache is not None and self.cache.longest > n_kept:
+            self.cache.crop(n_kept)
 
     def close(self) -> None:
         self.forget()

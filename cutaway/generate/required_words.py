@@ -1,4 +1,4 @@
-"""Required: words that an answer must contain, and how far an answer is from containing them."""
+"""RequiredWords: words that an answer must contain, and how far an answer is from containing them."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,34 @@ from cutaway.generate.plan import Plan
 from cutaway.generate.sampling import MINUS_INF
 from cutaway.outputs import Layers, ModelOutput
 
-if TYPE_CHECKING:
-    from cutaway.generate.logprobs import TokenLogprob
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that could have stood in a place. text: what it would add there, None without a tokenizer."""
+
+    id: int
+    text: str | None
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a text, as the model predicts it from the tokens before.
+
+    Attributes:
+        id: the token.
+        text: the characters that are whole with it, "" while one is not; None without a tokenizer.
+        logprob: the natural logarithm of its probability, before any rule, temperature or filter of the call. None for
+            the first token of a text, which nothing predicts.
+        rank: 1 for the likeliest token of the vocabulary, 2 for the next; None for the first token.
+        top: the likeliest tokens there, best first, as many as were asked for.
+    """
+
+    id: int
+    text: str | None
+    logprob: float | None
+    rank: int | None
+    top: tuple[Alternative, ...] = ()
 
 
 @dataclass(repr=False)
@@ -100,7 +126,7 @@ def each_layer(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return tuple(change(t) for t in value)
 
 
-def spread(tensor: Tensor, rows: Tensor | None, total: int) -> Tensor:
+def scatter_rows(tensor: Tensor, rows: Tensor | None, total: int) -> Tensor:
     """The running rows [A, ...] put at their places `rows` [A] of [total, ...]; 0 elsewhere."""
     if rows is None:
         return tensor
@@ -146,9 +172,9 @@ class StepRecorder:
             copies: [total] the prompt of each sequence, in a step that ran each prompt once for several sequences.
         """
         if self.plan.output_logits:
-            self.logits.append(spread(logits, rows, total))
+            self.logits.append(scatter_rows(logits, rows, total))
         if self.plan.output_scores:
-            placed = spread(scores, rows, total)
+            placed = scatter_rows(scores, rows, total)
             if rows is not None:
                 ended = torch.ones(total, dtype=torch.bool, device=scores.device).index_fill_(0, rows, False)
                 placed[ended] = MINUS_INF
@@ -163,7 +189,7 @@ class StepRecorder:
         def place(tensor: Tensor) -> Tensor:
             if last_only:
                 tensor = tensor[..., -1:, :]
-            return tensor[copies] if copies is not None else spread(tensor, rows, total)
+            return tensor[copies] if copies is not None else scatter_rows(tensor, rows, total)
 
         for name, value in self.encoder.items():
             if value is None:
@@ -171,10 +197,10 @@ class StepRecorder:
         for name, steps in self.per_step.items():
             steps.append(each_layer(outputs[name], place))
 
-    def output(self, sequences: Tensor, cache: Any, told: dict[str, Any]) -> GenerateOutput:
-        """All that was gathered; `told`: the fields of log-probabilities."""
+    def output(self, sequences: Tensor, cache: Any, logprobs: dict[str, Any]) -> GenerateOutput:
+        """All that was gathered; `logprobs`: the fields of log-probabilities."""
         fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()}
-        fields |= {**self.encoder, **self.beams, **told}
+        fields |= {**self.encoder, **self.beams, **logprobs}
         if self.plan.output_scores:
             fields["scores"] = tuple(self.scores)
         if self.plan.output_logits:

@@ -61,11 +61,11 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     # Sorting it all is quick on an accelerator, where asking whether a prefix was enough would make it wait.
     prefixes = NUCLEUS_PREFIXES if logits.device.type == "cpu" else ()
     for size in (*(n for n in prefixes if 4 * n < vocabulary), vocabulary):
-        whole = size == vocabulary
-        likely = (logits.sort(dim=-1, descending=True) if whole else logits.topk(size, dim=-1)).values  # [B, size]
+        is_all = size == vocabulary
+        likely = (logits.sort(dim=-1, descending=True) if is_all else logits.topk(size, dim=-1)).values  # [B, size]
         probability = (likely - total).exp()
         below = probability.cumsum(dim=-1)
-        if whole or bool((below[:, -1] >= p).all()):
+        if is_all or bool((below[:, -1] >= p).all()):
             break
     kept = (below - probability < p).sum(dim=-1, keepdim=True).clamp_(min=1)  # [B, 1]
     return logits.masked_fill(logits < likely.gather(1, kept - 1), MINUS_INF)

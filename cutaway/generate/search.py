@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,13 @@ from torch import Tensor
 from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
-from cutaway.generate.cache_reuse import continue_from, held, places_stay, real_ids, shared
+from cutaway.generate.cache_reuse import (
+    cached_lengths,
+    continue_from,
+    positions_are_fixed,
+    real_ids,
+    shared_prefix_length,
+)
 from cutaway.generate.logits_processors import LogitsProcessors
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
@@ -24,8 +30,16 @@ from cutaway.nn.call_context import Evaluation
 from cutaway.nn.kv_cache import Cache
 from cutaway.outputs import CausalLMOutputWithPast
 
-if TYPE_CHECKING:
-    from cutaway.models.decode_step import DecodeStepper
+
+class DecodeStepper(Protocol):
+    """What a search needs of the object that `model.decode_stepper()` gives: one new token for each text."""
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Whether nobody would notice that the model itself is not called."""
+
+    def __call__(self, ids: Tensor, cache: Any, memory: Tensor | None, memory_mask: Tensor | None, /) -> Tensor:
+        """Logits [A, columns, V] of ids [A, columns], whose keys and values the cache takes up."""
 
 
 @dataclass(slots=True)
@@ -75,8 +89,8 @@ class Search:
         seeds = None
         if plan.seed is not None:
             seeds = [seed + copy for seed in plan.seed for copy in range(plan.copies)]
-        self.chance = SamplingRNG(seeds, device) if plan.do_sample else None
-        self.record = StepRecorder(plan, model.is_encoder_decoder) if plan.return_dict else None
+        self.rng = SamplingRNG(seeds, device) if plan.do_sample else None
+        self.recorder = StepRecorder(plan, model.is_encoder_decoder) if plan.return_dict else None
         self.asked: dict[str, Any] = {
             "output_attentions": plan.output_attentions,
             "output_hidden_states": plan.output_hidden_states,
@@ -111,8 +125,8 @@ class Search:
             logits = logits[copies]
             self.spread_state(copies)
         tokens, scores = self.choose(self.process(logits))
-        if self.record is not None:
-            self.record.add(outputs, logits, scores, self.rows, self.total, copies)
+        if self.recorder is not None:
+            self.recorder.add(outputs, logits, scores, self.rows, self.total, copies)
         if self.rows is None:
             self.sequences[:, self.width] = tokens
         else:
@@ -126,7 +140,7 @@ class Search:
 
     def to_float32(self, logits: Tensor) -> Tensor:
         """The logits [A, V] in float32; where nobody else will see them, in the memory of the step before."""
-        if logits.dtype == torch.float32 or self.record is not None or self.rules.steps or self.plan.rules.criteria:
+        if logits.dtype == torch.float32 or self.recorder is not None or self.rules.steps or self.plan.rules.criteria:
             return logits.float()
         if self.logits_buffer is None or self.logits_buffer.shape[0] < logits.shape[0]:
             self.logits_buffer = torch.empty_like(logits, dtype=torch.float32)
@@ -142,11 +156,11 @@ class Search:
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
             )
-        whole = self.cache is None
-        if whole and self.width == self.plan.prompt_columns:
-            rest = None if self.model.is_encoder_decoder else self.reuse()
+        runs_text = self.cache is None
+        if runs_text and self.width == self.plan.prompt_columns:
+            rest = None if self.model.is_encoder_decoder else self.reuse_cache()
             ids, mask = (self.prompt.ids, self.prompt.mask) if rest is None else (rest, None)
-        elif whole:
+        elif runs_text:
             ids = self.sequences[:, : self.width] if self.rows is None else self.sequences[self.rows, : self.width]
             mask = None if self.mask is None else self.mask[: ids.shape[0], : self.width]
         else:
@@ -168,11 +182,11 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
-            if whole and self.is_unobserved:
+            if runs_text and self.is_unobserved:
                 self.stepper = self.model.decode_stepper()
         return outputs
 
-    def reuse(self) -> Tensor | None:
+    def reuse_cache(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.
 
         Without a cache from the call, what all prompts begin with is run once, if that is worth it and nobody would see
@@ -188,15 +202,15 @@ class Search:
             return None  # words have other places than in the row of those that are shown
         texts = real_ids(self.prompt)
         if past is not None:
-            kept = held(past, texts)
+            kept = cached_lengths(past, texts)
             if isinstance(self.model, Adaptable):
                 self.model.check_cache(past, len(texts))
             if (past.batch, self.plan.copies) != (len(texts), 1):
                 past = past.copy()  # each text of it will be several: the caller's stays as it is
         else:
-            n = shared(texts) if len(set(self.adapters or (None,))) == 1 else 0
+            n = shared_prefix_length(texts) if len(set(self.adapters or (None,))) == 1 else 0
             self.stepper = self.model.decode_stepper() if n else None
-            if self.stepper is None or not self.stepper.is_unobserved or not places_stay(self.model):
+            if self.stepper is None or not self.stepper.is_unobserved or not positions_are_fixed(self.model):
                 return None
             inputs = {**self.asked, "input_ids": torch.tensor([texts[0][:n]], device=self.sequences.device)}
             past, kept = self.model(**inputs).past_key_values, [n] * len(texts)
@@ -208,7 +222,7 @@ class Search:
     @property
     def is_unobserved(self) -> bool:
         """Whether nothing is gathered of a step but its scores."""
-        return self.record is None or self.record.scores_only
+        return self.recorder is None or self.recorder.scores_only
 
     def close(self) -> None:
         """Tells the cache which tokens it holds, so that a later call can go on from it."""
@@ -259,12 +273,12 @@ class Search:
         GenerationError where the scores hold no token to choose.
         """
         plan = self.plan
-        if self.chance is None:
+        if self.rng is None:
             tokens = sampling.greedy(scores)
         else:
             if plan.temperature != 1.0:
                 scores = sampling.temperature(scores, plan.temperature)
-            uniform = self.chance.uniform(scores.shape[0])
+            uniform = self.rng.uniform(scores.shape[0])
             few = sampling.shortlist(scores, plan.top_k) if plan.top_k else None
             if few is None or plan.output_scores:
                 scores = self.warp(scores)
@@ -309,7 +323,7 @@ class Search:
 
         It gets the texts and the scores so far, None where they are not kept, as upstream.
         """
-        kept = tuple(self.record.scores) if self.record is not None and self.plan.output_scores else None
+        kept = tuple(self.recorder.scores) if self.recorder is not None and self.plan.output_scores else None
         stopped = torch.zeros(len(texts), dtype=torch.bool, device=texts.device)
         for function in self.plan.rules.criteria:
             stopped = stopped | torch.as_tensor(function(texts, kept), dtype=torch.bool, device=texts.device)
@@ -319,8 +333,8 @@ class Search:
         """Notes the sequences that end, bool [A], without the form that was asked for."""
         assert self.rules.constraint is not None
         places = range(self.total) if self.rows is None else self.rows.tolist()
-        for place, ends, whole in zip(places, ended.tolist(), self.rules.constraint.whole(), strict=True):
-            if ends and not whole:
+        for place, ends, complete in zip(places, ended.tolist(), self.rules.constraint.is_complete(), strict=True):
+            if ends and not complete:
                 self.unfinished.append(place)
 
     def drop_finished(self, ended: Tensor | None) -> None:
@@ -349,19 +363,19 @@ class Search:
         self.rules.select(keep)
         if self.stops is not None:
             self.stops.select(keep)
-        if self.chance is not None:
-            self.chance.select(keep)
+        if self.rng is not None:
+            self.rng.select(keep)
 
-    def adapted(self, *, whole: bool = False) -> AbstractContextManager[None]:
-        """Inside, each running sequence (`whole`: each there was) has the adapter of its prompt."""
+    def adapted(self, *, all_rows: bool = False) -> AbstractContextManager[None]:
+        """Inside, each running sequence (`all_rows`: each there was) has the adapter of its prompt."""
         if self.adapters is None:
             return nullcontext()
         names: Sequence[str | None] = self.adapters
         places = self.running_places()
-        if not whole and places is not None and len(set(names)) > 1:
+        if not all_rows and places is not None and len(set(names)) > 1:
             names = [names[place // self.plan.copies] for place in places.tolist()]
-        found: AbstractContextManager[None] = self.model.use_adapter(names, len(names))
-        return found
+        context: AbstractContextManager[None] = self.model.use_adapter(names, len(names))
+        return context
 
     def running_places(self) -> Tensor | None:
         """The places [A] of the running sequences among all; None while all run."""

@@ -6,16 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.incremental_decoding import IncrementalDecoder
-
-if TYPE_CHECKING:
-    from cutaway.generate.plan import Settings
+from cutaway.generate.options import Settings
 
 
 class EndTokens:

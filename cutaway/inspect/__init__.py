@@ -19,7 +19,7 @@ _MODULES = {
     "cutaway.inspect.attribution": "Attribution",
     "cutaway.inspect.gradients": "input_x_gradient integrated_gradients",
     "cutaway.inspect.head_importance": "HeadImportance gate_slopes",
-    "cutaway.inspect.head_kinds": "HeadClusters HeadScores find_heads head_clusters head_scores",
+    "cutaway.inspect.head_patterns": "HeadClusters HeadScores find_heads head_clusters head_scores",
     "cutaway.inspect.lens": "Lens TunedLens logit_lens",
     "cutaway.inspect.neurons": "Excited Promoted TopNeurons exciting_texts promoted_tokens top_neurons",
     "cutaway.inspect.norms": "ValueNorms value_norms",

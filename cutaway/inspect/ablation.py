@@ -46,10 +46,10 @@ def ablate(
     Args:
         inputs: one text. others: a batch for "mean" and "resample"; for "resample", of the same length.
     """
-    given = one_text(inputs, 0)
-    goal = (target or Target()).fixed(model, given)
+    text_inputs = one_text(inputs, 0)
+    goal = (target or Target()).fixed(model, text_inputs)
     known = resolve(places, model.addresses())
-    value = float(goal.of(logits_of(model, given)))
+    value = float(goal.of(logits_of(model, text_inputs)))
     if kind not in ("zero", "mean", "resample"):
         raise InputError(f"kind={kind!r} must be 'zero', 'mean' or 'resample'.")
     if kind != "zero" and others is None:
@@ -60,7 +60,7 @@ def ablate(
     effect = []
     for place in known:
         with model.edit({place: instead[place]}):
-            effect.append(goal.of(logits_of(model, given)) - value)
+            effect.append(goal.of(logits_of(model, text_inputs)) - value)
     return Ablation(kind, known, torch.cat(effect), value, goal)
 
 

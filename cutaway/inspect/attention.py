@@ -27,20 +27,20 @@ def attention_of(
     same = rows is columns
     causal = same and pattern.shape[-1] > 1 and not pattern[:, :, 0, 1:].any()
     words = [[t.index for t in part if not t.special and not (causal and t.index == 0)] for part in (rows, columns)]
-    found = {
+    computed = {
         "entropy": measures.entropy(pattern),
         "focus": measures.focus(pattern, words[0], words[1], same=same),
     }
     if same:
-        found["distance"] = measures.distance(pattern)
-    layer, head = np.unravel_index(int(found["focus"].argmax()), pattern.shape[:2])
+        computed["distance"] = measures.distance(pattern)
+    layer, head = np.unravel_index(int(computed["focus"].argmax()), pattern.shape[:2])
     return Attention(
         name=name,
         address=address,
         rows=row_name,
         columns=row_name if same else "tokens",
         pattern=pattern,
-        measures=found,
+        measures=computed,
         layer=int(layer),
         head=int(head),
         chosen="sharpest focus",
@@ -48,17 +48,17 @@ def attention_of(
 
 
 def chosen(
-    found: dict[str, Attention], attention: str | None, layer: int | None, head: int | None
+    kinds: dict[str, Attention], attention: str | None, layer: int | None, head: int | None
 ) -> tuple[dict[str, Attention], str]:
     """The attentions with the head that is asked for, and the name of the one that is shown: "cross" unless given.
 
     Raises:
         InputError: an attention, a layer or a head that is not there.
     """
-    shown = ("cross" if "cross" in found else next(iter(found))) if attention is None else attention
-    if shown not in found:
-        raise InputError(f"attention={attention!r} is not in this model.{nearest(shown, found)}")
-    return {**found, shown: _with_head(found[shown], layer, head)}, shown
+    shown = ("cross" if "cross" in kinds else next(iter(kinds))) if attention is None else attention
+    if shown not in kinds:
+        raise InputError(f"attention={attention!r} is not in this model.{nearest(shown, kinds)}")
+    return {**kinds, shown: _with_head(kinds[shown], layer, head)}, shown
 
 
 def _with_head(attention: Attention, layer: int | None, head: int | None) -> Attention:

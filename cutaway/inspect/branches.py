@@ -25,7 +25,7 @@ def branches(
     if kind not in ("next-token", "target"):
         return []
     name = "input_ids" if kind == "next-token" else "decoder_input_ids"
-    found: list[Branch] = []
+    all_branches: list[Branch] = []
     read = 0
     for number, step in enumerate(steps):
         others = [c for c in step.candidates if c.id != step.picked.id][:ALTERNATIVES]
@@ -34,9 +34,11 @@ def branches(
             break
         before = inputs[name][:, : step.position].expand(len(others), -1)  # [others, position]
         ids = torch.cat((before, torch.tensor([[c.id] for c in others], device=before.device)), 1)
-        given = {key: value.expand(len(others), -1) for key, value in inputs.items() if key != name}
+        others_inputs = {key: value.expand(len(others), -1) for key, value in inputs.items() if key != name}
         options: dict[str, Any] = {"max_new_tokens": LENGTH - 1, "do_sample": False, "num_beams": 1}
-        run = model.generate(**given, **{name: ids}, **options, output_logits=True, return_dict_in_generate=True)
+        run = model.generate(
+            **others_inputs, **{name: ids}, **options, output_logits=True, return_dict_in_generate=True
+        )
         ends = _ends(model)
         for row, first in enumerate(others):
             tokens = [first]
@@ -44,10 +46,10 @@ def branches(
                 if tokens[-1].id in ends:
                     break
                 id = int(run.sequences[row, ids.shape[1] + turn])
-                own = logits[row].float()  # [V]
-                tokens.append(Candidate(id, label(id), float(own[id]), float(own.softmax(-1)[id])))
-            found.append(Branch(number, tokens))
-    return found
+                token_logits = logits[row].float()  # [V]
+                tokens.append(Candidate(id, label(id), float(token_logits[id]), float(token_logits.softmax(-1)[id])))
+            all_branches.append(Branch(number, tokens))
+    return all_branches
 
 
 def _ends(model: Any) -> set[int]:

@@ -52,7 +52,9 @@ class Comparison(Result):
         pairs = [self._pair(i, j) for i, j in self.pairs]
         grid = Grid("distance, as a share of the first's length", self.distance[kept].double().cpu().numpy(),
                     [self.places[i] for i in kept], pairs)  # fmt: skip
-        told = "no state differs" if self.first is None else f"the first state that differs is {self.first[0]}"
+        first_difference = (
+            "no state differs" if self.first is None else f"the first state that differs is {self.first[0]}"
+        )
         parts: list[Part] = [grid]
         if self.said is not None and self.share is not None:
             rows = []
@@ -61,7 +63,7 @@ class Comparison(Result):
                 said = [f"{self.label(id)} {share:.1%}" for id, share in best]
                 rows.append([str(at), *said, "" if self.kl is None else figure(float(self.kl[at]))])
             parts.append(Table("likeliest answers", ["#>", "first", "second", "KL, nats>"], rows))
-        return Sheet("two runs side by side", f"{len(pairs)} tokens are aligned; {told}", parts)
+        return Sheet("two runs side by side", f"{len(pairs)} tokens are aligned; {first_difference}", parts)
 
     def _pair(self, i: int, j: int) -> str:
         names = None if self._names is None else self._names.tokens
@@ -113,9 +115,9 @@ def compare(
     if not known:
         raise InputError(f"the two models have none of {list(places)} in common.")
     runs, answers = [], []
-    for own, text in ((model, a), (second, b)):
-        with own.record(*known) as r:
-            answers.append(own(**text, return_dict=True).get("logits"))
+    for current, text in ((model, a), (second, b)):
+        with current.record(*known) as r:
+            answers.append(current(**text, return_dict=True).get("logits"))
         runs.append({p: r[p][0] for p in known})
     pairs = align_tokens(a["input_ids"][0], b["input_ids"][0]) if spans is None else align_characters(*spans)
     if not pairs:
@@ -156,18 +158,19 @@ def _beside(rows: list[Tensor]) -> Tensor:
 
 def _answers(logits: list[Any], pairs: list[tuple[int, int]], one_kind: bool) -> tuple[Any, Any, Any, Any]:
     """(said, share, kl, turn) of both runs' logits, [1, classes] or [1, L, classes]."""
-    if not all(isinstance(own, Tensor) and own.dim() == logits[0].dim() and own.dim() in (2, 3) for own in logits):
+    if not all(isinstance(x, Tensor) and x.dim() == logits[0].dim() and x.dim() in (2, 3) for x in logits):
         return None, None, None, None
     rows = []
-    for side, own in enumerate(logits):
-        answers = own if own.dim() == 2 else own[0, [pair[side] for pair in pairs]]  # [answers, classes]
+    for side, side_logits in enumerate(logits):
+        positions = [pair[side] for pair in pairs]
+        answers = side_logits if side_logits.dim() == 2 else side_logits[0, positions]  # [answers, classes]
         rows.append(answers.double().log_softmax(-1))
-    k = min(TOP, *(own.shape[-1] for own in rows))
-    best = [own.topk(k) for own in rows]
-    said, share = ([getattr(own, name) for own in best] for name in ("indices", "values"))
+    k = min(TOP, *(side_logits.shape[-1] for side_logits in rows))
+    best = [side_logits.topk(k) for side_logits in rows]
+    said, share = ([getattr(side_logits, name) for side_logits in best] for name in ("indices", "values"))
     alike = one_kind and rows[0].shape == rows[1].shape
-    found = kept_answers(said, share, rows if alike else None)
-    return found if alike else (*found[:3], None)
+    answer_table = kept_answers(said, share, rows if alike else None)
+    return answer_table if alike else (*answer_table[:3], None)
 
 
 def kept_answers(

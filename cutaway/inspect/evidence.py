@@ -59,7 +59,7 @@ def gather(
             norms[name] = _value_norms(model, inputs, name, len(entry.pattern))
         except (CutawayError, AttributeError) as e:  # attention whose output is no plain matrix
             missing["values"] = str(e)
-    found: list[Scores] = []
+    scores_by_method: list[Scores] = []
     parts, answer, lens = None, "", None
     if kind != "states":
         target = Target(position=position)
@@ -84,7 +84,7 @@ def gather(
                 )
             for a in made:
                 scores = a.scores.detach().float().cpu().numpy()
-                found.append(Scores(a.method, scores, a.value, a.base, a.residual, a.steps, a.note))
+                scores_by_method.append(Scores(a.method, scores, a.value, a.base, a.residual, a.steps, a.note))
         except CutawayError as e:
             missing["attribution"] = str(e)
         try:
@@ -97,7 +97,7 @@ def gather(
                 lens = _lens(model, kind, inputs, label)
             except CutawayError as e:
                 missing["lens"] = str(e)
-    return Evidence(norms, rollout, lens, found, parts, answer=answer, missing=missing)
+    return Evidence(norms, rollout, lens, scores_by_method, parts, answer=answer, missing=missing)
 
 
 def _shapley_runs(parameters: int, length: int) -> int:
@@ -118,14 +118,14 @@ def _value_norms(model: Any, inputs: Mapping[str, Any], name: str, layers: int) 
     places = tower.layers(f"{kind}.v")
     with torch.no_grad(), model.record(*places) as r:
         model(**inputs)
-        found = []
+        norms = []
         for i, place in enumerate(places[:layers]):
             weight = getattr(tower.block(i), kind).o.weight
             values = r[place]  # [1, Lk, kv heads, d]
             heads = weight.shape[1] // values.shape[-1]
             ones = values.new_ones(1, heads, 1, values.shape[1])
-            found.append(weighted_values(ones, values, weight.to(values)).norm(dim=-1)[0, :, 0])  # [heads, Lk]
-    return np.asarray(torch.stack(found).float().cpu().numpy())
+            norms.append(weighted_values(ones, values, weight.to(values)).norm(dim=-1)[0, :, 0])  # [heads, Lk]
+    return np.asarray(torch.stack(norms).float().cpu().numpy())
 
 
 def _lens(model: Any, kind: Kind, inputs: Mapping[str, Any], label: Callable[[int], str]) -> LensGrid:

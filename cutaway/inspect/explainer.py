@@ -20,8 +20,8 @@ from cutaway.inspect.branches import branches
 from cutaway.inspect.evidence import gather
 from cutaway.inspect.explanation import (
     Attention,
+    AttentionCheck,
     Candidate,
-    Certificate,
     Evidence,
     Explanation,
     Kind,
@@ -119,8 +119,8 @@ def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str,
     with Evaluation(model)():
         with torch.inference_mode():
             run = Run(text, name, model, tokenizer, asked.max_new_tokens, asked.truncation)
-            found = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
-        return (replace(found, evidence=run.evidence(found)) if asked.evidence else found), run
+            explanation = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
+        return (replace(explanation, evidence=run.evidence(explanation)) if asked.evidence else explanation), run
 
 
 def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:
@@ -182,7 +182,7 @@ class Run:
         with model.record("*.pattern") as recorder:
             self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
         worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
-        self.certificate = Certificate(worst.address, worst.head, worst.error)
+        self.certificate = AttentionCheck(worst.address, worst.head, worst.error)
 
     def explanation(
         self, layer: int | None, head: int | None, attention: str | None, token: str | int | None
@@ -219,7 +219,7 @@ class Run:
             certificate=self.certificate,
         )
 
-    def evidence(self, found: Explanation) -> Evidence:
+    def evidence(self, explanation: Explanation) -> Evidence:
         """Outside of inference mode, whose tensors have no gradients."""
         inputs = {key: value.clone() for key, value in self.run.items()}
         asked, position = dict(inputs), None
@@ -228,14 +228,14 @@ class Run:
         elif self.kind == "target":
             asked["decoder_input_ids"], position = inputs["decoder_input_ids"][:, :1], 0
         elif self.kind == "mask":
-            position = found.steps[0].position if found.steps else 0
+            position = explanation.steps[0].position if explanation.steps else 0
 
         def label(index: int) -> str:
             if self.kind == "labels":
                 return str(self.model.config.id2label[index])
             return self._label(index)
 
-        it = gather(self.model, self.kind, inputs, asked, position, found.attention, label)
+        it = gather(self.model, self.kind, inputs, asked, position, explanation.attention, label)
         planes = {}
         for name, stacked in self.hidden.items():
             if stacked.shape[0] * stacked.shape[1] > 1:
@@ -243,7 +243,7 @@ class Run:
                 lengths = np.linalg.norm(stacked, axis=-1, keepdims=True)
                 points, shares = principal_plane(stacked / np.maximum(lengths, 1e-30))
                 planes[name] = Plane(points.astype(np.float32), shares.tolist())
-        ways = branches(self.model, self.kind, inputs, found.steps, self._label)
+        ways = branches(self.model, self.kind, inputs, explanation.steps, self._label)
         return replace(it, planes=planes, branches=ways)
 
     def _label(self, id: int) -> str:
@@ -293,8 +293,8 @@ class Run:
 
     def _attentions(self, tokens: list[Token], target: list[Token]) -> dict[str, Attention]:
         if self.kind != "target":
-            found = attention_of("self", "blocks.{i}.attn.pattern", self.output.attentions, tokens, tokens)
-            return {"self": found}
+            attention = attention_of("self", "blocks.{i}.attn.pattern", self.output.attentions, tokens, tokens)
+            return {"self": attention}
         output = self.output
         return {
             "encoder": attention_of(

@@ -193,7 +193,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class AttentionCheck:
     """That the attention shown is the one that was used.
 
     For one head, drawn from all, `error` is the largest difference between its weights times values and the fast
@@ -229,7 +229,7 @@ class Explanation(Shown):
     function: str = ""
     steps: list[Step] = field(default_factory=list)
     generated: str = ""
-    certificate: Certificate | None = None
+    certificate: AttentionCheck | None = None
     evidence: Evidence | None = None
 
     @property

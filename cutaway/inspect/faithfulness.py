@@ -61,14 +61,14 @@ def measure_faithfulness(
     deletion = game.values(rank >= counts)  # [n + 1]
     insertion = game.values(rank < counts)
     top = [max(1, round(share * n)) for share in SHARES]
-    whole = deletion[0]
+    full_text = deletion[0]
     return Faithfulness(
         deletion,
         insertion,
         _area(deletion),
         _area(insertion),
-        float((whole - deletion[top]).mean()),
-        float((whole - insertion[top]).mean()),
+        float((full_text - deletion[top]).mean()),
+        float((full_text - insertion[top]).mean()),
     )
 
 

@@ -51,10 +51,10 @@ def attention_rollout(patterns: Tensor, residual: float = 0.5) -> Rollout:
         residual: the share of the residual stream.
     """
     mixed = _mixed(patterns, residual)
-    found = [mixed[0]]
+    rollout = [mixed[0]]
     for layer in mixed[1:]:
-        found.append(layer @ found[-1])
-    return Rollout(torch.stack(found))
+        rollout.append(layer @ rollout[-1])
+    return Rollout(torch.stack(rollout))
 
 
 def attention_flow(patterns: Tensor, residual: float = 0.5) -> Flow:
@@ -66,22 +66,22 @@ def attention_flow(patterns: Tensor, residual: float = 0.5) -> Flow:
     """
     mixed = _mixed(patterns, residual).double().cpu()
     layers, length = mixed.shape[:2]
-    found = torch.zeros(length, length, dtype=torch.float64)
+    flow = torch.zeros(length, length, dtype=torch.float64)
     for start in range(length):
         for end in range(length):
-            found[start, end] = _maximum(mixed, layers, length, start, end)
-    return Flow(found.to(patterns.dtype))
+            flow[start, end] = _maximum(mixed, layers, length, start, end)
+    return Flow(flow.to(patterns.dtype))
 
 
 def _maximum(mixed: Tensor, layers: int, length: int, start: int, end: int) -> float:
     """The maximum flow from position `start` above the last layer to position `end` below the first."""
-    room: list[dict[int, float]] = [{} for _ in range((layers + 1) * length)]
+    capacity: list[dict[int, float]] = [{} for _ in range((layers + 1) * length)]
     for layer in range(layers):
         for i, row in enumerate(mixed[layer].tolist()):
             for j, width in enumerate(row):
                 if width > 0:
-                    room[(layer + 1) * length + i][layer * length + j] = width
-                    room[layer * length + j].setdefault((layer + 1) * length + i, 0.0)
+                    capacity[(layer + 1) * length + i][layer * length + j] = width
+                    capacity[layer * length + j].setdefault((layer + 1) * length + i, 0.0)
     source, sink, total = layers * length + start, end, 0.0
     while True:
         before: dict[int, int] = {source: source}
@@ -89,7 +89,7 @@ def _maximum(mixed: Tensor, layers: int, length: int, start: int, end: int) -> f
         while frontier and sink not in before:
             fresh = []
             for node in frontier:
-                for other, width in room[node].items():
+                for other, width in capacity[node].items():
                     if width > 1e-12 and other not in before:
                         before[other] = node
                         fresh.append(other)
@@ -100,8 +100,8 @@ def _maximum(mixed: Tensor, layers: int, length: int, start: int, end: int) -> f
         while node != source:
             path.append((before[node], node))
             node = before[node]
-        width = min(room[a][b] for a, b in path)
+        width = min(capacity[a][b] for a, b in path)
         for a, b in path:
-            room[a][b] -= width
-            room[b][a] += width
+            capacity[a][b] -= width
+            capacity[b][a] += width
         total += width

@@ -62,8 +62,8 @@ def written_attribution(
             base["attention_mask"] = torch.cat((hidden, hidden.new_ones(1, len(written) - 1)), 1)
     if not len(written):
         raise InputError("nothing was written: ids holds no token beyond the prompt.")
-    found = [
+    per_token = [
         method(model, base, Target(index=int(token), position=first - 1 + t), **options)
         for t, token in enumerate(written.tolist())
     ]
-    return WrittenAttribution(written, torch.stack([f.scores for f in found]), [f.residual for f in found])
+    return WrittenAttribution(written, torch.stack([f.scores for f in per_token]), [f.residual for f in per_token])

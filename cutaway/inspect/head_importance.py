@@ -33,8 +33,8 @@ def gate_slopes(
     Args:
         inputs: with labels, unless `loss` is given. loss: a function of the model's output that returns a number.
     """
-    own = tower_of(model, tower)
-    places = own.layers("cross.z" if cross else "attn.z")
+    handle = tower_of(model, tower)
+    places = handle.layers("cross.z" if cross else "attn.z")
     with torch.enable_grad(), model.record(*places) as r:
         out = model(**inputs)
         value = out.loss if loss is None else loss(out)

@@ -130,10 +130,10 @@ class TunedLens(nn.Module):
                 with model.record(*places, "logits") as r:
                     model(**inputs)
                 wanted.append(r["logits"][real].log_softmax(-1))
-                for held, place in zip(states, places, strict=True):
-                    held.append(r[place][real])
+                for kept, place in zip(states, places, strict=True):
+                    kept.append(r[place][real])
             final = torch.cat(wanted)  # [tokens, V]
-        seen = [torch.cat(held) for held in states]  # [tokens, H] each
+        seen = [torch.cat(kept) for kept in states]  # [tokens, H] each
         return torch.stack([self._fit(model, tower, i, x, final, steps, rate) for i, x in enumerate(seen)], 1)
 
     def _fit(self, model: Any, tower: StackHandle, i: int, x: Tensor, final: Tensor, steps: int, rate: float) -> Tensor:

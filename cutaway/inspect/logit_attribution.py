@@ -65,8 +65,10 @@ def _norm_parts(norm: nn.Module, x: Tensor, parts: Tensor, names: list[str], bia
     if isinstance(norm, nn.LayerNorm):
         scale = (x.var(-1, unbiased=False, keepdim=True) + norm.eps).rsqrt()
         parts = (parts - parts.mean(-1, keepdim=True)) * scale * norm.weight
-        own: Tensor | None = norm.bias  # None where the family's norms have none
-        return (names, parts) if own is None else ([*names, bias], torch.cat((parts, own.expand_as(x)[None])))
+        norm_bias: Tensor | None = norm.bias  # None where the family's norms have none
+        if norm_bias is None:
+            return names, parts
+        return [*names, bias], torch.cat((parts, norm_bias.expand_as(x)[None]))
     assert isinstance(norm, RMSNorm)
     scale = (x.pow(2).mean(-1, keepdim=True) + norm.eps).rsqrt()
     return names, parts * scale * (norm.weight + norm.offset)
@@ -102,38 +104,43 @@ def last_state(model: Any, inputs: Inputs, *, tower: str | None = None) -> State
     whole state gave it (frozen). Post-norm: each block norms what came before, so only the last block is taken apart:
     its input, heads and biases through both of its norms, its feed-forward layer through the second.
     """
-    own = tower_of(model, tower)
-    spec, last = own.spec, own.spec.n_layers - 1
+    handle = tower_of(model, tower)
+    spec, last = handle.spec, handle.spec.n_layers - 1
     pre = spec.norm_place != "post"
-    wanted = [own.at("embed"), own.at("blocks.*.attn.head.*.out"), own.at("blocks.*.mlp.out"), own.at("blocks.*.resid")]
-    wanted += [own.at("blocks.*.cross.head.*.out")] if spec.cross else []
+    wanted = [
+        handle.at("embed"),
+        handle.at("blocks.*.attn.head.*.out"),
+        handle.at("blocks.*.mlp.out"),
+        handle.at("blocks.*.resid"),
+    ]
+    wanted += [handle.at("blocks.*.cross.head.*.out")] if spec.cross else []
     with model.record(*wanted) as r:
         model(**inputs)
     if pre:
-        names, parts = _gather(own, r, list(range(spec.n_layers)), own.at("embed"))
-        state = r[own.at(f"blocks.{last}.resid")]
+        names, parts = _gather(handle, r, list(range(spec.n_layers)), handle.at("embed"))
+        state = r[handle.at(f"blocks.{last}.resid")]
         if spec.final_norm:
-            names, parts = _norm_parts(own.stack.final_norm, state, parts, names, own.at("final_norm.bias"))
-            state = own.stack.final_norm(state)
+            names, parts = _norm_parts(handle.stack.final_norm, state, parts, names, handle.at("final_norm.bias"))
+            state = handle.stack.final_norm(state)
         return StateParts(names, parts, state)
-    start = own.at(f"blocks.{last - 1}.resid") if last else own.at("embed")
+    start = handle.at(f"blocks.{last - 1}.resid") if last else handle.at("embed")
     names, parts = [start], r[start][None]
-    block = own.block(last)
+    block = handle.block(last)
     for name in ("attn", "cross") if spec.cross else ("attn",):
-        heads, bias = _attention(own, last, name)
+        heads, bias = _attention(handle, last, name)
         added = [r[a] for a in heads]
         if bias:
             added.append(getattr(block, name).o.bias.expand_as(added[0]))
         names, parts = [*names, *heads, *bias], torch.cat((parts, torch.stack(added)))
-        at = own.at(f"blocks.{last}.{name}_norm.bias")
+        at = handle.at(f"blocks.{last}.{name}_norm.bias")
         names, parts = _norm_parts(getattr(block, f"{name}_norm"), parts.sum(0), parts, names, at)
-    out = own.at(f"blocks.{last}.mlp.out")
+    out = handle.at(f"blocks.{last}.mlp.out")
     names, parts = [*names, out], torch.cat((parts, r[out][None]))
-    names, parts = _norm_parts(block.mlp_norm, parts.sum(0), parts, names, own.at(f"blocks.{last}.mlp_norm.bias"))
-    state = r[own.at(f"blocks.{last}.resid")]
+    names, parts = _norm_parts(block.mlp_norm, parts.sum(0), parts, names, handle.at(f"blocks.{last}.mlp_norm.bias"))
+    state = r[handle.at(f"blocks.{last}.resid")]
     if spec.final_norm:
-        names, parts = _norm_parts(own.stack.final_norm, state, parts, names, own.at("final_norm.bias"))
-        state = own.stack.final_norm(state)
+        names, parts = _norm_parts(handle.stack.final_norm, state, parts, names, handle.at("final_norm.bias"))
+        state = handle.stack.final_norm(state)
     return StateParts(names, parts, state)
 
 
@@ -175,21 +182,21 @@ def direct_logit_attribution(model: Any, inputs: Inputs, target: Target | None =
         InputError: a head with a layer of its own (BERT's), or more than one text.
     """
     weight, bias, factor = _readout(model)
-    given = one_text(inputs, 0)
-    if inputs[next(iter(given))].shape[0] != 1:
+    text_inputs = one_text(inputs, 0)
+    if inputs[next(iter(text_inputs))].shape[0] != 1:
         raise InputError("direct_logit_attribution takes one text at a time.")
-    fixed = (target or Target()).fixed(model, given)
+    fixed = (target or Target()).fixed(model, text_inputs)
     with model.record("logits") as r:
-        found = last_state(model, given)
+        state_parts = last_state(model, text_inputs)
     position = fixed.position
     if position is None:
-        position = 0 if model.head_spec.pick == "first" else found.state.shape[1] - 1
+        position = 0 if model.head_spec.pick == "first" else state_parts.state.shape[1] - 1
     direction = weight[fixed.index] if fixed.against is None else weight[fixed.index] - weight[fixed.against]
-    values = found.parts[:, 0, position] @ direction * factor
-    names = found.names
+    values = state_parts.parts[:, 0, position] @ direction * factor
+    names = state_parts.names
     if bias is not None:
-        own = bias[fixed.index] if fixed.against is None else bias[fixed.index] - bias[fixed.against]
-        names, values = [*names, "logits.bias"], torch.cat((values, own[None]))
+        head_bias = bias[fixed.index] if fixed.against is None else bias[fixed.index] - bias[fixed.against]
+        names, values = [*names, "logits.bias"], torch.cat((values, head_bias[None]))
     assert fixed.index is not None
     logit = float(fixed.of(r["logits"]))
     return Contributions(names, values, float(values.sum()), logit, fixed.index, fixed.against, position)

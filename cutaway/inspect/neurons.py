@@ -48,17 +48,17 @@ class Excited(Result):
 @torch.no_grad()
 def top_neurons(model: Any, inputs: Inputs, *, top: int = 10, tower: str | None = None) -> TopNeurons:
     """The neurons of each layer that are largest, in absolute value, anywhere in one text."""
-    own = tower_of(model, tower)
-    places = own.layers("mlp.act")
+    handle = tower_of(model, tower)
+    places = handle.layers("mlp.act")
     with model.record(*places) as r:
         model(**inputs)
-    found = []
+    per_layer = []
     for place in places:
-        act = r[place][0] * own.real(inputs)[0][:, None]  # [L, F]
+        act = r[place][0] * handle.real(inputs)[0][:, None]  # [L, F]
         peak, at = act.abs().max(0)
         best = peak.topk(min(top, len(peak))).indices
-        found.append((best, at[best], act[at[best], best]))
-    return TopNeurons(*(torch.stack(column) for column in zip(*found, strict=True)))
+        per_layer.append((best, at[best], act[at[best], best]))
+    return TopNeurons(*(torch.stack(column) for column in zip(*per_layer, strict=True)))
 
 
 @torch.no_grad()
@@ -69,8 +69,8 @@ def promoted_tokens(model: Any, layer: int, neuron: int, *, top: int = 10, tower
     """
     if not isinstance(model, OutputHead):
         raise InputError(f"{type(model).__name__} has no output over a vocabulary, so a neuron promotes no tokens.")
-    own = tower_of(model, tower)
-    column = own.block(layer).mlp.down.weight
+    handle = tower_of(model, tower)
+    column = handle.block(layer).mlp.down.weight
     if not 0 <= neuron < column.shape[1]:
         raise InputError(f"neuron={neuron} must lie in 0..{column.shape[1] - 1}.")
     out: Any = model.get_output_embeddings()
@@ -85,12 +85,12 @@ def exciting_texts(
     model: Any, batches: Sequence[Inputs], layer: int, neuron: int, *, top: int = 10, tower: str | None = None
 ) -> Excited:
     """The tokens at which a neuron is largest, over all texts; texts are numbered through the batches."""
-    own = tower_of(model, tower)
-    place = own.at(f"blocks.{layer}.mlp.act")
+    handle = tower_of(model, tower)
+    place = handle.at(f"blocks.{layer}.mlp.act")
     values, texts, positions = [], [], []
     first = 0
     for inputs in batches:
-        real = own.real(inputs)
+        real = handle.real(inputs)
         with model.record(place) as r:
             model(**inputs)
         row, at = real.nonzero(as_tuple=True)

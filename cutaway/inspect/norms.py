@@ -47,11 +47,11 @@ def value_norms(model: Any, inputs: Inputs, layer: int, *, tower: str | None = N
 
     A token with a large weight and a small value brings little: separators and first tokens often are such.
     """
-    own = tower_of(model, tower)
+    handle = tower_of(model, tower)
     name = "cross" if cross else "attn"
-    at = own.at(f"blocks.{layer}.{name}")
+    at = handle.at(f"blocks.{layer}.{name}")
     with model.record(f"{at}.pattern", f"{at}.v") as r:
         model(**inputs)
-    weight = getattr(own.block(layer), name).o.weight
-    found = weighted_values(r[f"{at}.pattern"], r[f"{at}.v"], weight)
-    return ValueNorms(f"{at}.pattern", found.norm(dim=-1), found.sum(1).norm(dim=-1))
+    weight = getattr(handle.block(layer), name).o.weight
+    weighted = weighted_values(r[f"{at}.pattern"], r[f"{at}.v"], weight)
+    return ValueNorms(f"{at}.pattern", weighted.norm(dim=-1), weighted.sum(1).norm(dim=-1))

@@ -72,12 +72,12 @@ def _along(model: Any, inputs: Inputs, goal: Target, place: str, source: Recorde
         with model.edit({place: source}):
             return goal.of(logits_of(model, inputs))
     axis = 2 if place.rsplit(".", 1)[-1] in ("scores", "pattern") else 1
-    found = []
+    goals = []
     for places in torch.arange(source[place].shape[axis]).split(BATCH):
         edits = [Edit(source, rows=row, positions=int(at)) for row, at in enumerate(places)]
         with model.edit({place: edits}):
-            found.append(goal.of(logits_of(model, repeated(inputs, len(places)))))
-    return torch.cat(found)
+            goals.append(goal.of(logits_of(model, repeated(inputs, len(places)))))
+    return torch.cat(goals)
 
 
 def _goal(model: Any, clean: Inputs, corrupted: Inputs, target: Target | None) -> Target:
@@ -137,8 +137,8 @@ def path_patching(
     order = {address: n for n, address in enumerate(known)}
     results = [a for a in known if a.endswith((".attn.out", ".cross.out", ".mlp.out"))]
     # a head's own address stands before its layer's sum, which the head must still reach
-    own = source.partition(".head.")[0] + ".out" if ".head." in source else source
-    frozen = [a for a in results if order[a] > order[source] and a != own]
+    source_layer = source.partition(".head.")[0] + ".out" if ".head." in source else source
+    frozen = [a for a in results if order[a] > order[source] and a != source_layer]
     reached = [a for a in frozen if a not in ends]
     with torch.no_grad():
         with model.record(source) as r:
@@ -148,8 +148,8 @@ def path_patching(
         with model.edit({source: r, **dict.fromkeys(reached, base)}), model.record(*ends) as sent:
             logits_of(model, second)
         with model.edit(dict.fromkeys(ends, sent)):
-            found = float(goal.of(logits_of(model, second)))
-    return PathPatching(source, ends, (found - bad) / _apart(good, bad))
+            patched = float(goal.of(logits_of(model, second)))
+    return PathPatching(source, ends, (patched - bad) / _apart(good, bad))
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,11 @@ def causal_trace(
         subject: positions of the tokens to blur. noise: in standard deviations of the token table. draws: how often.
         window: neighbouring places of the list (layers) that are put back together.
     """
-    given = one_text(inputs, 0)
+    text_inputs = one_text(inputs, 0)
     tower = tower_of(model, "encoder" if model.base_model.architecture.decoder is not None else None)
-    goal = replace((target or Target()).fixed(model, given), probability=True)
+    goal = replace((target or Target()).fixed(model, text_inputs), probability=True)
     known = resolve(places, model.addresses())
-    vectors = tower.vectors(given[tower.ids][0]).detach()
+    vectors = tower.vectors(text_inputs[tower.ids][0]).detach()
     spread = noise * tower.scaled(tower.stack.embed.tokens.weight.detach()).std()
     draw = torch.Generator().manual_seed(seed)
     shape = (draws, len(subject), vectors.shape[1])
@@ -197,8 +197,8 @@ def causal_trace(
     blurred[:, list(subject)] += blur
     with torch.no_grad():
         with model.record(*known) as r:
-            good = float(goal.of(logits_of(model, given)))
-        batch = repeated(given, draws)
+            good = float(goal.of(logits_of(model, text_inputs)))
+        batch = repeated(text_inputs, draws)
         with tower.reading(blurred):
             bad = float(goal.of(logits_of(model, batch)).mean())
         rows = []

@@ -39,14 +39,14 @@ def linear_probe(states: Tensor, labels: Tensor, classes: int, *, decay: float =
     bias = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
+    def closure() -> Tensor:
         solver.zero_grad()
         with torch.enable_grad():
-            found = F.cross_entropy(x @ weight.T + bias, labels) + decay * weight.pow(2).sum()
-            found.backward()
-        return found
+            loss = F.cross_entropy(x @ weight.T + bias, labels) + decay * weight.pow(2).sum()
+            loss.backward()
+        return loss
 
-    solver.step(loss)
+    solver.step(closure)
     return lambda y: (y - mean) / spread @ weight.detach().T + bias.detach()
 
 
@@ -67,19 +67,19 @@ def probe_layers(
     Args:
         inputs: a batch. labels: [B, L], -100 where there is none, or [B]: then each text's mean state is probed.
     """
-    own = tower_of(model, tower)
-    ids, real = inputs[own.ids], own.real(inputs)
+    handle = tower_of(model, tower)
+    ids, real = inputs[handle.ids], handle.real(inputs)
     texts = labels.dim() == 1
     if labels.shape != (ids.shape[:1] if texts else ids.shape):
         raise InputError(f"labels {list(labels.shape)} do not belong to inputs {list(ids.shape)}.")
     n = len(ids)
-    held = max(1, round(held_out * n))
-    if held >= n:
+    n_held_out = max(1, round(held_out * n))
+    if n_held_out >= n:
         raise InputError(f"{n} texts cannot be split: held_out={held_out} leaves none to learn from.")
     draw = torch.Generator().manual_seed(seed)
     test = torch.zeros(n, dtype=torch.bool)
-    test[torch.randperm(n, generator=draw)[:held]] = True
-    places = [own.at("embed"), *own.layers("resid")]
+    test[torch.randperm(n, generator=draw)[:n_held_out]] = True
+    places = [handle.at("embed"), *handle.layers("resid")]
     with torch.no_grad(), model.record(*places) as r:
         model(**inputs)
     where = torch.ones(n, dtype=torch.bool) if texts else real.cpu() & (labels.cpu() != -100)
@@ -104,10 +104,10 @@ def probe_layers(
         for goal, into in ((wanted, accuracy), (random, control)):
             probe = linear_probe(states[~split], goal[~split], classes)
             into.append((probe(states[split]).argmax(-1) == goal[split]).double().mean())
-    found, random_found = torch.stack(accuracy), torch.stack(control)
+    real_accuracy, control_accuracy = torch.stack(accuracy), torch.stack(control)
     commonest = int(wanted[~split].bincount().argmax())
     majority = float((wanted[split] == commonest).double().mean())
-    return Probes(places, found, random_found, found - random_found, majority)
+    return Probes(places, real_accuracy, control_accuracy, real_accuracy - control_accuracy, majority)
 
 
 def _control(keys: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:

@@ -55,9 +55,9 @@ class Result(Shown):
             return token_label(tokenizer, tokenizer.convert_ids_to_tokens(id), id, special)
 
         flat = ids.flatten().tolist() if isinstance(ids, Tensor) else [int(id) for id in ids]
-        found = copy.copy(self)
-        object.__setattr__(found, "_names", Names([label(id) for id in flat], label))
-        return found
+        renamed = copy.copy(self)
+        object.__setattr__(renamed, "_names", Names([label(id) for id in flat], label))
+        return renamed
 
     def summary(self) -> str:
         """Texts and numbers as they are, tensors by their shape."""
@@ -101,19 +101,19 @@ class Result(Shown):
         return str(id) if self._names is None else self._names.label(id)
 
     def _vectors(self, columns: dict[int, list[tuple[str, Tensor]]]) -> list[Part]:
-        found: list[Part] = []
+        tables: list[Part] = []
         for length, vectors in columns.items():
             names = self.axis(length)
             if len(vectors) == 1 and vectors[0][0] not in self.IDS:
-                found.append(Bars(vectors[0][0].replace("_", " "), names, _numbers(vectors[0][1])))
+                tables.append(Bars(vectors[0][0].replace("_", " "), names, _numbers(vectors[0][1])))
                 continue
             heads = ["", *(f"{name.replace('_', ' ')}{'' if name in self.IDS else '>'}" for name, _ in vectors)]
             cells = [
                 [self.label(int(v)) if name in self.IDS else figure(float(v)) for v in values.tolist()]
                 for name, values in vectors
             ]
-            found.append(Table("", heads, [list(row) for row in zip(names, *cells, strict=True)]))
-        return found
+            tables.append(Table("", heads, [list(row) for row in zip(names, *cells, strict=True)]))
+        return tables
 
 
 def _words(name: str) -> str:
@@ -131,9 +131,9 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return figure(value)
     if is_dataclass(value) and not isinstance(value, type):
-        own = {e.name: getattr(value, e.name) for e in fields(value)}
-        told = ", ".join(f"{name}={_short(part)}" for name, part in own.items() if part not in (None, False))
-        return f"{type(value).__name__}({told})"
+        field_values = {e.name: getattr(value, e.name) for e in fields(value)}
+        listed = ", ".join(f"{name}={_short(part)}" for name, part in field_values.items() if part not in (None, False))
+        return f"{type(value).__name__}({listed})"
     if isinstance(value, list | tuple | dict) and len(value) > 3:
         return f"{len(value)} of them"
     text = str(value) if not isinstance(value, str) else repr(value)

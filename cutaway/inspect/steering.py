@@ -39,9 +39,9 @@ def steering_vector(
     Args:
         last: each text's last token; otherwise the mean over all of its tokens.
     """
-    own = tower_of(model, tower)
-    address = own.at(f"blocks.{layer}.resid")
-    means = [_mean(model, own, inputs, address, last) for inputs in (positive, negative)]
+    handle = tower_of(model, tower)
+    address = handle.at(f"blocks.{layer}.resid")
+    means = [_mean(model, handle, inputs, address, last) for inputs in (positive, negative)]
     return SteeringVector(address, means[0] - means[1])
 
 
@@ -52,9 +52,9 @@ def _mean(model: Any, tower: StackHandle, inputs: Inputs, address: str, last: bo
     states: Tensor = r[address]
     if last:
         at = (real * torch.arange(real.shape[1], device=real.device)).amax(1)
-        found = states[torch.arange(len(at), device=at.device), at]  # [B, H]
+        vectors = states[torch.arange(len(at), device=at.device), at]  # [B, H]
     else:
         share = real.to(states)[..., None]
-        found = (states * share).sum(1) / share.sum(1)
-    mean: Tensor = found.mean(0)
+        vectors = (states * share).sum(1) / share.sum(1)
+    mean: Tensor = vectors.mean(0)
     return mean

@@ -68,16 +68,16 @@ class _Sheet(Screen):
             self._tokens("Target tokens, written by the decoder", self.it.target)
 
     def _tokens(self, title: str, tokens: list[Token]) -> None:
-        given = [token for token in tokens if not token.generated]
-        types = any(token.type_id is not None for token in given)
+        prompt_tokens = [token for token in tokens if not token.generated]
+        types = any(token.type_id is not None for token in prompt_tokens)
         columns = ["#>", "token", "id>", "chars>", "mask>", "special>"]
         table = self.table(*columns, *(["type>"] if types else []))
-        for token in given:
+        for token in prompt_tokens:
             chars = "" if token.start is None else f"{token.start}-{token.end}"
             row: list[Any] = [str(token.index), self._label(token, 24), str(token.id), chars]
             row += [str(token.attention_mask), "yes" if token.special else ""]
             table.add_row(*row, *([str(token.type_id)] if types else []))
-        self._section(f"{title} ({len(given)})", table)
+        self._section(f"{title} ({len(prompt_tokens)})", table)
 
     def states(self) -> None:
         for states in self.it.states.values():
@@ -89,8 +89,8 @@ class _Sheet(Screen):
         at = token.index
         width = 10 if self.console.width >= 88 else 6 if self.console.width >= 72 else 0
         places = max(len(place) for place in states.places)
-        room = self.console.width - places - 2 * (max(width + 7, 10) + 2) - 10  # for the first numbers, 8 each
-        shown = max(min((room - 6) // 8, states.first.shape[-1]), 0)
+        free_width = self.console.width - places - 2 * (max(width + 7, 10) + 2) - 10  # for the first numbers, 8 each
+        shown = max(min((free_width - 6) // 8, states.first.shape[-1]), 0)
         table = self.table("state", "norm>", "cos(embed)", "cos(before)", *(["first numbers"] if shown else []))
         for i, place in enumerate(states.places):
             row: list[Any] = [
@@ -115,10 +115,10 @@ class _Sheet(Screen):
         kind = "" if head.name == "self" else f"{head.name} attention, "
         title = f"Where attention goes: {kind}layer {head.layer}, head {head.head} ({head.chosen})"
         note = f"{head.place}, rows: from (query), columns: to (key); each row sums to 1"
-        room = self.console.width - LABEL - 7
-        cell = 3 if 3 * len(columns) <= room and len(columns) > 10 else 4 if 4 * len(columns) <= room else 2
+        free_width = self.console.width - LABEL - 7
+        cell = 3 if 3 * len(columns) <= free_width and len(columns) > 10 else 4 if 4 * len(columns) <= free_width else 2
         matrix = head.matrix
-        if cell * len(columns) > room or len(rows) > 48:
+        if cell * len(columns) > free_width or len(rows) > 48:
             self._section(title, self._strongest(matrix, rows, columns), note)
             return
         body = Text(" " * (LABEL + 4))

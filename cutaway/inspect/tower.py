@@ -94,35 +94,35 @@ def logits_of(model: Any, inputs: Inputs) -> Tensor:
     """
     options = {"use_cache": False} if model.base_model.architecture.stack.causal else {}
     out = model(**inputs, **options, return_dict=True)
-    found = out.get("logits")
-    if not isinstance(found, Tensor):
+    logits = out.get("logits")
+    if not isinstance(logits, Tensor):
         raise InputError(
             f"{type(model).__name__} gives no logits; load it with the head whose answer is to be explained."
         )
-    return found
+    return logits
 
 
 def one_text(inputs: Inputs, row: int) -> dict[str, Tensor]:
     """Text `row` alone, its padding left out; words that the mask hides in the middle stay, and stay hidden."""
-    found: dict[str, Tensor] = {}
+    row_inputs: dict[str, Tensor] = {}
     for ids, mask, follow in (
         ("input_ids", "attention_mask", ("token_type_ids", "position_ids")),
         ("decoder_input_ids", "decoder_attention_mask", ()),
     ):
         if inputs.get(ids) is None:
             continue
-        given = inputs.get(mask)
+        row_mask = inputs.get(mask)
         text = slice(None)
-        if given is not None:
-            real = given[row].nonzero()[:, 0]
+        if row_mask is not None:
+            real = row_mask[row].nonzero()[:, 0]
             text = slice(int(real[0]), int(real[-1]) + 1) if len(real) else slice(0, 0)
             if len(real) and text.stop - text.start != len(real):
-                found[mask] = given[row, text][None]  # [1, length]
+                row_inputs[mask] = row_mask[row, text][None]  # [1, length]
         for name in (ids, *follow):
             if inputs.get(name) is not None:
                 value = inputs[name]
-                found[name] = value[row if value.shape[0] > 1 else 0][text][None]  # [1, length]
-    return found
+                row_inputs[name] = value[row if value.shape[0] > 1 else 0][text][None]  # [1, length]
+    return row_inputs
 
 
 def repeated(inputs: Inputs, n: int) -> dict[str, Tensor]:

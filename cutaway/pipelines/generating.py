@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from cutaway.errors import InputError
-from cutaway.generate.logprobs import TokenLogprob
-from cutaway.generate.plan import Settings
+from cutaway.generate.options import Settings
 from cutaway.generate.processor_settings import FORMS
+from cutaway.generate.results import TokenLogprob
 from cutaway.generate.settings import DEFAULTS, KNOWN, NOT_BUILT, GenerationConfig, model_settings
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.plan import Row

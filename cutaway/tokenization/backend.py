@@ -228,6 +228,14 @@ def bert_normalizer(lower: bool, strip_accents: bool | None, chinese: bool) -> n
     )
 
 
+# How Llama 3's and Qwen2's byte-level vocabularies split text before they merge: numbers in threes, digits one by one.
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2_SPLIT = LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
 def byte_level_backend(
     vocab: dict[str, int], merges: Sequence[tuple[str, str]], *, add_prefix_space: bool, split: str | None = None
 ) -> Tokenizer:

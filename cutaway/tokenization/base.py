@@ -123,7 +123,7 @@ class PreTrainedTokenizerFast(
             HubError: the checkpoint cannot be found.
             TokenizerError: it holds no tokenizer of this class, or a damaged one.
         """
-        return cast(Self, load_as(cls, name, **arguments))
+        return cast(Self, load_as(cls, PreTrainedTokenizerFast, name, **arguments))
 
     # -- what a family changes -----------------------------------------------------------------------------------
 

@@ -26,20 +26,20 @@ _CONTINUE = "CUTAWAY_CONTINUE_HERE "
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
-def choose_template(own: str | Mapping[str, str] | None, asked: str | None, tools: Sequence[Any] | None) -> str:
+def choose_template(stored: str | Mapping[str, str] | None, asked: str | None, tools: Sequence[Any] | None) -> str:
     """The template to use: the one asked for (by name or as text), else the tokenizer's own.
 
     Raises:
         TokenizerError: there is none, or there are several and none of them is the default.
     """
-    if isinstance(own, Mapping):
+    if isinstance(stored, Mapping):
         if asked is not None:
-            return own.get(asked, asked)
+            return stored.get(asked, asked)
         for name in (["tool_use"] if tools is not None else []) + ["default"]:
-            if name in own:
-                return own[name]
-        raise TokenizerError(f"This tokenizer has several chat templates; give chat_template= one of {sorted(own)}.")
-    template = asked if asked is not None else own
+            if name in stored:
+                return stored[name]
+        raise TokenizerError(f"This tokenizer has several chat templates; give chat_template= one of {sorted(stored)}.")
+    template = asked if asked is not None else stored
     if template is None:
         raise TokenizerError(
             "This tokenizer has no chat template, so it belongs to no chat model. Give chat_template=, a Jinja "
@@ -88,14 +88,14 @@ def render(
     )
     if documents is not None and not all(isinstance(document, Mapping) for document in documents):
         raise TokenizerError("documents must be a list of mappings with 'title' and 'text'.")
-    given = {
+    context = {
         **plain_data(dict(variables or {})),
         "messages": messages,
         "tools": schemas,
         "documents": plain_data(documents),
         "add_generation_prompt": add_generation_prompt,
     }
-    text = chat_worker.run(template, given)
+    text = chat_worker.run(template, context)
     spans: list[Span] = []
     if has_generation_blocks(template):
         text, spans = _take_spans(text)

@@ -87,9 +87,9 @@ class TextEncoding(SpecialTokens):
                 window, rest = (fit.max_length or 0) - frame, sum(parts[-1].attention_mask) - frame
                 cut[i] = len(parts) * (window - fit.stride) + rest - window if window else rest
         if pairs:  # the windows of two texts are combined with each other, so they cannot be counted
-            whole = self._encode_rows(
+            uncut = self._encode_rows(
                 [inputs[i] for i in pairs], Fit("do_not_pad", "do_not_truncate"), special, words, plain, "right"
             )
-            for i, full in zip(pairs, whole, strict=True):
+            for i, full in zip(pairs, uncut, strict=True):
                 cut[i] = len(full) - sum(encodings[i].attention_mask)
         return cut

@@ -9,8 +9,14 @@ from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
 from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.errors import TokenizerError
-from cutaway.tokenization.backend import MOST_IDS, byte_level_backend, guarded, metaspace_backend
-from cutaway.tokenization.base import PreTrainedTokenizerFast
+from cutaway.tokenization.backend import (
+    LLAMA3_SPLIT,
+    MOST_IDS,
+    QWEN2_SPLIT,
+    byte_level_backend,
+    guarded,
+    metaspace_backend,
+)
 from cutaway.tokenization.sentencepiece_model import CONTROL, USER_DEFINED, merges_from
 
 _SPECIAL = {
@@ -22,18 +28,15 @@ _SPECIAL = {
 
 # How a byte-level vocabulary splits text before it merges; a file names it in tokenizer.ggml.pre, by the names of
 # llama.cpp (src/llama-vocab.cpp). A file that gives none is older than the field and splits as GPT-2 does.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2_SPLIT = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 GPT2, DIGITS = "", "digits"  # GPT-2's own way; each digit alone, then GPT-2's way
 SPLITS = {
     **dict.fromkeys(
         ("default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "mellum"), GPT2
     ),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), DIGITS),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "lfm2", "dbrx", "smaug-bpe"), _LLAMA3),
+    **dict.fromkeys(
+        ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "lfm2", "dbrx", "smaug-bpe"), LLAMA3_SPLIT
+    ),
     **dict.fromkeys(("qwen2", "stablelm2", "deepseek-r1-qwen", "megrez", "hunyuan"), QWEN2_SPLIT),
 }
 _LATER = "of ways to write that cutaway does not have"
@@ -66,13 +69,12 @@ TABLE = FieldTable(
 )  # fmt: skip
 
 
-def from_gguf(data: Mapping[str, Any], **settings: Any) -> PreTrainedTokenizerFast:
-    """The tokenizer that GGUF metadata describes.
+def from_gguf(data: Mapping[str, Any]) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer that GGUF metadata describes: its pipeline, and its settings by their published names.
 
     Args:
         data: the fields `tokenizer.ggml.model`, `.tokens`, `.merges`, ... and `tokenizer.chat_template`, as Python
             values; the prefix `tokenizer.` or `tokenizer.ggml.` may be left out.
-        settings: settings of the tokenizer that go before the file's.
 
     Raises:
         TokenizerError: a field is missing or damaged, or the kind of vocabulary is unknown.
@@ -92,19 +94,21 @@ def from_gguf(data: Mapping[str, Any], **settings: Any) -> PreTrainedTokenizerFa
     else:
         raise TokenizerError(f"tokenizer.ggml.model is {kind!r}; cutaway reads the vocabularies 'gpt2' and 'llama'.")
     kinds = fields.get("token_type") or []
-    control = [AddedToken(t, normalized=False, special=True) for t in _whole(backend, tokens, kinds, CONTROL)]
-    plain = [AddedToken(t, normalized=False, special=False) for t in _whole(backend, tokens, kinds, USER_DEFINED)]
+    control = [AddedToken(t, normalized=False, special=True) for t in _tokens_of_kind(backend, tokens, kinds, CONTROL)]
+    plain = [
+        AddedToken(t, normalized=False, special=False) for t in _tokens_of_kind(backend, tokens, kinds, USER_DEFINED)
+    ]
     with guarded("The GGUF file's special tokens cannot be used"):
         backend.add_special_tokens(control)
         backend.add_tokens(plain)
-    own: dict[str, Any] = {name: _token(fields, tokens, field) for name, field in _SPECIAL.items()}
-    own["chat_template"] = fields.get("chat_template")
+    settings: dict[str, Any] = {name: _token(fields, tokens, field) for name, field in _SPECIAL.items()}
+    settings["chat_template"] = fields.get("chat_template")
     for name in ("add_bos_token", "add_eos_token"):
         if fields.get(name) is not None:
-            own[name] = bool(fields[name])
+            settings[name] = bool(fields[name])
     if kind == "llama":  # llama.cpp starts a sentencepiece text with bos unless the file says otherwise
-        own.setdefault("add_bos_token", True)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **{**own, **settings})
+        settings.setdefault("add_bos_token", True)
+    return backend, settings
 
 
 def _byte_level(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
@@ -157,7 +161,7 @@ def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _whole(backend: Tokenizer, tokens: list[str], kinds: Any, wanted: int) -> list[str]:
+def _tokens_of_kind(backend: Tokenizer, tokens: list[str], kinds: Any, wanted: int) -> list[str]:
     """The tokens of one kind. Those that the vocabulary does not spell that way are mislabelled, and left out: adding
     them would make the vocabulary larger than the model's.
     """

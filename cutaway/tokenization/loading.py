@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from cutaway.errors import TokenizerError, nearest
 from cutaway.tokenization.settings_files import CONFIG_FILE, TOKENIZER_FILE, read_config, read_settings
@@ -12,9 +12,17 @@ from cutaway.tokenization.special_tokens import TOKEN_NAMES
 
 if TYPE_CHECKING:
     from cutaway.hub.files import Files
-    from cutaway.tokenization.base import PreTrainedTokenizerFast
 
-    T = TypeVar("T", bound=PreTrainedTokenizerFast)
+
+class Loadable(Protocol):
+    """What loading needs of a tokenizer class: the names of its vocabulary files, and that settings make one."""
+
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def __init__(self, **settings: Any) -> None: ...
+
+
+T = TypeVar("T", bound=Loadable)
 
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 # Accepted because tutorials pass them: a tokenizer here is always fast, and code from a checkpoint is never run.
@@ -65,14 +73,14 @@ _SETTINGS = (
 
 def load(
     name: str | Path | Files,
-    general: type[PreTrainedTokenizerFast],
-    classes: Mapping[str, type[PreTrainedTokenizerFast]],
-    model_types: Mapping[str, type[PreTrainedTokenizerFast]],
+    general: type[T],
+    classes: Mapping[str, type[T]],
+    model_types: Mapping[str, type[T]],
     *,
     config: Any = None,
     gguf_file: str | None = None,
     **arguments: Any,
-) -> PreTrainedTokenizerFast:
+) -> T:
     """The tokenizer of a checkpoint. The class is the one tokenizer_config.json names, or the model type's.
 
     Args:
@@ -85,10 +93,10 @@ def load(
         arguments: of the hub, and settings of the tokenizer.
     """
     if gguf_file is not None:
-        return load_as(general, name, gguf_file=gguf_file, **arguments)
+        return load_as(general, general, name, gguf_file=gguf_file, **arguments)
     files = _find(name, arguments)
     if files is None:
-        return load_as(general, name, **arguments)
+        return load_as(general, general, name, **arguments)
     published = read_config(files, CONFIG_FILE).get("tokenizer_class")
     model = {} if config is not None else read_config(files, "config.json")
     kind = getattr(config, "model_type", None) or model.get("model_type")
@@ -97,17 +105,22 @@ def load(
     cls = classes.get(str(published).removesuffix("Fast"), cls)
     if cls is general and files.get(TOKENIZER_FILE) is None:
         cls = model_types.get(str(kind), general)
-    return load_as(cls, name, **arguments)
+    return load_as(cls, general, name, **arguments)
 
 
 def load_as(
-    cls: type[T], name: str | Path | Files, *, gguf_file: str | None = None, **arguments: Any
-) -> T | PreTrainedTokenizerFast:
-    """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the general class."""
+    cls: type[T],
+    general: type[T],
+    name: str | Path | Files,
+    *,
+    gguf_file: str | None = None,
+    **arguments: Any,
+) -> T:
+    """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the class `general`."""
     files = _find(name, arguments)
     source = str(name) if files is None else files.name
-    given = {key: value for key, value in arguments.items() if key not in (*_HUB_ARGUMENTS, *_WITHOUT_EFFECT)}
-    for key in given:
+    call = {key: value for key, value in arguments.items() if key not in (*_HUB_ARGUMENTS, *_WITHOUT_EFFECT)}
+    for key in call:
         if key not in _SETTINGS and not key.endswith("_token"):
             raise TokenizerError(f"{cls.__name__} does not know the setting {key!r}.{nearest(key, _SETTINGS)}")
     if gguf_file is not None:
@@ -115,10 +128,11 @@ def load_as(
         from cutaway.tokenization.gguf import from_gguf
 
         data = read_gguf(Path(source) if files is None else files.require(gguf_file)).tokenizer
-        return from_gguf(data, name_or_path=source, **given)
+        backend, stored = from_gguf(data)
+        return general(tokenizer_object=backend, name_or_path=source, **{**stored, **call})
     if files is None:
         key = "tokenizer_file" if source.endswith(".json") else "vocab_file"
-        return cls(name_or_path=source, **{**given, key: source})
+        return cls(name_or_path=source, **{**call, key: source})
     settings, added = read_settings(files)
     settings = {key: value for key, value in settings.items() if key not in _NOT_FROM_FILES}
     sources: dict[str, str] = {}
@@ -129,19 +143,19 @@ def load_as(
             settings.pop(key, None)
     else:
         for key, names in cls.vocabulary_files.items():
-            found = next((path for file in names if (path := files.get(file)) is not None), None)
-            if found is None:
+            path = next((p for file in names if (p := files.get(file)) is not None), None)
+            if path is None:
                 raise TokenizerError(
                     f"{files.name} holds no tokenizer for {cls.__name__}: neither {TOKENIZER_FILE} nor "
                     f"{' or '.join(names)}."
                 )
-            sources[key] = str(found)
+            sources[key] = str(path)
         if not sources:
             raise TokenizerError(
                 f"{files.name} holds no {TOKENIZER_FILE}, and neither tokenizer_config.json nor config.json names a "
                 "tokenizer that has other files. Load it with the class it was made with, such as BertTokenizerFast."
             )
-    return cls(name_or_path=source, added_tokens_decoder=added, **{**settings, **given, **sources})
+    return cls(name_or_path=source, added_tokens_decoder=added, **{**settings, **call, **sources})
 
 
 def _find(name: str | Path | Files, arguments: Mapping[str, Any]) -> Files | None:

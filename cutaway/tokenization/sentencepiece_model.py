@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tokenizers import AddedToken
+
 from cutaway.errors import TokenizerError
 from cutaway.tokenization.backend import MOST_LINES, read_bytes
 
@@ -51,6 +53,11 @@ class SentencePieceModel:
             for (piece, _), kind in zip(self.pieces, self.kinds, strict=True)
             if kind in (CONTROL, USER_DEFINED)
         ]
+
+
+def added_token(piece: str, special: bool) -> AddedToken:
+    """A piece that is matched whole, as it is written."""
+    return AddedToken(piece, normalized=False, special=special)
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:
@@ -99,14 +106,14 @@ def merges_from(vocab: dict[str, int], scores: dict[str, float] | None = None) -
         if len(longest) <= LONGEST_PIECE:
             what = f"the vocabulary has {letters:,} characters; at most {MOST_LETTERS:,}"
         raise _too_large(what)
-    found: list[tuple[float, int, str]] = []
+    merges: list[tuple[float, int, str]] = []
     for piece, index in vocab.items():
         rank = scores[piece] if scores is not None else index
-        found += [(rank, cut, piece) for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
-        if len(found) > MOST_MERGES:
+        merges += [(rank, cut, piece) for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
+        if len(merges) > MOST_MERGES:
             raise _too_large(f"there are more than {MOST_MERGES:,} of them; at most that many")
-    found.sort(key=lambda merge: (merge[0], merge[1], len(merge[2]) - merge[1]), reverse=scores is not None)
-    return [(piece[:cut], piece[cut:]) for _, cut, piece in found]
+    merges.sort(key=lambda merge: (merge[0], merge[1], len(merge[2]) - merge[1]), reverse=scores is not None)
+    return [(piece[:cut], piece[cut:]) for _, cut, piece in merges]
 
 
 def _too_large(what: str) -> TokenizerError:

@@ -107,6 +107,11 @@ TABLE = FieldTable(
 SPECIAL_TABLE = FieldTable(SPECIAL_FILE, used=frozenset({*_TOKENS, *_EXTRA}))
 
 
+def flag_or(value: bool | None, default: bool) -> bool:
+    """A flag of the settings; `default` where it is not set."""
+    return default if value is None else value
+
+
 def read_config(files: Files, name: str) -> dict[str, Any]:
     """One JSON object of the checkpoint, empty where the file does not exist."""
     path = files.get(name)
@@ -239,17 +244,17 @@ def _revive(name: str, value: Any) -> Any:
 
 
 def _read_templates(files: Files) -> dict[str, str]:
-    found = {}
+    paths = {}
     default = files.get(TEMPLATE_FILE)
     if default is not None:
-        found["default"] = default
+        paths["default"] = default
     if files.folder is not None:
         folders = (files.folder, *([] if files.pending is None else [files.pending.folder]))
         for name in sorted({path.name for folder in folders for path in (folder / TEMPLATE_FOLDER).glob("*.jinja")}):
             if (path := files.get(f"{TEMPLATE_FOLDER}/{name}")) is not None:
-                found[path.stem] = path
+                paths[path.stem] = path
     templates = {}
-    for name, path in found.items():
+    for name, path in paths.items():
         try:
             templates[name] = read_bytes(path, MOST_CONFIG_BYTES).decode("utf-8")
         except UnicodeDecodeError:

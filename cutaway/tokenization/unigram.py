@@ -1,4 +1,4 @@
-"""The encoders' tokenizers of unigram pieces from a sentencepiece model: ALBERT's and XLM-RoBERTa's."""
+"""The tokenizers of unigram pieces from a sentencepiece model: T5's, ALBERT's, XLM-RoBERTa's and PEGASUS's."""
 
 from __future__ import annotations
 
@@ -6,16 +6,65 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tokenizers import AddedToken, Tokenizer, normalizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from cutaway.tokenization.backend import framed, guarded, unigram_backend
 from cutaway.tokenization.base import PreTrainedTokenizerFast
-from cutaway.tokenization.sentencepiece_model import read_sentencepiece
+from cutaway.tokenization.sentencepiece_model import added_token, read_sentencepiece
+
+__all__ = [
+    "AlbertTokenizer",
+    "AlbertTokenizerFast",
+    "PegasusTokenizer",
+    "PegasusTokenizerFast",
+    "T5Tokenizer",
+    "T5TokenizerFast",
+    "XLMRobertaTokenizer",
+    "XLMRobertaTokenizerFast",
+]
 
 
-def added(piece: str, special: bool) -> AddedToken:
-    """A piece that is matched whole, as it is written."""
-    return AddedToken(piece, normalized=False, special=special)
+class T5Tokenizer(PreTrainedTokenizerFast):
+    """Unigram pieces from a sentencepiece model. Setting: `extra_ids`, the number of `<extra_id_0>` ... tokens."""
+
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("spiece.model", "tokenizer.model")}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "extra_ids": 100,
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        count = settings.get("extra_ids") or 0
+        blanks = [f"<extra_id_{i}>" for i in range(count)]
+        pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 2
+        added: list[str | AddedToken] = []
+        if (path := settings.pop("vocab_file", None)) is not None:
+            model = read_sentencepiece(Path(path))
+            pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
+            added = [added_token(*one) for one in model.added]
+            pieces = [*pieces, *((blank, 0.0) for blank in reversed(blanks))]
+        elif pieces is None:
+            first = [str(settings[name]) for name in ("pad_token", "eos_token", "unk_token")]
+            pieces = [*((token, 0.0) for token in first), ("▁", -2.0), *((blank, 0.0) for blank in reversed(blanks))]
+        if not settings.get("extra_special_tokens") and not settings.get("additional_special_tokens"):
+            settings["extra_special_tokens"] = [*added, *blanks]
+        return unigram_backend(pieces, unk_id, charsmap)
+
+    def _adapt(self, settings: dict[str, Any]) -> None:
+        if not settings.get("extra_special_tokens") and not settings.get("additional_special_tokens"):
+            blanks = [f"<extra_id_{i}>" for i in range(settings.get("extra_ids") or 0)]
+            settings["extra_special_tokens"] = [t for t in blanks if self._backend.token_to_id(t) is not None]
+
+    def _facts(self) -> dict[str, Any]:
+        blanks = sum(token.startswith("<extra_id_") for token in self.extra_special_tokens)
+        return {"tokenizer_class": type(self).__name__, "extra_ids": blanks}
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            end = str(self.eos_token)
+            self._backend.post_processor = framed(f"$A {end}", f"$A {end} $B {end}", [(end, self.eos_token_id)])
 
 
 class AlbertTokenizer(PreTrainedTokenizerFast):
@@ -37,7 +86,7 @@ class AlbertTokenizer(PreTrainedTokenizerFast):
         if (path := settings.pop("vocab_file", None)) is not None:
             model = read_sentencepiece(Path(path))
             pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
-            settings.setdefault("extra_special_tokens", [added(*one) for one in model.added])
+            settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
         elif pieces is None:
             names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
             pieces = [(str(settings[name]), 0.0) for name in names]
@@ -95,7 +144,7 @@ class XLMRobertaTokenizer(PreTrainedTokenizerFast):
                 model = read_sentencepiece(Path(path))
                 charsmap = model.charsmap
                 pieces += model.pieces[3:]  # the model's own <unk>, <s> and </s> stand first
-                settings.setdefault("extra_special_tokens", [added(*one) for one in model.added])
+                settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
             pieces.append((str(settings["mask_token"]), 0.0))
         return unigram_backend(pieces, 3, charsmap)
 
@@ -110,3 +159,43 @@ class XLMRobertaTokenizer(PreTrainedTokenizerFast):
                 f"{first} $A {last} {last} $B {last}",
                 [(first, self.bos_token_id), (last, self.eos_token_id)],
             )
+
+
+class PegasusTokenizer(PreTrainedTokenizerFast):
+    """Unigram pieces from spiece.model, behind 105 tokens that only training used. Setting: `offset`, their count."""
+
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("spiece.model",)}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask_2>",
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        first = [(str(settings[name]), 0.0) for name in ("pad_token", "eos_token")]
+        masks = ["<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103))]
+        settings.setdefault("extra_special_tokens", [mask for mask in masks if mask != settings["mask_token"]])
+        first += [(mask, 0.0) for mask in masks]
+        pieces, charsmap = [(str(settings["unk_token"]), 0.0)], b""
+        if (path := settings.pop("vocab_file", None)) is not None:
+            model = read_sentencepiece(Path(path))
+            pieces, charsmap = model.pieces[model.unk_id :], model.charsmap
+        backend = unigram_backend([*first, *pieces], len(first), charsmap)
+        spaces = normalizers.Replace(Regex(r" {2,}"), " ")
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Precompiled(charsmap) if charsmap else normalizers.Replace(Regex(r"\n"), " "), spaces]
+        )
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+        return backend
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            end = str(self.eos_token)
+            self._backend.post_processor = framed(f"$A {end}", f"$A $B {end}", [(end, self.eos_token_id)])
+
+
+T5TokenizerFast = T5Tokenizer
+AlbertTokenizerFast = AlbertTokenizer
+XLMRobertaTokenizerFast = XLMRobertaTokenizer
+PegasusTokenizerFast = PegasusTokenizer

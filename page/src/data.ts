@@ -1,4 +1,4 @@
-// The JSON that cutaway/inspect/page.py puts into a page. Labels are made visible there; they are shown as text only.
+// The JSON that cutaway/inspect/page/page.py puts into a page. Labels are made visible there; they are shown as text only.
 
 /** Which of the two rows of tokens: the text's, or what the decoder of an encoder-decoder read. */
 export type StripName = "tokens" | "target";
@@ -13,7 +13,7 @@ export interface Token {
   generated: boolean;
 }
 
-/** Matrices as codes, see cutaway/inspect/packing.py: value = code * the matrix's step, true to `error`. */
+/** Matrices as codes, see cutaway/inspect/page/packing.py: value = code * the matrix's step, true to `error`. */
 export interface Packed {
   /** layers, heads, rows, columns */
   shape: [number, number, number, number];

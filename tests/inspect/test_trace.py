@@ -101,7 +101,7 @@ def test_neither_torch_nor_a_model_is_needed(tmp_path):
     path = tmp_path / "run.trace.safetensors"
     made_up(samples.decoder()).save(path)
     code = (
-        "import sys; from cutaway.inspect.trace.trace import Trace; from cutaway.inspect import page\n"
+        "import sys; from cutaway.inspect.trace.trace import Trace; from cutaway.inspect.page import page\n"
         f"page.save(Trace.open({str(path)!r}).explanation, {str(tmp_path / 'page.html')!r})\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -14,7 +14,7 @@ from parity.tiny_models import decoder_fields, make
 
 from cutaway.errors import CheckpointError, GenerationError, InputError
 from cutaway.generate import GenerationConfig, stream
-from cutaway.generate.cache_reuse import guess, places_stay, shared
+from cutaway.generate.cache_reuse import guess, positions_are_fixed, shared_prefix_length
 from cutaway.models.decode_step import DecodeStepper
 from cutaway.nn.kv_cache import Cache
 
@@ -76,7 +76,7 @@ def test_one_beginning_for_many_prompts(family: str) -> None:
     alone = [theirs_says(theirs, p[None])[0, len(p) :] for p in prompts]
     assert torch.equal(out[:, width:], torch.stack(alone))
     many, many_mask = ids.repeat(2, 1), mask.repeat(2, 1)
-    assert shared([row[m.bool()].tolist() for row, m in zip(many, many_mask, strict=True)]) == 30
+    assert shared_prefix_length([row[m.bool()].tolist() for row, m in zip(many, many_mask, strict=True)]) == 30
     sampled = {**SETTINGS, "do_sample": True, "seed": 3, "num_return_sequences": 2, "top_k": 1}
     found = ours.generate(many, attention_mask=many_mask, **sampled)
     assert torch.equal(found[::2, width:], torch.stack(alone * 2))
@@ -112,7 +112,7 @@ def test_who_looks_on_sees_the_prompts_as_they_are() -> None:
     _, ours = models("llama")
     start, *ends = texts((70, 3, 3))
     ids = torch.stack([torch.cat((start, end)) for end in ends])
-    assert shared(ids.tolist()) == 70
+    assert shared_prefix_length(ids.tolist()) == 70
     with ours.record("blocks.0.resid") as found:
         ours.generate(ids, **(SETTINGS | {"max_new_tokens": 1}))
     assert found["blocks.0.resid"].shape[:2] == (2, 73)
@@ -132,7 +132,7 @@ def test_a_beginning_is_not_shared_where_positions_change_with_the_length() -> N
         },
     )
     ours = load(theirs, ENDINGS["llama"])
-    assert not places_stay(ours) and places_stay(models("llama")[1])
+    assert not positions_are_fixed(ours) and positions_are_fixed(models("llama")[1])
 
 
 def test_what_a_cache_cannot_serve(tmp_path: Path) -> None:

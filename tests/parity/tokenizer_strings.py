@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from cutaway.tokenization.registry import PreTrainedTokenizerFast
+from cutaway.tokenization.base import PreTrainedTokenizerFast
 
 STRINGS = 10_000
 

@@ -17,8 +17,11 @@ from cutaway.errors import TokenizerError
 from cutaway.jsonfile import MAX_DEPTH
 from cutaway.tokenization import sentencepiece_model
 from cutaway.tokenization.backend import LONGEST_ROW, MOST_IDS, MOST_OBJECTS, MOST_VALUES, backend_from_text, guarded
-from cutaway.tokenization.registry import AlbertTokenizer, BertTokenizer, PreTrainedTokenizerFast, load_tokenizer
+from cutaway.tokenization.base import PreTrainedTokenizerFast
+from cutaway.tokenization.registry import load_tokenizer
 from cutaway.tokenization.sentencepiece_model import merges_from
+from cutaway.tokenization.unigram import AlbertTokenizer
+from cutaway.tokenization.wordpiece import BertTokenizer
 
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "eu")
 PAD = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}

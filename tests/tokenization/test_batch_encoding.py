@@ -11,7 +11,7 @@ import torch
 
 from cutaway.errors import TokenizerError
 from cutaway.tokenization.batch_encoding import BatchEncoding, CharSpan, TokenSpan
-from cutaway.tokenization.registry import BertTokenizer
+from cutaway.tokenization.wordpiece import BertTokenizer
 
 VOCAB = {t: i for i, t in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "eu", "trust", "##worthy"))}
 

@@ -14,7 +14,8 @@ import pytest
 
 from cutaway.errors import TokenizerError
 from cutaway.tokenization import chat_worker
-from cutaway.tokenization.registry import BertTokenizer, load_tokenizer
+from cutaway.tokenization.registry import load_tokenizer
+from cutaway.tokenization.wordpiece import BertTokenizer
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "user", "assistant", "hi", "yes", ":")
 PLAIN = (

@@ -11,13 +11,18 @@ import transformers
 from gguf import GGUFWriter
 
 from cutaway.errors import TokenizerError
+from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.gguf import byte_letters, from_gguf
-from cutaway.tokenization.registry import PreTrainedTokenizerFast
 
 NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6
 TEXTS = [
     "abc", " abc", "ab  c", "", "the <s> cat</s>", "<think>ab", "é ü 😀 x", "a\nb\t", "don't 123 4", "abab" * 40,
 ]  # fmt: skip
+
+
+def tokenizer_from(fields: dict[str, Any]) -> PreTrainedTokenizerFast:
+    backend, settings = from_gguf(fields)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
 
 
 def sentencepiece_fields(**changes: Any) -> dict[str, Any]:
@@ -96,8 +101,7 @@ def write(path: Path, fields: dict[str, Any]) -> None:
 def test_the_ids_are_transformers(tmp_path: Path, fields: dict[str, Any]) -> None:
     write(tmp_path / "model.gguf", fields)
     theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path, gguf_file="model.gguf")
-    ours = from_gguf(fields)
-    assert isinstance(ours, PreTrainedTokenizerFast)
+    ours = tokenizer_from(fields)
     for text in TEXTS:
         assert ours(text)["input_ids"] == theirs(text)["input_ids"], text
         assert ours(text, "ab")["input_ids"] == theirs(text, "ab")["input_ids"], text
@@ -117,23 +121,30 @@ def test_the_ids_are_transformers(tmp_path: Path, fields: dict[str, Any]) -> Non
 
 
 def test_a_file_that_wants_no_space_before_the_text() -> None:
-    assert from_gguf(sentencepiece_fields(**{"tokenizer.ggml.add_space_prefix": False})).tokenize("abc") == ["ab", "c"]
-    assert from_gguf(sentencepiece_fields()).tokenize("abc") == ["▁a", "b", "c"]
+    assert tokenizer_from(sentencepiece_fields(**{"tokenizer.ggml.add_space_prefix": False})).tokenize("abc") == [
+        "ab",
+        "c",
+    ]
+    assert tokenizer_from(sentencepiece_fields()).tokenize("abc") == ["▁a", "b", "c"]
 
 
 def test_digits_stand_alone_where_the_file_says_so() -> None:
-    assert from_gguf(byte_level_fields()).tokenize("ab 123") == ["ab", "Ġ", "123"]
+    assert tokenizer_from(byte_level_fields()).tokenize("ab 123") == ["ab", "Ġ", "123"]
     for name in ("smollm", "starcoder"):  # as llama.cpp reads these names, and as the models were trained
-        assert from_gguf(byte_level_fields(**{"tokenizer.ggml.pre": name})).tokenize("ab 123") == ["ab", "Ġ", *"123"]
+        assert tokenizer_from(byte_level_fields(**{"tokenizer.ggml.pre": name})).tokenize("ab 123") == [
+            "ab",
+            "Ġ",
+            *"123",
+        ]
 
 
 @pytest.mark.parametrize("name", ["tekken", "gpt2x", "", 5])
 def test_a_way_to_split_that_is_not_known_is_named(name: Any) -> None:
     with pytest.raises(TokenizerError, match=rf"tokenizer\.ggml\.pre is '{name}'.*known are .*gpt-2.*tokenizer\.json"):
-        from_gguf(byte_level_fields(**{"tokenizer.ggml.pre": name}))
+        tokenizer_from(byte_level_fields(**{"tokenizer.ggml.pre": name}))
     older = byte_level_fields()
     del older["tokenizer.ggml.pre"]
-    assert from_gguf(older).tokenize("ab 123") == ["ab", "Ġ", "123"]
+    assert tokenizer_from(older).tokenize("ab 123") == ["ab", "Ġ", "123"]
 
 
 @pytest.mark.parametrize(
@@ -152,4 +163,4 @@ def test_a_way_to_split_that_is_not_known_is_named(name: Any) -> None:
 )
 def test_damaged_metadata(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(TokenizerError, match=says):
-        from_gguf(sentencepiece_fields(**changes))
+        tokenizer_from(sentencepiece_fields(**changes))

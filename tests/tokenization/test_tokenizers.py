@@ -18,18 +18,12 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from cutaway.errors import HubError, TokenizerError
-from cutaway.tokenization.registry import (
-    BartTokenizerFast,
-    BertTokenizer,
-    BertTokenizerFast,
-    DistilBertTokenizerFast,
-    GPT2Tokenizer,
-    LlamaTokenizer,
-    PreTrainedTokenizerFast,
-    RobertaTokenizer,
-    T5Tokenizer,
-    load_tokenizer,
-)
+from cutaway.tokenization.base import PreTrainedTokenizerFast
+from cutaway.tokenization.byte_level_bpe import BartTokenizerFast, GPT2Tokenizer, RobertaTokenizer
+from cutaway.tokenization.registry import load_tokenizer
+from cutaway.tokenization.sentencepiece_bpe import LlamaTokenizer
+from cutaway.tokenization.unigram import T5Tokenizer
+from cutaway.tokenization.wordpiece import BertTokenizer, BertTokenizerFast, DistilBertTokenizerFast
 
 LINE = "[PAD] [UNK] [CLS] [SEP] [MASK] the eu is trust ##worthy . , ! a b c d e Hello hello wor ##ld caf ##é cafe"
 WORDS = LINE.split()

@@ -2,7 +2,7 @@
 
 A run of 12 layers x 12 heads x 512 tokens holds 38 million weights, and a page or a file has room for one or two bits
 of each. Each tile (a head, a token's vector) has a step of its own, a fixed share of its mean absolute number, which a
-few large ones hardly move. The share is the finest that fits the room, and what it costs is stated: no number is
+few large ones hardly move. The share is the finest that fits this size, and what it costs is stated: no number is
 further from the true one than `error`.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cutaway.inspect.measures import Array
 
 SHARES = tuple(2.0 ** (-k / 4) for k in range(52, -8, -1))  # of a tile's mean absolute number, finest first
-MOST = 65535  # the largest code
+MAX_CODE = 65535  # the largest code
 SAMPLE = 12  # blocks by which shares are judged before all are packed
 
 
@@ -46,16 +46,16 @@ class Packed:
         if not self.blocks:
             return np.zeros(self.shape, np.float32)
         rows, columns = self.shape[-2:]
-        found = np.stack([block_codes(block, rows * columns) for block in self.blocks])
-        codes = found.reshape(len(self.steps), -1)
+        tile_codes = np.stack([block_codes(block, rows * columns) for block in self.blocks])
+        codes = tile_codes.reshape(len(self.steps), -1)
         values = _values(codes, self.steps, self.signed)
         if self.broken:
-            values[codes == MOST] = np.nan
+            values[codes == MAX_CODE] = np.nan
         return values.reshape(self.shape)
 
 
-def pack(values: Array, room: float, *, tile: int = 2) -> Packed:
-    """Numbers [..., rows, columns] in at most `room` bytes if the coarsest steps allow it."""
+def pack(values: Array, max_bytes: float, *, tile: int = 2) -> Packed:
+    """Numbers [..., rows, columns] in at most `max_bytes` bytes if the coarsest steps allow it."""
     values = np.asarray(values, np.float32)
     lost = ~np.isfinite(values)
     broken = bool(lost.any())
@@ -67,28 +67,28 @@ def pack(values: Array, room: float, *, tile: int = 2) -> Packed:
     tiles = values.reshape(int(np.prod(shape[: len(shape) - tile])), -1)  # [tiles, numbers of one]
     lost = lost.reshape(tiles.shape)
     matrices = int(np.prod(shape[:-2]))
-    largest = MOST - 1 if broken else MOST
+    largest = MAX_CODE - 1 if broken else MAX_CODE
     top = np.abs(tiles).max(1, initial=0.0).astype(np.float64)
     size = np.abs(tiles).mean(1, dtype=np.float64)
     least = np.maximum(top / (largest // 2 if signed else largest), 1e-30)
 
     def coded(some: slice, share: float) -> tuple[Array, NDArray[np.uint16], list[bytes]]:
-        own = tiles.reshape(matrices, -1)[some]
-        parts = own.reshape(len(own) * len(tiles) // matrices, -1)
+        some_tiles = tiles.reshape(matrices, -1)[some]
+        parts = some_tiles.reshape(len(some_tiles) * len(tiles) // matrices, -1)
         steps = np.maximum(size * share, least).astype(np.float32).reshape(matrices, -1)[some].ravel()
         codes = np.minimum(_codes(parts, steps, signed), largest).astype(np.uint16)
         if broken:
-            codes[lost.reshape(matrices, -1)[some].reshape(codes.shape)] = MOST
-        return steps, codes, _blocks(codes, len(own))
+            codes[lost.reshape(matrices, -1)[some].reshape(codes.shape)] = MAX_CODE
+        return steps, codes, _blocks(codes, len(some_tiles))
 
     sample = slice(0, None, max(matrices // SAMPLE, 1))
     weight = matrices / len(range(matrices)[sample])
     finest = bisect_left(
-        range(len(SHARES) - 1), True, key=lambda i: weight * sum(map(len, coded(sample, SHARES[i])[2])) <= room
+        range(len(SHARES) - 1), True, key=lambda i: weight * sum(map(len, coded(sample, SHARES[i])[2])) <= max_bytes
     )
     for share in SHARES[finest:]:
         steps, codes, blocks = coded(slice(None), share)
-        if sum(map(len, blocks)) <= room:
+        if sum(map(len, blocks)) <= max_bytes:
             break
     error = float(np.abs(_values(codes, steps, signed) - tiles).max(initial=0.0, where=~lost))
     # a reader may multiply in another precision than float32
@@ -111,18 +111,18 @@ def block_codes(block: bytes, numbers: int) -> NDArray[np.uint16]:
 
 
 def _codes(tiles: Array, steps: Array, signed: bool) -> NDArray[np.int32]:
-    whole = np.rint(tiles / steps[:, None]).astype(np.int32)
+    integers = np.rint(tiles / steps[:, None]).astype(np.int32)
     if signed:
-        whole = np.where(whole < 0, -2 * whole - 1, 2 * whole)
-    return np.asarray(whole)
+        integers = np.where(integers < 0, -2 * integers - 1, 2 * integers)
+    return np.asarray(integers)
 
 
 def _values(codes: NDArray[np.uint16], steps: Array, signed: bool) -> Array:
-    whole: NDArray[Any] = codes
+    integers: NDArray[Any] = codes
     if signed:
-        whole = codes.astype(np.int32)
-        whole = np.where(whole & 1, -(whole + 1) // 2, whole // 2)
-    return np.asarray(whole.astype(np.float32) * steps[:, None], np.float32)
+        integers = codes.astype(np.int32)
+        integers = np.where(integers & 1, -(integers + 1) // 2, integers // 2)
+    return np.asarray(integers.astype(np.float32) * steps[:, None], np.float32)
 
 
 def _blocks(codes: NDArray[np.uint16], matrices: int) -> list[bytes]:

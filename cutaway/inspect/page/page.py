@@ -25,7 +25,7 @@ from cutaway.jsonfile import write_text
 from cutaway.show import palette
 from cutaway.show.label import printable
 
-MOST = 2.3e6  # characters of the data of a page of up to 128 tokens; longer texts take more in proportion
+MAX_CHARACTERS = 2.3e6  # characters of the data of a page of up to 128 tokens; longer texts take more in proportion
 
 
 def save(explanation: Explanation, path: str | Path) -> None:
@@ -92,8 +92,8 @@ def _add_packed(data: dict[str, Any], it: Explanation) -> None:
     rollouts = {} if it.evidence is None else it.evidence.rollout
     sizes = [a.pattern.size for a in it.attention.values()] + [rollout.size for rollout in rollouts.values()]
     longest = max(a.pattern.shape[-1] for a in it.attention.values())
-    room = MOST * max(longest, 128) / 128 - len(json.dumps(data))
-    share = max(room, MOST / 2) / max(sum(sizes), 1)
+    characters_left = MAX_CHARACTERS * max(longest, 128) / 128 - len(json.dumps(data))
+    share = max(characters_left, MAX_CHARACTERS / 2) / max(sum(sizes), 1)
     for name, attention in it.attention.items():
         entry = data["attention"][name]
         entry["packed"] = _packed(attention.pattern, attention.pattern.size * share, attention.error)

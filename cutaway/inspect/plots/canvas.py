@@ -159,8 +159,8 @@ class Canvas:
     def wrapped(self, text: str, size: float, lines: int) -> list[str]:
         """Lines that fit the sheet, by the mean width of this text's characters (with room for wider lines)."""
         mean = self.width_of(text, size) / max(len(text), 1)
-        room = max(int((self.width - 2 * MARGIN) / max(mean, 1) * 0.93), 8)
-        return textwrap.wrap(text, room, max_lines=lines, placeholder=" …") or [""]
+        characters = max(int((self.width - 2 * MARGIN) / max(mean, 1) * 0.93), 8)
+        return textwrap.wrap(text, characters, max_lines=lines, placeholder=" …") or [""]
 
     def bar(self, image: Any, x: float, y: float, ticks: dict[float, str], tall: float = 120.0) -> None:
         """The colours' scale, 8 points wide, with these numbers beside it."""

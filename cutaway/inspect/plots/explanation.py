@@ -203,14 +203,14 @@ class _Sheet(Canvas):
         words = {"labels": "Answer", "mask": "At the mask"}
         self.text(x, y, words.get(self.it.kind, "Next token"), BODY + 1, weight="bold")
         name_width = min(max(self.width_of(name, BODY) for name, _, _ in bars) + 10, width * 0.5)
-        room = width - name_width - 46
+        bar_width = width - name_width - 46
         axes = self.axes(x, y + 12, width, 17 * len(bars))
         axes.set_xlim(0, width)
         axes.set_ylim(len(bars), 0)
         axes.axis("off")
         for i, (name, share, number) in enumerate(bars):
-            axes.barh(i + 0.5, room, left=name_width, height=0.58, color=self.theme.track)
-            axes.barh(i + 0.5, room * share, left=name_width, height=0.58, color=self.theme.share[5])
+            axes.barh(i + 0.5, bar_width, left=name_width, height=0.58, color=self.theme.track)
+            axes.barh(i + 0.5, bar_width * share, left=name_width, height=0.58, color=self.theme.share[5])
             style = {"fontsize": BODY, "va": "center", "family": self.families, "parse_math": False}
             axes.text(0, i + 0.5, name, color=self.theme.ink, **style)
             axes.text(width, i + 0.5, number, color=self.theme.ink, ha="right", **style)

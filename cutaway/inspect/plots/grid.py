@@ -49,9 +49,9 @@ def grid(
     Raises:
         InputError: names or texts that do not belong to the values.
     """
-    found = np.asarray(values, dtype=np.float64)
-    if found.shape != (len(rows), len(columns)) or not found.size:
-        raise InputError(f"values {list(found.shape)} do not belong to {len(rows)} rows and {len(columns)} columns.")
+    table = np.asarray(values, dtype=np.float64)
+    if table.shape != (len(rows), len(columns)) or not table.size:
+        raise InputError(f"values {list(table.shape)} do not belong to {len(rows)} rows and {len(columns)} columns.")
     canvas = Canvas(theme_of(dark))
     theme = canvas.theme
     names = [drawable(clipped(name, LABEL)) for name in rows]
@@ -69,7 +69,7 @@ def grid(
     above = (size + 6 if flat else canvas.widest(heads, size) + 8) + 12
     width, height = wide * len(columns), high * len(rows)
     tall = max(min(height, 150.0), 60.0)
-    low, top = limits or _limits(found, scale)
+    low, top = limits or _limits(table, scale)
     ticks = {v: f"{v:{number}}" for v in (low, (low + top) / 2, top)}
     body = (left + max(width, canvas.width_of(axes[1], SMALL)) + 22 + canvas.widest(list(ticks.values()), SMALL) + 8,
             above + max(height, tall) + 4)  # fmt: skip
@@ -78,7 +78,7 @@ def grid(
 
     picture = canvas.axes(x, y, width, height)
     image = picture.imshow(
-        found,
+        table,
         cmap=ramp(getattr(theme, scale), theme.paper),
         vmin=low,
         vmax=top,
@@ -97,7 +97,7 @@ def grid(
         picture.tick_params(which="minor", length=0)
     for i, line in enumerate(inside):
         for j, text in enumerate(line):
-            ink = ink_on(image.cmap(image.norm(found[i, j])), theme.paper, theme.ink)
+            ink = ink_on(image.cmap(image.norm(table[i, j])), theme.paper, theme.ink)
             picture.text(j, i, text, ha="center", va="center", **canvas.style(SMALL, ink))
     if mark is not None:
         from matplotlib.patches import Rectangle

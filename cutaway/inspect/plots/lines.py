@@ -33,9 +33,9 @@ def head_lines(
     Legible up to some 60 tokens; longer texts are better seen as a matrix. Raises InputError where names and numbers do
     not belong together.
     """
-    found = np.asarray(matrix, dtype=np.float64)
-    if found.shape != (len(rows), len(columns)) or not found.size:
-        raise InputError(f"a pattern {list(found.shape)} does not belong to {len(rows)} x {len(columns)} tokens.")
+    pattern = np.asarray(matrix, dtype=np.float64)
+    if pattern.shape != (len(rows), len(columns)) or not pattern.size:
+        raise InputError(f"a pattern {list(pattern.shape)} does not belong to {len(rows)} x {len(columns)} tokens.")
     canvas = Canvas(theme_of(dark))
     theme = canvas.theme
     left = [drawable(clipped(name, 22)) for name in rows]
@@ -55,8 +55,8 @@ def head_lines(
     shape = np.linspace(0, 1, 24)
     ease = shape * shape * (3 - 2 * shape)  # leaves and arrives level
     lines, looks, widths = [], [], []
-    for i, j in sorted(np.argwhere(found >= FAINTEST).tolist(), key=lambda at: found[at[0], at[1]]):
-        weight = min(float(found[i, j]), 1.0)
+    for i, j in sorted(np.argwhere(pattern >= FAINTEST).tolist(), key=lambda at: pattern[at[0], at[1]]):
+        weight = min(float(pattern[i, j]), 1.0)
         start, end = (i + 0.5) * STEP, (j + 0.5) * STEP
         lines.append(np.stack([shape * span, start + (end - start) * ease], 1))
         looks.append((*to_rgb(theme.series[0]), 0.12 + 0.88 * weight))

@@ -21,10 +21,12 @@ def principal_plane(states: Any) -> tuple[Any, Any]:
 
     Pearson (1901). The sign of an axis is chosen so that its largest coordinate is positive.
     """
-    found = np.asarray(states, dtype=np.float64)
-    if found.ndim != 3 or found.shape[0] * found.shape[1] < 2:
-        raise InputError(f"states must be [states, tokens, width], two points at least; they are {list(found.shape)}.")
-    flat = found.reshape(-1, found.shape[-1])  # [n * L, H]
+    stacked = np.asarray(states, dtype=np.float64)
+    if stacked.ndim != 3 or stacked.shape[0] * stacked.shape[1] < 2:
+        raise InputError(
+            f"states must be [states, tokens, width], two points at least; they are {list(stacked.shape)}."
+        )
+    flat = stacked.reshape(-1, stacked.shape[-1])  # [n * L, H]
     flat = flat - flat.mean(0)
     left, sizes, _ = np.linalg.svd(flat, full_matrices=False)
     points = left[:, :2] * sizes[:2]
@@ -34,7 +36,7 @@ def principal_plane(states: Any) -> tuple[Any, Any]:
     points = points * np.where(points[at, [0, 1]] < 0, -1.0, 1.0)
     shares = np.zeros(2)
     shares[: len(sizes[:2])] = sizes[:2] ** 2 / max(float((sizes**2).sum()), 1e-30)
-    return points.reshape(*found.shape[:2], 2), shares  # [n, L, 2]
+    return points.reshape(*stacked.shape[:2], 2), shares  # [n, L, 2]
 
 
 def trajectories(
@@ -52,12 +54,12 @@ def trajectories(
     theme = canvas.theme
     names = [drawable(clipped(token, 18)) for token in tokens]
     wide, high = 420.0, 320.0
-    room = max(canvas.widest(names, BODY) + 34, 100.0)
+    label_width = max(canvas.widest(names, BODY) + 34, 100.0)
     note = (
         f"PCA of all states together: the plane holds {shares.sum():.0%} of their variance ({shares[0]:.0%} across, "
         f"{shares[1]:.0%} up); what happens outside of it is not seen. ○ embedding, ● last layer"
     )
-    y = canvas.frame(title, (wide + room, high + 8), origin, note)
+    y = canvas.frame(title, (wide + label_width, high + 8), origin, note)
     picture = canvas.axes(MARGIN, y + 4, wide, high)
     picture.set_xticks([])
     picture.set_yticks([])

@@ -62,16 +62,16 @@ def waterfall(
     y = canvas.frame(title, (left + span + right, high + 22), origin, note)
     x = MARGIN + left
     low, top = float(min(starts.min(), ends.min(), total, 0)), float(max(starts.max(), ends.max(), total, 0))
-    room = (top - low) or 1.0
+    data_range = (top - low) or 1.0
     picture = canvas.axes(x, y, span + right, high)
-    picture.set_xlim(low, low + room * (span + right) / span)
+    picture.set_xlim(low, low + data_range * (span + right) / span)
     picture.set_ylim(len(labels), 0)
     picture.set_yticks([])
     ticks = [tick for tick in picture.get_xticks() if low <= tick <= top]
     picture.set_xticks(ticks, [f"{tick:g}" for tick in ticks], **canvas.style(SMALL, theme.muted))
     picture.tick_params(length=0)
     picture.axvline(0, color=theme.muted, linewidth=0.8)
-    gap = room * 5 / span
+    gap = data_range * 5 / span
     for i, (start, step) in enumerate(zip(starts, steps, strict=True)):
         color = theme.series[1] if step > 0 else theme.series[0]
         picture.barh(i + 0.5, step, left=start, height=0.68, color=color)

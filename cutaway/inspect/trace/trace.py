@@ -20,7 +20,7 @@ from cutaway.inspect.attention import chosen
 from cutaway.inspect.explanation import Evidence, Explanation, find_token
 from cutaway.inspect.measures import MEANING, Array
 from cutaway.inspect.trace import trace_file
-from cutaway.inspect.trace.archive import put_together, taken_apart
+from cutaway.inspect.trace.dataclass_json import from_json, to_json
 from cutaway.show.sheet import Sheet, Table
 from cutaway.show.shown import Shown
 
@@ -97,11 +97,11 @@ class Trace(Shown):
         """The explanation with another head, or another token, than the one it was made with; as in `explain`."""
         it = self.explanation
         if (layer, head, attention) != (None, None, None):
-            found, shown = chosen(it.attention, attention or it.shown, layer, head)
-            it = replace(it, attention=found, shown=shown)
+            attentions, shown = chosen(it.attention, attention or it.shown, layer, head)
+            it = replace(it, attention=attentions, shown=shown)
         if token is not None:
-            given = [entry for entry in it.tokens if not entry.generated]
-            it = replace(it, token=find_token(given, it.text, token))
+            prompt_tokens = [entry for entry in it.tokens if not entry.generated]
+            it = replace(it, token=find_token(prompt_tokens, it.text, token))
         return it
 
     def save(self, path: str | Path) -> dict[str, float]:
@@ -110,7 +110,7 @@ class Trace(Shown):
         if path.suffix.lower() != ENDING:
             raise InputError(f"{path.name}: a trace's name ends in {ENDING}, for example run.trace{ENDING}.")
         arrays: dict[str, Array] = {}
-        tree = taken_apart(replace(self, errors={}), "trace", arrays)
+        tree = to_json(replace(self, errors={}), "trace", arrays)
         return trace_file.write(path, tree, arrays, self.errors)
 
     @classmethod
@@ -119,16 +119,16 @@ class Trace(Shown):
         path = Path(path)
         tree, arrays, errors = trace_file.read(path)
         try:
-            found: Trace = put_together(cls, tree, "trace", arrays)
-            _agrees(found)
+            trace: Trace = from_json(cls, tree, "trace", arrays)
+            _agrees(trace)
         except (ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is a damaged trace: {error}") from None
-        it = found.explanation
+        it = trace.explanation
         attention = {
             name: replace(a, error=errors.get(f"trace.explanation.attention.{name}.pattern", 0.0))
             for name, a in it.attention.items()
         }
-        return replace(found, explanation=replace(it, attention=attention), errors=errors)
+        return replace(trace, explanation=replace(it, attention=attention), errors=errors)
 
 
 def is_trace(name: str) -> bool:

@@ -67,8 +67,8 @@ def _answers(first: Trace, second: Trace, pairs: Pairs) -> tuple[Any, Any, Any, 
         rows = [0] if kinds[0] == "labels" else [pair[side] for pair in pairs]
         said.append(torch.tensor([logits.ids[i] for i in rows]))  # [answers, k]
         share.append(torch.from_numpy(logits.values[rows] - logits.total[rows][:, None]).double())
-    whole = None
+    by_class = None
     if kinds[0] == "labels" and said[0].shape == said[1].shape:
-        whole = [logs.gather(1, ids.argsort(1)) for ids, logs in zip(said, share, strict=True)]  # by class
+        by_class = [logs.gather(1, ids.argsort(1)) for ids, logs in zip(said, share, strict=True)]
     k = min(TOP, *(ids.shape[1] for ids in said))
-    return kept_answers([ids[:, :k] for ids in said], [logs[:, :k] for logs in share], whole)
+    return kept_answers([ids[:, :k] for ids in said], [logs[:, :k] for logs in share], by_class)

@@ -28,10 +28,10 @@ from cutaway.jsonfile import parse_json, write_aside
 FORMAT = "cutaway.trace/1"
 KEY = "cutaway.trace"
 SMALL = 4096  # numbers that an array holds at most to be stored as it is
-ROOM = 60_000  # bytes that a large array may take however few numbers it holds
+MIN_BYTES = 60_000  # bytes that a large array may take however few numbers it holds
 BYTES = {"pattern": 0.45, "rollout": 0.45, "hidden": 0.55}  # for a number of an array; others: OTHERS
 OTHERS = 1.0
-MOST = 1 << 28  # numbers of one array: a gigabyte
+MAX_NUMBERS = 1 << 28  # numbers of one array: a gigabyte
 DEFLATED = 1040  # no byte of a deflated block stands for more bytes
 
 
@@ -48,23 +48,25 @@ def write(path: Path, tree: Any, arrays: Mapping[str, Array], errors: Mapping[st
             raise InputError(
                 f"{name} holds numbers that are not finite; a trace keeps finite ones. Is the model whole?"
             )
-        if array.size > MOST:
-            raise InputError(f"{name} holds {array.size:,} numbers; a trace keeps {MOST:,}. Take a shorter text.")
+        if array.size > MAX_NUMBERS:
+            raise InputError(
+                f"{name} holds {array.size:,} numbers; a trace keeps {MAX_NUMBERS:,}. Take a shorter text."
+            )
         if array.size <= SMALL or array.ndim < 2:
             tensors[name] = np.ascontiguousarray(array, np.float32)
             continue
         kind = next((kind for kind in BYTES if kind in name.split(".")), "")
-        found = pack(
-            array, max(BYTES.get(kind, OTHERS) * array.size, ROOM), tile=2 if kind in ("pattern", "rollout") else 1
+        entry = pack(
+            array, max(BYTES.get(kind, OTHERS) * array.size, MIN_BYTES), tile=2 if kind in ("pattern", "rollout") else 1
         )
-        tensors[name] = np.frombuffer(b"".join(found.blocks), np.uint8)
-        tensors[f"{name}.steps"] = found.steps
+        tensors[name] = np.frombuffer(b"".join(entry.blocks), np.uint8)
+        tensors[f"{name}.steps"] = entry.steps
         packed[name] = {
-            "shape": list(found.shape),
-            "tile": found.tile,
-            "signed": found.signed,
-            "error": found.error + errors.get(name, 0.0),
-            "ends": np.cumsum([len(block) for block in found.blocks]).tolist(),
+            "shape": list(entry.shape),
+            "tile": entry.tile,
+            "signed": entry.signed,
+            "error": entry.error + errors.get(name, 0.0),
+            "ends": np.cumsum([len(block) for block in entry.blocks]).tolist(),
         }
     text = json.dumps({"format": FORMAT, "tree": tree, "packed": packed}, allow_nan=False, separators=(",", ":"))
     if len(text) > MAX_HEADER // 2:
@@ -83,8 +85,8 @@ def read(path: Path) -> tuple[Any, dict[str, Array], dict[str, float]]:
     data = parse_json(metadata[KEY].encode("utf-8", "replace"), f"The description in {path}", CheckpointError,
                       max_bytes=MAX_HEADER)  # fmt: skip
     if data.get("format") != FORMAT or set(data) != {"format", "tree", "packed"}:
-        told = str(data.get("format"))[:40]
-        raise CheckpointError(f"{path} has the format {told!r}; this version of cutaway reads {FORMAT!r}.")
+        file_format = str(data.get("format"))[:40]
+        raise CheckpointError(f"{path} has the format {file_format!r}; this version of cutaway reads {FORMAT!r}.")
     try:
         descriptions = _object(data["packed"], "packed")
         plans = {name: _plan(name, entry, entries) for name, entry in descriptions.items()}
@@ -94,7 +96,8 @@ def read(path: Path) -> tuple[Any, dict[str, Array], dict[str, float]]:
             for name, entry in entries.items():
                 if name not in known:
                     _check(
-                        entry.dtype == "F32" and math.prod(entry.shape) <= MOST, f"{name[:80]!r} is no array of a trace"
+                        entry.dtype == "F32" and math.prod(entry.shape) <= MAX_NUMBERS,
+                        f"{name[:80]!r} is no array of a trace",
                     )
                     arrays[name] = file.get_tensor(name)
             for name, plan in plans.items():
@@ -113,12 +116,15 @@ def read(path: Path) -> tuple[Any, dict[str, Array], dict[str, float]]:
 
 def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """What is said of a packed array, once it agrees with itself and with the bytes that are there."""
-    told = _object(entry, name)
-    _check(set(told) == {"shape", "tile", "signed", "error", "ends"}, f"{name[:80]!r} is not described in full")
-    shape, tile, ends, error = told["shape"], told["tile"], told["ends"], told["error"]
-    _check(_sizes(shape) and 2 <= len(shape) <= 6 and 0 < math.prod(shape) <= MOST, f"{name[:80]!r} has a wrong shape")
+    plan = _object(entry, name)
+    _check(set(plan) == {"shape", "tile", "signed", "error", "ends"}, f"{name[:80]!r} is not described in full")
+    shape, tile, ends, error = plan["shape"], plan["tile"], plan["ends"], plan["error"]
     _check(
-        tile in (1, 2) and isinstance(tile, int) and isinstance(told["signed"], bool), f"{name[:80]!r} has a wrong tile"
+        _sizes(shape) and 2 <= len(shape) <= 6 and 0 < math.prod(shape) <= MAX_NUMBERS,
+        f"{name[:80]!r} has a wrong shape",
+    )
+    _check(
+        tile in (1, 2) and isinstance(tile, int) and isinstance(plan["signed"], bool), f"{name[:80]!r} has a wrong tile"
     )
     _check(isinstance(error, int | float) and 0 <= error < math.inf, f"{name[:80]!r} has a wrong error")
     matrices, numbers = math.prod(shape[:-2]), shape[-2] * shape[-1]
@@ -132,7 +138,7 @@ def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]
         _check(
             begin < end and numbers <= (end - begin) * DEFLATED, f"{name[:80]!r} says that it holds more than it can"
         )
-    return {**told, "shape": tuple(shape), "error": float(error)}
+    return {**plan, "shape": tuple(shape), "error": float(error)}
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

@@ -18,15 +18,15 @@ AS_WRITTEN = ("text", "token", "generated")  # fields that are shown through `pr
 ARRAY = "array"
 
 
-def taken_apart(value: Any, where: str, arrays: dict[str, Array]) -> Any:
+def to_json(value: Any, where: str, arrays: dict[str, Array]) -> Any:
     """`value` as JSON; its arrays go into `arrays` under their paths from `where`, which then stand for them."""
     if is_dataclass(value) and not isinstance(value, type):
         named = {entry.name: getattr(value, entry.name) for entry in fields(value)}
-        return {name: taken_apart(part, f"{where}.{name}", arrays) for name, part in named.items()}
+        return {name: to_json(part, f"{where}.{name}", arrays) for name, part in named.items()}
     if isinstance(value, dict):
-        return {str(name): taken_apart(part, f"{where}.{name}", arrays) for name, part in value.items()}
+        return {str(name): to_json(part, f"{where}.{name}", arrays) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [taken_apart(part, f"{where}.{i}", arrays) for i, part in enumerate(value)]
+        return [to_json(part, f"{where}.{i}", arrays) for i, part in enumerate(value)]
     if isinstance(value, np.ndarray):
         arrays[where] = value
         return {ARRAY: where}
@@ -35,8 +35,8 @@ def taken_apart(value: Any, where: str, arrays: dict[str, Array]) -> Any:
     return value
 
 
-def put_together(kind: Any, data: Any, where: str, arrays: Mapping[str, Array]) -> Any:
-    """What `taken_apart` took apart, as a value of type `kind`; ValueError names the first part that is not one.
+def from_json(kind: Any, data: Any, where: str, arrays: Mapping[str, Array]) -> Any:
+    """What `to_json` took apart, as a value of type `kind`; ValueError names the first part that is not one.
 
     Names and labels come back as they may be shown (`printable`); fields in AS_WRITTEN as they are.
     """
@@ -51,15 +51,15 @@ def put_together(kind: Any, data: Any, where: str, arrays: Mapping[str, Array]) 
         names = [entry.name for entry in fields(kind)]
         _must(isinstance(data, dict) and set(data) == set(names), where, f"the fields {', '.join(names)}", data)
         made: Any = kind
-        return made(**{name: put_together(hints[name], data[name], f"{where}.{name}", arrays) for name in names})
+        return made(**{name: from_json(hints[name], data[name], f"{where}.{name}", arrays) for name in names})
     if origin is list:
         _must(isinstance(data, list), where, "a list", data)
         (part,) = get_args(kind)
-        return [put_together(part, entry, f"{where}.{i}", arrays) for i, entry in enumerate(data)]
+        return [from_json(part, entry, f"{where}.{i}", arrays) for i, entry in enumerate(data)]
     if origin is dict:
         _must(isinstance(data, dict), where, "an object", data)
         part = get_args(kind)[1]
-        return {printable(k): put_together(part, entry, f"{where}.{k}", arrays) for k, entry in data.items()}
+        return {printable(k): from_json(part, entry, f"{where}.{k}", arrays) for k, entry in data.items()}
     if origin is np.ndarray:
         _must(data == {ARRAY: where} and where in arrays, where, "an array of the file", data)
         return arrays[where]
@@ -77,6 +77,6 @@ def put_together(kind: Any, data: Any, where: str, arrays: Mapping[str, Array]) 
     return printable(data) if kind is str and where.rpartition(".")[2] not in AS_WRITTEN else data
 
 
-def _must(holds: bool, where: str, what: str, found: Any) -> None:
+def _must(holds: bool, where: str, what: str, value: Any) -> None:
     if not holds:
-        raise ValueError(f"{printable(where)[:200]} must be {what}, not {printable(repr(found))[:80]}")
+        raise ValueError(f"{printable(where)[:200]} must be {what}, not {printable(repr(value))[:80]}")

@@ -77,9 +77,9 @@ def find_heads(model: Any, *, length: int = 25, texts: int = 4, seed: int = 0, f
     ids = torch.cat((start, half, half), 1).to(model.device)
     with model.record(tower.at("blocks.*.attn.pattern")) as r:
         model(input_ids=ids)
-    found = [head_scores(torch.stack([r[a][b] for a in r]), ids[b]) for b in range(texts)]
+    per_text = [head_scores(torch.stack([r[a][b] for a in r]), ids[b]) for b in range(texts)]
     return HeadScores(
-        *(torch.stack([getattr(f, name) for f in found]).mean(0) for name in ("previous", "duplicate", "induction"))
+        *(torch.stack([getattr(f, name) for f in per_text]).mean(0) for name in ("previous", "duplicate", "induction"))
     )
 
 
@@ -105,9 +105,9 @@ def head_clusters(patterns: Tensor, groups: int) -> HeadClusters:
     n = len(flat)
     if not 1 <= groups <= n:
         raise InputError(f"groups={groups} must lie in 1..{n}, the number of heads.")
-    own = _bits(flat)  # [n, L]
+    bits = _bits(flat)  # [n, L]
     distance = torch.stack(
-        [(_bits((flat + head) / 2) - (own + bits) / 2).mean(-1) for head, bits in zip(flat, own, strict=True)]
+        [(_bits((flat + head) / 2) - (bits + of_head) / 2).mean(-1) for head, of_head in zip(flat, bits, strict=True)]
     )
     members = [[i] for i in range(n)]
     while len(members) > groups:
@@ -119,8 +119,8 @@ def head_clusters(patterns: Tensor, groups: int) -> HeadClusters:
         a, b = min(gaps, key=lambda pair: gaps[pair])
         members[a] += members.pop(b)
     group = torch.zeros(n, dtype=torch.int64)
-    for number, own_heads in enumerate(members):
-        group[own_heads] = number
+    for number, heads_of_group in enumerate(members):
+        group[heads_of_group] = number
     return HeadClusters(group.view(layers, heads), distance)
 
 
