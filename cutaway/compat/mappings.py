@@ -64,7 +64,7 @@ def _models(kind: Any) -> dict[Any, Callable[[], Any]]:
 
 def _tokenizer_name(model_type: str) -> str | None:
     first = auto.FAMILIES[model_type][1]
-    public = importlib.import_module("cutaway.tokenization.registry")
+    public = importlib.import_module("cutaway")
     return next((n for n in (f"{first}TokenizerFast", f"{first}Tokenizer") if hasattr(public, n)), None)
 
 
@@ -72,7 +72,7 @@ def _tokenizers() -> dict[Any, Callable[[], Any]]:
     found: dict[Any, Callable[[], Any]] = {}
     for model_type in auto.FAMILIES:
         name = _tokenizer_name(model_type) or "PreTrainedTokenizerFast"
-        found[auto.config_class(model_type)] = partial(_import, "cutaway.tokenization.registry", name)
+        found[auto.config_class(model_type)] = partial(_import, "cutaway", name)
     return found | {config: partial(_itself, kind) for config, kind in auto._TOKENIZERS.items()}
 
 

@@ -221,13 +221,13 @@ def read_adapters(model: Any, adapters: Any, rows: int) -> tuple[str | None, ...
 
 def check_positions(positions: Any, input_ids: Any, attention_mask: Any) -> None:
     """GenerationError unless `position_ids` count each text's real tokens from 0, as is done without them."""
-    given = torch.as_tensor(positions)
-    columns = torch.as_tensor(input_ids).shape[-1] if input_ids is not None else given.shape[-1]
+    position_ids = torch.as_tensor(positions)
+    columns = torch.as_tensor(input_ids).shape[-1] if input_ids is not None else position_ids.shape[-1]
     real = torch.ones(1, columns) if attention_mask is None else torch.as_tensor(attention_mask) != 0
     counted = real.long().cumsum(-1) - 1
-    if given.shape[-1] != columns or bool(((given.to(real.device) != counted) & (real != 0)).any()):
+    if position_ids.shape[-1] != columns or bool(((position_ids.to(real.device) != counted) & (real != 0)).any()):
         raise GenerationError(
-            f"position_ids={given.tolist()!r:.80}: generate() counts the real tokens of each text from 0. Leave "
+            f"position_ids={position_ids.tolist()!r:.80}: generate() counts the real tokens of each text from 0. Leave "
             "position_ids out, or write the steps yourself with the model's forward."
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from starlette.routing import Route as Path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cutaway.serve.guards import Capacity, Gate, Journal
+from cutaway.serve.openapi import make_document
 from cutaway.serve.problem import Problem, form_of, own_path
 from cutaway.serve.routes import ROUTES
 from cutaway.serve.service import Service
@@ -41,6 +43,7 @@ def make_app(models: Any, *, limits: Limits | None, access: Access | None, **opt
 
 def app_of(service: Service) -> Starlette:
     """The app of a service; `app.state.service` is it."""
+    service.document = partial(make_document, ROUTES)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

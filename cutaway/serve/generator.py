@@ -18,8 +18,13 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
-from cutaway.generate.cache_reuse import WORTH, common, continue_from, places_stay
-from cutaway.models.decode_step import DecodeStepper, make_stepper
+from cutaway.generate.cache_reuse import (
+    MIN_SPARED_TOKENS,
+    common_prefix_length,
+    continue_from,
+    positions_are_fixed,
+)
+from cutaway.models.decode_step import DecodeStepper
 from cutaway.nn.kv_cache import Cache
 from cutaway.serve.batch_cache import BatchCache, first_tokens
 from cutaway.serve.engine import Engine
@@ -54,7 +59,7 @@ class Generator:
         self.rows: list[tuple[Writing, int]] = []  # of the cache, in order: the request and which of its copies
         self.newest: list[int] = []
         self.stepper: DecodeStepper | None = None
-        self.stays = places_stay(model)  # else keys depend on the length of the longest text: one at a time
+        self.stays = positions_are_fixed(model)  # else keys depend on the length of the longest text: one at a time
         self.slots = limits.running if self.stays else 1
         self.cache = BatchCache(self.slots)
         self.prefixes = PrefixCache(limits.prefix_bytes if self.stays else 0)
@@ -224,7 +229,11 @@ class Generator:
             found = self.prefixes.look_up(other.array)
             if (found and found[0]) is not (held and held[0]):
                 continue
-            if held is None and self.prefixes.most_bytes and common(first.ids, other.ids) >= WORTH:
+            if (
+                held is None
+                and self.prefixes.most_bytes
+                and common_prefix_length(first.ids, other.ids) >= MIN_SPARED_TOKENS
+            ):
                 continue  # the next turn finds what this one keeps
             rest = len(other.ids) - (0 if found is None else found[1])
             wide = max(longest, rest)  # of what is held, all have a rest of the same length
@@ -318,7 +327,7 @@ class Generator:
         if index != list(range(len(group))):
             cache.select(torch.tensor(index))
         if self.stepper is None:
-            self.stepper = make_stepper(self.model)
+            self.stepper = self.model.decode_stepper()
         self.cache.join(cache)
 
     # -- answers ---------------------------------------------------------------------------------------------------

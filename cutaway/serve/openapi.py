@@ -62,13 +62,11 @@ _STREAMED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/model
 
 
 @cache
-def make_document() -> dict[str, Any]:
-    """OpenAPI 3.1: each path with the schema of its body, its answers and its errors."""
-    from cutaway.serve.routes import ROUTES
-
+def make_document(routes: tuple[Route, ...]) -> dict[str, Any]:
+    """OpenAPI 3.1 of these routes: each path with the schema of its body, its answers and its errors."""
     schemas: dict[str, Any] = {f"{name.title()}Error": schema for name, schema in _ERRORS.items()}
     paths: dict[str, Any] = {}
-    for route in ROUTES:
+    for route in routes:
         path = re.sub(r":path\}", "}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, schemas)
     return {

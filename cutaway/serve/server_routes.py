@@ -80,9 +80,7 @@ async def info(call: Call) -> Any:
 
 async def document(call: Call) -> Any:
     """The OpenAPI document of this server."""
-    from cutaway.serve.openapi import make_document
-
-    return make_document()
+    return call.service.document()
 
 
 async def wrong_path(call: Call) -> Any:

@@ -62,6 +62,7 @@ class Service:
         self.engine.add(self.jobs)
         self.models: dict[str, ServedModel] = {}
         self.ready, self.error = threading.Event(), ""
+        self.document: Callable[[], dict[str, Any]] = dict  # the OpenAPI document, which the app knows
         self.requests = 0  # in the server now
         self.pending_bytes = 0
         self.spent = 1.0  # seconds that requests have taken of late, for Retry-After
@@ -76,8 +77,6 @@ class Service:
                 self._loader.start()
 
     def _load(self, then: Callable[[], None] | None) -> None:
-        from cutaway.serve.openapi import make_document
-
         try:
             self.engine.start()
             for name, source in self.sources.items():
@@ -85,7 +84,7 @@ class Service:
                 served = ServedModel(name, pipe, self.engine, self.jobs, self.limits, self.metrics)
                 self.jobs.submit(served.warm).result()
                 self.models[name] = served
-            make_document()  # takes a second, in which nobody should wait
+            self.document()  # takes a second, in which nobody should wait
             self.ready.set()
         except Exception as error:
             self.error = str(error) or type(error).__name__

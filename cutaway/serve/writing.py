@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.generate.plan import Settings, make_plan
+from cutaway.generate.options import Settings
+from cutaway.generate.plan import make_plan
 from cutaway.generate.processor_settings import ProcessorSettings
 from cutaway.generate.prompt import read_prompt
 from cutaway.generate.search import Search
