@@ -16,12 +16,14 @@ run_stamp := $(VENV)/.installed-run
 dev_stamp := $(VENV)/.installed-dev
 bench_stamp := $(VENV)/.installed-bench
 dist_stamp := $(VENV)-dist/.installed
+docs_bin := $(VENV)-docs/bin
+docs_stamp := $(VENV)-docs/.installed
 pins := pyproject.toml setup.py requirements/constraints.txt requirements/no-deps.txt
 
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
 unexport PYTHONPATH
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sanitize bench notebooks page dist clean
+.PHONY: help demo test check sanitize bench notebooks page docs dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +58,10 @@ notebooks: $(dev_stamp) ## run the notebooks in docs/notebooks and store their o
 page: ## build the page's script and style from page/ (the only thing here that needs Node)
 	cd page && npm ci && npm run check && npm run build
 
+docs: $(docs_stamp) ## build the documents with search and a reference, links checked, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(docs_bin)/mkdocs build --quiet
+	@echo "The documents: $(CURDIR)/site/index.html"
+
 dist: $(dist_stamp) ## make and check the source distribution and the wheel, in dist/
 	rm -rf dist build
 	$(pinned) $(dist_bin)/python -m build --quiet --outdir dist .
@@ -66,7 +72,7 @@ dist: $(dist_stamp) ## make and check the source distribution and the wheel, in 
 	$(dist_bin)/python tests/distributions.py dist
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-dist demo-out build dist page/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-dist $(VENV)-docs site demo-out build dist page/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
 
 $(bin)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -88,6 +94,12 @@ $(dist_stamp): requirements/dist.txt requirements/constraints.txt | $(bin)/pytho
 	@echo "Setting up $(VENV)-dist with the tools for distributions (once)"
 	"$(bin)/python" -m venv $(VENV)-dist
 	$(pinned) $(dist_bin)/python -m pip install -qq --disable-pip-version-check --requirement requirements/dist.txt
+	@touch $@
+
+$(docs_stamp): $(pins) requirements/docs.txt | $(bin)/python
+	@echo "Setting up $(VENV)-docs with the tools for the documents (once)"
+	"$(bin)/python" -m venv $(VENV)-docs
+	$(pinned) $(docs_bin)/python -m pip install -qq --disable-pip-version-check --requirement requirements/docs.txt --editable .
 	@touch $@
 
 $(bench_stamp): $(dev_stamp)
