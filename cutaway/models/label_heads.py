@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from cutaway.config.architecture import ACTIVATIONS, Activation
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import first_token
 from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
+from cutaway.models.protocols import called_as
 from cutaway.nn import losses
 from cutaway.nn.dropout import dropout
+from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
@@ -29,7 +32,7 @@ from cutaway.outputs import (
 )
 
 
-def config_dropout(config: Any, names: tuple[str, ...], usual: float) -> float:
+def config_dropout(config: PretrainedConfig, names: tuple[str, ...], usual: float) -> float:
     """The first of these fields that is set, or the `usual` rate."""
     for name in names:
         value = getattr(config, name, None)
@@ -73,10 +76,10 @@ class LabelHead(HeadModel):
 
     head_spec: ClassVar[Classifier]
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return int(config.num_labels)
 
-    def _build(self, config: Any) -> None:
+    def _build(self, config: PretrainedConfig) -> None:
         spec, size = self.head_spec, self.architecture.stack.hidden_size
         self.rate = config_dropout(config, spec.dropout, spec.usual)
         check_memory(config, size * (self._outputs(config) + (size if spec.dense else 0)))
@@ -170,12 +173,12 @@ class SequenceClassification(LabelHead):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> SequenceClassifierOutput | SequenceClassifierOutputWithPast:
         """logits [batch, labels]; labels [batch], or [batch, labels] for several at once."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache or False,
@@ -190,6 +193,11 @@ class SequenceClassification(LabelHead):
         else:
             result = SequenceClassifierOutput(loss=loss, logits=logits, **shown(out))
         return self.finish(result, return_dict)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class TokenClassification(LabelHead):
@@ -206,7 +214,7 @@ class TokenClassification(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> TokenClassifierOutput:
         """logits [batch, length, labels]; labels [batch, length], -100 where no label is asked."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
@@ -218,11 +226,16 @@ class TokenClassification(LabelHead):
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 
 class ReplacedTokens(LabelHead):
     """Which tokens another model put there (Clark et al., 2020): the discriminator of ELECTRA."""
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 1
 
     def forward(
@@ -236,7 +249,7 @@ class ReplacedTokens(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> TokenClassifierOutput:
         """logits [batch, length], above 0 for a replaced token; labels [batch, length], 1 for a replaced token."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
@@ -246,11 +259,16 @@ class ReplacedTokens(LabelHead):
         loss = None if labels is None else losses.yes_or_no(logits, labels, out.rows.mask)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 
 class QuestionAnswering(LabelHead):
     """Where the answer begins and ends (Devlin et al., 2019, section 4.2)."""
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 2
 
     def forward(
@@ -265,7 +283,7 @@ class QuestionAnswering(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> QuestionAnsweringModelOutput:
         """start_logits and end_logits [batch, length]; positions [batch] give a loss."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
@@ -279,6 +297,11 @@ class QuestionAnswering(LabelHead):
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, return_dict)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 
 class MultipleChoice(LabelHead):
     """Which of several texts is the right one."""
@@ -286,7 +309,7 @@ class MultipleChoice(LabelHead):
     def _reads_pooler(self) -> bool:
         return self.head_spec.pick == "pooler"
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 1
 
     def forward(
@@ -300,7 +323,7 @@ class MultipleChoice(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> MultipleChoiceModelOutput:
         """input_ids [batch, choices, length] -> logits [batch, choices]; labels [batch]."""
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or given.dim() < 3:
@@ -315,3 +338,8 @@ class MultipleChoice(LabelHead):
         logits = self.shown(logits, out)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
