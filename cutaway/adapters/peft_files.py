@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,8 @@ def restore(model: Any, adapter: Adapter, folder: str | Path) -> None:
 
 
 @torch.no_grad()
-def _copy(own: Any, values: dict[str, Tensor]) -> None:
+def _copy(own: Mapping[str, Tensor | None], values: dict[str, Tensor]) -> None:
     for key, value in values.items():
-        own[key].copy_(value)
+        target = own[key]
+        assert target is not None
+        target.copy_(value)

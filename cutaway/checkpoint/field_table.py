@@ -27,7 +27,7 @@ class Only:
     values: tuple[Any, ...]
     instead: str = ""
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: object) -> bool:
         """Whether the value is one of them."""
         return any(type(value) is type(known) and value == known for known in self.values)
 

@@ -13,6 +13,7 @@ from cutaway.nn.kv_cache import Cache
 if TYPE_CHECKING:
     from cutaway.generate.plan import Settings
     from cutaway.generate.prompt import Prompt
+    from cutaway.models.protocols import LanguageModel
 
 WORTH = 64  # tokens that must be spared before a common beginning is run by itself: a pass of its own has a cost
 
@@ -131,7 +132,7 @@ def rest_of(kept: list[int], texts: list[list[int]]) -> int:
     return max(len(text) - min(n, len(text) - 1) for n, text in zip(kept, texts, strict=True))
 
 
-def places_stay(model: Any) -> bool:
+def places_stay(model: LanguageModel) -> bool:
     """Whether a token's keys depend on nothing after it: some rotary positions change with the length of the text."""
     writer = model.architecture.decoder or model.architecture.stack
     return not any(rotary is not None and rotary.by_length for rotary in writer.rotary)

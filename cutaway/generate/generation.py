@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,18 +20,22 @@ from cutaway.generate.results import GenerateOutput
 from cutaway.generate.search import Search
 from cutaway.generate.settings import GenerationConfig
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import AnyTokenizer
+
 INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs")
 
 
 def generate(
-    model: Any,
+    model: GenerativeModel,
     input_ids: Any = None,
     attention_mask: Any = None,
     *,
     inputs: Any = None,
     generation_config: GenerationConfig | None = None,
     streamer: Any = None,
-    tokenizer: Any = None,
+    tokenizer: AnyTokenizer | None = None,
     **settings: Any,
 ) -> Tensor | GenerateOutput:
     """Continues texts (a decoder), or answers them (an encoder-decoder), greedily, by sampling or with beams.
@@ -147,13 +151,13 @@ class Token(NamedTuple):
 
 
 def stream(
-    model: Any,
+    model: GenerativeModel,
     input_ids: Any = None,
     attention_mask: Any = None,
     *,
     inputs: Any = None,
     generation_config: GenerationConfig | None = None,
-    tokenizer: Any = None,
+    tokenizer: AnyTokenizer | None = None,
     skip_special_tokens: bool = True,
     **settings: Any,
 ) -> Iterator[Token]:
@@ -209,7 +213,9 @@ def read_answers(search: BeamSearch, readers: list[IncrementalDecoder] | None) -
             yield Token(row, token, text, n == length)
 
 
-def read_adapters(model: Any, given: Any, rows: int) -> tuple[str | None, ...] | None:
+def read_adapters(
+    model: GenerativeModel, given: str | Sequence[str | None] | None, rows: int
+) -> tuple[str | None, ...] | None:
     """The adapters of the prompts, one for all of them or for each; () for none given: then what acts now."""
     if given == ():
         return model.chosen(rows) if isinstance(model, Adaptable) else None
@@ -218,12 +224,12 @@ def read_adapters(model: Any, given: Any, rows: int) -> tuple[str | None, ...] |
 
 
 def prepare(
-    model: Any,
+    model: GenerativeModel,
     input_ids: Any,
     attention_mask: Any,
-    inputs: Any,
+    inputs: object,
     generation_config: GenerationConfig | None,
-    tokenizer: Any,
+    tokenizer: AnyTokenizer | None,
     settings: dict[str, Any],
 ) -> Search:
     """Checks a call and sets up its search; the model has not run when this returns."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.prompt import Prompt, pad_left, read_ids, read_mask
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 class Guidance:
@@ -22,7 +25,7 @@ class Guidance:
 
     def __init__(
         self,
-        model: Any,
+        model: LanguageModel,
         prompt: Prompt,
         ids: Any,
         mask: Any,

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import GenerationError
 from cutaway.generate.beam_settings import BeamPlan, read_beams
@@ -22,6 +22,10 @@ from cutaway.generate.settings import (
 )
 from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
@@ -73,7 +77,7 @@ class Plan:
 class Settings:
     """Reads one call's settings: those of the call, then `generation_config=`, then the model's, then the defaults."""
 
-    def __init__(self, model: Any, given: GenerationConfig | None, call: Mapping[str, Any]) -> None:
+    def __init__(self, model: LanguageModel, given: GenerationConfig | None, call: Mapping[str, Any]) -> None:
         require_known(call)
         self.call = {n: v for n, v in call.items() if v is not None}
         self.call = {**(given.to_dict() if given is not None else {}), **self.call}
@@ -252,7 +256,7 @@ def read_seed(s: Settings, rows: int) -> tuple[int, ...] | None:
     return tuple(int(value) for value in seeds)
 
 
-def read_stop_strings(s: Settings, tokenizer: Any) -> tuple[str, ...]:
+def read_stop_strings(s: Settings, tokenizer: AnyTokenizer | None) -> tuple[str, ...]:
     value = s["stop_strings"]
     strings = (value,) if isinstance(value, str) else tuple(value or ())
     if not all(isinstance(text, str) and text for text in strings):
@@ -283,7 +287,7 @@ def make_plan(
     longest_prompt: int,
     positions: int | None,
     vocab_size: int | None,
-    tokenizer: Any = None,
+    tokenizer: AnyTokenizer | None = None,
 ) -> Plan:
     """Checks everything that can be checked before the model runs; raises GenerationError."""
     refuse_contradictions(s)

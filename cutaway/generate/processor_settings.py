@@ -15,6 +15,7 @@ from cutaway.errors import GenerationError
 
 if TYPE_CHECKING:
     from cutaway.generate.plan import Settings
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 FORMS = ("json_schema", "regex", "grammar")
 
@@ -62,7 +63,9 @@ class ProcessorSettings:
         return bool(self.processors or self.criteria or self.allowed)
 
 
-def read_rules(s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: Any) -> ProcessorSettings:
+def read_rules(
+    s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: AnyTokenizer | None
+) -> ProcessorSettings:
     """Reads and checks the rules of one call; GenerationError where one cannot be kept."""
     penalty = s.above_zero("repetition_penalty", "pass a number above 0; 1 changes nothing")
     source = s.above_zero(
@@ -171,7 +174,7 @@ def read_negative(s: Settings) -> Any:
     return value
 
 
-def read_form(s: Settings, eos: tuple[int, ...], tokenizer: Any) -> Form | None:
+def read_form(s: Settings, eos: tuple[int, ...], tokenizer: AnyTokenizer | None) -> Form | None:
     """The one form that is asked for, and what contradicts it."""
     asked = [name for name in FORMS if s[name] is not None]
     if not asked:
@@ -192,13 +195,13 @@ def read_form(s: Settings, eos: tuple[int, ...], tokenizer: Any) -> Form | None:
     return Form(name, schema_text(s[name]) if name == "json_schema" else text_of(name, s[name]))
 
 
-def text_of(name: str, value: Any) -> str:
+def text_of(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise GenerationError(f"{name}={value!r:.80}: pass a text.")
     return value
 
 
-def schema_text(value: Any) -> str:
+def schema_text(value: object) -> str:
     """A JSON schema as text: from a dict, a text, a file, or a class that says its own (pydantic's)."""
     if isinstance(value, Path):
         value = value.read_text(encoding="utf-8")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
 from cutaway.generate.plan import Settings
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Prompt:
         return [self.ids.shape[1] - pads - n for pads, n in zip(self.padding, real, strict=True)]
 
 
-def read_ids(name: str, value: Any, device: torch.device) -> Tensor:
+def read_ids(name: str, value: object, device: torch.device) -> Tensor:
     """Ids as int64 [B, L] on the model's device; lists are read too."""
     try:
         ids = torch.as_tensor(value, device=device)
@@ -62,7 +65,7 @@ def read_ids(name: str, value: Any, device: torch.device) -> Tensor:
     return ids.long()
 
 
-def read_mask(value: Any, ids: Tensor, pad: int | None, eos: tuple[int, ...]) -> Tensor | None:
+def read_mask(value: object, ids: Tensor, pad: int | None, eos: tuple[int, ...]) -> Tensor | None:
     """The mask of `ids`, None where all of it is real.
 
     Without a mask, the padding id marks padding, unless it also ends texts (then it may be part of one).
@@ -97,7 +100,9 @@ def pad_left(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return ids.gather(1, order), mask.gather(1, order)
 
 
-def read_prompt(model: Any, s: Settings, input_ids: Any, attention_mask: Any, inputs: dict[str, Any]) -> Prompt:
+def read_prompt(
+    model: LanguageModel, s: Settings, input_ids: Any, attention_mask: Any, inputs: dict[str, Any]
+) -> Prompt:
     """Reads the inputs of one call.
 
     Args:

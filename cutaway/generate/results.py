@@ -93,7 +93,7 @@ class GenerateBeamEncoderDecoderOutput(GenerateEncoderDecoderOutput):
 GenerateOutput = GenerateDecoderOnlyOutput | GenerateEncoderDecoderOutput
 
 
-def each_layer(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def each_layer(value: tuple[Tensor, ...] | Layers, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...] | Layers:
     """`value` (a tuple of layers, or `Layers`) with `change` applied to each layer's tensor."""
     if isinstance(value, Layers):
         return Layers({n: change(t) for n, t in value.items()}, value.total, value.what)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError
@@ -26,6 +26,8 @@ from cutaway.outputs import CausalLMOutputWithPast
 
 if TYPE_CHECKING:
     from cutaway.models.decode_step import DecodeStepper
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 
 @dataclass(slots=True)
@@ -44,7 +46,9 @@ class Search:
     never grows; `width` counts its columns that are filled.
     """
 
-    def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
+    def __init__(
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: AnyTokenizer | None = None
+    ) -> None:
         self.model, self.prompt, self.plan = model, prompt, plan
         device, prompts = prompt.ids.device, prompt.ids.shape[0]
         self.total = prompts * plan.copies
@@ -66,11 +70,12 @@ class Search:
         if mask is not None and not plan.use_cache:
             self.mask = torch.ones_like(self.sequences)
             self.mask[:, : self.width] = mask
-        self.evaluating = Evaluation(model)  # dropout is off while the model runs, whatever its mode
+        self.evaluating = Evaluation(cast(nn.Module, model))  # dropout is off while the model runs, whatever its mode
         self.rules = LogitsProcessors(model, prompt, plan, tokenizer, self.evaluating)
         self.ends = EndTokens(plan.eos, device) if plan.eos else None
         self.stops: StopStrings | None = None
         if plan.stop_strings:
+            assert tokenizer is not None  # the plan asks for one
             self.stops = StopStrings(plan.stop_strings, tokenizer, self.contexts())
         seeds = None
         if plan.seed is not None:

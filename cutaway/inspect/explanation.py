@@ -326,7 +326,7 @@ def find_token(tokens: list[Token], text: str, wanted: str | int | None) -> int:
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, np.ndarray):
         return _digits(value.tolist())
     if is_dataclass(value):
@@ -346,7 +346,7 @@ def _shares(pattern: Array) -> Any:
     return np.round(pattern.astype(np.float64), 6).tolist()
 
 
-def _digits(value: Any) -> Any:
+def _digits(value: object) -> Any:
     if isinstance(value, list):
         return [_digits(entry) for entry in value]
     if isinstance(value, float):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from cutaway.inspect.gradients import integrated_gradients
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, one_text
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class WrittenAttribution(Result):
 
 
 def written_attribution(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     ids: Tensor,
     *,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class HeadImportance(Result):
 
 
 def gate_slopes(
-    model: Any, inputs: Inputs, loss: Any = None, *, tower: str | None = None, cross: bool = False
+    model: LanguageModel, inputs: Inputs, loss: Any = None, *, tower: str | None = None, cross: bool = False
 ) -> HeadImportance:
     """d loss / d gate at gate = 1, where each head's mixed values are multiplied by its gate (eq. 2).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from cutaway.models.label_heads import LabelHead
 from cutaway.models.lm_heads import OutputHead
 from cutaway.nn.norm_mlp import RMSNorm
 from cutaway.show.sheet import Bars, Sheet
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def _gather(tower: StackHandle, r: Any, layers: list[int], start: str) -> tuple[
 
 
 @torch.no_grad()
-def last_state(model: Any, inputs: Inputs, *, tower: str | None = None) -> StateParts:
+def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None) -> StateParts:
     """The state that the head reads, as a sum, exactly.
 
     Pre-norm: every head, bias and feed-forward layer since the embedding, through the last norm with the scale that the
@@ -139,13 +142,13 @@ def last_state(model: Any, inputs: Inputs, *, tower: str | None = None) -> State
 
 def _linear(model: LabelHead) -> bool:
     """Whether the head is one matrix on one token's state."""
-    spec = model.declared
+    spec = model.head_spec
     return not (spec.dense or spec.norm or model.mean) and spec.pick in ("first", "last")
 
 
-def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
+def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
-    if isinstance(model, OutputHead) and not model.declared.dense:
+    if isinstance(model, OutputHead) and not model.head_spec.dense:
         out: Any = model.get_output_embeddings()
         extra = getattr(model, getattr(model, "logits_bias", "") or "_", None)
         bias = out.bias
@@ -153,7 +156,7 @@ def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
             bias = extra[0] if bias is None else bias + extra[0]
         return out.weight, bias, float(model.architecture.output_scale)
     if isinstance(model, LabelHead) and _linear(model):
-        out = model.get_submodule(model.declared.out)
+        out = model.get_submodule(model.head_spec.out)
         return out.weight, out.bias, 1.0
     raise InputError(
         f"the head of {type(model).__name__} has a layer between the state and the answer, so a part has no share of a "
@@ -162,7 +165,7 @@ def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
 
 
 @torch.no_grad()
-def direct_logit_attribution(model: Any, inputs: Inputs, target: Target | None = None) -> Contributions:
+def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Target | None = None) -> Contributions:
     """What each part of the model adds to a logit, directly; the parts sum to the logit exactly (Elhage et al., 2021).
 
     logit = u . (sum of parts of `last_state`) + bias, with u the output matrix's row (or the difference of two). What a
@@ -183,7 +186,7 @@ def direct_logit_attribution(model: Any, inputs: Inputs, target: Target | None =
         found = last_state(model, given)
     position = fixed.position
     if position is None:
-        position = 0 if model.declared.pick == "first" else found.state.shape[1] - 1
+        position = 0 if isinstance(model, LabelHead) and model.head_spec.pick == "first" else found.state.shape[1] - 1
     direction = weight[fixed.index] if fixed.against is None else weight[fixed.index] - weight[fixed.against]
     values = found.parts[:, 0, position] @ direction * factor
     names = found.names

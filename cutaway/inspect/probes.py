@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def linear_probe(states: Tensor, labels: Tensor, classes: int, *, decay: float =
 
 
 def probe_layers(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     labels: Tensor,
     *,

@@ -8,13 +8,16 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
 
 from cutaway.show.sheet import Bars, Grid, Part, Sheet, Table, figure
 from cutaway.show.shown import Shown
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Result(Shown):
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=True)
 
-    def named(self, tokenizer: Any, ids: Any) -> Self:
+    def named(self, tokenizer: AnyTokenizer, ids: Any) -> Self:
         """The same, showing the tokens of the text and not their numbers; `ids` [L] or [1, L]."""
         from cutaway.show.label import token_label
 
@@ -125,7 +128,7 @@ def _numbers(value: Tensor) -> Any:
     return np.asarray(value.detach().float().cpu().numpy(), np.float64)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, Tensor):
         return str(list(value.shape)) if value.dim() else figure(float(value))
     if isinstance(value, float):
@@ -140,7 +143,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Tensor):
         return _plain(value.detach().cpu().tolist())
     if is_dataclass(value) and not isinstance(value, type):

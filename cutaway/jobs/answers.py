@@ -48,13 +48,13 @@ class Answers:
         return found[self.reads[0]] if len(self.reads) == 1 or len(found) == 1 else found
 
 
-def _text(column: str, value: Any) -> str:
+def _text(column: str, value: object) -> str:
     if not isinstance(value, str):
         raise InputError(f"{column!r} is {value!r:.60}, not a text")
     return value
 
 
-def _listed(column: str, value: Any) -> list[str]:
+def _listed(column: str, value: object) -> list[str]:
     if isinstance(value, str):
         try:
             value = json.loads(value)

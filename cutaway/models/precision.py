@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,7 +78,7 @@ class Precision:
     measured: tuple[Candidate, ...] = ()
 
 
-def set_up(model: PreTrainedModel, mode: str, name: Any, how: dict[str, Any]) -> PreTrainedModel:
+def set_up(model: PreTrainedModel, mode: str, name: str | Path, how: dict[str, Any]) -> PreTrainedModel:
     """The model in int8 (`mode` "int8"), or in the format that a measurement chooses ("auto").
 
     `name` and `how` say where the tokenizer is that the probe is read with.
@@ -100,7 +101,7 @@ def enable_int8(model: PreTrainedModel) -> None:
             module.integer = True
 
 
-def _choose(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> PreTrainedModel:
+def _choose(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> PreTrainedModel:
     stored = str(model.dtype).removeprefix("torch.")
     tried: dict[str, PreTrainedModel] = {}
     if model.dtype == torch.float32 and torch.bfloat16 in linear.DTYPES:
@@ -127,7 +128,7 @@ def _choose(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> PreTraine
     return chosen
 
 
-def _probe(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> dict[str, Tensor]:
+def _probe(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> dict[str, Tensor]:
     """Texts as ids and mask [texts, longest]; ids at random where the checkpoint has no tokenizer."""
     from cutaway.tokenization.registry import load_tokenizer
 
@@ -183,7 +184,7 @@ def _rows(out: Any, mask: Tensor) -> tuple[Tensor, bool]:
     return (found, True) if labels else (found.T, False)  # one number a text: all of them are one row
 
 
-def _agreement(a: Any, b: Any, mask: Tensor) -> float:
+def _agreement(a: object, b: object, mask: Tensor) -> float:
     """The share of equal best labels, or the mean cosine where the numbers are no scores of labels."""
     (mine, labels), (other, _) = _rows(a, mask), _rows(b, mask)
     if labels:

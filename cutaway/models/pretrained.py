@@ -203,7 +203,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         return own
 
     @generation_config.setter
-    def generation_config(self, value: Any) -> None:
+    def generation_config(self, value: object) -> None:
         self.__dict__["_generation_config"] = value
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:

@@ -102,7 +102,7 @@ class FeatureExtractionPipeline(Pipeline):
             self._modules = (sentence_modules(name) if name else None) or SentenceModules(("mean",))
         return self._modules
 
-    def check(self, item: Any) -> Any:
+    def check(self, item: object) -> Any:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:

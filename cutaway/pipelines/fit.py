@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.plan import Row, Window, windows
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 logger = logging.getLogger("cutaway")
 
@@ -43,14 +47,14 @@ class Fit:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def longest_input(model: Any, tokenizer: Any) -> int | None:
+def longest_input(model: LanguageModel, tokenizer: AnyTokenizer) -> int | None:
     """The most tokens that the model and its tokenizer take, or None where neither sets a bound."""
     bounds = [tokenizer.model_max_length, getattr(model.architecture.stack, "longest", None)]
     found = min(bound for bound in bounds if bound is not None)
     return found if found < 10**9 else None  # a tokenizer without a bound says 1e30
 
 
-def check_long(value: Any, offers: tuple[str, ...]) -> str:
+def check_long(value: object, offers: tuple[str, ...]) -> str:
     """The way to treat long texts that a call asked for; "error" unless given."""
     if value is None:
         return "error"
@@ -59,7 +63,7 @@ def check_long(value: Any, offers: tuple[str, ...]) -> str:
     return str(value)
 
 
-def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
+def fit(tokenizer: AnyTokenizer, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
     """The rows of each text: one, or as many as it has windows.
 
     Raises:
@@ -74,6 +78,7 @@ def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
         if options.get("max_length") is None:
             options["max_length"] = how.longest
     encoding = tokenizer(list(texts), **options)
+    assert encoding.encodings is not None  # the tokenizer made them now
     types = "token_type_ids" in tokenizer.model_input_names
     found = []
     for text, one, cut in zip(texts, encoding.encodings, encoding.cut, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from cutaway.errors import InputError
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.fit import longest_input
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LONGEST_ROW, OVERLAP = 384, 128  # those of SQuAD's own training (Devlin et al., 2019)
 
@@ -90,7 +93,7 @@ class QuestionAnsweringPipeline(Pipeline):
         overlap = settings["doc_stride"]
         return {**settings, "top_k": top_k, "max_seq_len": longest, "overlap": overlap}
 
-    def check(self, item: Any) -> tuple[str, str]:
+    def check(self, item: object) -> tuple[str, str]:
         """The question and the context."""
         if isinstance(item, Mapping) and "question" in item and "context" in item:
             question, context = item["question"], item["context"]
@@ -141,7 +144,9 @@ class QuestionAnsweringPipeline(Pipeline):
             found.append((start_own, end_own, start_null * end_null))
         return found
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Answers:
+    def finish(
+        self, item: tuple[str, str], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
+    ) -> Answers:
         context, top_k = item[1], settings["top_k"]
         best: dict[tuple[int, int], float] = {}
         for row, (start, end, _) in zip(rows, outputs, strict=True):
@@ -181,7 +186,9 @@ class QuestionAnsweringPipeline(Pipeline):
         return answers[0] if len(answers) == 1 else answers
 
 
-def spans(start: Any, end: Any, longest: int, top_k: int) -> list[tuple[float, int, int]]:
+def spans(
+    start: NDArray[np.float32], end: NDArray[np.float32], longest: int, top_k: int
+) -> list[tuple[float, int, int]]:
     """The `top_k` best (start[a] * end[b], a, b) with a <= b < a + longest; start, end: [tokens]."""
     n = len(start)
     wide = min(longest, n)
@@ -195,7 +202,7 @@ def spans(start: Any, end: Any, longest: int, top_k: int) -> list[tuple[float, i
     return [one for one in found if one[2] < n]
 
 
-def _softmax(own: Any, null: Any) -> tuple[Any, float]:
+def _softmax(own: NDArray[np.float32], null: np.float32 | None) -> tuple[NDArray[np.float32], float]:
     """Probabilities of the context's tokens and of no answer; one softmax over both."""
     values = own if null is None else np.append(own, null)
     grown = np.exp(values - values.max())

@@ -61,7 +61,7 @@ class TokenClassificationPipeline(Pipeline):
             more |= {"overlap": settings["stride"], "long": settings["long"] or "window"}
         return {**settings, **more}
 
-    def check(self, item: Any) -> str:
+    def check(self, item: object) -> str:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,10 @@ from cutaway.train.distributed import ProcessGroup, restarted
 from cutaway.train.signals import SignalStop
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 RECORD = "data.json"
 PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "number": "regression"}
@@ -151,10 +155,9 @@ class FineTuning:
         model.base_model.load_state_dict(base.state_dict())
         return model
 
-    def _encoded(self, data: Labelled, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
+    def _encoded(self, data: Labelled, model: LanguageModel, tokenizer: AnyTokenizer) -> list[dict[str, Any]]:
         """Rows of token ids and labels."""
-        cut = {"truncation": True, **({"max_length": self.max_length} if self.max_length else {})}
-        both = tokenizer(data.texts, *([data.pairs] if data.pairs else []), **cut)
+        both = tokenizer(data.texts, data.pairs or None, truncation=True, max_length=self.max_length or None)
         place = model.config.label2id
         rows = []
         for number, label in enumerate(data.labels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,9 @@ class Mistake:
     note: str
 
 
-def confident_mistakes(trainer: Any, data: Labelled, rows: Any, answers: PredictionOutput, most: int) -> list[Mistake]:
+def confident_mistakes(
+    trainer: Any, data: Labelled, rows: Sequence[dict[str, Any]], answers: PredictionOutput, most: int
+) -> list[Mistake]:
     """The `most` wrong answers with the highest probability, highest first.
 
     Args:

@@ -111,7 +111,7 @@ def read(path: Path) -> tuple[Any, dict[str, Array], dict[str, float]]:
     return data["tree"], arrays, {name: plan["error"] for name, plan in plans.items()}
 
 
-def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]:
+def _plan(name: str, entry: object, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """What is said of a packed array, once it agrees with itself and with the bytes that are there."""
     told = _object(entry, name)
     _check(set(told) == {"shape", "tile", "signed", "error", "ends"}, f"{name[:80]!r} is not described in full")
@@ -135,12 +135,13 @@ def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]
     return {**told, "shape": tuple(shape), "error": float(error)}
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
-    _check(isinstance(value, dict), f"{name[:80]!r} is not an object")
+def _object(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name[:80]!r} is not an object")
     return dict(value)
 
 
-def _sizes(value: Any) -> bool:
+def _sizes(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value)
 
 
