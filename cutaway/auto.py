@@ -161,6 +161,12 @@ class _AutoModel(Generic[Model]):
     @overload
     @classmethod
     def from_pretrained(
+        cls, name: str | Path, *args: Any, output_loading_info: Literal[False] = False, **kwargs: Any
+    ) -> Model: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
         cls, name: str | Path, *args: Any, output_loading_info: Literal[True], **kwargs: Any
     ) -> tuple[Model, LoadReport]: ...
 

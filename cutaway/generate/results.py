@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cutaway.generate.plan import Plan
 from cutaway.generate.sampling import MINUS_INF
-from cutaway.outputs import Layers, ModelOutput
+from cutaway.outputs import ABSENT, Layers, ModelOutput
 
 if TYPE_CHECKING:
     from cutaway.generate.logprobs import TokenLogprob
+    from cutaway.nn.kv_cache import Cache
 
 
 @dataclass(repr=False)
@@ -35,14 +36,14 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     `use_cache` changes none of these shapes.
     """
 
-    sequences: Tensor | None = None
-    scores: tuple[Tensor, ...] | None = None
-    logits: tuple[Tensor, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-    hidden_states: tuple[Any, ...] | None = None
-    past_key_values: Any = None
-    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
-    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    sequences: Tensor = ABSENT
+    scores: tuple[Tensor, ...] = ABSENT
+    logits: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
+    hidden_states: tuple[tuple[Tensor, ...], ...] = ABSENT
+    past_key_values: Cache | None = None
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -54,17 +55,17 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     layer: encoder_attentions [B, heads, S, S] and encoder_hidden_states [B, S, H].
     """
 
-    sequences: Tensor | None = None
-    scores: tuple[Tensor, ...] | None = None
-    logits: tuple[Tensor, ...] | None = None
-    encoder_attentions: Any = None
-    encoder_hidden_states: Any = None
-    decoder_attentions: tuple[Any, ...] | None = None
-    cross_attentions: tuple[Any, ...] | None = None
-    decoder_hidden_states: tuple[Any, ...] | None = None
-    past_key_values: Any = None
-    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
-    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    sequences: Tensor = ABSENT
+    scores: tuple[Tensor, ...] = ABSENT
+    logits: tuple[Tensor, ...] = ABSENT
+    encoder_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    decoder_attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
+    cross_attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
+    decoder_hidden_states: tuple[tuple[Tensor, ...], ...] = ABSENT
+    past_key_values: Cache | None = None
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -78,16 +79,16 @@ class GenerateBeamDecoderOnlyOutput(GenerateDecoderOnlyOutput):
         beams of prompts that are settled.
     """
 
-    sequences_scores: Tensor | None = None
-    beam_indices: Tensor | None = None
+    sequences_scores: Tensor = ABSENT
+    beam_indices: Tensor = ABSENT
 
 
 @dataclass(repr=False)
 class GenerateBeamEncoderDecoderOutput(GenerateEncoderDecoderOutput):
     """As `GenerateBeamDecoderOnlyOutput`, for an encoder-decoder."""
 
-    sequences_scores: Tensor | None = None
-    beam_indices: Tensor | None = None
+    sequences_scores: Tensor = ABSENT
+    beam_indices: Tensor = ABSENT
 
 
 GenerateOutput = GenerateDecoderOnlyOutput | GenerateEncoderDecoderOutput
@@ -134,7 +135,13 @@ class StepRecorder:
         return not self.per_step
 
     def add(
-        self, outputs: Any, logits: Tensor, scores: Tensor, rows: Tensor | None, total: int, copies: Tensor | None
+        self,
+        outputs: ModelOutput,
+        logits: Tensor,
+        scores: Tensor,
+        rows: Tensor | None,
+        total: int,
+        copies: Tensor | None,
     ) -> None:
         """One step.
 
@@ -171,7 +178,7 @@ class StepRecorder:
         for name, steps in self.per_step.items():
             steps.append(each_layer(outputs[name], place))
 
-    def output(self, sequences: Tensor, cache: Any, told: dict[str, Any]) -> GenerateOutput:
+    def output(self, sequences: Tensor, cache: Cache | None, told: dict[str, Any]) -> GenerateOutput:
         """All that was gathered; `told`: the fields of log-probabilities."""
         fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()}
         fields |= {**self.encoder, **self.beams, **told}

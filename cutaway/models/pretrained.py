@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,12 @@ from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
 from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.linear import PackedCache
+
+if TYPE_CHECKING:
+    from cutaway.generate.results import GenerateOutput
+    from cutaway.generate.settings import GenerationConfig
+    from cutaway.generate.streaming import BaseStreamer
+    from cutaway.tokenization.protocols import AnyTokenizer
 
 
 class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
@@ -193,20 +199,35 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         return bool(getattr(self.config, "is_encoder_decoder", False))
 
     @property
-    def generation_config(self) -> Any:
+    def generation_config(self) -> GenerationConfig:
         """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
-        own = self.__dict__.get("_generation_config")
+        own: GenerationConfig | None = self.__dict__.get("_generation_config")
         if own is None:
             from cutaway.generate.settings import stored_settings
 
-            own = self.__dict__.setdefault("_generation_config", stored_settings(self))  # two threads get the same one
+            made = stored_settings(self)
+            own = self.__dict__.setdefault("_generation_config", made)  # two threads get the same one
         return own
 
     @generation_config.setter
-    def generation_config(self, value: object) -> None:
+    def generation_config(self, value: GenerationConfig) -> None:
         self.__dict__["_generation_config"] = value
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    def generate(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
+        generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
+        tokenizer: AnyTokenizer | None = None, return_dict_in_generate: Literal[False] | None = None, **settings: Any,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
+        generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
+        tokenizer: AnyTokenizer | None = None, return_dict_in_generate: Literal[True], **settings: Any,
+    ) -> GenerateOutput: ...  # fmt: skip
+
+    def generate(self, *args: Any, **kwargs: Any) -> Tensor | GenerateOutput:
         """Continue a text, or answer it: see `cutaway.generate.generate`."""
         if not self.can_generate:
             raise GenerationError(
