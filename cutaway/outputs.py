@@ -167,6 +167,10 @@ class Seq2SeqModelOutput(ModelOutput):
     encoder_attentions: tuple[Tensor, ...] = ABSENT
 
 
+# what a base model returns: each has last_hidden_state
+HiddenOutput = BaseModelOutput | BaseModelOutputWithPooling | BaseModelOutputWithPast | Seq2SeqModelOutput
+
+
 @dataclass(repr=False)
 class MaskedLMOutput(ModelOutput):
     """logits [batch, length, vocabulary]; loss: mean cross-entropy over labels that are not -100."""

@@ -25,7 +25,7 @@ from cutaway.generate.search import Search, Step
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BeamSearch(Search):
     """
 
     def __init__(
-        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: AnyTokenizer | None = None
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
     ) -> None:
         super().__init__(model, prompt, plan, tokenizer)
         assert plan.beams is not None

@@ -21,21 +21,23 @@ from cutaway.generate.search import Search
 from cutaway.generate.settings import GenerationConfig
 
 if TYPE_CHECKING:
+    from cutaway.generate.prompt import TokenIds
+    from cutaway.generate.streaming import BaseStreamer
     from cutaway.models.protocols import GenerativeModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs")
 
 
 def generate(
     model: GenerativeModel,
-    input_ids: Any = None,
-    attention_mask: Any = None,
+    input_ids: TokenIds | None = None,
+    attention_mask: TokenIds | None = None,
     *,
-    inputs: Any = None,
+    inputs: TokenIds | None = None,
     generation_config: GenerationConfig | None = None,
-    streamer: Any = None,
-    tokenizer: AnyTokenizer | None = None,
+    streamer: BaseStreamer | None = None,
+    tokenizer: TokenizerLike | None = None,
     **settings: Any,
 ) -> Tensor | GenerateOutput:
     """Continues texts (a decoder), or answers them (an encoder-decoder), greedily, by sampling or with beams.
@@ -152,12 +154,12 @@ class Token(NamedTuple):
 
 def stream(
     model: GenerativeModel,
-    input_ids: Any = None,
-    attention_mask: Any = None,
+    input_ids: TokenIds | None = None,
+    attention_mask: TokenIds | None = None,
     *,
-    inputs: Any = None,
+    inputs: TokenIds | None = None,
     generation_config: GenerationConfig | None = None,
-    tokenizer: AnyTokenizer | None = None,
+    tokenizer: TokenizerLike | None = None,
     skip_special_tokens: bool = True,
     **settings: Any,
 ) -> Iterator[Token]:
@@ -225,11 +227,11 @@ def read_adapters(
 
 def prepare(
     model: GenerativeModel,
-    input_ids: Any,
-    attention_mask: Any,
-    inputs: object,
+    input_ids: TokenIds | None,
+    attention_mask: TokenIds | None,
+    inputs: TokenIds | None,
     generation_config: GenerationConfig | None,
-    tokenizer: AnyTokenizer | None,
+    tokenizer: TokenizerLike | None,
     settings: dict[str, Any],
 ) -> Search:
     """Checks a call and sets up its search; the model has not run when this returns."""

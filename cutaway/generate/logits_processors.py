@@ -20,7 +20,7 @@ from cutaway.generate.results import spread
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -37,7 +37,7 @@ class LogitsProcessors:
         model: LanguageModel,
         prompt: Prompt,
         plan: Plan,
-        tokenizer: AnyTokenizer | None,
+        tokenizer: TokenizerLike | None,
         evaluating: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.plan, rules, device = plan, plan.rules, prompt.ids.device

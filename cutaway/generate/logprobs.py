@@ -15,7 +15,7 @@ from cutaway.generate.search import Search
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 AT_ONCE = 256  # positions whose logits are held at the same time
 
@@ -66,7 +66,7 @@ def token_logits(
         yield model.logits(hidden[row, token - 1]).float(), ids[row, token]
 
 
-def search_logprobs(search: Search, tokenizer: AnyTokenizer | None) -> dict[str, Any]:
+def search_logprobs(search: Search, tokenizer: TokenizerLike | None) -> dict[str, Any]:
     """`prompt_logprobs` and `logprobs` of a search that is done: for each sequence its tokens, by one more pass."""
     columns, number = search.plan.prompt_columns, len(search.sequences) // len(search.prompt.ids)
     prompts = [prompt for prompt in real_ids(search.prompt) for _ in range(number)]
@@ -121,7 +121,7 @@ def _pairs(ids: Tensor, values: Tensor) -> list[list[tuple[int, float]]]:
     return [list(zip(a, b, strict=True)) for a, b in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
-def _read(text: list[int], told: list[TokenStats], tokenizer: AnyTokenizer | None) -> tuple[TokenLogprob, ...]:
+def _read(text: list[int], told: list[TokenStats], tokenizer: TokenizerLike | None) -> tuple[TokenLogprob, ...]:
     """The tokens of one text with their characters."""
     reader = None if tokenizer is None else IncrementalDecoder(tokenizer, skip_special_tokens=False)
     found = []
@@ -139,7 +139,7 @@ def _read(text: list[int], told: list[TokenStats], tokenizer: AnyTokenizer | Non
     return tuple(found)
 
 
-def _added(tokenizer: AnyTokenizer | None, before: list[int], tokens: list[int]) -> list[str | None]:
+def _added(tokenizer: TokenizerLike | None, before: list[int], tokens: list[int]) -> list[str | None]:
     """The characters that each of `tokens` would add to those before it."""
     if tokenizer is None or not tokens:
         return [None] * len(tokens)

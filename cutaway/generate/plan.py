@@ -25,7 +25,7 @@ from cutaway.nn.kv_cache import Cache
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
@@ -256,7 +256,7 @@ def read_seed(s: Settings, rows: int) -> tuple[int, ...] | None:
     return tuple(int(value) for value in seeds)
 
 
-def read_stop_strings(s: Settings, tokenizer: AnyTokenizer | None) -> tuple[str, ...]:
+def read_stop_strings(s: Settings, tokenizer: TokenizerLike | None) -> tuple[str, ...]:
     value = s["stop_strings"]
     strings = (value,) if isinstance(value, str) else tuple(value or ())
     if not all(isinstance(text, str) and text for text in strings):
@@ -287,7 +287,7 @@ def make_plan(
     longest_prompt: int,
     positions: int | None,
     vocab_size: int | None,
-    tokenizer: AnyTokenizer | None = None,
+    tokenizer: TokenizerLike | None = None,
 ) -> Plan:
     """Checks everything that can be checked before the model runs; raises GenerationError."""
     refuse_contradictions(s)

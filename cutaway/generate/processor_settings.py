@@ -15,7 +15,7 @@ from cutaway.errors import GenerationError
 
 if TYPE_CHECKING:
     from cutaway.generate.plan import Settings
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 FORMS = ("json_schema", "regex", "grammar")
 
@@ -42,8 +42,8 @@ class ProcessorSettings:
     begin_suppress: tuple[int, ...] = ()
     decay: tuple[int, float] | None = None  # (generated tokens before it begins, factor)
     guidance: float = 1.0
-    negative_ids: Any = None
-    negative_mask: Any = None
+    negative_ids: object = None
+    negative_mask: object = None
     allowed: Callable[[int, Tensor], Any] | None = None
     processors: tuple[Callable[..., Tensor], ...] = ()
     criteria: tuple[Callable[..., Any], ...] = ()
@@ -64,7 +64,7 @@ class ProcessorSettings:
 
 
 def read_rules(
-    s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: AnyTokenizer | None
+    s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: TokenizerLike | None
 ) -> ProcessorSettings:
     """Reads and checks the rules of one call; GenerationError where one cannot be kept."""
     penalty = s.above_zero("repetition_penalty", "pass a number above 0; 1 changes nothing")
@@ -163,7 +163,7 @@ def read_callables(s: Settings, name: str) -> tuple[Callable[..., Any], ...]:
     return several
 
 
-def read_negative(s: Settings) -> Any:
+def read_negative(s: Settings) -> object:
     value, scale = s["negative_prompt_ids"], s["guidance_scale"]
     if value is not None and (scale is None or scale == 1):
         raise GenerationError(
@@ -174,7 +174,7 @@ def read_negative(s: Settings) -> Any:
     return value
 
 
-def read_form(s: Settings, eos: tuple[int, ...], tokenizer: AnyTokenizer | None) -> Form | None:
+def read_form(s: Settings, eos: tuple[int, ...], tokenizer: TokenizerLike | None) -> Form | None:
     """The one form that is asked for, and what contradicts it."""
     asked = [name for name in FORMS if s[name] is not None]
     if not asked:

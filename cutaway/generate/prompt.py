@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,11 @@ from cutaway.generate.plan import Settings
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
+    from cutaway.outputs import ModelOutput
+
+
+# ids or a mask, one row for each text
+TokenIds = Tensor | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Prompt:
     mask: Tensor | None
     encoder_ids: Tensor | None = None
     encoder_mask: Tensor | None = None
-    encoder_outputs: Any = None
+    encoder_outputs: ModelOutput | tuple[Tensor, ...] | None = None
 
     @property
     def longest(self) -> int:
@@ -101,7 +107,7 @@ def pad_left(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
 
 
 def read_prompt(
-    model: LanguageModel, s: Settings, input_ids: Any, attention_mask: Any, inputs: dict[str, Any]
+    model: LanguageModel, s: Settings, input_ids: object, attention_mask: object, inputs: dict[str, Any]
 ) -> Prompt:
     """Reads the inputs of one call.
 

@@ -20,14 +20,14 @@ from cutaway.outputs import CausalLMOutputWithPast
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class LookupSearch(Search):
     """`Search` for one text with `prompt_lookup_num_tokens`."""
 
     def __init__(
-        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: AnyTokenizer | None = None
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
     ) -> None:
         super().__init__(model, prompt, plan, tokenizer)
         self.first, self.hidden = prompt.padding[0], prompt.hidden[0]  # columns of padding, and hidden words
@@ -41,7 +41,7 @@ class LookupSearch(Search):
         self.forget()
         if self.stepper is None or not self.stepper.is_unobserved or not places_stay(self.model):
             return super().run()
-        assert self.plan.lookup is not None
+        assert self.plan.lookup is not None and self.cache is not None
         guessed, longest = self.plan.lookup
         room = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
         self.ahead = guess(self.sequences[0, self.first : self.width], room, longest)

@@ -27,7 +27,7 @@ from cutaway.outputs import CausalLMOutputWithPast
 if TYPE_CHECKING:
     from cutaway.models.decode_step import DecodeStepper
     from cutaway.models.protocols import GenerativeModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Search:
     """
 
     def __init__(
-        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: AnyTokenizer | None = None
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
     ) -> None:
         self.model, self.prompt, self.plan = model, prompt, plan
         device, prompts = prompt.ids.device, prompt.ids.shape[0]
@@ -63,7 +63,7 @@ class Search:
         self.lengths = [0] * self.total  # new tokens of each sequence that has ended
         self.unfinished: list[int] = []  # places of the sequences that were cut before they had the form asked for
         self.newest = ids[:, -1]  # [A]
-        self.cache: Any = None
+        self.cache: Cache | None = None
         self.encoded = prompt.encoder_outputs
         self.encoder_mask = prompt.encoder_mask
         self.mask: Tensor | None = None  # [total, max_length], where the whole text is run in every step
@@ -143,6 +143,7 @@ class Search:
         A step that nobody looks into gives its logits alone.
         """
         if self.stepper is not None and self.stepper.is_unobserved:
+            assert self.cache is not None
             memory = None if self.encoded is None else self.encoded[0]
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)

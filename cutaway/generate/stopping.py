@@ -16,7 +16,7 @@ from cutaway.generate.incremental_decoding import IncrementalDecoder
 
 if TYPE_CHECKING:
     from cutaway.generate.plan import Settings
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class EndTokens:
@@ -39,7 +39,7 @@ class StopStrings:
     so the text may go on past the string by the rest of that token.
     """
 
-    def __init__(self, strings: tuple[str, ...], tokenizer: AnyTokenizer, contexts: list[list[int]]) -> None:
+    def __init__(self, strings: tuple[str, ...], tokenizer: TokenizerLike, contexts: list[list[int]]) -> None:
         self.strings = strings
         self.overlap = max(len(text) for text in strings) - 1
         self.readers = [IncrementalDecoder(tokenizer, context) for context in contexts]

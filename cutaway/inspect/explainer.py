@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from cutaway.models.protocols import GenerativeModel, LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 FIRST = 8  # how many numbers of each vector are kept
 TOP = 10  # how many candidates of each prediction are kept
@@ -71,7 +71,7 @@ HEADS: dict[str, tuple[str, Kind]] = {
 def explain(
     text: str,
     model: LanguageModel | str | Path = "cutaway/sentiment",
-    tokenizer: AnyTokenizer | None = None,
+    tokenizer: TokenizerLike | None = None,
     *,
     layer: int | None = None,
     head: int | None = None,
@@ -103,7 +103,7 @@ def explain(
 
 
 def observe(
-    text: str, model: LanguageModel | str | Path, tokenizer: AnyTokenizer | None, asked: Asked, load: dict[str, Any]
+    text: str, model: LanguageModel | str | Path, tokenizer: TokenizerLike | None, asked: Asked, load: dict[str, Any]
 ) -> tuple[Explanation, Run]:
     """The explanation, and the run that it was made of."""
     import torch
@@ -129,7 +129,7 @@ def observe(
         return (replace(found, evidence=run.evidence(found)) if asked.evidence else found), run
 
 
-def load_model(name: str, tokenizer: AnyTokenizer | None = None, **load: Any) -> tuple[Any, AnyTokenizer]:
+def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: Any) -> tuple[Any, TokenizerLike]:
     """The model with the head that its checkpoint has, and its tokenizer."""
     from cutaway import auto  # it knows the families; pictures of a stored run do without
 
@@ -159,7 +159,13 @@ class Run:
     """One pass of a model over a text, and over what it wrote."""
 
     def __init__(
-        self, text: str, name: str, model: LanguageModel, tokenizer: AnyTokenizer, max_new_tokens: int, truncation: bool
+        self,
+        text: str,
+        name: str,
+        model: LanguageModel,
+        tokenizer: TokenizerLike,
+        max_new_tokens: int,
+        truncation: bool,
     ) -> None:
         import torch
 

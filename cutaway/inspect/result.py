@@ -17,7 +17,7 @@ from cutaway.show.sheet import Bars, Grid, Part, Sheet, Table, figure
 from cutaway.show.shown import Shown
 
 if TYPE_CHECKING:
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Result(Shown):
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=True)
 
-    def named(self, tokenizer: AnyTokenizer, ids: Any) -> Self:
+    def named(self, tokenizer: TokenizerLike, ids: Any) -> Self:
         """The same, showing the tokens of the text and not their numbers; `ids` [L] or [1, L]."""
         from cutaway.show.label import token_label
 

@@ -216,7 +216,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         x = run_stack(self, batch, taps)
         last = batch.rows.pad_hidden(x)
         shown = {"hidden_states": request.hidden_states(taps), "attentions": request.attentions(taps)}
-        out: Any
+        out: BaseModelOutput | BaseModelOutputWithPast | BaseModelOutputWithPooling
         if self.architecture.pooler:
             pooled = self.pooler(last, batch.rows)
             pooled = taps.show("pooler", pooled)
@@ -229,12 +229,12 @@ class Backbone(PreTrainedModel, Generic[Out]):
             out = BaseModelOutput(last_hidden_state=last, **shown)
         self.report(taps)
         out.rows = batch.rows
-        return out if wants_dict(self, return_dict) else out.to_tuple()  # type: ignore[no-any-return]
+        return out if wants_dict(self, return_dict) else out.to_tuple()  # type: ignore[return-value]
 
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 def check_special_ids(config: PretrainedConfig) -> None:
@@ -439,4 +439,4 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...  # type: ignore[override]
+        def __call__(self, *args: object, **kwargs: object) -> object: ...  # type: ignore[override]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
+    HiddenOutput,
     ModelOutput,
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
@@ -94,11 +95,12 @@ class LabelHead(HeadModel):
         self.mean = bool(spec.pick_field) and config.choice(spec.pick_field, {"cls", "mean"}) == "mean"
         register_at(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
-    def picked(self, out: Any, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
+    def picked(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The one vector of each text, [batch, hidden]; the mask is that of input_ids."""
         pick = self.head_spec.pick
         if pick == "pooler":
-            return out.pooler_output  # type: ignore[no-any-return]
+            pooled: Tensor = out["pooler_output"]
+            return pooled
         if self.mean:
             return mean_token(out.last_hidden_state, out.rows)
         if pick == "first":
@@ -107,7 +109,7 @@ class LabelHead(HeadModel):
             return self._last(out, input_ids)
         return self._end(out, input_ids, attention_mask)
 
-    def _last(self, out: Any, input_ids: Tensor | None) -> Tensor:
+    def _last(self, out: HiddenOutput, input_ids: Tensor | None) -> Tensor:
         """The last token that is shown and not the padding id, as upstream, even where that id also ends texts: so a
         text is read at the same token alone, with a mask and without one.
         """
@@ -120,9 +122,9 @@ class LabelHead(HeadModel):
             places = (real * steps).amax(1)
         else:
             places = torch.maximum((real & out.rows.mask).mul(steps).amax(1), out.rows.first())
-        return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]  # type: ignore[no-any-return]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]
 
-    def _end(self, out: Any, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+    def _end(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         if input_ids is None:
             raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
         end = self.config.eos_token_id
@@ -135,7 +137,7 @@ class LabelHead(HeadModel):
             raise InputError(f"every text must hold the end-of-text token {end}; one does not.")
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)
         hidden = out.last_hidden_state
-        return hidden[torch.arange(hidden.shape[0], device=hidden.device), (ends * steps).amax(1)]  # type: ignore[no-any-return]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), (ends * steps).amax(1)]
 
     def labels_logits(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., labels]."""
@@ -197,7 +199,7 @@ class SequenceClassification(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class TokenClassification(LabelHead):
@@ -229,7 +231,7 @@ class TokenClassification(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class ReplacedTokens(LabelHead):
@@ -262,7 +264,7 @@ class ReplacedTokens(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class QuestionAnswering(LabelHead):
@@ -300,7 +302,7 @@ class QuestionAnswering(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class MultipleChoice(LabelHead):
@@ -342,4 +344,4 @@ class MultipleChoice(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...

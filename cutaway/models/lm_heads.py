@@ -30,6 +30,7 @@ from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
     ABSENT,
     CausalLMOutputWithPast,
+    HiddenOutput,
     MaskedLMOutput,
     ModelOutput,
 )
@@ -246,7 +247,7 @@ class OutputHead(HeadModel):
 
     def answer(
         self,
-        out: Any,
+        out: HiddenOutput,
         labels: Tensor | None,
         *,
         shifted: bool = False,
@@ -315,7 +316,7 @@ class MaskedLM(OutputHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class CausalLM(OutputHead):
@@ -361,7 +362,7 @@ class CausalLM(OutputHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = False) -> None:
@@ -384,7 +385,7 @@ def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = 
         )
 
 
-def last_tokens(out: Any, n: int) -> Tensor:
+def last_tokens(out: HiddenOutput, n: int) -> Tensor:
     """The hidden states of each text's last n real tokens, [batch, n, hidden]."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"logits_to_keep is {n!r}; give a number of tokens, or 0 for all.")

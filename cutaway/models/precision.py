@@ -24,6 +24,7 @@ from cutaway.nn import linear
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.outputs import ModelOutput
 
 log = logging.getLogger("cutaway.precision")
 
@@ -171,20 +172,20 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _rows(out: Any, mask: Tensor) -> tuple[Tensor, bool]:
+def _rows(out: ModelOutput, mask: Tensor) -> tuple[Tensor, bool]:
     """What a user would read from an output, [rows, width], and whether it is the best of each row."""
     if out.get("start_logits") is not None:
-        spans = torch.cat((out.start_logits, out.end_logits))  # [2 texts, longest]
+        spans = torch.cat((out["start_logits"], out["end_logits"]))  # [2 texts, longest]
         return spans.masked_fill(mask.repeat(2, 1) == 0, -torch.inf), True
     found = out.get("logits")
     labels = found is not None and found.shape[-1] > 1
-    found = out.last_hidden_state if found is None else found
+    found = out["last_hidden_state"] if found is None else found
     if found.dim() == 3:
         return found[mask != 0], labels  # [tokens, width]
     return (found, True) if labels else (found.T, False)  # one number a text: all of them are one row
 
 
-def _agreement(a: object, b: object, mask: Tensor) -> float:
+def _agreement(a: ModelOutput, b: ModelOutput, mask: Tensor) -> float:
     """The share of equal best labels, or the mean cosine where the numbers are no scores of labels."""
     (mine, labels), (other, _) = _rows(a, mask), _rows(b, mask)
     if labels:

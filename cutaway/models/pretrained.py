@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cutaway.generate.results import GenerateOutput
     from cutaway.generate.settings import GenerationConfig
     from cutaway.generate.streaming import BaseStreamer
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
@@ -217,14 +217,14 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     def generate(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
         generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
-        tokenizer: AnyTokenizer | None = None, return_dict_in_generate: Literal[False] | None = None, **settings: Any,
+        tokenizer: TokenizerLike | None = None, return_dict_in_generate: Literal[False] | None = None, **settings: object,
     ) -> Tensor: ...  # fmt: skip
 
     @overload
     def generate(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
         generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
-        tokenizer: AnyTokenizer | None = None, return_dict_in_generate: Literal[True], **settings: Any,
+        tokenizer: TokenizerLike | None = None, return_dict_in_generate: Literal[True], **settings: object,
     ) -> GenerateOutput: ...  # fmt: skip
 
     def generate(self, *args: Any, **kwargs: Any) -> Tensor | GenerateOutput:

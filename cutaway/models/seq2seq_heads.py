@@ -109,7 +109,7 @@ class Seq2SeqLM(OutputHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class Seq2SeqClassification(LabelHead):
@@ -144,7 +144,7 @@ class Seq2SeqClassification(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class Seq2SeqQuestionAnswering(LabelHead):
@@ -188,4 +188,4 @@ class Seq2SeqQuestionAnswering(LabelHead):
     if TYPE_CHECKING:
 
         @called_as(forward)
-        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *args: object, **kwargs: object) -> object: ...

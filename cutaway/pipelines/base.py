@@ -20,7 +20,7 @@ Device = str | int | torch.device
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 # How much is read before it is sorted and computed: inputs of a list, inputs of a stream, tokens of either.
 LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536
@@ -44,7 +44,7 @@ class Pipeline(ABC):
     def __init__(
         self,
         model: LanguageModel,
-        tokenizer: AnyTokenizer,
+        tokenizer: TokenizerLike,
         *,
         task: str = "",
         device: Device | None = None,
@@ -97,7 +97,7 @@ class Pipeline(ABC):
         """Whether `inputs` is one input, not a list or a stream of them."""
         return isinstance(inputs, str | Mapping)
 
-    def single(self, answer: object, inputs: object, given: Mapping[str, Any]) -> Any:
+    def single(self, answer: object, inputs: object, given: Mapping[str, Any]) -> object:
         """What a call with one input gives; `given` are the settings of this call alone."""
         return answer
 

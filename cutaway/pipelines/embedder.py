@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cutaway.pipelines.factory import ModelSource
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 # Arguments of other libraries' encoders that change no vector here.
 _HINTS = frozenset({"show_progress_bar", "device", "pool", "chunk_size", "hf_split", "hf_subset", "convert_to_numpy"})
@@ -44,7 +44,7 @@ class Embedder:
         return dict(self.modules.prompts)
 
     @property
-    def tokenizer(self) -> AnyTokenizer:
+    def tokenizer(self) -> TokenizerLike:
         return self.pipe.tokenizer
 
     @property

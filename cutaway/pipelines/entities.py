@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
@@ -49,7 +49,7 @@ class Entity:
 
 
 def entities(
-    pieces: Sequence[Piece], strategy: str, labels: Mapping[int, str], tokenizer: AnyTokenizer
+    pieces: Sequence[Piece], strategy: str, labels: Mapping[int, str], tokenizer: TokenizerLike
 ) -> list[Entity]:
     """The entities of one text, those with the label "O" included.
 
@@ -84,7 +84,7 @@ def _labelled(pieces: list[Piece], scores: NDArray[np.floating[Any]], labels: Ma
     return Entity(labels[best], float(scores[best]), word, pieces[0].start, pieces[-1].end, pieces[0].index)
 
 
-def _word(pieces: list[Piece], strategy: str, labels: Mapping[int, str], tokenizer: AnyTokenizer) -> Entity:
+def _word(pieces: list[Piece], strategy: str, labels: Mapping[int, str], tokenizer: TokenizerLike) -> Entity:
     if strategy == "first":
         scores = pieces[0].scores
     elif strategy == "max":
@@ -94,7 +94,7 @@ def _word(pieces: list[Piece], strategy: str, labels: Mapping[int, str], tokeniz
     return _labelled(pieces, scores, labels, tokenizer.convert_tokens_to_string([piece.word for piece in pieces]))
 
 
-def _group(group: list[Entity], tokenizer: AnyTokenizer) -> Entity:
+def _group(group: list[Entity], tokenizer: TokenizerLike) -> Entity:
     score = float(np.mean([entity.score for entity in group]))
     word = tokenizer.convert_tokens_to_string([entity.word for entity in group])
     label = group[0].label.split("-", 1)[-1]

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from cutaway.pipelines.token_classification import TokenClassificationPipeline
     from cutaway.pipelines.translation import TranslationPipeline
     from cutaway.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
     # a name on the hub, a folder, a .gguf file, a built-in, or what is loaded already
     ModelSource: TypeAlias = LanguageModel | str | Path
-    TokenizerSource: TypeAlias = AnyTokenizer | str | Path
+    TokenizerSource: TypeAlias = TokenizerLike | str | Path
     DType: TypeAlias = torch.dtype | str
 
 
@@ -192,7 +192,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> FeatureExtractionPipeline: ...
 @overload
 def pipeline(
@@ -200,7 +200,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> FillMaskPipeline: ...
 @overload
 def pipeline(
@@ -208,7 +208,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> MultipleChoicePipeline: ...
 @overload
 def pipeline(
@@ -216,7 +216,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> PerplexityPipeline: ...
 @overload
 def pipeline(
@@ -224,7 +224,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> QuestionAnsweringPipeline: ...
 @overload
 def pipeline(
@@ -232,7 +232,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> RerankPipeline: ...
 @overload
 def pipeline(
@@ -240,7 +240,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> SentenceSimilarityPipeline: ...
 @overload
 def pipeline(
@@ -248,7 +248,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> SummarizationPipeline: ...
 @overload
 def pipeline(
@@ -256,7 +256,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> TextClassificationPipeline: ...
 @overload
 def pipeline(
@@ -264,7 +264,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> TextGenerationPipeline: ...
 @overload
 def pipeline(
@@ -272,7 +272,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> Text2TextGenerationPipeline: ...
 @overload
 def pipeline(
@@ -280,7 +280,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> TokenClassificationPipeline: ...
 @overload
 def pipeline(
@@ -288,7 +288,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> TranslationPipeline: ...
 @overload
 def pipeline(
@@ -296,7 +296,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> ZeroShotClassificationPipeline: ...
 @overload
 def pipeline(
@@ -304,7 +304,7 @@ def pipeline(
     model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
     device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
     token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
-    model_kwargs: dict[str, Any] | None = None, **settings: Any,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
 ) -> Pipeline: ...
 # fmt: on
 

@@ -124,7 +124,7 @@ class FillMaskPipeline(Pipeline):
             masks.append(tuple(fills))
         return Filled(tuple(masks), rows[0].cut)
 
-    def shaped(self, result: Filled, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Filled, settings: Mapping[str, Any]) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         masks = [[dict(vars(fill)) for fill in mask] for mask in result.masks]
         return masks[0] if len(masks) == 1 else masks
 

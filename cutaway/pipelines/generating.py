@@ -18,7 +18,7 @@ from cutaway.pipelines.plan import Row
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel, LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 logger = logging.getLogger("cutaway")
 
@@ -74,7 +74,7 @@ class GeneratingPipeline(Pipeline):
     usual: ClassVar[dict[str, Any]] = {}
     follows_task: ClassVar[bool] = True  # whether config.json's task_specific_params are read
 
-    def __init__(self, model: LanguageModel, tokenizer: AnyTokenizer, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.can_generate:
             raise InputError(
@@ -197,7 +197,7 @@ class GeneratingPipeline(Pipeline):
         return text
 
     @abstractmethod
-    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> Any:
+    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> str | list[dict[str, Any]]:
         """The answer as `Written.texts` shows it."""
 
     def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Written:

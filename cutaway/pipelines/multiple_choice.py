@@ -38,7 +38,9 @@ class MultipleChoicePipeline(Pipeline):
 
     settings: ClassVar[dict[str, Any]] = {"long": None}
 
-    def __call__(self, inputs: object, choices: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(
+        self, inputs: object, choices: object = None, *, batch_size: int | None = None, **settings: Any
+    ) -> Any:
         """The choices with their probabilities, best first; of a list of mappings, a list of these."""
         if choices is not None:
             inputs = {"prompt": inputs, "choices": choices}
@@ -74,5 +76,5 @@ class MultipleChoicePipeline(Pipeline):
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         return Choices(tuple(Choice(i, scores[i], item[1][i]) for i in order), max(row.cut for row in rows))
 
-    def shaped(self, result: Choices, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Choices, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(vars(choice)) for choice in result.choices]

@@ -16,7 +16,7 @@ from cutaway.pipelines.plan import Row
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel, LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PerplexityPipeline(Pipeline):
     settings: ClassVar[dict[str, Any]] = {"long": None, "overlap": None}
     ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
-    def __init__(self, model: LanguageModel, tokenizer: AnyTokenizer, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.can_generate or self.model.is_encoder_decoder:
             raise InputError(
@@ -91,5 +91,5 @@ class PerplexityPipeline(Pipeline):
         loss = sum(total for total, _ in outputs) / tokens
         return Perplexity(math.exp(loss), loss, tokens, rows[0].cut)
 
-    def shaped(self, result: Perplexity, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Perplexity, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}

@@ -16,6 +16,7 @@ from cutaway.pipelines.plan import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tokenizers import Encoding
 
 LONGEST_ROW, OVERLAP = 384, 128  # those of SQuAD's own training (Devlin et al., 2019)
 
@@ -65,10 +66,10 @@ class QuestionAnsweringPipeline(Pipeline):
 
     def __call__(
         self,
-        inputs: Any = None,
+        inputs: object = None,
         *,
-        question: Any = None,
-        context: Any = None,
+        question: object = None,
+        context: object = None,
         batch_size: int | None = None,
         **settings: Any,
     ) -> Any:
@@ -150,13 +151,13 @@ class QuestionAnsweringPipeline(Pipeline):
         context, top_k = item[1], settings["top_k"]
         best: dict[tuple[int, int], float] = {}
         for row, (start, end, _) in zip(rows, outputs, strict=True):
-            window = row.window
-            assert window is not None
+            window, encoding = row.window, row.encoding
+            assert window is not None and encoding is not None
             at, count, own = window.text + window.start, top_k, dict[tuple[int, int], float]()
             while True:  # several spans of tokens can be the same words
                 found = spans(start, end, settings["max_answer_len"], count)
                 for score, a, b in found:
-                    place = self._characters(row.encoding, at + a, at + b, settings["align_to_words"])
+                    place = self._characters(encoding, at + a, at + b, settings["align_to_words"])
                     own[place] = max(own.get(place, 0.0), score)
                 if len(own) >= top_k or len(found) < count:
                     break
@@ -169,16 +170,17 @@ class QuestionAnsweringPipeline(Pipeline):
         answers.sort(key=lambda answer: -answer.score)
         return Answers(tuple(answers[:top_k]), rows[0].cut)
 
-    def _characters(self, encoding: Any, first: int, last: int, whole_words: bool) -> tuple[int, int]:
+    def _characters(self, encoding: Encoding, first: int, last: int, whole_words: bool) -> tuple[int, int]:
         start, end = encoding.offsets[first][0], encoding.offsets[last][1]
         if whole_words:
             words, part = encoding.word_ids, encoding.sequence_ids[first]
-            if words[first] is not None and words[last] is not None:
-                start = encoding.word_to_chars(words[first], part)[0]
-                end = encoding.word_to_chars(words[last], part)[1]
+            first_word, last_word = words[first], words[last]
+            if first_word is not None and last_word is not None and part is not None:
+                begins, ends = encoding.word_to_chars(first_word, part), encoding.word_to_chars(last_word, part)
+                start, end = begins[0] if begins else start, ends[1] if ends else end
         return start, end
 
-    def shaped(self, result: Answers, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Answers, settings: Mapping[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         answers = [dict(vars(answer)) for answer in result.answers]
         return answers[0] if len(answers) == 1 else answers
 

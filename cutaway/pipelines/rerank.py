@@ -13,7 +13,7 @@ from cutaway.pipelines.sentence_modules import cross_encoder
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 FUNCTIONS = ("sigmoid", "none")
 
@@ -45,7 +45,7 @@ class RerankPipeline(Pipeline):
 
     settings: ClassVar[dict[str, Any]] = {"top_k": None, "function_to_apply": None, "long": None, "prompt": None}
 
-    def __init__(self, model: LanguageModel, tokenizer: AnyTokenizer, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         self._published = cross_encoder(str(self.model.name_or_path or ""))
         if self.model.config.num_labels != 1:
@@ -54,7 +54,9 @@ class RerankPipeline(Pipeline):
                 'For its labels use the task "text-classification".'
             )
 
-    def __call__(self, inputs: object, documents: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(
+        self, inputs: object, documents: object = None, *, batch_size: int | None = None, **settings: Any
+    ) -> Any:
         """The documents in the order in which they answer the query; of a list of mappings, a list of these."""
         if documents is not None:
             inputs = {"query": inputs, "documents": documents}
@@ -110,5 +112,5 @@ class RerankPipeline(Pipeline):
         order = sorted(range(len(outputs)), key=lambda i: -outputs[i])[: settings["top_k"]]
         return Ranking(tuple(Ranked(i, outputs[i], item[1][i]) for i in order), sum(row.cut for row in rows))
 
-    def shaped(self, result: Ranking, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Ranking, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(vars(document)) for document in result.documents]

@@ -32,7 +32,9 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
 
     settings: ClassVar[dict[str, Any]] = {"pooling": "model", "prompt": None, "long": None, "overlap": None}
 
-    def __call__(self, inputs: object, sentences: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(
+        self, inputs: object, sentences: object = None, *, batch_size: int | None = None, **settings: Any
+    ) -> Any:
         """The cosines of one source sentence with `sentences`; of a list of mappings, a list of them."""
         if sentences is not None:
             inputs = {"source_sentence": inputs, "sentences": sentences}
@@ -77,7 +79,7 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
         cut = sum({row.group: row.cut for row in rows}.values())
         return Similarities(tuple((torch.stack(others) @ source).tolist()), cut)
 
-    def shaped(self, result: Any, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Any, settings: Mapping[str, Any]) -> list[float]:
         return list(result.scores)
 
     def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:

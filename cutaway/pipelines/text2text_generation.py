@@ -12,7 +12,7 @@ from cutaway.pipelines.plan import Row
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class Text2TextGenerationPipeline(GeneratingPipeline):
@@ -34,7 +34,7 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
         "long": None,
     }
 
-    def __init__(self, model: LanguageModel, tokenizer: AnyTokenizer, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.is_encoder_decoder:
             raise InputError(
@@ -56,10 +56,10 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
         prefix = self.prefix if settings["prefix"] is None else settings["prefix"]
         return self.fitted([prefix + item for item in items], settings)
 
-    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> Any:
+    def whole(self, item: str, answer: str, settings: Mapping[str, Any]) -> str:
         return answer
 
-    def shaped(self, result: Written, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Written, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if settings["return_tensors"]:
             return result.entries(f"{self.name}_token_ids", [list(tokens) for tokens in result.tokens])
         return result.entries(f"{self.name}_text", result.texts)

@@ -78,7 +78,7 @@ class TextClassificationPipeline(Pipeline):
             row[[places[label] for label in result.labels]] = result.scores
         return found
 
-    def single(self, answer: object, inputs: object, given: Mapping[str, Any]) -> Any:
+    def single(self, answer: object, inputs: object, given: Mapping[str, Any]) -> object:
         return [answer] if isinstance(inputs, str) and "top_k" not in given else answer
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class TextClassificationPipeline(Pipeline):
         labels = self.model.config.id2label
         return Classification(tuple(labels[i] for i in order), tuple(scores[i] for i in order), rows[0].cut, len(rows))
 
-    def shaped(self, result: Classification, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Classification, settings: Mapping[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         entries = [{"label": a, "score": b} for a, b in zip(result.labels, result.scores, strict=True)]
         return entries[0] if settings["top_k"] == "best" else entries[: settings["top_k"]]
 

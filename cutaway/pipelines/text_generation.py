@@ -54,7 +54,7 @@ class TextGenerationPipeline(GeneratingPipeline):
             settings = {**settings, "stop_strings": settings["stop_sequence"]}
         return {**settings, **self.generation(settings)}
 
-    def check(self, item: object) -> Any:
+    def check(self, item: object) -> str | list[dict[str, Any]]:
         if isinstance(item, str):
             return item
         if _is_chat(item):
@@ -106,7 +106,7 @@ class TextGenerationPipeline(GeneratingPipeline):
         )
         return text
 
-    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> Any:
+    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> str | list[dict[str, Any]]:
         if settings["return_full_text"] is False:
             return answer
         if isinstance(item, str):
@@ -115,7 +115,7 @@ class TextGenerationPipeline(GeneratingPipeline):
             return [*item[:-1], {**item[-1], "content": item[-1]["content"] + answer}]
         return [*item, {"role": "assistant", "content": answer}]
 
-    def shaped(self, result: Written, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Written, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if settings["return_tensors"]:
             return result.entries("generated_token_ids", [[*result.prompt, *tokens] for tokens in result.tokens])
         return result.entries("generated_text", result.texts)

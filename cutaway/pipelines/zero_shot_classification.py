@@ -109,5 +109,5 @@ class ZeroShotClassificationPipeline(Pipeline):
         best = tuple(labels[i] for i in order)
         return LabelledText(best, tuple(scores[i] for i in order), max(row.cut for row in rows), windows, item)
 
-    def shaped(self, result: LabelledText, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: LabelledText, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"sequence": result.text, "labels": list(result.labels), "scores": list(result.scores)}

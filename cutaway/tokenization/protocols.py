@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cutaway.tokenization.batch_encoding import BatchEncoding
 
 
-class TokenizerLike(Protocol):
+class TokenizerProtocol(Protocol):
     """Text to ids and back, with the special tokens' names and ids."""
 
     padding_side: str
@@ -80,4 +80,4 @@ class TokenizerLike(Protocol):
 
 # What a parameter says. Not every type checker sees that the tokenizer's descriptors (`pad_token_id`) are the
 # protocol's properties, so the library's own class is named beside it.
-AnyTokenizer: TypeAlias = "PreTrainedTokenizerFast | TokenizerLike"
+TokenizerLike: TypeAlias = "PreTrainedTokenizerFast | TokenizerProtocol"

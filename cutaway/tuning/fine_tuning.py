@@ -22,7 +22,7 @@ from cutaway.tuning.measures import measures_of
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 RECORD = "data.json"
 PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "number": "regression"}
@@ -155,7 +155,7 @@ class FineTuning:
         model.base_model.load_state_dict(base.state_dict())
         return model
 
-    def _encoded(self, data: Labelled, model: LanguageModel, tokenizer: AnyTokenizer) -> list[dict[str, Any]]:
+    def _encoded(self, data: Labelled, model: LanguageModel, tokenizer: TokenizerLike) -> list[dict[str, Any]]:
         """Rows of token ids and labels."""
         both = tokenizer(data.texts, data.pairs or None, truncation=True, max_length=self.max_length or None)
         place = model.config.label2id

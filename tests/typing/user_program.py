@@ -56,7 +56,7 @@ from cutaway.modeling_outputs import (
 from cutaway.models.lm_heads import CausalLM, MaskedLM
 from cutaway.models.protocols import LanguageModel
 from cutaway.nn.kv_cache import Cache
-from cutaway.tokenization.protocols import AnyTokenizer
+from cutaway.tokenization.protocols import TokenizerLike
 from cutaway.train import EvalPrediction, TrainerCallback, TrainOutput
 
 
@@ -146,7 +146,7 @@ def inside(name: str) -> None:
     assert_type(occlude(model, inputs, Goal(index=3)), Attribution)
 
 
-def anything(model: LanguageModel, tokenizer: AnyTokenizer) -> int:
+def anything(model: LanguageModel, tokenizer: TokenizerLike) -> int:
     """A function of the user's own that takes any model and tokenizer."""
     ids = tokenizer("A text.")["input_ids"]
     return len(ids) + len(model.addresses()) + model.num_parameters()

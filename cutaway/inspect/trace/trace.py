@@ -27,7 +27,7 @@ from cutaway.show.shown import Shown
 if TYPE_CHECKING:
     from cutaway.inspect.explainer import Run
     from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import AnyTokenizer
+    from cutaway.tokenization.protocols import TokenizerLike
 
 ENDING = ".safetensors"
 TOP = 32  # logits of a vocabulary that are kept at each place
@@ -83,7 +83,7 @@ class Trace(Shown):
     def of(
         cls,
         model: LanguageModel | str | Path,
-        tokenizer: AnyTokenizer | None,
+        tokenizer: TokenizerLike | None,
         text: str,
         *,
         evidence: bool = True,
