@@ -374,7 +374,7 @@ class PretrainedConfig(Bounds, Publishing):
 PreTrainedConfig = PretrainedConfig
 
 
-def _copied(value: object) -> Any:
+def _copied(value: object) -> object:
     """Lists and dicts copied, other values (a module, say) as they are."""
     if isinstance(value, dict):
         return {k: _copied(v) for k, v in value.items()}
@@ -385,7 +385,7 @@ def _same(a: object, b: object) -> bool:
     return type(a) is type(b) and isinstance(a, (bool, str, dict, type(None))) and bool(a == b)
 
 
-def _shown(value: object) -> Any:
+def _shown(value: object) -> object:
     """What stands in JSON for a value that JSON cannot hold."""
     if isinstance(value, PretrainedConfig):
         return value.to_diff_dict()
@@ -414,7 +414,7 @@ def _is_json(value: object, name: str) -> bool:
     return True
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if (shown := _shown(value)) != f"<{type(value).__name__}>":
         return shown
     raise TypeError(type(value).__name__)

@@ -89,7 +89,7 @@ def compare(
     inputs: Inputs,
     other_inputs: Inputs | None = None,
     *,
-    other_model: Any = None,
+    other_model: LanguageModel | None = None,
     spans: tuple[Spans, Spans] | None = None,
     places: Sequence[str] = ("*embed", "*.attn.out", "*.mlp.out", "*.resid"),
     tolerance: float = 1e-4,

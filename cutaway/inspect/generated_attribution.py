@@ -15,6 +15,7 @@ from cutaway.inspect.gradients import integrated_gradients
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, one_text
+from cutaway.show.sheet import Scale
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -28,7 +29,7 @@ class WrittenAttribution(Result):
     """
 
     IDS: ClassVar[tuple[str, ...]] = ("written",)
-    SCALES: ClassVar[dict[str, str]] = {"scores": "signed"}
+    SCALES: ClassVar[dict[str, Scale]] = {"scores": "signed"}
 
     written: Tensor
     scores: Tensor

@@ -12,6 +12,7 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import tower_of
+from cutaway.show.sheet import Scale
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -25,7 +26,7 @@ class HeadScores(Result):
         previous: to the token before. duplicate: to earlier equal tokens. induction: to what came after these.
     """
 
-    SCALES: ClassVar[dict[str, str]] = {"previous": "share", "duplicate": "share", "induction": "share"}
+    SCALES: ClassVar[dict[str, Scale]] = {"previous": "share", "duplicate": "share", "induction": "share"}
 
     previous: Tensor
     duplicate: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from cutaway.show.sheet import Bars, Sheet
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
+    from cutaway.nn.activations.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
     return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if module.o.bias is not None else []
 
 
-def _gather(tower: StackHandle, r: Any, layers: list[int], start: str) -> tuple[list[str], Tensor]:
+def _gather(tower: StackHandle, r: Recorder, layers: list[int], start: str) -> tuple[list[str], Tensor]:
     """The stream after `layers` of a pre-norm stack, as the parts that were added: [n, B, L, H]."""
     names, parts = [start], [r[start]]
     for i in layers:
@@ -149,14 +150,14 @@ def _linear(model: LabelHead) -> bool:
 def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
     if isinstance(model, OutputHead) and not model.head_spec.dense:
-        out: Any = model.get_output_embeddings()
+        out = cast(nn.Linear, model.get_output_embeddings())
         extra = getattr(model, getattr(model, "logits_bias", "") or "_", None)
         bias = out.bias
         if extra is not None:
             bias = extra[0] if bias is None else bias + extra[0]
         return out.weight, bias, float(model.architecture.output_scale)
     if isinstance(model, LabelHead) and _linear(model):
-        out = model.get_submodule(model.head_spec.out)
+        out = cast(nn.Linear, model.get_submodule(model.head_spec.out))
         return out.weight, out.bias, 1.0
     raise InputError(
         f"the head of {type(model).__name__} has a layer between the state and the answer, so a part has no share of a "

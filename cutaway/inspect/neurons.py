@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
@@ -78,7 +78,7 @@ def promoted_tokens(
     column = own.block(layer).mlp.down.weight
     if not 0 <= neuron < column.shape[1]:
         raise InputError(f"neuron={neuron} must lie in 0..{column.shape[1] - 1}.")
-    out: Any = model.get_output_embeddings()
+    out = cast(nn.Linear, model.get_output_embeddings())
     change = out.weight @ column[:, neuron] * model.architecture.output_scale
     k = min(top, len(change))
     up, down = change.topk(k), change.topk(k, largest=False)

@@ -17,6 +17,7 @@ from cutaway.inspect.tower import Inputs, logits_of, one_text, repeated, tower_o
 from cutaway.nn.activations.edits import Edit
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
+from cutaway.show.sheet import Scale
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -29,7 +30,7 @@ class Patching(Result):
     `clean` and `corrupted` are the target of the two runs.
     """
 
-    SCALES: ClassVar[dict[str, str]] = {"effect": "signed"}
+    SCALES: ClassVar[dict[str, Scale]] = {"effect": "signed"}
 
     places: list[str]
     effect: Tensor

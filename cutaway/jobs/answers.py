@@ -30,12 +30,14 @@ class Answers:
     lists: tuple[str, ...] = ()
     at_once: int = 1024
 
-    def item(self, values: Mapping[str, Any], renamed: Mapping[str, str]) -> Any:
+    def item(
+        self, values: Mapping[str, Any], renamed: Mapping[str, str]
+    ) -> str | list[str] | dict[str, str | list[str]]:
         """The pipeline's input for a row's values; `renamed`: what the table calls a column of `reads`.
 
         Raises InputError: a column that is not there, or does not hold what it must.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, str | list[str]] = {}
         for name in self.reads:
             column = renamed.get(name, name)
             value = values.get(column)

@@ -293,7 +293,7 @@ def row_line(row: Mapping[str, Any], *, ascii: bool = False) -> str:
     return line
 
 
-def finite(value: object) -> Any:
+def finite(value: object) -> object:
     """A JSON value with None for each number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -302,7 +302,7 @@ def finite(value: object) -> Any:
     return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _cell(value: object) -> Any:
+def _cell(value: object) -> object:
     """A value as a CSV field: nothing for None and what is not finite, JSON for what is no plain value."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""

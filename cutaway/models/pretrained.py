@@ -217,7 +217,8 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     def generate(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
         generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
-        tokenizer: TokenizerLike | None = None, return_dict_in_generate: Literal[False] | None = None, **settings: object,
+        tokenizer: TokenizerLike | None = None, return_dict_in_generate: Literal[False] | None = None,
+        **settings: object,
     ) -> Tensor: ...  # fmt: skip
 
     @overload

@@ -21,6 +21,7 @@ from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
 
 if TYPE_CHECKING:
+    from cutaway.models.label_heads import SequenceClassification
     from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
@@ -137,7 +138,7 @@ class FineTuning:
         write_text(path, json.dumps(record, indent=1) + "\n")
         return False
 
-    def _model(self) -> Any:
+    def _model(self) -> SequenceClassification:
         """The model with a head for the labels: its own head where it has the same ones, else a fresh one."""
         kind, names = self.training.kind, self.training.names
         config = AutoConfig.from_pretrained(self.model, **self.load)

@@ -170,7 +170,7 @@ def _visible(value: object, key: str = "") -> Any:
     return printable(value) if isinstance(value, str) and key in ("label", "answer", "missing", "names") else value
 
 
-def _digits(values: Array) -> Any:
+def _digits(values: Array) -> list[Any]:
     """Numbers to five digits, None where one is not finite."""
     if values.ndim > 1:
         return [_digits(row) for row in values]

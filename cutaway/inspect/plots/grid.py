@@ -14,6 +14,7 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
 
 Scale = Literal["share", "measure", "signed"]
 LABEL = 22  # characters of a row's or column's name
@@ -21,7 +22,7 @@ CELL_TEXT = 12  # characters of a text in a cell
 
 
 def grid(
-    values: Any,
+    values: ArrayLike,
     rows: Sequence[str],
     columns: Sequence[str],
     *,
@@ -97,7 +98,7 @@ def grid(
         picture.tick_params(which="minor", length=0)
     for i, line in enumerate(inside):
         for j, text in enumerate(line):
-            ink = ink_on(image.cmap(image.norm(found[i, j])), theme.paper, theme.ink)
+            ink = ink_on(tuple(image.cmap(image.norm(found[i, j]))), theme.paper, theme.ink)
             picture.text(j, i, text, ha="center", va="center", **canvas.style(SMALL, ink))
     if mark is not None:
         from matplotlib.patches import Rectangle
@@ -110,7 +111,7 @@ def grid(
     return canvas.figure
 
 
-def _limits(values: Any, scale: Scale) -> tuple[float, float]:
+def _limits(values: NDArray[np.float64], scale: Scale) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     most = float(np.abs(known).max()) if known.size else 0.0
     most = most or 1.0
