@@ -108,12 +108,12 @@ class AutoConfig:
     """`AutoConfig.from_pretrained(name)`; `AutoConfig.for_model("bert", hidden_size=128)`."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **kwargs: Any) -> PretrainedConfig:
+    def from_pretrained(name: str | Path, **kwargs: object) -> PretrainedConfig:
         """The config of a checkpoint; keyword arguments that are fields override it."""
         return read_config(name, **kwargs)
 
     @staticmethod
-    def for_model(model_type: str, **fields: Any) -> PretrainedConfig:
+    def for_model(model_type: str, **fields: object) -> PretrainedConfig:
         """A fresh config of a family."""
         return config_class(model_type)(**fields)
 
@@ -122,7 +122,7 @@ class AutoTokenizer:
     """`AutoTokenizer.from_pretrained(name)`: the tokenizer that belongs to a checkpoint."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **kwargs: Any) -> PreTrainedTokenizerFast:
+    def from_pretrained(name: str | Path, **kwargs: object) -> PreTrainedTokenizerFast:
         """Load by hub name, folder or built-in name."""
         from cutaway.tokenization.registry import load_tokenizer
 
@@ -161,18 +161,18 @@ class _AutoModel(Generic[Model]):
     @overload
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *args: Any, output_loading_info: Literal[False] = False, **kwargs: Any
+        cls, name: str | Path, *args: Any, output_loading_info: Literal[False] = False, **kwargs: object
     ) -> Model: ...
 
     @overload
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *args: Any, output_loading_info: Literal[True], **kwargs: Any
+        cls, name: str | Path, *args: Any, output_loading_info: Literal[True], **kwargs: object
     ) -> tuple[Model, LoadReport]: ...
 
     @overload
     @classmethod
-    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Model: ...
+    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: object) -> Model: ...
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> object:
@@ -185,7 +185,7 @@ class _AutoModel(Generic[Model]):
         return cls.model_class(config.model_type, str(name)).from_pretrained(name, *args, config=config, **kwargs)
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Model:
+    def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Model:
         """A model with fresh random weights."""
         check_config(config)
         return cls.model_class(config.model_type)(config, **kwargs)  # type: ignore[return-value]

@@ -200,7 +200,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.inference_mode(False)
-def read(model: Any, name: str | Path, **how: Any) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
+def read(model: Any, name: str | Path, **how: object) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
     """The config of a saved adapter, and what it holds for the layers of `model`."""
     found = _Found(name, **how)
     by_path = {s.path: s for s in spots(model)}

@@ -71,7 +71,7 @@ class PretrainedConfig(Bounds, Publishing):
     refused: ClassVar[dict[str, Only]] = {}
     refused_in_training: ClassVar[dict[str, Only]] = {}
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: object) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
         self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None)
         self.__dict__.update(_id2label=None, _label2id=None)
@@ -240,18 +240,18 @@ class PretrainedConfig(Bounds, Publishing):
         name: str | os.PathLike[str] | files.Files,
         *,
         return_unused_kwargs: Literal[False] = False,
-        **overrides: Any,
+        **overrides: object,
     ) -> Self: ...
 
     @overload
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: Literal[True], **overrides: Any
+        cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: Literal[True], **overrides: object
     ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: bool = False, **overrides: Any
+        cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: bool = False, **overrides: object
     ) -> Self | tuple[Self, dict[str, Any]]:
         """Load config.json of a folder, a built-in or a hub repository (or a .json file), then apply `overrides`.
 
@@ -290,18 +290,18 @@ class PretrainedConfig(Bounds, Publishing):
     @overload
     @classmethod
     def from_dict(
-        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = False, **overrides: Any
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = False, **overrides: object
     ) -> Self: ...
 
     @overload
     @classmethod
     def from_dict(
-        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: Any
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: object
     ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
     def from_dict(
-        cls, fields: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: object
     ) -> Self | tuple[Self, dict[str, Any]]:
         """A configuration from the fields of a config.json, with `overrides` applied after them."""
         fields = copy.deepcopy(dict(fields))

@@ -38,7 +38,7 @@ def generate(
     generation_config: GenerationConfig | None = None,
     streamer: BaseStreamer | None = None,
     tokenizer: TokenizerLike | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Tensor | GenerateOutput:
     """Continues texts (a decoder), or answers them (an encoder-decoder), greedily, by sampling or with beams.
 
@@ -161,7 +161,7 @@ def stream(
     generation_config: GenerationConfig | None = None,
     tokenizer: TokenizerLike | None = None,
     skip_special_tokens: bool = True,
-    **settings: Any,
+    **settings: object,
 ) -> Iterator[Token]:
     """The tokens of `generate`, each as soon as it is chosen; of a batch, row after row in each step.
 

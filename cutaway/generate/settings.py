@@ -160,7 +160,7 @@ class GenerationConfig:
     again loses nothing.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         require_known(settings)
         self._set(settings)
 
@@ -171,7 +171,7 @@ class GenerationConfig:
             setattr(self, name, value)
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any], **changes: Any) -> GenerationConfig:
+    def from_dict(cls, settings: Mapping[str, Any], **changes: object) -> GenerationConfig:
         """From the content of a generation_config.json, unknown fields included; `changes` win over it."""
         require_known(changes)
         config = cls()
@@ -222,7 +222,7 @@ class GenerationConfig:
         with folder_save(folder) as save:
             save.write_text(config_file_name, self.to_json_string())
 
-    def update(self, **changes: Any) -> dict[str, Any]:
+    def update(self, **changes: object) -> dict[str, Any]:
         """Sets the known names among `changes` and returns the others, as upstream does."""
         for name in KNOWN & changes.keys():
             setattr(self, name, changes.pop(name))

@@ -29,7 +29,7 @@ class Publishing:
         token: str | bool | None = None,
         revision: str | None = None,
         create_pr: bool = False,
-        **settings: Any,
+        **settings: object,
     ) -> CommitInfo:
         """Upload what `save_pretrained` writes to the repository `repo_id`, which is made where it is not there.
 
@@ -67,7 +67,7 @@ def upload(
     token: str | bool | None = None,
     revision: str | None = None,
     ignore: Sequence[str] = (),
-    **commit: Any,
+    **commit: object,
 ) -> CommitInfo:
     """Upload the files of `folder` but those that the patterns of `ignore` name; arguments as in `push_to_hub`."""
     return _asked(repo_id, lambda: _upload(folder, repo_id, private, token, revision, ignore, commit))

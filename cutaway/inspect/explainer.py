@@ -80,7 +80,7 @@ def explain(
     max_new_tokens: int = 10,
     truncation: bool = False,
     evidence: bool = False,
-    **load: Any,
+    **load: object,
 ) -> Explanation:
     """Explain what `model` does with `text`.
 
@@ -129,7 +129,7 @@ def observe(
         return (replace(found, evidence=run.evidence(found)) if asked.evidence else found), run
 
 
-def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: Any) -> tuple[Any, TokenizerLike]:
+def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object) -> tuple[Any, TokenizerLike]:
     """The model with the head that its checkpoint has, and its tokenizer."""
     from cutaway import auto  # it knows the families; pictures of a stored run do without
 

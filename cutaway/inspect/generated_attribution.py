@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def written_attribution(
     *,
     row: int = 0,
     method: Callable[..., Attribution] = integrated_gradients,
-    **options: Any,
+    **options: object,
 ) -> WrittenAttribution:
     """One attribution per written token, of its logit where it was written (Sarti et al., 2023, Inseq, 2302.13942).
 

@@ -39,7 +39,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     init_std: float = 0.02
 
     def __init_subclass__(
-        cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: Any
+        cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: object
     ) -> None:
         """A declaration says `class BertPreTrainedModel(PreTrainedModel, config=BertConfig, prefix="bert")`."""
         super().__init_subclass__(**kwargs)
@@ -48,7 +48,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         if prefix is not None:
             cls.base_model_prefix = prefix
 
-    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: object) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):
             raise ConfigError(
@@ -67,7 +67,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     # -- loading and saving ------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Self:
+    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: object) -> Self:
         """Load a checkpoint by hub name, folder or built-in name; the model is in evaluation mode.
 
         Args:
@@ -86,11 +86,11 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         return cast(Self, loading.load(cls, name, *args, **kwargs))
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Self:
+    def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Self:
         """A model with fresh random weights."""
         return cls(config, **kwargs)
 
-    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: object) -> None:
         """Write config.json, model.safetensors and, for a model that generates, generation_config.json.
 
         Names are the published ones: Transformers reads the folder. Over an earlier save, the folder holds that one or

@@ -49,7 +49,7 @@ class Pipeline(ABC):
         task: str = "",
         device: Device | None = None,
         batch_size: int | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         """Raises InputError for a setting that the pipeline does not have, or a batch size below 1."""
         self.model = model
@@ -70,7 +70,7 @@ class Pipeline(ABC):
     # -- what a task says ----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def check(self, item: object) -> Any:
+    def check(self, item: object) -> object:
         """One input in the form that `encode` takes. Raises InputError where it is none."""
 
     @abstractmethod
@@ -82,11 +82,11 @@ class Pipeline(ABC):
         """What the model gives for each row of one batch."""
 
     @abstractmethod
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Any:
+    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> object:
         """The typed result of one input, from its rows."""
 
     @abstractmethod
-    def shaped(self, result: Any, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Any, settings: Mapping[str, Any]) -> object:
         """A result in upstream's form."""
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -101,13 +101,13 @@ class Pipeline(ABC):
         """What a call with one input gives; `given` are the settings of this call alone."""
         return answer
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         """What a call with a list of inputs gives."""
         return answers
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def __call__(self, inputs: object, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(self, inputs: object, *, batch_size: int | None = None, **settings: object) -> Any:
         """One input gives one answer, a list or a table's column gives a list, any other iterable gives a generator.
 
         Args:
@@ -134,7 +134,7 @@ class Pipeline(ABC):
             return self._stream(inputs, size, merged)
         raise InputError(f"{self.task} takes one input, a list or an iterator of them, not {inputs!r:.80}.")
 
-    def each(self, inputs: object, *, batch_size: int | None = None, **settings: Any) -> Iterator[Any]:
+    def each(self, inputs: object, *, batch_size: int | None = None, **settings: object) -> Iterator[Any]:
         """Exactly one typed result per input, in order, whatever the form of `inputs`; arguments as in a call."""
         merged = self.ready({**self.settings, **self.defaults, **self._known(settings)})
         size = _batch_size(batch_size) or self.batch_size

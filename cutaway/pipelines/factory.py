@@ -321,7 +321,7 @@ def pipeline(
     dtype: DType | None = None,
     torch_dtype: DType | None = None,
     model_kwargs: dict[str, Any] | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Pipeline:
     """Make the pipeline of a task.
 

@@ -128,5 +128,5 @@ class FillMaskPipeline(Pipeline):
         masks = [[dict(vars(fill)) for fill in mask] for mask in result.masks]
         return masks[0] if len(masks) == 1 else masks
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return answers[0] if len(answers) == 1 else answers

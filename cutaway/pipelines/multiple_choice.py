@@ -39,7 +39,7 @@ class MultipleChoicePipeline(Pipeline):
     settings: ClassVar[dict[str, Any]] = {"long": None}
 
     def __call__(
-        self, inputs: object, choices: object = None, *, batch_size: int | None = None, **settings: Any
+        self, inputs: object, choices: object = None, *, batch_size: int | None = None, **settings: object
     ) -> Any:
         """The choices with their probabilities, best first; of a list of mappings, a list of these."""
         if choices is not None:

@@ -71,7 +71,7 @@ class QuestionAnsweringPipeline(Pipeline):
         question: object = None,
         context: object = None,
         batch_size: int | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Any:
         """See the class. Lists of questions and contexts go together; one context serves a list of questions."""
         if question is not None or context is not None:
@@ -184,7 +184,7 @@ class QuestionAnsweringPipeline(Pipeline):
         answers = [dict(vars(answer)) for answer in result.answers]
         return answers[0] if len(answers) == 1 else answers
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return answers[0] if len(answers) == 1 else answers
 
 

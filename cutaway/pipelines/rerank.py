@@ -55,7 +55,7 @@ class RerankPipeline(Pipeline):
             )
 
     def __call__(
-        self, inputs: object, documents: object = None, *, batch_size: int | None = None, **settings: Any
+        self, inputs: object, documents: object = None, *, batch_size: int | None = None, **settings: object
     ) -> Any:
         """The documents in the order in which they answer the query; of a list of mappings, a list of these."""
         if documents is not None:

@@ -33,7 +33,7 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
     settings: ClassVar[dict[str, Any]] = {"pooling": "model", "prompt": None, "long": None, "overlap": None}
 
     def __call__(
-        self, inputs: object, sentences: object = None, *, batch_size: int | None = None, **settings: Any
+        self, inputs: object, sentences: object = None, *, batch_size: int | None = None, **settings: object
     ) -> Any:
         """The cosines of one source sentence with `sentences`; of a list of mappings, a list of them."""
         if sentences is not None:
@@ -82,5 +82,5 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
     def shaped(self, result: Any, settings: Mapping[str, Any]) -> list[float]:
         return list(result.scores)
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return answers

@@ -34,7 +34,7 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
         "long": None,
     }
 
-    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: object) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.is_encoder_decoder:
             raise InputError(
@@ -64,5 +64,5 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
             return result.entries(f"{self.name}_token_ids", [list(tokens) for tokens in result.tokens])
         return result.entries(f"{self.name}_text", result.texts)
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers

@@ -47,7 +47,7 @@ class ZeroShotClassificationPipeline(Pipeline):
     }
     ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
-    def __call__(self, inputs: object, *labels: object, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(self, inputs: object, *labels: object, batch_size: int | None = None, **settings: object) -> Any:
         """See the class; the labels may also be the second argument."""
         if labels:
             if len(labels) > 1 or "candidate_labels" in settings:

@@ -58,7 +58,7 @@ class FineTuning:
     load: Mapping[str, Any] = field(default_factory=dict)
     callbacks: Sequence[TrainerCallback] = ()
 
-    def run(self, folder: Path, *, resume: bool = False, **settings: Any) -> Outcome:
+    def run(self, folder: Path, *, resume: bool = False, **settings: object) -> Outcome:
         """Train, evaluate after each epoch, and save the model with the lowest validation loss in `folder`.
 
         Several processes of torchrun train as one; one that torchrun has started again goes on where it was.

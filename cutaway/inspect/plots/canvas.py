@@ -134,7 +134,7 @@ class Canvas:
         axes.axis("off")
         return axes
 
-    def style(self, size: float, color: str | None = None, **more: Any) -> dict[str, Any]:
+    def style(self, size: float, color: str | None = None, **more: object) -> dict[str, Any]:
         """Keywords of every text of a picture: never mathematics, with the fallback fonts."""
         return {
             "fontsize": size,
@@ -144,7 +144,7 @@ class Canvas:
             **more,
         }
 
-    def text(self, x: float, y: float, text: str, size: float, color: str | None = None, **more: Any) -> None:
+    def text(self, x: float, y: float, text: str, size: float, color: str | None = None, **more: object) -> None:
         style = self.style(size, color, **{"va": "center", **more})
         self.figure.text(x / self.width, 1 - y / self.height, text, **style)
 
