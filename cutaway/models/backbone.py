@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
-from cutaway.models.protocols import called_as
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn.activations.taps import Taps, model_addresses
 from cutaway.nn.call_context import asked_of
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
@@ -233,7 +233,13 @@ class Backbone(PreTrainedModel, Generic[Out]):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Out: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -438,5 +444,11 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
 
     if TYPE_CHECKING:
 
+        @overload  # type: ignore[override]
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...  # type: ignore[override]
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Seq2SeqModelOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...

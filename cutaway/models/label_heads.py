@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from cutaway.models.backbone import first_token
 from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
-from cutaway.models.protocols import called_as
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -31,6 +31,9 @@ from cutaway.outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
+
+# a decoder keeps a cache
+SequenceOutput = SequenceClassifierOutput | SequenceClassifierOutputWithPast
 
 
 def config_dropout(config: PretrainedConfig, names: tuple[str, ...], usual: float) -> float:
@@ -180,7 +183,7 @@ class SequenceClassification(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> SequenceClassifierOutput | SequenceClassifierOutputWithPast:
+    ) -> SequenceOutput:
         """logits [batch, labels]; labels [batch], or [batch, labels] for several at once."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache or False,
@@ -198,7 +201,13 @@ class SequenceClassification(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> SequenceOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -230,7 +239,13 @@ class TokenClassification(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> TokenClassifierOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -263,7 +278,13 @@ class ReplacedTokens(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> TokenClassifierOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -301,7 +322,15 @@ class QuestionAnswering(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(
+            self, *args: object, adapters: AdapterChoice, **kwargs: object
+        ) -> QuestionAnsweringModelOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -343,5 +372,11 @@ class MultipleChoice(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> MultipleChoiceModelOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...

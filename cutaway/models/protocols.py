@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cutaway.nn.activations.edits import Change, Edits
     from cutaway.nn.activations.recorder import Recorder
 
+# the adapter of all rows of a call (None: the base alone), or one for each
+AdapterChoice = str | Sequence[str | None] | None
+
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -26,7 +29,8 @@ Result = TypeVar("Result")
 def called_as(forward: Callable[Given, Result]) -> Callable[[Callable[..., object]], Callable[Given, Result]]:
     """For type checkers: `model(...)` takes what `forward` takes and returns what it returns.
 
-    PyTorch declares `__call__` of every module as a function of anything that returns anything.
+    An overload beside it takes `adapters=`, which is for the call and not for `forward`. PyTorch
+    declares `__call__` of every module as a function of anything that returns anything.
     """
     return lambda call: forward
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.label_heads import LabelHead
 from cutaway.models.lm_heads import OutputHead
 from cutaway.models.output_request import LayerSelection
-from cutaway.models.protocols import called_as
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.stack import Stack
@@ -108,7 +108,13 @@ class Seq2SeqLM(OutputHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Seq2SeqLMOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -143,7 +149,15 @@ class Seq2SeqClassification(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(
+            self, *args: object, adapters: AdapterChoice, **kwargs: object
+        ) -> Seq2SeqSequenceClassifierOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
@@ -187,5 +201,13 @@ class Seq2SeqQuestionAnswering(LabelHead):
 
     if TYPE_CHECKING:
 
+        @overload
         @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(
+            self, *args: object, adapters: AdapterChoice, **kwargs: object
+        ) -> Seq2SeqQuestionAnsweringModelOutput: ...
+
         def __call__(self, *args: object, **kwargs: object) -> object: ...

@@ -13,8 +13,8 @@ from cutaway.inspect import logit_lens
 def mistakes(name: str, ids: Tensor) -> None:
     model = AutoModelForCausalLM.from_pretrained(name)
     cutaway.AutoModelForCausalML  # mypy: attr-defined
-    model(input_id=ids)  # mypy: call-arg
-    model(ids, use_cache="yes")  # mypy: arg-type
+    model(input_id=ids)  # mypy: call-overload
+    model(ids, use_cache="yes")  # mypy: call-overload
     model(ids).logit  # mypy: attr-defined
     model(ids).pooler_output  # mypy: attr-defined
     model(ids).loss.backward()  # mypy: union-attr

@@ -85,6 +85,7 @@ def outputs(name: str, ids: Tensor) -> None:
     assert_type(AutoModelForMultipleChoice.from_pretrained(name)(ids), MultipleChoiceModelOutput)
     out = AutoModelForCausalLM.from_pretrained(name)(input_ids=ids, labels=ids, output_hidden_states=True)
     assert_type(out, CausalLMOutputWithPast)
+    assert_type(AutoModelForMaskedLM.from_pretrained(name)(ids, adapters=["a", None]), MaskedLMOutput)
     assert_type(out.loss, Tensor | None)
     assert_type(out.logits, Tensor)  # a field that was not asked for raises, so it is never None
     assert_type(out.past_key_values, Cache | None)
