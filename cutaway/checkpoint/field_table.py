@@ -37,7 +37,7 @@ class Only:
         return self.instead or f"It must be {' or '.join(map(repr, self.values))}."
 
 
-def only(*values: Any, instead: str = "") -> Only:
+def only(*values: object, instead: str = "") -> Only:
     """`Only` of these values."""
     return Only(values, instead)
 

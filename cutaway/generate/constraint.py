@@ -104,7 +104,7 @@ def _definition(guidance: ModuleType, form: Form) -> str:
     return str(found)
 
 
-def _vocabulary(guidance: ModuleType, tokenizer: TokenizerLike, eos: Sequence[int]) -> Any:
+def _vocabulary(guidance: ModuleType, tokenizer: TokenizerLike, eos: Sequence[int]) -> object:
     """The tokenizer as llguidance reads it; kept for as long as the tokenizer lives."""
     known = _vocabularies.setdefault(tokenizer, {})
     key = tuple(eos)

@@ -85,11 +85,11 @@ def _best(*names: str) -> Callable[[Any], tuple[Any, ...]]:
     return columns
 
 
-def _whole(answer: Any) -> tuple[Any, ...]:
+def _whole(answer: object) -> tuple[Any, ...]:
     return (answer,)
 
 
-def _vector(answer: Any) -> tuple[Any, ...]:
+def _vector(answer: object) -> tuple[Any, ...]:
     return (answer.tolist() if hasattr(answer, "tolist") else answer,)
 
 

@@ -309,7 +309,7 @@ def _cell(value: object) -> object:
     return value if isinstance(value, str | int | float) else json.dumps(finite(value), ensure_ascii=False, default=str)
 
 
-def _parquet_column(values: list[Any]) -> Any:
+def _parquet_column(values: list[Any]) -> object:
     """A column for pyarrow: numbers, texts and lists of numbers as they are, anything else as JSON."""
     import pyarrow
 

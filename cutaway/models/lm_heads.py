@@ -76,7 +76,7 @@ class HeadModel(PreTrainedModel):
         cls,
         *,
         backbone: type[Backbone[Any]] | None = None,
-        head: Any = None,
+        head: object = None,
         prefix: str | None = None,
         published: str | None = None,
         **kwargs: Any,

@@ -48,7 +48,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         if prefix is not None:
             cls.base_model_prefix = prefix
 
-    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: object) -> None:
+    def __init__(self, config: PretrainedConfig, *args: object, **kwargs: object) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):
             raise ConfigError(
@@ -67,7 +67,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     # -- loading and saving ------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: object) -> Self:
+    def from_pretrained(cls, name: str | Path, *args: object, **kwargs: object) -> Self:
         """Load a checkpoint by hub name, folder or built-in name; the model is in evaluation mode.
 
         Args:

@@ -63,7 +63,7 @@ class Seq2SeqLM(OutputHead):
     def get_decoder(self) -> Stack:
         return self.base.decoder  # type: ignore[no-any-return]
 
-    def encode(self, *args: Any, **kwargs: object) -> BaseModelOutput:
+    def encode(self, *args: object, **kwargs: object) -> BaseModelOutput:
         """The encoder alone, as `encoder_outputs` for any number of forward passes."""
         return self.base.encode(*args, **kwargs)  # type: ignore[no-any-return]
 

@@ -212,7 +212,7 @@ def _softmax(own: NDArray[np.float32], null: np.float32 | None) -> tuple[NDArray
     return (grown, 0.0) if null is None else (grown[:-1], float(grown[-1]))
 
 
-def _together(question: Any, context: Any) -> Any:
+def _together(question: Any, context: Any) -> object:
     if isinstance(question, str) and isinstance(context, str):
         return {"question": question, "context": context}
     if isinstance(context, str):

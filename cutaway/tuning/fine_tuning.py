@@ -162,7 +162,7 @@ class FineTuning:
         place = model.config.label2id
         rows = []
         for number, label in enumerate(data.labels):
-            right: Any = label
+            right: object = label
             if data.kind == "one":
                 right = place[label]
             elif data.kind == "several":

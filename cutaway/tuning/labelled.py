@@ -170,7 +170,7 @@ def _kind(labels: list[Any]) -> Kind:
     return "one"
 
 
-def _label(data: str, number: int, value: object, kind: Kind) -> Any:
+def _label(data: str, number: int, value: object, kind: Kind) -> object:
     if kind == "number":
         found = _number(value)
         if found is None:

@@ -35,7 +35,7 @@ MOST = 1 << 28  # numbers of one array: a gigabyte
 DEFLATED = 1040  # no byte of a deflated block stands for more bytes
 
 
-def write(path: Path, tree: Any, arrays: Mapping[str, Array], errors: Mapping[str, float]) -> dict[str, float]:
+def write(path: Path, tree: object, arrays: Mapping[str, Array], errors: Mapping[str, float]) -> dict[str, float]:
     """Write the file, whole or not at all; the largest error of each array that was packed.
 
     Args:
