@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, HubError, nearest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
+    from cutaway.models.backbone import Backbone  # noqa: F401
+    from cutaway.models.label_heads import (
+        MultipleChoice,  # noqa: F401
+        QuestionAnswering,  # noqa: F401
+        ReplacedTokens,  # noqa: F401
+        SequenceClassification,  # noqa: F401
+        TokenClassification,  # noqa: F401
+    )
+    from cutaway.models.lm_heads import CausalLM, MaskedLM  # noqa: F401
+    from cutaway.models.loading import LoadReport
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.tokenization.base import PreTrainedTokenizerFast
 
@@ -74,7 +84,7 @@ def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
     return found
 
 
-def read_config(name: Any, **kwargs: Any) -> Any:
+def read_config(name: str | Path, **kwargs: Any) -> PretrainedConfig:
     """The config of a checkpoint, of its family's class."""
     how: dict[str, Any] = {
         k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs
@@ -86,17 +96,18 @@ def read_config(name: Any, **kwargs: Any) -> Any:
     model_type = fields.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(f"{name}: config.json has no model_type, so cutaway cannot tell which family it is.")
-    return config_class(model_type, str(name)).from_dict(fields, name_or_path=str(name), **kwargs)
+    config: PretrainedConfig = config_class(model_type, str(name)).from_dict(fields, name_or_path=str(name), **kwargs)
+    return config
 
 
-def _gguf_fields(name: Any, gguf_file: str, how: dict[str, Any]) -> dict[str, Any]:
+def _gguf_fields(name: str | Path, gguf_file: str, how: dict[str, Any]) -> dict[str, Any]:
     from cutaway.checkpoint.gguf import read_gguf
     from cutaway.hub.files import resolve
 
     return read_gguf(resolve(name, **how).require(gguf_file)).config
 
 
-def check_config(config: Any) -> None:
+def check_config(config: object) -> None:
     """ConfigError unless `config` is a configuration."""
     if not isinstance(config, PretrainedConfig):
         raise ConfigError(
@@ -109,12 +120,12 @@ class AutoConfig:
     """`AutoConfig.from_pretrained(name)`; `AutoConfig.for_model("bert", hidden_size=128)`."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **kwargs: Any) -> Any:
+    def from_pretrained(name: str | Path, **kwargs: object) -> PretrainedConfig:
         """The config of a checkpoint; keyword arguments that are fields override it."""
         return read_config(name, **kwargs)
 
     @staticmethod
-    def for_model(model_type: str, **fields: Any) -> Any:
+    def for_model(model_type: str, **fields: object) -> PretrainedConfig:
         """A fresh config of a family."""
         return config_class(model_type)(**fields)
 
@@ -140,7 +151,7 @@ class AutoTokenizer:
     """`AutoTokenizer.from_pretrained(name)`: the tokenizer that belongs to a checkpoint."""
 
     @staticmethod
-    def from_pretrained(name: str | Path, **kwargs: Any) -> PreTrainedTokenizerFast:
+    def from_pretrained(name: str | Path, **kwargs: object) -> PreTrainedTokenizerFast:
         """Load by hub name, folder or built-in name."""
         from cutaway.tokenization.registry import load_tokenizer
 
@@ -178,7 +189,10 @@ def _registered_tokenizer(name: Any, config: Any, options: dict[str, Any]) -> An
     return _TOKENIZERS.get(type(config))
 
 
-class _AutoModel:
+Model = TypeVar("Model", bound="PreTrainedModel", covariant=True)
+
+
+class _AutoModel(Generic[Model]):
     # family -> what follows the first part of the class name, where it is not `ending`
     ending: ClassVar[str] = "Model"
     others: ClassVar[dict[str, str]] = {}
@@ -205,6 +219,7 @@ class _AutoModel:
             )
         return found  # type: ignore[no-any-return]
 
+    @overload
     @classmethod
     def register(cls, config_class: type[PretrainedConfig], model_class: Any, exist_ok: bool = False) -> None:
         """Let models with this configuration be of a class of your own.
@@ -247,13 +262,13 @@ class _AutoModel:
         return cls.class_for(config, str(name)).from_pretrained(name, *args, config=config, **kwargs)
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
+    def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Model:
         """A model with fresh random weights."""
         check_config(config)
         return cls.class_for(config)(config, **kwargs)
 
 
-class AutoModel(_AutoModel):
+class AutoModel(_AutoModel["Backbone"]):
     """The base model: hidden states."""
 
 
@@ -269,45 +284,45 @@ class AutoModelForMaskedLM(_AutoModel):
     ending = "ForMaskedLM"
 
 
-class AutoModelForPreTraining(_AutoModel):
+class AutoModelForPreTraining(_AutoModel["ReplacedTokens"]):
     """What the family was trained for (ELECTRA: which tokens another model put there)."""
 
     ending = "ForPreTraining"
 
 
-class AutoModelForCausalLM(_AutoModel):
+class AutoModelForCausalLM(_AutoModel["CausalLM"]):
     """Which token comes next."""
 
     ending = "ForCausalLM"
     others: ClassVar[dict[str, str]] = {"gpt2": "LMHeadModel", "bert": "LMHeadModel"}
 
 
-class AutoModelForSeq2SeqLM(_AutoModel):
+class AutoModelForSeq2SeqLM(_AutoModel["Seq2SeqLM"]):
     """A text from a text."""
 
     ending = "ForConditionalGeneration"
     others: ClassVar[dict[str, str]] = {"marian": "MTModel"}
 
 
-class AutoModelForSequenceClassification(_AutoModel):
+class AutoModelForSequenceClassification(_AutoModel["SequenceClassification"]):
     """A label for a text."""
 
     ending = "ForSequenceClassification"
 
 
-class AutoModelForTokenClassification(_AutoModel):
+class AutoModelForTokenClassification(_AutoModel["TokenClassification"]):
     """A label for each token."""
 
     ending = "ForTokenClassification"
 
 
-class AutoModelForQuestionAnswering(_AutoModel):
+class AutoModelForQuestionAnswering(_AutoModel["QuestionAnswering"]):
     """Where the answer stands in the text."""
 
     ending = "ForQuestionAnswering"
 
 
-class AutoModelForMultipleChoice(_AutoModel):
+class AutoModelForMultipleChoice(_AutoModel["MultipleChoice"]):
     """Which of several texts is right."""
 
     ending = "ForMultipleChoice"

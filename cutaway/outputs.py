@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from cutaway.nn.kv_cache import Cache
+    from cutaway.nn.packed_batch import PackedBatch
+
 _HOW = {
     "attentions": "pass output_attentions=True (or a list of layers)",
     "hidden_states": "pass output_hidden_states=True (or a list of layers)",
@@ -32,16 +35,19 @@ _HOW = {
     "pooler_output": "this model has no pooler; use last_hidden_state",
 }
 _MAY_BE_NONE = ("loss", "past_key_values")
+# What a field holds that was not asked for. It has the type of each field, since reading the field never gives this
+# None: it raises MissingOutputError.
+ABSENT: Any = None
 
 
-class Layers(dict[int, Any]):
+class Layers(dict[int, "Tensor"]):
     """The layers that were asked for, by layer number; negative numbers count from the last layer."""
 
-    def __init__(self, values: dict[int, Any], total: int, what: str) -> None:
+    def __init__(self, values: dict[int, Tensor], total: int, what: str) -> None:
         super().__init__(values)
         self.total, self.what = total, what
 
-    def __missing__(self, layer: int) -> Any:
+    def __missing__(self, layer: int) -> Tensor:
         if isinstance(layer, int) and -self.total <= layer < 0 and layer + self.total in self:
             return self[layer + self.total]
         raise MissingOutputError(f"{self.what}[{layer!r}] was not asked for; layers present: {sorted(self)}.")
@@ -88,7 +94,10 @@ class ModelOutput(dict[str, Any]):
         return value
 
     if TYPE_CHECKING:
-        __dataclass_fields__: ClassVar[dict[str, Any]]
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+        rows: PackedBatch  # the texts' places in the batch, set by a base model for the head on it
+    else:
+        __getattribute__ = _read
 
     def _missing(self, name: str) -> MissingOutputError:
         how = _HOW.get(name, f"fields present: {', '.join(self)}")
@@ -196,44 +205,48 @@ class BaseModelOutput(ModelOutput):
     attentions: [batch, heads, queries, keys] for each block.
     """
 
-    last_hidden_state: Tensor | None = None
-    hidden_states: Any = None
-    attentions: Any = None
+    last_hidden_state: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
 class BaseModelOutputWithPooling(ModelOutput):
     """As `BaseModelOutput`, with pooler_output [batch, hidden], and the key/value cache of a decoder."""
 
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
-    hidden_states: Any = None
-    past_key_values: Any = None
-    attentions: Any = None
+    last_hidden_state: Tensor = ABSENT
+    pooler_output: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    past_key_values: Cache | None = None
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
 class BaseModelOutputWithPast(ModelOutput):
     """As `BaseModelOutput`, with the key/value cache that continues the text."""
 
-    last_hidden_state: Tensor | None = None
-    past_key_values: Any = None
-    hidden_states: Any = None
-    attentions: Any = None
+    last_hidden_state: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
 class Seq2SeqModelOutput(ModelOutput):
     """last_hidden_state [batch, target length, hidden] of the decoder, and what the encoder said."""
 
-    last_hidden_state: Tensor | None = None
-    past_key_values: Any = None
-    decoder_hidden_states: Any = None
-    decoder_attentions: Any = None
-    cross_attentions: Any = None
-    encoder_last_hidden_state: Tensor | None = None
-    encoder_hidden_states: Any = None
-    encoder_attentions: Any = None
+    last_hidden_state: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    decoder_attentions: tuple[Tensor, ...] = ABSENT
+    cross_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_last_hidden_state: Tensor = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    encoder_attentions: tuple[Tensor, ...] = ABSENT
+
+
+# what a base model returns: each has last_hidden_state
+HiddenOutput = BaseModelOutput | BaseModelOutputWithPooling | BaseModelOutputWithPast | Seq2SeqModelOutput
 
 
 @dataclass(repr=False)
@@ -241,9 +254,9 @@ class MaskedLMOutput(ModelOutput):
     """logits [batch, length, vocabulary]; loss: mean cross-entropy over labels that are not -100."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: Any = None
-    attentions: Any = None
+    logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -251,10 +264,10 @@ class CausalLMOutputWithPast(ModelOutput):
     """logits [batch, length, vocabulary]; loss: mean cross-entropy of each token given those before it."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    hidden_states: Any = None
-    attentions: Any = None
+    logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 CausalLMOutput = CausalLMOutputWithPast
@@ -265,14 +278,14 @@ class Seq2SeqLMOutput(ModelOutput):
     """logits [batch, target length, vocabulary]."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    decoder_hidden_states: Any = None
-    decoder_attentions: Any = None
-    cross_attentions: Any = None
-    encoder_last_hidden_state: Tensor | None = None
-    encoder_hidden_states: Any = None
-    encoder_attentions: Any = None
+    logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    decoder_attentions: tuple[Tensor, ...] = ABSENT
+    cross_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_last_hidden_state: Tensor = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    encoder_attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -280,9 +293,9 @@ class SequenceClassifierOutput(ModelOutput):
     """logits [batch, labels], before softmax or sigmoid."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: Any = None
-    attentions: Any = None
+    logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -290,10 +303,10 @@ class SequenceClassifierOutputWithPast(ModelOutput):
     """logits [batch, labels] of a decoder, read at the last real token."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    hidden_states: Any = None
-    attentions: Any = None
+    logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -301,14 +314,14 @@ class Seq2SeqSequenceClassifierOutput(ModelOutput):
     """logits [batch, labels] of an encoder-decoder, read at the last end-of-text token."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    decoder_hidden_states: Any = None
-    decoder_attentions: Any = None
-    cross_attentions: Any = None
-    encoder_last_hidden_state: Tensor | None = None
-    encoder_hidden_states: Any = None
-    encoder_attentions: Any = None
+    logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    decoder_attentions: tuple[Tensor, ...] = ABSENT
+    cross_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_last_hidden_state: Tensor = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    encoder_attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -316,9 +329,9 @@ class TokenClassifierOutput(ModelOutput):
     """logits [batch, length, labels]."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: Any = None
-    attentions: Any = None
+    logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -326,10 +339,10 @@ class QuestionAnsweringModelOutput(ModelOutput):
     """start_logits and end_logits [batch, length]."""
 
     loss: Tensor | None = None
-    start_logits: Tensor | None = None
-    end_logits: Tensor | None = None
-    hidden_states: Any = None
-    attentions: Any = None
+    start_logits: Tensor = ABSENT
+    end_logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -337,15 +350,15 @@ class Seq2SeqQuestionAnsweringModelOutput(ModelOutput):
     """start_logits and end_logits [batch, length] of an encoder-decoder."""
 
     loss: Tensor | None = None
-    start_logits: Tensor | None = None
-    end_logits: Tensor | None = None
-    past_key_values: Any = None
-    decoder_hidden_states: Any = None
-    decoder_attentions: Any = None
-    cross_attentions: Any = None
-    encoder_last_hidden_state: Tensor | None = None
-    encoder_hidden_states: Any = None
-    encoder_attentions: Any = None
+    start_logits: Tensor = ABSENT
+    end_logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    decoder_attentions: tuple[Tensor, ...] = ABSENT
+    cross_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_last_hidden_state: Tensor = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    encoder_attentions: tuple[Tensor, ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -353,6 +366,6 @@ class MultipleChoiceModelOutput(ModelOutput):
     """logits [batch, choices]."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: Any = None
-    attentions: Any = None
+    logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] = ABSENT

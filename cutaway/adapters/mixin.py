@@ -70,7 +70,7 @@ class Adaptable(NamedModule):
         self._take(adapter_name, Adapter(config, new_parts(self, config), trains=True))
 
     def load_adapter(
-        self, name: str | Path, adapter_name: str = DEFAULT, *, is_trainable: bool = False, **how: Any
+        self, name: str | Path, adapter_name: str = DEFAULT, *, is_trainable: bool = False, **how: object
     ) -> None:
         """Take on an adapter that `save_adapter` or PEFT has written; it acts from now on.
 

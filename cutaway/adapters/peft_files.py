@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.inference_mode(False)
-def read(model: Any, name: str | Path, **how: Any) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
+def read(model: Any, name: str | Path, **how: object) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
     """The config of a saved adapter, and what it holds for the layers of `model`."""
     found = _Found(name, **how)
     by_path = {s.path: s for s in spots(model)}
@@ -245,6 +246,8 @@ def restore(model: Any, adapter: Adapter, folder: str | Path) -> None:
 
 
 @torch.no_grad()
-def _copy(own: Any, values: dict[str, Tensor]) -> None:
+def _copy(own: Mapping[str, Tensor | None], values: dict[str, Tensor]) -> None:
     for key, value in values.items():
-        own[key].copy_(value)
+        target = own[key]
+        assert target is not None
+        target.copy_(value)

@@ -63,7 +63,7 @@ def matching(known: list[Spot], pattern: str, what: str) -> list[Spot]:
     return found
 
 
-def linear_spots(model: Any) -> list[Spot]:
+def linear_spots(model: nn.Module) -> list[Spot]:
     """The layers that can be changed."""
     return [s for s in spots(model) if isinstance(s.layer, nn.Linear)]
 

@@ -72,7 +72,7 @@ class Bounds:
         return self.attribute_map.get(name, name)
 
 
-def shown_value(value: Any) -> str:
+def shown_value(value: object) -> str:
     """The value for a message: short, whatever it is."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length():,} bits"

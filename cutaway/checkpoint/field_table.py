@@ -27,7 +27,7 @@ class Only:
     values: tuple[Any, ...]
     instead: str = ""
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: object) -> bool:
         """Whether the value is one of them."""
         return any(type(value) is type(known) and value == known for known in self.values)
 
@@ -37,7 +37,7 @@ class Only:
         return self.instead or f"It must be {' or '.join(map(repr, self.values))}."
 
 
-def only(*values: Any, instead: str = "") -> Only:
+def only(*values: object, instead: str = "") -> Only:
     """`Only` of these values."""
     return Only(values, instead)
 

@@ -191,7 +191,7 @@ def _scaling(
     raise CheckpointError(f"{path}: {family}.rope.scaling.type is {str(kind)[:40]!r}; known are none, linear and yarn.")
 
 
-def _llama3(path: Path, factors: list[float], theta: Any) -> dict[str, Any]:
+def _llama3(path: Path, factors: list[float], theta: object) -> dict[str, Any]:
     """The "llama3" scaling whose factors these are.
 
     Llama 3 divides the frequency of wavelength w by f, where 1/f = (1 - s)/F + s and s = (L/w - 1)/(h - 1), kept in

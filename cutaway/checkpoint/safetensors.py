@@ -83,7 +83,7 @@ def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, metadata
 
 
-def _entry(path: Path, name: str, value: Any, available: int) -> Entry:
+def _entry(path: Path, name: str, value: object, available: int) -> Entry:
     def wrong(why: str) -> CheckpointError:
         return CheckpointError(f"{path}: tensor {name[:200]!r} {why}. The file is damaged; download or save it again.")
 
@@ -107,7 +107,7 @@ def _entry(path: Path, name: str, value: Any, available: int) -> Entry:
     return Entry(kind, tuple(shape), begin, end)
 
 
-def _is_size(n: Any) -> bool:
+def _is_size(n: object) -> bool:
     return isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 48
 
 

@@ -101,7 +101,7 @@ def _first_line(e: BaseException) -> str:
     return text if text.endswith((".", "!")) else text + "."
 
 
-def _tensors_of(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
+def _tensors_of(path: Path, loaded: object) -> dict[str, torch.Tensor]:
     if isinstance(loaded, dict) and not any(isinstance(v, torch.Tensor) for v in loaded.values()):
         inner = loaded.get("state_dict")
         loaded = inner if isinstance(inner, dict) else loaded

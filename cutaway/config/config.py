@@ -156,7 +156,7 @@ class PretrainedConfig(Bounds, Publishing):
         if names is not None and numbers is not None:
             self.__dict__["_label2id"] = numbers
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(self.attribute_map.get(name, name), value)
 
     def __getattr__(self, name: str) -> Any:
@@ -168,7 +168,7 @@ class PretrainedConfig(Bounds, Publishing):
         known = [n for n in (*vars(self), *self.attribute_map) if not n.startswith("_")]
         raise AttributeError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
 
-    def aside(self, name: str, default: Any) -> Any:
+    def aside(self, name: str, default: object) -> Any:
         """A field that may not be an attribute, such as one that begins with "_"."""
         return self._aside.get(name, default)
 
@@ -227,7 +227,7 @@ class PretrainedConfig(Bounds, Publishing):
         return found
 
     @dtype.setter
-    def dtype(self, value: Any) -> None:
+    def dtype(self, value: object) -> None:
         name = None if value is None else str(value).removeprefix("torch.")
         if name is not None and name not in DTYPES:
             raise ConfigError(f"dtype is {value!r}; give one of {', '.join(DTYPES)}.")
@@ -239,7 +239,7 @@ class PretrainedConfig(Bounds, Publishing):
         return self.dtype
 
     @torch_dtype.setter
-    def torch_dtype(self, value: Any) -> None:
+    def torch_dtype(self, value: object) -> None:
         self.dtype = value
 
     @property
@@ -252,17 +252,23 @@ class PretrainedConfig(Bounds, Publishing):
 
     @overload
     @classmethod
-    def from_pretrained(cls, name: Any, *, return_unused_kwargs: Literal[False] = False, **overrides: Any) -> Self: ...
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str] | files.Files,
+        *,
+        return_unused_kwargs: Literal[False] = False,
+        **overrides: object,
+    ) -> Self: ...
 
     @overload
     @classmethod
     def from_pretrained(
-        cls, name: Any, *, return_unused_kwargs: Literal[True], **overrides: Any
+        cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: Literal[True], **overrides: object
     ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
     def from_pretrained(
-        cls, name: Any, *, return_unused_kwargs: bool = False, **overrides: Any
+        cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: bool = False, **overrides: object
     ) -> Self | tuple[Self, dict[str, Any]]:
         """Load config.json of a folder, a built-in or a hub repository (or a .json file), then apply `overrides`.
 
@@ -283,34 +289,36 @@ class PretrainedConfig(Bounds, Publishing):
         return config
 
     @staticmethod
-    def get_config_dict(name: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        name: str | os.PathLike[str] | files.Files, **options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields of config.json, and the options that do not say where to find it."""
         where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
         located = {k: options.pop(k) for k in where if options.get(k) is not None}
-        is_file = isinstance(name, (str, os.PathLike)) and str(name).endswith(".json") and Path(name).is_file()
+        alone = Path(name) if isinstance(name, (str, os.PathLike)) and str(name).endswith(".json") else None
         gguf_file = options.pop("gguf_file", None)
         if gguf_file is not None:
             from cutaway.checkpoint.gguf import read_gguf
 
             return read_gguf(files.resolve(name, **located).require(gguf_file)).config, options
-        path = Path(name) if is_file else files.resolve(name, **located).require(CONFIG_NAME)
+        path = alone if alone is not None and alone.is_file() else files.resolve(name, **located).require(CONFIG_NAME)
         return read_json(path, ConfigError), options
 
     @overload
     @classmethod
     def from_dict(
-        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = False, **overrides: Any
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[False] = False, **overrides: object
     ) -> Self: ...
 
     @overload
     @classmethod
     def from_dict(
-        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: Any
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: Literal[True], **overrides: object
     ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
     def from_dict(
-        cls, fields: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
+        cls, fields: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: object
     ) -> Self | tuple[Self, dict[str, Any]]:
         """A configuration from the fields of a config.json, with `overrides` applied after them."""
         fields = copy.deepcopy(dict(fields))
@@ -395,14 +403,14 @@ class PretrainedConfig(Bounds, Publishing):
 PreTrainedConfig = PretrainedConfig
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> object:
     """Lists and dicts copied, other values (a module, say) as they are."""
     if isinstance(value, dict):
         return {k: _copied(v) for k, v in value.items()}
     return [_copied(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     return type(a) is type(b) and isinstance(a, (bool, str, dict, type(None))) and bool(a == b)
 
 

@@ -7,11 +7,14 @@ all families share stands here. `check_fields` holds a config to it before anyth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.checkpoint.field_table import Only, Row, allowed_values, only, say_once
 from cutaway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 __all__ = ["Only", "check_fields", "check_training", "only", "rows"]
 
@@ -97,7 +100,7 @@ REFUSED: dict[str, Only] = {
 }  # fmt: skip
 
 
-def rows(config: Any) -> dict[str, Row]:
+def rows(config: type[PretrainedConfig]) -> dict[str, Row]:
     """The table of a config class: its family's rows go before the shared ones."""
     table: dict[str, Row] = {}
     for name in sorted(GENERATION):
@@ -122,7 +125,7 @@ class _Shared:
     refused = REFUSED
 
 
-def check_fields(config: Any) -> None:
+def check_fields(config: PretrainedConfig) -> None:
     """ConfigError where a field asks for what is not built; fields that nobody knows are said once in the log."""
     kind, values = type(config), _values(config)
     _refuse(config, {**REFUSED, **_merged(kind, "refused")}, "build")
@@ -131,12 +134,12 @@ def check_fields(config: Any) -> None:
     say_once(f"config.json of a {config.model_type} model", unknown)
 
 
-def check_training(config: Any) -> None:
+def check_training(config: PretrainedConfig) -> None:
     """ConfigError where a field asks for what is not built in training."""
     _refuse(config, _merged(type(config), "refused_in_training"), "train with")
 
 
-def _refuse(config: Any, refused: Mapping[str, Only], do: str) -> None:
+def _refuse(config: PretrainedConfig, refused: Mapping[str, Only], do: str) -> None:
     values, table = _values(config), rows(type(config))
     for name, allowed in refused.items():
         if name in values and table[name].does.startswith("refused") and not allowed.allows(values[name]):
@@ -146,18 +149,18 @@ def _refuse(config: Any, refused: Mapping[str, Only], do: str) -> None:
             )
 
 
-def _values(config: Any) -> Mapping[str, Any]:
+def _values(config: PretrainedConfig) -> Mapping[str, Any]:
     public = {name: value for name, value in vars(config).items() if not name.startswith("_")}
     return {**public, **config._aside}
 
 
-def _bases(config: Any) -> Iterator[Mapping[str, Any]]:
+def _bases(config: type) -> Iterator[Mapping[str, Any]]:
     return (vars(base) for base in reversed(config.__mro__))
 
 
-def _merged(config: Any, name: str) -> dict[str, Any]:
+def _merged(config: type, name: str) -> dict[str, Any]:
     return {key: value for base in _bases(config) for key, value in dict(base.get(name, {})).items()}
 
 
-def _listed(config: Any, name: str) -> tuple[str, ...]:
+def _listed(config: type, name: str) -> tuple[str, ...]:
     return tuple(value for base in _bases(config) for value in base.get(name, ()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.errors import ConfigError
@@ -11,7 +10,7 @@ from cutaway.errors import ConfigError
 MAX_LABELS = 200_000  # checked before one name per label is made
 
 
-def label_count(value: Any) -> int:
+def label_count(value: object) -> int:
     """`num_labels` as an int from 1 to 200,000; ConfigError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LABELS:
         raise ConfigError(f"num_labels is {shown_value(value)}; give a whole number from 1 to {MAX_LABELS:,}.")
@@ -23,7 +22,7 @@ def default_labels(count: int) -> dict[int, str]:
     return {i: f"LABEL_{i}" for i in range(label_count(count))}
 
 
-def id2label_of(value: Any) -> dict[int, str]:
+def id2label_of(value: object) -> dict[int, str]:
     """id2label with int keys, from a mapping with int or string keys or a list of names; ConfigError otherwise."""
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
@@ -40,7 +39,7 @@ def id2label_of(value: Any) -> dict[int, str]:
     return labels
 
 
-def label2id_of(value: Any) -> dict[str, int]:
+def label2id_of(value: object) -> dict[str, int]:
     """label2id with int values, from a mapping whose values are ints or digits; ConfigError otherwise."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"label2id is a {type(value).__name__}; give a dict such as {{'neg': 0, 'pos': 1}}.")
@@ -75,7 +74,7 @@ def agree(num_labels: int | None, id2label: Mapping[int, str] | None, label2id: 
             )
 
 
-def _id(value: Any, field: str) -> int:
+def _id(value: object, field: str) -> int:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 8 else value
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < MAX_LABELS:
         raise ConfigError(f"{field} holds {shown_value(value)} as a label id; give whole numbers from 0.")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cutaway.errors import InputError
 from cutaway.evaluate.scoring import SCORERS, Scored
+
+if TYPE_CHECKING:
+    from cutaway.pipelines.base import Pipeline
 
 RESAMPLES, SEED = 1000, 0
 
@@ -45,7 +48,9 @@ class Evaluation:
         }
 
 
-def evaluate(pipe: Any, rows: Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None) -> Evaluation:
+def evaluate(
+    pipe: Pipeline, rows: Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None
+) -> Evaluation:
     """Measure a pipeline on rows that hold inputs and right answers.
 
     Args:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cutaway.errors import InputError
+
+if TYPE_CHECKING:
+    from cutaway.pipelines.base import Pipeline
 
 Table = dict[str, list[Any]]
 TOKEN_ROWS = 32  # rows of one batch where words are labelled
@@ -54,7 +57,7 @@ def label_ids(labels: list[Any], names: list[str]) -> np.ndarray:
     return np.array(found)
 
 
-def classification(pipe: Any, table: Table) -> Scored:
+def classification(pipe: Pipeline, table: Table) -> Scored:
     """Single-label classification; calibration by `calibration`."""
     metrics = library("sklearn.metrics")
     names = [pipe.model.config.id2label[i] for i in range(pipe.model.config.num_labels)]
@@ -101,7 +104,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> li
     return found
 
 
-def entities(pipe: Any, table: Table) -> Scored:
+def entities(pipe: Pipeline, table: Table) -> Scored:
     """Words with tags (IOB): seqeval's measures over entities; a word has the tag of its first token."""
     import torch
 
@@ -140,14 +143,14 @@ def _plain(report: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {label: {name: float(value) for name, value in values.items()} for label, values in report.items()}
 
 
-def _list(cell: Any) -> list[Any]:
+def _list(cell: str | Iterable[Any]) -> list[Any]:
     found = json.loads(cell) if isinstance(cell, str) else list(cell)
     if not isinstance(found, list):
         raise InputError(f"{cell!r:.60} is not a list.")
     return found
 
 
-def answers(pipe: Any, table: Table) -> Scored:
+def answers(pipe: Pipeline, table: Table) -> Scored:
     """SQuAD's exact match and F1 (Rajpurkar et al., 2016); of several right answers the best counts."""
     squad = library("torchmetrics.functional.text").squad
     questions = [{"question": q, "context": c} for q, c in zip(table["question"], table["context"], strict=True)]
@@ -162,7 +165,7 @@ def answers(pipe: Any, table: Table) -> Scored:
     return Scored({name: float(values.mean()) for name, values in per_row.items()}, per_row)
 
 
-def _texts(right: Any) -> list[str]:
+def _texts(right: str | Mapping[str, Any] | Iterable[str]) -> list[str]:
     """Right answers: a text, a list of texts, or SQuAD's {"text": [...]}."""
     if isinstance(right, str) and right.lstrip().startswith(("[", "{")):
         right = json.loads(right)
@@ -172,12 +175,12 @@ def _texts(right: Any) -> list[str]:
     return texts or [""]
 
 
-def written(pipe: Any, table: Table) -> list[str]:
+def written(pipe: Pipeline, table: Table) -> list[str]:
     """The text that the pipeline writes for each row."""
     return [result.texts[0] for result in pipe.each(table["text"])]
 
 
-def summaries(pipe: Any, table: Table) -> Scored:
+def summaries(pipe: Pipeline, table: Table) -> Scored:
     """ROUGE's F1 (Lin, 2004), with stemming."""
     kinds = ("rouge1", "rouge2", "rougeL")
     scorer = library("rouge_score.rouge_scorer").RougeScorer(list(kinds), use_stemmer=True)
@@ -187,7 +190,7 @@ def summaries(pipe: Any, table: Table) -> Scored:
     return Scored({name: float(values.mean()) for name, values in per_row.items()}, per_row)
 
 
-def translations(pipe: Any, table: Table) -> Scored:
+def translations(pipe: Pipeline, table: Table) -> Scored:
     """BLEU (Papineni et al., 2002) and chrF (Popovic, 2015) over the corpus, with sacreBLEU's signatures."""
     metrics = library("sacrebleu.metrics")
     said = written(pipe, table)
@@ -201,7 +204,7 @@ def translations(pipe: Any, table: Table) -> Scored:
     return Scored(measures, {"sentence_chrf": np.array(rows)}, {"signatures": signatures})
 
 
-def foresight(pipe: Any, table: Table) -> Scored:
+def foresight(pipe: Pipeline, table: Table) -> Scored:
     """The perplexity of all tokens together: a long text counts more than a short one."""
     found = pipe(table["text"])
     tokens = np.array([answer["tokens"] for answer in found], dtype=float)

@@ -51,7 +51,7 @@ def sentences(count: int, seed: int = 7) -> list[str]:
     return [" ".join(chance.choice(WORDS) for _ in range(length)).capitalize() + "." for length in lengths]
 
 
-def measure(model: str, dtypes: Sequence[str], texts: Sequence[str], rounds: int = 5, **load: Any) -> list[Speed]:
+def measure(model: str, dtypes: Sequence[str], texts: Sequence[str], rounds: int = 5, **load: object) -> list[Speed]:
     """The figures of each format; formats take turns, after one round that does not count.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.config.architecture import (
     ACTIVATIONS,
@@ -17,6 +17,9 @@ from cutaway.config.architecture import (
 from cutaway.config.config_fields import only
 from cutaway.models.label_heads import Classifier
 from cutaway.nn.weight_map import WeightSource, tied
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 50265, "max_position_embeddings": 1024, "d_model": 1024, "encoder_layers": 12,
@@ -38,7 +41,7 @@ WITHOUT_EFFECT = dict.fromkeys(
 TRAINED_WITH = dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), only(None, 0, 0.0))
 
 
-def _stack(config: Any, side: str, positions: Learned, embedding_norm: bool, pre: bool) -> Stack:
+def _stack(config: PretrainedConfig, side: str, positions: Learned, embedding_norm: bool, pre: bool) -> Stack:
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer(f"{side}_attention_heads", 1, 1024)
     size = config.divided("d_model", f"{side}_attention_heads")
     norm = Norm("layer", 1e-5)
@@ -71,7 +74,9 @@ def _stack(config: Any, side: str, positions: Learned, embedding_norm: bool, pre
     )
 
 
-def bart_stacks(config: Any, *, fixed: bool = False, embedding_norm: bool = True, pre: bool = False) -> Architecture:
+def bart_stacks(
+    config: PretrainedConfig, *, fixed: bool = False, embedding_norm: bool = True, pre: bool = False
+) -> Architecture:
     """The encoder-decoder of Lewis et al. (2020).
 
     Args:

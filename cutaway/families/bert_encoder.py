@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.config.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
 from cutaway.config.config_fields import only
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -42,7 +45,7 @@ WEIGHTS = {
 }
 
 
-def bert_stack(config: Any, positions: Learned, width: int | None = None) -> Stack:
+def bert_stack(config: PretrainedConfig, positions: Learned, width: int | None = None) -> Stack:
     """The post-norm encoder of Devlin et al. (2019); width: of the tables, where a matrix leads on from them."""
     hidden = config.integer("hidden_size", 1, 65_536)
     n_heads = config.integer("num_attention_heads", 1, 1024)

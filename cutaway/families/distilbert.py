@@ -19,6 +19,7 @@ from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutput
 
 
 class DistilBertConfig(PretrainedConfig):
@@ -98,7 +99,7 @@ class DistilBertPreTrainedModel(PreTrainedModel, config=DistilBertConfig, prefix
     """Base for a user's own models around a `DistilBertModel` called `distilbert`."""
 
 
-class DistilBertModel(Backbone, family=FAMILY, config=DistilBertConfig, prefix="distilbert"):
+class DistilBertModel(Backbone[BaseModelOutput], family=FAMILY, config=DistilBertConfig, prefix="distilbert"):
     """The base model: hidden states."""
 
 

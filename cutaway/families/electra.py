@@ -12,6 +12,7 @@ from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutput
 
 
 class ElectraConfig(PretrainedConfig):
@@ -70,7 +71,7 @@ class ElectraPreTrainedModel(PreTrainedModel, config=ElectraConfig, prefix="elec
     """Base for a user's own models around an `ElectraModel` called `electra`."""
 
 
-class ElectraModel(Backbone, family=FAMILY, config=ElectraConfig, prefix="electra"):
+class ElectraModel(Backbone[BaseModelOutput], family=FAMILY, config=ElectraConfig, prefix="electra"):
     """The base model: hidden states."""
 
 

@@ -13,6 +13,7 @@ from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class GemmaConfig(PretrainedConfig):
@@ -57,7 +58,7 @@ class GemmaPreTrainedModel(PreTrainedModel, config=GemmaConfig, prefix="model"):
     """Base for a user's own models around a `GemmaModel` called `model`."""
 
 
-class GemmaModel(Backbone, family=FAMILY, config=GemmaConfig, prefix="model"):
+class GemmaModel(Backbone[BaseModelOutputWithPast], family=FAMILY, config=GemmaConfig, prefix="model"):
     """The base model: hidden states."""
 
 

@@ -21,6 +21,7 @@ from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.weight_map import Table, split, transposed
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class GPT2Config(PretrainedConfig):
@@ -116,7 +117,7 @@ class GPT2PreTrainedModel(PreTrainedModel, config=GPT2Config, prefix="transforme
     """Base for a user's own models around a `GPT2Model` called `transformer`."""
 
 
-class GPT2Model(Backbone, family=FAMILY, config=GPT2Config, prefix="transformer"):
+class GPT2Model(Backbone[BaseModelOutputWithPast], family=FAMILY, config=GPT2Config, prefix="transformer"):
     """The base model: hidden states."""
 
 

@@ -12,6 +12,7 @@ from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.weight_map import Table, share
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class GPTNeoXConfig(PretrainedConfig):
@@ -89,7 +90,7 @@ class GPTNeoXPreTrainedModel(PreTrainedModel, config=GPTNeoXConfig, prefix="gpt_
     """Base for a user's own models around a `GPTNeoXModel` called `gpt_neox`."""
 
 
-class GPTNeoXModel(Backbone, family=FAMILY, config=GPTNeoXConfig, prefix="gpt_neox"):
+class GPTNeoXModel(Backbone[BaseModelOutputWithPast], family=FAMILY, config=GPTNeoXConfig, prefix="gpt_neox"):
     """The base model: hidden states."""
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.errors import ConfigError
 
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
+
 TYPES = ("full_attention", "sliding_attention")
 
 
-def layer_types(config: Any, slides: Callable[[int], bool]) -> list[str]:
+def layer_types(config: PretrainedConfig, slides: Callable[[int], bool]) -> list[str]:
     """One of TYPES for each layer: `layer_types` where it is given, else sliding in the layers that slide.
 
     Raises:

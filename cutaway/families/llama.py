@@ -10,6 +10,7 @@ from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class LlamaConfig(PretrainedConfig):
@@ -37,7 +38,7 @@ class LlamaPreTrainedModel(PreTrainedModel, config=LlamaConfig, prefix="model"):
     """Base for a user's own models around a `LlamaModel` called `model`."""
 
 
-class LlamaModel(Backbone, family=FAMILY, config=LlamaConfig, prefix="model"):
+class LlamaModel(Backbone[BaseModelOutputWithPast], family=FAMILY, config=LlamaConfig, prefix="model"):
     """The base model: hidden states."""
 
 

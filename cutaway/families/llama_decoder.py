@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
 from cutaway.errors import ConfigError
 from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
 from cutaway.models.label_heads import Classifier
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None,
@@ -44,7 +47,7 @@ TOKEN = Classifier("score", dropout=("classifier_dropout", "hidden_dropout"), us
 SPAN = Classifier("qa_outputs", drops="none")
 
 
-def windows(config: Any, slides: Callable[[int], bool]) -> tuple[int | None, ...]:
+def windows(config: PretrainedConfig, slides: Callable[[int], bool]) -> tuple[int | None, ...]:
     """How far each layer sees, from `layer_types` where it is given, else `sliding_window` in the layers that slide."""
     types = layer_types(config, slides)
     if "sliding_attention" not in types:
@@ -54,7 +57,7 @@ def windows(config: Any, slides: Callable[[int], bool]) -> tuple[int | None, ...
 
 
 def decoder(
-    config: Any,
+    config: PretrainedConfig,
     *,
     bias: bool = False,
     out_bias: bool = False,

@@ -10,6 +10,7 @@ from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class MistralConfig(PretrainedConfig):
@@ -36,7 +37,7 @@ class MistralPreTrainedModel(PreTrainedModel, config=MistralConfig, prefix="mode
     """Base for a user's own models around a `MistralModel` called `model`."""
 
 
-class MistralModel(Backbone, family=FAMILY, config=MistralConfig, prefix="model"):
+class MistralModel(Backbone[BaseModelOutputWithPast], family=FAMILY, config=MistralConfig, prefix="model"):
     """The base model: hidden states."""
 
 

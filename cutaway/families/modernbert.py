@@ -14,6 +14,7 @@ from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.weight_map import Table, split
+from cutaway.outputs import BaseModelOutput
 
 
 class ModernBertConfig(PretrainedConfig):
@@ -108,7 +109,7 @@ class ModernBertPreTrainedModel(PreTrainedModel, config=ModernBertConfig, prefix
     """Base for a user's own models around a `ModernBertModel` called `model`."""
 
 
-class ModernBertModel(Backbone, family=FAMILY, config=ModernBertConfig, prefix="model"):
+class ModernBertModel(Backbone[BaseModelOutput], family=FAMILY, config=ModernBertConfig, prefix="model"):
     """The base model: hidden states."""
 
 

@@ -21,6 +21,7 @@ from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class OPTConfig(PretrainedConfig):
@@ -107,7 +108,7 @@ class OPTPreTrainedModel(PreTrainedModel, config=OPTConfig, prefix="model"):
     """Base for a user's own models around a `OPTModel` called `model`."""
 
 
-class OPTModel(Backbone, family=FAMILY, config=OPTConfig, prefix="model"):
+class OPTModel(Backbone[BaseModelOutputWithPast], family=FAMILY, config=OPTConfig, prefix="model"):
     """The base model: hidden states."""
 
 

@@ -13,6 +13,7 @@ from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.weight_map import Table, share, split
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class Phi3Config(PretrainedConfig):
@@ -50,7 +51,7 @@ class Phi3PreTrainedModel(PreTrainedModel, config=Phi3Config, prefix="model"):
     """Base for a user's own models around a `Phi3Model` called `model`."""
 
 
-class Phi3Model(Backbone, family=FAMILY, config=Phi3Config, prefix="model"):
+class Phi3Model(Backbone[BaseModelOutputWithPast], family=FAMILY, config=Phi3Config, prefix="model"):
     """The base model: hidden states."""
 
 

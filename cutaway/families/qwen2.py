@@ -10,6 +10,7 @@ from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class Qwen2Config(PretrainedConfig):
@@ -37,7 +38,7 @@ class Qwen2PreTrainedModel(PreTrainedModel, config=Qwen2Config, prefix="model"):
     """Base for a user's own models around a `Qwen2Model` called `model`."""
 
 
-class Qwen2Model(Backbone, family=FAMILY, config=Qwen2Config, prefix="model"):
+class Qwen2Model(Backbone[BaseModelOutputWithPast], family=FAMILY, config=Qwen2Config, prefix="model"):
     """The base model: hidden states."""
 
 

@@ -12,6 +12,7 @@ from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class Qwen3Config(PretrainedConfig):
@@ -43,7 +44,7 @@ class Qwen3PreTrainedModel(PreTrainedModel, config=Qwen3Config, prefix="model"):
     """Base for a user's own models around a `Qwen3Model` called `model`."""
 
 
-class Qwen3Model(Backbone, family=FAMILY, config=Qwen3Config, prefix="model"):
+class Qwen3Model(Backbone[BaseModelOutputWithPast], family=FAMILY, config=Qwen3Config, prefix="model"):
     """The base model: hidden states."""
 
 

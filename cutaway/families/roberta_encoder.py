@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.families import bert_encoder
@@ -10,12 +10,15 @@ from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
+
 DEFAULTS: dict[str, Any] = {
     **bert_encoder.DEFAULTS, "vocab_size": 50265, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2
 }  # fmt: skip
 
 
-def to_architecture(config: Any) -> Architecture:
+def to_architecture(config: PretrainedConfig) -> Architecture:
     """The published config -> Architecture; the first position used is pad_token_id + 1."""
     offset = config.integer("pad_token_id", 0, 10_000_000) + 1
     positions = Learned(config.integer("max_position_embeddings", offset + 1, 10_000_000), offset, after_padding=True)

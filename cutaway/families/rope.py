@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config.architecture import Rotary, RotaryScaling
 from cutaway.errors import ConfigError
 from cutaway.families.rope_table import check_beside, rope_table
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 logger = logging.getLogger("cutaway")
 
@@ -31,7 +34,7 @@ class _Fields(Bounds):
         self._fields.setdefault(name, value)
 
 
-def rotary(config: Any, head_size: int, kind_of_layer: str = "", base: float = 10_000.0) -> Rotary:
+def rotary(config: PretrainedConfig, head_size: int, kind_of_layer: str = "", base: float = 10_000.0) -> Rotary:
     """The rotary positions that a config asks for.
 
     Args:
@@ -121,5 +124,5 @@ def _factors(raw: dict[str, Any], name: str, size: int) -> tuple[float, ...]:
     return tuple(float(v) for v in value)
 
 
-def _is_factor(value: Any) -> bool:
+def _is_factor(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-6 <= value <= 1e6

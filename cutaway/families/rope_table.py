@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.errors import ConfigError
 from cutaway.families.layer_types import TYPES
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 
 def _kind(table: dict[str, Any]) -> Any:
     return table.get("rope_type", table.get("type")) or "default"
 
 
-def rope_table(config: Any, kind_of_layer: str) -> dict[str, Any]:
+def rope_table(config: PretrainedConfig, kind_of_layer: str) -> dict[str, Any]:
     """The table of rotary parameters, from both of its published names.
 
     `rope_scaling` may stand beside a `rope_parameters` that says nothing of scaling (set on a config that was read from
@@ -48,7 +51,7 @@ def rope_table(config: Any, kind_of_layer: str) -> dict[str, Any]:
     return merged | {k: v for k, v in old.items() if v is not None}
 
 
-def check_beside(config: Any, name: str, inner: Any) -> None:
+def check_beside(config: PretrainedConfig, name: str, inner: object) -> None:
     """ConfigError where a field of the config says otherwise than the table's own; a family's default says nothing."""
     outer = getattr(config, name, None)
     if inner is None or outer is None or outer == inner:

@@ -14,6 +14,7 @@ from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutputWithPast
 
 
 class SmolLM3Config(PretrainedConfig):
@@ -56,7 +57,7 @@ class SmolLM3PreTrainedModel(PreTrainedModel, config=SmolLM3Config, prefix="mode
     """Base for a user's own models around a `SmolLM3Model` called `model`."""
 
 
-class SmolLM3Model(Backbone, family=FAMILY, config=SmolLM3Config, prefix="model"):
+class SmolLM3Model(Backbone[BaseModelOutputWithPast], family=FAMILY, config=SmolLM3Config, prefix="model"):
     """The base model: hidden states."""
 
 

@@ -23,6 +23,7 @@ from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.outputs import BaseModelOutput
 
 
 class T5Config(PretrainedConfig):
@@ -118,7 +119,7 @@ class T5Model(EncoderDecoder, family=FAMILY, config=T5Config, prefix="transforme
     """The base model: hidden states."""
 
 
-class T5EncoderModel(Backbone, family=ENCODER, config=T5Config, prefix="transformer"):
+class T5EncoderModel(Backbone[BaseModelOutput], family=ENCODER, config=T5Config, prefix="transformer"):
     """The encoder alone."""
 
 

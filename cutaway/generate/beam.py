@@ -8,7 +8,7 @@ chance in the place of the likeliest (sampling without replacement).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.required_words import share_out
 from cutaway.generate.rng import SamplingRNG
 from cutaway.generate.search import Search, Step
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ class BeamSearch(Search):
     A prompt whose answers are settled leaves the batch, so its answers do not depend on the other prompts.
     """
 
-    def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
+    def __init__(
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
+    ) -> None:
         super().__init__(model, prompt, plan, tokenizer)
         assert plan.beams is not None
         self.beams, prompts, device = plan.beams, prompt.ids.shape[0], prompt.ids.device
@@ -235,6 +241,7 @@ class BeamSearch(Search):
 
     def stops_at(self, c: Candidate) -> bool:
         """Whether the answer holds a stop string."""
+        assert self.tokenizer is not None  # the plan asks for one where there are stop strings
         context = self.prompts[int(self.places[c.parent])][-CONTEXT:]
         before = len(self.tokenizer.decode(context)) if context else 0
         text = self.tokenizer.decode([*context, *self.answer(c.parent), c.token])[before:]

@@ -159,7 +159,7 @@ def guess(text: Tensor, guessed: int, longest: int) -> list[int]:
     """
     for n in range(min(longest, len(text) - 1), 0, -1):
         windows = text[:-1].unfold(0, n, 1)  # [L - n, n]; the end itself is not among them
-        places: Any = (windows == text[-n:]).all(1).nonzero()
+        places: Tensor = windows.eq(text[-n:]).all(1).nonzero()
         if len(places):
             after = int(places[-1]) + n
             guesses: list[int] = text[after : after + guessed].tolist()

@@ -6,7 +6,7 @@ In each step the tokens that cannot go on to a valid answer are ruled out, so wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +16,11 @@ from torch import Tensor
 from cutaway.errors import GenerationError, MissingExtraError
 from cutaway.generate.processor_settings import Form
 from cutaway.generate.sampling import MINUS_INF
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from cutaway.tokenization.protocols import TokenizerLike
 
 # One separator each, so that a model cannot go on writing white space for ever; a schema's "x-guidance" changes it.
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -36,7 +41,7 @@ class Constraint:
         GenerationError: the form is not valid, or the tokenizer is of a kind that llguidance cannot read.
     """
 
-    def __init__(self, form: Form, tokenizer: Any, eos: tuple[int, ...], rows: int) -> None:
+    def __init__(self, form: Form, tokenizer: TokenizerLike, eos: tuple[int, ...], rows: int) -> None:
         guidance = _library()
         self.form = form
         definition = _definition(guidance, form)
@@ -76,7 +81,7 @@ class Constraint:
         return bool(matcher.consume_token(token) and matcher.is_accepting())
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     try:
         import llguidance
     except ImportError as error:
@@ -86,7 +91,7 @@ def _library() -> Any:
     return llguidance
 
 
-def _definition(guidance: Any, form: Form) -> str:
+def _definition(guidance: ModuleType, form: Form) -> str:
     if form.kind == "regex":
         definition = guidance.LLMatcher.grammar_from_regex(form.text)
     elif form.kind == "json_schema":
@@ -99,7 +104,7 @@ def _definition(guidance: Any, form: Form) -> str:
     return str(definition)
 
 
-def _vocabulary(guidance: Any, tokenizer: Any, eos: Sequence[int]) -> Any:
+def _vocabulary(guidance: ModuleType, tokenizer: TokenizerLike, eos: Sequence[int]) -> object:
     """The tokenizer as llguidance reads it; kept for as long as the tokenizer lives."""
     known = _vocabularies.setdefault(tokenizer, {})
     key = tuple(eos)

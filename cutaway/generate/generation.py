@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,19 +22,25 @@ from cutaway.generate.results import GenerateOutput
 from cutaway.generate.search import Search
 from cutaway.generate.settings import GenerationConfig
 
+if TYPE_CHECKING:
+    from cutaway.generate.prompt import TokenIds
+    from cutaway.generate.streaming import BaseStreamer
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import TokenizerLike
+
 INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs")
 
 
 def generate(
-    model: Any,
-    input_ids: Any = None,
-    attention_mask: Any = None,
+    model: GenerativeModel,
+    input_ids: TokenIds | None = None,
+    attention_mask: TokenIds | None = None,
     *,
-    inputs: Any = None,
+    inputs: TokenIds | None = None,
     generation_config: GenerationConfig | None = None,
-    streamer: Any = None,
-    tokenizer: Any = None,
-    **settings: Any,
+    streamer: BaseStreamer | None = None,
+    tokenizer: TokenizerLike | None = None,
+    **settings: object,
 ) -> Tensor | GenerateOutput:
     """Continues texts (a decoder), or answers them (an encoder-decoder), greedily, by sampling or with beams.
 
@@ -149,15 +155,15 @@ class Token(NamedTuple):
 
 
 def stream(
-    model: Any,
-    input_ids: Any = None,
-    attention_mask: Any = None,
+    model: GenerativeModel,
+    input_ids: TokenIds | None = None,
+    attention_mask: TokenIds | None = None,
     *,
-    inputs: Any = None,
+    inputs: TokenIds | None = None,
     generation_config: GenerationConfig | None = None,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike | None = None,
     skip_special_tokens: bool = True,
-    **settings: Any,
+    **settings: object,
 ) -> Iterator[Token]:
     """The tokens of `generate`, each as soon as it is chosen; of a batch, row after row in each step.
 
@@ -233,12 +239,12 @@ def check_positions(positions: Any, input_ids: Any, attention_mask: Any) -> None
 
 
 def prepare(
-    model: Any,
-    input_ids: Any,
-    attention_mask: Any,
-    inputs: Any,
+    model: GenerativeModel,
+    input_ids: TokenIds | None,
+    attention_mask: TokenIds | None,
+    inputs: TokenIds | None,
     generation_config: GenerationConfig | None,
-    tokenizer: Any,
+    tokenizer: TokenizerLike | None,
     settings: dict[str, Any],
 ) -> Search:
     """Checks a call and sets up its search; the model has not run when this returns."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.prompt import Prompt, pad_left, read_ids, read_mask
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.nn.kv_cache import Cache
 
 
 class Guidance:
@@ -22,10 +26,10 @@ class Guidance:
 
     def __init__(
         self,
-        model: Any,
+        model: LanguageModel,
         prompt: Prompt,
-        ids: Any,
-        mask: Any,
+        ids: object,
+        mask: object,
         copies: int,
         evaluating: Callable[[], AbstractContextManager[None]],
     ) -> None:
@@ -44,7 +48,7 @@ class Guidance:
             self.ids, self.mask = pad_left(ids, read_mask(mask, ids, None, ()))
         index = torch.arange(rows, device=prompt.ids.device).repeat_interleave(copies)
         self.first = index if self.ids.shape[0] == rows else torch.zeros_like(index)
-        self.cache: Any = None
+        self.cache: Cache | None = None
 
     def logits(self, newest: Tensor) -> Tensor:
         """[A, V] after the newest tokens [A] of the running sequences."""
@@ -65,4 +69,5 @@ class Guidance:
 
     def select(self, index: Tensor) -> None:
         """Leaves the sequences at the positions `index` of the running ones, in that order."""
+        assert self.cache is not None  # a step filled it
         self.cache.select(index)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerLike
 
 REPLACEMENT = "\ufffd"  # what a tokenizer writes for the bytes of an unfinished character
 CONTEXT = 6  # tokens of the prompt that the first piece is read with: enough for the longest character
@@ -21,7 +24,7 @@ class IncrementalDecoder:
         options: for `decode`.
     """
 
-    def __init__(self, tokenizer: Any, context: Sequence[int] = (), **options: Any) -> None:
+    def __init__(self, tokenizer: TokenizerLike, context: Sequence[int] = (), **options: Any) -> None:
         self.tokenizer, self.options = tokenizer, options
         self.ids = list(context[-CONTEXT:])
         self.emitted = self._decode() if self.ids else ""  # the text of `ids` that was returned before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +18,10 @@ from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import scatter_rows
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
+
 Rule = Callable[[Tensor], Tensor]
 
 
@@ -30,10 +34,10 @@ class LogitsProcessors:
 
     def __init__(
         self,
-        model: Any,
+        model: LanguageModel,
         prompt: Prompt,
         plan: Plan,
-        tokenizer: Any,
+        tokenizer: TokenizerLike | None,
         evaluating: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.plan, rules, device = plan, plan.rules, prompt.ids.device
@@ -54,6 +58,7 @@ class LogitsProcessors:
             self.guidance = Guidance(model, prompt, rules.negative_ids, rules.negative_mask, plan.copies, evaluating)
         self.constraint: Constraint | None = None
         if rules.form is not None:
+            assert tokenizer is not None  # a form asks for one when it is read
             self.constraint = Constraint(rules.form, tokenizer, plan.eos, len(copies))
         self.steps = self.in_order(device)
 

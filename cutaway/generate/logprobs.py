@@ -13,11 +13,15 @@ from cutaway.generate.incremental_decoding import CONTEXT, REPLACEMENT, Incremen
 from cutaway.generate.results import Alternative, TokenLogprob
 from cutaway.generate.search import Search
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import TokenizerLike
+
 AT_ONCE = 256  # positions whose logits are held at the same time
 
 
 def token_logits(
-    model: Any, inputs: Mapping[str, Any], places: Sequence[tuple[int, int]]
+    model: GenerativeModel, inputs: Mapping[str, Any], places: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[Tensor, ...]]:
     """Runs a model once over whole texts; yields (logits [n, V] that predict tokens, the tokens [n]), in order.
 
@@ -33,7 +37,7 @@ def token_logits(
         yield model.logits(hidden[row, token - 1]).float(), ids[row, token]
 
 
-def search_logprobs(search: Search, tokenizer: Any) -> dict[str, Any]:
+def search_logprobs(search: Search, tokenizer: TokenizerLike | None) -> dict[str, Any]:
     """`prompt_logprobs` and `logprobs` of a search that is done: for each sequence its tokens, by one more pass."""
     columns, number = search.plan.prompt_columns, len(search.sequences) // len(search.prompt.ids)
     prompts = [prompt for prompt in real_ids(search.prompt) for _ in range(number)]
@@ -105,7 +109,7 @@ def _read(text: list[int], stats: list[TokenStats], tokenizer: Any) -> tuple[Tok
     return tuple(logprobs)
 
 
-def _added(tokenizer: Any, before: list[int], tokens: list[int]) -> list[str | None]:
+def _added(tokenizer: TokenizerLike | None, before: list[int], tokens: list[int]) -> list[str | None]:
     """The characters that each of `tokens` would add to those before it."""
     if tokenizer is None or not tokens:
         return [None] * len(tokens)

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import GenerationError
 from cutaway.generate.beam_settings import BeamSettings, read_beam_settings
@@ -16,6 +16,10 @@ from cutaway.generate.processor_settings import ProcessorSettings, read_processo
 from cutaway.generate.settings import DEFAULT_NEW_TOKENS
 from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
@@ -162,7 +166,7 @@ def read_seed(s: Settings, rows: int) -> tuple[int, ...] | None:
     return tuple(int(value) for value in seeds)
 
 
-def read_stop_strings(s: Settings, tokenizer: Any) -> tuple[str, ...]:
+def read_stop_strings(s: Settings, tokenizer: TokenizerLike | None) -> tuple[str, ...]:
     value = s["stop_strings"]
     strings = (value,) if isinstance(value, str) else tuple(value or ())
     if not all(isinstance(text, str) and text for text in strings):
@@ -193,7 +197,7 @@ def make_plan(
     longest_prompt: int,
     positions: int | None,
     vocab_size: int | None,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike | None = None,
 ) -> Plan:
     """Checks everything that can be checked before the model runs; raises GenerationError."""
     refuse_contradictions(s)

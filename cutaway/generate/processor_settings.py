@@ -39,8 +39,8 @@ class ProcessorSettings:
     begin_suppress: tuple[int, ...] = ()
     decay: tuple[int, float] | None = None  # (generated tokens before it begins, factor)
     guidance: float = 1.0
-    negative_ids: Any = None
-    negative_mask: Any = None
+    negative_ids: object = None
+    negative_mask: object = None
     allowed: Callable[[int, Tensor], Any] | None = None
     processors: tuple[Callable[..., Tensor], ...] = ()
     criteria: tuple[Callable[..., Any], ...] = ()
@@ -160,7 +160,7 @@ def read_callables(s: Settings, name: str) -> tuple[Callable[..., Any], ...]:
     return several
 
 
-def read_negative(s: Settings) -> Any:
+def read_negative(s: Settings) -> object:
     value, scale = s["negative_prompt_ids"], s["guidance_scale"]
     if value is not None and (scale is None or scale == 1):
         raise GenerationError(
@@ -171,7 +171,7 @@ def read_negative(s: Settings) -> Any:
     return value
 
 
-def read_form(s: Settings, eos: tuple[int, ...], tokenizer: Any) -> Form | None:
+def read_form(s: Settings, eos: tuple[int, ...], tokenizer: TokenizerLike | None) -> Form | None:
     """The one form that is asked for, and what contradicts it."""
     asked = [name for name in FORMS if s[name] is not None]
     if not asked:
@@ -192,13 +192,13 @@ def read_form(s: Settings, eos: tuple[int, ...], tokenizer: Any) -> Form | None:
     return Form(name, schema_text(s[name]) if name == "json_schema" else text_of(name, s[name]))
 
 
-def text_of(name: str, value: Any) -> str:
+def text_of(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise GenerationError(f"{name}={value!r:.80}: pass a text.")
     return value
 
 
-def schema_text(value: Any) -> str:
+def schema_text(value: object) -> str:
     """A JSON schema as text: from a dict, a text, a file, or a class that says its own (pydantic's)."""
     if isinstance(value, Path):
         value = value.read_text(encoding="utf-8")

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
 from cutaway.generate.options import Settings
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.outputs import ModelOutput
+
+
+# ids or a mask, one row for each text
+TokenIds = Tensor | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class Prompt:
     mask: Tensor | None
     encoder_ids: Tensor | None = None
     encoder_mask: Tensor | None = None
-    encoder_outputs: Any = None
+    encoder_outputs: ModelOutput | tuple[Tensor, ...] | None = None
 
     @property
     def longest(self) -> int:
@@ -46,7 +55,7 @@ class Prompt:
         return [self.ids.shape[1] - pads - n for pads, n in zip(self.padding, real, strict=True)]
 
 
-def read_ids(name: str, value: Any, device: torch.device) -> Tensor:
+def read_ids(name: str, value: object, device: torch.device) -> Tensor:
     """Ids as int64 [B, L] on the model's device; lists are read too."""
     try:
         ids = torch.as_tensor(value, device=device)
@@ -62,7 +71,7 @@ def read_ids(name: str, value: Any, device: torch.device) -> Tensor:
     return ids.long()
 
 
-def read_mask(value: Any, ids: Tensor, pad: int | None, eos: tuple[int, ...]) -> Tensor | None:
+def read_mask(value: object, ids: Tensor, pad: int | None, eos: tuple[int, ...]) -> Tensor | None:
     """The mask of `ids`, None where all of it is real.
 
     Without a mask, the padding id marks padding, unless it also ends texts (then it may be part of one).
@@ -97,7 +106,9 @@ def pad_left(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return ids.gather(1, order), mask.gather(1, order)
 
 
-def read_prompt(model: Any, s: Settings, input_ids: Any, attention_mask: Any, inputs: dict[str, Any]) -> Prompt:
+def read_prompt(
+    model: LanguageModel, s: Settings, input_ids: object, attention_mask: object, inputs: dict[str, Any]
+) -> Prompt:
     """Reads the inputs of one call.
 
     Args:

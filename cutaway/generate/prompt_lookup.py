@@ -7,7 +7,7 @@ what was computed after it, is forgotten. So the text is the one of plain greedy
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,11 +18,17 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.search import Search
 from cutaway.outputs import CausalLMOutputWithPast
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import TokenizerLike
+
 
 class LookupSearch(Search):
     """`Search` for one text with `prompt_lookup_num_tokens`."""
 
-    def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
+    def __init__(
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
+    ) -> None:
         super().__init__(model, prompt, plan, tokenizer)
         self.first, self.hidden = prompt.padding[0], prompt.hidden[0]  # columns of padding, and hidden words
         self.ahead: list[int] = []  # guesses whose logits are known

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cutaway.generate.plan import Plan
 from cutaway.generate.sampling import MINUS_INF
-from cutaway.outputs import Layers, ModelOutput
+from cutaway.outputs import ABSENT, Layers, ModelOutput
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     `use_cache` changes none of these shapes.
     """
 
-    sequences: Tensor | None = None
-    scores: tuple[Tensor, ...] | None = None
-    logits: tuple[Tensor, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-    hidden_states: tuple[Any, ...] | None = None
-    past_key_values: Any = None
-    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
-    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    sequences: Tensor = ABSENT
+    scores: tuple[Tensor, ...] = ABSENT
+    logits: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
+    hidden_states: tuple[tuple[Tensor, ...], ...] = ABSENT
+    past_key_values: Cache | None = None
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -80,17 +80,17 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     layer: encoder_attentions [B, heads, S, S] and encoder_hidden_states [B, S, H].
     """
 
-    sequences: Tensor | None = None
-    scores: tuple[Tensor, ...] | None = None
-    logits: tuple[Tensor, ...] | None = None
-    encoder_attentions: Any = None
-    encoder_hidden_states: Any = None
-    decoder_attentions: tuple[Any, ...] | None = None
-    cross_attentions: tuple[Any, ...] | None = None
-    decoder_hidden_states: tuple[Any, ...] | None = None
-    past_key_values: Any = None
-    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
-    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    sequences: Tensor = ABSENT
+    scores: tuple[Tensor, ...] = ABSENT
+    logits: tuple[Tensor, ...] = ABSENT
+    encoder_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
+    decoder_attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
+    cross_attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
+    decoder_hidden_states: tuple[tuple[Tensor, ...], ...] = ABSENT
+    past_key_values: Cache | None = None
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
 
 
 @dataclass(repr=False)
@@ -104,22 +104,22 @@ class GenerateBeamDecoderOnlyOutput(GenerateDecoderOnlyOutput):
         beams of prompts that are settled.
     """
 
-    sequences_scores: Tensor | None = None
-    beam_indices: Tensor | None = None
+    sequences_scores: Tensor = ABSENT
+    beam_indices: Tensor = ABSENT
 
 
 @dataclass(repr=False)
 class GenerateBeamEncoderDecoderOutput(GenerateEncoderDecoderOutput):
     """As `GenerateBeamDecoderOnlyOutput`, for an encoder-decoder."""
 
-    sequences_scores: Tensor | None = None
-    beam_indices: Tensor | None = None
+    sequences_scores: Tensor = ABSENT
+    beam_indices: Tensor = ABSENT
 
 
 GenerateOutput = GenerateDecoderOnlyOutput | GenerateEncoderDecoderOutput
 
 
-def each_layer(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def each_layer(value: tuple[Tensor, ...] | Layers, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...] | Layers:
     """`value` (a tuple of layers, or `Layers`) with `change` applied to each layer's tensor."""
     if isinstance(value, Layers):
         return Layers({n: change(t) for n, t in value.items()}, value.total, value.what)
@@ -160,7 +160,13 @@ class StepRecorder:
         return not self.per_step
 
     def add(
-        self, outputs: Any, logits: Tensor, scores: Tensor, rows: Tensor | None, total: int, copies: Tensor | None
+        self,
+        outputs: ModelOutput,
+        logits: Tensor,
+        scores: Tensor,
+        rows: Tensor | None,
+        total: int,
+        copies: Tensor | None,
     ) -> None:
         """One step.
 

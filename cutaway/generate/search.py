@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError
@@ -58,7 +58,9 @@ class Search:
     never grows; `width` counts its columns that are filled.
     """
 
-    def __init__(self, model: Any, prompt: Prompt, plan: Plan, tokenizer: Any = None) -> None:
+    def __init__(
+        self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
+    ) -> None:
         self.model, self.prompt, self.plan = model, prompt, plan
         device, prompts = prompt.ids.device, prompt.ids.shape[0]
         self.total = prompts * plan.copies
@@ -73,18 +75,19 @@ class Search:
         self.lengths = [0] * self.total  # new tokens of each sequence that has ended
         self.unfinished: list[int] = []  # places of the sequences that were cut before they had the form asked for
         self.newest = ids[:, -1]  # [A]
-        self.cache: Any = None
+        self.cache: Cache | None = None
         self.encoded = prompt.encoder_outputs
         self.encoder_mask = prompt.encoder_mask
         self.mask: Tensor | None = None  # [total, max_length], where the whole text is run in every step
         if mask is not None and not plan.use_cache:
             self.mask = torch.ones_like(self.sequences)
             self.mask[:, : self.width] = mask
-        self.evaluating = Evaluation(model)  # dropout is off while the model runs, whatever its mode
+        self.evaluating = Evaluation(cast(nn.Module, model))  # dropout is off while the model runs, whatever its mode
         self.rules = LogitsProcessors(model, prompt, plan, tokenizer, self.evaluating)
         self.ends = EndTokens(plan.eos, device) if plan.eos else None
         self.stops: StopStrings | None = None
         if plan.stop_strings:
+            assert tokenizer is not None  # the plan asks for one
             self.stops = StopStrings(plan.stop_strings, tokenizer, self.contexts())
         seeds = None
         if plan.seed is not None:
@@ -152,6 +155,7 @@ class Search:
         A step that nobody looks into gives its logits alone.
         """
         if self.stepper is not None and self.stepper.is_unobserved:
+            assert self.cache is not None
             memory = None if self.encoded is None else self.encoded[0]
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)

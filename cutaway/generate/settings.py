@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json, write_text
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
+    from cutaway.models.protocols import LanguageModel
 
 # What a setting is where neither the call nor the model's files say.
 DEFAULTS: dict[str, Any] = {
@@ -156,7 +160,7 @@ class GenerationConfig:
     again loses nothing.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         require_known(settings)
         self._set(settings)
 
@@ -167,7 +171,7 @@ class GenerationConfig:
             setattr(self, name, value)
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any], **changes: Any) -> GenerationConfig:
+    def from_dict(cls, settings: Mapping[str, Any], **changes: object) -> GenerationConfig:
         """From the content of a generation_config.json, unknown fields included; `changes` win over it."""
         require_known(changes)
         config = cls()
@@ -175,7 +179,7 @@ class GenerationConfig:
         return config
 
     @classmethod
-    def from_model_config(cls, config: Any) -> GenerationConfig:
+    def from_model_config(cls, config: PretrainedConfig) -> GenerationConfig:
         """From the settings that an older config.json holds.
 
         The output flags are left behind: a model that was loaded with `output_attentions=True` still generates ids.
@@ -244,7 +248,7 @@ class GenerationConfig:
         return f"GenerationConfig {self.to_json_string()}"
 
 
-def model_settings(model: Any) -> GenerationConfig:
+def model_settings(model: LanguageModel) -> GenerationConfig:
     """The model's own settings: `model.generation_config` (a GenerationConfig or a mapping), else what it came with."""
     own = getattr(model, "generation_config", None)
     if own is None:
@@ -252,7 +256,7 @@ def model_settings(model: Any) -> GenerationConfig:
     return own if isinstance(own, GenerationConfig) else GenerationConfig.from_dict(own)
 
 
-def stored_settings(model: Any) -> GenerationConfig:
+def stored_settings(model: LanguageModel) -> GenerationConfig:
     """The settings of the generation_config.json that the model came with, or of its config where there was none."""
     stored = getattr(model, "stored_generation_settings", None)
     if stored is None:

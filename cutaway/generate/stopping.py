@@ -36,7 +36,7 @@ class StopStrings:
     so the text may go on past the string by the rest of that token.
     """
 
-    def __init__(self, strings: tuple[str, ...], tokenizer: Any, contexts: list[list[int]]) -> None:
+    def __init__(self, strings: tuple[str, ...], tokenizer: TokenizerLike, contexts: list[list[int]]) -> None:
         self.strings = strings
         self.overlap = max(len(text) for text in strings) - 1
         self.readers = [IncrementalDecoder(tokenizer, context) for context in contexts]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from queue import Queue
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.incremental_decoding import IncrementalDecoder
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class BaseStreamer:
@@ -31,7 +34,7 @@ class TextStreamer(BaseStreamer):
         decode_kwargs: for `tokenizer.decode`, such as skip_special_tokens=True.
     """
 
-    def __init__(self, tokenizer: Any, skip_prompt: bool = False, **decode_kwargs: Any) -> None:
+    def __init__(self, tokenizer: TokenizerLike, skip_prompt: bool = False, **decode_kwargs: object) -> None:
         self.tokenizer, self.skip_prompt, self.decode_kwargs = tokenizer, skip_prompt, decode_kwargs
         self.characters: IncrementalDecoder | None = None
 
@@ -70,7 +73,7 @@ class TextIteratorStreamer(TextStreamer):
     """
 
     def __init__(
-        self, tokenizer: Any, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any
+        self, tokenizer: TokenizerLike, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: object
     ) -> None:
         super().__init__(tokenizer, skip_prompt, **decode_kwargs)
         self.text_queue: Queue[str | None] = Queue()

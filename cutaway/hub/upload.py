@@ -5,10 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cutaway.errors import HubError
 from cutaway.hub.files import offline
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, HfApi
+
+Given = TypeVar("Given")
 
 
 class Publishing:
@@ -24,8 +29,8 @@ class Publishing:
         token: str | bool | None = None,
         revision: str | None = None,
         create_pr: bool = False,
-        **settings: Any,
-    ) -> Any:
+        **settings: object,
+    ) -> CommitInfo:
         """Upload what `save_pretrained` writes to the repository `repo_id`, which is made where it is not there.
 
         Args:
@@ -62,8 +67,8 @@ def upload(
     token: str | bool | None = None,
     revision: str | None = None,
     ignore: Sequence[str] = (),
-    **commit: Any,
-) -> Any:
+    **commit: object,
+) -> CommitInfo:
     """Upload the files of `folder` but those that the patterns of `ignore` name; arguments as in `push_to_hub`."""
     return _asked(repo_id, lambda: _upload(folder, repo_id, private, token, revision, ignore, commit))
 
@@ -74,8 +79,7 @@ def made_repository(repo_id: str, private: bool | None, token: str | bool | None
     Raises:
         HubError: the hub cannot be reached, or refuses.
     """
-    found: str = _asked(repo_id, lambda: _api(token).create_repo(repo_id, private=private, exist_ok=True).repo_id)
-    return found
+    return _asked(repo_id, lambda: _api(token).create_repo(repo_id, private=private, exist_ok=True).repo_id)
 
 
 def _upload(
@@ -86,23 +90,24 @@ def _upload(
     revision: str | None,
     ignore: Sequence[str],
     commit: dict[str, Any],
-) -> Any:
+) -> CommitInfo:
     api = _api(token)
     whole = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if revision is not None and revision != "main":
         api.create_branch(whole, branch=revision, exist_ok=True)
-    return api.upload_folder(
+    done: CommitInfo = api.upload_folder(
         repo_id=whole, folder_path=folder, revision=revision, ignore_patterns=list(ignore) or None, **commit
     )
+    return done
 
 
-def _api(token: str | bool | None) -> Any:
+def _api(token: str | bool | None) -> HfApi:
     from huggingface_hub import HfApi
 
     return HfApi(token=token, library_name="cutaway")
 
 
-def _asked(repo_id: str, work: Callable[[], Any]) -> Any:
+def _asked(repo_id: str, work: Callable[[], Given]) -> Given:
     """What `work` gives; HubError where the hub does not give it."""
     if offline():
         raise HubError(f"{repo_id!r} cannot be uploaded while HF_HUB_OFFLINE is set; unset it, or save to a folder.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, logits_of, one_text
 from cutaway.nn.activations.taps import resolve
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Ablation(Result):
 
 @torch.no_grad()
 def ablate(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     places: Sequence[str] = ("*attn.head.*.out",),
     target: Target | None = None,
@@ -64,7 +67,7 @@ def ablate(
     return Ablation(kind, known, torch.cat(effect), value, goal)
 
 
-def _instead(model: Any, others: Inputs, places: list[str], kind: str, seed: int) -> dict[str, Tensor]:
+def _instead(model: LanguageModel, others: Inputs, places: list[str], kind: str, seed: int) -> dict[str, Tensor]:
     texts = [one_text(others, row) for row in range(others["input_ids"].shape[0])]
     if kind == "resample":
         texts = [texts[int(torch.randint(len(texts), (1,), generator=torch.Generator().manual_seed(seed)))]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -11,11 +11,16 @@ from cutaway.errors import ConfigError, InputError, nearest
 from cutaway.inspect import measures
 from cutaway.inspect.explanation import Attention, Token
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
 
 def attention_of(
     name: str,
     address: str,
-    values: Any,
+    values: Sequence[Tensor],
     rows: list[Token],
     columns: list[Token],
     row_name: Literal["tokens", "target"] = "tokens",

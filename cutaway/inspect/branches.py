@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.inspect.explanation import Branch, Candidate, Kind, Step
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
 
 ALTERNATIVES = 2  # at each step
 LENGTH = 4  # tokens of a branch, the other one among them
@@ -13,7 +16,7 @@ TOKENS = 1500  # read by the model for all branches together; past it, later ste
 
 
 def branches(
-    model: Any, kind: Kind, inputs: Mapping[str, Any], steps: list[Step], label: Callable[[int], str]
+    model: GenerativeModel, kind: Kind, inputs: Mapping[str, Any], steps: list[Step], label: Callable[[int], str]
 ) -> list[Branch]:
     """For each step its likeliest other tokens, and what follows each of them, greedily; of a model that writes.
 
@@ -52,6 +55,6 @@ def branches(
     return all_branches
 
 
-def _ends(model: Any) -> set[int]:
+def _ends(model: GenerativeModel) -> set[int]:
     end = model.config.eos_token_id
     return set() if end is None else set(end) if isinstance(end, list | tuple) else {int(end)}

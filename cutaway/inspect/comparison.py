@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, one_text
 from cutaway.show.sheet import Grid, Part, Sheet, Table, figure
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 Spans = Sequence[Sequence[int]]
 Pairs = Sequence[tuple[int, int]]
@@ -84,11 +87,11 @@ def align_characters(first: Spans, second: Spans) -> list[tuple[int, int]]:
 
 @torch.no_grad()
 def compare(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     other_inputs: Inputs | None = None,
     *,
-    other_model: Any = None,
+    other_model: LanguageModel | None = None,
     spans: tuple[Spans, Spans] | None = None,
     places: Sequence[str] = ("*embed", "*.attn.out", "*.mlp.out", "*.resid"),
     tolerance: float = 1e-4,

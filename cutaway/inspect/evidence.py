@@ -6,7 +6,7 @@ Each is one of the measures, called on the text of the run. What a model does no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cutaway.inspect.measures import Array
 
 if TYPE_CHECKING:
     from cutaway.inspect.explanation import Attention, Kind
+    from cutaway.models.protocols import GenerativeModel, LanguageModel
 
 LENS_NUMBERS = 100_000_000  # logits that a lens may hold at a time
 LENS_TOP = 3
@@ -28,7 +29,7 @@ SHAPLEY_LEAST = 8  # texts for each token: of fewer, the scores are mostly chanc
 
 
 def gather(
-    model: Any,
+    model: LanguageModel,
     kind: Kind,
     inputs: Mapping[str, Any],
     asked: Mapping[str, Any],
@@ -94,7 +95,7 @@ def gather(
             missing["parts"] = str(e)
         if kind != "labels":
             try:
-                lens = _lens(model, kind, inputs, label)
+                lens = _lens(cast("GenerativeModel", model), kind, inputs, label)
             except CutawayError as e:
                 missing["lens"] = str(e)
     return Evidence(norms, rollout, lens, scores_by_method, parts, answer=answer, missing=missing)
@@ -106,7 +107,7 @@ def _shapley_runs(parameters: int, length: int) -> int:
     return runs if runs >= min(2**length, SHAPLEY_LEAST * length) else 0
 
 
-def _value_norms(model: Any, inputs: Mapping[str, Any], name: str, layers: int) -> Array:
+def _value_norms(model: LanguageModel, inputs: Mapping[str, Any], name: str, layers: int) -> Array:
     """||v(k) W_h|| of every head and key: times the weight, it is the norm of the weighted value (norms.py)."""
     import torch
 
@@ -128,7 +129,7 @@ def _value_norms(model: Any, inputs: Mapping[str, Any], name: str, layers: int) 
     return np.asarray(torch.stack(norms).float().cpu().numpy())
 
 
-def _lens(model: Any, kind: Kind, inputs: Mapping[str, Any], label: Callable[[int], str]) -> LensGrid:
+def _lens(model: GenerativeModel, kind: Kind, inputs: Mapping[str, Any], label: Callable[[int], str]) -> LensGrid:
     from cutaway.inspect.lens import logit_lens
     from cutaway.inspect.tower import tower_of
 

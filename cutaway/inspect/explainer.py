@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -37,6 +37,9 @@ from cutaway.show.label import token_label
 
 if TYPE_CHECKING:
     import torch
+
+    from cutaway.models.protocols import GenerativeModel, LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 FIRST = 8  # how many numbers of each vector are kept
 TOP = 10  # how many candidates of each prediction are kept
@@ -67,8 +70,8 @@ HEADS: dict[str, tuple[str, Kind]] = {
 
 def explain(
     text: str,
-    model: Any = "cutaway/sentiment",
-    tokenizer: Any = None,
+    model: LanguageModel | str | Path = "cutaway/sentiment",
+    tokenizer: TokenizerLike | None = None,
     *,
     layer: int | None = None,
     head: int | None = None,
@@ -77,7 +80,7 @@ def explain(
     max_new_tokens: int = 10,
     truncation: bool = False,
     evidence: bool = False,
-    **load: Any,
+    **load: object,
 ) -> Explanation:
     """Explain what `model` does with `text`.
 
@@ -99,7 +102,9 @@ def explain(
     return observe(text, model, tokenizer, asked, load)[0]
 
 
-def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str, Any]) -> tuple[Explanation, Run]:
+def observe(
+    text: str, model: LanguageModel | str | Path, tokenizer: TokenizerLike | None, asked: Asked, load: dict[str, Any]
+) -> tuple[Explanation, Run]:
     """The explanation, and the run that it was made of."""
     import torch
 
@@ -111,19 +116,20 @@ def observe(text: str, model: Any, tokenizer: Any, asked: Asked, load: dict[str,
         path = Path(model)
         # a picture or a page may be passed on, and needs no more of a path on this machine than its end
         name = path.name if path.is_absolute() else str(model)
-        model, tokenizer = load_model(str(model), tokenizer, **load)
+        loaded, tokenizer = load_model(str(model), tokenizer, **load)
     else:
+        loaded = model
         name = str(getattr(model, "name_or_path", "") or type(model).__name__)
         if tokenizer is None:
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
-    with Evaluation(model)():
+    with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
             run = Run(text, name, model, tokenizer, asked.max_new_tokens, asked.truncation)
             explanation = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
         return (replace(explanation, evidence=run.evidence(explanation)) if asked.evidence else explanation), run
 
 
-def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]:
+def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object) -> tuple[Any, TokenizerLike]:
     """The model with the head that its checkpoint has, and its tokenizer."""
     from cutaway import auto  # it knows the families; pictures of a stored run do without
 
@@ -140,7 +146,7 @@ def load_model(name: str, tokenizer: Any = None, **load: Any) -> tuple[Any, Any]
     return model, tokenizer or auto.AutoTokenizer.from_pretrained(name, **shared)
 
 
-def kind_of(model: Any) -> Kind:
+def kind_of(model: LanguageModel) -> Kind:
     """What the model answers with, from the end of its class name; "states" for a model without a known head."""
     for parent in type(model).__mro__:
         for ending, (_, kind) in HEADS.items():
@@ -152,7 +158,15 @@ def kind_of(model: Any) -> Kind:
 class Run:
     """One pass of a model over a text, and over what it wrote."""
 
-    def __init__(self, text: str, name: str, model: Any, tokenizer: Any, max_new_tokens: int, truncation: bool) -> None:
+    def __init__(
+        self,
+        text: str,
+        name: str,
+        model: LanguageModel,
+        tokenizer: TokenizerLike,
+        max_new_tokens: int,
+        truncation: bool,
+    ) -> None:
         import torch
 
         self.text, self.name, self.model, self.tokenizer = text, name, model, tokenizer

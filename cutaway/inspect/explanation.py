@@ -326,7 +326,7 @@ def find_token(tokens: list[Token], text: str, wanted: str | int | None) -> int:
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, np.ndarray):
         return _digits(value.tolist())
     if is_dataclass(value):
@@ -339,14 +339,14 @@ def _plain(value: Any) -> Any:
     return _digits(value)
 
 
-def _shares(pattern: Array) -> Any:
+def _shares(pattern: Array) -> object:
     """Attention weights to six decimals; None where a model's numbers are broken."""
     if not np.isfinite(pattern).all():
         return _plain(pattern)
     return np.round(pattern.astype(np.float64), 6).tolist()
 
 
-def _digits(value: Any) -> Any:
+def _digits(value: object) -> object:
     if isinstance(value, list):
         return [_digits(entry) for entry in value]
     if isinstance(value, float):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from cutaway.inspect.perturbation import Baseline, Masking, check_scores
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of the tokens, as in DeYoung et al.
 
@@ -36,7 +39,7 @@ class Faithfulness(Result):
 
 
 def measure_faithfulness(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     scores: Sequence[float] | Tensor,
     target: Target | None = None,

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
+from cutaway.show.sheet import Scale
 
 
 @dataclass(frozen=True)
 class Rollout(Result):
     """`shares` [layers, L, L]: after layer l, how much of position i came from input position j; rows sum to 1."""
 
-    SCALES: ClassVar[dict[str, str]] = {"shares": "share"}
+    SCALES: ClassVar[dict[str, Scale]] = {"shares": "share"}
 
     shares: Tensor
 
@@ -25,7 +26,7 @@ class Rollout(Result):
 class Flow(Result):
     """`capacity` [L, L]: the largest flow from the last layer's position i to input position j, at most 1."""
 
-    SCALES: ClassVar[dict[str, str]] = {"capacity": "share"}
+    SCALES: ClassVar[dict[str, Scale]] = {"capacity": "share"}
 
     capacity: Tensor
 

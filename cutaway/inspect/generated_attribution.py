@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,10 @@ from cutaway.inspect.gradients import integrated_gradients
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, one_text
+from cutaway.show.sheet import Scale
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class WrittenAttribution(Result):
     """
 
     IDS: ClassVar[tuple[str, ...]] = ("written",)
-    SCALES: ClassVar[dict[str, str]] = {"scores": "signed"}
+    SCALES: ClassVar[dict[str, Scale]] = {"scores": "signed"}
 
     written: Tensor
     scores: Tensor
@@ -33,13 +37,13 @@ class WrittenAttribution(Result):
 
 
 def written_attribution(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     ids: Tensor,
     *,
     row: int = 0,
     method: Callable[..., Attribution] = integrated_gradients,
-    **options: Any,
+    **options: object,
 ) -> WrittenAttribution:
     """One attribution per written token, of its logit where it was written (Sarti et al., 2023, Inseq, 2302.13942).
 

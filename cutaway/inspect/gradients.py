@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from cutaway.inspect.attribution import Attribution, residual_of
 from cutaway.inspect.perturbation import BATCH, Baseline, Masking
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 GOOD, POOR = 0.01, 0.05  # residuals below which the numbers stand, and above which only their order may
 
@@ -26,7 +29,7 @@ def _slopes(game: Masking, vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def integrated_gradients(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     target: Target | None = None,
     *,
@@ -68,7 +71,7 @@ def integrated_gradients(
 
 
 def input_x_gradient(
-    model: Any, inputs: Inputs, target: Target | None = None, *, row: int = 0, tower: str | None = None
+    model: LanguageModel, inputs: Inputs, target: Target | None = None, *, row: int = 0, tower: str | None = None
 ) -> Attribution:
     """x . gradient at x (Shrikumar et al., 2016, 1605.01713): the change to first order if the vector went to 0."""
     game = Masking(model, inputs, target, row=row, tower=tower, baseline="zero")

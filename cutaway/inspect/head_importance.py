@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
+from cutaway.show.sheet import Scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
 class HeadImportance(Result):
     """`slope` [layers, heads]: how the loss changes with each head's gate at 1; `importance`: its absolute value."""
 
-    SCALES: ClassVar[dict[str, str]] = {"slope": "signed"}
+    SCALES: ClassVar[dict[str, Scale]] = {"slope": "signed"}
 
     slope: Tensor
     importance: Tensor
 
 
 def gate_slopes(
-    model: Any, inputs: Inputs, loss: Any = None, *, tower: str | None = None, cross: bool = False
+    model: LanguageModel,
+    inputs: Inputs,
+    loss: Callable[[Any], Tensor] | None = None,
+    *,
+    tower: str | None = None,
+    cross: bool = False,
 ) -> HeadImportance:
     """d loss / d gate at gate = 1, where each head's mixed values are multiplied by its gate (eq. 2).
 

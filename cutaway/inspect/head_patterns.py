@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import tower_of
+from cutaway.show.sheet import Scale
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class HeadScores(Result):
         previous: to the token before. duplicate: to earlier equal tokens. induction: to what came after these.
     """
 
-    SCALES: ClassVar[dict[str, str]] = {"previous": "share", "duplicate": "share", "induction": "share"}
+    SCALES: ClassVar[dict[str, Scale]] = {"previous": "share", "duplicate": "share", "induction": "share"}
 
     previous: Tensor
     duplicate: Tensor
@@ -63,7 +67,9 @@ def _share(patterns: Tensor, where: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def find_heads(model: Any, *, length: int = 25, texts: int = 4, seed: int = 0, first: int | None = None) -> HeadScores:
+def find_heads(
+    model: LanguageModel, *, length: int = 25, texts: int = 4, seed: int = 0, first: int | None = None
+) -> HeadScores:
     """`head_scores` of a decoder on random tokens said twice, where nothing but repetition can be followed.
 
     Args:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
 from cutaway.models.lm_heads import OutputHead
 from cutaway.show.sheet import Part, Sheet
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,23 @@ def _places(tower: StackHandle) -> list[str]:
     return [tower.at("embed"), *tower.layers("resid")]
 
 
-def _tower(model: Any) -> StackHandle:
+def _tower(model: GenerativeModel) -> StackHandle:
     if not isinstance(model, OutputHead):
         raise InputError(f"{type(model).__name__} has no output over a vocabulary; a lens needs a language model.")
     return tower_of(model)
 
 
-def read_state(model: Any, state: Tensor, tower: StackHandle) -> Tensor:
+def read_state(model: GenerativeModel, state: Tensor, tower: StackHandle) -> Tensor:
     """A state of the stream [..., H] as logits [..., V]: through the last norm where the family has one, then the head.
 
     `hidden_states[-1]` of such a family has had that norm; a state of the stream (`blocks.{i}.resid`) has not, so it is
     normed here, once.
     """
     normed = tower.stack.final_norm(state) if tower.spec.final_norm else state
-    return model.logits(normed)  # type: ignore[no-any-return]
+    return model.logits(normed)
 
 
-def _lens(model: Any, inputs: Inputs, translate: Any, top: int) -> Lens:
+def _lens(model: GenerativeModel, inputs: Inputs, translate: Callable[[int, Tensor], Tensor], top: int) -> Lens:
     tower = _tower(model)
     places = _places(tower)
     with model.record(*places, "logits") as r:
@@ -80,7 +83,7 @@ def _lens(model: Any, inputs: Inputs, translate: Any, top: int) -> Lens:
 
 
 @torch.no_grad()
-def logit_lens(model: Any, inputs: Inputs, *, top: int = 5) -> Lens:
+def logit_lens(model: GenerativeModel, inputs: Inputs, *, top: int = 5) -> Lens:
     """Each state of the stream through the model's own last norm and output matrix (nostalgebraist, 2020).
 
     The last state gives the model's logits. Early states were never trained to be read so; in models whose basis turns
@@ -96,13 +99,13 @@ class TunedLens(nn.Module):
     lens. The last state is read as it is.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: GenerativeModel) -> None:
         super().__init__()
         tower = _tower(model)
-        size, options = tower.spec.hidden_size, {"dtype": model.dtype, "device": model.device}
+        size, dtype, device = tower.spec.hidden_size, model.dtype, model.device
         n = tower.spec.n_layers
-        self.turn = nn.Parameter(torch.zeros(n, size, size, **options))
-        self.shift = nn.Parameter(torch.zeros(n, size, **options))
+        self.turn = nn.Parameter(torch.zeros(n, size, size, dtype=dtype, device=device))
+        self.shift = nn.Parameter(torch.zeros(n, size, dtype=dtype, device=device))
 
     def translate(self, number: int, state: Tensor) -> Tensor:
         """State `number` [..., H] in the basis of the last one."""
@@ -111,11 +114,11 @@ class TunedLens(nn.Module):
         return state + state @ self.turn[number].T + self.shift[number]
 
     @torch.no_grad()
-    def read(self, model: Any, inputs: Inputs, *, top: int = 5) -> Lens:
+    def read(self, model: GenerativeModel, inputs: Inputs, *, top: int = 5) -> Lens:
         """As `logit_lens`."""
         return _lens(model, inputs, self.translate, top)
 
-    def fit(self, model: Any, batches: Sequence[Inputs], *, steps: int = 100, rate: float = 1e-3) -> Tensor:
+    def fit(self, model: GenerativeModel, batches: Sequence[Inputs], *, steps: int = 100, rate: float = 1e-3) -> Tensor:
         """Train on the batches' real tokens; mean KL per layer on them, before and after: [2, layers].
 
         Each layer keeps the best map that it met, the one that it began with among them, so it never gets worse there.
@@ -136,7 +139,9 @@ class TunedLens(nn.Module):
         seen = [torch.cat(kept) for kept in states]  # [tokens, H] each
         return torch.stack([self._fit(model, tower, i, x, final, steps, rate) for i, x in enumerate(seen)], 1)
 
-    def _fit(self, model: Any, tower: StackHandle, i: int, x: Tensor, final: Tensor, steps: int, rate: float) -> Tensor:
+    def _fit(
+        self, model: GenerativeModel, tower: StackHandle, i: int, x: Tensor, final: Tensor, steps: int, rate: float
+    ) -> Tensor:
         turn = self.turn[i].detach().clone().requires_grad_()
         shift = self.shift[i].detach().clone().requires_grad_()
         adam = torch.optim.Adam([turn, shift], lr=rate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ from cutaway.models.label_heads import LabelHead
 from cutaway.models.lm_heads import OutputHead
 from cutaway.nn.norm_mlp import RMSNorm
 from cutaway.show.sheet import Bars, Sheet
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.nn.activations.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
     return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if module.o.bias is not None else []
 
 
-def _gather(tower: StackHandle, r: Any, layers: list[int], start: str) -> tuple[list[str], Tensor]:
+def _gather(tower: StackHandle, r: Recorder, layers: list[int], start: str) -> tuple[list[str], Tensor]:
     """The stream after `layers` of a pre-norm stack, as the parts that were added: [n, B, L, H]."""
     names, parts = [start], [r[start]]
     for i in layers:
@@ -97,7 +101,7 @@ def _gather(tower: StackHandle, r: Any, layers: list[int], start: str) -> tuple[
 
 
 @torch.no_grad()
-def last_state(model: Any, inputs: Inputs, *, tower: str | None = None) -> StateParts:
+def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None) -> StateParts:
     """The state that the head reads, as a sum, exactly.
 
     Pre-norm: every head, bias and feed-forward layer since the embedding, through the last norm with the scale that the
@@ -150,7 +154,7 @@ def _linear(model: LabelHead) -> bool:
     return not (spec.dense or spec.norm or model.mean) and spec.pick in ("first", "last")
 
 
-def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
+def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
     if isinstance(model, OutputHead) and not model.head_spec.dense:
         out: Any = model.get_output_embeddings()
@@ -169,7 +173,7 @@ def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
 
 
 @torch.no_grad()
-def direct_logit_attribution(model: Any, inputs: Inputs, target: Target | None = None) -> Contributions:
+def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Target | None = None) -> Contributions:
     """What each part of the model adds to a logit, directly; the parts sum to the logit exactly (Elhage et al., 2021).
 
     logit = u . (sum of parts of `last_state`) + bias, with u the output matrix's row (or the difference of two). What a

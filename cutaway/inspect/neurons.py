@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
 from cutaway.models.lm_heads import OutputHead
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Excited(Result):
 
 
 @torch.no_grad()
-def top_neurons(model: Any, inputs: Inputs, *, top: int = 10, tower: str | None = None) -> TopNeurons:
+def top_neurons(model: LanguageModel, inputs: Inputs, *, top: int = 10, tower: str | None = None) -> TopNeurons:
     """The neurons of each layer that are largest, in absolute value, anywhere in one text."""
     handle = tower_of(model, tower)
     places = handle.layers("mlp.act")
@@ -62,7 +65,9 @@ def top_neurons(model: Any, inputs: Inputs, *, top: int = 10, tower: str | None 
 
 
 @torch.no_grad()
-def promoted_tokens(model: Any, layer: int, neuron: int, *, top: int = 10, tower: str | None = None) -> Promoted:
+def promoted_tokens(
+    model: LanguageModel, layer: int, neuron: int, *, top: int = 10, tower: str | None = None
+) -> Promoted:
     """The output matrix times the neuron's own column (Geva et al., 2022, 2203.14680, section 3), norm left out.
 
     What the neuron writes into the stream, read as if nothing came after it.
@@ -73,7 +78,7 @@ def promoted_tokens(model: Any, layer: int, neuron: int, *, top: int = 10, tower
     column = handle.block(layer).mlp.down.weight
     if not 0 <= neuron < column.shape[1]:
         raise InputError(f"neuron={neuron} must lie in 0..{column.shape[1] - 1}.")
-    out: Any = model.get_output_embeddings()
+    out = cast(nn.Linear, model.get_output_embeddings())
     change = out.weight @ column[:, neuron] * model.architecture.output_scale
     k = min(top, len(change))
     up, down = change.topk(k), change.topk(k, largest=False)
@@ -82,7 +87,7 @@ def promoted_tokens(model: Any, layer: int, neuron: int, *, top: int = 10, tower
 
 @torch.no_grad()
 def exciting_texts(
-    model: Any, batches: Sequence[Inputs], layer: int, neuron: int, *, top: int = 10, tower: str | None = None
+    model: LanguageModel, batches: Sequence[Inputs], layer: int, neuron: int, *, top: int = 10, tower: str | None = None
 ) -> Excited:
     """The tokens at which a neuron is largest, over all texts; texts are numbered through the batches."""
     handle = tower_of(model, tower)

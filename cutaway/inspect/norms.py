@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ def weighted_values(pattern: Tensor, values: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def value_norms(model: Any, inputs: Inputs, layer: int, *, tower: str | None = None, cross: bool = False) -> ValueNorms:
+def value_norms(
+    model: LanguageModel, inputs: Inputs, layer: int, *, tower: str | None = None, cross: bool = False
+) -> ValueNorms:
     """||alpha(q, k) v(k) W|| of one layer, where a pattern alone would show alpha(q, k).
 
     A token with a large weight and a small value brings little: separators and first tokens often are such.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,10 @@ from cutaway.inspect.tower import Inputs, logits_of, one_text, repeated, tower_o
 from cutaway.nn.activations.edits import Edit
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
+from cutaway.show.sheet import Scale
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Patching(Result):
     `clean` and `corrupted` are the target of the two runs.
     """
 
-    SCALES: ClassVar[dict[str, str]] = {"effect": "signed"}
+    SCALES: ClassVar[dict[str, Scale]] = {"effect": "signed"}
 
     places: list[str]
     effect: Tensor
@@ -36,7 +40,7 @@ class Patching(Result):
 
 
 def activation_patching(
-    model: Any,
+    model: LanguageModel,
     clean: Inputs,
     corrupted: Inputs,
     places: Sequence[str] = ("*blocks.*.resid",),
@@ -66,7 +70,7 @@ def activation_patching(
     return Patching(known, (effect - bad) / _apart(good, bad), good, bad, goal)
 
 
-def _along(model: Any, inputs: Inputs, goal: Target, place: str, source: Recorder, each: bool) -> Tensor:
+def _along(model: LanguageModel, inputs: Inputs, goal: Target, place: str, source: Recorder, each: bool) -> Tensor:
     """The target with `place` patched, at each position or at all: [positions] or [1]."""
     if not each:
         with model.edit({place: source}):
@@ -80,7 +84,7 @@ def _along(model: Any, inputs: Inputs, goal: Target, place: str, source: Recorde
     return torch.cat(goals)
 
 
-def _goal(model: Any, clean: Inputs, corrupted: Inputs, target: Target | None) -> Target:
+def _goal(model: LanguageModel, clean: Inputs, corrupted: Inputs, target: Target | None) -> Target:
     goal = (target or Target()).fixed(model, clean)
     if target is not None:
         return goal
@@ -115,7 +119,7 @@ class PathPatching(Result):
 
 
 def path_patching(
-    model: Any,
+    model: LanguageModel,
     clean: Inputs,
     corrupted: Inputs,
     sender: str,
@@ -167,7 +171,7 @@ class CausalTrace(Result):
 
 
 def causal_trace(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     subject: Sequence[int],
     places: Sequence[str] = ("*blocks.*.resid",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from cutaway.errors import InputError
 from cutaway.inspect.attribution import Attribution, residual_of
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, logits_of, one_text, repeated, tower_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 Baseline = str | int | Tensor  # "mean", "zero", the id of a token, or a vector [width]
 BATCH = 32
@@ -27,7 +30,7 @@ class Masking:
 
     def __init__(
         self,
-        model: Any,
+        model: LanguageModel,
         inputs: Inputs,
         target: Target | None,
         *,
@@ -98,7 +101,7 @@ def check_scores(scores: Sequence[float] | Tensor, length: int) -> Tensor:
 
 
 def occlude(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     target: Target | None = None,
     *,
@@ -128,7 +131,7 @@ def occlude(
 
 
 def shapley_values(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     target: Target | None = None,
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,11 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Probes(Result):
     majority: float
 
 
-def linear_probe(states: Tensor, labels: Tensor, classes: int, *, decay: float = 1e-3, steps: int = 50) -> Any:
+def linear_probe(
+    states: Tensor, labels: Tensor, classes: int, *, decay: float = 1e-3, steps: int = 50
+) -> Callable[[Tensor], Tensor]:
     """Logistic regression on [n, H], by L-BFGS on mean cross-entropy + decay ||W||^2; states -> logits."""
     mean, spread = states.mean(0), states.std(0).clamp(min=1e-6)
     x = (states - mean) / spread
@@ -51,7 +58,7 @@ def linear_probe(states: Tensor, labels: Tensor, classes: int, *, decay: float =
 
 
 def probe_layers(
-    model: Any,
+    model: LanguageModel,
     inputs: Inputs,
     labels: Tensor,
     *,

@@ -8,13 +8,20 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
 
-from cutaway.show.sheet import Bars, Grid, Part, Sheet, Table, figure
+from cutaway.show.sheet import Bars, Grid, Part, Scale, Sheet, Table, figure
 from cutaway.show.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Result(Shown):
     tokens in `IDS`, and which field names the rows of the others in `ROWS`.
     """
 
-    SCALES: ClassVar[dict[str, str]] = {}
+    SCALES: ClassVar[dict[str, Scale]] = {}
     IDS: ClassVar[tuple[str, ...]] = ()
     ROWS: ClassVar[str] = "places"
     _names: ClassVar[Names | None] = None
@@ -46,7 +53,7 @@ class Result(Shown):
         """`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=True)
 
-    def named(self, tokenizer: Any, ids: Any) -> Self:
+    def named(self, tokenizer: TokenizerLike, ids: Tensor | Iterable[int]) -> Self:
         """The same, showing the tokens of the text and not their numbers; `ids` [L] or [1, L]."""
         from cutaway.show.label import token_label
 
@@ -79,7 +86,7 @@ class Result(Shown):
                 lines.append(f"{title} {_short(value)}")
         return Sheet(_words(type(self).__name__), "; ".join(lines), [*self._vectors(columns), *parts])
 
-    def grid(self, title: str, value: Tensor, scale: Any = "measure") -> Grid:
+    def grid(self, title: str, value: Tensor, scale: Scale = "measure") -> Grid:
         """The last matrix of a tensor of two axes or more, with the names that belong to its axes."""
         while value.dim() > 2:
             title = f"{title}, {len(value) - 1}" if len(value) > 1 else title
@@ -121,11 +128,11 @@ def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
-def _numbers(value: Tensor) -> Any:
+def _numbers(value: Tensor) -> NDArray[np.float64]:
     return np.asarray(value.detach().float().cpu().numpy(), np.float64)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, Tensor):
         return str(list(value.shape)) if value.dim() else figure(float(value))
     if isinstance(value, float):
@@ -140,7 +147,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Tensor):
         return _plain(value.detach().cpu().tolist())
     if is_dataclass(value) and not isinstance(value, type):

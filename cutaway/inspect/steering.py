@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class SteeringVector(Result):
     vector: Tensor
 
     @contextmanager
-    def steer(self, model: Any, strength: float = 1.0) -> Iterator[None]:
+    def steer(self, model: LanguageModel, strength: float = 1.0) -> Iterator[None]:
         """Inside, strength * vector is added at every position, also while the model generates."""
         with model.edit({self.address: lambda state: state + strength * self.vector.to(state)}):
             yield
@@ -30,7 +33,7 @@ class SteeringVector(Result):
 
 @torch.no_grad()
 def steering_vector(
-    model: Any, positive: Inputs, negative: Inputs, layer: int, *, tower: str | None = None, last: bool = True
+    model: LanguageModel, positive: Inputs, negative: Inputs, layer: int, *, tower: str | None = None, last: bool = True
 ) -> SteeringVector:
     """Mean state of the positive texts minus that of the negative ones, after block `layer`.
 
@@ -45,7 +48,7 @@ def steering_vector(
     return SteeringVector(address, means[0] - means[1])
 
 
-def _mean(model: Any, tower: StackHandle, inputs: Inputs, address: str, last: bool) -> Tensor:
+def _mean(model: LanguageModel, tower: StackHandle, inputs: Inputs, address: str, last: bool) -> Tensor:
     with model.record(address) as r:
         model(**inputs)
     real = tower.real(inputs)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
 from cutaway.inspect.tower import Inputs, logits_of, tower_of
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Target:
     position: int | None = None
     probability: bool = False
 
-    def fixed(self, model: Any, inputs: Inputs) -> Target:
+    def fixed(self, model: LanguageModel, inputs: Inputs) -> Target:
         """The same with its index and position filled in, for a batch of one text."""
         with torch.no_grad():
             logits = logits_of(model, inputs)

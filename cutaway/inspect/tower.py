@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError, nearest
 from cutaway.nn.call_context import Scope, within
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 Inputs = Mapping[str, Any]  # what a tokenizer returns with return_tensors="pt"
 
@@ -66,7 +69,7 @@ class StackHandle:
             yield
 
 
-def tower_of(model: Any, which: str | None = None) -> StackHandle:
+def tower_of(model: LanguageModel, which: str | None = None) -> StackHandle:
     """The stack called `which`: "encoder" or "decoder" of a model that has both (there the decoder unless given).
 
     Raises:
@@ -86,7 +89,7 @@ def tower_of(model: Any, which: str | None = None) -> StackHandle:
     return StackHandle("decoder.", base.decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
 
 
-def logits_of(model: Any, inputs: Inputs) -> Tensor:
+def logits_of(model: LanguageModel, inputs: Inputs) -> Tensor:
     """The logits of one pass, without a cache.
 
     Raises:

@@ -30,12 +30,14 @@ class Answers:
     lists: tuple[str, ...] = ()
     at_once: int = 1024
 
-    def item(self, values: Mapping[str, Any], renamed: Mapping[str, str]) -> Any:
+    def item(
+        self, values: Mapping[str, Any], renamed: Mapping[str, str]
+    ) -> str | list[str] | dict[str, str | list[str]]:
         """The pipeline's input for a row's values; `renamed`: what the table calls a column of `reads`.
 
         Raises InputError: a column that is not there, or does not hold what it must.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, str | list[str]] = {}
         for name in self.reads:
             column = renamed.get(name, name)
             value = values.get(column)
@@ -48,13 +50,13 @@ class Answers:
         return found[self.reads[0]] if len(self.reads) == 1 or len(found) == 1 else found
 
 
-def _text(column: str, value: Any) -> str:
+def _text(column: str, value: object) -> str:
     if not isinstance(value, str):
         raise InputError(f"{column!r} is {value!r:.60}, not a text")
     return value
 
 
-def _listed(column: str, value: Any) -> list[str]:
+def _listed(column: str, value: object) -> list[str]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -83,11 +85,11 @@ def _best(*names: str) -> Callable[[Any], tuple[Any, ...]]:
     return columns
 
 
-def _whole(answer: Any) -> tuple[Any, ...]:
+def _whole(answer: object) -> tuple[Any, ...]:
     return (answer,)
 
 
-def _vector(answer: Any) -> tuple[Any, ...]:
+def _vector(answer: object) -> tuple[Any, ...]:
     return (answer.tolist() if hasattr(answer, "tolist") else answer,)
 
 

@@ -293,7 +293,7 @@ def row_line(row: Mapping[str, Any], *, ascii: bool = False) -> str:
     return line
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """A JSON value with None for each number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -302,14 +302,14 @@ def finite(value: Any) -> Any:
     return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     """A value as a CSV field: nothing for None and what is not finite, JSON for what is no plain value."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return value if isinstance(value, str | int | float) else json.dumps(finite(value), ensure_ascii=False, default=str)
 
 
-def _parquet_column(values: list[Any]) -> Any:
+def _parquet_column(values: list[Any]) -> object:
     """A column for pyarrow: numbers, texts and lists of numbers as they are, anything else as JSON."""
     import pyarrow
 

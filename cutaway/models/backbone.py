@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.config.architecture import Architecture
+from cutaway.config.architecture import Stack as StackSpec
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, InputError
 from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn.activations.taps import Taps, model_addresses
 from cutaway.nn.call_context import asked_of
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
@@ -32,8 +35,21 @@ from cutaway.outputs import (
     Seq2SeqModelOutput,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
 
-class Backbone(PreTrainedModel):
+    # what `model(...)` returns: BERT and its kin have a pooler, decoders keep a cache
+    Out = TypeVar("Out", covariant=True, bound=ModelOutput, default=BaseModelOutputWithPooling)
+else:
+    from typing import TypeVar
+
+    Out = TypeVar("Out")
+
+# what `encode` returned, or its fields in order
+EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]
+
+
+class Backbone(PreTrainedModel, Generic[Out]):
     """One stack of blocks, from ids to hidden states."""
 
     family: ClassVar[Family]
@@ -54,7 +70,7 @@ class Backbone(PreTrainedModel):
             cls.shifts_input = shifts_input
         cls.wraps = cls.wraps or wraps
 
-    def __init__(self, config: Any, add_pooling_layer: bool = True) -> None:
+    def __init__(self, config: PretrainedConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
         if not isinstance(config, self.config_class) and type(config).model_type:
             raise ConfigError(
@@ -70,7 +86,7 @@ class Backbone(PreTrainedModel):
         if not next(self.parameters()).is_meta:
             self.init_weights()
 
-    def _architecture(self, config: Any, pooler: bool) -> Architecture:
+    def _architecture(self, config: PretrainedConfig, pooler: bool) -> Architecture:
         architecture = self.family.architecture(config)
         return architecture if pooler else replace(architecture, pooler=False)
 
@@ -132,14 +148,14 @@ class Backbone(PreTrainedModel):
         output_hidden_states: LayerSelection,
         output_attentions: LayerSelection,
         prefix: str = "",
-        spec: Any = None,
+        spec: StackSpec | None = None,
     ) -> OutputRequest:
         config = self.config
         hidden = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         attended = config.output_attentions if output_attentions is None else output_attentions
         return OutputRequest(spec or self.architecture.stack, prefix, hidden, attended)
 
-    def cache_for(self, past: Any, use_cache: bool | None, causal: bool) -> Cache | None:
+    def cache_for(self, past: object, use_cache: bool | None, causal: bool) -> Cache | None:
         """The cache to fill: the one given, a new one where it is wanted, or None."""
         if past is not None and not isinstance(past, Cache):
             raise InputError(f"past_key_values must be the cache that this model returned, not {type(past).__name__}.")
@@ -158,12 +174,12 @@ class Backbone(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> Out:
         """Hidden states of a batch.
 
         Args:
@@ -200,7 +216,7 @@ class Backbone(PreTrainedModel):
         x = run_stack(self, batch, taps)
         last = batch.rows.pad_hidden(x)
         shown = {"hidden_states": request.hidden_states(taps), "attentions": request.attentions(taps)}
-        out: Any
+        out: BaseModelOutput | BaseModelOutputWithPast | BaseModelOutputWithPooling
         if self.architecture.pooler:
             pooled = self.pooler(last, batch.rows)
             pooled = taps.show("pooler", pooled)
@@ -213,10 +229,21 @@ class Backbone(PreTrainedModel):
             out = BaseModelOutput(last_hidden_state=last, **shown)
         self.report(taps)
         out.rows = batch.rows
-        return out if wants_dict(self, return_dict) else out.to_tuple()
+        return out if wants_dict(self, return_dict) else out.to_tuple()  # type: ignore[return-value]
+
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Out: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
-def check_special_ids(config: Any) -> None:
+def check_special_ids(config: PretrainedConfig) -> None:
     """ConfigError unless each special id is absent or a whole number; several ends are a list, and -1 is for no id."""
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
         value = getattr(config, name, None)
@@ -259,12 +286,12 @@ def first_token(hidden: Tensor, rows: PackedBatch | None) -> Tensor:
     return hidden[torch.arange(rows.batch, device=hidden.device), rows.mask.int().argmax(1)]
 
 
-class EncoderDecoder(Backbone):
+class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
     """An encoder and a decoder that looks at it; both read the same table of tokens."""
 
     model_kwargs: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
 
     def _build(self) -> None:
@@ -340,15 +367,15 @@ class EncoderDecoder(Backbone):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,
-        past_key_values: Any = None,
+        encoder_outputs: EncoderOutputs | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> Seq2SeqModelOutput:
         """Hidden states of the decoder, given a text for the encoder (or what the encoder said of it).
 
         Args:
@@ -379,7 +406,7 @@ class EncoderDecoder(Backbone):
         request = self.ask(output_hidden_states, output_attentions, "decoder.", spec)
         taps = self.taps(request)
         cache = self.cache_for(past_key_values, use_cache, True)
-        padded: Tensor = encoder_outputs.last_hidden_state  # [batch, source length, hidden]
+        padded: Tensor = encoder_outputs["last_hidden_state"]  # [batch, source length, hidden]
         if not isinstance(padded, Tensor) or padded.dim() != 3 or padded.shape[2] != spec.hidden_size:
             raise InputError(
                 f"encoder_outputs must hold hidden states [batch, length, {spec.hidden_size}]; they are "
@@ -412,5 +439,16 @@ class EncoderDecoder(Backbone):
             encoder_hidden_states=encoder_outputs.get("hidden_states"),
             encoder_attentions=encoder_outputs.get("attentions"),
         )
-        out.rows = batch.rows  # type: ignore[attr-defined]
-        return out if wants_dict(self, return_dict) else out.to_tuple()
+        out.rows = batch.rows
+        return out if wants_dict(self, return_dict) else out.to_tuple()  # type: ignore[return-value]
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Seq2SeqModelOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...

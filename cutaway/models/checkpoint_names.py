@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from cutaway.checkpoint.checkpoint import Checkpoint
 from cutaway.errors import CheckpointError
 from cutaway.nn.weight_map import WeightSource
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 _LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))  # how TensorFlow called the numbers of a norm
 _COMPUTES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -87,7 +90,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
 
 
-def check_depth(cls: Any, config: Any, checkpoint: Checkpoint) -> None:
+def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint) -> None:
     """CheckpointError where the config asks for more blocks than the checkpoint holds, before they are laid out."""
     family = getattr(cls, "backbone", cls).family
     architecture = family.architecture(config)

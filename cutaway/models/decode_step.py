@@ -8,7 +8,7 @@ is the module's own `forward`: a settled block runs the lines that the open path
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ from cutaway.nn.norm_mlp import Embedding, LayerNorm, RMSNorm, Sinusoids
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.positions import RelativeBias
 from cutaway.nn.stack import Batch, run_blocks, run_stack
+
+if TYPE_CHECKING:
+    from cutaway.models.lm_heads import OutputHead
+    from cutaway.nn.stack import Stack
 
 # modules beside `NamedModule` whose forward reads nothing but their attributes
 _PLAIN = (RMSNorm, LayerNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
@@ -76,7 +80,7 @@ class DecodeStepper:
     Weights, hooks and modules are looked at when it is made, and not again.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: OutputHead) -> None:
         base = model.base
         self.model, self.base = model, base
         self.stack = freeze_for_decoding(base if base.architecture.decoder is None else base.decoder)
@@ -106,9 +110,9 @@ class DecodeStepper:
             self.memory_rows, self.memory_mask = PackedBatch(batch, memory.shape[1], memory_mask), memory_mask
         given = Batch(self.rows, ids, None, None, None, cache)
         x = run_stack(self.stack, given, _NOTHING, memory, self.memory_rows, self._through)  # [batch, n, hidden]
-        return self.model.logits(x)  # type: ignore[no-any-return]
+        return self.model.logits(x)
 
-    def _through(self, stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
+    def _through(self, stack: Stack, x: Tensor, context: Context, taps: Taps) -> Tensor:
         """`run_blocks`, from the second time on as one call where the kernels do all of it."""
         cache, batch = context.cache, x.shape[0]
         assert cache is not None
@@ -129,7 +133,7 @@ class DecodeStepper:
         return x
 
 
-def make_stepper(model: Any) -> DecodeStepper | None:
+def make_stepper(model: OutputHead) -> DecodeStepper | None:
     """A stepper for `model` (a causal or encoder-decoder language model), or None where each step needs its forward.
 
     The heads call it where `forward` is their own (`model.decode_stepper()`).

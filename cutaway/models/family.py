@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config_fields import check_fields
 from cutaway.nn.weight_map import Table
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Family:
     weights: Table | Callable[[Architecture], Table]
     prefix: str
 
-    def architecture(self, config: Any) -> Architecture:
+    def architecture(self, config: PretrainedConfig) -> Architecture:
         """The architecture of a config whose every field is used or harmless; ConfigError names one that is not."""
         check_fields(config)
         return self.to_architecture(config)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
 
 from cutaway.config.architecture import ACTIVATIONS, Activation
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import first_token
 from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.dropout import dropout
+from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
+    HiddenOutput,
     ModelOutput,
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
@@ -28,8 +32,11 @@ from cutaway.outputs import (
     TokenClassifierOutput,
 )
 
+# a decoder keeps a cache
+SequenceOutput = SequenceClassifierOutput | SequenceClassifierOutputWithPast
 
-def config_dropout(config: Any, names: tuple[str, ...], usual: float) -> float:
+
+def config_dropout(config: PretrainedConfig, names: tuple[str, ...], usual: float) -> float:
     """The first of these fields that is set, or the `usual` rate."""
     for name in names:
         value = getattr(config, name, None)
@@ -73,10 +80,10 @@ class LabelHead(HeadModel):
 
     head_spec: ClassVar[Classifier]
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return int(config.num_labels)
 
-    def _build(self, config: Any) -> None:
+    def _build(self, config: PretrainedConfig) -> None:
         spec, size = self.head_spec, self.architecture.stack.hidden_size
         self.rate = config_dropout(config, spec.dropout, spec.usual)
         check_memory(config, size * (self._outputs(config) + (size if spec.dense else 0)))
@@ -91,11 +98,12 @@ class LabelHead(HeadModel):
         self.mean = bool(spec.pick_field) and config.choice(spec.pick_field, {"cls", "mean"}) == "mean"
         register_at(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
-    def picked(self, out: Any, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
+    def picked(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The one vector of each text, [batch, hidden]; the mask is that of input_ids."""
         pick = self.head_spec.pick
         if pick == "pooler":
-            return out.pooler_output  # type: ignore[no-any-return]
+            pooled: Tensor = out["pooler_output"]
+            return pooled
         if self.mean:
             return mean_token(out.last_hidden_state, out.rows)
         if pick == "first":
@@ -104,7 +112,7 @@ class LabelHead(HeadModel):
             return self._last(out, input_ids)
         return self._end(out, input_ids, attention_mask)
 
-    def _last(self, out: Any, input_ids: Tensor | None) -> Tensor:
+    def _last(self, out: HiddenOutput, input_ids: Tensor | None) -> Tensor:
         """The last token that is shown and not the padding id, as upstream, even where that id also ends texts: so a
         text is read at the same token alone, with a mask and without one.
         """
@@ -117,9 +125,9 @@ class LabelHead(HeadModel):
             places = (real * steps).amax(1)
         else:
             places = torch.maximum((real & out.rows.mask).mul(steps).amax(1), out.rows.first())
-        return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]  # type: ignore[no-any-return]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]
 
-    def _end(self, out: Any, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+    def _end(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         if input_ids is None:
             raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
         end = self.config.eos_token_id
@@ -132,7 +140,7 @@ class LabelHead(HeadModel):
             raise InputError(f"every text must hold the end-of-text token {end}; one does not.")
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)
         hidden = out.last_hidden_state
-        return hidden[torch.arange(hidden.shape[0], device=hidden.device), (ends * steps).amax(1)]  # type: ignore[no-any-return]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), (ends * steps).amax(1)]
 
     def labels_logits(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., labels]."""
@@ -170,12 +178,12 @@ class SequenceClassification(LabelHead):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> SequenceOutput:
         """logits [batch, labels]; labels [batch], or [batch, labels] for several at once."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache or False,
@@ -190,6 +198,17 @@ class SequenceClassification(LabelHead):
         else:
             result = SequenceClassifierOutput(loss=loss, logits=logits, **shown(out))
         return self.finish(result, return_dict)
+
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> SequenceOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class TokenClassification(LabelHead):
@@ -206,7 +225,7 @@ class TokenClassification(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> TokenClassifierOutput:
         """logits [batch, length, labels]; labels [batch, length], -100 where no label is asked."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
@@ -218,11 +237,22 @@ class TokenClassification(LabelHead):
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> TokenClassifierOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
 
 class ReplacedTokens(LabelHead):
     """Which tokens another model put there (Clark et al., 2020): the discriminator of ELECTRA."""
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 1
 
     def forward(
@@ -236,7 +266,7 @@ class ReplacedTokens(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> TokenClassifierOutput:
         """logits [batch, length], above 0 for a replaced token; labels [batch, length], 1 for a replaced token."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
@@ -246,11 +276,22 @@ class ReplacedTokens(LabelHead):
         loss = None if labels is None else losses.yes_or_no(logits, labels, out.rows.mask)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> TokenClassifierOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
 
 class QuestionAnswering(LabelHead):
     """Where the answer begins and ends (Devlin et al., 2019, section 4.2)."""
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 2
 
     def forward(
@@ -265,7 +306,7 @@ class QuestionAnswering(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> QuestionAnsweringModelOutput:
         """start_logits and end_logits [batch, length]; positions [batch] give a loss."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
@@ -279,6 +320,19 @@ class QuestionAnswering(LabelHead):
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, return_dict)
 
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(
+            self, *args: object, adapters: AdapterChoice, **kwargs: object
+        ) -> QuestionAnsweringModelOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
 
 class MultipleChoice(LabelHead):
     """Which of several texts is the right one."""
@@ -286,7 +340,7 @@ class MultipleChoice(LabelHead):
     def _reads_pooler(self) -> bool:
         return self.head_spec.pick == "pooler"
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 1
 
     def forward(
@@ -300,7 +354,7 @@ class MultipleChoice(LabelHead):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> MultipleChoiceModelOutput:
         """input_ids [batch, choices, length] -> logits [batch, choices]; labels [batch]."""
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or given.dim() < 3:
@@ -315,3 +369,14 @@ class MultipleChoice(LabelHead):
         logits = self.shown(logits, out)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> MultipleChoiceModelOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...

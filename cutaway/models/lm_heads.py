@@ -6,29 +6,36 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
-from cutaway.config.architecture import ACTIVATIONS, Norm
+from cutaway.config.architecture import ACTIVATIONS, Architecture, Norm
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import Backbone, wants_dict
 from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.loading import init_module, init_std
 from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.call_context import asked_of, scopes_of
+from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
+    ABSENT,
     CausalLMOutputWithPast,
+    HiddenOutput,
     MaskedLMOutput,
     ModelOutput,
 )
+
+Out = TypeVar("Out", bound=ModelOutput)
 
 
 def register_at(owner: nn.Module, path: str, module: nn.Module) -> None:
@@ -44,13 +51,13 @@ def register_at(owner: nn.Module, path: str, module: nn.Module) -> None:
 class HeadModel(PreTrainedModel):
     """A base model and a head on it. `backbone`: the class of the base model."""
 
-    backbone: ClassVar[type[Backbone]]
+    backbone: ClassVar[type[Backbone[Any]]]
     builds_on_meta: ClassVar[bool] = True
     head_spec: ClassVar[Any]  # the head, as the family declares it; `head` is a published name (ModernBERT)
     # how this head publishes the base model where that differs from the family's prefix
     published_base: ClassVar[str | None] = None
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         options = (
             {"add_pooling_layer": self._reads_pooler()} if "add_pooling_layer" in self.backbone.model_kwargs else {}
@@ -68,8 +75,8 @@ class HeadModel(PreTrainedModel):
     def __init_subclass__(
         cls,
         *,
-        backbone: type[Backbone] | None = None,
-        head: Any = None,
+        backbone: type[Backbone[Any]] | None = None,
+        head: object = None,
         prefix: str | None = None,
         published: str | None = None,
         **kwargs: Any,
@@ -82,7 +89,7 @@ class HeadModel(PreTrainedModel):
             cls.published_base = published
             cls.head_spec = head
 
-    def _build(self, config: Any) -> None:
+    def _build(self, config: PretrainedConfig) -> None:
         raise NotImplementedError
 
     def _reads_pooler(self) -> bool:
@@ -93,8 +100,8 @@ class HeadModel(PreTrainedModel):
         return self._modules[self.base_model_prefix]
 
     @property
-    def architecture(self) -> Any:
-        return self.base.architecture
+    def architecture(self) -> Architecture:
+        return self.base.architecture  # type: ignore[no-any-return]
 
     @property
     def published_prefix(self) -> str:
@@ -128,7 +135,7 @@ class HeadModel(PreTrainedModel):
             for scope in scopes_of(self.base)
         )
 
-    def shown(self, logits: Tensor, out: Any) -> Tensor:
+    def shown(self, logits: Tensor, out: ModelOutput) -> Tensor:
         """The logits as edits leave them, after the recorders have seen them; `out`: what the base model gave."""
         if not self.looks_at("logits"):
             return logits
@@ -142,16 +149,16 @@ class HeadModel(PreTrainedModel):
                 recorder.add("logits", taps.values["logits"])
         return logits
 
-    def finish(self, output: ModelOutput, return_dict: bool | None) -> Any:
-        """The output, as the caller wants it."""
-        return output if wants_dict(self, return_dict) else output.to_tuple()
+    def finish(self, output: Out, return_dict: bool | None) -> Out:
+        """The output, as the caller wants it; a tuple for `return_dict=False`, which the type leaves unsaid."""
+        return output if wants_dict(self, return_dict) else output.to_tuple()  # type: ignore[return-value]
 
 
 def _draw(module: nn.Module, model: PreTrainedModel) -> None:
     init_module(module, init_std(model))
 
 
-def shown(out: Any) -> dict[str, Any]:
+def shown(out: ModelOutput) -> dict[str, Any]:
     """What the base model was asked to show."""
     return {"hidden_states": out.get("hidden_states"), "attentions": out.get("attentions")}
 
@@ -183,7 +190,7 @@ class OutputHead(HeadModel):
 
     head_spec: ClassVar[Output]
 
-    def _build(self, config: Any) -> None:
+    def _build(self, config: PretrainedConfig) -> None:
         spec, stack = self.head_spec, self.architecture.stack
         size = stack.width
         if spec.dense:
@@ -240,14 +247,14 @@ class OutputHead(HeadModel):
 
     def answer(
         self,
-        out: Any,
+        out: HiddenOutput,
         labels: Tensor | None,
         *,
         shifted: bool = False,
         keep: int = 0,
         return_logits: bool = True,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """(loss, logits), None for what is not asked; `shifted`: labels are the text itself, each the next token's.
+    ) -> tuple[Tensor | None, Tensor]:
+        """(loss, logits), absent for what is not asked; `shifted`: labels are the text itself, each the next token's.
 
         Without `return_logits` only those of labelled places are computed: of a masked text every seventh place is
         labelled, and a row of logits is often longer than all else a place needs. Where somebody records or edits the
@@ -257,21 +264,21 @@ class OutputHead(HeadModel):
             check_answered(labels, getattr(out, "rows", None), shifted=shifted)
         if not return_logits and not self.looks_at("logits"):
             if labels is None:
-                return None, None
+                return None, ABSENT
             hidden = out.last_hidden_state
             if shifted:
                 hidden, labels = hidden[:, :-1], labels[:, 1:]
             states, wanted = losses.labelled(hidden, labels)
             if not len(wanted):
-                return hidden.sum() * 0.0, None
-            return losses.cross_entropy(self.logits(states), wanted), None
+                return hidden.sum() * 0.0, ABSENT
+            return losses.cross_entropy(self.logits(states), wanted), ABSENT
         logits = self.shown(self.logits(last_tokens(out, keep)) if keep else self.row_logits(out), out)
         if labels is None:
             return None, logits
         return (losses.next_token if shifted else losses.cross_entropy)(logits, labels), logits
 
 
-def loss_only(model: Any) -> dict[str, bool]:
+def loss_only(model: object) -> dict[str, bool]:
     """What to add to the arguments of a call of which only the loss is wanted: `model(**batch, **loss_only(model))`.
 
     Nothing for a forward of the user's own, which may read the logits.
@@ -294,7 +301,7 @@ class MaskedLM(OutputHead):
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
         return_logits: bool = True,
-    ) -> Any:
+    ) -> MaskedLMOutput:
         """logits [batch, length, vocabulary]; labels [batch, length], -100 where no answer is asked.
 
         return_logits=False: the loss alone, for which only the logits of labelled places are computed.
@@ -305,6 +312,17 @@ class MaskedLM(OutputHead):
         )  # fmt: skip
         loss, logits = self.answer(out, labels, return_logits=return_logits)
         return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> MaskedLMOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class CausalLM(OutputHead):
@@ -325,7 +343,7 @@ class CausalLM(OutputHead):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
@@ -357,8 +375,19 @@ class CausalLM(OutputHead):
         result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
         return self.finish(result, return_dict)
 
+    if TYPE_CHECKING:
 
-def check_answered(labels: Any, rows: PackedBatch | None, *, shifted: bool = False) -> None:
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> CausalLMOutputWithPast: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+
+def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = False) -> None:
     """InputError where a label [batch, length] is asked of a word that the mask hides in the middle of a text.
 
     Such a word is not computed, so it foretells nothing. `shifted`: each label is asked of the token before it.
@@ -378,7 +407,7 @@ def check_answered(labels: Any, rows: PackedBatch | None, *, shifted: bool = Fal
         )
 
 
-def last_tokens(out: Any, n: int) -> Tensor:
+def last_tokens(out: HiddenOutput, n: int) -> Tensor:
     """The hidden states of each text's last n real tokens, [batch, n, hidden]."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"logits_to_keep is {n!r}; give a number of tokens, or 0 for all.")

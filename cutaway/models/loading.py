@@ -264,7 +264,7 @@ def listed(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
-def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dict[str, Any]:
+def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Any) -> dict[str, Any]:
     """The fields of a checkpoint's config.json, or what its GGUF file says in the same words."""
     if gguf_file is None:
         return PretrainedConfig.get_config_dict(name, **how)[0]
@@ -274,7 +274,7 @@ def config_fields(name: Any, *, gguf_file: str | None = None, **how: Any) -> dic
 
 
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
-def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
+def load(cls: type[Any], name: object, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
     state = kwargs.pop("state_dict", None)
     device = take_arguments(kwargs, cls.__name__)
@@ -349,7 +349,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     return (model, report) if info else model
 
 
-def _check_family(name: Any, declared: Any, cls: type[Any]) -> None:
+def _check_family(name: object, declared: object, cls: type[Any]) -> None:
     expected = cls.config_class.model_type
     if expected and declared and declared != expected:
         raise ConfigError(
@@ -357,7 +357,7 @@ def _check_family(name: Any, declared: Any, cls: type[Any]) -> None:
         )
 
 
-def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
+def _override(config: PretrainedConfig, fields: dict[str, Any], cls: type[Any]) -> None:
     """Keyword arguments of from_pretrained are fields of the config; a name that is no field is a mistake."""
     known = set(config.to_dict()) | set(config.attribute_map) | {
         "num_labels", "id2label", "label2id", "problem_type", "output_attentions", "output_hidden_states",
@@ -375,7 +375,7 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
     config._apply(given)
 
 
-def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
     """`model.save_pretrained`: see PreTrainedModel."""
     state = kwargs.pop("state_dict", None)
     for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):

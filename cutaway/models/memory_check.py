@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from cutaway.config.architecture import Architecture, Relative, Stack
 from cutaway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 # where a container's bound is written, in bytes or "max"
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -49,7 +52,7 @@ def machine_memory() -> int:
     return found
 
 
-def check_memory(config: Any, count: int, itemsize: int | None = None) -> None:
+def check_memory(config: PretrainedConfig, count: int, itemsize: int | None = None) -> None:
     """ConfigError where `count` numbers, of the default dtype or of `itemsize` bytes, are more than the memory holds.
 
     Nothing is checked where layers are laid out on the meta device, or built on another device than the CPU.

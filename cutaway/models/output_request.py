@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
-from cutaway.outputs import Layers
+from cutaway.outputs import ABSENT, Layers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LayerSelection = bool | Sequence[int] | None
 
@@ -49,18 +52,20 @@ class OutputRequest:
     def addresses(self) -> list[str]:
         return [*self.hidden.values(), *self.attended.values(), *self.crossed.values()]
 
-    def hidden_states(self, taps: Taps) -> Any:
+    def hidden_states(self, taps: Taps) -> tuple[Tensor, ...]:
         return self._package(taps, self.hidden, self.all_hidden, self.n_hidden, "hidden_states")
 
-    def attentions(self, taps: Taps) -> Any:
+    def attentions(self, taps: Taps) -> tuple[Tensor, ...]:
         return self._package(taps, self.attended, self.all_attentions, self.n_layers, "attentions")
 
-    def cross_attentions(self, taps: Taps) -> Any:
+    def cross_attentions(self, taps: Taps) -> tuple[Tensor, ...]:
         return self._package(taps, self.crossed, self.all_attentions, self.n_layers, "cross_attentions")
 
     @staticmethod
-    def _package(taps: Taps, places: dict[int, str], everything: bool, total: int, what: str) -> Any:
+    def _package(taps: Taps, places: dict[int, str], everything: bool, total: int, what: str) -> tuple[Tensor, ...]:
         if not places:
-            return None
+            return ABSENT  # type: ignore[no-any-return]
         values = {i: taps.values[a] for i, a in places.items()}
-        return tuple(values[i] for i in range(total)) if everything else Layers(values, total, what)
+        if everything:
+            return tuple(values[i] for i in range(total))
+        return Layers(values, total, what)  # type: ignore[return-value]  # see ModelOutput

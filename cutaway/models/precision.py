@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,7 @@ from cutaway.nn import linear
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.outputs import ModelOutput
 
 log = logging.getLogger("cutaway.precision")
 
@@ -100,7 +102,7 @@ def enable_int8(model: PreTrainedModel) -> None:
             module.integer = True
 
 
-def _choose(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> PreTrainedModel:
+def _choose(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> PreTrainedModel:
     stored = str(model.dtype).removeprefix("torch.")
     tried: dict[str, PreTrainedModel] = {}
     if model.dtype == torch.float32 and torch.bfloat16 in linear.DTYPES:
@@ -127,7 +129,7 @@ def _choose(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> PreTraine
     return chosen
 
 
-def _probe(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> dict[str, Tensor]:
+def _probe(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> dict[str, Tensor]:
     """Texts as ids and mask [texts, longest]; ids at random where the checkpoint has no tokenizer."""
     from cutaway.tokenization.registry import load_tokenizer
 
@@ -170,20 +172,20 @@ def _seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _rows(out: Any, mask: Tensor) -> tuple[Tensor, bool]:
+def _rows(out: ModelOutput, mask: Tensor) -> tuple[Tensor, bool]:
     """What a user would read from an output, [rows, width], and whether it is the best of each row."""
     if out.get("start_logits") is not None:
-        spans = torch.cat((out.start_logits, out.end_logits))  # [2 texts, longest]
+        spans = torch.cat((out["start_logits"], out["end_logits"]))  # [2 texts, longest]
         return spans.masked_fill(mask.repeat(2, 1) == 0, -torch.inf), True
     found = out.get("logits")
     labels = found is not None and found.shape[-1] > 1
-    found = out.last_hidden_state if found is None else found
+    found = out["last_hidden_state"] if found is None else found
     if found.dim() == 3:
         return found[mask != 0], labels  # [tokens, width]
     return (found, True) if labels else (found.T, False)  # one number a text: all of them are one row
 
 
-def _agreement(a: Any, b: Any, mask: Tensor) -> float:
+def _agreement(a: ModelOutput, b: ModelOutput, mask: Tensor) -> float:
     """The share of equal best labels, or the mean cosine where the numbers are no scores of labels."""
     (mine, labels), (other, _) = _rows(a, mask), _rows(b, mask)
     if labels:

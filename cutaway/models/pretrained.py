@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,12 @@ from cutaway.nn.activations.taps import resolve
 from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.linear import PackedCache
 
+if TYPE_CHECKING:
+    from cutaway.generate.results import GenerateOutput
+    from cutaway.generate.settings import GenerationConfig
+    from cutaway.generate.streaming import BaseStreamer
+    from cutaway.tokenization.protocols import TokenizerLike
+
 
 class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):
     """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
@@ -35,7 +41,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
     init_std: float = 0.02
 
     def __init_subclass__(
-        cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: Any
+        cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: object
     ) -> None:
         """A declaration says `class BertPreTrainedModel(PreTrainedModel, config=BertConfig, prefix="bert")`."""
         super().__init_subclass__(**kwargs)
@@ -44,7 +50,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         if prefix is not None:
             cls.base_model_prefix = prefix
 
-    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, *args: object, **kwargs: object) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):
             raise ConfigError(
@@ -83,11 +89,11 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         return cast(Self, loading.load(cls, name, *args, **kwargs))
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Self:
+    def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Self:
         """A model with fresh random weights."""
         return cls(config, **kwargs)
 
-    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+    def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: object) -> None:
         """Write config.json, model.safetensors and, for a model that generates, generation_config.json.
 
         Names are the published ones: Transformers reads the folder. Over an earlier save, the folder holds that one or

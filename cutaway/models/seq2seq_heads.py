@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor
 
+from cutaway.config.config import PretrainedConfig
+from cutaway.models.backbone import EncoderOutputs
 from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.label_heads import LabelHead
 from cutaway.models.lm_heads import OutputHead
 from cutaway.models.output_request import LayerSelection
+from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.stack import Stack
 from cutaway.outputs import (
     BaseModelOutput,
+    ModelOutput,
     Seq2SeqLMOutput,
     Seq2SeqQuestionAnsweringModelOutput,
     Seq2SeqSequenceClassifierOutput,
 )
 
 
-def _carried(out: Any) -> dict[str, Any]:
+def _carried(out: ModelOutput) -> dict[str, Any]:
     names = (
         "past_key_values", "decoder_hidden_states", "decoder_attentions", "cross_attentions",
         "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions",
@@ -38,7 +44,7 @@ class Seq2SeqLM(OutputHead):
         super().__init_subclass__(**kwargs)
         cls.logits_bias = logits_bias
 
-    def _build(self, config: Any) -> None:
+    def _build(self, config: PretrainedConfig) -> None:
         super()._build(config)
         if self.logits_bias:
             self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
@@ -50,13 +56,13 @@ class Seq2SeqLM(OutputHead):
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""
         return make_stepper(self) if type(self).forward is Seq2SeqLM.forward else None
 
-    def get_encoder(self) -> Any:
-        return self.base.encoder
+    def get_encoder(self) -> Stack:
+        return self.base.encoder  # type: ignore[no-any-return]
 
-    def get_decoder(self) -> Any:
-        return self.base.decoder
+    def get_decoder(self) -> Stack:
+        return self.base.decoder  # type: ignore[no-any-return]
 
-    def encode(self, *args: Any, **kwargs: Any) -> BaseModelOutput:
+    def encode(self, *args: object, **kwargs: object) -> BaseModelOutput:
         """The encoder alone, as `encoder_outputs` for any number of forward passes."""
         return self.base.encode(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -74,8 +80,8 @@ class Seq2SeqLM(OutputHead):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,
-        past_key_values: Any = None,
+        encoder_outputs: EncoderOutputs | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
@@ -85,7 +91,7 @@ class Seq2SeqLM(OutputHead):
         return_dict: bool | None = None,
         logits_to_keep: int = 0,
         return_logits: bool = True,
-    ) -> Any:
+    ) -> Seq2SeqLMOutput:
         """logits [batch, target length, vocabulary]; labels [batch, target length] also serve as decoder_input_ids.
 
         return_logits=False: the loss alone, for which only the logits of labelled places are computed.
@@ -99,6 +105,17 @@ class Seq2SeqLM(OutputHead):
         loss, logits = self.answer(out, labels, keep=logits_to_keep, return_logits=return_logits)
         return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Seq2SeqLMOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
 
 class Seq2SeqClassification(LabelHead):
     """A label for a text, read from the decoder at the end-of-text token (Lewis et al., 2020, section 3.1)."""
@@ -109,14 +126,14 @@ class Seq2SeqClassification(LabelHead):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,
+        encoder_outputs: EncoderOutputs | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> Seq2SeqSequenceClassifierOutput:
         """logits [batch, labels]; the decoder reads the text itself, shifted right."""
         if decoder_input_ids is None and input_ids is not None:
             decoder_input_ids, begun = self.base.reads_again(input_ids, attention_mask)
@@ -129,11 +146,24 @@ class Seq2SeqClassification(LabelHead):
         loss = None if labels is None else losses.classification(logits, labels, self.config)
         return self.finish(Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(
+            self, *args: object, adapters: AdapterChoice, **kwargs: object
+        ) -> Seq2SeqSequenceClassifierOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
 
 class Seq2SeqQuestionAnswering(LabelHead):
     """Where the answer begins and ends, read from the decoder."""
 
-    def _outputs(self, config: Any) -> int:
+    def _outputs(self, config: PretrainedConfig) -> int:
         return 2
 
     def forward(
@@ -142,14 +172,14 @@ class Seq2SeqQuestionAnswering(LabelHead):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,
+        encoder_outputs: EncoderOutputs | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
-    ) -> Any:
+    ) -> Seq2SeqQuestionAnsweringModelOutput:
         """start_logits and end_logits [batch, length]."""
         reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
         if decoder_input_ids is None and input_ids is not None:
@@ -167,3 +197,16 @@ class Seq2SeqQuestionAnswering(LabelHead):
             loss = losses.span(starts, ends, start_positions, end_positions, mask)
         result = Seq2SeqQuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **_carried(out))
         return self.finish(result, return_dict)
+
+    if TYPE_CHECKING:
+
+        @overload
+        @called_as(forward)
+        def __call__(self, *args: object, **kwargs: object) -> object: ...
+
+        @overload
+        def __call__(
+            self, *args: object, adapters: AdapterChoice, **kwargs: object
+        ) -> Seq2SeqQuestionAnsweringModelOutput: ...
+
+        def __call__(self, *args: object, **kwargs: object) -> object: ...

@@ -6,16 +6,22 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.errors import InputError, nearest
 from cutaway.nn.call_context import Evaluation
 from cutaway.pipelines.custom import STEPS, take_steps, walked
 from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
 from cutaway.pipelines.plan import Row, batches
+
+Device = str | int | torch.device
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 # How much is read before it is sorted and computed: inputs of a list, inputs of a stream, tokens of either.
 LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536
@@ -48,9 +54,9 @@ class Pipeline(ABC):
         tokenizer: Any = None,
         *,
         task: str = "",
-        device: Any = None,
+        device: Device | None = None,
         batch_size: int | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         """Raises InputError for a setting that the pipeline does not have, or a batch size below 1."""
         self.model = model
@@ -60,7 +66,7 @@ class Pipeline(ABC):
         self.defaults = self._known(settings)
         if device is not None:
             self.model.to(_device(device))
-        self._evaluation = Evaluation(self.model)
+        self._evaluation = Evaluation(cast(nn.Module, self.model))
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +77,7 @@ class Pipeline(ABC):
     # -- what a task says ----------------------------------------------------------------------------------------
 
     @abstractmethod
-    def check(self, item: Any) -> Any:
+    def check(self, item: object) -> object:
         """One input in the form that `encode` takes. Raises InputError where it is none."""
 
     @abstractmethod
@@ -83,32 +89,32 @@ class Pipeline(ABC):
         """What the model gives for each row of one batch."""
 
     @abstractmethod
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Any:
+    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> object:
         """The typed result of one input, from its rows."""
 
     @abstractmethod
-    def shaped(self, result: Any, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Any, settings: Mapping[str, Any]) -> object:
         """A result in upstream's form."""
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The settings of a call, checked before anything runs."""
         return settings
 
-    def is_one(self, inputs: Any) -> bool:
+    def is_one(self, inputs: object) -> bool:
         """Whether `inputs` is one input, not a list or a stream of them."""
         return isinstance(inputs, str | Mapping)
 
-    def single(self, answer: Any, inputs: Any, given: Mapping[str, Any]) -> Any:
+    def single(self, answer: object, inputs: object, given: Mapping[str, Any]) -> object:
         """What a call with one input gives; `given` are the settings of this call alone."""
         return answer
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         """What a call with a list of inputs gives."""
         return answers
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(self, inputs: object, *, batch_size: int | None = None, **settings: object) -> Any:
         """One input gives one answer, a list or a table's column gives a list, any other iterable gives a generator.
 
         Args:
@@ -135,7 +141,7 @@ class Pipeline(ABC):
             return self._stream(walked(inputs), size, merged)
         raise InputError(f"{self.task} takes one input, a list or an iterator of them, not {inputs!r:.80}.")
 
-    def each(self, inputs: Any, *, batch_size: int | None = None, **settings: Any) -> Iterator[Any]:
+    def each(self, inputs: object, *, batch_size: int | None = None, **settings: object) -> Iterator[Any]:
         """Exactly one typed result per input, in order, whatever the form of `inputs`; arguments as in a call."""
         merged = self.ready({**self.settings, **self.defaults, **self._known(settings)})
         size = _batch_size(batch_size) or self.batch_size
@@ -209,8 +215,8 @@ class Pipeline(ABC):
     def _compute(self, rows: list[Row], size: int | None, settings: Mapping[str, Any]) -> list[Any]:
         outputs: list[Any] = [None] * len(rows)
         most = size or self.batch_rows
-        if self._evaluation.model is not self.model:  # somebody gave the pipeline another one
-            self._evaluation = Evaluation(self.model)
+        if self._evaluation.model is not cast(nn.Module, self.model):  # somebody gave the pipeline another one
+            self._evaluation = Evaluation(cast(nn.Module, self.model))
         evaluation = self._evaluation  # a model that trains elsewhere keeps its mode
         for batch in batches([row.length for row in rows], self.batch_tokens, most):
             with evaluation(), self._adapted([rows[i].adapter for i in batch], settings):
@@ -282,14 +288,14 @@ def _with_adapters(inputs: Iterator[Any], names: Iterable[str | None]) -> Iterat
         raise wrong
 
 
-def text_only(task: str, item: Any) -> str:
+def text_only(task: str, item: object) -> str:
     """The input of a task that reads one text."""
     if not isinstance(item, str):
         raise InputError(f"{task} got {item!r:.80}. An input is a text.")
     return item
 
 
-def _column(inputs: Any) -> list[Any] | None:
+def _column(inputs: object) -> list[Any] | None:
     """A column of a table (numpy, pandas, polars, datasets) as a list; None where it is something else."""
     for name in ("to_list", "tolist"):
         if callable(getattr(inputs, name, None)):
@@ -299,13 +305,13 @@ def _column(inputs: Any) -> list[Any] | None:
     return None
 
 
-def _batch_size(size: Any) -> int | None:
+def _batch_size(size: object) -> int | None:
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise InputError(f"batch_size={size!r} must be a whole number from 1 up.")
     return size
 
 
-def _device(device: Any) -> torch.device:
+def _device(device: Device) -> torch.device:
     if isinstance(device, int):
         return torch.device("cpu" if device < 0 else f"cuda:{device}")
     return torch.device(device)

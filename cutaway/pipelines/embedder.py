@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -11,7 +11,13 @@ from torch import Tensor
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.factory import pipeline
 from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
-from cutaway.pipelines.sentence_modules import SentenceModules
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cutaway.pipelines.factory import ModelSource
+    from cutaway.tokenization.protocols import TokenizerLike
 
 # Arguments of other libraries' encoders that change no vector here.
 _HINTS = frozenset({"show_progress_bar", "device", "pool", "chunk_size", "hf_split", "hf_subset", "convert_to_numpy"})
@@ -25,12 +31,12 @@ class Embedder:
     log says how much.
     """
 
-    def __init__(self, model: Any, **options: Any) -> None:
+    def __init__(self, model: ModelSource | FeatureExtractionPipeline, **options: Any) -> None:
         """Takes a pipeline of feature-extraction, or what `pipeline("feature-extraction", ...)` takes."""
-        given = isinstance(model, FeatureExtractionPipeline)
-        found: Any = model if given else pipeline("feature-extraction", model, **options)
-        self.pipe = found
-        self.modules: SentenceModules = self.pipe.modules()
+        self.pipe = (
+            model if isinstance(model, FeatureExtractionPipeline) else pipeline("feature-extraction", model, **options)
+        )
+        self.modules = self.pipe.modules()
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -38,13 +44,12 @@ class Embedder:
         return dict(self.modules.prompts)
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> TokenizerLike:
         return self.pipe.tokenizer
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.pipe.device
-        return device
+        return self.pipe.device
 
     @property
     def similarity_fn_name(self) -> str:
@@ -58,9 +63,25 @@ class Embedder:
 
     get_sentence_embedding_dimension = get_embedding_dimension
 
+    @overload
+    def encode(
+        self, sentences: object, prompt_name: str | None = None, prompt: str | None = None,
+        batch_size: int | None = None, *, normalize_embeddings: bool = False, convert_to_tensor: Literal[True],
+        truncate_dim: int | None = None, task_name: str | None = None, task_metadata: object = None,
+        prompt_type: object = None, **others: object,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def encode(
+        self, sentences: object, prompt_name: str | None = None, prompt: str | None = None,
+        batch_size: int | None = None, *, normalize_embeddings: bool = False, convert_to_tensor: Literal[False] = False,
+        truncate_dim: int | None = None, task_name: str | None = None, task_metadata: object = None,
+        prompt_type: object = None, **others: object,
+    ) -> NDArray[np.float32]: ...  # fmt: skip
+
     def encode(
         self,
-        sentences: Any,
+        sentences: object,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
@@ -69,10 +90,10 @@ class Embedder:
         convert_to_tensor: bool = False,
         truncate_dim: int | None = None,
         task_name: str | None = None,
-        task_metadata: Any = None,
-        prompt_type: Any = None,
-        **others: Any,
-    ) -> Any:
+        task_metadata: object = None,
+        prompt_type: object = None,
+        **others: object,
+    ) -> Tensor | NDArray[np.float32]:
         """The vectors of texts, in their order: an array [texts, width], of one text [width].
 
         Args:
@@ -103,22 +124,22 @@ class Embedder:
             prompt = self._prompt_of(task_name or getattr(task_metadata, "name", None), prompt_type)
         texts = sentences if isinstance(sentences, str) else _texts(sentences)
         call = {"pooling": "model", "prompt": prompt, "return_tensors": "pt", "long": "truncate"}
-        found: Any = self.pipe(texts, batch_size=batch_size, **call)
+        found = self.pipe(texts, batch_size=batch_size, **call)
         vectors: Tensor = torch.empty(0) if isinstance(found, list) else found.float()  # [texts, width]
         vectors = vectors[..., :truncate_dim]
         if normalize_embeddings:
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
         return vectors if convert_to_tensor else vectors.cpu().numpy()
 
-    def encode_query(self, sentences: Any, *args: Any, **options: Any) -> Any:
+    def encode_query(self, sentences: object, *args: Any, **options: Any) -> Any:
         """`encode`, with the folder's prompt for queries if no other is asked for."""
         return self.encode(sentences, *args, **{"prompt_type": "query", **options})
 
-    def encode_document(self, sentences: Any, *args: Any, **options: Any) -> Any:
+    def encode_document(self, sentences: object, *args: Any, **options: Any) -> Any:
         """`encode`, with the folder's prompt for documents if no other is asked for."""
         return self.encode(sentences, *args, **{"prompt_type": "document", **options})
 
-    def similarity(self, a: Any, b: Any) -> Tensor:
+    def similarity(self, a: object, b: object) -> Tensor:
         """How alike each of `a` [n, width] is to each of `b` [m, width]: [n, m]; a distance counts negative."""
         left, right = _rows(a), _rows(b)
         if self.similarity_fn_name == "cosine":
@@ -127,7 +148,7 @@ class Embedder:
             return left @ right.T
         return -torch.cdist(left, right, p=1.0 if self.similarity_fn_name == "manhattan" else 2.0)
 
-    def similarity_pairwise(self, a: Any, b: Any) -> Tensor:
+    def similarity_pairwise(self, a: object, b: object) -> Tensor:
         """How alike `a[i]` is to `b[i]`: [n]."""
         left, right = _rows(a), _rows(b)
         if self.similarity_fn_name == "cosine":
@@ -137,13 +158,15 @@ class Embedder:
         distance: Tensor = (left - right).norm(1 if self.similarity_fn_name == "manhattan" else 2, dim=-1)
         return -distance
 
-    def _prompt_of(self, task: str | None, kind: Any) -> str | None:
+    def _prompt_of(self, task: str | None, kind: object) -> str | None:
         kind = str(getattr(kind, "value", kind)) if kind is not None else None
         names = [f"{task}-{kind}", task, kind, *(["passage"] if kind == "document" else [])]
-        return next((self.modules.prompts[name] for name in names if name in self.modules.prompts), None)
+        return next(
+            (self.modules.prompts[name] for name in names if name is not None and name in self.modules.prompts), None
+        )
 
 
-def _texts(sentences: Any) -> list[str]:
+def _texts(sentences: object) -> list[str]:
     """Texts from a list, an array or a column of them, or from batches {"text": [...]}."""
     if isinstance(sentences, Iterable):
         found: list[str] = []
@@ -153,7 +176,7 @@ def _texts(sentences: Any) -> list[str]:
     raise InputError(f"encode takes a text or a list of texts, not {sentences!r:.80}.")
 
 
-def _rows(vectors: Any) -> Tensor:
+def _rows(vectors: object) -> Tensor:
     """Vectors as float32 [n, width]; lists of arrays or tensors too."""
     if isinstance(vectors, list | tuple):
         vectors = torch.stack([torch.as_tensor(vector) for vector in vectors])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cutaway.tokenization.protocols import TokenizerLike
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
@@ -15,7 +20,7 @@ STRATEGIES = ("none", "simple", "first", "average", "max")
 class Piece:
     """One token of a text: its scores [labels], its spelling, its place among the tokens and in the characters."""
 
-    scores: Any
+    scores: NDArray[np.floating[Any]]
     word: str
     start: int
     end: int
@@ -43,7 +48,9 @@ class Entity:
     index: int | None = None
 
 
-def entities(pieces: Sequence[Piece], strategy: str, labels: Any, tokenizer: Any) -> list[Entity]:
+def entities(
+    pieces: Sequence[Piece], strategy: str, labels: Mapping[int, str], tokenizer: TokenizerLike
+) -> list[Entity]:
     """The entities of one text, those with the label "O" included.
 
     "none": one per token. "simple": neighbouring tokens of one label together, a "B-" begins a new one. "first",
@@ -72,12 +79,12 @@ def entities(pieces: Sequence[Piece], strategy: str, labels: Any, tokenizer: Any
     return [_group(group, tokenizer) for group in groups]
 
 
-def _labelled(pieces: list[Piece], scores: Any, labels: Any, word: str) -> Entity:
+def _labelled(pieces: list[Piece], scores: NDArray[np.floating[Any]], labels: Mapping[int, str], word: str) -> Entity:
     best = int(scores.argmax())
     return Entity(labels[best], float(scores[best]), word, pieces[0].start, pieces[-1].end, pieces[0].index)
 
 
-def _word(pieces: list[Piece], strategy: str, labels: Any, tokenizer: Any) -> Entity:
+def _word(pieces: list[Piece], strategy: str, labels: Mapping[int, str], tokenizer: TokenizerLike) -> Entity:
     if strategy == "first":
         scores = pieces[0].scores
     elif strategy == "max":
@@ -87,7 +94,7 @@ def _word(pieces: list[Piece], strategy: str, labels: Any, tokenizer: Any) -> En
     return _labelled(pieces, scores, labels, tokenizer.convert_tokens_to_string([piece.word for piece in pieces]))
 
 
-def _group(group: list[Entity], tokenizer: Any) -> Entity:
+def _group(group: list[Entity], tokenizer: TokenizerLike) -> Entity:
     score = float(np.mean([entity.score for entity in group]))
     word = tokenizer.convert_tokens_to_string([entity.word for entity in group])
     label = group[0].label.split("-", 1)[-1]

@@ -6,12 +6,35 @@ import re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cutaway.errors import ConfigError, HubError, InputError, nearest
 
 if TYPE_CHECKING:
-    from cutaway.pipelines.base import Pipeline
+    import torch
+
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.pipelines.base import Device, Pipeline
+    from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
+    from cutaway.pipelines.fill_mask import FillMaskPipeline
+    from cutaway.pipelines.multiple_choice import MultipleChoicePipeline
+    from cutaway.pipelines.perplexity import PerplexityPipeline
+    from cutaway.pipelines.question_answering import QuestionAnsweringPipeline
+    from cutaway.pipelines.rerank import RerankPipeline
+    from cutaway.pipelines.sentence_similarity import SentenceSimilarityPipeline
+    from cutaway.pipelines.summarization import SummarizationPipeline
+    from cutaway.pipelines.text2text_generation import Text2TextGenerationPipeline
+    from cutaway.pipelines.text_classification import TextClassificationPipeline
+    from cutaway.pipelines.text_generation import TextGenerationPipeline
+    from cutaway.pipelines.token_classification import TokenClassificationPipeline
+    from cutaway.pipelines.translation import TranslationPipeline
+    from cutaway.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
+    from cutaway.tokenization.protocols import TokenizerLike
+
+    # a name on the hub, a folder, a .gguf file, a built-in, or what is loaded already
+    ModelSource: TypeAlias = LanguageModel | str | Path
+    TokenizerSource: TypeAlias = TokenizerLike | str | Path
+    DType: TypeAlias = torch.dtype | str
 
 
 @dataclass(frozen=True)
@@ -208,7 +231,7 @@ def task_of(name: str) -> tuple[str, Task]:
     )
 
 
-def _task_of_model(model: Any, load: dict[str, Any]) -> str:
+def _task_of_model(model: ModelSource, load: dict[str, Any]) -> str:
     """The task of a model without one: by its class, or by the class that its config.json names."""
     if isinstance(model, str | Path):
         config = _auto("AutoConfig").from_pretrained(str(model), **load)
@@ -222,17 +245,141 @@ def _task_of_model(model: Any, load: dict[str, Any]) -> str:
     raise InputError(f"The model ({name or 'no class named'}) does not say its task. Pass task=, one of {known}.")
 
 
+# fmt: off
+@overload
+def pipeline(
+    task: Literal["feature-extraction"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> FeatureExtractionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["fill-mask"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> FillMaskPipeline: ...
+@overload
+def pipeline(
+    task: Literal["multiple-choice"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> MultipleChoicePipeline: ...
+@overload
+def pipeline(
+    task: Literal["perplexity"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> PerplexityPipeline: ...
+@overload
+def pipeline(
+    task: Literal["question-answering"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> QuestionAnsweringPipeline: ...
+@overload
+def pipeline(
+    task: Literal["rerank"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> RerankPipeline: ...
+@overload
+def pipeline(
+    task: Literal["sentence-similarity"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> SentenceSimilarityPipeline: ...
+@overload
+def pipeline(
+    task: Literal["summarization"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> SummarizationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["text-classification", "sentiment-analysis"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> TextClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["text-generation"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> TextGenerationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["text2text-generation"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> Text2TextGenerationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["token-classification", "ner"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> TokenClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["translation", "translation_en_to_de", "translation_en_to_fr", "translation_en_to_ro"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> TranslationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["zero-shot-classification"],
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> ZeroShotClassificationPipeline: ...
+@overload
 def pipeline(
     task: str | None = None,
-    model: Any = None,
-    tokenizer: Any = None,
+    model: ModelSource | None = None, tokenizer: TokenizerSource | None = None, *,
+    device: Device | None = None, batch_size: int | None = None, revision: str | None = None,
+    token: str | None = None, dtype: DType | None = None, torch_dtype: DType | None = None,
+    model_kwargs: dict[str, Any] | None = None, **settings: object,
+) -> Pipeline: ...
+# fmt: on
+
+
+def pipeline(
+    task: str | None = None,
+    model: ModelSource | None = None,
+    tokenizer: TokenizerSource | None = None,
     *,
-    device: Any = None,
+    device: Device | None = None,
     batch_size: int | None = None,
     revision: str | None = None,
     token: str | None = None,
-    dtype: Any = None,
-    torch_dtype: Any = None,
+    dtype: DType | None = None,
+    torch_dtype: DType | None = None,
     model_kwargs: dict[str, Any] | None = None,
     config: Any = None,
     device_map: Any = None,
@@ -277,7 +424,10 @@ def pipeline(
         model, gguf_file = str(Path(model).absolute().parent), Path(model).name
     load: dict[str, Any] = {"revision": revision, "token": token, "gguf_file": gguf_file}
     load = {key: value for key, value in load.items() if value is not None}
-    name, entry = task_of(_task_of_model(model, load) if task is None else task)
+    if task is None:
+        assert model is not None
+        task = _task_of_model(model, load)
+    name, entry = task_of(task)
 
     model_load = {**load, **(model_kwargs or {})}
     dtype = dtype if dtype is not None else torch_dtype

@@ -102,7 +102,7 @@ class FeatureExtractionPipeline(Pipeline):
             self._modules = (sentence_modules(name) if name else None) or SentenceModules(("mean",))
         return self._modules
 
-    def check(self, item: Any) -> Any:
+    def check(self, item: object) -> object:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
@@ -134,7 +134,7 @@ class FeatureExtractionPipeline(Pipeline):
                 parts.append((hidden * own).sum(1))
         return torch.stack(parts, 1).unbind(0)  # [poolings, hidden] each
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Any:
+    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> object:
         return Features(self.vector(rows, outputs, settings), rows[0].cut)
 
     def vector(self, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Tensor:
@@ -158,14 +158,14 @@ class FeatureExtractionPipeline(Pipeline):
             vectors = torch.nn.functional.normalize(vectors, dim=-1) if step == "normalize" else step(vectors)
         return vectors
 
-    def shaped(self, result: Features, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Features, settings: Mapping[str, Any]) -> object:
         vectors = result.vectors if settings["pooling"] else result.vectors[None]  # [1, tokens, hidden]
         kind = settings["return_tensors"]
         if kind is None:
             return vectors.tolist()
         return vectors if kind == "pt" else vectors.cpu().numpy()
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         if not answers or not settings["pooling"] or settings["return_tensors"] is None:
             return answers
         if settings["return_tensors"] == "pt":

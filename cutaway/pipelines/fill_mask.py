@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from cutaway.errors import InputError
 from cutaway.pipelines.base import Pipeline, text_only
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
 
 logger = logging.getLogger("cutaway")
 
@@ -42,6 +45,8 @@ class FillMaskPipeline(Pipeline):
 
     Probabilities are of each gap by itself, over the whole vocabulary, also with `targets`.
     """
+
+    model: GenerativeModel
 
     settings: ClassVar[dict[str, Any]] = {"top_k": 5, "targets": None, "tokenizer_kwargs": None, "long": None}
 
@@ -75,7 +80,7 @@ class FillMaskPipeline(Pipeline):
             raise InputError("targets= holds no token of this model. Pass at least one, or leave targets out.")
         return list(found)
 
-    def check(self, item: Any) -> str:
+    def check(self, item: object) -> str:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
@@ -91,7 +96,9 @@ class FillMaskPipeline(Pipeline):
     def forward(self, rows: list[Row], settings: Mapping[str, Any]) -> Sequence[Any]:
         """For each row (scores, tokens), both [masks, top_k]. Only the gaps go through the output matrix."""
         batch = self.batch(rows)
-        row, place = torch.nonzero(batch["input_ids"] == self.tokenizer.mask_token_id, as_tuple=True)  # [masks] each
+        gap = self.tokenizer.mask_token_id
+        assert gap is not None  # `encode` found one in each text
+        row, place = torch.nonzero(batch["input_ids"].eq(gap), as_tuple=True)  # [masks] each
         hidden = self.model.base(**batch).last_hidden_state[row, place]  # [masks, hidden]
         scores = self.model.logits(hidden).float().softmax(-1)  # [masks, vocabulary]
         ids = settings["targets"]
@@ -102,7 +109,7 @@ class FillMaskPipeline(Pipeline):
         counts = torch.bincount(row, minlength=len(rows)).tolist()
         return list(zip(best.values.split(counts), tokens.split(counts), strict=True))
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Filled:
+    def finish(self, item: str, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Filled:
         ids = rows[0].inputs["input_ids"]
         places = [i for i, index in enumerate(ids) if index == self.tokenizer.mask_token_id]
         masks = []
@@ -117,9 +124,9 @@ class FillMaskPipeline(Pipeline):
             masks.append(tuple(fills))
         return Filled(tuple(masks), rows[0].cut)
 
-    def shaped(self, result: Filled, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Filled, settings: Mapping[str, Any]) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         masks = [[dict(vars(fill)) for fill in mask] for mask in result.masks]
         return masks[0] if len(masks) == 1 else masks
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return answers[0] if len(answers) == 1 else answers

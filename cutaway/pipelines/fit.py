@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.plan import Row, Window, windows
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 logger = logging.getLogger("cutaway")
 
@@ -43,14 +49,14 @@ class Fit:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def longest_input(model: Any, tokenizer: Any) -> int | None:
+def longest_input(model: LanguageModel, tokenizer: TokenizerLike) -> int | None:
     """The most tokens that the model and its tokenizer take, or None where neither sets a bound."""
     bounds = [tokenizer.model_max_length, getattr(model.architecture.stack, "longest", None)]
     found = min(bound for bound in bounds if bound is not None)
     return found if found < 10**9 else None  # a tokenizer without a bound says 1e30
 
 
-def check_long(value: Any, offers: tuple[str, ...]) -> str:
+def check_long(value: object, offers: tuple[str, ...]) -> str:
     """The way to treat long texts that a call asked for; "error" unless given."""
     if value is None:
         return "error"
@@ -59,7 +65,7 @@ def check_long(value: Any, offers: tuple[str, ...]) -> str:
     return str(value)
 
 
-def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
+def fit(tokenizer: TokenizerLike, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
     """The rows of each text: one, or as many as it has windows.
 
     Raises:
@@ -99,13 +105,13 @@ def fit(tokenizer: Any, texts: Sequence[Text], how: Fit) -> list[list[Row]]:
     return found
 
 
-def _place(encoding: Any, part: int) -> tuple[int, int]:
+def _place(encoding: Encoding, part: int) -> tuple[int, int]:
     """Where the tokens of a text lie in its encoding: from, up to."""
     own = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == part]
     return (own[0], own[-1] + 1) if own else (0, 0)
 
 
-def _in_windows(encoding: Any, how: Fit, types: bool) -> list[Row]:
+def _in_windows(encoding: Encoding, how: Fit, types: bool) -> list[Row]:
     ids, type_ids = encoding.ids, encoding.type_ids
     first, last = _place(encoding, how.part)
     room = how.room if how.room is not None else (how.longest or 0) - (len(ids) - (last - first))

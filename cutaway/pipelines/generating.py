@@ -6,7 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from cutaway.errors import InputError
 from cutaway.generate.options import Settings
@@ -15,6 +15,10 @@ from cutaway.generate.results import TokenLogprob
 from cutaway.generate.settings import DEFAULTS, KNOWN, NOT_BUILT, GenerationConfig, model_settings
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel, LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 logger = logging.getLogger("cutaway")
 
@@ -61,6 +65,8 @@ class Answer(NamedTuple):
 class GeneratingPipeline(Pipeline):
     """Runs `cutaway.generate` over planned batches. Any setting of generation is a setting of the call."""
 
+    model: GenerativeModel
+
     batch_tokens: ClassVar[int] = 2048
     batch_rows: ClassVar[int | None] = 16
     tokenizer_settings: ClassVar[tuple[str, ...]] = ("truncation", "padding", "add_special_tokens")
@@ -68,7 +74,7 @@ class GeneratingPipeline(Pipeline):
     usual: ClassVar[dict[str, Any]] = {}
     follows_task: ClassVar[bool] = True  # whether config.json's task_specific_params are read
 
-    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.can_generate():
             raise InputError(
@@ -191,7 +197,7 @@ class GeneratingPipeline(Pipeline):
         return text
 
     @abstractmethod
-    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> Any:
+    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> str | list[dict[str, Any]]:
         """The answer as `Written.texts` shows it."""
 
     def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Written:

@@ -38,13 +38,15 @@ class MultipleChoicePipeline(Pipeline):
 
     settings: ClassVar[dict[str, Any]] = {"long": None}
 
-    def __call__(self, inputs: Any, choices: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(
+        self, inputs: object, choices: object = None, *, batch_size: int | None = None, **settings: object
+    ) -> Any:
         """The choices with their probabilities, best first; of a list of mappings, a list of these."""
         if choices is not None:
             inputs = {"prompt": inputs, "choices": choices}
         return super().__call__(inputs, batch_size=batch_size, **settings)
 
-    def check(self, item: Any) -> tuple[str, list[str]]:
+    def check(self, item: object) -> tuple[str, list[str]]:
         """The prompt and the choices."""
         if isinstance(item, Mapping) and set(item) == {"prompt", "choices"}:
             prompt, choices = item["prompt"], item["choices"]
@@ -67,10 +69,12 @@ class MultipleChoicePipeline(Pipeline):
         logits: list[float] = self.model(**batch).logits[:, 0].float().tolist()
         return logits
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Choices:
+    def finish(
+        self, item: tuple[str, list[str]], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
+    ) -> Choices:
         scores = torch.tensor(outputs).softmax(0).tolist()
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         return Choices(tuple(Choice(i, scores[i], item[1][i]) for i in order), max(row.cut for row in rows))
 
-    def shaped(self, result: Choices, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Choices, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(vars(choice)) for choice in result.choices]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -13,6 +13,10 @@ from cutaway.errors import InputError
 from cutaway.generate.logprobs import token_logits
 from cutaway.pipelines.base import Pipeline, text_only
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel, LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,12 @@ class PerplexityPipeline(Pipeline):
     least that many before it.
     """
 
+    model: GenerativeModel
+
     settings: ClassVar[dict[str, Any]] = {"long": None, "overlap": None}
     ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
-    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.can_generate() or self.model.is_encoder_decoder:
             raise InputError(
@@ -52,7 +58,7 @@ class PerplexityPipeline(Pipeline):
             raise InputError(f"overlap={overlap!r} must be a whole number from 1 up: a token is foreseen from others.")
         return settings
 
-    def check(self, item: Any) -> str:
+    def check(self, item: object) -> str:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
@@ -85,5 +91,5 @@ class PerplexityPipeline(Pipeline):
         loss = sum(total for total, _ in outputs) / tokens
         return Perplexity(math.exp(loss), loss, tokens, rows[0].cut)
 
-    def shaped(self, result: Perplexity, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Perplexity, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"perplexity": result.perplexity, "loss": result.loss, "tokens": result.tokens}

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cutaway.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Row:
     """
 
     inputs: dict[str, list[int]]
-    encoding: Any = None
+    encoding: Encoding | None = None
     window: Window | None = None
     group: int = 0
     cut: int = 0
@@ -66,6 +69,7 @@ class Row:
         if window is None:
             return 0, self.length
         shift = window.row - window.start
+        assert self.encoding is not None
         last = len(self.encoding.ids) - (self.length - window.end - shift) == window.text + window.end
         first = 0 if window.start == 0 else window.own_start + shift
         return first, self.length if last else window.own_end + shift

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from cutaway.errors import InputError
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.fit import longest_input
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tokenizers import Encoding
 
 LONGEST_ROW, OVERLAP = 384, 128  # those of SQuAD's own training (Devlin et al., 2019)
 
@@ -62,12 +66,12 @@ class QuestionAnsweringPipeline(Pipeline):
 
     def __call__(
         self,
-        inputs: Any = None,
+        inputs: object = None,
         *,
-        question: Any = None,
-        context: Any = None,
+        question: object = None,
+        context: object = None,
         batch_size: int | None = None,
-        **settings: Any,
+        **settings: object,
     ) -> Any:
         """See the class. Lists of questions and contexts go together; one context serves a list of questions."""
         if question is not None or context is not None:
@@ -90,7 +94,7 @@ class QuestionAnsweringPipeline(Pipeline):
         overlap = settings["doc_stride"]
         return {**settings, "top_k": top_k, "max_seq_len": longest, "overlap": overlap}
 
-    def check(self, item: Any) -> tuple[str, str]:
+    def check(self, item: object) -> tuple[str, str]:
         """The question and the context."""
         if isinstance(item, Mapping) and "question" in item and "context" in item:
             question, context = item["question"], item["context"]
@@ -141,17 +145,19 @@ class QuestionAnsweringPipeline(Pipeline):
             found.append((start_own, end_own, start_null * end_null))
         return found
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Answers:
+    def finish(
+        self, item: tuple[str, str], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
+    ) -> Answers:
         context, top_k = item[1], settings["top_k"]
         best: dict[tuple[int, int], float] = {}
         for row, (start, end, _) in zip(rows, outputs, strict=True):
-            window = row.window
-            assert window is not None
+            window, encoding = row.window, row.encoding
+            assert window is not None and encoding is not None
             at, count, own = window.text + window.start, top_k, dict[tuple[int, int], float]()
             while True:  # several spans of tokens can be the same words
                 found = spans(start, end, settings["max_answer_len"], count)
                 for score, a, b in found:
-                    place = self._characters(row.encoding, at + a, at + b, settings["align_to_words"])
+                    place = self._characters(encoding, at + a, at + b, settings["align_to_words"])
                     own[place] = max(own.get(place, 0.0), score)
                 if len(own) >= top_k or len(found) < count:
                     break
@@ -164,24 +170,27 @@ class QuestionAnsweringPipeline(Pipeline):
         answers.sort(key=lambda answer: -answer.score)
         return Answers(tuple(answers[:top_k]), rows[0].cut)
 
-    def _characters(self, encoding: Any, first: int, last: int, whole_words: bool) -> tuple[int, int]:
+    def _characters(self, encoding: Encoding, first: int, last: int, whole_words: bool) -> tuple[int, int]:
         start, end = encoding.offsets[first][0], encoding.offsets[last][1]
         if whole_words:
             words, part = encoding.word_ids, encoding.sequence_ids[first]
-            if words[first] is not None and words[last] is not None:
-                start = encoding.word_to_chars(words[first], part)[0]
-                end = encoding.word_to_chars(words[last], part)[1]
+            first_word, last_word = words[first], words[last]
+            if first_word is not None and last_word is not None and part is not None:
+                begins, ends = encoding.word_to_chars(first_word, part), encoding.word_to_chars(last_word, part)
+                start, end = begins[0] if begins else start, ends[1] if ends else end
         return start, end
 
-    def shaped(self, result: Answers, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Answers, settings: Mapping[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         answers = [dict(vars(answer)) for answer in result.answers]
         return answers[0] if len(answers) == 1 else answers
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return answers[0] if len(answers) == 1 else answers
 
 
-def spans(start: Any, end: Any, longest: int, top_k: int) -> list[tuple[float, int, int]]:
+def spans(
+    start: NDArray[np.float32], end: NDArray[np.float32], longest: int, top_k: int
+) -> list[tuple[float, int, int]]:
     """The `top_k` best (start[a] * end[b], a, b) with a <= b < a + longest; start, end: [tokens]."""
     n = len(start)
     wide = min(longest, n)
@@ -195,7 +204,7 @@ def spans(start: Any, end: Any, longest: int, top_k: int) -> list[tuple[float, i
     return [one for one in found if one[2] < n]
 
 
-def _softmax(own: Any, null: Any) -> tuple[Any, float]:
+def _softmax(own: NDArray[np.float32], null: np.float32 | None) -> tuple[NDArray[np.float32], float]:
     """Probabilities of the context's tokens and of no answer; one softmax over both."""
     values = own if null is None else np.append(own, null)
     grown = np.exp(values - values.max())
@@ -203,7 +212,7 @@ def _softmax(own: Any, null: Any) -> tuple[Any, float]:
     return (grown, 0.0) if null is None else (grown[:-1], float(grown[-1]))
 
 
-def _together(question: Any, context: Any) -> Any:
+def _together(question: Any, context: Any) -> object:
     if isinstance(question, str) and isinstance(context, str):
         return {"question": question, "context": context}
     if isinstance(context, str):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.plan import Row
 from cutaway.pipelines.sentence_modules import cross_encoder
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 FUNCTIONS = ("sigmoid", "none")
 
@@ -41,7 +45,7 @@ class RerankPipeline(Pipeline):
 
     settings: ClassVar[dict[str, Any]] = {"top_k": None, "function_to_apply": None, "long": None, "prompt": None}
 
-    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         self._published = cross_encoder(str(self.model.name_or_path or ""))
         if self.model.config.num_labels != 1:
@@ -50,7 +54,9 @@ class RerankPipeline(Pipeline):
                 'For its labels use the task "text-classification".'
             )
 
-    def __call__(self, inputs: Any, documents: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(
+        self, inputs: object, documents: object = None, *, batch_size: int | None = None, **settings: object
+    ) -> Any:
         """The documents in the order in which they answer the query; of a list of mappings, a list of these."""
         if documents is not None:
             inputs = {"query": inputs, "documents": documents}
@@ -77,7 +83,7 @@ class RerankPipeline(Pipeline):
         last = str(named or "Sigmoid").rpartition(".")[2]
         return {"Sigmoid": "sigmoid", "Identity": "none"}.get(last, last.lower())
 
-    def check(self, item: Any) -> tuple[str, list[str]]:
+    def check(self, item: object) -> tuple[str, list[str]]:
         """The query and the documents."""
         if isinstance(item, Mapping) and set(item) == {"query", "documents"}:
             query, documents = item["query"], item["documents"]
@@ -100,9 +106,11 @@ class RerankPipeline(Pipeline):
         scores: list[float] = (logits.sigmoid() if settings["function_to_apply"] == "sigmoid" else logits).tolist()
         return scores
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Ranking:
+    def finish(
+        self, item: tuple[str, list[str]], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
+    ) -> Ranking:
         order = sorted(range(len(outputs)), key=lambda i: -outputs[i])[: settings["top_k"]]
         return Ranking(tuple(Ranked(i, outputs[i], item[1][i]) for i in order), sum(row.cut for row in rows))
 
-    def shaped(self, result: Ranking, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Ranking, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(vars(document)) for document in result.documents]

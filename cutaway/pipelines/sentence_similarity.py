@@ -32,7 +32,9 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
 
     settings: ClassVar[dict[str, Any]] = {"pooling": "model", "prompt": None, "long": None, "overlap": None}
 
-    def __call__(self, inputs: Any, sentences: Any = None, *, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(
+        self, inputs: object, sentences: object = None, *, batch_size: int | None = None, **settings: object
+    ) -> Any:
         """The cosines of one source sentence with `sentences`; of a list of mappings, a list of them."""
         if sentences is not None:
             inputs = {"source_sentence": inputs, "sentences": sentences}
@@ -42,7 +44,7 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
         own = {"normalize": True, "return_tensors": None, "tokenize_kwargs": None}
         return super().ready({**settings, "pooling": settings["pooling"] or "model", **own})
 
-    def check(self, item: Any) -> tuple[str, ...]:
+    def check(self, item: object) -> tuple[str, ...]:
         """The source sentence and those it is compared with."""
         if isinstance(item, Mapping) and set(item) == {"source_sentence", "sentences"}:
             source, others = item["source_sentence"], item["sentences"]
@@ -66,7 +68,9 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
             found.append([row for part in own for row in part])
         return found
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Similarities:
+    def finish(
+        self, item: tuple[str, ...], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
+    ) -> Similarities:
         vectors = []
         for group in range(len(item)):
             own = [i for i, row in enumerate(rows) if row.group == group]
@@ -75,8 +79,8 @@ class SentenceSimilarityPipeline(FeatureExtractionPipeline):
         cut = sum({row.group: row.cut for row in rows}.values())
         return Similarities(tuple((torch.stack(others) @ source).tolist()), cut)
 
-    def shaped(self, result: Any, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Any, settings: Mapping[str, Any]) -> list[float]:
         return list(result.scores)
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return answers

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cutaway.errors import InputError
 from cutaway.pipelines.base import text_only
 from cutaway.pipelines.generating import GeneratingPipeline, Written
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class Text2TextGenerationPipeline(GeneratingPipeline):
@@ -30,7 +34,7 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
         "long": None,
     }
 
-    def __init__(self, model: Any, tokenizer: Any, **options: Any) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike, **options: object) -> None:
         super().__init__(model, tokenizer, **options)
         if not self.model.is_encoder_decoder:
             raise InputError(
@@ -45,20 +49,20 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
             settings = {**settings, "stop_strings": settings["stop_sequence"]}
         return {**settings, **self.generation(settings)}
 
-    def check(self, item: Any) -> str:
+    def check(self, item: object) -> str:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
         prefix = self.prefix if settings["prefix"] is None else settings["prefix"]
         return self.fitted([prefix + item for item in items], settings)
 
-    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> Any:
+    def whole(self, item: str, answer: str, settings: Mapping[str, Any]) -> str:
         return answer
 
-    def shaped(self, result: Written, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Written, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if settings["return_tensors"]:
             return result.entries(f"{self.name}_token_ids", [list(tokens) for tokens in result.tokens])
         return result.entries(f"{self.name}_text", result.texts)
 
-    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> Any:
+    def several(self, answers: list[Any], settings: Mapping[str, Any]) -> object:
         return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers

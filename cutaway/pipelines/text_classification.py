@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.plan import Row, shares
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
@@ -61,7 +65,7 @@ class TextClassificationPipeline(Pipeline):
     }
     ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
-    def predict_proba(self, texts: Any) -> Any:
+    def predict_proba(self, texts: Sequence[str | tuple[str, str]]) -> NDArray[np.float64]:
         """Of each text (or pair) the scores of all labels in the order of `id2label`: float64 [texts, labels].
 
         What lime and shap call, and scikit-learn's name for it.
@@ -74,7 +78,7 @@ class TextClassificationPipeline(Pipeline):
             row[[places[label] for label in result.labels]] = result.scores
         return found
 
-    def single(self, answer: Any, inputs: Any, given: Mapping[str, Any]) -> Any:
+    def single(self, answer: object, inputs: object, given: Mapping[str, Any]) -> object:
         return [answer] if isinstance(inputs, str) and "top_k" not in given else answer
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +87,7 @@ class TextClassificationPipeline(Pipeline):
             raise InputError(f"top_k={top_k!r} must be a whole number from 1 up, or None for all labels.")
         return {**settings, "function_to_apply": self._function(settings["function_to_apply"])}
 
-    def check(self, item: Any) -> str | tuple[str, str]:
+    def check(self, item: object) -> str | tuple[str, str]:
         """A text, or a text and its pair."""
         if isinstance(item, str):
             return item
@@ -108,18 +112,20 @@ class TextClassificationPipeline(Pipeline):
         scores: list[Any] = _apply(settings["function_to_apply"], logits).tolist()
         return scores
 
-    def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Classification:
+    def finish(
+        self, item: str | tuple[str, str], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
+    ) -> Classification:
         weights = shares(rows)
         scores = [sum(w * s for w, s in zip(weights, own, strict=True)) for own in zip(*outputs, strict=True)]
         order = sorted(range(len(scores)), key=lambda i: -scores[i])
         labels = self.model.config.id2label
         return Classification(tuple(labels[i] for i in order), tuple(scores[i] for i in order), rows[0].cut, len(rows))
 
-    def shaped(self, result: Classification, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Classification, settings: Mapping[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
         entries = [{"label": a, "score": b} for a, b in zip(result.labels, result.scores, strict=True)]
         return entries[0] if settings["top_k"] == "best" else entries[: settings["top_k"]]
 
-    def _function(self, asked: Any) -> str:
+    def _function(self, asked: object) -> str:
         if asked is not None:
             name = str(getattr(asked, "name", asked)).lower()
             if name not in FUNCTIONS:

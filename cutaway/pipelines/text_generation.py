@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeGuard
 
 from cutaway.errors import InputError
 from cutaway.pipelines.fit import longest_input
@@ -42,7 +42,7 @@ class TextGenerationPipeline(GeneratingPipeline):
         "long": None,
     }
 
-    def is_one(self, inputs: Any) -> bool:
+    def is_one(self, inputs: object) -> bool:
         return isinstance(inputs, str) or _is_chat(inputs)
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class TextGenerationPipeline(GeneratingPipeline):
             settings = {**settings, "stop_strings": settings["stop_sequence"]}
         return {**settings, **self.generation(settings)}
 
-    def check(self, item: Any) -> Any:
+    def check(self, item: object) -> str | list[dict[str, Any]]:
         if isinstance(item, str):
             return item
         if _is_chat(item):
@@ -106,7 +106,7 @@ class TextGenerationPipeline(GeneratingPipeline):
         )
         return text
 
-    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> Any:
+    def whole(self, item: Any, answer: str, settings: Mapping[str, Any]) -> str | list[dict[str, Any]]:
         if settings["return_full_text"] is False:
             return answer
         if isinstance(item, str):
@@ -115,13 +115,13 @@ class TextGenerationPipeline(GeneratingPipeline):
             return [*item[:-1], {**item[-1], "content": item[-1]["content"] + answer}]
         return [*item, {"role": "assistant", "content": answer}]
 
-    def shaped(self, result: Written, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Written, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if settings["return_tensors"]:
             return result.entries("generated_token_ids", [[*result.prompt, *tokens] for tokens in result.tokens])
         return result.entries("generated_text", result.texts)
 
 
-def _is_chat(inputs: Any) -> bool:
+def _is_chat(inputs: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:
     return isinstance(inputs, list | tuple) and bool(inputs) and all(
         isinstance(message, Mapping) and "role" in message and "content" in message for message in inputs
     )  # fmt: skip

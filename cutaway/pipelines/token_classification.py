@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline, text_only
 from cutaway.pipelines.entities import STRATEGIES, Entity, Piece, entities
 from cutaway.pipelines.plan import Row
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class TokenClassificationPipeline(Pipeline):
             more |= {"overlap": settings["stride"], "long": settings["long"] or "window"}
         return {**settings, **more}
 
-    def check(self, item: Any) -> str:
+    def check(self, item: object) -> str:
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
@@ -80,15 +83,15 @@ class TokenClassificationPipeline(Pipeline):
 
     def finish(self, item: str, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> Entities:
         scores = np.concatenate(outputs)  # [tokens, labels]
-        window = rows[0].window
-        assert window is not None
-        pieces = self._pieces(item, rows[0].encoding, window.text, scores)
+        window, encoding = rows[0].window, rows[0].encoding
+        assert window is not None and encoding is not None
+        pieces = self._pieces(item, encoding, window.text, scores)
         strategy = settings["aggregation_strategy"]
         found = entities(pieces, strategy, self.model.config.id2label, self.tokenizer)
         kept = tuple(_trimmed(item, one) for one in found if one.label not in settings["ignore_labels"])
         return Entities(kept, rows[0].cut)
 
-    def _pieces(self, text: str, encoding: Any, first: int, scores: Any) -> list[Piece]:
+    def _pieces(self, text: str, encoding: Encoding, first: int, scores: Any) -> list[Piece]:
         prefix = getattr(self.tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
         found = []
         for i, own in enumerate(scores):
@@ -105,7 +108,7 @@ class TokenClassificationPipeline(Pipeline):
             found.append(Piece(own, word, start, end, at, inner))
         return found
 
-    def shaped(self, result: Entities, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: Entities, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         if settings["aggregation_strategy"] == "none":
             return [
                 {"entity": e.label, "score": e.score, "index": e.index, "word": e.word, "start": e.start, "end": e.end}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from cutaway.errors import InputError
 from cutaway.pipelines.plan import Row
 from cutaway.pipelines.text2text_generation import Text2TextGenerationPipeline
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.translation import MBartTokenizer
 
 CODE = re.compile(r"[a-z]{2,3}_[A-Z]{2}")  # a language and a place, as mBART writes them
 
@@ -76,9 +79,10 @@ class TranslationPipeline(Text2TextGenerationPipeline):
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
         if settings["src_lang"] is None:
             return super().encode(items, settings)
-        before = self.tokenizer.src_lang
-        self.tokenizer.src_lang = settings["src_lang"]
+        tokenizer = cast("MBartTokenizer", self.tokenizer)  # the one whose texts name their language
+        before = tokenizer.src_lang
+        tokenizer.src_lang = settings["src_lang"]
         try:
             return super().encode(items, settings)
         finally:
-            self.tokenizer.src_lang = before
+            tokenizer.src_lang = before

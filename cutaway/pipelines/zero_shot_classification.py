@@ -47,7 +47,7 @@ class ZeroShotClassificationPipeline(Pipeline):
     }
     ways: ClassVar[tuple[str, ...]] = ("error", "truncate", "window")
 
-    def __call__(self, inputs: Any, *labels: Any, batch_size: int | None = None, **settings: Any) -> Any:
+    def __call__(self, inputs: object, *labels: object, batch_size: int | None = None, **settings: object) -> Any:
         """See the class; the labels may also be the second argument."""
         if labels:
             if len(labels) > 1 or "candidate_labels" in settings:
@@ -77,7 +77,7 @@ class ZeroShotClassificationPipeline(Pipeline):
             against = len(names) - 1 if entails == 0 else 0
         return {**settings, "candidate_labels": labels, "entails": entails, "against": against}
 
-    def check(self, item: Any) -> str:
+    def check(self, item: object) -> str:
         text = text_only(self.task, item)
         if not text.strip():
             raise InputError("zero-shot-classification got an empty text. Leave it out.")
@@ -109,5 +109,5 @@ class ZeroShotClassificationPipeline(Pipeline):
         best = tuple(labels[i] for i in order)
         return LabelledText(best, tuple(scores[i] for i in order), max(row.cut for row in rows), windows, item)
 
-    def shaped(self, result: LabelledText, settings: Mapping[str, Any]) -> Any:
+    def shaped(self, result: LabelledText, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"sequence": result.text, "labels": list(result.labels), "scores": list(result.scores)}

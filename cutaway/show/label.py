@@ -8,7 +8,10 @@ bidirectional overrides, lone surrogates.
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerLike
 
 SPACE = "·"
 
@@ -37,7 +40,7 @@ def _visible(character: str) -> str:
     return character
 
 
-def token_label(tokenizer: Any, token: str, id: int, special: bool) -> str:
+def token_label(tokenizer: TokenizerLike, token: str, id: int, special: bool) -> str:
     """What a reader should see for one token: WordPiece as it is, byte-level and sentencepiece tokens as their text.
 
     A space that belongs to the token is shown as `·`. A token that holds only a part of a character keeps the name it

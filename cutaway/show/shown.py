@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,7 +22,7 @@ class Shown:
         """The inside of `repr`."""
         raise NotImplementedError
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         # a dataclass writes a __repr__ of every number where its own body has none
         cls.__repr__ = Shown.__repr__  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,11 @@ from cutaway.train.distributed import ProcessGroup, restarted
 from cutaway.train.signals import SignalStop
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
+
+if TYPE_CHECKING:
+    from cutaway.models.label_heads import SequenceClassification
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 RECORD = "data.json"
 PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classification", "number": "regression"}
@@ -53,7 +58,7 @@ class FineTuning:
     load: Mapping[str, Any] = field(default_factory=dict)
     callbacks: Sequence[TrainerCallback] = ()
 
-    def run(self, folder: Path, *, resume: bool = False, **settings: Any) -> Outcome:
+    def run(self, folder: Path, *, resume: bool = False, **settings: object) -> Outcome:
         """Train, evaluate after each epoch, and save the model with the lowest validation loss in `folder`.
 
         Several processes of torchrun train as one; one that torchrun has started again goes on where it was.
@@ -133,7 +138,7 @@ class FineTuning:
         write_text(path, json.dumps(record, indent=1) + "\n")
         return False
 
-    def _model(self) -> Any:
+    def _model(self) -> SequenceClassification:
         """The model with a head for the labels: its own head where it has the same ones, else a fresh one."""
         kind, names = self.training.kind, self.training.names
         config = AutoConfig.from_pretrained(self.model, **self.load)
@@ -151,14 +156,13 @@ class FineTuning:
         model.base_model.load_state_dict(base.state_dict())
         return model
 
-    def _encoded(self, data: Labelled, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
+    def _encoded(self, data: Labelled, model: LanguageModel, tokenizer: TokenizerLike) -> list[dict[str, Any]]:
         """Rows of token ids and labels."""
-        cut = {"truncation": True, **({"max_length": self.max_length} if self.max_length else {})}
-        both = tokenizer(data.texts, *([data.pairs] if data.pairs else []), **cut)
+        both = tokenizer(data.texts, data.pairs or None, truncation=True, max_length=self.max_length or None)
         place = model.config.label2id
         rows = []
         for number, label in enumerate(data.labels):
-            right: Any = label
+            right: object = label
             if data.kind == "one":
                 right = place[label]
             elif data.kind == "several":

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from cutaway.errors import InputError, nearest
 from cutaway.jobs import TableReader
@@ -170,7 +170,7 @@ def _kind(labels: list[Any]) -> Kind:
     return "one"
 
 
-def _label(data: str, number: int, value: Any, kind: Kind) -> Any:
+def _label(data: str, number: int, value: object, kind: Kind) -> object:
     if kind == "number":
         found = _number(value)
         if found is None:
@@ -186,12 +186,12 @@ def _label(data: str, number: int, value: Any, kind: Kind) -> Any:
     return _name(value)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, (bool, list, dict)):
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (str, SupportsFloat)):
         return None
     try:
         found = float(value)
@@ -200,7 +200,7 @@ def _number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _list(value: Any) -> list[Any] | None:
+def _list(value: object) -> list[Any] | None:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)

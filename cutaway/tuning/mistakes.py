@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from cutaway.inspect.target import Target
 from cutaway.show.label import token_label
 from cutaway.train.evaluation import PredictionOutput
 from cutaway.tuning.labelled import Labelled
+
+if TYPE_CHECKING:
+    from cutaway.train.trainer import Trainer
 
 LONGEST = 256  # tokens up to which an attribution is quick
 SHADES = 4  # of each colour
@@ -36,7 +40,9 @@ class Mistake:
     note: str
 
 
-def confident_mistakes(trainer: Any, data: Labelled, rows: Any, answers: PredictionOutput, most: int) -> list[Mistake]:
+def confident_mistakes(
+    trainer: Trainer, data: Labelled, rows: Sequence[dict[str, Any]], answers: PredictionOutput, most: int
+) -> list[Mistake]:
     """The `most` wrong answers with the highest probability, highest first.
 
     Args:
@@ -58,7 +64,7 @@ def confident_mistakes(trainer: Any, data: Labelled, rows: Any, answers: Predict
     return made
 
 
-def _moved(trainer: Any, row: dict[str, Any], said: int, right: int) -> tuple[list[tuple[str, int]], str]:
+def _moved(trainer: Trainer, row: dict[str, Any], said: int, right: int) -> tuple[list[tuple[str, int]], str]:
     ids = row["input_ids"]
     if len(ids) > LONGEST:
         return [], f"longer than {LONGEST} tokens"

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import InputError
 from cutaway.jsonfile import write_text
@@ -23,6 +23,9 @@ from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import KIND_NAMES
 from cutaway.tuning.measures import FIRST
 from cutaway.tuning.mistakes import Mistake, confident_mistakes
+
+if TYPE_CHECKING:
+    from cutaway.evaluate.evaluation import Evaluation
 
 MISTAKES = 10
 
@@ -76,7 +79,7 @@ def _write(
     write_text(folder / "report.html", page)
 
 
-def _evaluation(tuning: FineTuning, outcome: Outcome) -> Any:
+def _evaluation(tuning: FineTuning, outcome: Outcome) -> Evaluation:
     from cutaway.evaluate import evaluate
     from cutaway.pipelines.text_classification import TextClassificationPipeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import InputError
 from cutaway.train import saving
@@ -13,10 +13,13 @@ from cutaway.train.distributed import refuse_several
 from cutaway.train.study import Attempt, Study, Tried
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 
+if TYPE_CHECKING:
+    from optuna import Trial
+
 STUDY = "study.db"
 
 
-def space(trial: Any) -> dict[str, Any]:
+def space(trial: Trial) -> dict[str, Any]:
     """What a search tries of an optuna trial, unless it is told: rate, batch size, decay and warm-up."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True),

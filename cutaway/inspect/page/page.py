@@ -44,7 +44,7 @@ def render(explanation: Explanation) -> str:
     return Template(frame).substitute(policy=policy, style=style, script=script, data=embedded(page_data(explanation)))
 
 
-def embedded(data: Any) -> str:
+def embedded(data: object) -> str:
     """JSON that can stand inside a script element: ASCII, and without <, > and &.
 
     ASCII takes care of U+2028 and U+2029, of bidirectional marks and of lone surrogates; the three signs could end the
@@ -160,7 +160,7 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _visible(value: Any, key: str = "") -> Any:
+def _visible(value: object, key: str = "") -> Any:
     """Labels as they may be shown. `token` and `text` of a token stay what they are; the script shows only labels."""
     if isinstance(value, dict):
         held = {"labels": "label", "missing": "missing"}.get(key)
@@ -170,7 +170,7 @@ def _visible(value: Any, key: str = "") -> Any:
     return printable(value) if isinstance(value, str) and key in ("label", "answer", "missing", "names") else value
 
 
-def _digits(values: Array) -> Any:
+def _digits(values: Array) -> list[Any]:
     """Numbers to five digits, None where one is not finite."""
     if values.ndim > 1:
         return [_digits(row) for row in values]

@@ -19,6 +19,9 @@ from cutaway.jsonfile import write_aside
 from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 DPI = 144
@@ -87,7 +90,7 @@ def drawable(text: str) -> str:
     return "".join(shown(character) for character in printable(text))
 
 
-def ramp(colors: tuple[str, ...], paper: str = LIGHT.paper) -> Any:
+def ramp(colors: tuple[str, ...], paper: str = LIGHT.paper) -> Colormap:
     """A matplotlib colour map through `colors`; what is not a number is as the paper."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -113,7 +116,7 @@ class Canvas:
         self.width, self.height = width, height
         self.figure.set_size_inches(width / 72, height / 72)
 
-    def axes(self, x: float, y: float, width: float, height: float) -> Any:
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes without a frame at this place."""
         axes = self.figure.add_axes(
             (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
@@ -123,7 +126,7 @@ class Canvas:
             spine.set_visible(False)
         return axes
 
-    def plain_axes(self, x: float, y: float, width: float, height: float) -> Any:
+    def plain_axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Axes in points, y downward, with nothing on them."""
         axes = self.axes(x, y, width, height)
         axes.set_xlim(0, width)
@@ -131,7 +134,7 @@ class Canvas:
         axes.axis("off")
         return axes
 
-    def style(self, size: float, color: str | None = None, **more: Any) -> dict[str, Any]:
+    def style(self, size: float, color: str | None = None, **more: object) -> dict[str, Any]:
         """Keywords of every text of a picture: never mathematics, with the fallback fonts."""
         return {
             "fontsize": size,
@@ -141,7 +144,7 @@ class Canvas:
             **more,
         }
 
-    def text(self, x: float, y: float, text: str, size: float, color: str | None = None, **more: Any) -> None:
+    def text(self, x: float, y: float, text: str, size: float, color: str | None = None, **more: object) -> None:
         style = self.style(size, color, **{"va": "center", **more})
         self.figure.text(x / self.width, 1 - y / self.height, text, **style)
 
@@ -162,7 +165,7 @@ class Canvas:
         characters = max(int((self.width - 2 * MARGIN) / max(mean, 1) * 0.93), 8)
         return textwrap.wrap(text, characters, max_lines=lines, placeholder=" …") or [""]
 
-    def bar(self, image: Any, x: float, y: float, ticks: dict[float, str], tall: float = 120.0) -> None:
+    def bar(self, image: ScalarMappable, x: float, y: float, ticks: dict[float, str], tall: float = 120.0) -> None:
         """The colours' scale, 8 points wide, with these numbers beside it."""
         axes = self.axes(x, y, 8, tall)
         self.figure.colorbar(image, cax=axes)

@@ -18,6 +18,8 @@ from cutaway.inspect.plots.theme import theme_of
 from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 MOST_BARS = 5
@@ -122,7 +124,12 @@ class _Sheet(Canvas):
             interpolation="nearest",
         )
         every = max(1, int(np.ceil(9.5 / cell)))
-        style = {"fontsize": size, "parse_math": False, "family": self.families, "color": self.theme.ink}
+        style: dict[str, Any] = {
+            "fontsize": size,
+            "parse_math": False,
+            "family": self.families,
+            "color": self.theme.ink,
+        }
         axes.set_xticks(range(0, len(columns), every), columns[::every], rotation=90, **style)
         axes.set_yticks(range(0, len(rows), every), rows[::every], **style)
         axes.tick_params(length=0, pad=4, labeltop=True, labelbottom=False)
@@ -235,12 +242,12 @@ class _Sheet(Canvas):
         place = f"{head.place}, head {head.head}, counted from 0 ({head.chosen}) · each row sums to 1"
         return origin_of(it).line(place)
 
-    def _colors(self, colors: tuple[str, ...]) -> Any:
+    def _colors(self, colors: tuple[str, ...]) -> Colormap:
         return ramp(colors, self.theme.paper)
 
-    def _numbers(self, axes: Any, layers: int, heads: int, cell: float) -> None:
+    def _numbers(self, axes: Axes, layers: int, heads: int, cell: float) -> None:
         every = max(1, int(np.ceil(9 / cell)))
-        style = {"fontsize": SMALL - 0.5, "color": self.theme.muted, "parse_math": False}
+        style: dict[str, Any] = {"fontsize": SMALL - 0.5, "color": self.theme.muted, "parse_math": False}
         axes.set_xticks([i + 0.5 for i in range(0, heads, every)], [str(i) for i in range(0, heads, every)], **style)
         axes.set_yticks([i + 0.5 for i in range(0, layers, every)], [str(i) for i in range(0, layers, every)], **style)
         axes.tick_params(length=0, pad=2, labeltop=True, labelbottom=False)

@@ -14,6 +14,7 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
 
 Scale = Literal["share", "measure", "signed"]
 LABEL = 22  # characters of a row's or column's name
@@ -21,7 +22,7 @@ CELL_TEXT = 12  # characters of a text in a cell
 
 
 def grid(
-    values: Any,
+    values: ArrayLike,
     rows: Sequence[str],
     columns: Sequence[str],
     *,
@@ -110,7 +111,7 @@ def grid(
     return canvas.figure
 
 
-def _limits(values: Any, scale: Scale) -> tuple[float, float]:
+def _limits(values: NDArray[np.float64], scale: Scale) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     most = float(np.abs(known).max()) if known.size else 0.0
     most = most or 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 FAINTEST = 0.02  # weights below this share of the row are not drawn
 STEP = 15.0
 
 
 def head_lines(
-    matrix: Any,
+    matrix: ArrayLike,
     rows: Sequence[str],
     columns: Sequence[str],
     *,

@@ -16,6 +16,7 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 WIDE = 520.0
 LINE = 34.0
@@ -26,7 +27,7 @@ class Strip:
     """One method's scores [L], what they should sum to, and how far they miss it (None: they promise no sum)."""
 
     method: str
-    scores: Any
+    scores: NDArray[np.floating[Any]]
     residual: float | None
     note: str = ""
 

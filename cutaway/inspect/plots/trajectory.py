@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
 
 
-def principal_plane(states: Any) -> tuple[Any, Any]:
+def principal_plane(states: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """states [n, L, H] -> (points [n, L, 2], shares [2] of the variance): PCA over all states together.
 
     Pearson (1901). The sign of an axis is chosen so that its largest coordinate is positive.
@@ -40,7 +41,7 @@ def principal_plane(states: Any) -> tuple[Any, Any]:
 
 
 def trajectories(
-    states: Any, tokens: Sequence[str], *, title: str, origin: Origin, most: int = 6, dark: bool = False
+    states: ArrayLike, tokens: Sequence[str], *, title: str, origin: Origin, most: int = 6, dark: bool = False
 ) -> Figure:
     """One line a token from the embedding (small dot) to the last layer (named); the others are grey.
 

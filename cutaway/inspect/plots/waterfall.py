@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 STEP = 16.0
 
 
-def folded(names: Sequence[str], values: Any, most: int) -> tuple[list[str], list[float]]:
+def folded(names: Sequence[str], values: ArrayLike, most: int) -> tuple[list[str], list[float]]:
     """The `most` largest parts in the model's order, and all the others as one; the sum stays."""
     found = np.asarray(values, dtype=np.float64)
     if len(found) <= most:
@@ -31,7 +32,7 @@ def folded(names: Sequence[str], values: Any, most: int) -> tuple[list[str], lis
 
 def waterfall(
     names: Sequence[str],
-    values: Any,
+    values: ArrayLike,
     total: float,
     *,
     title: str,

@@ -26,6 +26,8 @@ from cutaway.show.shown import Shown
 
 if TYPE_CHECKING:
     from cutaway.inspect.explainer import Run
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 ENDING = ".safetensors"
 TOP = 32  # logits of a vocabulary that are kept at each place
@@ -78,7 +80,15 @@ class Trace(Shown):
         return replace(it, parts=[*it.parts, Table("the trace", ["", ""], rows)])
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, text: str, *, evidence: bool = True, **options: Any) -> Trace:
+    def of(
+        cls,
+        model: LanguageModel | str | Path,
+        tokenizer: TokenizerLike | None,
+        text: str,
+        *,
+        evidence: bool = True,
+        **options: Any,
+    ) -> Trace:
         """Run `model` (a name, or loaded) on `text` and keep it all; options as those of `cutaway.inspect.explain`."""
         from cutaway.inspect.explainer import Asked, observe
 

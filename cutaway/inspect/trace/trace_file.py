@@ -35,7 +35,7 @@ MAX_NUMBERS = 1 << 28  # numbers of one array: a gigabyte
 DEFLATED = 1040  # no byte of a deflated block stands for more bytes
 
 
-def write(path: Path, tree: Any, arrays: Mapping[str, Array], errors: Mapping[str, float]) -> dict[str, float]:
+def write(path: Path, tree: object, arrays: Mapping[str, Array], errors: Mapping[str, float]) -> dict[str, float]:
     """Write the file, whole or not at all; the largest error of each array that was packed.
 
     Args:
@@ -114,7 +114,7 @@ def read(path: Path) -> tuple[Any, dict[str, Array], dict[str, float]]:
     return data["tree"], arrays, {name: plan["error"] for name, plan in plans.items()}
 
 
-def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]:
+def _plan(name: str, entry: object, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """What is said of a packed array, once it agrees with itself and with the bytes that are there."""
     plan = _object(entry, name)
     _check(set(plan) == {"shape", "tile", "signed", "error", "ends"}, f"{name[:80]!r} is not described in full")
@@ -141,12 +141,13 @@ def _plan(name: str, entry: Any, entries: Mapping[str, Entry]) -> dict[str, Any]
     return {**plan, "shape": tuple(shape), "error": float(error)}
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
-    _check(isinstance(value, dict), f"{name[:80]!r} is not an object")
+def _object(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name[:80]!r} is not an object")
     return dict(value)
 
 
-def _sizes(value: Any) -> bool:
+def _sizes(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value)
 
 

@@ -1,0 +1,105 @@
+"""What callers need of a model, as a type: the library's own models fit it, and so does whatever behaves like one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from cutaway.config.architecture import Architecture
+    from cutaway.config.config import PretrainedConfig
+    from cutaway.generate.settings import GenerationConfig
+    from cutaway.models.decode_step import DecodeStepper
+    from cutaway.models.precision import Precision
+    from cutaway.nn.activations.edits import Change, Edits
+    from cutaway.nn.activations.recorder import Recorder
+
+# the adapter of all rows of a call (None: the base alone), or one for each
+AdapterChoice = str | Sequence[str | None] | None
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def called_as(forward: Callable[Given, Result]) -> Callable[[Callable[..., object]], Callable[Given, Result]]:
+    """For type checkers: `model(...)` takes what `forward` takes and returns what it returns.
+
+    An overload beside it takes `adapters=`, which is for the call and not for `forward`. PyTorch
+    declares `__call__` of every module as a function of anything that returns anything.
+    """
+    return lambda call: forward
+
+
+class LanguageModel(Protocol):
+    """A transformer of the engine, with or without a head: it runs, and can be looked into while it runs."""
+
+    @property
+    def config(self) -> PretrainedConfig: ...
+
+    @property
+    def training(self) -> bool: ...
+
+    @property
+    def name_or_path(self) -> str: ...
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    @property
+    def base_model(self) -> Any: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def can_generate(self) -> bool: ...
+
+    @property
+    def is_encoder_decoder(self) -> bool: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def to(self, device: torch.device) -> Self: ...
+
+    def num_parameters(self) -> int: ...
+
+    def use_adapter(
+        self, adapters: str | Sequence[str | None] | None, batch: int | None = None
+    ) -> AbstractContextManager[None]: ...
+
+    @property
+    def generation_config(self) -> GenerationConfig: ...
+
+    def generate(self, *args: Any, **settings: Any) -> Any: ...
+
+    def addresses(self) -> list[str]: ...
+
+    def record(self, *addresses: str, to: str | Path | None = None) -> AbstractContextManager[Recorder]: ...
+
+    def edit(self, changes: Mapping[str, Change]) -> AbstractContextManager[Edits]: ...
+
+    def get_input_embeddings(self) -> nn.Embedding: ...
+
+    def get_output_embeddings(self) -> nn.Module | None: ...
+
+
+class GenerativeModel(LanguageModel, Protocol):
+    """A model that continues or answers texts."""
+
+    @property
+    def base(self) -> Any: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+    def decode_stepper(self) -> DecodeStepper | None: ...
