@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.lm_heads import CausalLM, MaskedLM  # noqa: F401
     from cutaway.models.loading import LoadReport
     from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.seq2seq_heads import Seq2SeqLM  # noqa: F401
     from cutaway.tokenization.base import PreTrainedTokenizerFast
 
 # model_type -> (module, the class name's first part, how its base models are called)
@@ -219,7 +220,6 @@ class _AutoModel(Generic[Model]):
             )
         return found  # type: ignore[no-any-return]
 
-    @overload
     @classmethod
     def register(cls, config_class: type[PretrainedConfig], model_class: Any, exist_ok: bool = False) -> None:
         """Let models with this configuration be of a class of your own.
@@ -249,8 +249,24 @@ class _AutoModel(Generic[Model]):
         own = cls.registered().get(type(config))
         return cls.model_class(config.model_type, where) if own is None else own
 
+    @overload
     @classmethod
-    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, name: str | Path, *args: Any, output_loading_info: Literal[False] = False, **kwargs: object
+    ) -> Model: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *args: Any, output_loading_info: Literal[True], **kwargs: object
+    ) -> tuple[Model, LoadReport]: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: object) -> Model: ...
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> object:
         """Load a checkpoint; the arguments are those of `PreTrainedModel.from_pretrained`."""
         config = kwargs.pop("config", None)
         if isinstance(config, str | Path):
@@ -265,20 +281,20 @@ class _AutoModel(Generic[Model]):
     def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Model:
         """A model with fresh random weights."""
         check_config(config)
-        return cls.class_for(config)(config, **kwargs)
+        return cls.class_for(config)(config, **kwargs)  # type: ignore[no-any-return]
 
 
 class AutoModel(_AutoModel["Backbone"]):
     """The base model: hidden states."""
 
 
-class AutoModelForTextEncoding(_AutoModel):
+class AutoModelForTextEncoding(_AutoModel["Backbone"]):
     """The hidden states of a text: the base model, of T5 the encoder alone."""
 
     others: ClassVar[dict[str, str]] = {"t5": "EncoderModel"}
 
 
-class AutoModelForMaskedLM(_AutoModel):
+class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):
     """Which token belongs at each place."""
 
     ending = "ForMaskedLM"

@@ -8,7 +8,7 @@ forward pass without labels or cache is not a mistake.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cutaway.errors import InputError, MissingOutputError, nearest
@@ -78,20 +78,25 @@ class _Strict:
     on = False
 
 
+def _read(self: ModelOutput, name: str) -> object:
+    """A field that was not asked for is None; inside `strict_outputs()` it is an error that says how to ask.
+
+    A type checker does not see this one: it would take every misspelt field for one that is there.
+    """
+    value = object.__getattribute__(self, name)
+    if name == "__dataclass_fields__":  # who walks through an output (torch's DDP, FSDP) finds what is present
+        own = object.__getattribute__(self, "__dict__")
+        return {k: field for k, field in value.items() if own.get(k) is not None}
+    if value is None and _Strict.on and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
+        raise self._missing(name)
+    return value
+
+
 class ModelOutput(dict[str, Any]):
     """Base of all outputs. Subclasses are dataclasses; the order of fields is the order of indices.
 
     It is a dictionary of the fields that are present.
     """
-
-    def __getattribute__(self, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if name == "__dataclass_fields__":  # who walks through an output (torch's DDP, FSDP) finds what is present
-            own = super().__getattribute__("__dict__")
-            return {k: field for k, field in value.items() if own.get(k) is not None}
-        if value is None and _Strict.on and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
-            raise self._missing(name)
-        return value
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]

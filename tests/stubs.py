@@ -23,12 +23,10 @@ def path_of(package: str) -> Path:
 def homes(package: str) -> dict[str, str]:
     """{public name: the module that it is imported from}, of a lazy table or of plain imports."""
     tree = ast.parse(path_of(package).with_suffix(".py").read_text(encoding="utf-8"))
-    imported = {
-        name.asname or name.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for name in node.names
-    }
+    imported: dict[str, str] = {}
+    for node in ast.walk(tree):  # also what is imported for type checkers alone
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imported |= {name.asname or name.name: node.module for name in node.names}
     module = importlib.import_module(package)
     lazy = getattr(module, "_HOME", None) or getattr(module, "_LAZY", None) or {}
     return {name: lazy.get(name) or imported[name] for name in module.__all__}
@@ -37,8 +35,15 @@ def homes(package: str) -> dict[str, str]:
 def stub(package: str) -> str:
     by_module: dict[str, list[str]] = {}
     known = homes(package)
+    module = importlib.import_module(package)
     for name, home in known.items():
-        by_module.setdefault(home, []).append(name)
+        made = getattr(module, name)
+        own = getattr(made, "__name__", name) if isinstance(made, type) else name
+        if getattr(made, "__module__", home).partition(".")[0] != "cutaway" and isinstance(made, type):
+            home = made.__module__.partition(".")[0]  # another library's class, under its own name
+        there = importlib.import_module(home)
+        defined = name in vars(there) or name in getattr(there, "__all__", ())
+        by_module.setdefault(home, []).append(name if own == name or defined else f"{own} as {name}")
     lines = [
         "# Written by `python tests/stubs.py --write` from the table of names in __init__.py: change that one.",
         *(f"from {home} import {', '.join(sorted(names))}" for home, names in sorted(by_module.items())),

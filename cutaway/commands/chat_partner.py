@@ -43,7 +43,7 @@ class LocalModel:
         self.model, self.tokenizer = load_model(name, **load)
         if not self.model.can_generate() or self.model.is_encoder_decoder:
             raise InputError(f"{name!r} ({type(self.model).__name__}) writes no answers. Give a chat model.")
-        if self.tokenizer.chat_template is None:
+        if getattr(self.tokenizer, "chat_template", None) is None:
             raise InputError(f"{name!r} has no chat template, so it is no chat model. Try: cutaway generate -m {name}")
         self.model.eval()
         self.cache = Cache()

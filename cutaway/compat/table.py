@@ -6,7 +6,9 @@ upstream's modules also show what they import themselves.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
+from typing import Any
 
 # names that upstream has below its top level alone -> where they live
 HOMES = {
@@ -160,13 +162,16 @@ MODULES = {
 _FOLDERS = {"mbart50": "mbart"}
 
 
+def _package() -> Any:
+    """`cutaway` with its own table of names, which its stub does not show."""
+    return sys.modules["cutaway"]
+
+
 @cache
 def _families() -> dict[str, str]:
     """Upstream's folder of each family -> the beginning of its class names."""
-    import cutaway
-
     found: dict[str, str] = {}
-    for home, names in cutaway._MODULES.items():
+    for home, names in _package()._MODULES.items():
         if home.startswith("cutaway.families."):
             configs = [name for name in names.split() if name.endswith("Config")]
             found[home.rpartition(".")[2]] = configs[0].removesuffix("Config")
@@ -178,12 +183,10 @@ def _family_names(path: str) -> tuple[str, ...] | None:
     parts = path.split(".")
     if parts[0] != "models" or len(parts) not in (2, 3) or parts[1] not in _families():
         return None
-    import cutaway
-
     first = _families()[parts[1]]
     mine = [
         name
-        for name, home in cutaway._HOME.items()
+        for name, home in _package()._HOME.items()
         if name.startswith(first) and not name[len(first) :][:1].islower() and not home.startswith("cutaway.compat")
     ]
     if len(parts) == 2:
@@ -221,12 +224,10 @@ def _below() -> dict[str, str]:
 
 def home(name: str) -> str | None:
     """The module in which a name lives; None for one that is nowhere."""
-    import cutaway
-
     if name in _below():
         return _below()[name]
-    if name in cutaway._HOME:
-        return cutaway._HOME[name]
+    if name in _package()._HOME:
+        return str(_package()._HOME[name])
     if name.startswith("is_") and name.endswith("_available"):
         from cutaway.compat.availability import known
 

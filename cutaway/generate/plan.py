@@ -18,7 +18,6 @@ from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
 
 if TYPE_CHECKING:
-    from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing

@@ -7,12 +7,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.options import Settings
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerLike
 
 FORMS = ("json_schema", "regex", "grammar")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from cutaway.generate.plan import Plan
 from cutaway.generate.sampling import MINUS_INF
 from cutaway.outputs import ABSENT, Layers, ModelOutput
+
+if TYPE_CHECKING:
+    from cutaway.nn.kv_cache import Cache
 
 
 @dataclass(frozen=True)

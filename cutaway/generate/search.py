@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ from cutaway.generate.stopping import Deadline, EndTokens, StopStrings
 from cutaway.nn.call_context import Evaluation
 from cutaway.nn.kv_cache import Cache
 from cutaway.outputs import CausalLMOutputWithPast
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class DecodeStepper(Protocol):

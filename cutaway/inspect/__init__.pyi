@@ -9,7 +9,7 @@ from cutaway.inspect.flow import Flow, Rollout, attention_flow, attention_rollou
 from cutaway.inspect.generated_attribution import WrittenAttribution, written_attribution
 from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
 from cutaway.inspect.head_importance import HeadImportance, gate_slopes
-from cutaway.inspect.head_kinds import HeadClusters, HeadScores, find_heads, head_clusters, head_scores
+from cutaway.inspect.head_patterns import HeadClusters, HeadScores, find_heads, head_clusters, head_scores
 from cutaway.inspect.lens import Lens, TunedLens, logit_lens
 from cutaway.inspect.logit_attribution import Contributions, StateParts, direct_logit_attribution, last_state
 from cutaway.inspect.neurons import Excited, Promoted, TopNeurons, exciting_texts, promoted_tokens, top_neurons

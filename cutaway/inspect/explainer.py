@@ -124,7 +124,7 @@ def observe(
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
     with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
-            run = Run(text, name, model, tokenizer, asked.max_new_tokens, asked.truncation)
+            run = Run(text, name, loaded, tokenizer, asked.max_new_tokens, asked.truncation)
             explanation = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
         return (replace(explanation, evidence=run.evidence(explanation)) if asked.evidence else explanation), run
 
@@ -257,7 +257,7 @@ class Run:
                 lengths = np.linalg.norm(stacked, axis=-1, keepdims=True)
                 points, shares = principal_plane(stacked / np.maximum(lengths, 1e-30))
                 planes[name] = Plane(points.astype(np.float32), shares.tolist())
-        ways = branches(self.model, self.kind, inputs, explanation.steps, self._label)
+        ways = branches(cast("GenerativeModel", self.model), self.kind, inputs, explanation.steps, self._label)
         return replace(it, planes=planes, branches=ways)
 
     def _label(self, id: int) -> str:

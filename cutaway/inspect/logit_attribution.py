@@ -157,14 +157,14 @@ def _linear(model: LabelHead) -> bool:
 def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
     if isinstance(model, OutputHead) and not model.head_spec.dense:
-        out: Any = model.get_output_embeddings()
+        out = cast(nn.Linear, model.get_output_embeddings())
         extra = getattr(model, getattr(model, "logits_bias", "") or "_", None)
         bias = out.bias
         if extra is not None:
             bias = extra[0] if bias is None else bias + extra[0]
         return out.weight, bias, float(model.architecture.output_scale)
     if isinstance(model, LabelHead) and _linear(model):
-        out = model.get_submodule(model.head_spec.out)
+        out = cast(nn.Linear, model.get_submodule(model.head_spec.out))
         return out.weight, out.bias, 1.0
     raise InputError(
         f"the head of {type(model).__name__} has a layer between the state and the answer, so a part has no share of a "
@@ -194,7 +194,8 @@ def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Targe
         state_parts = last_state(model, text_inputs)
     position = fixed.position
     if position is None:
-        position = 0 if model.head_spec.pick == "first" else state_parts.state.shape[1] - 1
+        first = isinstance(model, LabelHead) and model.head_spec.pick == "first"
+        position = 0 if first else state_parts.state.shape[1] - 1
     direction = weight[fixed.index] if fixed.against is None else weight[fixed.index] - weight[fixed.against]
     values = state_parts.parts[:, 0, position] @ direction * factor
     names = state_parts.names

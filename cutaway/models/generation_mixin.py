@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from cutaway.errors import GenerationError, InputError
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
+    from cutaway.models.protocols import GenerativeModel, LanguageModel
 
 
 class GenerationMixin:
@@ -34,7 +35,9 @@ class GenerationMixin:
         if own is None:
             from cutaway.generate.settings import stored_settings
 
-            own = self.__dict__.setdefault("_generation_config", stored_settings(self))  # two threads get the same one
+            own = self.__dict__.setdefault(
+                "_generation_config", stored_settings(cast("LanguageModel", self))
+            )  # two threads get the same one
         return own
 
     @generation_config.setter
@@ -62,7 +65,7 @@ class GenerationMixin:
             return own(self, *args, **kwargs)
         from cutaway.generate import generate  # a model that only classifies does not pay for it
 
-        return generate(self, *args, **kwargs)
+        return generate(cast("GenerativeModel", self), *args, **kwargs)
 
     @torch.no_grad()
     def compute_transition_scores(

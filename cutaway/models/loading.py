@@ -274,7 +274,7 @@ def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Any)
 
 
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
-def load(cls: type[Any], name: object, *args: Any, **kwargs: Any) -> Any:
+def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
     state = kwargs.pop("state_dict", None)
     device = take_arguments(kwargs, cls.__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,7 @@ from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.linear import PackedCache
 
 if TYPE_CHECKING:
-    from cutaway.generate.results import GenerateOutput
-    from cutaway.generate.settings import GenerationConfig
-    from cutaway.generate.streaming import BaseStreamer
-    from cutaway.tokenization.protocols import TokenizerLike
+    pass
 
 
 class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):

@@ -62,7 +62,6 @@ class LanguageModel(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    @property
     def can_generate(self) -> bool: ...
 
     @property

@@ -20,8 +20,7 @@ from cutaway.pipelines.plan import Row, batches
 Device = str | int | torch.device
 
 if TYPE_CHECKING:
-    from cutaway.models.protocols import LanguageModel
-    from cutaway.tokenization.protocols import TokenizerLike
+    pass
 
 # How much is read before it is sorted and computed: inputs of a list, inputs of a stream, tokens of either.
 LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536

@@ -45,7 +45,8 @@ class Embedder:
 
     @property
     def tokenizer(self) -> TokenizerLike:
-        return self.pipe.tokenizer
+        tokenizer: TokenizerLike = self.pipe.tokenizer
+        return tokenizer
 
     @property
     def device(self) -> torch.device:

@@ -80,6 +80,7 @@ def fit(tokenizer: TokenizerLike, texts: Sequence[Text], how: Fit) -> list[list[
         if options.get("max_length") is None:
             options["max_length"] = how.longest
     encoding = tokenizer(list(texts), verbose=False, **options)
+    assert encoding.encodings is not None  # the tokenizer made them now
     types = "token_type_ids" in tokenizer.model_input_names
     found = []
     for text, one, cut in zip(texts, encoding.encodings, encoding.cut, strict=True):

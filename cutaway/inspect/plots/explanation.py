@@ -218,7 +218,7 @@ class _Sheet(Canvas):
         for i, (name, share, number) in enumerate(bars):
             axes.barh(i + 0.5, bar_width, left=name_width, height=0.58, color=self.theme.track)
             axes.barh(i + 0.5, bar_width * share, left=name_width, height=0.58, color=self.theme.share[5])
-            style = {"fontsize": BODY, "va": "center", "family": self.families, "parse_math": False}
+            style: dict[str, Any] = {"fontsize": BODY, "va": "center", "family": self.families, "parse_math": False}
             axes.text(0, i + 0.5, name, color=self.theme.ink, **style)
             axes.text(width, i + 0.5, number, color=self.theme.ink, ha="right", **style)
 

@@ -98,7 +98,7 @@ def grid(
         picture.tick_params(which="minor", length=0)
     for i, line in enumerate(inside):
         for j, text in enumerate(line):
-            ink = ink_on(image.cmap(image.norm(table[i, j])), theme.paper, theme.ink)
+            ink = ink_on(tuple(image.cmap(image.norm(table[i, j]))), theme.paper, theme.ink)
             picture.text(j, i, text, ha="center", va="center", **canvas.style(SMALL, ink))
     if mark is not None:
         from matplotlib.patches import Rectangle
