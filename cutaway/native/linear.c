@@ -40,8 +40,7 @@ INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t 
     for (int64_t i = 0; i < padded; i += 16) {
         const __m512 value = _mm512_sub_ps(load(x, from + i, bf16, first(k - i)), from_least);
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse));
-        watch(q + i, 1, first(padded - i));
-        _mm_mask_storeu_epi8(q + i, first(padded - i), _mm512_cvtepi32_epi8(whole));
+        store_bytes(q, i, padded, whole);
     }
 }
 
@@ -169,7 +168,7 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
 
 /* Bytes that `job_of` wants beside a weight of BYTES, for so many rows. */
 static int64_t room_of(const Weight *weight, int64_t rows) {
-    return weight->kind == BYTES ? rows * (steps_of(BYTES, weight->k) * 4 + (int64_t)sizeof(Row)) : 0;
+    return weight->kind == BYTES ? rows * (steps_of(BYTES, weight->k) * ROW_STEP + (int64_t)sizeof(Row)) : 0;
 }
 
 /* The job of x [rows, k], its rows `stride` numbers apart; of BYTES, `row_of` has to fill `room` before it runs. */
@@ -178,15 +177,15 @@ static Job job_of(const Weight *weight, const void *x, int64_t rows, int64_t str
     const int64_t steps = steps_of(weight->kind, weight->k), size = bf16 ? 2 : 4;
     Job job = {weight, x, {stride * size, 4}, NULL, residual, out, steps, activation, bf16, 0};
     if (weight->kind == BYTES) {
-        job.x = room, job.stride.row = steps * 4;
-        job.rows = (Row *)(room + rows * steps * 4); /* a multiple of 4 bytes, as is what a Row asks for */
+        job.x = room, job.stride.row = steps * ROW_STEP, job.stride.step = ROW_STEP;
+        job.rows = (Row *)(room + rows * steps * ROW_STEP); /* a multiple of 4 bytes, as is what a Row asks for */
     }
     return job;
 }
 
 TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t r) {
     const int64_t padded = job->steps * 4, k = job->weight->k;
-    uint8_t *q = (uint8_t *)job->x + r * padded;
+    uint8_t *q = (uint8_t *)job->x + r * job->stride.row;
     if (job->bf16) row_bytes(x, r * stride, 1, k, padded, q, (Row *)job->rows + r);
     else row_bytes(x, r * stride, 0, k, padded, q, (Row *)job->rows + r);
 }
