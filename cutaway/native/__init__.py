@@ -2,9 +2,9 @@
 
 They are plain functions in a shared library, reached through ctypes: no torch headers, no Python interface, so a build
 takes seconds and serves every version of both. The same sources are compiled once for AVX-512 and once for AVX2, each
-into a library of its own; the best that the processor can run is taken when this module is imported. Nothing depends on
-them: where they were not built, or the processor lacks their instructions, `LIBRARY` is None and the caller computes the
-same through torch.
+into a library of its own; the best that the processor can run is taken when this module is imported. Nothing depends
+on them: where they were not built, or the processor lacks their instructions, `LIBRARY` is None and the caller computes
+the same through torch.
 
 CUTAWAY_CPU=avx512, avx2 or plain (none) in the environment takes that one instead, to compare them or to test.
 """
@@ -221,7 +221,7 @@ class Choice(NamedTuple):
 
 
 def choose(wanted: str | None, folder: Path = Path(__file__).parent) -> Choice:
-    """The kernels in `folder` that `wanted` (the value of CUTAWAY_CPU) names; the best that run here if it is None or "".
+    """The kernels in `folder` that `wanted`, the value of CUTAWAY_CPU, names; the best that run here if it is empty.
 
     Raises ConfigError for another name, and for kernels that cannot run here.
     """
@@ -238,11 +238,13 @@ def choose(wanted: str | None, folder: Path = Path(__file__).parent) -> Choice:
         return Choice(None, PLAIN, "as CUTAWAY_CPU asks")
     if wanted not in INSTRUCTIONS:
         known = ", ".join((*INSTRUCTIONS, PLAIN))
-        raise ConfigError(f"CUTAWAY_CPU is {wanted!r}; it can be {known}, or not set, which takes the best that runs here.")
+        raise ConfigError(
+            f"CUTAWAY_CPU is {wanted!r}; it can be {known}, or unset, which takes the best that runs here."
+        )
     file, label = INSTRUCTIONS[wanted]
     library, reason = load(folder / file, label)
     if library is None:
-        raise ConfigError(f"CUTAWAY_CPU is {wanted!r}, but its kernels cannot run: {reason}. Leave it unset to take the best.")
+        raise ConfigError(f"CUTAWAY_CPU is {wanted!r}, whose kernels cannot run: {reason}. Unset, it takes the best.")
     return Choice(library, wanted, "as CUTAWAY_CPU asks")
 
 
@@ -252,7 +254,7 @@ BF16 = LIBRARY is not None and bool(LIBRARY.cw_bf16_supported())
 
 
 def description() -> str:
-    """Which instructions the kernels use here, and why not better ones; or why torch's operators compute in their place."""
+    """Which instructions the kernels use here, and why not better ones; or why torch computes in their place."""
     if LIBRARY is None:
         return f"none ({MISSING}); torch computes the same"
     label = INSTRUCTIONS[NAME].label

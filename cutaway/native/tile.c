@@ -54,6 +54,8 @@ __attribute__((constructor)) static void lay_out_gelu(void) {
  * another. A step of 4 bytes is multiplied as it is, or in two parts: the lower and the higher bfloat16, widened; the even and the
  * odd bytes as words. */
 #define PART 6
+/* Added to where it is: the compiler would gather both parts first, for which there are no registers. */
+#define IN_PLACE(sum) __asm__("" : "+x"(sum))
 #define BLOCK(name, target, type, zero, put, parts, weight_of, row_of, add_step)                                            \
     target ALWAYS void name##_block(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps,             \
                                     const int count, const int vectors, const int asking, Ahead ahead, float *out) {        \
@@ -67,13 +69,16 @@ __attribute__((constructor)) static void lay_out_gelu(void) {
                 ahead.from += ahead.step;                                                                                   \
             }                                                                                                               \
             _Pragma("GCC unroll 2") for (int part = 0; part < parts; part++) {                                              \
+                if (part) __asm__ volatile("" ::: "memory"); /* what the other part held is read again: no registers are left */ \
                 __m256i columns[4];                                                                                         \
                 _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)                                                   \
                     columns[v] = weight_of(part, _mm256_loadu_si256((const __m256i *)w + v));                               \
                 _Pragma("GCC unroll 6") for (int i = 0; i < count; i++) {                                                   \
                     const __m256i each = row_of(part, x + i * stride.row);                                                  \
-                    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)                                               \
+                    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++) {                                             \
                         sums[i][v] = add_step(sums[i][v], each, columns[v]);                                                \
+                        IN_PLACE(sums[i][v]);                                                                               \
+                    }                                                                                                       \
                 }                                                                                                           \
             }                                                                                                               \
         }                                                                                                                   \
