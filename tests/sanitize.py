@@ -2,8 +2,8 @@
 
 Compiles the kernels once more for each set of instructions that this processor has, with AddressSanitizer and
 UndefinedBehaviorSanitizer, into a folder of its own, and runs the tests that call them with that library in the place
-of the usual one. AVX-VNNI is tried through AVX-512's own instruction for the same. A read or write outside of what was allocated,
-or arithmetic that C does not define, ends the run with a report.
+of the usual one. AVX-VNNI is tried through AVX-512's own instruction for the same. A read or write outside of what was
+allocated, or arithmetic that C does not define, ends the run with a report.
 """
 
 from __future__ import annotations
