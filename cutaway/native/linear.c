@@ -16,6 +16,11 @@
 #define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
 #define FEW 96             /* rows up to which a weight comes from memory slower than it is used */
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
+#ifdef CW_AVX2
+#define CHAIN_ASKS 1 /* a tile takes half a panel after the other, which the chip does not guess */
+#else
+#define CHAIN_ASKS 0
+#endif
 
 /* A row of k numbers as bytes: x = scale * (byte - 128) + offset, over the row's range with 0 in it. NaN or infinity in
  * a row makes its scale NaN. */
@@ -274,10 +279,12 @@ TARGET static int chain_run(const void *op, char *shared) {
         const int64_t from = b * block, count = rows - from < block ? rows - from : block;
         const char *own = (const char *)p->x + from * p->stride * size, *add = p->residual;
         char *out = (char *)p->out + from * n * size;
-        const Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, room, p->bf16, other);
+        Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, room, p->bf16, other);
+        a.few = CHAIN_ASKS;
         rows_of(&a, own, p->stride, count);
         if (add) add += from * n * size;
-        const Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
+        Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
+        c.few = CHAIN_ASKS;
         rows_of(&c, room, width, count);
         if (p->norm)
             for (int64_t r = 0; r < count; r++) norm_at(p->norm, out, r * n, out, r * n);
