@@ -11,15 +11,19 @@ from setuptools.command.build_ext import build_ext
 
 # elsewhere the same is computed through torch
 here = sys.platform == "linux" and platform.machine() == "x86_64"
-kernels = Extension(
-    "cutaway.native.kernels",
-    [f"cutaway/native/{name}.c" for name in ("tile", "linear", "attention", "step", "norm", "play")],
-    depends=[f"cutaway/native/{name}.h" for name in ("norm", "op", "tile", "vector")],
-    # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads
-    extra_compile_args=["-O3", "-fopenmp", "-g0"],
-    libraries=["m"],
-    optional=True,
-)
+
+
+def kernels(name, *defined):
+    return Extension(
+        f"cutaway.native.{name}",
+        [f"cutaway/native/{file}.c" for file in ("tile", "linear", "attention", "step", "norm", "play")],
+        depends=["setup.py", *(f"cutaway/native/{file}.h" for file in ("avx2", "norm", "op", "tile", "vector"))],
+        define_macros=[(macro, "1") for macro in defined],
+        # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads
+        extra_compile_args=["-O3", "-fopenmp", "-g0"],
+        libraries=["m"],
+        optional=True,
+    )
 
 
 class Kernels(build_ext):
@@ -34,6 +38,14 @@ class Kernels(build_ext):
     def build_extensions(self):
         self.compiler.linker_so = [word for word in self.compiler.linker_so if "-rpath" not in word]
         super().build_extensions()
+
+    def build_extension(self, ext):
+        # the same sources for each set of instructions: their objects must not take each other's place
+        before, self.build_temp = self.build_temp, f"{self.build_temp}/{ext.name}"
+        try:
+            super().build_extension(ext)
+        finally:
+            self.build_temp = before
 
     def built(self):
         return any(Path(self.get_ext_fullpath(ext.name)).is_file() for ext in self.extensions or ())
@@ -64,7 +76,7 @@ def page(readme):
 
 
 setup(
-    ext_modules=[kernels] if here else [],
+    ext_modules=[kernels("kernels"), kernels("kernels_avx2", "CW_AVX2")] if here else [],
     cmdclass={"build_ext": Kernels, "bdist_wheel": Wheel},
     long_description=page(Path(__file__).with_name("README.md").read_text("utf-8")),
     long_description_content_type="text/markdown",

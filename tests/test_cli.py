@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from instructions import RUNNABLE
 
 from cutaway import __version__, cli, native
 from cutaway.commands import task
+from cutaway.errors import ConfigError
 
 TEXT = "I believe that the EU is trustworthy."
 
@@ -71,11 +73,9 @@ def test_version_and_module():
 
 
 def test_version_says_why_there_are_no_kernels(tmp_path, monkeypatch, run):
-    path = tmp_path / "kernels.so"
-
-    def said():
-        monkeypatch.setattr(native, "LIBRARY", None)
-        monkeypatch.setattr(native, "MISSING", native.load(path)[1])
+    def said(wanted=None):
+        for field, value in native.choose(wanted, tmp_path)._asdict().items():
+            monkeypatch.setattr(native, {"library": "LIBRARY", "name": "NAME", "why": "MISSING"}[field], value)
         code, out, _ = run("--version")
         assert code == 0
         return out.splitlines()[-1]
@@ -84,12 +84,49 @@ def test_version_says_why_there_are_no_kernels(tmp_path, monkeypatch, run):
         monkeypatch.setattr(native.sys, "platform", system)
         monkeypatch.setattr(native.platform, "machine", lambda machine=machine: machine)
         assert said().startswith("kernels: none (") and reason in said()
-    path.write_bytes(b"no library")
-    assert "cannot be opened" in said()
-    monkeypatch.setattr(native, "_opened", lambda path: SimpleNamespace(cw_supported=lambda: 0))
+    assert said("plain") == "kernels: none (as CUTAWAY_CPU asks); torch computes the same"
+    for file, _ in native.INSTRUCTIONS.values():
+        (tmp_path / file).write_bytes(b"no library")
+    assert "kernels.so cannot be opened" in said() and "kernels_avx2.so cannot be opened" in said()
+    having = set()
+    monkeypatch.setattr(
+        native,
+        "_opened",
+        lambda path: SimpleNamespace(
+            cw_supported=lambda: path.name in having,
+            cw_vnni_used=lambda: 0,
+            cw_pack=SimpleNamespace(),
+            cw_run=SimpleNamespace(),
+            cw_play=SimpleNamespace(),
+        ),
+    )
     assert "built from other sources" in said()
     monkeypatch.setattr(native, "_agrees", lambda library: True)
-    assert "no AVX-512" in said()
+    assert "none (this processor has no AVX-512 with VNNI; this processor has no AVX2 with FMA)" in said()
+    with pytest.raises(
+        ConfigError, match="CUTAWAY_CPU is 'avx2', whose kernels cannot run: this processor has no AVX2"
+    ):
+        said("avx2")
+    having.add("kernels_avx2.so")
+    assert said() == "kernels: AVX2 with FMA (this processor has no AVX-512 with VNNI)"
+    with pytest.raises(ConfigError, match="'avx512', whose kernels cannot run"):
+        said("avx512")
+
+
+@pytest.mark.parametrize("command", [["--version"], ["bench"], ["classify", "Good."]])
+def test_other_names_of_kernels_are_one_error(command, monkeypatch):
+    monkeypatch.setenv("CUTAWAY_CPU", "avx3")
+    code, out, err = python("-m", "cutaway", *command)
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1 and "CUTAWAY_CPU is 'avx3'; it can be avx512, avx2, plain" in err
+
+
+@pytest.mark.parametrize("name", [*RUNNABLE, "plain"])
+def test_the_kernels_that_were_asked_for(name, monkeypatch):
+    monkeypatch.setenv("CUTAWAY_CPU", name)
+    code, out, _ = python("-m", "cutaway", "--version")
+    wanted = "none" if name == "plain" else native.INSTRUCTIONS[name].label
+    assert code == 0 and out.splitlines()[-1].startswith(f"kernels: {wanted}") and "as CUTAWAY_CPU asks" in out
 
 
 def test_version_without_torch(run, monkeypatch):

@@ -100,6 +100,7 @@ def test_the_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:
     assert Path(run("-c", "import cutaway; print(cutaway.__file__)").strip()).is_relative_to(site)
     assert "explain" in run("-m", "cutaway", "--help")
     said = run("-m", "cutaway", "--version")
+    assert ("kernels: AVX" in said) == ("avx2" in cpu() and "linux" in wheel.name), said
     assert ("kernels: AVX-512" in said) == ("avx512_vnni" in cpu() and "linux" in wheel.name), said
     code = "from cutaway import pipeline; print(pipeline('sentiment-analysis', 'cutaway/sentiment')('Wonderful.'))"
     assert "'label': 'POSITIVE'" in run("-c", code)

@@ -41,6 +41,7 @@ def bench(
     load = pipeline_arguments(revision, offline, threads, None)
     import torch
 
+    from cutaway import native  # after torch, whose OpenMP it takes
     from cutaway.errors import InputError
     from cutaway.evaluate import speed
     from cutaway.jobs import TableReader
@@ -58,7 +59,8 @@ def bench(
     found = speed.measure(model, dtypes, inputs, rounds, **load)
     if as_json:
         figures = [vars(entry) for entry in found]
-        write(as_line({"model": model, "threads": torch.get_num_threads(), "texts": len(inputs), "figures": figures}))
+        where = {"threads": torch.get_num_threads(), "kernels": native.description()}
+        write(as_line({"model": model, **where, "texts": len(inputs), "figures": figures}))
         return
     table = table_of("dtype", "load s>", "one text ms, p50>", "p99>", "tokens/s>", f"agreement with {dtypes[0]}>")
     for entry in found:
@@ -69,3 +71,4 @@ def bench(
         table.add_row(entry.dtype, *times, f"{entry.tokens_per_second:,.0f}", f"{entry.agreement:.4f}")
     console().print(table)
     write(f"{torch.get_num_threads()} threads; medians of {rounds} rounds, formats in turns.")
+    write(f"kernels: {native.description()}")

@@ -1,17 +1,24 @@
 """Kernels in C that are compiled when the package is installed, where a compiler is there.
 
 They are plain functions in a shared library, reached through ctypes: no torch headers, no Python interface, so a build
-takes seconds and serves every version of both. Nothing depends on them: where they were not built, or the chip lacks
-their instructions, `LIBRARY` is None and the caller computes the same through torch.
+takes seconds and serves every version of both. The same sources are compiled once for AVX-512 and once for AVX2, each
+into a library of its own; the best that the processor can run is taken when this module is imported. Nothing depends
+on them: where they were not built, or the processor lacks their instructions, `LIBRARY` is None and the caller computes
+the same through torch.
+
+CUTAWAY_CPU=avx512, avx2 or plain (none) in the environment takes that one instead, to compare them or to test.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from cutaway.errors import ConfigError
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # kinds of packed weights
@@ -163,10 +170,25 @@ def _agrees(library: ctypes.CDLL) -> bool:
     return bool(count(sizes, len(STRUCTURES)) == len(STRUCTURES)) and list(sizes) == wanted
 
 
-def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
+class Instructions(NamedTuple):
+    """A set of the processor's instructions, and the library that was compiled for it."""
+
+    file: str
+    label: str
+
+
+# the best first
+INSTRUCTIONS = {
+    "avx512": Instructions("kernels.so", "AVX-512 with VNNI"),
+    "avx2": Instructions("kernels_avx2.so", "AVX2 with FMA"),
+}
+PLAIN = "plain"
+
+
+def load(path: Path, label: str = INSTRUCTIONS["avx512"].label) -> tuple[ctypes.CDLL | None, str]:
     """The kernels in the library at `path`, if they are of these sources and this processor can run them.
 
-    Else the reason why not stands beside None.
+    Else the reason why not stands beside None. label: the instructions that they need.
     """
     if not path.is_file():
         if (sys.platform, platform.machine()) != ("linux", "x86_64"):
@@ -179,7 +201,7 @@ def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
     if not _agrees(library):
         return None, f"{path.name} was built from other sources; install cutaway again"
     if not library.cw_supported():
-        return None, "this processor has no AVX-512 with VNNI"
+        return None, f"this processor has no {label}"
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_run.argtypes = (_ADDRESS, _NUMBER)
@@ -187,13 +209,57 @@ def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
     return library, ""
 
 
-LIBRARY, MISSING = load(Path(__file__).with_name("kernels.so"))
-# whether the processor multiplies bfloat16 as the kernels do
+class Choice(NamedTuple):
+    """The kernels that run: their library and the name of their instructions, or None and `plain`.
+
+    why: the reason that the better ones do not; empty for the best.
+    """
+
+    library: ctypes.CDLL | None
+    name: str
+    why: str
+
+
+def choose(wanted: str | None, folder: Path = Path(__file__).parent) -> Choice:
+    """The kernels in `folder` that `wanted`, the value of CUTAWAY_CPU, names; the best that run here if it is empty.
+
+    Raises ConfigError for another name, and for kernels that cannot run here.
+    """
+    if not wanted:
+        reasons: list[str] = []
+        for name, (file, label) in INSTRUCTIONS.items():
+            library, reason = load(folder / file, label)
+            if library is not None:
+                return Choice(library, name, "; ".join(reasons))
+            if reason not in reasons:
+                reasons.append(reason)
+        return Choice(None, PLAIN, "; ".join(reasons))
+    if wanted == PLAIN:
+        return Choice(None, PLAIN, "as CUTAWAY_CPU asks")
+    if wanted not in INSTRUCTIONS:
+        known = ", ".join((*INSTRUCTIONS, PLAIN))
+        raise ConfigError(
+            f"CUTAWAY_CPU is {wanted!r}; it can be {known}, or unset, which takes the best that runs here."
+        )
+    file, label = INSTRUCTIONS[wanted]
+    library, reason = load(folder / file, label)
+    if library is None:
+        raise ConfigError(f"CUTAWAY_CPU is {wanted!r}, whose kernels cannot run: {reason}. Unset, it takes the best.")
+    return Choice(library, wanted, "as CUTAWAY_CPU asks")
+
+
+LIBRARY, NAME, MISSING = choose(os.environ.get("CUTAWAY_CPU"))
+# whether the kernels multiply bfloat16
 BF16 = LIBRARY is not None and bool(LIBRARY.cw_bf16_supported())
 
 
 def description() -> str:
-    """Which instructions the kernels use here, or why torch's operators compute in their place."""
+    """Which instructions the kernels use here, and why not better ones; or why torch computes in their place."""
     if LIBRARY is None:
         return f"none ({MISSING}); torch computes the same"
-    return "AVX-512 with VNNI" + (" and bfloat16" if BF16 else "")
+    label = INSTRUCTIONS[NAME].label
+    if NAME == "avx512":
+        label += " and bfloat16" if BF16 else ""
+    elif LIBRARY.cw_vnni_used():
+        label += " and VNNI"
+    return f"{label} ({MISSING})" if MISSING else label

@@ -16,6 +16,11 @@
 #define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
 #define FEW 96             /* rows up to which a weight comes from memory slower than it is used */
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
+#ifdef CW_AVX2
+#define CHAIN_ASKS 1 /* a tile takes half a panel after the other, which the chip does not guess */
+#else
+#define CHAIN_ASKS 0
+#endif
 
 /* A row of k numbers as bytes: x = scale * (byte - 128) + offset, over the row's range with 0 in it. NaN or infinity in
  * a row makes its scale NaN. */
@@ -40,8 +45,7 @@ INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t 
     for (int64_t i = 0; i < padded; i += 16) {
         const __m512 value = _mm512_sub_ps(load(x, from + i, bf16, first(k - i)), from_least);
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse));
-        watch(q + i, 1, first(padded - i));
-        _mm_mask_storeu_epi8(q + i, first(padded - i), _mm512_cvtepi32_epi8(whole));
+        store_bytes(q, i, padded, whole);
     }
 }
 
@@ -169,7 +173,7 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
 
 /* Bytes that `job_of` wants beside a weight of BYTES, for so many rows. */
 static int64_t room_of(const Weight *weight, int64_t rows) {
-    return weight->kind == BYTES ? rows * (steps_of(BYTES, weight->k) * 4 + (int64_t)sizeof(Row)) : 0;
+    return weight->kind == BYTES ? rows * (steps_of(BYTES, weight->k) * ROW_STEP + (int64_t)sizeof(Row)) : 0;
 }
 
 /* The job of x [rows, k], its rows `stride` numbers apart; of BYTES, `row_of` has to fill `room` before it runs. */
@@ -178,15 +182,15 @@ static Job job_of(const Weight *weight, const void *x, int64_t rows, int64_t str
     const int64_t steps = steps_of(weight->kind, weight->k), size = bf16 ? 2 : 4;
     Job job = {weight, x, {stride * size, 4}, NULL, residual, out, steps, activation, bf16, 0};
     if (weight->kind == BYTES) {
-        job.x = room, job.stride.row = steps * 4;
-        job.rows = (Row *)(room + rows * steps * 4); /* a multiple of 4 bytes, as is what a Row asks for */
+        job.x = room, job.stride.row = steps * ROW_STEP, job.stride.step = ROW_STEP;
+        job.rows = (Row *)(room + rows * steps * ROW_STEP); /* a multiple of 4 bytes, as is what a Row asks for */
     }
     return job;
 }
 
 TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t r) {
     const int64_t padded = job->steps * 4, k = job->weight->k;
-    uint8_t *q = (uint8_t *)job->x + r * padded;
+    uint8_t *q = (uint8_t *)job->x + r * job->stride.row;
     if (job->bf16) row_bytes(x, r * stride, 1, k, padded, q, (Row *)job->rows + r);
     else row_bytes(x, r * stride, 0, k, padded, q, (Row *)job->rows + r);
 }
@@ -275,10 +279,12 @@ TARGET static int chain_run(const void *op, char *shared) {
         const int64_t from = b * block, count = rows - from < block ? rows - from : block;
         const char *own = (const char *)p->x + from * p->stride * size, *add = p->residual;
         char *out = (char *)p->out + from * n * size;
-        const Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, room, p->bf16, other);
+        Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, room, p->bf16, other);
+        a.few = CHAIN_ASKS;
         rows_of(&a, own, p->stride, count);
         if (add) add += from * n * size;
-        const Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
+        Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
+        c.few = CHAIN_ASKS;
         rows_of(&c, room, width, count);
         if (p->norm)
             for (int64_t r = 0; r < count; r++) norm_at(p->norm, out, r * n, out, r * n);

@@ -36,6 +36,15 @@ typedef struct {
     int bf16;
 } Step;
 
+/* What is added up at once, so that the sums stay in registers. */
+#ifdef CW_AVX2
+#define KEYS 4                         /* keys of a block of 16 that a query meets */
+#define VALUES(heads) (heads > 2 ? 1 : 2) /* vectors of a value's numbers, of 4 */
+#else
+#define KEYS 16
+#define VALUES(heads) 4
+#endif
+
 /* Lane i is the sum of a[i]. */
 INLINE __m512 sums_of(__m512 *a) {
     for (int i = 0; i < 8; i++) a[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
@@ -75,22 +84,23 @@ INLINE float softened(float *weights, int64_t n) {
 INLINE void mixed(const Step *s, int64_t out, int64_t v, int64_t n, const float *weights, int64_t row, const float *total,
                   const int heads, const int bf16) {
     const int64_t size = s->size;
-    for (int64_t c = 0; c < size; c += 64) {
+    const int abreast = VALUES(heads);
+    for (int64_t c = 0; c < size; c += 16 * abreast) {
         const __mmask16 m[4] = {first(size - c), first(size - c - 16), first(size - c - 32), first(size - c - 48)};
         __m512 sums[4][4];
         for (int h = 0; h < 4; h++)
-            for (int i = 0; i < 4; i++) sums[h][i] = _mm512_setzero_ps();
+            for (int i = 0; i < abreast; i++) sums[h][i] = _mm512_setzero_ps();
         if (heads == 1) { /* two keys at a time, so that no sum waits for itself */
             int64_t j = 0;
             for (; j + 1 < n; j += 2)
                 for (int odd = 0; odd < 2; odd++) {
                     const __m512 w = _mm512_set1_ps(weights[j + odd]);
 #pragma GCC unroll 4
-                    for (int i = 0; i < 4; i++)
+                    for (int i = 0; i < abreast; i++)
                         sums[odd][i] = _mm512_fmadd_ps(w, load(s->values, v + (j + odd) * size + c + i * 16, bf16, m[i]), sums[odd][i]);
                 }
             const __m512 w = _mm512_set1_ps(j < n ? weights[j] : 0.0f);
-            for (int i = 0; i < 4; i++) {
+            for (int i = 0; i < abreast; i++) {
                 if (j < n) sums[0][i] = _mm512_fmadd_ps(w, load(s->values, v + j * size + c + i * 16, bf16, m[i]), sums[0][i]);
                 sums[0][i] = _mm512_add_ps(sums[0][i], sums[1][i]);
             }
@@ -98,12 +108,12 @@ INLINE void mixed(const Step *s, int64_t out, int64_t v, int64_t n, const float 
             for (int64_t j = 0; j < n; j++) {
                 __m512 each[4];
 #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) each[i] = load(s->values, v + j * size + c + i * 16, bf16, m[i]);
+                for (int i = 0; i < abreast; i++) each[i] = load(s->values, v + j * size + c + i * 16, bf16, m[i]);
 #pragma GCC unroll 4
                 for (int h = 0; h < heads; h++) {
                     const __m512 w = _mm512_set1_ps(weights[h * row + j]);
 #pragma GCC unroll 4
-                    for (int i = 0; i < 4; i++) sums[h][i] = _mm512_fmadd_ps(w, each[i], sums[h][i]);
+                    for (int i = 0; i < abreast; i++) sums[h][i] = _mm512_fmadd_ps(w, each[i], sums[h][i]);
                 }
             }
         }
@@ -111,7 +121,7 @@ INLINE void mixed(const Step *s, int64_t out, int64_t v, int64_t n, const float 
         for (int h = 0; h < heads; h++) {
             const __m512 share = _mm512_set1_ps(1.0f / total[h]);
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; i++) store(s->out, out + h * size + c + i * 16, bf16, m[i], _mm512_mul_ps(sums[h][i], share));
+            for (int i = 0; i < abreast; i++) store(s->out, out + h * size + c + i * 16, bf16, m[i], _mm512_mul_ps(sums[h][i], share));
         }
     }
 }
@@ -159,12 +169,15 @@ INLINE void heads_of(const Step *s, int64_t job, int64_t columns, float *room, c
         if (bf16 || size != wide || n - j < 16) widened(s->keys, at + j * size, n - j, size, wide, block, bf16), keys = block;
         for (int64_t g = 0; g < group; g++) {
             __m512 sums[16];
+#pragma GCC unroll 4
+            for (int k = 0; k < 16; k += KEYS) {
 #pragma GCC unroll 16
-            for (int i = 0; i < 16; i++) sums[i] = _mm512_setzero_ps();
-            for (int64_t c = 0; c < wide; c += 16) {
-                const __m512 x = _mm512_loadu_ps(q + g * wide + c);
+                for (int i = k; i < k + KEYS; i++) sums[i] = _mm512_setzero_ps();
+                for (int64_t c = 0; c < wide; c += 16) {
+                    const __m512 x = _mm512_loadu_ps(q + g * wide + c);
 #pragma GCC unroll 16
-                for (int i = 0; i < 16; i++) sums[i] = _mm512_fmadd_ps(x, _mm512_loadu_ps(keys + i * wide + c), sums[i]);
+                    for (int i = k; i < k + KEYS; i++) sums[i] = _mm512_fmadd_ps(x, _mm512_loadu_ps(keys + i * wide + c), sums[i]);
+                }
             }
             _mm512_storeu_ps(room + g * weights_row + j, _mm512_mul_ps(sums_of(sums), scale));
         }

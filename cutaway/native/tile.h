@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define PANEL 32 /* columns of one panel */
-#define ROWS 12  /* rows of one tile: 12 x 2 vectors of sums, of the 32 that the chip has */
+#define ROWS 12  /* rows of one tile: 12 x 2 vectors of sums, of the 32 that AVX-512 has; with AVX2 in parts */
 
 enum { FLOATS, HALVES, BYTES }; /* what a step of 4 bytes holds: 1 float32, 2 bfloat16, or 4 bytes (unsigned times signed) */
 
@@ -18,7 +18,7 @@ typedef struct {
  * depend on `count`. */
 typedef void Tile(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps, float *sums);
 
-extern Tile *const cw_tiles[3][ROWS + 1] __attribute__((visibility("hidden"))); /* by kind and count */
+extern Tile *cw_tiles[3][ROWS + 1] __attribute__((visibility("hidden"))); /* by kind and count */
 
 /* The same, which asks memory for other bytes while it works, each step `ahead.step` further on: the chip guesses too late
  * what comes after a panel. */
@@ -28,6 +28,6 @@ typedef struct {
 } Ahead;
 typedef void AskingTile(const char *x, Stride stride, const char *w, int64_t w_step, int64_t steps, Ahead ahead, float *sums);
 
-extern AskingTile *const cw_asking_tiles[3][ROWS + 1] __attribute__((visibility("hidden")));
+extern AskingTile *cw_asking_tiles[3][ROWS + 1] __attribute__((visibility("hidden")));
 
 #endif

@@ -1,7 +1,8 @@
 /* Vectors of 16 numbers: loads and stores in float32 and bfloat16, the exponential, the activations.
  *
- * AVX-512 with VNNI is what every kernel asks for (`cw_supported` says whether the chip has it); those for bfloat16 ask for
- * the chip's own product of it too (`cw_bf16_supported`).
+ * Every kernel is compiled once for AVX-512 with VNNI and, with CW_AVX2 defined, once for AVX2 with FMA; `cw_supported` says
+ * whether the chip has the one that the library is for. With AVX-512, those for bfloat16 ask for the chip's own product of
+ * it too (`cw_bf16_supported`); with AVX2 it is widened.
  */
 #ifndef CW_VECTOR_H
 #define CW_VECTOR_H
@@ -9,10 +10,14 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#ifdef CW_AVX2
+#include "avx2.h"
+#else
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma")))
 #define TARGET_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,fma")))
 #define ALWAYS static inline __attribute__((always_inline))
 #define INLINE TARGET ALWAYS
+#endif
 
 enum { NONE, GELU, GELU_TANH, GELU_QUICK, RELU, SILU, TANH };
 
@@ -28,8 +33,12 @@ INLINE __m512i rounded(__m512 x) {
     __m512i bits = _mm512_castps_si512(x);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i up = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+#ifdef CW_AVX2
+    return wide_unless_nan(x, up, _mm512_set1_epi32(0x7fc0));
+#else
     __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
     return _mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc0));
+#endif
 }
 
 /* The sanitizers watch plain reads and writes, and not those under a mask: for them, each lane's first byte is read plainly. */
@@ -52,6 +61,29 @@ INLINE void store(void *x, int64_t i, int bf16, __mmask16 m, __m512 value) {
     watch((const char *)x + i * (bf16 ? 2 : 4), bf16 ? 2 : 4, m);
     if (bf16) _mm256_mask_storeu_epi16((uint16_t *)x + i, m, _mm512_cvtepi32_epi16(rounded(value)));
     else _mm512_mask_storeu_ps((float *)x + i, m, value);
+}
+
+/* What a row of bytes is read in: `ROW_STEP` bytes for 4 numbers. */
+#ifdef CW_AVX2
+extern int64_t cw_row_step __attribute__((visibility("hidden"))); /* 4 with AVX-VNNI; else 8: words, which do not saturate */
+#define ROW_STEP cw_row_step
+#else
+#define ROW_STEP 4
+#endif
+
+/* The low byte of each lane as numbers i .. i + 16 of a row of bytes that has n, a multiple of 4. */
+INLINE void store_bytes(uint8_t *row, int64_t i, int64_t n, __m512i x) {
+    uint8_t *to = row + i / 4 * ROW_STEP;
+#ifdef CW_AVX2
+    const int64_t steps = (n - i) / 4 < 4 ? (n - i) / 4 : 4;
+    watch(to, ROW_STEP, first(steps));
+    x = _mm512_and_si512(x, _mm512_set1_epi32(0xff));
+    if (ROW_STEP == 4) wide_store_fours(to, steps, x);
+    else wide_store_pairs(to, steps, x);
+#else
+    watch(to, 1, first(n - i));
+    _mm_mask_storeu_epi8(to, first(n - i), _mm512_cvtepi32_epi8(x));
+#endif
 }
 
 /* e^x to float32's precision: 2^n times a polynomial of the rest. The order of the bounds lets NaN through. */

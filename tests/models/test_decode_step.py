@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from instructions import instructions as instructions
 from parity.pairs import pair, texts
 from parity.tiny_models import decoder_fields
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from cutaway.generate import stream
 from cutaway.models.decode_step import freeze_for_decoding
 from cutaway.nn.linear import OPERATORS, FrozenLinear
 
+pytestmark = pytest.mark.usefixtures("instructions")
 ENDINGS = {
     "gpt2": "LMHeadModel",
     "llama": "ForCausalLM",

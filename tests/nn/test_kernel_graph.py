@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instructions import instructions as instructions
 from parity.pairs import padded, pair, texts
 from parity.tiny_models import HEADS, decoder_fields
 from torch import Tensor
@@ -18,7 +19,10 @@ from cutaway.models import decode_step
 from cutaway.nn import kv_cache
 from cutaway.nn.kernel_graph import KernelGraph
 
-pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+pytestmark = [
+    pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine"),
+    pytest.mark.usefixtures("instructions"),
+]
 ENDINGS = ("LMHeadModel", "ForCausalLM")
 DECODERS = [(family, e) for family, ends in HEADS.items() for e in ends if e in ENDINGS]
 

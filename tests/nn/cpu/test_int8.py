@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from instructions import RUNNABLE, use
 from torch import Tensor, nn
 
 from cutaway import native
@@ -16,13 +17,15 @@ from cutaway.nn.cpu import int8
 from cutaway.nn.linear import ACTIVATION, Linear, PackedCache, activated, together
 from cutaway.nn.residual import ResidualAdd, add_residual
 
-WAYS = ["torch's int8", "float32"] + (["kernel"] if native.LIBRARY is not None else [])
+WAYS = ["torch's int8", "float32", *RUNNABLE]
 
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way to compute the sums."""
-    if request.param != "kernel":
+    if request.param in RUNNABLE:
+        use(request.param, monkeypatch)
+    else:
         monkeypatch.setattr(native, "LIBRARY", None)
     if request.param == "float32":
         monkeypatch.setattr(int8, "INT_PRODUCT", None)
@@ -155,5 +158,8 @@ def test_many_threads(way: str) -> None:
 def test_the_kernels_were_built() -> None:
     """Where the package was installed with a compiler on a chip that can, they are there."""
     folder = Path(native.__file__).parent
-    if any(folder.glob("kernels*.so")) and "avx512_vnni" in Path("/proc/cpuinfo").read_text():
-        assert native.LIBRARY is not None
+    if not any(folder.glob("kernels*.so")):
+        return
+    flags = Path("/proc/cpuinfo").read_text().split()
+    wanted = {name for name, flag in (("avx512", "avx512_vnni"), ("avx2", "avx2")) if flag in flags}
+    assert RUNNABLE.keys() == wanted & native.INSTRUCTIONS.keys()

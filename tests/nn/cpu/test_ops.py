@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instructions import instructions as instructions
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -23,7 +24,10 @@ from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.positions import rotate
 from cutaway.nn.residual import ResidualAdd, add_residual
 
-pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+pytestmark = [
+    pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine"),
+    pytest.mark.usefixtures("instructions"),
+]
 DTYPES = [torch.float32, torch.bfloat16]
 
 

@@ -7,12 +7,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instructions import instructions as instructions
 
 from cutaway import native
 from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
 from cutaway.nn.linear import ACTIVATION
 
-pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+pytestmark = [
+    pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine"),
+    pytest.mark.usefixtures("instructions"),
+]
 DTYPES = [torch.float32] + ([torch.bfloat16] if native.BF16 else [])
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instructions import instructions as instructions
 from torch import Tensor
 
 from cutaway import native
@@ -13,7 +14,10 @@ from cutaway.nn.cpu.ops import varlen_attention
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.sliding_window import band
 
-pytestmark = pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+pytestmark = [
+    pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine"),
+    pytest.mark.usefixtures("instructions"),
+]
 DTYPES = [torch.float32] + ([torch.bfloat16] if native.BF16 else [])
 
 
