@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cutaway.commands.default_decoder import default_decoder
 from cutaway.commands.display import as_line, console, plain, write
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import (
@@ -60,6 +61,7 @@ class Task:
     model: str | None = None
 
 
+DECODED = ("perplexity", "text-generation")  # tasks whose default is a decoder
 TOP_K = option(int | None, "How many answers to give; the task's own number if not given.", min=1)
 NEW_TOKENS = option(int | None, "How many tokens to write at most.", min=1)
 BEAMS = option(int | None, "Search with so many beams.", min=1)
@@ -250,7 +252,10 @@ class Call:
         load = pipeline_arguments(given["revision"], given["offline"], given["threads"], given["dtype"])
         from cutaway.pipelines import pipeline
 
-        return pipeline(self.spec.task, given["model"], **load)
+        name = given["model"]
+        if name is None and self.spec.task in DECODED:
+            name = default_decoder({"revision": given["revision"]} if given["revision"] else {})
+        return pipeline(self.spec.task, name, **load)
 
     def run(self) -> None:
         """Reads, scores, prints or writes."""
@@ -260,7 +265,7 @@ class Call:
             self._table()
 
     def _items(self) -> Iterator[dict[str, Any]]:
-        texts = texts_or_stdin(self.shared["texts"], self.shared["encoding"])
+        texts = texts_or_stdin(self.shared["texts"], self.shared["encoding"], "Tables are read with --input {}.")
         if self.spec.together:
             return iter([{**self.constant, self.spec.together: list(texts)}])
         name = next(name for name in self.answers.reads if name not in self.constant)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutaway.hub.files import BUILTIN, builtin_names
+from cutaway.hub.files import BUILTIN, PACKAGED, builtin_names, packaged_names
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 TASKS = {
@@ -25,8 +25,8 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: its name, where it comes from ("built-in" or "cache"), its config's `model_type`, the bytes of its
-    weights, its task ("" where the config names none) and its folder.
+    """One model: its name, where it comes from ("built-in", "package" or "cache"), its config's `model_type`, the bytes
+    of its weights, its task ("" where the config names none) and its folder.
     """
 
     name: str
@@ -41,6 +41,11 @@ def entries() -> Iterator[Entry]:
     """Built-in models first, then the cache's, by name. A repository without config or weights is no model."""
     for name in builtin_names():
         yield _entry(name, "built-in", BUILTIN / name.split("/", 1)[1])
+    for name in packaged_names():
+        one = PACKAGED[name]
+        folder = one.folder()
+        assert folder is not None
+        yield gguf_entry(name, "package", folder / one.gguf_file)
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
@@ -65,6 +70,23 @@ def _entry(name: str, source: str, folder: Path) -> Entry:
         task=next((task for ending, task in TASKS.items() if class_name.endswith(ending)), ""),
         folder=str(folder),
     )
+
+
+def gguf_entry(name: str, source: str, path: Path) -> Entry:
+    """A GGUF file, which holds a decoder. Its family is what its header says; "" where that cannot be read."""
+    return Entry(name, source, gguf_family(path), path.stat().st_size, "text-generation", str(path.parent))
+
+
+def gguf_family(path: Path) -> str:
+    """`general.architecture`, the first field of a GGUF file, without reading the rest; "" where another is first."""
+    key = b"general.architecture"
+    with path.open("rb") as file:
+        start = file.read(4 + 4 + 8 + 8 + 8 + len(key) + 4 + 8 + 64)
+    head = 24 + 8 + len(key)  # magic, version, two counts; the key's length and the key
+    if start[:4] != b"GGUF" or start[32:head] != key or int.from_bytes(start[head : head + 4], "little") != 8:
+        return ""
+    size = int.from_bytes(start[head + 4 : head + 12], "little")
+    return start[head + 12 : head + 12 + min(size, 64)].decode("ascii", "replace")
 
 
 def _config(path: Path) -> dict[str, Any]:
