@@ -68,7 +68,8 @@ def label_ids(labels: list[Any], names: list[str]) -> np.ndarray:
         if key not in by_name:
             raise InputError(
                 f"Row {row} has the label {label!r:.60}; the model's labels are {', '.join(names[:20])}."
-                f"{nearest(str(label), names) if len(names) > 20 else ''} Or is the label in another column (--column label=NAME)?"
+                f"{nearest(str(label), names) if len(names) > 20 else ''} "
+                "Or is the label in another column (--column label=NAME)?"
             )
         found.append(by_name[key])
     return np.array(found)

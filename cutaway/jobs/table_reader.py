@@ -25,6 +25,7 @@ KINDS = {
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 LONGEST_FIELD = 1 << 26  # characters of one CSV field
 TEXT = "text"  # the column of a table that has only lines
+COUNTED = 1 << 28  # bytes up to which a table is read once more to count its rows
 CHECKED = 1 << 26  # bytes whose letters are checked before anything else is done
 
 
@@ -101,6 +102,14 @@ class TableReader:
             self.columns = self._columns()
             for _ in self.rows():  # comes to the row, and names it
                 pass
+
+    def count(self) -> int | None:
+        """How many rows there are, by reading the table once; None for stdin and for files above `COUNTED` bytes."""
+        if self.kind == "parquet":
+            return int(parquet().ParquetFile(self.path).metadata.num_rows)
+        if self.path is None or self.path.stat().st_size > COUNTED:
+            return None
+        return sum(1 for _ in self.rows())
 
     def rows(self, start: int = 0) -> Iterator[Row]:
         """The rows from number `start` (from 0) on."""
