@@ -27,7 +27,7 @@ TASKS = {
 @dataclass(frozen=True)
 class Entry:
     """One model: its name, where it comes from ("built-in", "package", "cache" or "folder"), its config's `model_type`,
-    the bytes of its weights, its task ("" where the config names none), its folder, and the file in it where it is GGUF.
+    the bytes of its weights, its task ("" where the config names none), its folder, and in it the file of a GGUF.
     """
 
     name: str

@@ -81,7 +81,12 @@ def test_an_empty_answer_says_why(call, ends_at_once):
     assert (code, "The text is empty" in err) == (1, True)
 
 
-COMMANDS = [["generate", "ab", "--max-new-tokens", "1"], ["lens", "ab"], ["continue", "ab", "--max-new-tokens", "1"], ["perplexity", "ab"]]
+COMMANDS = [
+    ["generate", "ab", "--max-new-tokens", "1"],
+    ["lens", "ab"],
+    ["continue", "ab", "--max-new-tokens", "1"],
+    ["perplexity", "ab"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
