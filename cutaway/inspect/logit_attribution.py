@@ -139,13 +139,13 @@ def last_state(model: Any, inputs: Inputs, *, tower: str | None = None) -> State
 
 def _linear(model: LabelHead) -> bool:
     """Whether the head is one matrix on one token's state."""
-    spec = model.declared
+    spec = model.head_spec
     return not (spec.dense or spec.norm or model.mean) and spec.pick in ("first", "last")
 
 
 def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
-    if isinstance(model, OutputHead) and not model.declared.dense:
+    if isinstance(model, OutputHead) and not model.head_spec.dense:
         out: Any = model.get_output_embeddings()
         extra = getattr(model, getattr(model, "logits_bias", "") or "_", None)
         bias = out.bias
@@ -153,7 +153,7 @@ def _readout(model: Any) -> tuple[Tensor, Tensor | None, float]:
             bias = extra[0] if bias is None else bias + extra[0]
         return out.weight, bias, float(model.architecture.output_scale)
     if isinstance(model, LabelHead) and _linear(model):
-        out = model.get_submodule(model.declared.out)
+        out = model.get_submodule(model.head_spec.out)
         return out.weight, out.bias, 1.0
     raise InputError(
         f"the head of {type(model).__name__} has a layer between the state and the answer, so a part has no share of a "
@@ -183,7 +183,7 @@ def direct_logit_attribution(model: Any, inputs: Inputs, target: Target | None =
         found = last_state(model, given)
     position = fixed.position
     if position is None:
-        position = 0 if model.declared.pick == "first" else found.state.shape[1] - 1
+        position = 0 if model.head_spec.pick == "first" else found.state.shape[1] - 1
     direction = weight[fixed.index] if fixed.against is None else weight[fixed.index] - weight[fixed.against]
     values = found.parts[:, 0, position] @ direction * factor
     names = found.names

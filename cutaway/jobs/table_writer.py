@@ -49,6 +49,8 @@ class TableWriter:
             raise InputError(
                 f"{path.name}: answers have columns. Give a name that ends in .csv, .tsv, .jsonl or .parquet."
             )
+        if self.kind == "parquet":
+            parquet()  # where pyarrow is not installed: before a model is loaded
         if not path.absolute().parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.absolute().parent}.")
         self.partial = path.with_name(path.name + ".partial")
