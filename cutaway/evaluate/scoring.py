@@ -350,7 +350,8 @@ def answers(pipe: Any, table: Table, tokenizer: str | None = None) -> Scored:
     squad = library("torchmetrics.functional.text").squad
     questions = [{"question": q, "context": c} for q, c in zip(table["question"], table["context"], strict=True)]
     # a stream: of a list of one, this task gives no list
-    found = [entry[0] if isinstance(entry, list) else entry for entry in pipe(iter(questions))]
+    given = iter(questions) if hasattr(pipe, "each") else questions
+    found = [entry[0] if isinstance(entry, list) else entry for entry in pipe(given)]
     exact, overlap = [], []
     for row, (answer, right) in enumerate(zip(found, table["answers"], strict=True)):
         target = {"answers": {"text": _texts(right), "answer_start": [0]}, "id": str(row)}

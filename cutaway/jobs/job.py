@@ -30,7 +30,7 @@ class Job:
     """A pipeline over rows.
 
     Attributes:
-        pipe: the pipeline; called with a list or iterator of inputs it gives one answer each. None until it is loaded.
+        pipe: the pipeline; called with a list of inputs it gives a list with one answer each. None until it is loaded.
         answers: what the task reads and writes.
         renamed: what the table calls the columns that the task reads.
         constant: columns with the same value in every row.
@@ -129,8 +129,9 @@ class Job:
         try:
             assert self.pipe is not None
             inputs = [item for _, item in items]
-            # some tasks give no list for a list of one, as upstream; of a stream every input has its answer
-            answers = self.pipe(inputs if len(inputs) > 1 else iter(inputs), **self.settings)
+            # some of our pipelines give no list for a list of one, as upstream; of a stream every input has its answer
+            alone = len(inputs) == 1 and hasattr(self.pipe, "each")
+            answers = self.pipe(iter(inputs) if alone else inputs, **self.settings)
             found = [
                 (place, _finite(self.answers.columns(answer)))
                 for (place, _), answer in zip(items, answers, strict=True)
