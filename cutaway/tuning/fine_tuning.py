@@ -189,8 +189,8 @@ def check_base(model: str) -> None:
     """Raises InputError for a base model that cannot be trained: a GGUF file."""
     if model.lower().endswith(".gguf") or packaged_file(model) is not None:
         raise InputError(
-            f"{model} is a GGUF file: its weights are rounded for running, and trained on they would not be stored so "
-            "again. Give the folder or the hub's name of the checkpoint that it was made from; or write its weights "
-            "out first: AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(new_folder), and the "
-            "tokenizer likewise."
+            f"{model} is a GGUF file: its weights are rounded for running, and trained on they would not be stored "
+            "so again. Give the folder or the hub's name of the checkpoint that it was made from; or write its weights "
+            "out first: AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(new_folder), and "
+            "the tokenizer likewise."
         )
