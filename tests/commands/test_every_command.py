@@ -24,8 +24,8 @@ TEXT = "'a good film'"
 
 RUNS = [
     # what looks inside: a text, stdin, a trace; every file it writes
-    f"explain {TEXT} -m ENC --layer 1 --head 1 --token film --measure focus -o OUT/a.svg -o OUT/a.html --dark",
-    f"explain {TEXT} -m ENC -o OUT/a.trace.safetensors -o OUT/a.json -o OUT/a.npz --truncation",
+    "explain film -m ENC --layer 1 --head 1 --token film --measure focus -o OUT/a.svg -o OUT/a.html --dark",
+    "explain good -m ENC -o OUT/a.trace.safetensors -o OUT/a.json -o OUT/a.npz --truncation",
     "explain TRACE --layer 0 --head 1 -o OUT/b.html",
     f"explain {TEXT} -m DEC --max-new-tokens 2",
     f"explain {TEXT} -m T5 --attention cross --max-new-tokens 2",
@@ -189,7 +189,10 @@ def places(tmp_path_factory):
 @pytest.fixture
 def invoke(call, places, tmp_path, monkeypatch):
     """A row of the table, run in this process."""
+    from cutaway.tuning import report
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "MISTAKES", 1)  # each is an attribution
 
     def run(row, *more):
         line, _, source = row.partition(" < ")
@@ -208,7 +211,7 @@ def invoke(call, places, tmp_path, monkeypatch):
 def traces(invoke, places):
     if not places["TRACE"].exists():
         for model, name in (("ENC", "TRACE"), ("DEC", "DECTRACE")):
-            code, _, err = invoke(f"explain {TEXT} -m {model} --max-new-tokens 2 -o {places[name]}")
+            code, _, err = invoke(f"explain good -m {model} --max-new-tokens 1 -o {places[name]}")
             assert code == 0, err
 
 
