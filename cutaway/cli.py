@@ -23,6 +23,7 @@ from cutaway.commands.chat import chat
 from cutaway.commands.compare import compare
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
+from cutaway.commands.examples import epilog
 from cutaway.commands.explain import explain
 from cutaway.commands.generate import generate
 from cutaway.commands.lens import lens
@@ -44,6 +45,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -73,9 +75,9 @@ def common(
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
 for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat):
-    app.command()(command)
+    app.command(epilog=epilog(command.__name__))(command)
 for spec in COMMANDS:
-    app.command(spec.name)(task_command(spec))
+    app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def bench(
     input: Annotated[
         Path | None, typer.Option("--input", "-i", help="Texts of your own: a table, or a .txt with one a line.")
     ] = None,
-    column: Annotated[str, typer.Option(help="The table's column with the texts.")] = "text",
+    column: Annotated[str, typer.Option(help="The column with the texts, or text=COLUMN.")] = "text",
     texts: Annotated[int, typer.Option(min=1, help="How many texts at most.")] = 256,
     rounds: Annotated[int, typer.Option(min=1, help="Measured rounds; figures are medians over them.")] = 5,
     encoding: Encoding = None,
@@ -47,6 +47,7 @@ def bench(
     from cutaway.jobs import TableReader
     from cutaway.jobs.table_reader import divided_by
 
+    column = column.removeprefix("text=")
     inputs = speed.sentences(texts)
     if input is not None:
         reader = TableReader(input, encoding=encoding, delimiter=delimiter)

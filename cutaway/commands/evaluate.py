@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cutaway.commands.display import as_line, console, table_of, write
+from cutaway.commands.display import as_line, console, plain, table_of, write
 from cutaway.commands.option import (
     AsJson,
     Delimiter,
@@ -21,13 +21,24 @@ from cutaway.commands.option import (
     pipeline_arguments,
 )
 from cutaway.jsonfile import write_text
+from cutaway.show.label import printable
+
+AVERAGES = ("micro avg", "macro avg", "weighted avg", "samples avg", "accuracy")  # in a report, beside the labels
+MOST = 30  # labels in the terminal
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A name, a folder, or a .gguf file.")],
     data: Annotated[Path, typer.Argument(help="A table: .csv .tsv .jsonl .parquet, or .txt for perplexity.")],
     task: Annotated[str, typer.Option(help="The pipeline's task.")] = "text-classification",
-    column: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN, for example label=stars. Repeatable.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="The column with the texts; or NAME=COLUMN, for example label=stars. Repeatable."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="What BLEU (13a, zh, char, ...) or ROUGE (rouge, unicode, char) count; by script else."),
+    ] = None,
     against: Annotated[str | None, typer.Option(help="A second model, compared on the same rows.")] = None,
     output: Annotated[
         list[Path] | None, typer.Option("--output", "-o", help="Also write .json, or .png, .svg, .pdf. Repeatable.")
@@ -45,16 +56,12 @@ def evaluate(
     from cutaway.errors import InputError
     from cutaway.jobs import TableReader
 
-    for path in output or []:
-        if path.suffix.lower() not in (".json", ".png", ".svg", ".pdf"):
-            raise typer.BadParameter(f"{path.name}: the name must end in .json, .png, .svg or .pdf.")
-    pairs = [entry.partition("=") for entry in column or []]
-    if any(not mark for _, mark, _ in pairs):
-        raise typer.BadParameter("--column takes NAME=COLUMN, for example --column label=stars.")
+    paths = _check_outputs(output or [], task)
+    columns = _renamed(column or [], task)
     reader = TableReader(data, encoding=encoding, delimiter=delimiter)
-    columns = {name: value for name, _, value in pairs}
+    _check_columns(reader.columns, task, columns)
     rows = list(reader.rows())
-    broken = next((f"Row {i} of {data}: {row.error}." for i, row in enumerate(rows) if row.error), None)
+    broken = next((f"Row {i} of {data}: {row.error}." for i, row in enumerate(rows, start=1) if row.error), None)
     if broken:
         raise InputError(broken)
     options = pipeline_arguments(revision, offline, threads, dtype)
@@ -63,20 +70,24 @@ def evaluate(
 
     from cutaway.evaluate import Evaluation, compare
     from cutaway.evaluate import evaluate as run
+    from cutaway.evaluate.evaluation import prepare
     from cutaway.pipelines import pipeline
 
-    _check_columns(reader.columns, task, columns)
+    values = [row.values for row in rows]
+    scorer, table = prepare(task, values, columns, tokenizer)
+    names = [model, *([against] if against else [])]
+    for name in names:  # every model's labels, before the first one is loaded
+        scorer.check(_config(name, options), table)
 
     def measured(name: str) -> Evaluation:
         sys.stderr.write(f"{name}: {len(rows):,} rows\n")
-        return run(pipeline(task, name, **options), [row.values for row in rows], columns=columns)
+        return run(pipeline(task, name, **options), values, columns=columns, tokenizer=tokenizer)
 
-    names = [model, *([against] if against else [])]
     found = [(name, measured(name)) for name in names]
     record: dict[str, Any] = {"models": [{"model": name, **evaluation.to_dict()} for name, evaluation in found]}
     if against:
         record["comparison"] = [vars(entry) for entry in compare(found[0][1], found[1][1])]
-    for path in output or []:
+    for path in paths:
         if path.suffix.lower() == ".json":
             write_text(path, json.dumps(record, indent=1) + "\n")
         else:
@@ -86,15 +97,57 @@ def evaluate(
     write(as_line(record)) if as_json else _show(found, record.get("comparison", []))
 
 
+def _check_outputs(paths: list[Path], task: str) -> list[Path]:
+    """The files to write, checked before a row is read."""
+    from cutaway.errors import InputError
+    from cutaway.evaluate.scoring import library
+
+    for path in paths:
+        if path.suffix.lower() not in (".json", ".png", ".svg", ".pdf"):
+            raise typer.BadParameter(f"{path.name}: the name must end in .json, .png, .svg or .pdf.")
+        if not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"{path}: there is no folder {path.absolute().parent}.")
+        if path.suffix.lower() != ".json":
+            if task != "text-classification":
+                raise InputError(f"{path}: {task} has no picture; write the measures as .json.")
+            library("matplotlib")
+    return paths
+
+
+def _renamed(columns: list[str], task: str) -> dict[str, str]:
+    """NAME=COLUMN of each --column; COLUMN alone is the one that holds the text."""
+    from cutaway.evaluate.scoring import SCORERS
+
+    found = {}
+    reads = SCORERS[task.split("_")[0]].reads if task.split("_")[0] in SCORERS else ("text",)
+    for entry in columns:
+        name, _, value = entry.rpartition("=")
+        found[name or reads[0]] = value
+    return found
+
+
+def _config(name: str, options: dict[str, Any]) -> Any:
+    """The model's config, which says its labels."""
+    from cutaway.auto import AutoConfig
+    from cutaway.commands.option import gguf_arguments
+
+    load = {"revision": options["revision"]} if "revision" in options else {}
+    place, load = gguf_arguments(name, {**load, **options.get("model_kwargs", {})})
+    return AutoConfig.from_pretrained(place, **load)
+
+
 def _check_columns(columns: list[str] | None, task: str, renamed: dict[str, str]) -> None:
-    """Raises InputError where the table lacks a column that its header seems to hold between other marks."""
+    """Raises InputError where the table's header lacks a column that the task reads."""
     from cutaway.errors import InputError
     from cutaway.evaluate.scoring import SCORERS
     from cutaway.jobs.table_reader import divided_by
 
-    for name in SCORERS[task].reads if columns is not None and task in SCORERS else ():
+    scorer = SCORERS.get(task.split("_")[0])
+    for name in scorer.reads if columns is not None and scorer is not None else ():
         column = renamed.get(name, name)
-        if columns is not None and column not in columns and (way := divided_by(columns, column)):
+        needed = name in renamed or (scorer is not None and name not in scorer.optional)
+        if columns is not None and needed and column not in columns:
+            way = divided_by(columns, column) or f" Name the one that holds the {name} with --column {name}=NAME."
             raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.{way}")
 
 
@@ -108,9 +161,31 @@ def _show(found: list[tuple[str, Any]], comparison: list[dict[str, Any]]) -> Non
             cells.append(f"{evaluation.measures[measure]:.4f}{spread}")
         table.add_row(measure, *cells)
     console().print(table)
+    for name, evaluation in found:
+        _show_labels(name if len(found) > 1 else "", evaluation.details.get("report"))
     for entry in comparison:
         low, high = entry["interval"]
         write(
             f"{entry['measure']}: {entry['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = {entry['p_value']:.2g}, "
             f"better on {entry['wins']:,} rows, worse on {entry['losses']:,}"
         )
+    for note in dict.fromkeys(note for _, evaluation in found for note in evaluation.notes):
+        write(f"Note: {note}")
+
+
+def _show_labels(name: str, report: dict[str, Any] | None) -> None:
+    """A line for each label, those with most rows first where there are many."""
+    rows = {label: one for label, one in (report or {}).items() if isinstance(one, dict)}
+    rows = {label: one for label, one in rows.items() if label not in AVERAGES}
+    if not rows:
+        return
+    shown = sorted(rows, key=lambda label: -rows[label]["support"])[:MOST] if len(rows) > MOST else list(rows)
+    write("")
+    table = table_of(f"label{' (' + name + ')' if name else ''}", "precision>", "recall>", "F1>", "rows>")
+    for label in shown:
+        one = rows[label]
+        figures = (f"{one[key]:.4f}" for key in ("precision", "recall", "f1-score"))
+        table.add_row(plain(printable(label)), *figures, f"{one['support']:,.0f}")
+    console().print(table)
+    if len(shown) < len(rows):
+        write(f"The {len(shown)} labels with most rows, of {len(rows)}; --json holds all.")

@@ -11,9 +11,13 @@ EVERY = 15.0  # seconds between two plain lines
 
 
 class JobProgress:
-    """`progress(rows, failed)` after each part of the rows; a context manager."""
+    """`progress(rows, failed)` after each part of the rows; a context manager.
 
-    def __init__(self, before: int) -> None:
+    before: rows that an earlier run has done. total: rows of the whole table, where they are known.
+    """
+
+    def __init__(self, before: int, total: int | None = None) -> None:
+        self.total = total
         self.before, self.began, self.said = before, time.monotonic(), time.monotonic()
         self.bar: Any = None
         if sys.stderr.isatty():
@@ -37,9 +41,27 @@ class JobProgress:
         """Rows done in all, and those of this run with an error."""
         now = time.monotonic()
         rate = (rows - self.before) / max(now - self.began, 1e-9)
-        line = f"{rows:,} rows, {rate:,.0f} a second" + (f", {failed:,} with an error" if failed else "")
+        line = self._line(rows, failed, rate)
         if self.bar is not None:
             self.bar.update(self.task, description=line)
         elif now - self.said >= EVERY:
             self.said = now
             sys.stderr.write(line + "\n")
+
+    def _line(self, rows: int, failed: int, rate: float) -> str:
+        said = f"{rows:,} rows"
+        if self.total:
+            said = f"{rows:,} of {self.total:,} rows, {min(rows / self.total, 1):.0%}"
+        said += f", {rate:,.0f} a second" if rate >= 10 else f", {rate:.2g} a second"
+        if self.total and rate > 0 and rows < self.total:
+            said += f", {spell((self.total - rows) / rate)} left"
+        return said + (f", {failed:,} with an error" if failed else "")
+
+
+def spell(seconds: float) -> str:
+    """A span of time in the two largest of hours, minutes and seconds."""
+    whole = max(round(seconds), 0)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

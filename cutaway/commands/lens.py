@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cutaway.commands.default_decoder import default_decoder
 from cutaway.commands.display import console, plain, table_of, write
 from cutaway.commands.kept_run import KeptRun
-from cutaway.commands.option import AsJson, Dtypes, ModelName, Offline, Revision, Threads, load_arguments
+from cutaway.commands.option import AsJson, Dtypes, Offline, OrDefault, Revision, Threads, load_arguments
 from cutaway.commands.subject import Dark, Outputs, Subject, TextOrTrace, check_outputs, read_text, told, write_outputs
 from cutaway.show.label import clipped
 
@@ -33,7 +34,7 @@ class View(StrEnum):
 
 def lens(
     text: TextOrTrace = None,
-    model: ModelName = "gpt2",
+    model: OrDefault = None,
     view: Annotated[View, typer.Option(help="lens: the likeliest token after each layer; states: paths (PCA).")] = (
         View.lens
     ),
@@ -50,7 +51,8 @@ def lens(
     paths, kept = check_outputs(output), KeptRun.of(text)
     if kept is None:
         given = read_text(text)
-        subject = Subject.load(model, load_arguments(revision, offline, threads, dtype))
+        load = load_arguments(revision, offline, threads, dtype)
+        subject = Subject.load(model or default_decoder(load), load)
         seen = _said(subject, given) if view is View.lens else _moved(subject, given)
     else:
         seen = _kept_said(kept) if view is View.lens else _kept_moved(kept)

@@ -25,6 +25,10 @@ class Dtype(StrEnum):
 
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts; without any, or with -, one per line from stdin.")]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A name, a folder, or a .gguf file.")]
+OrDefault = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A name, a folder, or a .gguf file; gpt2, or without a hub cutaway/smollm2."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or a line per text for several.")]
 Revision = Annotated[str | None, typer.Option(help="The branch, tag or commit of a model on the hub.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only what is on this machine.")]

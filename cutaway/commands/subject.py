@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cutaway.commands.display import as_line, write
+from cutaway.commands.file_names import check_no_file
 from cutaway.commands.text_input import lines
 from cutaway.errors import InputError, MissingExtraError, nearest
 from cutaway.inspect.plots.canvas import FORMATS, Origin, save_figure
@@ -54,7 +55,11 @@ def check_outputs(
 
 def read_text(text: str | None) -> str:
     """The argument, or all of stdin; InputError where it is empty."""
-    found = "\n".join(lines()).strip() if text in (None, "-") else str(text)
+    if text in (None, "-"):
+        found = "\n".join(lines()).strip()
+    else:
+        found = str(text)
+        check_no_file(found, "Pipe its content in: cutaway ... - < {}.")
     if not found.strip():
         raise InputError("The text is empty: there is nothing to look into. Give at least one word.")
     return found

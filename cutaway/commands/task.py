@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cutaway.commands.default_decoder import default_decoder
 from cutaway.commands.display import as_line, console, plain, write
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import (
@@ -24,6 +25,7 @@ from cutaway.commands.option import (
     Texts,
     Threads,
     Truncation,
+    load_arguments,
     pipeline_arguments,
 )
 from cutaway.commands.text_input import texts_or_stdin
@@ -60,6 +62,8 @@ class Task:
     model: str | None = None
 
 
+STOPPED = 130  # what a shell calls a program that Ctrl-C ended
+DECODED = ("perplexity", "text-generation")  # tasks whose default is a decoder
 TOP_K = option(int | None, "How many answers to give; the task's own number if not given.", min=1)
 NEW_TOKENS = option(int | None, "How many tokens to write at most.", min=1)
 BEAMS = option(int | None, "Search with so many beams.", min=1)
@@ -177,6 +181,13 @@ SHARED: dict[str, Option] = {
     "workers": option(int, "With --on ray: processes that each hold the model.", 2, min=1),
     "address": option(str | None, "With --on ray: the cluster; one on this machine if not given."),
     "prefix": option(str, "Put before the names of the answers' columns.", ""),
+    "columns": (
+        Annotated[
+            bool,
+            typer.Option("--columns", help="Of classify and sort: a column for each label's score, not JSON in one."),
+        ],
+        False,
+    ),
     "overwrite": option(bool, "Replace the output, and start again.", False),
     "long": option(str | None, "A text over the model's length: error, truncate, or window where the task can."),
     "truncation": (Truncation, False),
@@ -232,6 +243,32 @@ class Call:
         if shared["on"] and shared["output"] is None:
             raise typer.BadParameter("--on ray needs --input and --output: it scores tables.")
 
+        if shared["long"] not in (None, "error", "truncate", "window"):
+            raise typer.BadParameter(f"--long {shared['long']}: it can be error, truncate or window.")
+        if shared["columns"]:
+            self._check_columns()
+
+    def _check_columns(self) -> None:
+        if self.spec.task not in ("text-classification", "zero-shot-classification"):
+            raise typer.BadParameter(f"--columns: {self.spec.name} gives no scores of labels.")
+        if self.shared["input"] is None:
+            raise typer.BadParameter("--columns needs --input, a table.")
+        if self.shared["on"]:
+            raise typer.BadParameter("--columns is not there with --on ray; leave one of them out.")
+        if self.settings.get("top_k") is not None:
+            raise typer.BadParameter("--columns gives the scores of all labels, --top-k those of some; give one.")
+
+    def _labels(self) -> list[str]:
+        """The labels that --columns makes columns of, known before a model is loaded."""
+        if self.spec.task == "zero-shot-classification":
+            return list(dict.fromkeys(self.settings["candidate_labels"]))
+        from cutaway.auto import AutoConfig
+
+        given = self.shared
+        load = load_arguments(given["revision"], given["offline"], given["threads"], None)
+        config = AutoConfig.from_pretrained(given["model"] or SENTIMENT, **load)
+        return [str(config.id2label[i]) for i in range(config.num_labels)]
+
     def _renamed(self, columns: list[str]) -> dict[str, str]:
         """--column NAME=COLUMN, or COLUMN for the one that holds the text."""
         reads = self.answers.reads
@@ -249,8 +286,18 @@ class Call:
         given = self.shared
         load = pipeline_arguments(given["revision"], given["offline"], given["threads"], given["dtype"])
         from cutaway.pipelines import pipeline
+        from cutaway.pipelines.fit import check_long
 
-        return pipeline(self.spec.task, given["model"], **load)
+        name = given["model"]
+        if name is None and self.spec.task in DECODED:
+            name = default_decoder({"revision": given["revision"]} if given["revision"] else {})
+        made = pipeline(self.spec.task, name, **load)
+        made.each(
+            [], **self.settings
+        )  # a setting or a language that it does not take is an error once, not of every row
+        if self.shared["long"] is not None:
+            check_long(self.shared["long"], made.ways)
+        return made
 
     def run(self) -> None:
         """Reads, scores, prints or writes."""
@@ -260,7 +307,7 @@ class Call:
             self._table()
 
     def _items(self) -> Iterator[dict[str, Any]]:
-        texts = texts_or_stdin(self.shared["texts"], self.shared["encoding"])
+        texts = texts_or_stdin(self.shared["texts"], self.shared["encoding"], "Tables are read with --input {}.")
         if self.spec.together:
             return iter([{**self.constant, self.spec.together: list(texts)}])
         name = next(name for name in self.answers.reads if name not in self.constant)
@@ -300,6 +347,12 @@ class Call:
         reader = TableReader(self.shared["input"], **how)
         if self.spec.task == "feature-extraction":
             self.settings["return_tensors"] = "np"
+        if self.shared["columns"]:
+            from cutaway.jobs.answers import with_label_columns
+
+            self.answers = with_label_columns(self.answers, self._labels())
+            if self.spec.task == "text-classification":
+                self.settings["top_k"] = None
         job = Job(None, self.answers, self.renamed, self.constant, self.shared["prefix"], self.settings)
         if reader.columns is not None:
             job.check(reader.columns)
@@ -315,10 +368,21 @@ class Call:
                 summary = self._on_ray(job, reader, writer)
             else:
                 job.pipe = self.pipe()
-                with JobProgress(writer.done) as progress:
-                    summary = job.run(reader, writer, progress)
+                summary = self._here(job, reader, writer)
         failed = f", {summary.failed:,} with an error (see the column {job.writes()[-1]!r})" if summary.failed else ""
         sys.stderr.write(f"{self.shared['output']}: {summary.rows:,} rows{failed}\n")
+
+    def _here(self, job: Job, reader: TableReader, writer: TableWriter) -> Summary:
+        """The job in this process; Ctrl-C says what is kept and how to go on."""
+        try:
+            with JobProgress(writer.done, reader.count()) as progress:
+                return job.run(reader, writer, progress)
+        except KeyboardInterrupt:
+            sys.stderr.write(
+                f"Stopped. {writer.done:,} rows are kept in {writer.partial}; the same command goes on after them, and "
+                "--overwrite starts again.\n"
+            )
+            raise typer.Exit(STOPPED) from None
 
     def _on_ray(self, job: Job, reader: TableReader, writer: TableWriter) -> Summary:
         from cutaway.distributed import RayJob, Work, cluster
@@ -350,9 +414,11 @@ class Call:
         if self.shared["delimiter"] is not None:
             file["delimiter"] = reader.delimiter
         given = {name: self.shared[name] for name in ("model", "prefix", "revision", "dtype")}
+        columns = {"label_columns": True} if self.shared["columns"] else {}
         return {
             "task": self.spec.task,
             "file": file,
+            **columns,
             "columns": self.renamed,
             "constant": self.constant,
             "settings": {name: repr(value) for name, value in self.settings.items()},

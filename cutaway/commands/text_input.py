@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import typer
 
+from cutaway.commands.file_names import check_no_file
 from cutaway.errors import InputError
 
 
@@ -23,11 +24,18 @@ def lines(encoding: str | None = None, way: str = "Pipe it in as UTF-8 (iconv -f
         text.rows += 1
 
 
-def texts_or_stdin(texts: list[str] | None, encoding: str | None = None) -> Iterator[str]:
-    """The texts of the command line, or the lines of stdin; empty lines are left out."""
+def texts_or_stdin(
+    texts: list[str] | None, encoding: str | None = None, way: str = "Pipe its lines in: cutaway ... - < {}."
+) -> Iterator[str]:
+    """The texts of the command line, or the lines of stdin; empty lines are left out.
+
+    way: what to do with a file, where one is given in place of a text.
+    """
     if texts and texts != ["-"]:
         if encoding is not None:
             raise typer.BadParameter("--encoding is that of a table or of stdin; the command line has its own.")
+        for text in texts:
+            check_no_file(text, way)
         return iter(texts)
     stream = lines(encoding)
     first = next(stream, None)  # here, so that a missing input is wrong usage before a model is loaded

@@ -26,9 +26,13 @@ def train(
     model: Annotated[str, typer.Argument(help="A name or a folder.")],
     data: Annotated[str, typer.Argument(help="A table (.csv .tsv .jsonl .parquet), or a data set's folder or name.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the model and the report.")],
-    text: Annotated[str, typer.Option(help="The column with the texts.")] = "text",
-    label: Annotated[str, typer.Option(help="The column with the right answers.")] = "label",
-    text_pair: Annotated[str | None, typer.Option(help="The column with second texts, for pairs.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="The column with the texts; or NAME=COLUMN for text, text_pair, label. May be repeated."),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="The same as --column text=NAME.")] = None,
+    label: Annotated[str | None, typer.Option(help="The same as --column label=NAME.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="The same as --column text_pair=NAME, for pairs.")] = None,
     labels: Annotated[Labels | None, typer.Option(help="one each, several at once, or a number; else seen.")] = None,
     split: Annotated[str, typer.Option(help="The part of a data set to train on.")] = "train",
     validation: Annotated[str, typer.Option(help="A share of the rows, a table, or a part of the data set.")] = "0.1",
@@ -64,19 +68,23 @@ def train(
     from cutaway.errors import InputError
     from cutaway.tuning.labelled import KIND_NAMES, read
 
+    columns = _columns(column or [], text=text, label=label, text_pair=text_pair)
+    text, label, text_pair = columns.get("text", "text"), columns.get("label", "label"), columns.get("text_pair")
     if study is not None and search is None:
         raise InputError("--study is the file of a search; say with --search how many settings to try.")
+    _check_before(model, output, load, resume, search, report_to or [])
     kind: Any = None if labels is None else labels.value
     how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
     rows = read(data, text, label, pair=text_pair, kind=kind, split=split, **how)
     training, aside = _validation(rows, data, validation, text, label, text_pair, seed, how)
     said = ", ".join(f"{name} {count:,}" for name, count in list(training.counts().items())[:20])
+    if rows.kind == "number":
+        said = f"from {min(training.labels):g} to {max(training.labels):g}"
     _say(f"{len(training):,} rows to train on, {len(aside):,} to validate with; {KIND_NAMES[rows.kind]}. {said}")
 
     from cutaway.tuning.fine_tuning import FineTuning
-    from cutaway.tuning.report import check, write
+    from cutaway.tuning.report import write
 
-    check()
     settings: dict[str, Any] = {
         "num_train_epochs": epochs,
         "max_steps": max_steps or -1,
@@ -110,6 +118,48 @@ def train(
         if name.startswith("eval_") and not name.endswith(("runtime", "per_second")):
             sys.stdout.write(f"{name.removeprefix('eval_')} {value:.4f}\n")
     _say(f"{output}: the model, and report.html.")
+
+
+def _columns(given: list[str], **older: str | None) -> dict[str, str]:
+    """What the table calls the columns: COLUMN for the texts, NAME=COLUMN for any, and the older options."""
+    found = {name: value for name, value in older.items() if value is not None}
+    for entry in given:
+        name, _, value = entry.rpartition("=")
+        name = name or "text"
+        if name not in older:
+            raise typer.BadParameter(f"--column {entry}: train reads {', '.join(older)}.")
+        if found.get(name, value) != value:
+            raise typer.BadParameter(f"--column {entry}: {name} is {found[name]!r} already.")
+        found[name] = value
+    return found
+
+
+LOGGERS = ("tensorboard", "mlflow", "wandb", "trackio")
+
+
+def _check_before(
+    model: str, output: Path, load: dict[str, Any], resume: bool, search: int | None, report_to: list[str]
+) -> None:
+    """All that can be known before the rows are read: packages, the folder, the base model."""
+    import importlib.util
+
+    from cutaway.auto import AutoConfig
+    from cutaway.errors import InputError
+    from cutaway.train.distributed import restarted
+    from cutaway.tuning.fine_tuning import check_base
+    from cutaway.tuning.report import check
+
+    check()
+    for package in (*(["optuna"] if search is not None else []), *(name for name in report_to if name in LOGGERS)):
+        if importlib.util.find_spec(package) is None:
+            extra = "search" if package == "optuna" else package
+            raise InputError(f"This needs {package}: pip install 'cutaway[{extra}]'.")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file. Give --output the name of a folder.")
+    if not (resume or restarted()) and (output / "config.json").exists():
+        raise InputError(f"{output} holds a training already: go on with --resume, or name another folder.")
+    check_base(model)
+    AutoConfig.from_pretrained(model, **load)
 
 
 def _validation(

@@ -296,7 +296,7 @@ class PretrainedConfig(Bounds, Publishing):
         where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
         located = {k: options.pop(k) for k in where if options.get(k) is not None}
         alone = Path(name) if isinstance(name, (str, os.PathLike)) and str(name).endswith(".json") else None
-        gguf_file = options.pop("gguf_file", None)
+        gguf_file = options.pop("gguf_file", None) or files.packaged_file(name)
         if gguf_file is not None:
             from cutaway.checkpoint.gguf import read_gguf
 

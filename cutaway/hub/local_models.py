@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutaway.hub.files import BUILTIN, builtin_names
+from cutaway.errors import HubError, nearest
+from cutaway.hub.files import BUILTIN, PACKAGED, builtin_names, packaged_names
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 TASKS = {
@@ -25,8 +26,8 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: its name, where it comes from ("built-in" or "cache"), its config's `model_type`, the bytes of its
-    weights, its task ("" where the config names none) and its folder.
+    """One model: its name, where it comes from ("built-in", "package", "cache" or "folder"), its config's `model_type`,
+    the bytes of its weights, its task ("" where the config names none), its folder, and in it the file of a GGUF.
     """
 
     name: str
@@ -35,12 +36,18 @@ class Entry:
     bytes: int
     task: str
     folder: str
+    file: str = ""
 
 
 def entries() -> Iterator[Entry]:
     """Built-in models first, then the cache's, by name. A repository without config or weights is no model."""
     for name in builtin_names():
         yield _entry(name, "built-in", BUILTIN / name.split("/", 1)[1])
+    for name in packaged_names():
+        one = PACKAGED[name]
+        folder = one.folder()
+        assert folder is not None
+        yield gguf_entry(name, "package", folder / one.gguf_file)
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
@@ -51,6 +58,55 @@ def entries() -> Iterator[Entry]:
             entry = _entry(repository.name.removeprefix("models--").replace("--", "/"), "cache", newest)
             if entry.bytes:
                 yield entry
+
+
+MOST_FOLDERS = 2000  # that are looked into; models are not searched for in whole disks
+
+
+def entries_below(root: Path, depth: int = 2) -> Iterator[Entry]:
+    """The models in a folder and in its folders, `depth` deep: those with config.json and weights, and GGUF files.
+
+    A training's checkpoints inside its folder are no models of their own, and hidden folders are left out.
+    """
+    waiting, seen = [(root, 0)], 0
+    while waiting and seen < MOST_FOLDERS:
+        folder, level = waiting.pop(0)
+        seen += 1
+        try:
+            held = sorted(folder.iterdir())
+        except OSError:
+            continue
+        if (folder / "config.json").is_file():
+            entry = _entry(str(folder), "folder", folder)
+            if entry.bytes:
+                yield entry
+                continue
+        yield from (gguf_entry(str(path), "folder", path) for path in held if path.suffix.lower() == ".gguf")
+        if level < depth:
+            waiting += [(path, level + 1) for path in held if path.is_dir() and not path.name.startswith(".")]
+
+
+def remove_cached(name: str) -> int:
+    """Remove a repository from the hub's cache; the bytes that are free again.
+
+    Raises:
+        HubError: the cache has no such repository.
+    """
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        cache = scan_cache_dir()
+    except CacheNotFound:
+        cache = None
+    held = [one for one in cache.repos if one.repo_type == "model"] if cache is not None else []
+    found = next((one for one in held if one.repo_id == name), None)
+    if cache is None or found is None:
+        names = [one.repo_id for one in held]
+        raise HubError(f"The hub's cache has no model {name!r}.{nearest(name, names)} `cutaway models` lists all.")
+    plan = cache.delete_revisions(*(revision.commit_hash for revision in found.revisions))
+    plan.execute()
+    return int(plan.expected_freed_size)
 
 
 def _entry(name: str, source: str, folder: Path) -> Entry:
@@ -65,6 +121,23 @@ def _entry(name: str, source: str, folder: Path) -> Entry:
         task=next((task for ending, task in TASKS.items() if class_name.endswith(ending)), ""),
         folder=str(folder),
     )
+
+
+def gguf_entry(name: str, source: str, path: Path) -> Entry:
+    """A GGUF file, which holds a decoder. Its family is what its header says; "" where that cannot be read."""
+    return Entry(name, source, gguf_family(path), path.stat().st_size, "text-generation", str(path.parent), path.name)
+
+
+def gguf_family(path: Path) -> str:
+    """`general.architecture`, the first field of a GGUF file, without reading the rest; "" where another is first."""
+    key = b"general.architecture"
+    with path.open("rb") as file:
+        start = file.read(4 + 4 + 8 + 8 + 8 + len(key) + 4 + 8 + 64)
+    head = 24 + 8 + len(key)  # magic, version, two counts; the key's length and the key
+    if start[:4] != b"GGUF" or start[32:head] != key or int.from_bytes(start[head : head + 4], "little") != 8:
+        return ""
+    size = int.from_bytes(start[head + 4 : head + 12], "little")
+    return start[head + 12 : head + 12 + min(size, 64)].decode("ascii", "replace")
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -25,12 +25,16 @@ def show(explanation: Explanation, console: Console | None = None, *, measure: s
     """Print the explanation. `measure` colours the grid of heads: "entropy", "distance" or "focus"."""
     sheet = _sheet(explanation, console)
     sheet.head_line()
+    writes = explanation.kind in ("next-token", "target")
+    if writes:  # what was written is what was asked for
+        sheet.steps()
     sheet.tokens()
     sheet.states()
     sheet.attention()
     sheet.heads(measure)
     sheet.answers()
-    sheet.steps()
+    if not writes:
+        sheet.steps()
 
 
 def show_attention(explanation: Explanation, console: Console | None = None, *, measure: str = "entropy") -> None:

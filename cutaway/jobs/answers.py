@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cutaway.errors import InputError
@@ -70,6 +70,20 @@ def _listed(column: str, value: object) -> list[str]:
 def _labels(answer: Any) -> tuple[Any, ...]:
     entries = answer if isinstance(answer, list) else [answer]
     return entries[0]["label"], entries[0]["score"], entries
+
+
+def with_label_columns(answers: Answers, labels: Sequence[str]) -> Answers:
+    """The task with a column `score_LABEL` for each label in place of the list of all of them.
+
+    answers: of a task whose columns are "label", "score" and "labels".
+    """
+
+    def columns(answer: Any) -> tuple[Any, ...]:
+        label, score, entries = answers.columns(answer)
+        scores = {entry["label"]: entry["score"] for entry in entries}
+        return (label, score, *(scores.get(name) for name in labels))
+
+    return replace(answers, writes=("label", "score", *(f"score_{name}" for name in labels)), columns=columns)
 
 
 def _candidates(answer: Any) -> tuple[Any, ...]:

@@ -128,7 +128,10 @@ class Job:
             return
         try:
             assert self.pipe is not None
-            answers = self.pipe([item for _, item in items], **self.settings)
+            inputs = [item for _, item in items]
+            # some of our pipelines give no list for a list of one, as upstream; of a stream every input has its answer
+            alone = len(inputs) == 1 and hasattr(self.pipe, "each")
+            answers = self.pipe(iter(inputs) if alone else inputs, **self.settings)
             found = [
                 (place, _finite(self.answers.columns(answer)))
                 for (place, _), answer in zip(items, answers, strict=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -21,10 +23,12 @@ KINDS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".xlsx": "excel",
 }
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 LONGEST_FIELD = 1 << 26  # characters of one CSV field
 TEXT = "text"  # the column of a table that has only lines
+COUNTED = 1 << 28  # bytes up to which a table is read once more to count its rows
 CHECKED = 1 << 26  # bytes whose letters are checked before anything else is done
 
 
@@ -67,9 +71,9 @@ class TableReader:
         self.kind = "text" if self.path is None else kind_of(self.path)
         self.encoding = encoding
         self.delimiter = self._delimiter(delimiter)
-        if encoding is not None and self.kind == "parquet":
+        if encoding is not None and self.kind in ("parquet", "excel"):
             raise InputError(
-                f"--encoding {encoding}: {self.path} is a parquet file, whose texts have one of their own."
+                f"--encoding {encoding}: {self.path} is no text file; its texts have an encoding of their own."
             )
         self._check_letters()
         self.columns = self._columns()
@@ -86,7 +90,7 @@ class TableReader:
 
     def _check_letters(self) -> None:
         """Raises InputError where the beginning of the file is in another encoding: before a model is loaded."""
-        if self.path is None or self.kind == "parquet":
+        if self.path is None or self.kind in ("parquet", "excel"):
             return
         with self._open() as stream:
             if stream.replaces:
@@ -102,10 +106,21 @@ class TableReader:
             for _ in self.rows():  # comes to the row, and names it
                 pass
 
+    def count(self) -> int | None:
+        """How many rows there are, by reading the table once; None for stdin and for files above `COUNTED` bytes."""
+        if self.kind == "parquet":
+            return int(parquet().ParquetFile(self.path).metadata.num_rows)
+        if self.path is None or self.path.stat().st_size > COUNTED:
+            return None
+        return sum(1 for _ in self.rows())
+
     def rows(self, start: int = 0) -> Iterator[Row]:
         """The rows from number `start` (from 0) on."""
         if self.kind == "parquet":
             yield from self._parquet(start)
+            return
+        if self.kind == "excel":
+            yield from itertools.islice(self._excel(), start, None)
             return
         try:
             yield from self._skipped(start)
@@ -133,6 +148,12 @@ class TableReader:
             return [TEXT]
         if self.kind == "parquet":
             return list(parquet().ParquetFile(self.path).schema_arrow.names)
+        if self.kind == "excel":
+            with self._sheet() as lines:
+                names = ["" if cell is None else str(cell) for cell in next(lines, ())]
+            while names and not names[-1]:
+                names.pop()  # cells that were only formatted
+            return self._header(names)
         if self.kind == "jsonl":
             return None
         with self._open() as stream:
@@ -143,9 +164,44 @@ class TableReader:
                 raise InputError(f"{self.path}: {error}. Is a quotation mark not closed?") from None
         if header and any("\0" in name for name in header):
             raise InputError(f"{self.path}: the first line holds zero bytes. Is it UTF-16? Say --encoding utf-16-le.")
-        if not header or len(set(header)) != len(header):
+        return self._header(header)
+
+    def _header(self, names: list[str] | None) -> list[str]:
+        if not names or len(set(names)) != len(names):
             raise InputError(f"{self.path}: the first line must name the columns, each once.")
-        return header
+        return names
+
+    @contextmanager
+    def _sheet(self) -> Iterator[Iterator[tuple[Any, ...]]]:
+        """The lines of an Excel file's first sheet: values, of formulas those that Excel stored."""
+        module = openpyxl()
+        try:
+            book = module.load_workbook(self.path, read_only=True, data_only=True)
+        except Exception as error:  # whatever its reader raises, the file is none that it knows
+            said = f"{type(error).__name__}: {str(error)[:100]}"
+            raise InputError(
+                f"{self.path} cannot be read as Excel (.xlsx): {said}. Save it anew, or as .csv."
+            ) from error
+        try:
+            yield iter(book.worksheets[0].iter_rows(values_only=True)) if book.worksheets else iter(())
+        finally:
+            book.close()
+
+    def _excel(self) -> Iterator[Row]:
+        """Texts as they are; numbers, dates and truth values too. Lines without any value are left out at the end."""
+        columns = self.columns or []
+        waiting: list[Row] = []
+        with self._sheet() as lines:
+            next(lines, None)
+            for line in lines:
+                cells = [*line, *[None] * (len(columns) - len(line))]
+                values = {name: _excel_value(cell) for name, cell in zip(columns, cells, strict=False)}
+                beyond = [cell for cell in cells[len(columns) :] if cell is not None]
+                error = f"the row has values beyond the {len(columns)} columns of the header" if beyond else ""
+                waiting.append(Row(values, error))
+                if error or any(value != "" for value in values.values()):
+                    yield from waiting
+                    waiting.clear()
 
     def _parsed(self, stream: TableText) -> Iterator[Row]:
         if self.kind in DELIMITERS:
@@ -210,6 +266,22 @@ def _json_row(line: str) -> Row:
     if not isinstance(values, dict):
         return Row(error=f"the line is a JSON {type(values).__name__}, not an object")
     return Row(values)
+
+
+def _excel_value(cell: Any) -> Any:
+    """A cell as a JSON value: dates and times as ISO 8601 writes them, an empty one as an empty text, as in CSV."""
+    if cell is None:
+        return ""
+    return cell.isoformat() if hasattr(cell, "isoformat") else cell
+
+
+def openpyxl() -> Any:
+    """The module openpyxl. Raises InputError where it is not installed."""
+    try:
+        import openpyxl as module
+    except ImportError as error:
+        raise InputError("Excel files need openpyxl: pip install 'cutaway[excel]'.") from error
+    return module
 
 
 def parquet() -> Any:

@@ -22,6 +22,17 @@ _MARKS = (
 _KEPT = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that it cannot decode
 
 
+def _beginning(stream: IO[bytes]) -> bytes:
+    """The first bytes, only as many as can still be a mark: more might have to be typed first."""
+    first = b""
+    while any(mark.startswith(first) and mark != first for mark, _ in _MARKS):
+        piece = stream.read(1)
+        if not piece:
+            break
+        first += piece
+    return first
+
+
 class TableText:
     """Lines of text from the bytes of `stream`, with their ends.
 
@@ -40,7 +51,7 @@ class TableText:
     def __init__(self, stream: IO[bytes], encoding: str | None, where: str, newline: str | None, way: str = "") -> None:
         self.where, self.rows, self._way = where, 0, way
         try:
-            first = stream.read(4)
+            first = _beginning(stream)
             marked = next((name for mark, name in _MARKS if first.startswith(mark)), None)
             self.encoding, self.replaces = _chosen(encoding, marked, where)
         except BaseException:

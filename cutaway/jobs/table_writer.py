@@ -45,10 +45,14 @@ class TableWriter:
 
     def __init__(self, path: Path, job: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.path, self.kind, self.overwrite = path, kind_of(path), overwrite
+        if self.kind == "excel":
+            raise InputError(f"{path.name}: Excel files are read, not written. Give a .csv, which Excel opens.")
         if self.kind == "text":
             raise InputError(
                 f"{path.name}: answers have columns. Give a name that ends in .csv, .tsv, .jsonl or .parquet."
             )
+        if self.kind == "parquet":
+            parquet()  # where pyarrow is not installed: before a model is loaded
         if not path.absolute().parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.absolute().parent}.")
         self.partial = path.with_name(path.name + ".partial")

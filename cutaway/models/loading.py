@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, nearest
-from cutaway.hub.files import resolve
+from cutaway.hub.files import packaged_file, resolve
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
@@ -283,7 +283,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     if state is None and (isinstance(name, dict) or not isinstance(name, (str, Path))):
         raise ConfigError(f"from_pretrained needs a name or a folder, not {type(name).__name__}.")
     how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
-    gguf_file = kwargs.pop("gguf_file", None)
+    gguf_file = kwargs.pop("gguf_file", None) or packaged_file(name)
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
     mode = asked if isinstance(asked, str) and asked in MODES else None
     dtype = to_dtype(None if mode else asked)

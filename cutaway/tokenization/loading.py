@@ -92,6 +92,9 @@ def load(
         gguf_file: the GGUF file that the tokenizer is in.
         arguments: of the hub, and settings of the tokenizer.
     """
+    from cutaway.hub.files import packaged_file
+
+    gguf_file = gguf_file or packaged_file(name)
     if gguf_file is not None:
         return load_as(general, general, name, gguf_file=gguf_file, **arguments)
     files = _find(name, arguments)
@@ -117,6 +120,9 @@ def load_as(
     **arguments: Any,
 ) -> T:
     """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the class `general`."""
+    from cutaway.hub.files import packaged_file
+
+    gguf_file = gguf_file or packaged_file(name)
     files = _find(name, arguments)
     source = str(name) if files is None else files.name
     call = {key: value for key, value in arguments.items() if key not in (*_HUB_ARGUMENTS, *_WITHOUT_EFFECT)}

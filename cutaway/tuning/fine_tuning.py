@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from cutaway.auto import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from cutaway.errors import InputError
+from cutaway.hub.files import packaged_file
 from cutaway.jsonfile import MEGABYTE, read_json, write_text
 from cutaway.train import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from cutaway.train import saving as checkpoints
@@ -99,6 +101,7 @@ class FineTuning:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
             model.config.pad_token_id = tokenizer.pad_token_id
+        _check_room(folder, model)
         stopping = SignalStop(patient=ranks.size > 1)
         early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
         trainer = Trainer(
@@ -144,7 +147,8 @@ class FineTuning:
         config = AutoConfig.from_pretrained(self.model, **self.load)
         own = dict(config.id2label)
         problem = {"problem_type": PROBLEMS[kind]}
-        if kind != "number" and set(own.values()) == set(names):
+        same = set(own.values()) == set(names) if kind != "number" else config.problem_type == PROBLEMS[kind]
+        if same:
             return AutoModelForSequenceClassification.from_pretrained(
                 self.model, dtype="float32", **problem, **self.load
             )
@@ -169,3 +173,28 @@ class FineTuning:
                 right = [float(name in label) for name in place]
             rows.append({**{name: both[name][number] for name in both}, "labels": right})
         return rows
+
+
+COPIES = 10  # of the weights in float32: three checkpoints with the optimizer's two numbers for each, and the model
+
+
+def _check_room(folder: Path, model: Any) -> None:
+    """Raises InputError where the disk has no room for the checkpoints of a training."""
+    needed = COPIES * 4 * sum(weight.numel() for weight in model.parameters())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder}: {free / 1e9:,.1f} GB are free, and the checkpoints of this model take up to "
+            f"{needed / 1e9:,.1f} GB while it trains. Make room, or give --output a folder on another disk."
+        )
+
+
+def check_base(model: str) -> None:
+    """Raises InputError for a base model that cannot be trained: a GGUF file."""
+    if model.lower().endswith(".gguf") or packaged_file(model) is not None:
+        raise InputError(
+            f"{model} is a GGUF file: its weights are rounded for running, and trained on they would not be stored "
+            "so again. Give the folder or the hub's name of the checkpoint that it was made from; or write its weights "
+            "out first: AutoModelForCausalLM.from_pretrained(folder, gguf_file=name).save_pretrained(new_folder), and "
+            "the tokenizer likewise."
+        )

@@ -47,7 +47,9 @@ class Labelled:
         return Labelled(self.kind, [self.texts[i] for i in rows], pairs, [self.labels[i] for i in rows], self.names)
 
     def counts(self) -> dict[str, int]:
-        """How many rows each label has."""
+        """How many rows each label has; nothing for numbers."""
+        if self.kind == "number":
+            return {}
         each = self.labels if self.kind == "one" else [name for row in self.labels for name in row]
         found = Counter(each)
         return {name: found[name] for name in self.names}

@@ -55,9 +55,9 @@ def test_reliability_bins_hold_every_answer(pairs):
 
 
 def test_labels_that_the_model_lacks(classifier):
-    with pytest.raises(InputError, match="Row 0 has the label 'neutral'; the model's labels are NEGATIVE, POSITIVE"):
+    with pytest.raises(InputError, match="Row 1 has the label 'neutral'; the model's labels are NEGATIVE, POSITIVE"):
         evaluate(classifier, [{"text": "a", "label": "neutral"}])
-    with pytest.raises(InputError, match="Row 0 has no 'label'; it has 'text', 'stars'"):
+    with pytest.raises(InputError, match="Row 1 has no 'label'; it has 'text', 'stars'"):
         evaluate(classifier, [{"text": "a", "stars": 1}])
     with pytest.raises(InputError, match="no row"):
         evaluate(classifier, [])
@@ -160,3 +160,135 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "p = 1" in out
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert json.loads(record.read_text())["comparison"][0]["p_value"] == 1.0
+
+
+def writer(task, *answers):
+    return SimpleNamespace(task=task, each=lambda texts: [SimpleNamespace(texts=[text]) for text in answers])
+
+
+PERFECT = {
+    "russian": "мама мыла раму и пела песню",
+    "chinese": "今天天气很好",
+    "japanese": "これは日本語のテキストです",
+    "korean": "오늘은 날씨가 아주 좋습니다 그리고 맑습니다",
+    "thai": "วันนี้อากาศดีมาก",
+    "hindi": "आज मौसम बहुत अच्छा है और धूप है",
+    "arabic": "الطقس جميل جدا اليوم في المدينة",
+    "german": "Die schöne Müllerin hört früh auf zu üben",
+    "english": "the cat sat on the mat",
+}
+
+
+@pytest.mark.parametrize("language", PERFECT)
+def test_a_perfect_answer_scores_full_in_every_script(language):
+    text = PERFECT[language]
+    rows = [{"text": "x", "target": text}]
+    found = evaluate(writer("summarization", text), rows)
+    assert found.measures["rouge1"] == found.measures["rougeL"] == pytest.approx(1)
+    assert evaluate(writer("translation_xx_to_yy", text), rows).measures["bleu"] == pytest.approx(100)
+
+
+def test_a_wrong_answer_does_not_score_full():
+    rows = [{"text": "x", "target": "папа продал 2 машины"}]
+    assert evaluate(writer("summarization", "мама купила 2 билета"), rows).measures["rouge1"] == pytest.approx(0.25)
+    blind = evaluate(writer("summarization", "мама"), [{"text": "x", "target": "папа"}], tokenizer="rouge")
+    assert blind.measures["rouge1"] == 0
+    assert "1 of the right answers have no letter a-z" in blind.notes[0]
+
+
+def test_bleu_of_short_texts():
+    rows = [{"text": "x", "target": "Good morning all"}]
+    found = evaluate(writer("translation", "Good morning all"), rows)
+    assert found.measures["bleu"] == pytest.approx(100)
+    assert "eff:yes" in found.details["signatures"]["bleu"]
+    assert "up to 3" in found.notes[0]
+    rows = [{"text": "x", "target": "the cat sat on the mat"}, *rows, *rows]
+    found = evaluate(writer("translation", "the cat sat on the mat", "Good morning", "Good day all"), rows)
+    assert "eff:no" in found.details["signatures"]["bleu"]  # what others publish
+    assert "2 of 3 right answers have fewer than 4 words" in found.notes[0]
+
+
+def test_tokenizers_that_are_not_there():
+    rows = [{"text": "x", "target": "a"}]
+    with pytest.raises(InputError, match="for translation it can be 13a"):
+        evaluate(writer("translation", "a"), rows, tokenizer="unicode")
+    with pytest.raises(InputError, match="belongs to ROUGE and BLEU"):
+        evaluate(writer("perplexity", "a"), rows, tokenizer="char")
+
+
+def tagged(names):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ann", "eats", "red", "figs"]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=32)
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, id2label=dict(enumerate(names)), **sizes)
+    return pipeline("token-classification", BertForTokenClassification(config).eval(), tokenizer)
+
+
+def test_parts_of_speech_keep_their_names_and_count_by_word():
+    pipe = tagged(["NOUN", "VERB", "ADJ"])
+    rows = [{"tokens": ["ann", "eats", "red", "figs"], "tags": ["NOUN", "VERB", "ADJ", "NOUN"]}]
+    found = evaluate(pipe, rows)
+    assert {name: found.details["report"][name]["support"] for name in ("NOUN", "VERB", "ADJ")} == {
+        "NOUN": 2, "VERB": 1, "ADJ": 1,
+    }  # fmt: skip
+    assert set(found.measures) == {"accuracy", "macro_f1"}
+    assert "every word counts for itself" in found.notes[0]
+
+
+def test_what_can_be_known_is_checked_before_the_model_runs(monkeypatch, classifier):
+    pipe = tagged(["O", "B-PER", "I-PER"])
+    for made in (pipe, classifier):
+        monkeypatch.setattr(made.model, "forward", lambda *a, **k: pytest.fail("the model ran"), raising=False)
+    good = {"tokens": ["ann"], "tags": ["O"]}
+    for bad, said in (
+        ({"tokens": ["ann"], "tags": ["O", "O"]}, "Row 2 has 1 tokens and 2 tags"),
+        ({"tokens": "ann", "tags": ["O"]}, "Row 2: 'tokens' is 'ann', not a list"),
+        ({"tokens": ["ann"], "tags": [7]}, "Row 2 has the tag 7"),
+    ):
+        with pytest.raises(InputError, match=said):
+            evaluate(pipe, [good, bad])
+    with pytest.raises(InputError, match=r"None of the tags \(B-LOC\)"):
+        evaluate(pipe, [{"tokens": ["ann"], "tags": ["B-LOC"]}])
+    with pytest.raises(InputError, match="Row 2 has the label 'neutral'"):
+        evaluate(classifier, [{"text": "a", "label": "POSITIVE"}, {"text": "a", "label": "neutral"}])
+    with pytest.raises(InputError, match="Row 1: 'text' is 3, not a text"):
+        evaluate(classifier, [{"text": 3, "label": "POSITIVE"}])
+    with pytest.raises(InputError, match="not on 'stars'"):
+        evaluate(classifier, [{"text": "a", "label": "POSITIVE"}], columns={"stars": "x"})
+    monkeypatch.undo()
+
+
+def test_a_measure_that_says_nothing_is_said(classifier):
+    found = evaluate(classifier, [{"text": "Good.", "label": "POSITIVE"}])
+    assert "Every row has the label POSITIVE" in found.notes[0]
+    assert found.to_dict()["notes"] == found.notes
+    pipe = tagged(["O", "B-PER"])
+    assert "no entity" not in str(evaluate(pipe, [{"tokens": ["ann"], "tags": ["B-PER"]}]).notes)
+    assert "F1, precision and recall say nothing" in evaluate(pipe, [{"tokens": ["ann"], "tags": ["O"]}]).notes[0]
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_classifiers_of_every_kind_are_measured(problem):
+    from cutaway import BertForSequenceClassification
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=32)
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32}
+    names = {"id2label": {0: "X"}} if problem == "regression" else {"id2label": {0: "X", 1: "Y"}}
+    config = BertConfig(vocab_size=7, max_position_embeddings=32, problem_type=problem, **names, **sizes)
+    model = BertForSequenceClassification(config).eval()
+    pipe = pipeline("text-classification", model, tokenizer)
+    with torch.inference_mode():
+        logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in ("a", "a b")])
+    if problem == "regression":
+        found = evaluate(pipe, [{"text": "a", "label": 1.5}, {"text": "a b", "label": "2"}])
+        right = (logits[:, 0] - torch.tensor([1.5, 2.0])).abs().mean().item()
+        assert found.measures["mean_absolute_error"] == pytest.approx(right, abs=1e-5)
+        with pytest.raises(InputError, match="answers with a number"):
+            evaluate(pipe, [{"text": "a", "label": "high"}])
+    else:
+        said = [[name for name, value in zip("XY", row, strict=True) if value > 0] for row in logits.tolist()]
+        rows = [{"text": text, "label": json.dumps(labels)} for text, labels in zip(("a", "a b"), said, strict=True)]
+        assert evaluate(pipe, rows).measures["exact"] == 1
+        with pytest.raises(InputError, match="Row 1 has the label 'Z'"):
+            evaluate(pipe, [{"text": "a", "label": ["Z"]}])

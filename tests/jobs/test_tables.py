@@ -331,3 +331,48 @@ def test_a_file_that_others_made_meanwhile_is_not_overwritten(tmp_path):
     assert target.read_text() == "theirs"
     target.unlink()
     assert run(tmp_path / "in.txt", target, None).rows == 2
+
+
+def test_an_excel_sheet_is_a_table(tmp_path):
+    import datetime
+
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for line in (
+        ["id", "text", "day"],
+        [1, "NA", datetime.date(2026, 5, 1)],
+        [2, None, None],
+        [3, "b", None, "beyond"],
+        [None],
+    ):
+        sheet.append(line)
+    book.save(tmp_path / "a.xlsx")
+    reader = TableReader(tmp_path / "a.xlsx")
+    assert reader.columns == ["id", "text", "day"]
+    rows = list(reader.rows())
+    assert [row.values["text"] for row in rows] == ["NA", "", "b"]
+    assert rows[0].values["day"].startswith("2026-05-01")
+    assert [bool(row.error) for row in rows] == [False, False, True]
+    assert [row.values["id"] for row in reader.rows(1)] == [2, 3]
+    assert reader.count() == 3
+    with pytest.raises(InputError, match="read, not written"):
+        TableWriter(tmp_path / "b.xlsx", {})
+    with pytest.raises(InputError, match="no text file"):
+        TableReader(tmp_path / "a.xlsx", encoding="cp1252")
+
+
+def test_a_damaged_excel_file(tmp_path):
+    (tmp_path / "a.xlsx").write_bytes(b"PK no zip")
+    with pytest.raises(InputError, match="cannot be read as Excel"):
+        TableReader(tmp_path / "a.xlsx")
+
+
+def test_excel_without_openpyxl(tmp_path, monkeypatch):
+    import sys
+
+    (tmp_path / "a.xlsx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(InputError, match=r"cutaway\[excel\]"):
+        TableReader(tmp_path / "a.xlsx")

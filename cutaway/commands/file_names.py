@@ -1,0 +1,43 @@
+"""Texts that are meant as file names: a mistyped name must not be analysed as if it were a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cutaway.errors import InputError, nearest
+
+TABLES = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx")
+ENDINGS = (*TABLES, ".safetensors", ".json", ".npz", ".html", ".png", ".svg", ".pdf", ".gguf", ".md", ".gz", ".zip")
+LONGEST = 1024  # characters of a name
+
+
+def check_no_file(text: str, way: str) -> None:
+    """InputError where `text` is the name of a file, or one word that ends as file names do.
+
+    way: what to do with a file that is there, with {} for its name.
+    """
+    name = text.strip()
+    if len(name) > LONGEST or "\n" in name or not name.lower().endswith(ENDINGS):
+        return
+    path = Path(name)
+    try:
+        there, spaced = path.is_file(), len(name.split()) > 1
+    except (OSError, ValueError):  # no name that the system can hold
+        return
+    as_text = "To take the name itself as a text, pipe it in."
+    if there:
+        raise InputError(f"{name} is a file, and a text was expected. {way.format(name)} {as_text}")
+    if not spaced and path.stem:
+        close = nearest(path.name, _beside(path), 1)
+        raise InputError(
+            f"{name} looks like the name of a file, and there is no such file.{close} Correct the name. {as_text}"
+        )
+
+
+def _beside(path: Path) -> list[str]:
+    """Files of the same ending in the folder that the name means."""
+    try:
+        ending = path.suffix.lower()
+        return [other.name for other in path.parent.iterdir() if other.suffix.lower() == ending]
+    except OSError:
+        return []

@@ -1,0 +1,465 @@
+"""Every command x documented input x option runs; typical mistakes end in one sentence with the way out.
+
+`RUNS` is the table. Capital words are places: of models (`models`), or of files (`files`); OUT/name is a file to write.
+A new option needs a row: `test_every_option_has_a_row`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from cutaway.commands.examples import EXAMPLES
+from cutaway.commands.task import COMMANDS, SHARED
+
+TASKS = {spec.name: spec for spec in COMMANDS}
+TEXT = "'a good film'"
+
+RUNS = [
+    # what looks inside: a text, stdin, a trace; every file it writes
+    "explain film -m ENC --layer 1 --head 1 --token film --measure focus -o OUT/a.svg -o OUT/a.html --dark",
+    "explain good -m ENC -o OUT/a.trace.safetensors -o OUT/a.json -o OUT/a.npz --truncation",
+    "explain TRACE --layer 0 --head 1 -o OUT/b.html",
+    f"explain {TEXT} -m DEC --max-new-tokens 2",
+    f"explain {TEXT} -m T5 --attention cross --max-new-tokens 2",
+    f"explain {TEXT} -m TAGS",
+    "explain - -m ENC < LINES",
+    f"attend {TEXT} -m ENC --layer 1 --head 1 --view lines -o OUT/a.png",
+    f"attend {TEXT} -m T5 --attention decoder --view atlas --measure distance --max-new-tokens 2 -o OUT/b.svg --dark",
+    f"attend {TEXT} -m ENC --view rollout -o OUT/c.html",
+    "attend TRACE",
+    f"lens {TEXT} -m DEC --last 3 -o OUT/a.html -o OUT/a.svg --dark",
+    f"lens {TEXT} -m DEC --view states -o OUT/b.npz",
+    "lens DECTRACE",
+    f"attribute {TEXT} -m ENC --method occlusion --method gradient --target POSITIVE --against NEGATIVE -o OUT/a.svg",
+    f"attribute {TEXT} -m DEC --method direct --position 3 -o OUT/a.json --dark",
+    "attribute TRACE --method integrated",
+    "patch 'a good film' 'a bad film' -m ENC --place blocks.0.resid --target POSITIVE --against NEGATIVE -o OUT/a.html",
+    "patch 'a good film' 'a bold film' -m DEC --position 3 --dark -o OUT/b.svg",
+    "compare 'a good film' 'a bad film' -m ENC --tolerance 0.1 -o OUT/a.html --dark",
+    "compare 'a good film' -m ENC --against NLI",
+    "compare TRACE TRACE",
+    f"tokenize {TEXT} 'bad' -m ENC --truncation",
+    "tokenize - -m ENC < LINES",
+    f"generate {TEXT} -m DEC --max-new-tokens 3 --raw",
+    f"generate {TEXT} -m DEC --max-new-tokens 3 --sample --temperature 0.9 --top-k 5 --top-p 0.9 --seed 1",
+    f"generate {TEXT} -m DEC --max-new-tokens 3 --num-beams 2",
+    f"generate {TEXT} -m CHAT --max-new-tokens 3 --system film",
+    f"generate {TEXT} -m DEC --max-new-tokens 9 --regex a",
+    f"generate {TEXT} -m DEC --max-new-tokens 9 --json-schema SCHEMA",
+    f"generate {TEXT} -m DEC --max-new-tokens 9 --grammar GRAMMAR",
+    f"generate {TEXT} -m T5 --max-new-tokens 3",
+    "models --folder MODELS",
+    "models get ENC",
+    # how good, how fast
+    "evaluate ENC LABELLED -o OUT/a.png -o OUT/a.json --against ENC --truncation",
+    "evaluate ENC LABELLED --column label=label --column text",
+    "evaluate SEVERAL SETS", "evaluate NUMBER NUMBERS",
+    "evaluate TAGS TAGGED --task token-classification",
+    "evaluate QA ASKED --task question-answering",
+    "evaluate T5 WRITTEN --task summarization --tokenizer unicode",
+    "evaluate T5 WRITTEN --task translation_en_to_fr --tokenizer char",
+    "evaluate T5 WRITTEN --task text2text-generation",
+    "evaluate DEC LINES --task perplexity",
+    "bench ENC --dtype float32 --input TABLE --column review --texts 2 --rounds 1",
+    "bench ENC --dtype float32 --texts 2 --rounds 1",
+    "bench DEC --dtype float32 --input LINES --texts 1 --rounds 1",
+    # training: every kind of label, file and model
+    "train BASE LABELLED -o OUT/one --max-steps 1 --validation 0.25 --balanced --freeze embed --max-length 12",
+    "train ENC LABELLED -o OUT/own --max-steps 1 --validation LABELLED --column text --column label=label",
+    "train BASE NUMBERS -o OUT/number --epochs 0.1 --patience 1 --learning-rate 1e-3 --warmup 0 --weight-decay 0",
+    "train BASE NUMBERS -o OUT/said --max-steps 1 --labels number --seed 1 --batch-size 4",
+    "train BASE WHOLE -o OUT/whole --max-steps 1 --labels number",
+    "train BASE SETS -o OUT/several --max-steps 1 --bf16",
+    "train DEC PAIRS -o OUT/pairs --max-steps 1 --text first --text-pair second --label same",
+    "train BASE LABELLED -o OUT/found --max-steps 1 --search 1 --study OUT/found.sqlite",
+    "train BASE LABELLED -o OUT/logged --max-steps 1 --report-to tensorboard --split train",
+    "train BASE SEMICOLONS -o OUT/de --max-steps 1 --encoding cp1252 --delimiter ;",
+    # tasks: texts, and options of their own
+    f"classify {TEXT} 'bad' -m ENC --top-k 1", f"classify {TEXT} -m SEVERAL", f"classify {TEXT} -m NUMBER",
+    "classify - -m ENC < LINES",
+    f"sort {TEXT} -m NLI --label film --label bad --multi-label --hypothesis-template 'it was {{}}'",
+    f"entities {TEXT} -m TAGS --aggregation-strategy none",
+    f"answer {TEXT} -m QA --question 'is it good' --top-k 2 --handle-impossible-answer",
+    "fill-mask 'a [MASK] film' -m MASK --top-k 2",
+    f"embed {TEXT} -m BASE --pooling cls --normalize",
+    "similar 'good film' 'bad' -m BASE --source-sentence film --pooling mean",
+    "rerank 'good film' 'bad' -m RANK --query film --top-k 1",
+    "choose 'good film' 'bad' -m CHOICE --prompt 'the film is'",
+    f"perplexity {TEXT} -m DEC",
+    f"summarize {TEXT} -m T5 --max-new-tokens 2 --num-beams 2",
+    f"translate {TEXT} -m T5 --max-new-tokens 2 --num-beams 2",
+    f"rewrite {TEXT} -m T5 --max-new-tokens 2 --num-beams 2",
+    f"continue {TEXT} -m DEC --max-new-tokens 2 --do-sample --seed 1",
+    # tables: every kind of file, every shared option
+    "classify -m ENC -i TABLE --column review -o OUT/a.csv --columns --prefix m_",
+    "classify -m ENC -i TABLE --column review -o OUT/a.tsv --overwrite --long truncate",
+    "classify -m ENC -i TABLE --column text=review --truncation",
+    "classify -m ENC -i SEMICOLONS -o OUT/b.jsonl --encoding cp1252 --delimiter ; --prefix m_",
+    "classify -m ENC -i LINES -o OUT/c.parquet",
+    "classify -m ENC -i - -o OUT/d.jsonl < LINES",
+    "sort -m NLI --label film --label bad -i LINES -o OUT/e.csv --columns",
+    "entities -m TAGS -i LINES -o OUT/f.jsonl",
+    "answer -m QA -i ASKED -o OUT/g.jsonl --prefix m_", "answer -m QA -i LINES --question film --column context=text",
+    "fill-mask -m MASK -i MASKED -o OUT/h.csv", "embed -m BASE -i LINES -o OUT/i.parquet",
+    "similar -m BASE -i SIMILAR -o OUT/j.csv", "rerank -m RANK -i RANKED -o OUT/k.csv",
+    "choose -m CHOICE -i CHOSEN -o OUT/l.jsonl", "perplexity -m DEC -i LINES -o OUT/m.csv",
+    "summarize -m T5 -i LINES -o OUT/n.csv --max-new-tokens 2",
+    "translate -m T5 -i LINES -o OUT/o.csv --max-new-tokens 2",
+    "rewrite -m T5 -i LINES -o OUT/p.csv --max-new-tokens 2",
+    "continue -m DEC -i LINES -o OUT/q.csv --max-new-tokens 2",
+]  # fmt: skip
+
+# Not in a row of every command: what is the same in all of them, and is given together to one row of each.
+COMMON = {"--offline": [], "--threads": ["1"], "--dtype": ["float32"], "--json": []}
+ELSEWHERE = {  # options that other tests run, and where
+    "--revision": "tests/hub/test_files.py", "--on": "tests/distributed", "--workers": "tests/distributed",
+    "--address": "tests/distributed", "--resume": "tests/tuning/test_tuning.py",
+    "--encoding": "tests/jobs/test_tables.py",
+    "--delimiter": "tests/jobs/test_tables.py", "--src-lang": "tests/pipelines/test_translation.py",
+    "--tgt-lang": "tests/pipelines/test_translation.py", "--help": "test_help_ends_with_an_example",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """The models and files of the table, made once."""
+    root = tmp_path_factory.mktemp("every")
+    models = root / "models"
+    found = {"MODELS": models}
+    names = {0: "NEGATIVE", 1: "POSITIVE"}
+    made = {
+        "ENC": (2, "BertForSequenceClassification", {"id2label": names}),
+        "NUMBER": (1, "BertForSequenceClassification", {"problem_type": "regression"}),
+        "SEVERAL": (2, "BertForSequenceClassification", {"problem_type": "multi_label_classification"}),
+        "NLI": (3, "BertForSequenceClassification", {"id2label": {0: "contradiction", 1: "neutral", 2: "entailment"}}),
+        "RANK": (1, "BertForSequenceClassification", {}),
+        "TAGS": (3, "BertForTokenClassification", {"id2label": {0: "O", 1: "B-PER", 2: "I-PER"}}),
+        "QA": (2, "BertForQuestionAnswering", {}),
+        "CHOICE": (2, "BertForMultipleChoice", {}),
+        "MASK": (2, "BertForMaskedLM", {}),
+        "BASE": (2, "BertModel", {}),
+    }
+    for name, (labels, head, more) in made.items():
+        found[name] = tiny.classifier(models / name.lower(), labels, head, **more)
+    found["DEC"], found["T5"] = tiny.decoder(models / "dec"), tiny.encoder_decoder(models / "t5")
+    found["CHAT"] = tiny.decoder(models / "chat")
+    settings = json.loads((found["CHAT"] / "tokenizer_config.json").read_text())
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    (found["CHAT"] / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
+
+    def file(name, ending, text, encoding="utf-8"):
+        found[name] = root / (name.lower() + ending)
+        found[name].write_text(text, encoding=encoding)
+
+    def lines(name, rows):
+        file(name, ".jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    texts = ["a good film", "a bad film", "not very good", "the film was bad"] * 3
+    file("LINES", ".txt", "a good film\na bad film\n")
+    file("MASKED", ".txt", "a [MASK] film\n")
+    file("TABLE", ".csv", "id,review\n1,a good film\n2,a bad film\n3,\n")
+    labelled = [{"text": text, "label": ["POSITIVE", "NEGATIVE"][i % 2]} for i, text in enumerate(texts)]
+    lines("LABELLED", labelled)
+    file("SEMICOLONS", ".csv", "text;label\n" + "".join(f"{r['text']} ü;{r['label']}\n" for r in labelled), "cp1252")
+    lines("NUMBERS", [{"text": text, "label": i / 3 + 0.25} for i, text in enumerate(texts)])
+    file("WHOLE", ".tsv", "text\tlabel\n" + "".join(f"{text}\t{i}\n" for i, text in enumerate(texts)))
+    sets = [["LABEL_0"], ["LABEL_0", "LABEL_1"], [], ["LABEL_1"]] * 3
+    lines("SETS", [{"text": text, "label": labels} for text, labels in zip(texts, sets, strict=True)])
+    lines("PAIRS", [{"first": text, "second": "good", "same": i % 2} for i, text in enumerate(texts)])
+    lines("TAGGED", [{"tokens": ["good", "film"], "tags": ["B-PER", "O"]}])
+    lines("ASKED", [{"question": "is it good", "context": "a good film", "answers": ["good"]}])
+    lines("WRITTEN", [{"text": "a good film", "target": "good"}])
+    lines("SIMILAR", [{"source_sentence": "good", "sentences": ["good film", "bad"]}])
+    lines("RANKED", [{"query": "good", "documents": ["good film", "bad"]}])
+    lines("CHOSEN", [{"prompt": "a film", "choices": ["good", "bad"]}])
+    file("SCHEMA", ".json", '{"enum": ["a"]}')
+    file("GRAMMAR", ".lark", 'start: "a"')
+    found["TRACE"], found["DECTRACE"] = root / "enc.trace.safetensors", root / "dec.trace.safetensors"
+    return found
+
+
+@pytest.fixture
+def invoke(call, places, tmp_path, monkeypatch):
+    """A row of the table, run in this process."""
+    from cutaway.tuning import report
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "MISTAKES", 1)  # each is an attribution
+
+    def run(row, *more):
+        line, _, source = row.partition(" < ")
+        stdin = places[source].read_bytes() if source else b""
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        words = [
+            str(places.get(word, word)).replace("OUT/", f"{tmp_path}/")
+            for word in shlex.split(line.replace(";", "';'"))
+        ]
+        return call(*words, *more)
+
+    return run
+
+
+@pytest.fixture
+def traces(invoke, places):
+    if not places["TRACE"].exists():
+        for model, name in (("ENC", "TRACE"), ("DEC", "DECTRACE")):
+            code, _, err = invoke(f"explain good -m {model} --max-new-tokens 1 -o {places[name]}")
+            assert code == 0, err
+
+
+@pytest.mark.parametrize("row", RUNS)
+def test_every_row_runs(invoke, places, tmp_path, row, request):
+    if "TRACE" in row:
+        request.getfixturevalue("traces")
+    code, out, err = invoke(row)
+    assert (code, "Traceback" in err) == (0, False), err
+    written = [tmp_path / path for path in re.findall(r"-o OUT/(\S+)", row)]
+    assert [path for path in written if not path.exists()] == []
+    assert out or written or "train" in row
+    for path in (path for path in written if path.suffix in (".csv", ".tsv", ".jsonl") and "train" not in row):
+        from cutaway.jobs import TableReader
+
+        errors = [value for r in TableReader(path).rows() for key, value in r.values.items() if key.endswith("error")]
+        assert errors and not any(errors)
+    if row.startswith("train"):
+        assert (written[0] / "report.html").exists()
+        assert invoke(f"classify {TEXT} -m {written[0]}")[0] == 0  # what was trained answers
+
+
+def commands():
+    import typer
+
+    from cutaway.cli import app
+
+    found = dict(typer.main.get_command(app).commands)
+    for name in ("serve", "chat"):  # they run until they are stopped: tests/serve
+        del found[name]
+    return found
+
+
+def options(command):
+    return {max(p.opts, key=len) for p in commands()[command].params if p.param_type_name == "option"}
+
+
+def test_every_option_has_a_row():
+    rows = [shlex.split(row.partition(" < ")[0].replace(";", "';'")) for row in RUNS]
+    short = {"-i": "--input", "-o": "--output", "-m": "--model"}
+    shared = {"--" + name.replace("_", "-").replace("as-json", "json") for name in SHARED}
+    of_tasks = {short.get(word, word) for row in rows if row[0] in TASKS for word in row}
+    for command in commands():
+        given = {short.get(word, word) for row in rows if row[0] == command for word in row}
+        lacking = options(command) - given - set(COMMON) - set(ELSEWHERE)
+        if command in TASKS:
+            lacking -= shared & of_tasks
+        assert lacking == set(), command
+    assert {row[0] for row in rows} == set(commands())
+
+
+FIRST = {row.split()[0]: row for row in reversed(RUNS) if "OUT" not in row or row.startswith("train")}
+
+
+@pytest.mark.parametrize("command", sorted(FIRST))
+def test_the_common_options(invoke, command, request):
+    row, own = FIRST[command], options(command)
+    if "TRACE" in row:
+        request.getfixturevalue("traces")
+    more = [word for name, values in COMMON.items() if name in own and name not in row for word in (name, *values)]
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        code, out, err = invoke(row, *more)
+    finally:
+        torch.set_num_threads(threads)
+    assert code == 0, err
+    if "--json" in more:
+        assert all(json.loads(line) is not None for line in out.splitlines())
+
+
+MISTAKES = [
+    # a wrong file
+    ("classify -m ENC -i nothing.csv", "there is no such file"),
+    ("classify -m ENC -i notes.docx", "no such file"),
+    ("evaluate ENC nothing.csv", "there is no such file"),
+    ("train BASE nothing.csv -o OUT/x", "there is no such file"),
+    ("train BASE LABELLED -o SCHEMA", "is a file"),
+    ("explain nothing.trace.safetensors -m ENC", "looks like the name of a file"),
+    ("classify TABLE -m ENC", "--input"),
+    ("models --folder nothing", "no such folder"),
+    ("evaluate ENC LABELLED -o nothing/a.png", "there is no folder"),
+    ("evaluate T5 WRITTEN --task summarization -o OUT/a.png", "write the measures as .json"),
+    ("classify -m ENC -i LINES -o OUT/a.txt", "answers have columns"),
+    # a wrong column
+    ("classify -m ENC -i TABLE", "no column 'text'"),
+    ("classify -m ENC -i TABLE --column revue", "no column 'revue'"),
+    ("classify -m ENC -i SEMICOLONS --encoding cp1252", "--delimiter"),
+    ("classify -m ENC -i TABLE --column words=review", "classify reads text"),
+    ("evaluate ENC TABLE --column review", "no column 'label'"),
+    ("evaluate ENC LABELLED --column stars=label", "not on 'stars'"),
+    ("train BASE TABLE -o OUT/x", "no column 'text'"),
+    ("train BASE LABELLED -o OUT/x --column stars=label", "train reads text"),
+    ("train BASE LABELLED -o OUT/x --label label --column label=text", "already"),
+    ("bench ENC -i TABLE", "--column"),
+    # a wrong label, language or setting
+    ("evaluate SEVERAL LABELLED", "not a list"),
+    ("evaluate NLI LABELLED", "the model's labels are contradiction"),
+    ("evaluate ENC LABELLED --against NLI", "the model's labels are contradiction"),
+    ("evaluate T5 WRITTEN --task translation --tokenizer jieba", "it can be 13a"),
+    ("evaluate ENC LABELLED --task sorting", "is not evaluated"),
+    ("train BASE LABELLED -o OUT/x --labels number", "is not a number"),
+    ("train BASE LABELLED -o OUT/x --validation 2", "between 0 and 1"),
+    ("attribute 'a film' -m ENC --target GOOD", "the labels are"),
+    ("translate -m T5 -i LINES -o OUT/a.csv --tgt-lang xx", "language code"),
+    ("embed -m BASE -i LINES -o OUT/a.csv --pooling middle", "pooling"),
+    ("entities -m TAGS -i LINES --aggregation-strategy most", "aggregation_strategy"),
+    ("classify -m ENC -i LINES --long no", "error, truncate or window"),
+    ("perplexity -m DEC -i LINES --long foo", "error, truncate or window"),
+    ("summarize -m T5 -i LINES --long window", "not a way that this task has"),
+    ("classify -m ENC -i LINES --columns --top-k 1", "give one"),
+    ("embed -m BASE -i LINES --columns", "no scores"),
+    # a wrong model
+    ("generate 'a film' -m ENC", "writes no text"),
+    ("lens 'a film' -m ENC", "language model"),
+    ("fill-mask 'a [MASK] film' -m DEC", "ForMaskedLM"),
+    ("classify 'a film' -m nothing/there", "cannot be reached"),
+    ("classify 'a film' -m nothing.gguf", "nothing.gguf"),
+    ("train nothing/there LABELLED -o OUT/x", "cannot be reached"),
+    ("train cutaway/smollm2 LABELLED -o OUT/x", "GGUF"),
+    ("train some.gguf LABELLED -o OUT/x", "GGUF"),
+    ("evaluate nothing/there LABELLED", "cannot be reached"),
+    ("models get nothing/there", "cannot be reached"),
+    ("models remove nothing/there", "has no model"),
+    ("models remove ENC", "Remove it yourself"),
+    ("models remove cutaway/sentiment", "stays"),
+    ("models get", "name the model"),
+    # no hub
+    ("choose a b --prompt c", "no default model"),
+    ("summarize 'a film'", "Pass model="),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "said"), MISTAKES, ids=[row for row, _ in MISTAKES])
+def test_a_mistake_ends_in_one_sentence_before_the_work(invoke, monkeypatch, row, said):
+    from cutaway.pipelines.base import Pipeline
+
+    monkeypatch.setattr(Pipeline, "_compute", lambda *a, **k: pytest.fail("the model ran before the mistake was seen"))
+    code, out, err = invoke(row)
+    assert code in (1, 2)
+    assert out == ""
+    assert said in " ".join(err.split()), err
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if not line.startswith(("Usage:", "Try ", "step "))]
+    assert len([line for line in lines if line.strip()]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("package", "row"),
+    [
+        ("sklearn", "train BASE LABELLED -o OUT/x"),
+        ("optuna", "train BASE LABELLED -o OUT/x --search 2"),
+        ("wandb", "train BASE LABELLED -o OUT/x --report-to wandb"),
+        ("sklearn.metrics", "evaluate ENC LABELLED"),
+        ("matplotlib", "evaluate ENC LABELLED -o OUT/a.png"),
+        ("pyarrow.parquet", "classify -m ENC -i LINES -o OUT/a.parquet"),
+        ("seqeval.metrics", "evaluate TAGS TAGGED --task token-classification"),
+        ("sacrebleu", "evaluate T5 WRITTEN --task translation"),
+        ("rouge_score", "evaluate T5 WRITTEN --task summarization"),
+    ],
+)  # fmt: skip
+def test_a_missing_package_is_named_before_the_work(invoke, monkeypatch, package, row):
+    from cutaway.pipelines.base import Pipeline
+
+    monkeypatch.setattr(Pipeline, "_compute", lambda *a, **k: pytest.fail("the model ran"))
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = invoke(row)
+    assert (code, "pip install" in err) == (1, True), err
+
+
+def test_no_room_for_a_training_is_said_before_it(invoke, monkeypatch):
+    from collections import namedtuple
+
+    from cutaway.tuning import fine_tuning
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(fine_tuning.shutil, "disk_usage", lambda path: usage(10, 9, 1))
+    code, _, err = invoke("train BASE LABELLED -o OUT/x")
+    assert (code, "Make room" in err) == (1, True)
+
+
+@pytest.mark.parametrize("command", sorted(EXAMPLES))
+def test_help_ends_with_an_example(call, command):
+    """`-h` is `--help`, and the example is one that the command takes."""
+    code, out, err = call(command, "-h")
+    assert (code, err) == (0, "")
+    assert "".join(EXAMPLES[command].split()) in "".join(out.split())
+    name, *words = shlex.split(EXAMPLES[command].removeprefix("cutaway "))
+    assert name == command
+    commands()[command].make_context(command, words)  # raises where an option or a value is none
+
+
+def test_every_command_has_an_example():
+    assert set(EXAMPLES) == set(commands())
+
+
+def test_ctrl_c_in_a_table_says_how_to_go_on(invoke, tmp_path, monkeypatch):
+    from cutaway.jobs import Job, TableReader
+
+    (tmp_path / "many.txt").write_text("a good film\n" * 5)
+    row = f"classify -m ENC -i {tmp_path}/many.txt -o OUT/a.csv"
+    scored, seen = Job.scored, []
+
+    def interrupted(self, rows):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(len(rows))
+        return scored(self, rows)
+
+    monkeypatch.setattr(Job, "_chunks", lambda self, reader, start: iter([[r] for r in reader.rows(start)]))
+    monkeypatch.setattr(Job, "scored", interrupted)
+    code, _, err = invoke(row)
+    assert code == 130
+    assert "Stopped. 1 rows are kept in" in err and "the same command goes on" in err
+    monkeypatch.setattr(Job, "scored", scored)
+    code, _, err = invoke(row)
+    assert (code, "Going on after 1 rows" in err) == (0, True)
+    assert sum(1 for _ in TableReader(tmp_path / "a.csv").rows()) == 5
+
+
+def test_progress_says_total_percent_and_time_left(capsys, monkeypatch):
+    from cutaway.commands import job_progress
+
+    clock = iter([0.0, 0.0, 100.0])
+    monkeypatch.setattr(job_progress.time, "monotonic", lambda: next(clock))
+    progress = job_progress.JobProgress(0, 4000)
+    progress(1000, 2)
+    assert capsys.readouterr().err == "1,000 of 4,000 rows, 25%, 10 a second, 5 min 0 s left, 2 with an error\n"
+    assert [job_progress.spell(s) for s in (5, 61, 7260)] == ["5 s", "1 min 1 s", "2 h 1 min"]
+
+
+def test_a_column_for_each_label(invoke, tmp_path):
+    from cutaway.jobs import TableReader
+
+    code, _, err = invoke("classify -m ENC -i TABLE --column review -o OUT/a.csv --columns")
+    assert code == 0, err
+    for row in TableReader(tmp_path / "a.csv").rows():
+        scores = {name: float(row.values[f"score_{name}"]) for name in ("NEGATIVE", "POSITIVE")}
+        assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+        assert max(scores, key=scores.get) == row.values["label"]
+        assert "labels" not in row.values
+
+
+def test_models_lists_folders_and_gguf_files(invoke, places, tmp_path):
+    entries = {Path(e["name"]).name: e for e in json.loads(invoke("models --folder MODELS --json")[1])}
+    assert (entries["enc"]["source"], entries["enc"]["task"]) == ("folder", "text-classification")
+    assert entries["enc"]["parameters"] > 1000
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + b"\3\0\0\0" + bytes(16))
+    assert "a.gguf" in invoke("models")[1]
+    assert (tmp_path / "a.gguf").exists()
