@@ -222,7 +222,7 @@ class Attention(NamedModule):
         mask = cache.mask(window)
         if bias is not None:
             mask = bias if mask is None else bias + mask
-        first = cache.first(window)
+        first = cache.window_start(window)
         if fast is not None:
             z = fast
         elif first:

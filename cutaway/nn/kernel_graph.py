@@ -116,18 +116,18 @@ class KernelGraph:
 
     def _follow(self, batch: int, cache: Cache) -> None:
         """Aim the calls at what the cache is now: it grows, and texts leave it."""
-        buffer, firsts = cache.buffer, cache.firsts()
+        buffer, first_visible = cache.buffer, cache.first_visible()
         assert buffer is not None
-        start, first = buffer.data_ptr(), None if firsts is None else firsts.data_ptr()
+        start, first = buffer.data_ptr(), None if first_visible is None else first_visible.data_ptr()
         aim = (batch, start, buffer.stride(), first, cache.end_at)
         if aim == self._aim:
             return
         at(buffer, buffer.dtype, buffer.shape, 4, True)
-        if firsts is not None:
-            at(firsts, torch.int64, (batch,))
+        if first_visible is not None:
+            at(first_visible, torch.int64, (batch,))
         if _kind(buffer) != self._kind or buffer.shape[1] < batch:
             raise RuntimeError(f"a step of {batch} texts was recorded with another cache than {list(buffer.shape)}")
-        self._aim, self._aimed_at = aim, (buffer, firsts, cache)
+        self._aim, self._aimed_at = aim, (buffer, first_visible, cache)
         for op, each in self._calls:
             op.rows = batch * each
         half, text, head, *_ = buffer.stride()

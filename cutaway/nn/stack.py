@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -319,18 +320,29 @@ def run_stack(
         memory=memory,
         memory_rows=memory_rows,
     )
-    if cache is not None:
-        if prefill:
-            cache.reserve(spec.n_layers)
-        else:
-            cache.open(rows.length)
+    with nullcontext() if cache is None else cache.appending(rows, spec.n_layers):
+        _add_positions(stack, batch, x, context, taps)
+        taps.start = 0 if prefill or cache is None else cache.seen
+        x = _offer(stack, taps, "embed", x, rows)
+        x = blocks(stack, x, context, taps)
+        if spec.final_norm:
+            rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
+            x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
+            x = _offer(stack, taps, "final_norm", x, rows)
+    return x
+
+
+def _add_positions(stack: Any, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
+    """Give the context what attention knows of positions: cosines and sines, or T5's bias by distance."""
+    spec: Spec = stack.spec
+    rows, cache, prefill = batch.rows, batch.cache, context.prefill
     if stack.rotary:
         positions = batch.position_ids
         positions = rows.positions(x.device) if positions is None else rows.pack(positions)
         if batch.position_ids is None and not prefill and cache is not None:
             positions = positions + cache.ends()[:, None]
-        held = 0 if cache is None else cache.end
-        longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
+        n_cached = 0 if cache is None else cache.end
+        longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + n_cached
         texts = rows.reaches(positions) if stack.by_length else None
         if texts is not None and cache is not None:
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
@@ -341,20 +353,7 @@ def run_stack(
             context.bias = stack.relative(steps, steps)
         elif cache is not None:
             queries = cache.ends()[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, cache.places()[:, None])
-    taps.start = 0 if prefill or cache is None else cache.seen
-    x = _offer(stack, taps, "embed", x, rows)
-    x = blocks(stack, x, context, taps)
-    if spec.final_norm:
-        rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
-        x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
-        x = _offer(stack, taps, "final_norm", x, rows)
-    if cache is not None:
-        if prefill:
-            cache.begin(rows, x.device)
-        else:
-            cache.advance()
-    return x
+            context.bias = stack.relative(queries, cache.positions()[:, None])
 
 
 def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], context: Context, taps: Taps) -> None:
@@ -391,10 +390,10 @@ def _renew(stack: Any, cache: Cache, inputs: CachedInputs, reaches: list[int], c
         texts = TextLengths(reaches, rows.reaches(positions).owners)
         longest = int(positions.max()) + 1
         turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
-        fresh.reserve(stack.spec.n_layers)
         again = taps.edits_alone()
-        x = _offer(stack, again, "embed", x, rows)
-        run_blocks(stack, x, replace(context, rows=rows, cache=fresh, prefill=True, turns=turns), again)
+        with fresh.appending(rows, stack.spec.n_layers):
+            x = _offer(stack, again, "embed", x, rows)
+            run_blocks(stack, x, replace(context, rows=rows, cache=fresh, prefill=True, turns=turns), again)
     cache.replace(fresh)
     inputs.reaches = reaches
 

@@ -146,18 +146,17 @@ def test_new_tokens(lengths, n, heads, size, dtype, window, seed):  # type: igno
     torch.manual_seed(seed)
     batch, longest = len(lengths), max(lengths)
     cache = Cache()
-    cache.reserve(1)
     rows = PackedBatch(batch, longest, (torch.arange(longest) < torch.tensor(lengths)[:, None]).long())
     prompt = sum(lengths) + rows.n_filler if rows.packed else batch * longest
-    cache.store(0, *torch.randn(2, prompt, heads[1], size).to(dtype), rows)
-    cache.begin(rows, torch.device("cpu"))
-    cache.open(n)
+    with cache.appending(rows, 1):
+        cache.store(0, *torch.randn(2, prompt, heads[1], size).to(dtype), rows)
     q = torch.randn(batch, n, heads[0], size).to(dtype)
-    keys, values = cache.append(0, *torch.randn(2, batch, n, heads[1], size).to(dtype))
-    found = decode_attention(q, keys, values, cache, size**-0.5, window)
+    with cache.appending(PackedBatch(batch, n, None), 1):
+        keys, values = cache.append(0, *torch.randn(2, batch, n, heads[1], size).to(dtype))
+        found = decode_attention(q, keys, values, cache, size**-0.5, window)
+        mask = cache.mask(window)
     group = heads[0] // heads[1]
     wide_k, wide_v = (x.double().repeat_interleave(group, 1) for x in (keys, values))
-    mask = cache.mask(window)
     scores = q.double().transpose(1, 2) @ wide_k.transpose(2, 3) * size**-0.5
     weights = (scores if mask is None else scores + mask.double()).softmax(-1)
     wanted = (weights @ wide_v).transpose(1, 2).flatten(0, 1)
@@ -324,20 +323,19 @@ def test_what_a_kernel_cannot_read_is_refused() -> None:
 
 def test_every_address_goes_through_one_door() -> None:
     """Nothing becomes an address but through `at`, except what was made by the line before."""
-    folder = Path(native.__file__).parents[1] / "model"
+    folder = Path(native.__file__).parents[1]
     seen: dict[str, set[str]] = {}
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for name in re.findall(r"([\w.]+)\.data_ptr\(\)", path.read_text()):
-            seen.setdefault(path.name, set()).add(name)
+            seen.setdefault(path.relative_to(folder).as_posix(), set()).add(name)
     assert seen == {
-        "kernel.py": {"x"},  # the door
-        "panels.py": {"out", "self.packed", "self.shift"},
-        "row_norm.py": {"out"},
-        "positions.py": {"out"},
-        "text_attention.py": {"out", "starts", "lengths"},
-        "cached_attention.py": {"out"},
-        "tape.py": {"to", "buffer", "firsts"},  # its own memory, and the cache that it has just asked `at` for
-        "noticing.py": {"parameter"},
-        "mapped.py": {"weight"},
-        "stored.py": {"a", "b"},  # compared, and never followed
+        "nn/cpu/ops.py": {"x", "out", "starts", "lengths"},  # x: the door
+        "nn/cpu/packed_weight.py": {"out", "self.packed", "self.shift"},
+        "nn/positions.py": {"out"},
+        "nn/kernel_graph.py": {"to", "buffer", "first_visible"},  # its own, and the cache that it asks `at` for
+        "nn/cpu/tracked_parameter.py": {"parameter"},
+        "nn/cpu/memory.py": {"weight"},
+        # compared, and never followed
+        "models/checkpoint_names.py": {"a", "b"},
+        "checkpoint/torch_pickle.py": {"held"},
     }
