@@ -97,7 +97,7 @@ def enable_int8(model: PreTrainedModel) -> None:
     """Let every layer of `model` that is large enough multiply bytes."""
     for module in model.modules():
         if type(module) is linear.Linear and min(module.in_features, module.out_features) >= NARROWEST:
-            module.integer = True
+            module.int8 = True
 
 
 def _choose(model: PreTrainedModel, name: Any, how: dict[str, Any]) -> PreTrainedModel:

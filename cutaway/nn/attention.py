@@ -23,13 +23,13 @@ from cutaway.nn.cpu.ops import decode_attention, varlen_attention
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import Linear, PackedCache, columns, together
+from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import laid_out
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.positions import rotate
-from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
 
 
@@ -97,7 +97,7 @@ class Attention(NamedModule):
 
         With `join`, the result is the stream that attention has joined.
         """
-        q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
+        q, k, v = (self._split(y) for y in self.packed.products((self.q, self.k, self.v), x))
         if self.spec.norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         turn = context.turn(layer)
@@ -248,7 +248,7 @@ class Attention(NamedModule):
             out = self._shown(z, mixed, prefix, tap)
             if out is not None:
                 return out if join is None else join(out)
-        return self.o(mixed) if join is None else add_residual(self.o, mixed, join)
+        return self.o(mixed) if join is None else linear_op(self.o).add_residual(mixed, join)
 
     def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:
         """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
