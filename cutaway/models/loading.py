@@ -154,32 +154,35 @@ def fill(
     absent: list[list[str]] = []
     dtypes: set[torch.dtype] = set()
     plan: list[tuple[list[str], str, WeightSource]] = []
+    # which stored tensor each weight takes; places that share a weight here may be stored apart
     for names in by_identity.values():
-        hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
-        used.update(found for n in names for found in stored.all(where[n]))
-        if mismatched:
-            for name, found in list(hits.items()):
-                shapes = stored.shapes(found, where[name], tensors[name])
+        hits = {n: stored_name for n in names if (stored_name := stored.find(where[n])) is not None}
+        used.update(stored_name for n in names for stored_name in stored.all(where[n]))
+        if mismatched:  # another shape than the config's: as if it were not there
+            for name, stored_name in list(hits.items()):
+                shapes = stored.shapes(stored_name, where[name], tensors[name])
                 if shapes[0] != shapes[1]:
                     del hits[name]
                     report.mismatched.append((where[name].name, *shapes))
         if not hits:
             absent.append(names)
             continue
-        for name, found in hits.items():
-            dtypes.add(stored.check(found, where[name], tensors[name], dtype))
+        for name, stored_name in hits.items():
+            dtypes.add(stored.check(stored_name, where[name], tensors[name], dtype))
         first, *others = same_numbers(names, hits, stored)
         for other in others:
             _part(model, other)
         plan += [(group, hits[group[0]], where[group[0]]) for group in (first, *others)]
+    # all is checked before the first weight is placed; then one dtype for all, the widest that is stored
     if dtype is None and len(dtypes) > 1:
         dtype = functools.reduce(torch.promote_types, dtypes)
-    for names, found, source in plan:
-        read = source.from_published(checkpoint.read(stored.names[found]))
+    for names, stored_name, source in plan:
+        read = source.from_published(checkpoint.read(stored.names[stored_name]))
         value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
         _place_all(model, names, value)
-        if value is read and checkpoint.maps(stored.names[found]):
+        if value is read and checkpoint.maps(stored.names[stored_name]):
             mark_mapped(model.get_parameter(names[0]) if isinstance(tensors[names[0]], nn.Parameter) else value)
+    # what is stored and not used, and what is used and not stored
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
     elsewhere = {name for name, *_ in report.mismatched}
@@ -354,7 +357,7 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
         "low_cpu_mem_usage",
         "device_map",
     }
-    given: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for key, value in fields.items():
         if key in accepted_and_needless:
             continue
@@ -362,8 +365,8 @@ def _override(config: Any, fields: dict[str, Any], cls: type[Any]) -> None:
             raise ConfigError(
                 f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
             )
-        given[key] = value
-    config._apply(given)
+        overrides[key] = value
+    config._apply(overrides)
 
 
 def save(model: PreTrainedModel, folder: Any, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:

@@ -42,6 +42,9 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         if prefix is not None:
             cls.base_model_prefix = prefix
 
+    _precision: Precision | None = None
+    _generation_config: Any = None
+
     def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):
@@ -123,7 +126,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     @property
     def precision(self) -> Precision:
         """What this model computes with, and why."""
-        chosen: Precision | None = self.__dict__.get("_precision")
+        chosen = self._precision
         name = str(self.dtype).removeprefix("torch.")
         # a model that was converted since computes with what it was converted to
         if chosen is None or chosen.name not in ("int8", name):
@@ -132,7 +135,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
 
     @precision.setter
     def precision(self, value: Precision) -> None:
-        self.__dict__["_precision"] = value
+        self._precision = value
 
     @property
     def base_model(self) -> Any:
@@ -184,7 +187,7 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         weights that it began with: the steps of one `generate` do not look.
         """
         for module in self.modules():
-            packed = module.__dict__.get("packed")
+            packed = getattr(module, "packed", None)
             if isinstance(packed, PackedCache):
                 packed.forget()
 
@@ -195,16 +198,15 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
     @property
     def generation_config(self) -> Any:
         """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
-        own = self.__dict__.get("_generation_config")
-        if own is None:
+        if self._generation_config is None:
             from cutaway.generate.settings import stored_settings
 
-            own = self.__dict__.setdefault("_generation_config", stored_settings(self))  # two threads get the same one
-        return own
+            self.__dict__.setdefault("_generation_config", stored_settings(self))  # at once: two threads get one object
+        return self._generation_config
 
     @generation_config.setter
     def generation_config(self, value: Any) -> None:
-        self.__dict__["_generation_config"] = value
+        self._generation_config = value
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Continue a text, or answer it: see `cutaway.generate.generate`."""
@@ -230,11 +232,11 @@ class PreTrainedModel(Adaptable, EvaluationAware, Publishing):
         self._recompute(False)
 
     def _recompute(self, wanted: bool) -> None:
-        stacks = [m for m in self.modules() if "recomputes" in m.__dict__]
+        stacks = [m for m in self.modules() if hasattr(m, "recomputes")]
         if not stacks:
             raise ConfigError(f"gradient checkpointing: {type(self).__name__} has no blocks of cutaway's engine.")
         for stack in stacks:
-            stack.__dict__["recomputes"] = wanted
+            stack.recomputes = wanted  # type: ignore[assignment]
 
     def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
         """Make room for n tokens: old rows stay, new ones start at the mean of the old (Hewitt, 2021).

@@ -70,11 +70,11 @@ class TextLayout:
         blocks = []
         for g in rows.groups:
             assert g.texts is not None
-            found = []
+            blocks_of_group = []
             for text in g.texts.tolist():
                 row, asks, sees = self._block(text)
-                found.append(padded[row][:, asks, sees])
-            blocks.append(torch.stack(found))
+                blocks_of_group.append(padded[row][:, asks, sees])
+            blocks.append(torch.stack(blocks_of_group))
         return blocks
 
 
@@ -155,10 +155,10 @@ def expose_pattern(
         patterns = _shown(f"{prefix}.pattern", patterns, layout, tap)
     if not leads:
         return fast
-    found = [weighted_values(drop(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
+    opened = [weighted_values(drop(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
     if dropout or tap.edits(f"{prefix}.scores", f"{prefix}.pattern"):
-        return found
-    return [value_grad_merge(f, o) for f, o in zip(fast, found, strict=True)]
+        return opened
+    return [value_grad_merge(f, o) for f, o in zip(fast, opened, strict=True)]
 
 
 def _shown(part: str, blocks: list[Tensor], layout: Layout, tap: Tap) -> list[Tensor]:

@@ -99,8 +99,8 @@ class KernelGraph:
             if isinstance(op, (native.Put, native.Step)):
                 self._at_cache.append((op, (op.keys - buffer.data_ptr()) // layer))
         self._ops = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(op) for op, _ in calls))
-        whole = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
-        return out, whole and bool(calls) and not witness.computed
+        all_rows_known = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
+        return out, all_rows_known and bool(calls) and not witness.computed
 
     def replay(self, x: Tensor, turns: Turns, cache: Cache) -> Tensor:
         """The same on another x and turns, for as many texts or fewer; valid until the next call."""

@@ -63,8 +63,8 @@ class Lora(nn.Module):
         change = F.linear(F.linear(x, a), self.lora_B) * self.scaling
         if self.magnitude is not None:
             growth = self.growth(layer.weight)
-            own = out if layer.bias is None or columns is not None else out - layer.bias
-            change = growth * change + (growth - 1) * own
+            product = out if layer.bias is None or columns is not None else out - layer.bias
+            change = growth * change + (growth - 1) * product
         return out + change.to(out.dtype)
 
     @torch.no_grad()
@@ -227,13 +227,13 @@ class AdapterSlot:
     def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
         """What the layer gives with its adapters; as Lora.apply_to."""
         for name, rows in self.choice.parts(out.shape[0]):
-            held = self.held.get(name)
-            if held is None:
+            part = self.held.get(name)
+            if part is None:
                 continue
             if rows is None:
-                out = held.apply_to(out, x, layer, columns)
+                out = part.apply_to(out, x, layer, columns)
             else:
-                out = out.index_copy(0, rows, held.apply_to(out[rows], x[rows], layer, columns))
+                out = out.index_copy(0, rows, part.apply_to(out[rows], x[rows], layer, columns))
         return out
 
     def hook(self, layer: Any, given: tuple[Any, ...], out: Tensor) -> Tensor:

@@ -185,9 +185,9 @@ class PackedBatch:
             self._holes = False
             if self._positions is not None:
                 # n tokens that stand side by side have the positions 0 to n - 1, and any others sum to more
-                own = self._positions.flatten()
-                own = own[: -self.n_filler] if self.n_filler else own
-                self._holes = int(own.sum()) != sum(n * (n - 1) // 2 for n in self.lengths)
+                positions = self._positions.flatten()
+                positions = positions[: -self.n_filler] if self.n_filler else positions
+                self._holes = int(positions.sum()) != sum(n * (n - 1) // 2 for n in self.lengths)
             elif self.mask is not None and self.index is not None:  # of a text without holes, one token begins a run
                 runs = int((self.mask[:, 1:] > self.mask[:, :-1]).sum()) + int(self.mask[:, 0].sum())
                 self._holes = runs != sum(map(bool, self.lengths))

@@ -104,9 +104,9 @@ class RotaryTable:
             far = torch.tensor([self.rotary.regime(n) for n in texts.lengths], device=positions.device)
             here = (far[texts.owners] == 1)[..., None]
             return torch.where(here, made[1][0], made[0][0]), torch.where(here, made[1][1], made[0][1])
-        own = [rotary_frequencies(self.rotary, n) for n in texts.lengths]
-        frequencies = torch.stack([f for f, _ in own]).to(positions.device)  # [texts, size / 2]
-        return _waves(positions[..., None] * frequencies[texts.owners], own[0][1])
+        by_text = [rotary_frequencies(self.rotary, n) for n in texts.lengths]
+        frequencies = torch.stack([f for f, _ in by_text]).to(positions.device)  # [texts, size / 2]
+        return _waves(positions[..., None] * frequencies[texts.owners], by_text[0][1])
 
     def _looked_up(self, regime: int, length: int, longest: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         held = self._held.get(regime)

@@ -30,20 +30,20 @@ _ATTENTION = ("q", "k", "v", "scores", "pattern", "z", "out")
 
 def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
     """Every address inside one stack, in the order in which the values come to be."""
-    found = [f"{prefix}embed"]
+    addresses = [f"{prefix}embed"]
     for i in range(stack.n_layers):
         block = f"{prefix}blocks.{i}"
-        found += [f"{block}.attn.{part}" for part in _ATTENTION]
-        found += [f"{block}.attn.head.{h}.out" for h in range(stack.attention.n_heads)]
-        found.append(f"{block}.resid_mid")
+        addresses += [f"{block}.attn.{part}" for part in _ATTENTION]
+        addresses += [f"{block}.attn.head.{h}.out" for h in range(stack.attention.n_heads)]
+        addresses.append(f"{block}.resid_mid")
         if stack.cross:
-            found += [f"{block}.cross.{part}" for part in _ATTENTION]
-            found += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
-            found.append(f"{block}.resid_cross")
-        found += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
+            addresses += [f"{block}.cross.{part}" for part in _ATTENTION]
+            addresses += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
+            addresses.append(f"{block}.resid_cross")
+        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
     if stack.final_norm:
-        found.append(f"{prefix}final_norm")
-    return found
+        addresses.append(f"{prefix}final_norm")
+    return addresses
 
 
 def model_addresses(architecture: Architecture) -> list[str]:
@@ -60,13 +60,13 @@ def resolve(patterns: Iterable[str], known: list[str]) -> list[str]:
     Raises:
         AddressError: a pattern that names nothing; the message lists the nearest addresses.
     """
-    found: dict[str, None] = {}
+    addresses: dict[str, None] = {}
     for pattern in patterns:
         hits = fnmatch.filter(known, pattern) if "*" in pattern else [a for a in known if a == pattern]
         if not hits:
             raise AddressError(f"No activation has the address {pattern!r}.{nearest(pattern, known)}")
-        found.update(dict.fromkeys(hits))
-    return list(found)
+        addresses.update(dict.fromkeys(hits))
+    return list(addresses)
 
 
 class Taps:

@@ -191,7 +191,7 @@ def varlen_attention(
         return None
     if heads % kv_heads or rows.used > count:
         raise RuntimeError(f"{heads} heads of {kv_heads}, in {count} rows, cannot be attention of {rows.used} tokens")
-    near, dtype, held = (size, 1), q.dtype, (count, kv_heads, size)
+    near, dtype, kv_shape = (size, 1), q.dtype, (count, kv_heads, size)
     q = q if q.stride()[1:] == near else q.contiguous()
     k = k if k.stride()[1:] == near else k.contiguous()
     v = v if v.stride()[1:] == near else v.contiguous()
@@ -200,8 +200,8 @@ def varlen_attention(
     op = native.Attention(
         count,
         at(q, dtype, (count, heads, size), 1),
-        at(k, dtype, held, 1),
-        at(v, dtype, held, 1),
+        at(k, dtype, kv_shape, 1),
+        at(v, dtype, kv_shape, 1),
         out.data_ptr(),
         q.stride(0),
         k.stride(0),
@@ -244,14 +244,14 @@ def decode_attention(
     kv_heads, dtype, first_visible = keys.shape[1], q.dtype, cache.first_visible()
     if heads % kv_heads:
         raise RuntimeError(f"{heads} heads cannot share the keys of {kv_heads}")
-    held = (batch, kv_heads, cache.n_columns, size)
+    kv_shape = (batch, kv_heads, cache.n_columns, size)
     out = torch.empty(batch * n, heads, size, dtype=dtype)
     run(
         native.Step(
             batch * n,
             at(q, dtype, (batch, n, heads, size), 2),
-            at(keys, dtype, held, 2, True),
-            at(values, dtype, held, 2, True),
+            at(keys, dtype, kv_shape, 2, True),
+            at(values, dtype, kv_shape, 2, True),
             out.data_ptr(),
             cache.end_at,
             None if first_visible is None else at(first_visible, torch.int64, (batch,)),
@@ -281,14 +281,14 @@ def append_kv(k: Tensor, v: Tensor, keys: Tensor, values: Tensor, cache: CacheCo
         if x.stride()[2:] != (size, 1) or (n > 1 and batch > 1 and x.stride(0) != n * x.stride(1)):
             return False
     bytes_, dtype = k.element_size(), k.dtype
-    new, held = (batch, n, heads, size), (batch, heads, cache.n_columns, size)
+    new, kv_shape = (batch, n, heads, size), (batch, heads, cache.n_columns, size)
     run(
         native.Put(
             batch * n,
             at(k, dtype, new, 2),
             at(v, dtype, new, 2),
-            at(keys, dtype, held, 2, True),
-            at(values, dtype, held, 2, True),
+            at(keys, dtype, kv_shape, 2, True),
+            at(values, dtype, kv_shape, 2, True),
             cache.end_at,
             *((x.stride(1) if n > 1 else x.stride(0)) * bytes_ for x in (k, v)),
             *keys.stride()[:2],
