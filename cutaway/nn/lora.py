@@ -130,7 +130,12 @@ class AdapterCall:
         if n not in self._parts:
             owners = self._owners(n)
             self._parts[n] = [
-                (name, torch.cat([(owners == i).nonzero()[:, 0] for i, own in enumerate(self.names) if own == name]))
+                (
+                    name,
+                    torch.cat(
+                        [(owners == i).nonzero()[:, 0] for i, adapter in enumerate(self.names) if adapter == name]
+                    ),
+                )
                 for name in dict.fromkeys(self.names)
                 if name is not None
             ]

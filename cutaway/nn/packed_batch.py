@@ -221,7 +221,7 @@ class PackedBatch:
             return max(self.lengths, default=0)
         return int(self.positions(self.index.device).max()) + 1 if len(self.index) else 0
 
-    def places(self) -> list[tuple[int, Tensor]]:
+    def positions_by_text(self) -> list[tuple[int, Tensor]]:
         """(row of the batch, the padded positions of its tokens there) of each text."""
         if self.mask is not None:
             return [(i, row.nonzero()[:, 0]) for i, row in enumerate(self.mask)]

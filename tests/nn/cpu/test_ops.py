@@ -65,7 +65,7 @@ def test_norms(kind, shape, dtype, seed):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [8, 20, 64])
 @pytest.mark.parametrize("part", [1.0, 0.5])
-def test_turned_heads(dtype: torch.dtype, size: int, part: float) -> None:
+def test_rotated_heads(dtype: torch.dtype, size: int, part: float) -> None:
     wide = torch.randn(2, 5, 3 * 4 * size).to(dtype)
     x = wide[..., : 4 * size].view(2, 5, 4, size)  # as a part of one product
     cos, sin = torch.randn(2, 2, 5, 1, int(size * part)).to(dtype)
