@@ -53,7 +53,8 @@ def freeze_for_decoding(module: nn.Module) -> Any:
         return [freeze_for_decoding(child) for child in module]
     if not isinstance(module, NamedModule) and type(module) not in _PLAIN:
         return module
-    frozen: Any = object.__new__(_frozen_kind(type(module)))
+    kind: Any = type(module)
+    frozen: Any = object.__new__(_frozen_kind(kind))
     # weights and children become plain attributes, which Python finds without nn.Module.__getattr__
     attributes = frozen.__dict__
     attributes.update(module.__dict__)
@@ -68,13 +69,13 @@ def freeze_for_decoding(module: nn.Module) -> Any:
 
 
 @functools.cache
-def _frozen_kind(kind: type[nn.Module]) -> type:
+def _frozen_kind(kind: type) -> type:
     """A subclass of `kind` whose call is its `forward`.
 
     The call of an nn.Module looks for hooks and tracing, and only then calls `forward`. Python looks up `__call__` on
     the class and never on the object, so skipping that takes a class: one for each kind of module, made once.
     """
-    return type(f"Frozen{kind.__name__}", (kind,), {"__call__": kind.forward})
+    return type(f"Frozen{kind.__name__}", (kind,), {"__call__": kind.forward})  # type: ignore[attr-defined]
 
 
 class DecodeStepper:

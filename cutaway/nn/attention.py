@@ -24,7 +24,7 @@ from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
-from cutaway.nn.lora import laid_out
+from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
@@ -305,7 +305,7 @@ class CrossAttention(Attention):
         if cache is not None and is_cached:
             k, v = cache.cross[layer]
         else:
-            with laid_out(rows):
+            with call_rows(rows):
                 made = self.k(memory), self.v(memory)
             # each [batch, heads, length, head_size]
             k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in made)

@@ -79,7 +79,7 @@ class TextLayout:
 
 
 def _as_slice(positions: Tensor) -> Tensor | slice:
-    """The same positions as a slice where they lie together, as padding on one side leaves them; that is a plain copy."""
+    """The same positions, as a slice where they lie together (padding on one side): copying by a slice is cheaper."""
     first, last = int(positions[0]), int(positions[-1])
     return slice(first, last + 1) if last - first == len(positions) - 1 else positions
 

@@ -93,9 +93,9 @@ def within(scope: Scope) -> Iterator[None]:
         _CURRENT.set(now._replace(scopes=tuple(one for one in now.scopes if one is not scope)))
 
 
-def take_adapters(turn: AdapterCall | None) -> None:
-    """From here on, until the block ends that chose them, `turn` says which adapters act."""
-    _CURRENT.set(_CURRENT.get()._replace(adapters=turn))
+def take_adapters(call: AdapterCall | None) -> None:
+    """Let `call` say which adapters act, in this thread or task, until another call is set."""
+    _CURRENT.set(_CURRENT.get()._replace(adapters=call))
 
 
 @contextmanager

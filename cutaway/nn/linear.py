@@ -257,7 +257,7 @@ class PackedGate(PackedCache):
 
     @staticmethod
     def _joined(parts: Sequence[Tensor]) -> Tensor:
-        """16 outputs of the gate, 16 of the other, in turns."""
+        """16 outputs of the gate, then 16 of the other, and so on."""
         return torch.stack([x.unflatten(0, (-1, 16)) for x in parts], 1).flatten(0, 2)
 
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
@@ -432,7 +432,7 @@ class Linear(nn.Linear):
             return F.linear(x, self.weight, self.bias)
         packed = self.packed.refresh((self,))
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
-            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return]
+            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return, no-untyped-call]
         return packed.product(x)
 
     def activated(self, x: Tensor, activation: Activation) -> Tensor:

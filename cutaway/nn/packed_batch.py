@@ -1,4 +1,4 @@
-"""Where the tokens of a batch lie: the door at which padding is left outside.
+"""The layout of a batch: padding is taken out before the first block and put back after the last.
 
 A padded batch is packed: the real tokens of all texts in one row after another, texts sorted by length, so that each
 run of equally long texts is one contiguous, unpadded block [texts, length, ...] without a copy. A batch without padding
@@ -56,7 +56,7 @@ class PackedBatch:
     Attributes:
         batch, length: the shape [batch, length] of the padded input.
         index: None where rows are simply [batch, length]; else [rows], the flat padded position of each packed row.
-        spare: packed rows at the end that only fill up.
+        n_filler: packed rows at the end that only fill up.
         used: the rows before them, which are tokens.
         groups: runs of equally long texts that cover all rows in order.
         key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.

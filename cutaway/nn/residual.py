@@ -1,4 +1,4 @@
-"""How what a part of a block makes joins the stream: residual + dropout(output), then the norm where it comes after."""
+"""The residual add: the stream + dropout(a part's output), then the norm in models where it comes after."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cutaway.nn.dropout import dropout as drop
 
 @dataclass(slots=True)
 class ResidualAdd:
-    """What waits for a part's output.
+    """What follows a part's output: dropout, the sum with the residual stream, the norm after it.
 
     Attributes:
         residual: the stream, in the output's shape.

@@ -24,7 +24,7 @@ from cutaway.nn.call_context import evaluating, scopes_of
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
-from cutaway.nn.lora import lay_out, with_call_context
+from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
@@ -313,7 +313,7 @@ def run_stack(
     spec: Spec = stack.spec
     rows, cache = batch.rows, batch.cache
     prefill = cache is None or cache.empty
-    lay_out(rows)
+    set_call_rows(rows)
     x = embed_batch(stack, batch)
     context = Context(
         rows,
@@ -380,7 +380,7 @@ def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], c
                 "other rotary frequencies; run the whole text without it."
             )
         _renew(stack, cache, cache.inputs, reaches, context, taps)
-        lay_out(rows)
+        set_call_rows(rows)
     if cache.inputs is not None:
         cache.inputs.append(x, positions, cache.longest, reaches)
 
@@ -388,7 +388,7 @@ def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], c
 def _renew(stack: Any, cache: Cache, inputs: CachedInputs, reaches: list[int], context: Context, taps: Taps) -> None:
     """Run the texts that a cache holds again, as parts of texts of these lengths, and keep their keys and values."""
     rows, fresh = cache.rows(), Cache()
-    lay_out(rows)
+    set_call_rows(rows)
     with torch.no_grad():
         x = cache.packed(inputs.x[:, : cache.longest], rows)
         positions = cache.packed(inputs.positions[:, : cache.longest], rows)

@@ -58,7 +58,7 @@ def at(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...], apart: int = 0, la
     torch checks at no use of it either.
 
     Raises:
-        RuntimeError: x is not so. Nothing was read.
+        RuntimeError: x has another dtype, shape, device or other strides. Nothing was read.
     """
     if x.dtype is not dtype or x.shape != shape or not x.is_cpu:
         raise RuntimeError(
