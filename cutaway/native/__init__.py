@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-# kinds of packed weights
-FLOATS, HALVES, BYTES = range(3)
+# kinds of packed weights: FP32, BF16 and INT8 of tile.h
+FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT = range(3)
 
 
 class Weight(ctypes.Structure):
@@ -80,14 +80,14 @@ class Norm(Op):
     )
 
 
-class Turn(Op):
-    """Heads turned by their positions."""
+class Rope(Op):
+    """Heads rotated by their positions."""
 
     NUMBER = 3
     _fields_ = (
         *_HEAD,
         *((name, _ADDRESS) for name in ("x", "cos", "sin", "out")),
-        *((name, _SIZE) for name in ("stride", "heads", "size", "turned")),
+        *((name, _SIZE) for name in ("stride", "heads", "size", "rotated")),
         ("bf16", _NUMBER),
     )
 
@@ -126,7 +126,7 @@ class Step(Op):
     NUMBER = 6
     _fields_ = (
         *_HEAD,
-        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "columns", "firsts")),
+        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "columns", "first_visible")),
         *((name, _SIZE) for name in ("text", "head", "q_row", "n", "heads", "kv_heads", "size", "window")),
         ("scale", ctypes.c_float),
         ("bf16", _NUMBER),
@@ -134,7 +134,7 @@ class Step(Op):
 
 
 # as `cw_sizes` of play.c counts them
-STRUCTURES = (Product, Chain, Norm, Turn, Attention, Put, Step, Weight)
+STRUCTURES = (Product, Chain, Norm, Rope, Attention, Put, Step, Weight)
 
 
 def _opened(path: Path) -> ctypes.CDLL:
@@ -183,7 +183,7 @@ def load(path: Path) -> tuple[ctypes.CDLL | None, str]:
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_run.argtypes = (_ADDRESS, _NUMBER)
-    library.cw_play.argtypes = (_ADDRESS, _SIZE, _NUMBER)
+    library.cw_replay.argtypes = (_ADDRESS, _SIZE, _NUMBER)
     return library, ""
 
 

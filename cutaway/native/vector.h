@@ -19,7 +19,7 @@ enum { NONE, GELU, GELU_TANH, GELU_QUICK, RELU, SILU, TANH };
 extern float cw_gelu[5][16] __attribute__((visibility("hidden")));
 
 /* The first n lanes. */
-INLINE __mmask16 first(int64_t n) { return n >= 16 ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : 0; }
+INLINE __mmask16 lane_mask(int64_t n) { return n >= 16 ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : 0; }
 
 INLINE __m512 widen(__m256i halves) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16)); }
 
