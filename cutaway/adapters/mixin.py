@@ -16,7 +16,7 @@ from cutaway.errors import ConfigError, InputError, nearest
 from cutaway.nn.forward_inputs import NEEDLESS, taken
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
-from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, turn_of
+from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, adapter_call_of
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.named_modules import NamedModule
 
@@ -44,7 +44,7 @@ class Adaptable(NamedModule):
         found = self._adapters
         if found is None and not self.can_generate():
             return super().__call__(*args, **kwargs)
-        if found is not None and not found.merged and turn_of(found.choice) is None:
+        if found is not None and not found.merged and adapter_call_of(found.choice) is None:
             with adapter_call(
                 AdapterCall(found.choice, (found.choice.active,))
             ):  # another thread may switch it during the pass
@@ -145,7 +145,7 @@ class Adaptable(NamedModule):
         found = self._adapters or (base._adapters if isinstance(base, Adaptable) else None)
         if found is None:
             return (None,) * batch
-        turn = turn_of(found.choice)
+        turn = adapter_call_of(found.choice)
         if found.merged or turn is None:
             return (found.merged_name if found.merged else found.choice.active,) * batch
         each, rest = divmod(batch, len(turn.names))

@@ -120,7 +120,7 @@ def prepare(
 
 
 def _columns(
-    rows: list[Mapping[str, Any]], reads: tuple[str, ...], optional: tuple[str, ...], renamed: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]], reads: tuple[str, ...], optional: tuple[str, ...], renamed: Mapping[str, str]
 ) -> dict[str, list[Any]]:
     if not rows:
         raise InputError("There is no row to evaluate on.")

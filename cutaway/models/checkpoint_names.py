@@ -77,12 +77,12 @@ def same_numbers(names: list[str], hits: dict[str, str], stored: Stored) -> list
     read = stored.checkpoint.read
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda n: n not in hits):
-        found = hits.get(name) or next(iter(groups))
-        twin = next((g for g in groups if g == found), None)
+        stored_name = hits.get(name) or next(iter(groups))
+        twin = next((g for g in groups if g == stored_name), None)
         if twin is None:
-            value = read(stored.names[found])
+            value = read(stored.names[stored_name])
             twin = next((g for g in groups if _same(value, read(stored.names[g]))), None)
-        groups.setdefault(twin or found, []).append(name)
+        groups.setdefault(twin or stored_name, []).append(name)
     return list(groups.values())
 
 
@@ -105,12 +105,13 @@ def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint) -> N
         name = f"{entry.name if isinstance(entry, WeightSource) else entry}.weight"
         if stored.find(WeightSource(name.replace("{i}", str(stack.n_blocks - 1)))) is not None:
             continue
-        held = next(i for i in range(stack.n_blocks) if stored.find(WeightSource(name.replace("{i}", str(i)))) is None)
-        if not held:  # a base model that is stored under other names: all of it is drawn, and said to be untrained
+        blocks = (WeightSource(name.replace("{i}", str(i))) for i in range(stack.n_blocks))
+        n_stored = next(i for i, source in enumerate(blocks) if stored.find(source) is None)
+        if not n_stored:  # a base model that is stored under other names: all of it is drawn, and said to be untrained
             continue
         fields = [field for field, value in config.to_dict().items() if "layer" in field and value == stack.n_blocks]
         raise CheckpointError(
-            f"{' or '.join(fields) or 'The number of layers'} is {stack.n_blocks}, but the checkpoint holds {held} "
-            f"such blocks: it has no {name.replace('{i}', str(held))}. Lower the number, or load the matching "
+            f"{' or '.join(fields) or 'The number of layers'} is {stack.n_blocks}, but the checkpoint holds {n_stored} "
+            f"such blocks: it has no {name.replace('{i}', str(n_stored))}. Lower the number, or load the matching "
             "checkpoint."
         )

@@ -1,12 +1,13 @@
 """A step of decoding: the same engine, with every question that has the same answer at each step asked once.
 
-A module is settled when nobody watches it and nothing about it will change while a text is generated. It then needs no
-calls through `nn.Module`, no look at hooks, weights or gradients, and its children are plain attributes. The arithmetic
-is the module's own `forward`: a settled block runs the lines that the open path runs.
+A module can be frozen when nobody watches it and nothing about it will change while a text is generated. It then needs
+no calls through `nn.Module`, no look at hooks, weights or gradients, and its children are plain attributes. The
+arithmetic is the module's own `forward`: a frozen block runs the lines that the open path runs.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 # modules beside `NamedModule` whose forward reads nothing but their attributes
 _PLAIN = (RMSNorm, LayerNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
 _NOTHING = Taps(())
-RECORDED = 2  # the step whose kernels are noted: by then all weights are laid out
-_frozen_kinds: dict[type, type] = {}
+RECORDED = 2  # the step whose kernel calls are captured: by then all weights are packed
 
 
 def watched(model: nn.Module) -> bool:
@@ -57,21 +57,29 @@ def freeze_for_decoding(module: nn.Module) -> Any:
         return [freeze_for_decoding(child) for child in module]
     if not isinstance(module, NamedModule) and type(module) not in _PLAIN:
         return module
-    kind = _frozen_kinds.get(type(module))
-    if kind is None:
-        # a class of its own, so that a call finds forward at once
-        kind = type(f"Settled{type(module).__name__}", (type(module),), {"__call__": type(module).forward})
-        _frozen_kinds[type(module)] = kind
-    found: Any = object.__new__(kind)
-    parts = found.__dict__
-    parts.update(module.__dict__)
-    parts.update(module._parameters)
-    parts.update(module._buffers)
-    parts.update({name: freeze_for_decoding(child) for name, child in module._modules.items() if child is not None})
-    if isinstance(parts.get("packed"), PackedCache):
-        beside = [getattr(module, name) for name in module.side_by_side]  # type: ignore[union-attr]
-        parts["packed"] = freeze_linear(module.packed, beside) or module.packed  # type: ignore[arg-type]
-    return found
+    kind: Any = type(module)
+    frozen: Any = object.__new__(_frozen_kind(kind))
+    # weights and children become plain attributes, which Python finds without nn.Module.__getattr__
+    attributes = frozen.__dict__
+    attributes.update(module.__dict__)
+    attributes.update(module._parameters)
+    attributes.update(module._buffers)
+    children = {name: child for name, child in module._modules.items() if child is not None}
+    attributes.update({name: freeze_for_decoding(child) for name, child in children.items()})
+    if isinstance(attributes.get("packed"), PackedCache):
+        layers = [getattr(module, name) for name in module.side_by_side]  # type: ignore[union-attr]
+        attributes["packed"] = freeze_linear(module.packed, layers) or module.packed  # type: ignore[arg-type]
+    return frozen
+
+
+@functools.cache
+def _frozen_kind(kind: type) -> type:
+    """A subclass of `kind` whose call is its `forward`.
+
+    The call of an nn.Module looks for hooks and tracing, and only then calls `forward`. Python looks up `__call__` on
+    the class and never on the object, so skipping that takes a class: one for each kind of module, made once.
+    """
+    return type(f"Frozen{kind.__name__}", (kind,), {"__call__": kind.forward})  # type: ignore[attr-defined]
 
 
 class DecodeStepper:
@@ -108,8 +116,8 @@ class DecodeStepper:
             self.memory_rows = None
         if memory is not None and (self.memory_rows is None or memory_mask is not self.memory_mask):
             self.memory_rows, self.memory_mask = PackedBatch(batch, memory.shape[1], memory_mask), memory_mask
-        given = Batch(self.rows, ids, None, None, None, cache)
-        x = run_stack(self.stack, given, _NOTHING, memory, self.memory_rows, self._through)  # [batch, n, hidden]
+        inputs = Batch(self.rows, ids, None, None, None, cache)
+        x = run_stack(self.stack, inputs, _NOTHING, memory, self.memory_rows, self._through)  # [batch, n, hidden]
         return self.model.logits(x)
 
     def _through(self, stack: Stack, x: Tensor, context: Context, taps: Taps) -> Tensor:
@@ -128,8 +136,8 @@ class DecodeStepper:
         def blocks(x: Tensor, turns: Turns) -> Tensor:
             return run_blocks(stack, x, replace(context, turns=turns), taps)
 
-        x, whole = graph.capture(blocks, cache)
-        self.graph = graph if whole else None
+        x, is_complete = graph.capture(blocks, cache)
+        self.graph = graph if is_complete else None
         return x
 
 

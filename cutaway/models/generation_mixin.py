@@ -55,14 +55,14 @@ class GenerationMixin:
                 f"{type(self).__name__} cannot generate text; load the checkpoint with AutoModelForCausalLM or "
                 "AutoModelForSeq2SeqLM."
             )
-        own = kwargs.pop("custom_generate", None)
-        if own is not None:
-            if not callable(own):
+        custom = kwargs.pop("custom_generate", None)
+        if custom is not None:
+            if not callable(custom):
                 raise GenerationError(
-                    f"custom_generate={own!r}: code from a repository or a folder is never run. Pass a function that "
-                    "takes (model, *args, **kwargs)."
+                    f"custom_generate={custom!r}: code from a repository or a folder is never run. Pass a function "
+                    "that takes (model, *args, **kwargs)."
                 )
-            return own(self, *args, **kwargs)
+            return custom(self, *args, **kwargs)
         from cutaway.generate import generate  # a model that only classifies does not pay for it
 
         return generate(cast("GenerativeModel", self), *args, **kwargs)
@@ -109,18 +109,18 @@ class GenerationMixin:
 
         Our `generate` has its own steps and does not call this.
         """
-        held = 0 if past_key_values is None else past_key_values.seen
-        found: dict[str, Any] = {"past_key_values": past_key_values, "use_cache": kwargs.get("use_cache", True)}
-        found["attention_mask"] = attention_mask
-        ids = input_ids[:, held:]
+        seen = 0 if past_key_values is None else past_key_values.seen
+        inputs: dict[str, Any] = {"past_key_values": past_key_values, "use_cache": kwargs.get("use_cache", True)}
+        inputs["attention_mask"] = attention_mask
+        ids = input_ids[:, seen:]
         if self.is_encoder_decoder:
-            found |= {k: v for k, v in kwargs.items() if k in ("encoder_outputs", "decoder_attention_mask")}
-            return {**found, "decoder_input_ids": ids}
-        if inputs_embeds is not None and not held:
-            return {**found, "inputs_embeds": inputs_embeds}
+            inputs |= {k: v for k, v in kwargs.items() if k in ("encoder_outputs", "decoder_attention_mask")}
+            return {**inputs, "decoder_input_ids": ids}
+        if inputs_embeds is not None and not seen:
+            return {**inputs, "inputs_embeds": inputs_embeds}
         beside = {k: kwargs[k] for k in ("position_ids", "token_type_ids") if kwargs.get(k) is not None}
-        found |= {k: v[:, held:] for k, v in beside.items()}
-        return {**found, "input_ids": ids.contiguous()}
+        inputs |= {k: v[:, seen:] for k, v in beside.items()}
+        return {**inputs, "input_ids": ids.contiguous()}
 
     def _validate_model_kwargs(self, model_kwargs: Mapping[str, Any]) -> None:
         """`generate` checks its own arguments."""

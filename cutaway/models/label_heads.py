@@ -356,10 +356,10 @@ class MultipleChoice(LabelHead):
         return_dict: bool | None = None,
     ) -> MultipleChoiceModelOutput:
         """input_ids [batch, choices, length] -> logits [batch, choices]; labels [batch]."""
-        given = input_ids if input_ids is not None else inputs_embeds
-        if given is None or given.dim() < 3:
+        inputs = input_ids if input_ids is not None else inputs_embeds
+        if inputs is None or inputs.dim() < 3:
             raise InputError("a multiple-choice model needs input_ids [batch, choices, length].")
-        choices = given.shape[1]
+        choices = inputs.shape[1]
         flat = [
             None if x is None else x.flatten(0, 1)  # [batch * choices, length]
             for x in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)

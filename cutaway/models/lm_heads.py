@@ -118,7 +118,7 @@ class HeadModel(PreTrainedModel):
         except AttributeError:
             base = self.__dict__.get("_modules", {}).get(type(self).base_model_prefix)
             # a checkpoint without a prefix has the base model's names at the top
-            if base is None or name.startswith("_") or self.published_prefix or name not in base.__dict__["_published"]:
+            if base is None or name.startswith("_") or self.published_prefix or name not in base._published:
                 raise
             return getattr(base, name)
 

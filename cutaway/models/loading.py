@@ -155,32 +155,35 @@ def fill(
     absent: list[list[str]] = []
     dtypes: set[torch.dtype] = set()
     plan: list[tuple[list[str], str, WeightSource]] = []
+    # which stored tensor each weight takes; places that share a weight here may be stored apart
     for names in by_identity.values():
-        hits = {n: found for n in names if (found := stored.find(where[n])) is not None}
-        used.update(found for n in names for found in stored.all(where[n]))
-        if mismatched:
-            for name, found in list(hits.items()):
-                shapes = stored.shapes(found, where[name], tensors[name])
+        hits = {n: stored_name for n in names if (stored_name := stored.find(where[n])) is not None}
+        used.update(stored_name for n in names for stored_name in stored.all(where[n]))
+        if mismatched:  # another shape than the config's: as if it were not there
+            for name, stored_name in list(hits.items()):
+                shapes = stored.shapes(stored_name, where[name], tensors[name])
                 if shapes[0] != shapes[1]:
                     del hits[name]
                     report.mismatched.append((where[name].name, *shapes))
         if not hits:
             absent.append(names)
             continue
-        for name, found in hits.items():
-            dtypes.add(stored.check(found, where[name], tensors[name], dtype))
+        for name, stored_name in hits.items():
+            dtypes.add(stored.check(stored_name, where[name], tensors[name], dtype))
         first, *others = same_numbers(names, hits, stored)
         for other in others:
             _part(model, other)
         plan += [(group, hits[group[0]], where[group[0]]) for group in (first, *others)]
+    # all is checked before the first weight is placed; then one dtype for all, the widest that is stored
     if dtype is None and len(dtypes) > 1:
         dtype = functools.reduce(torch.promote_types, dtypes)
-    for names, found, source in plan:
-        read = source.from_published(checkpoint.read(stored.names[found]))
+    for names, stored_name, source in plan:
+        read = source.from_published(checkpoint.read(stored.names[stored_name]))
         value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
         _place_all(model, names, value)
-        if value is read and checkpoint.maps(stored.names[found]):
+        if value is read and checkpoint.maps(stored.names[stored_name]):
             mark_mapped(model.get_parameter(names[0]) if isinstance(tensors[names[0]], nn.Parameter) else value)
+    # what is stored and not used, and what is used and not stored
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
     elsewhere = {name for name, *_ in report.mismatched}
@@ -297,8 +300,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
             config = cls.config_class.from_dict(config_fields(name, gguf_file=gguf_file, **how))
         if kwargs and config is not None:
             _override(config, kwargs, cls)
-        model, found = from_state(cls, config, state, model_options)
-        report = LoadReport(list(found.missing_keys), list(found.unexpected_keys))
+        model, keys = from_state(cls, config, state, model_options)
+        report = LoadReport(list(keys.missing_keys), list(keys.unexpected_keys))
         model = model.to(device=device, dtype=dtype)
         return (model, report) if info else model
     files = resolve(name, **how)
@@ -365,14 +368,14 @@ def _override(config: PretrainedConfig, fields: dict[str, Any], cls: type[Any]) 
         "pad_token_id", "bos_token_id", "eos_token_id", "use_cache", "tie_word_embeddings", "classifier_dropout",
         "is_decoder", "decoder_start_token_id",
     }  # fmt: skip
-    given: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for key, value in fields.items():
         if key not in known:
             raise ConfigError(
                 f"{cls.__name__}.from_pretrained has no argument or config field {key!r}.{nearest(key, known)}"
             )
-        given[key] = value
-    config._apply(given)
+        overrides[key] = value
+    config._apply(overrides)
 
 
 def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:

@@ -41,15 +41,15 @@ def _stack_count(stack: Stack) -> int:
 
 def machine_memory() -> int:
     """Bytes of memory that this process can have: the machine's, or less in a container."""
-    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 62
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 62
     for limit in _LIMITS:
         try:
             text = Path(limit).read_text().strip()
         except OSError:
             continue
         if text.isdigit():
-            found = min(found, int(text))
-    return found
+            memory = min(memory, int(text))
+    return memory
 
 
 def check_memory(config: PretrainedConfig, count: int, itemsize: int | None = None) -> None:

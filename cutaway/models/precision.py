@@ -99,7 +99,7 @@ def enable_int8(model: PreTrainedModel) -> None:
     """Let every layer of `model` that is large enough multiply bytes."""
     for module in model.modules():
         if type(module) is linear.Linear and min(module.in_features, module.out_features) >= NARROWEST:
-            module.integer = True
+            module.int8 = True
 
 
 def _choose(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> PreTrainedModel:
@@ -116,16 +116,18 @@ def _choose(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> Pr
     except CutawayError as error:
         model.precision = Precision(stored, f"The probe did not run ({error}), so nothing was changed.")
         return model
-    found = tuple(
+    measured = tuple(
         Candidate(name, times[0] / seconds, _agreement(answers[0], answer, batch["attention_mask"]))
         for name, seconds, answer in zip(tried, times[1:], answers[1:], strict=True)
     )
-    said = "; ".join(f"{c.name} {c.speedup:.2f} times as fast, {c.agreement:.1%} agreement" for c in found)
-    good = [c for c in found if c.speedup >= WORTH and c.agreement >= ALIKE]
+    said = "; ".join(f"{c.name} {c.speedup:.2f} times as fast, {c.agreement:.1%} agreement" for c in measured)
+    good = [c for c in measured if c.speedup >= WORTH and c.agreement >= ALIKE]
     best = max(good, key=lambda c: c.speedup, default=None)
     needs = f"{WORTH} times and {ALIKE:.0%} are asked for"
     chosen = model if best is None else tried[best.name]
-    chosen.precision = Precision(stored if best is None else best.name, f"Against {stored}: {said} ({needs}).", found)
+    chosen.precision = Precision(
+        stored if best is None else best.name, f"Against {stored}: {said} ({needs}).", measured
+    )
     return chosen
 
 
@@ -177,12 +179,12 @@ def _rows(out: ModelOutput, mask: Tensor) -> tuple[Tensor, bool]:
     if out.get("start_logits") is not None:
         spans = torch.cat((out["start_logits"], out["end_logits"]))  # [2 texts, longest]
         return spans.masked_fill(mask.repeat(2, 1) == 0, -torch.inf), True
-    found = out.get("logits")
-    labels = found is not None and found.shape[-1] > 1
-    found = out["last_hidden_state"] if found is None else found
-    if found.dim() == 3:
-        return found[mask != 0], labels  # [tokens, width]
-    return (found, True) if labels else (found.T, False)  # one number a text: all of them are one row
+    answers = out.get("logits")
+    labels = answers is not None and answers.shape[-1] > 1
+    answers = out["last_hidden_state"] if answers is None else answers
+    if answers.dim() == 3:
+        return answers[mask != 0], labels  # [tokens, width]
+    return (answers, True) if labels else (answers.T, False)  # one number a text: all of them are one row
 
 
 def _agreement(a: ModelOutput, b: ModelOutput, mask: Tensor) -> float:

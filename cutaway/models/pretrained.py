@@ -47,6 +47,9 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         if prefix is not None:
             cls.base_model_prefix = prefix
 
+    _precision: Precision | None = None
+    _generation_config: Any = None
+
     def __init__(self, config: PretrainedConfig, *args: object, **kwargs: object) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):
@@ -129,7 +132,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
     @property
     def precision(self) -> Precision:
         """What this model computes with, and why."""
-        chosen: Precision | None = self.__dict__.get("_precision")
+        chosen = self._precision
         name = str(self.dtype).removeprefix("torch.")
         # a model that was converted since computes with what it was converted to
         if chosen is None or chosen.name not in ("int8", name):
@@ -138,7 +141,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
 
     @precision.setter
     def precision(self, value: Precision) -> None:
-        self.__dict__["_precision"] = value
+        self._precision = value
 
     @property
     def base_model(self) -> Any:
@@ -189,7 +192,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         weights that it began with: the steps of one `generate` do not look.
         """
         for module in self.modules():
-            packed = module.__dict__.get("packed")
+            packed = getattr(module, "packed", None)
             if isinstance(packed, PackedCache):
                 packed.forget()
 
@@ -206,11 +209,11 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         self._recompute(False)
 
     def _recompute(self, wanted: bool) -> None:
-        stacks = [m for m in self.modules() if "recomputes" in m.__dict__]
+        stacks = [m for m in self.modules() if hasattr(m, "recomputes")]
         if not stacks:
             raise ConfigError(f"gradient checkpointing: {type(self).__name__} has no blocks of cutaway's engine.")
         for stack in stacks:
-            stack.__dict__["recomputes"] = wanted
+            stack.recomputes = wanted  # type: ignore[assignment]
 
     def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
         """Make room for n tokens: old rows stay, new ones start at the mean of the old (Hewitt, 2021).

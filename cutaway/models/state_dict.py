@@ -59,8 +59,8 @@ def engine_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Ten
     for ours, source in where.items():
         for theirs in (source.name, source.also):
             by_source.setdefault(theirs, []).append(ours)
-    found: dict[str, Tensor] = {}
+    ours_state: dict[str, Tensor] = {}
     for name, value in state.items():
         for ours in [name] if name in where else by_source.get(name, [name]):
-            found[ours] = value if ours == name else where[ours].from_published(value)
-    return found
+            ours_state[ours] = value if ours == name else where[ours].from_published(value)
+    return ours_state

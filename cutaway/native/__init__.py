@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from cutaway.errors import ConfigError
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-# kinds of packed weights
-FLOATS, HALVES, BYTES = range(3)
+# kinds of packed weights: FP32, BF16 and INT8 of tile.h
+FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT = range(3)
 
 
 class Weight(ctypes.Structure):
@@ -87,14 +87,14 @@ class Norm(Op):
     )
 
 
-class Turn(Op):
-    """Heads turned by their positions."""
+class Rope(Op):
+    """Heads rotated by their positions."""
 
     NUMBER = 3
     _fields_ = (
         *_HEAD,
         *((name, _ADDRESS) for name in ("x", "cos", "sin", "out")),
-        *((name, _SIZE) for name in ("stride", "heads", "size", "turned")),
+        *((name, _SIZE) for name in ("stride", "heads", "size", "rotated")),
         ("bf16", _NUMBER),
     )
 
@@ -133,7 +133,7 @@ class Step(Op):
     NUMBER = 6
     _fields_ = (
         *_HEAD,
-        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "columns", "firsts")),
+        *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "columns", "first_visible")),
         *((name, _SIZE) for name in ("text", "head", "q_row", "n", "heads", "kv_heads", "size", "window")),
         ("scale", ctypes.c_float),
         ("bf16", _NUMBER),
@@ -141,7 +141,7 @@ class Step(Op):
 
 
 # as `cw_sizes` of play.c counts them
-STRUCTURES = (Product, Chain, Norm, Turn, Attention, Put, Step, Weight)
+STRUCTURES = (Product, Chain, Norm, Rope, Attention, Put, Step, Weight)
 
 
 def _opened(path: Path) -> ctypes.CDLL:
@@ -205,7 +205,7 @@ def load(path: Path, label: str = INSTRUCTIONS["avx512"].label) -> tuple[ctypes.
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_run.argtypes = (_ADDRESS, _NUMBER)
-    library.cw_play.argtypes = (_ADDRESS, _SIZE, _NUMBER)
+    library.cw_replay.argtypes = (_ADDRESS, _SIZE, _NUMBER)
     return library, ""
 
 

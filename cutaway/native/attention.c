@@ -1,6 +1,6 @@
 /* Attention inside texts that lie one after another: softmax(q k^T scale) v for each text and head, with no padding.
  *
- * Scores stand keys down, queries across: 32 queries of a text are turned on their side once, keys are read where they lie,
+ * Scores stand keys down, queries across: 32 queries of a text are transposed once, keys are read where they lie,
  * and maximum, exponential and sum run down the columns, 16 queries to an instruction. All keys' scores of 32 queries are
  * held at once (they fit the cache to a few thousand keys), so the softmax is the plain one.
  */
@@ -30,7 +30,7 @@ typedef struct {
 
 /* 16 rows of 16 units of 4 bytes, `row` bytes apart -> the same by columns, at `to`, columns PANEL units apart. Rows from
  * `count` on are zeros. */
-INLINE void turned(const char *from, int64_t row, int64_t count, int32_t *to) {
+INLINE void transposed(const char *from, int64_t row, int64_t count, int32_t *to) {
     __m512i a[16], b[16];
     for (int i = 0; i < 16; i++) a[i] = i < count ? _mm512_loadu_si512(from + i * row) : _mm512_setzero_si512();
     for (int i = 0; i < 16; i += 2) {
@@ -114,17 +114,17 @@ INLINE void paired(const uint16_t *v, int64_t row, int64_t n, int64_t size, int3
         }
 }
 
-/* One head of one text. room: the queries' panel, then the scores. pairs: the values of HALVES, as `paired` left them. */
-INLINE void head_of(const Attention *a, int64_t text, int64_t head, char *room, const int32_t *pairs, const int bf16) {
+/* One head of one text. workspace: the queries' panel, then the scores. pairs: the values of BF16, as `paired` left them. */
+INLINE void head_of(const Attention *a, int64_t text, int64_t head, char *workspace, const int32_t *pairs, const int bf16) {
     const int64_t size = a->size, length = a->lengths[text], first_row = a->starts[text], bytes = bf16 ? 2 : 4;
     const int64_t q_row = a->q_row * bytes, k_row = a->k_row * bytes, v_row = a->v_row * bytes;
     const int64_t kv_head = head / (a->heads / a->kv_heads), steps = size * bytes / 4;
     const char *q = (const char *)a->q + first_row * q_row + head * size * bytes;
     const char *k = (const char *)a->k + first_row * k_row + kv_head * size * bytes;
     const char *v = (const char *)a->v + first_row * v_row + kv_head * size * bytes;
-    Tile *const *tiles = cw_tiles[bf16 ? HALVES : FLOATS];
-    int32_t *panel = (int32_t *)room;
-    float *scores = (float *)(room + steps * PANEL * 4), total[PANEL], sums[ROWS * PANEL];
+    Tile *const *tiles = cw_tiles[bf16 ? BF16 : FP32];
+    int32_t *panel = (int32_t *)workspace;
+    float *scores = (float *)(workspace + steps * PANEL * 4), total[PANEL], sums[ROWS * PANEL];
     for (int64_t i = 0; i < length; i += PANEL) {
         const int64_t queries = length - i < PANEL ? length - i : PANEL;
         int64_t from = 0, to = length;
@@ -135,7 +135,7 @@ INLINE void head_of(const Attention *a, int64_t text, int64_t head, char *room, 
         if (a->causal) to = i + queries;
         for (int64_t half = 0; half < 2; half++)
             for (int64_t u = 0; u < steps; u += 16)
-                turned(q + (i + half * 16) * q_row + u * 4, q_row, queries - half * 16, panel + u * PANEL + half * 16);
+                transposed(q + (i + half * 16) * q_row + u * 4, q_row, queries - half * 16, panel + u * PANEL + half * 16);
         for (int64_t j = from; j < to; j += ROWS) {
             const int64_t count = to - j < ROWS ? to - j : ROWS;
             const Stride stride = {k_row, 4};
@@ -167,7 +167,7 @@ INLINE void fetch(const void *x, int64_t row, int64_t rows, int64_t from, int64_
         for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch((const char *)x + r * row + from + b, _MM_HINT_T1);
 }
 
-TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, char *room, int32_t *pairs) {
+TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, char *workspace, int32_t *pairs) {
     const int64_t group = a->heads / a->kv_heads;
     if (a->bf16) {
         const uint16_t *v = (const uint16_t *)a->v + a->starts[text] * a->v_row + kv_head * a->size;
@@ -180,8 +180,8 @@ TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, c
         fetch(a->q, a->q_row * bytes, n, start * a->q_row + (kv_head + 1) * group * own, group * own);
     }
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        if (a->bf16) head_of(a, text, head, room, pairs, 1);
-        else head_of(a, text, head, room, pairs, 0);
+        if (a->bf16) head_of(a, text, head, workspace, pairs, 1);
+        else head_of(a, text, head, workspace, pairs, 0);
     }
 }
 
@@ -199,8 +199,8 @@ TARGET static int texts_run(const void *op, char *shared) {
     for (int64_t t = 0; t < a->texts; t++)
         if (a->lengths[t] > longest) longest = a->lengths[t];
     const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4;
-    const int64_t room = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
-    char *own = malloc(room);
+    const int64_t workspace = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
+    char *own = malloc(workspace);
 #pragma omp for schedule(dynamic, 4)
     for (int64_t job = 0; job < jobs; job++)
         if (own) heads_of(a, job / a->kv_heads, job % a->kv_heads, own, (int32_t *)(own + panel + scores));

@@ -32,7 +32,7 @@ INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t 
     __m512 low = _mm512_setzero_ps(), high = low;
     __m512i most = _mm512_setzero_si512();
     for (int64_t i = 0; i < k; i += 16) {
-        const __m512 value = load(x, from + i, bf16, first(k - i));
+        const __m512 value = load(x, from + i, bf16, lane_mask(k - i));
         low = _mm512_min_ps(low, value), high = _mm512_max_ps(high, value);
         /* as whole numbers without sign, infinity and NaN are the largest */
         most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_castps_si512(value), _mm512_set1_epi32(0x7fffffff)));
@@ -43,7 +43,7 @@ INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t 
     row->offset = least + 128.0f * row->scale;
     const __m512 inverse = _mm512_set1_ps(range > 0.0f ? 255.0f / range : 0.0f), from_least = _mm512_set1_ps(least);
     for (int64_t i = 0; i < padded; i += 16) {
-        const __m512 value = _mm512_sub_ps(load(x, from + i, bf16, first(k - i)), from_least);
+        const __m512 value = _mm512_sub_ps(load(x, from + i, bf16, lane_mask(k - i)), from_least);
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse));
         store_bytes(q, i, padded, whole);
     }
@@ -53,27 +53,27 @@ INLINE void row_bytes(const void *x, int64_t from, int bf16, int64_t k, int64_t 
 typedef struct {
     const char *packed;
     const float *bias;      /* [n], or NULL */
-    const float *col_scale; /* of BYTES: w = packed * col_scale */
-    const int32_t *shift;   /* of BYTES: 128 x the sum of each output's bytes */
+    const float *col_scale; /* of INT8: w = packed * col_scale */
+    const int32_t *shift;   /* of INT8: 128 x the sum of each output's bytes */
     int64_t n, k;
     int kind, gated; /* gated: in each panel 16 gates, then the 16 outputs that they let through; n counts both */
 } Weight;
 
 const int64_t cw_weight_size = sizeof(Weight);
 
-static int64_t steps_of(int kind, int64_t k) { return kind == FLOATS ? k : kind == HALVES ? (k + 1) / 2 : (k + 3) / 4; }
+static int64_t steps_of(int kind, int64_t k) { return kind == FP32 ? k : kind == BF16 ? (k + 1) / 2 : (k + 3) / 4; }
 
-/* w [n, k] -> packed [panels, steps, 32] of 4 bytes and, of BYTES, shift [panels * 32]. */
+/* w [n, k] -> packed [panels, steps, 32] of 4 bytes and, of INT8, shift [panels * 32]. */
 void cw_pack(const void *w, int64_t n, int64_t k, int kind, char *packed, int32_t *shift) {
-    const int64_t steps = steps_of(kind, k), size = kind == FLOATS ? 4 : kind == HALVES ? 2 : 1, row = k * size;
+    const int64_t steps = steps_of(kind, k), size = kind == FP32 ? 4 : kind == BF16 ? 2 : 1, row = k * size;
     const int64_t panels = (n + PANEL - 1) / PANEL;
     memset(packed, 0, panels * steps * PANEL * 4);
-    if (kind == BYTES) memset(shift, 0, panels * PANEL * sizeof *shift);
+    if (kind == INT8) memset(shift, 0, panels * PANEL * sizeof *shift);
     for (int64_t i = 0; i < n; i++) {
         const char *from = (const char *)w + i * row;
         char *to = packed + (i / PANEL * steps * PANEL + i % PANEL) * 4;
         for (int64_t s = 0; s < steps; s++) memcpy(to + s * PANEL * 4, from + s * 4, row - s * 4 < 4 ? row - s * 4 : 4);
-        if (kind == BYTES)
+        if (kind == INT8)
             for (int64_t j = 0; j < k; j++) shift[i] += 128 * (int8_t)from[j];
     }
 }
@@ -82,7 +82,7 @@ typedef struct {
     const Weight *weight;
     const char *x;
     Stride stride;
-    const Row *rows;      /* of BYTES */
+    const Row *rows;      /* of INT8 */
     const void *residual; /* or NULL */
     void *out;
     int64_t steps;
@@ -93,7 +93,7 @@ typedef struct {
 /* 16 columns of row r + i of the product with its bias, from their sums: `from` is 0 or 16. */
 INLINE __m512 number(const Job *job, const float *sums, int64_t r, int64_t column, int64_t i, int64_t from, const int bytes) {
     const Weight *weight = job->weight;
-    const __mmask16 m = first(weight->n - column);
+    const __mmask16 m = lane_mask(weight->n - column);
     const __m512 bias = weight->bias ? load(weight->bias, column, 0, m) : _mm512_setzero_ps();
     __m512 y = _mm512_loadu_ps(sums + i * PANEL + from);
     if (!bytes) return _mm512_add_ps(y, bias);
@@ -110,7 +110,7 @@ INLINE __m512 number(const Job *job, const float *sums, int64_t r, int64_t colum
 INLINE void finish(const Job *job, const float *sums, int64_t r, int64_t panel, int64_t count, const int bytes, const int bf16) {
     const int64_t n = job->weight->n;
     for (int64_t column = panel * PANEL, from = 0; from < PANEL && column < n; column += 16, from += 16) {
-        const __mmask16 m = first(n - column);
+        const __mmask16 m = lane_mask(n - column);
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = (r + i) * n + column;
             __m512 y = number(job, sums, r, column, i, from, bytes);
@@ -163,27 +163,27 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
             const Ahead ahead = {w + bytes + bytes / tiles * tile, PANEL * 4 / tiles};
             cw_asking_tiles[kind][count](x, job->stride, w, PANEL * 4, job->steps, ahead, sums);
         } else cw_tiles[kind][count](x, job->stride, w, PANEL * 4, job->steps, sums);
-        if (kind == BYTES && job->bf16) end_of(job, sums, r, panel, count, 1, 1);
-        else if (kind == BYTES) end_of(job, sums, r, panel, count, 1, 0);
+        if (kind == INT8 && job->bf16) end_of(job, sums, r, panel, count, 1, 1);
+        else if (kind == INT8) end_of(job, sums, r, panel, count, 1, 0);
         else if (job->bf16) end_of(job, sums, r, panel, count, 0, 1);
         else end_of(job, sums, r, panel, count, 0, 0);
         r += count;
     }
 }
 
-/* Bytes that `job_of` wants beside a weight of BYTES, for so many rows. */
-static int64_t room_of(const Weight *weight, int64_t rows) {
-    return weight->kind == BYTES ? rows * (steps_of(BYTES, weight->k) * ROW_STEP + (int64_t)sizeof(Row)) : 0;
+/* Bytes that `job_of` wants beside a weight of INT8, for so many rows. */
+static int64_t workspace_of(const Weight *weight, int64_t rows) {
+    return weight->kind == INT8 ? rows * (steps_of(INT8, weight->k) * ROW_STEP + (int64_t)sizeof(Row)) : 0;
 }
 
-/* The job of x [rows, k], its rows `stride` numbers apart; of BYTES, `row_of` has to fill `room` before it runs. */
+/* The job of x [rows, k], its rows `stride` numbers apart; of INT8, `row_of` has to fill `workspace` before it runs. */
 static Job job_of(const Weight *weight, const void *x, int64_t rows, int64_t stride, int activation, const void *residual,
-                  void *out, int bf16, char *room) {
+                  void *out, int bf16, char *workspace) {
     const int64_t steps = steps_of(weight->kind, weight->k), size = bf16 ? 2 : 4;
     Job job = {weight, x, {stride * size, 4}, NULL, residual, out, steps, activation, bf16, 0};
-    if (weight->kind == BYTES) {
-        job.x = room, job.stride.row = steps * ROW_STEP, job.stride.step = ROW_STEP;
-        job.rows = (Row *)(room + rows * steps * ROW_STEP); /* a multiple of 4 bytes, as is what a Row asks for */
+    if (weight->kind == INT8) {
+        job.x = workspace, job.stride.row = steps * ROW_STEP, job.stride.step = ROW_STEP;
+        job.rows = (Row *)(workspace + rows * steps * ROW_STEP); /* a multiple of 4 bytes, as is what a Row asks for */
     }
     return job;
 }
@@ -196,8 +196,8 @@ TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t
 }
 
 /* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its
- * rows `stride` numbers apart. x, residual and out are all bfloat16, or all float32; a weight of HALVES wants the one, of
- * FLOATS the other, of BYTES either. k of HALVES is even. A chain has a second weight, whose residual it is. With a norm, which one thread does
+ * rows `stride` numbers apart. x, residual and out are all bfloat16, or all float32; a weight of BF16 wants the one, of
+ * FP32 the other, of INT8 either. k of BF16 is even. A chain has a second weight, whose residual it is. With a norm, which one thread does
  * for all of a row, out is the normed rows. */
 typedef struct {
     Op op;
@@ -209,9 +209,9 @@ typedef struct {
     int activation, bf16;
 } Product;
 
-static int64_t product_room(const void *op) {
+static int64_t product_workspace(const void *op) {
     const Product *p = op;
-    return room_of(p->weight, p->op.rows);
+    return workspace_of(p->weight, p->op.rows);
 }
 
 static int product_large(const void *op) {
@@ -219,10 +219,10 @@ static int product_large(const void *op) {
     return p->op.rows * p->weight->n * p->weight->k > SMALL;
 }
 
-TARGET static int product_run(const void *op, char *room) {
+TARGET static int product_run(const void *op, char *workspace) {
     const Product *p = op;
     const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
-    Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, room);
+    Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, workspace);
     job.few = rows <= FEW;
     int64_t block = CACHED / (ROWS * job.steps * 4) * ROWS;
     if (block < ROWS) block = ROWS;
@@ -248,7 +248,7 @@ TARGET static int product_run(const void *op, char *room) {
     return 0;
 }
 
-const Kind cw_product = {product_run, product_room, product_large, sizeof(Product)};
+const Kind cw_product = {product_run, product_workspace, product_large, sizeof(Product)};
 
 /* All rows of a job, by one thread. */
 TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_t rows) {
@@ -271,26 +271,26 @@ TARGET static int chain_run(const void *op, char *shared) {
     int64_t block = CHAINED / (ROWS * width * size) * ROWS;
     if (block < ROWS) block = ROWS;
     const int64_t blocks = (rows + block - 1) / block;
-    const int64_t between = block * width * size, first_room = room_of(p->weight, block), second_room = room_of(p->down, block);
-    char *room = malloc(between + first_room + second_room), *other = room + between;
+    const int64_t between = block * width * size, first_workspace = workspace_of(p->weight, block), second_workspace = workspace_of(p->down, block);
+    char *workspace = malloc(between + first_workspace + second_workspace), *other = workspace + between;
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < blocks; b++) {
-        if (!room) continue;
+        if (!workspace) continue;
         const int64_t from = b * block, count = rows - from < block ? rows - from : block;
         const char *own = (const char *)p->x + from * p->stride * size, *add = p->residual;
         char *out = (char *)p->out + from * n * size;
-        Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, room, p->bf16, other);
+        Job a = job_of(p->weight, own, count, p->stride, p->activation, NULL, workspace, p->bf16, other);
         a.few = CHAIN_ASKS;
         rows_of(&a, own, p->stride, count);
         if (add) add += from * n * size;
-        Job c = job_of(p->down, room, count, width, NONE, add, out, p->bf16, other + first_room);
+        Job c = job_of(p->down, workspace, count, width, NONE, add, out, p->bf16, other + first_workspace);
         c.few = CHAIN_ASKS;
-        rows_of(&c, room, width, count);
+        rows_of(&c, workspace, width, count);
         if (p->norm)
             for (int64_t r = 0; r < count; r++) norm_at(p->norm, out, r * n, out, r * n);
     }
-    free(room);
-    return !room;
+    free(workspace);
+    return !workspace;
 }
 
 const Kind cw_chain = {chain_run, NULL, chain_large, sizeof(Product)};

@@ -16,7 +16,7 @@ INLINE void norm_row(const void *x, int64_t from, void *out, int64_t to, int64_t
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
                 const int64_t at = i + j * 16;
-                sums[j] = _mm512_add_ps(sums[j], load(x, from + at, bf16, whole ? 0xffff : first(n - at)));
+                sums[j] = _mm512_add_ps(sums[j], load(x, from + at, bf16, whole ? 0xffff : lane_mask(n - at)));
             }
         mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]))) / n);
     }
@@ -25,14 +25,14 @@ INLINE void norm_row(const void *x, int64_t from, void *out, int64_t to, int64_t
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             const int64_t at = i + j * 16;
-            const __mmask16 m = whole ? 0xffff : first(n - at);
+            const __mmask16 m = whole ? 0xffff : lane_mask(n - at);
             const __m512 c = _mm512_maskz_sub_ps(m, load(x, from + at, bf16, m), mean);
             sums[j] = _mm512_fmadd_ps(c, c, sums[j]);
         }
     const float square = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]))) / n;
     const __m512 inverse = _mm512_set1_ps(1.0f / __builtin_sqrtf(square + eps)), more = _mm512_set1_ps(offset);
     for (int64_t i = 0; i < n; i += 16) {
-        const __mmask16 m = whole ? 0xffff : first(n - i);
+        const __mmask16 m = whole ? 0xffff : lane_mask(n - i);
         __m512 y = _mm512_mul_ps(_mm512_sub_ps(load(x, from + i, bf16, m), mean), inverse);
         if (kind == RMS_ROUNDED && bf16) y = _mm512_castsi512_ps(_mm512_slli_epi32(rounded(y), 16));
         const __m512 scale = _mm512_add_ps(load(weight, i, bf16, m), more);

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { PRODUCT, CHAIN, NORM, TURN, TEXTS, PUT, STEP };
+enum { PRODUCT, CHAIN, NORM, ROPE, TEXTS, PUT, STEP };
 
 /* How every kind's own structure begins. */
 typedef struct {
@@ -13,8 +13,8 @@ typedef struct {
 
 /* One kind of kernel. All threads of a team call `run` for the same op, and none leaves before all is written. */
 typedef struct {
-    int (*run)(const void *op, char *room);  /* 0, or 1 where memory is short */
-    int64_t (*room)(const void *op);         /* bytes that the team shares, or NULL for none */
+    int (*run)(const void *op, char *workspace);  /* 0, or 1 where memory is short */
+    int64_t (*workspace)(const void *op);         /* bytes that the team shares, or NULL for none */
     int (*large)(const void *op);            /* whether other threads are worth waking */
     int64_t size;                            /* bytes of its structure, as __init__.py has to lay it out */
 } Kind;
@@ -23,7 +23,7 @@ typedef struct {
 KIND(cw_product);
 KIND(cw_chain);
 KIND(cw_norm);
-KIND(cw_turn);
+KIND(cw_rope);
 KIND(cw_texts);
 KIND(cw_put);
 KIND(cw_step);

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 
 static const Kind *const KINDS[] = {
-    [PRODUCT] = &cw_product, [CHAIN] = &cw_chain, [NORM] = &cw_norm, [TURN] = &cw_turn,
+    [PRODUCT] = &cw_product, [CHAIN] = &cw_chain, [NORM] = &cw_norm, [ROPE] = &cw_rope,
     [TEXTS] = &cw_texts,     [PUT] = &cw_put,     [STEP] = &cw_step,
 };
 
-/* The bytes of each kind's structure, then those of a weight, as far as `sizes` has room for n; returns how many there are. */
+/* The bytes of each kind's structure, then those of a weight, as far as `sizes` has space for n; returns how many there are. */
 int64_t cw_sizes(int64_t *sizes, int64_t n) {
     const int64_t kinds = sizeof KINDS / sizeof *KINDS;
     for (int64_t i = 0; i < kinds && i < n; i++) sizes[i] = KINDS[i]->size;
@@ -20,23 +20,23 @@ int64_t cw_sizes(int64_t *sizes, int64_t n) {
 }
 
 /* Runs n ops in order; each finds what those before it have written. Returns 0, or 1 where memory is short. */
-int cw_play(const Op *const *ops, int64_t n, int threads) {
+int cw_replay(const Op *const *ops, int64_t n, int threads) {
     int64_t bytes = 0;
     int large = 0, failed = 0;
     for (int64_t i = 0; i < n; i++) {
         const Kind *kind = KINDS[ops[i]->kind];
-        const int64_t own = kind->room ? kind->room(ops[i]) : 0;
+        const int64_t own = kind->workspace ? kind->workspace(ops[i]) : 0;
         if (own > bytes) bytes = own;
         large = large || kind->large(ops[i]);
     }
-    char *room = bytes ? malloc(bytes) : NULL;
-    if (bytes && !room) return 1;
+    char *workspace = bytes ? malloc(bytes) : NULL;
+    if (bytes && !workspace) return 1;
 #pragma omp parallel num_threads(threads) if (threads > 1 && large) reduction(| : failed)
-    for (int64_t i = 0; i < n; i++) failed |= KINDS[ops[i]->kind]->run(ops[i], room);
-    free(room);
+    for (int64_t i = 0; i < n; i++) failed |= KINDS[ops[i]->kind]->run(ops[i], workspace);
+    free(workspace);
     return failed;
 }
 
-int cw_run(const Op *op, int threads) { return cw_play(&op, 1, threads); }
+int cw_run(const Op *op, int threads) { return cw_replay(&op, 1, threads); }
 
 #endif

@@ -24,13 +24,13 @@ typedef struct {
 } Put;
 
 /* q and out: [texts, n, heads, size], out without gaps, q's rows `q_row` numbers apart. keys and values: [texts, kv_heads,
- * *columns, size], texts `text` and heads `head` numbers apart. Text t's own columns begin at firsts[t] (NULL: 0); the n new
+ * *columns, size], texts `text` and heads `head` numbers apart. Text t's own columns begin at first_visible[t] (NULL: 0); the n new
  * tokens are the last ones, and each sees the columns up to its own; with a window, so many of them. */
 typedef struct {
     Op op; /* rows: texts * n */
     const void *q, *keys, *values;
     void *out;
-    const int64_t *columns, *firsts;
+    const int64_t *columns, *first_visible;
     int64_t text, head, q_row, n, heads, kv_heads, size, window;
     float scale;
     int bf16;
@@ -59,21 +59,21 @@ INLINE __m512 sums_of(__m512 *a) {
 }
 
 /* `count` rows of `size` numbers as 16 rows of `wide` float32: zeros fill up. */
-INLINE void widened(const void *x, int64_t from, int64_t count, int64_t size, int64_t wide, float *to, const int bf16) {
+INLINE void to_fp32_rows(const void *x, int64_t from, int64_t count, int64_t size, int64_t wide, float *to, const int bf16) {
     for (int64_t i = 0; i < 16; i++)
         for (int64_t c = 0; c < wide; c += 16) {
-            const __mmask16 m = i < count ? first(size - c) : 0;
+            const __mmask16 m = i < count ? lane_mask(size - c) : 0;
             _mm512_storeu_ps(to + i * wide + c, load(x, from + i * size + c, bf16, m));
         }
 }
 
 /* weights [n] of scores -> e^(score - the largest), in place; returns what they add up to. */
-INLINE float softened(float *weights, int64_t n) {
+INLINE float softmax_inplace(float *weights, int64_t n) {
     __m512 most = _mm512_set1_ps(-__builtin_inff()), total = _mm512_setzero_ps();
-    for (int64_t j = 0; j < n; j += 16) most = _mm512_mask_max_ps(most, first(n - j), most, _mm512_loadu_ps(weights + j));
+    for (int64_t j = 0; j < n; j += 16) most = _mm512_mask_max_ps(most, lane_mask(n - j), most, _mm512_loadu_ps(weights + j));
     most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
     for (int64_t j = 0; j < n; j += 16) {
-        const __m512 e = _mm512_maskz_mov_ps(first(n - j), exp_(_mm512_sub_ps(_mm512_loadu_ps(weights + j), most)));
+        const __m512 e = _mm512_maskz_mov_ps(lane_mask(n - j), exp_(_mm512_sub_ps(_mm512_loadu_ps(weights + j), most)));
         _mm512_storeu_ps(weights + j, e);
         total = _mm512_add_ps(total, e);
     }
@@ -81,12 +81,12 @@ INLINE float softened(float *weights, int64_t n) {
 }
 
 /* out [heads, size] from `out` on = the values [n, size] from `v` on, mixed by each head's weights, `row` apart. */
-INLINE void mixed(const Step *s, int64_t out, int64_t v, int64_t n, const float *weights, int64_t row, const float *total,
+INLINE void weighted_sum(const Step *s, int64_t out, int64_t v, int64_t n, const float *weights, int64_t row, const float *total,
                   const int heads, const int bf16) {
     const int64_t size = s->size;
     const int abreast = VALUES(heads);
     for (int64_t c = 0; c < size; c += 16 * abreast) {
-        const __mmask16 m[4] = {first(size - c), first(size - c - 16), first(size - c - 32), first(size - c - 48)};
+        const __mmask16 m[4] = {lane_mask(size - c), lane_mask(size - c - 16), lane_mask(size - c - 32), lane_mask(size - c - 48)};
         __m512 sums[4][4];
         for (int h = 0; h < 4; h++)
             for (int i = 0; i < abreast; i++) sums[h][i] = _mm512_setzero_ps();
@@ -127,7 +127,7 @@ INLINE void mixed(const Step *s, int64_t out, int64_t v, int64_t n, const float 
 }
 
 /* Floats that `heads_of` wants, with `columns` of them. */
-INLINE int64_t room_of(const Step *s, int64_t columns) {
+INLINE int64_t workspace_of(const Step *s, int64_t columns) {
     const int64_t group = s->heads / s->kv_heads, wide = (s->size + 15) / 16 * 16;
     return group * (columns + 16) + (group + 16) * wide + group;
 }
@@ -139,34 +139,34 @@ typedef struct {
 
 INLINE Span span_of(const Step *s, int64_t job, int64_t columns) {
     const int64_t kv_head = job % s->kv_heads, row = job / s->kv_heads, text = row / s->n, own = columns - s->n + row % s->n;
-    int64_t from = s->firsts ? s->firsts[text] : 0;
+    int64_t from = s->first_visible ? s->first_visible[text] : 0;
     if (s->window && own - s->window + 1 > from) from = own - s->window + 1;
     return (Span){text * s->text + kv_head * s->head + from * s->size, own + 1 - from};
 }
 
 /* Asks for `count` numbers from x[from] on, which the chip does not guess: what is read next lies elsewhere. */
-INLINE void ask(const void *x, int64_t from, int64_t count, int bf16) {
+INLINE void prefetch(const void *x, int64_t from, int64_t count, int bf16) {
     const char *at = (const char *)x + from * (bf16 ? 2 : 4);
     for (int64_t b = 0; b < count * (bf16 ? 2 : 4); b += 64) _mm_prefetch(at + b, _MM_HINT_T0);
 }
 
-/* The heads of one row that read the same keys. room: each head's weights, its query, 16 keys, each head's total. */
-INLINE void heads_of(const Step *s, int64_t job, int64_t columns, float *room, const int bf16) {
+/* The heads of one row that read the same keys. workspace: each head's weights, its query, 16 keys, each head's total. */
+INLINE void heads_of(const Step *s, int64_t job, int64_t columns, float *workspace, const int bf16) {
     const int64_t kv_head = job % s->kv_heads, row = job / s->kv_heads, size = s->size;
     const int64_t group = s->heads / s->kv_heads, wide = (size + 15) / 16 * 16, weights_row = columns + 16;
     const Span own = span_of(s, job, columns);
     const int64_t n = own.n, at = own.at;
-    float *q = room + group * weights_row, *block = q + group * wide, *total = block + 16 * wide;
+    float *q = workspace + group * weights_row, *block = q + group * wide, *total = block + 16 * wide;
     for (int64_t g = 0; g < group; g++)
         for (int64_t c = 0; c < wide; c += 16) {
-            const __m512 x = load(s->q, row * s->q_row + (kv_head * group + g) * size + c, bf16, first(size - c));
+            const __m512 x = load(s->q, row * s->q_row + (kv_head * group + g) * size + c, bf16, lane_mask(size - c));
             _mm512_storeu_ps(q + g * wide + c, x);
         }
     const __m512 scale = _mm512_set1_ps(s->scale);
     for (int64_t j = 0; j < n; j += 16) {
         const float *keys = (const float *)s->keys + at + j * size;
-        ask(s->values, at + j * size, (n - j < 16 ? n - j : 16) * size, bf16);
-        if (bf16 || size != wide || n - j < 16) widened(s->keys, at + j * size, n - j, size, wide, block, bf16), keys = block;
+        prefetch(s->values, at + j * size, (n - j < 16 ? n - j : 16) * size, bf16);
+        if (bf16 || size != wide || n - j < 16) to_fp32_rows(s->keys, at + j * size, n - j, size, wide, block, bf16), keys = block;
         for (int64_t g = 0; g < group; g++) {
             __m512 sums[16];
 #pragma GCC unroll 4
@@ -179,21 +179,21 @@ INLINE void heads_of(const Step *s, int64_t job, int64_t columns, float *room, c
                     for (int i = k; i < k + KEYS; i++) sums[i] = _mm512_fmadd_ps(x, _mm512_loadu_ps(keys + i * wide + c), sums[i]);
                 }
             }
-            _mm512_storeu_ps(room + g * weights_row + j, _mm512_mul_ps(sums_of(sums), scale));
+            _mm512_storeu_ps(workspace + g * weights_row + j, _mm512_mul_ps(sums_of(sums), scale));
         }
     }
     if (job + 1 < s->op.rows * s->kv_heads) {
         const Span next = span_of(s, job + 1, columns);
-        ask(s->keys, next.at, (next.n < SOON ? next.n : SOON) * size, bf16);
+        prefetch(s->keys, next.at, (next.n < SOON ? next.n : SOON) * size, bf16);
     }
-    for (int64_t g = 0; g < group; g++) total[g] = softened(room + g * weights_row, n);
+    for (int64_t g = 0; g < group; g++) total[g] = softmax_inplace(workspace + g * weights_row, n);
     for (int64_t g = 0; g < group;) {
         const int64_t out = (row * s->heads + kv_head * group + g) * size;
-        const float *w = room + g * weights_row;
-        if (group - g >= 4) mixed(s, out, at, n, w, weights_row, total + g, 4, bf16), g += 4;
-        else if (group - g == 3) mixed(s, out, at, n, w, weights_row, total + g, 3, bf16), g += 3;
-        else if (group - g == 2) mixed(s, out, at, n, w, weights_row, total + g, 2, bf16), g += 2;
-        else mixed(s, out, at, n, w, weights_row, total + g, 1, bf16), g += 1;
+        const float *w = workspace + g * weights_row;
+        if (group - g >= 4) weighted_sum(s, out, at, n, w, weights_row, total + g, 4, bf16), g += 4;
+        else if (group - g == 3) weighted_sum(s, out, at, n, w, weights_row, total + g, 3, bf16), g += 3;
+        else if (group - g == 2) weighted_sum(s, out, at, n, w, weights_row, total + g, 2, bf16), g += 2;
+        else weighted_sum(s, out, at, n, w, weights_row, total + g, 1, bf16), g += 1;
     }
 }
 
@@ -206,15 +206,15 @@ TARGET static int step_run(const void *op, char *shared) {
     (void)shared;
     const Step *s = op;
     const int64_t columns = *s->columns;
-    float *room = malloc(room_of(s, columns) * sizeof *room);
+    float *workspace = malloc(workspace_of(s, columns) * sizeof *workspace);
 #pragma omp for schedule(static)
     for (int64_t job = 0; job < s->op.rows * s->kv_heads; job++) {
-        if (!room) continue;
-        if (s->bf16) heads_of(s, job, columns, room, 1);
-        else heads_of(s, job, columns, room, 0);
+        if (!workspace) continue;
+        if (s->bf16) heads_of(s, job, columns, workspace, 1);
+        else heads_of(s, job, columns, workspace, 0);
     }
-    free(room);
-    return !room;
+    free(workspace);
+    return !workspace;
 }
 
 const Kind cw_step = {step_run, NULL, step_large, sizeof(Step)};
@@ -224,8 +224,8 @@ static int put_large(const void *op) {
     return p->op.rows * p->kv_heads * p->width > SMALL;
 }
 
-static int put_run(const void *op, char *room) {
-    (void)room;
+static int put_run(const void *op, char *workspace) {
+    (void)workspace;
     const Put *p = op;
     const int64_t size = p->bf16 ? 2 : 4;
 #pragma omp for schedule(static)

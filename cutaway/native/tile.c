@@ -51,7 +51,7 @@ __attribute__((constructor)) static void lay_out_gelu(void) {
 #ifdef CW_AVX2
 
 /* 16 registers hold the sums of 6 rows times half a panel, or of 2 rows times all of it. More rows are done one part after
- * another. A step of 4 bytes is multiplied as it is, or in two parts: the lower and the higher bfloat16, widened; the even and the
+ * another. A step of 4 bytes is multiplied as it is, or in two parts: the lower and the higher bfloat16, to_fp32_rows; the even and the
  * odd bytes as words. */
 #define PART 6
 /* Added to where it is: the compiler would gather both parts first, for which there are no registers. */
@@ -226,8 +226,8 @@ __attribute__((constructor)) static void choose_bytes(void) {
     static AskingTile *const asking[] = EACH(fours_asking);
     if (!vnni_supported()) return;
     cw_row_step = 4;
-    memcpy(cw_tiles[BYTES], fours, sizeof fours);
-    memcpy(cw_asking_tiles[BYTES], asking, sizeof asking);
+    memcpy(cw_tiles[INT8], fours, sizeof fours);
+    memcpy(cw_asking_tiles[INT8], asking, sizeof asking);
 #endif
 }
 

@@ -2,7 +2,7 @@
  *
  * Every kernel is compiled once for AVX-512 with VNNI and, with CW_AVX2 defined, once for AVX2 with FMA; `cw_supported` says
  * whether the chip has the one that the library is for. With AVX-512, those for bfloat16 ask for the chip's own product of
- * it too (`cw_bf16_supported`); with AVX2 it is widened.
+ * it too (`cw_bf16_supported`); with AVX2 it is widened to float32.
  */
 #ifndef CW_VECTOR_H
 #define CW_VECTOR_H
@@ -24,7 +24,7 @@ enum { NONE, GELU, GELU_TANH, GELU_QUICK, RELU, SILU, TANH };
 extern float cw_gelu[5][16] __attribute__((visibility("hidden")));
 
 /* The first n lanes. */
-INLINE __mmask16 first(int64_t n) { return n >= 16 ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : 0; }
+INLINE __mmask16 lane_mask(int64_t n) { return n >= 16 ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : 0; }
 
 INLINE __m512 widen(__m256i halves) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16)); }
 
@@ -76,13 +76,13 @@ INLINE void store_bytes(uint8_t *row, int64_t i, int64_t n, __m512i x) {
     uint8_t *to = row + i / 4 * ROW_STEP;
 #ifdef CW_AVX2
     const int64_t steps = (n - i) / 4 < 4 ? (n - i) / 4 : 4;
-    watch(to, ROW_STEP, first(steps));
+    watch(to, ROW_STEP, lane_mask(steps));
     x = _mm512_and_si512(x, _mm512_set1_epi32(0xff));
     if (ROW_STEP == 4) wide_store_fours(to, steps, x);
     else wide_store_pairs(to, steps, x);
 #else
-    watch(to, 1, first(n - i));
-    _mm_mask_storeu_epi8(to, first(n - i), _mm512_cvtepi32_epi8(x));
+    watch(to, 1, lane_mask(n - i));
+    _mm_mask_storeu_epi8(to, lane_mask(n - i), _mm512_cvtepi32_epi8(x));
 #endif
 }
 

@@ -23,13 +23,13 @@ from cutaway.nn.cpu.ops import decode_attention, varlen_attention
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import Linear, PackedCache, columns, together
-from cutaway.nn.lora import laid_out
+from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
+from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.positions import rotate
-from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
 
 
@@ -41,7 +41,7 @@ class Context:
         rows: the layout of the tokens that ask.
         causal: whether a token sees only itself and those before it.
         windows: how far each layer sees, as in the architecture.
-        rotaries: how each layer turns queries and keys by their positions, as in the architecture.
+        rotaries: how each layer rotates queries and keys by their positions, as in the architecture.
         turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
@@ -64,13 +64,15 @@ class Context:
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
 
-    def turn(self, layer: int) -> tuple[Tensor, Tensor] | None:
+    def rotation(self, layer: int) -> tuple[Tensor, Tensor] | None:
         rotary = self.rotaries[layer] if self.rotaries else None
         return None if rotary is None else self.turns[rotary]
 
 
 class Attention(NamedModule):
-    """Multi-head attention, with as many key/value heads as the architecture says."""
+    """Multi-head attention, with as many key/value heads as the architecture says (Vaswani et al., 2017; grouped:
+    Ainslie et al., 2023).
+    """
 
     side_by_side = ("q", "k", "v")  # the layers that `packed` multiplies as one
 
@@ -97,17 +99,19 @@ class Attention(NamedModule):
 
         With `join`, the result is the stream that attention has joined.
         """
-        q, k, v = (self._split(y) for y in together(self.packed, (self.q, self.k, self.v), x))
+        # queries, keys and values are one product where the packed weight serves
+        q, k, v = (self._split(y) for y in self.packed.products((self.q, self.k, self.v), x))
         if self.spec.norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        turn = context.turn(layer)
-        if turn is not None:
-            cos, sin = turn
+        rotation = context.rotation(layer)
+        if rotation is not None:
+            cos, sin = rotation
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if tap is not None:
             shown = (("attn.q", q), ("attn.k", k), ("attn.v", v))
             q, k, v = (tap.take_heads(part, y.flatten(0, -3)).view(y.shape) for part, y in shown)
         cache = context.cache
+        # a decode step keeps [batch, n, ...]; whole texts become rows, so that padding takes no part
         if cache is not None and not context.prefill:
             z = self._cached(q, k, v, cache, context, layer, tap)
         else:
@@ -134,17 +138,17 @@ class Attention(NamedModule):
 
     def _fast(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """The fast kernel on [n, heads, length, head_size]; the result is [n * length, heads, head_size]."""
-        given = q.dtype
+        dtype = q.dtype
         # the gradients of this kernel take three times longer in bfloat16 than in float32 on a CPU
-        whole = given == torch.bfloat16 and q.requires_grad and q.device.type == "cpu"
-        if whole:
+        in_float32 = dtype == torch.bfloat16 and q.requires_grad and q.device.type == "cpu"
+        if in_float32:
             q, k, v = q.float(), k.float(), v.float()
             mask = mask.float() if mask is not None and mask.is_floating_point() else mask
-        with torch.autocast("cpu", enabled=False) if whole else nullcontext():
+        with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
             if self._rate:
                 dropped = attention_with_dropout(q, k, v, mask, causal, self.spec.scale, self._rate)
                 if dropped is not None:
-                    return dropped.to(given)
+                    return dropped.to(dtype)
             z = F.scaled_dot_product_attention(
                 q,
                 k,
@@ -155,7 +159,7 @@ class Attention(NamedModule):
                 scale=self.spec.scale,
                 enable_gqa=k.shape[1] != q.shape[1],
             )
-        return z.transpose(1, 2).flatten(0, 1).to(given)  # [n * length, heads, head_size]
+        return z.transpose(1, 2).flatten(0, 1).to(dtype)  # [n * length, heads, head_size]
 
     def _near(self, q: Tensor, k: Tensor, v: Tensor, window: int, causal: bool) -> Tensor:
         """As _fast, on one stretch of queries after another, each with the keys that its window reaches."""
@@ -169,15 +173,17 @@ class Attention(NamedModule):
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         fast = None
-        # with holes, a token's neighbours are not the nearest ones
+        # first choice: our kernel, all texts in one call; it knows neither a bias nor dropout nor padding that stayed.
+        # With words hidden in the middle of a text, the columns beside a token are not its neighbours
         scattered = (context.bias is not None or window is not None) and context.rows.holes
         if context.bias is None and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window)
             if fast is not None and not open_:
                 return fast
-        found: list[Tensor] = []
-        seen: list[Tensor] = []
-        mixes: list[Tensor] = []
+        outputs: list[Tensor] = []
+        block_scores: list[Tensor] = []
+        block_values: list[Tensor] = []
+        # else group by group: texts of one length are one unpadded block for torch's kernel
         blocks = (self._blocks(x, context.rows) for x in (q, k, v))
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask = context.rows.key_mask
@@ -189,22 +195,24 @@ class Attention(NamedModule):
                 mask = _with_bias(context.bias[None, :, : g.length, : g.length], mask, causal)
                 causal = False
             if fast is not None:
-                found.append(fast[g.rows])
+                outputs.append(fast[g.rows])
             elif near and window is not None:
                 assert mask is None  # a stack with windows has no other bias, and its batches are packed
-                found.append(self._near(queries, keys, values, window, causal))
+                outputs.append(self._near(queries, keys, values, window, causal))
             else:
-                found.append(self._fast(queries, keys, values, mask, causal))
-            if open_:
+                outputs.append(self._fast(queries, keys, values, mask, causal))
+            if open_:  # beside the output, the scores that a pattern is made of
                 if near and window is not None:
                     mask = band(g.length, window, causal, q.device)
                 elif causal:
                     mask = torch.ones(g.length, g.length, dtype=torch.bool, device=q.device).tril()
-                seen.append(scores(queries, keys, mask, self.spec.scale))
-                mixes.append(values)
+                block_scores.append(scores(queries, keys, mask, self.spec.scale))
+                block_values.append(values)
         if open_ and tap is not None:
-            found = expose_pattern("attn", found, seen, mixes, TextLayout(context.rows), tap, self._rate)
-        return concat_groups(found, context.rows)
+            outputs = expose_pattern(
+                "attn", outputs, block_scores, block_values, TextLayout(context.rows), tap, self._rate
+            )
+        return concat_groups(outputs, context.rows)
 
     def _cached(
         self, q: Tensor, k: Tensor, v: Tensor, cache: Cache, context: Context, layer: int, tap: Tap | None
@@ -222,7 +230,8 @@ class Attention(NamedModule):
         mask = cache.mask(window)
         if bias is not None:
             mask = bias if mask is None else bias + mask
-        first = cache.first(window)
+        # torch's kernel reads no column that lies outside of every new token's window
+        first = cache.window_start(window)
         if fast is not None:
             z = fast
         elif first:
@@ -248,7 +257,7 @@ class Attention(NamedModule):
             out = self._shown(z, mixed, prefix, tap)
             if out is not None:
                 return out if join is None else join(out)
-        return self.o(mixed) if join is None else add_residual(self.o, mixed, join)
+        return self.o(mixed) if join is None else linear_op(self.o).add_residual(mixed, join)
 
     def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:
         """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
@@ -256,20 +265,20 @@ class Attention(NamedModule):
         parts = [f"{prefix}.head.{h}.out" for h in heads]
         inputs = [slice(h * size, (h + 1) * size) for h in heads]
         if not tap.is_live(f"{prefix}.out", *parts):
-            held = tap.snapshot(z) if heads else z
+            z_kept = tap.snapshot(z) if heads else z
             for h, part, own_inputs in zip(heads, parts, inputs, strict=True):
-                tap.record_lazily(part, head_output(self.o, held, h, own_inputs, tap.rows))
+                tap.record_lazily(part, head_output(self.o, z_kept, h, own_inputs, tap.rows))
             if not tap.wants(f"{prefix}.out"):
                 return None
             out = tap.expose(f"{prefix}.out", self.o(mixed))
             return out if is_bitwise_splittable(self.o, mixed) else None
         shown = zip(heads, parts, inputs, strict=True)
-        own = {h: tap.expose(part, columns(self.o, z[:, h], own)) for h, part, own in shown}  # [rows, hidden] each
+        outputs = {h: tap.expose(part, columns(self.o, z[:, h], at)) for h, part, at in shown}  # [rows, hidden] each
         leading = [h for h, part in zip(heads, parts, strict=True) if tap.is_live(part)]
         if not leading:
             return tap.expose(f"{prefix}.out", self.o(mixed))
         rest = z.index_fill(1, torch.tensor(leading, device=z.device), 0.0).reshape(mixed.shape)
-        heads_sum = torch.stack([own[h] for h in leading]).sum(0)  # [rows, hidden]
+        heads_sum = torch.stack([outputs[h] for h in leading]).sum(0)  # [rows, hidden]
         out = self.o(rest) + heads_sum.view(*rest.shape[:-1], -1)  # [..., hidden]
         if not tap.edits(*parts):
             out = value_grad_merge(self.o(mixed), out)
@@ -292,11 +301,11 @@ class CrossAttention(Attention):
         assert memory is not None and rows is not None
         q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
         cache = context.cache
-        held = cache is not None and layer in cache.cross
-        if cache is not None and held:
+        is_cached = cache is not None and layer in cache.cross
+        if cache is not None and is_cached:
             k, v = cache.cross[layer]
         else:
-            with laid_out(rows):
+            with call_rows(rows):
                 made = self.k(memory), self.v(memory)
             # each [batch, heads, length, head_size]
             k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in made)
@@ -304,24 +313,26 @@ class CrossAttention(Attention):
         if tap is not None:
             q = tap.take_heads("cross.q", q)
             # what is cached is what edits made of it, so they are not made again
-            k = tap.expose_padded("cross.k", k.transpose(1, 2), start=0, edit=not held).transpose(1, 2)
-            v = tap.expose_padded("cross.v", v.transpose(1, 2), start=0, edit=not held).transpose(1, 2)
-        if cache is not None and not held:
+            k = tap.expose_padded("cross.k", k.transpose(1, 2), start=0, edit=not is_cached).transpose(1, 2)
+            v = tap.expose_padded("cross.v", v.transpose(1, 2), start=0, edit=not is_cached).transpose(1, 2)
+        if cache is not None and not is_cached:
             cache.cross[layer] = (k, v)
         open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
-        found: list[Tensor] = []
-        seen: list[Tensor] = []
-        mixes: list[Tensor] = []
+        outputs: list[Tensor] = []
+        block_scores: list[Tensor] = []
+        block_values: list[Tensor] = []
         for g, queries in zip(context.rows.groups, self._blocks(q, context.rows), strict=True):
             own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
             own_mask = mask if mask is None or g.texts is None else mask[g.texts]
-            found.append(self._fast(queries, own_k, own_v, own_mask, False))
+            outputs.append(self._fast(queries, own_k, own_v, own_mask, False))
             if open_:
-                seen.append(scores(queries, own_k, own_mask, self.spec.scale))
-                mixes.append(own_v)
+                block_scores.append(scores(queries, own_k, own_mask, self.spec.scale))
+                block_values.append(own_v)
         if open_ and tap is not None:
-            found = expose_pattern("cross", found, seen, mixes, TextLayout(context.rows, rows.length), tap, self._rate)
-        z = concat_groups(found, context.rows)
+            outputs = expose_pattern(
+                "cross", outputs, block_scores, block_values, TextLayout(context.rows, rows.length), tap, self._rate
+            )
+        z = concat_groups(outputs, context.rows)
         return self._out(z, x.shape, "cross", tap, join)
 
 
@@ -342,8 +353,8 @@ def _seen(places: Tensor, bias: Tensor | None, window: int | None, causal: bool)
         seen &= ahead.abs() < window
     if bias is None:
         return seen[:, None]
-    own = bias[:, places[..., None], places[:, None]].transpose(0, 1)  # [n, heads, queries, keys]
-    return own.masked_fill(~seen[:, None], -torch.inf)
+    visible_bias = bias[:, places[..., None], places[:, None]].transpose(0, 1)  # [n, heads, queries, keys]
+    return visible_bias.masked_fill(~seen[:, None], -torch.inf)
 
 
 def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

@@ -40,10 +40,10 @@ class TextLayout:
     def __init__(self, rows: PackedBatch, keys: int | None = None) -> None:
         self.rows, self.keys = rows, keys
         self.lasting = rows.packed
-        self.places = [(row, _run(at)) for row, at in rows.places()] if rows.packed else []
+        self.positions = [(row, _as_slice(at)) for row, at in rows.positions_by_text()] if rows.packed else []
 
     def _block(self, text: int) -> tuple[int, Tensor | slice, Tensor | slice]:
-        row, asks = self.places[text]
+        row, asks = self.positions[text]
         if isinstance(asks, slice):
             return row, asks, asks if self.keys is None else slice(0, self.keys)
         return row, asks[:, None], asks if self.keys is None else torch.arange(self.keys, device=asks.device)
@@ -57,9 +57,9 @@ class TextLayout:
         out = blocks[0].new_zeros(rows.batch, blocks[0].shape[1], rows.length, keys)
         for g, block in zip(rows.groups, blocks, strict=True):
             assert g.texts is not None
-            for text, found in zip(g.texts.tolist(), block, strict=True):
+            for text, of_text in zip(g.texts.tolist(), block, strict=True):
                 row, asks, sees = self._block(text)
-                out[row][:, asks, sees] = found
+                out[row][:, asks, sees] = of_text
         return out
 
     def cut(self, padded: Tensor) -> list[Tensor]:
@@ -70,18 +70,18 @@ class TextLayout:
         blocks = []
         for g in rows.groups:
             assert g.texts is not None
-            found = []
+            blocks_of_group = []
             for text in g.texts.tolist():
                 row, asks, sees = self._block(text)
-                found.append(padded[row][:, asks, sees])
-            blocks.append(torch.stack(found))
+                blocks_of_group.append(padded[row][:, asks, sees])
+            blocks.append(torch.stack(blocks_of_group))
         return blocks
 
 
-def _run(places: Tensor) -> Tensor | slice:
-    """The same places as a slice where they lie together, as padding on one side leaves them; that is a plain copy."""
-    first, last = int(places[0]), int(places[-1])
-    return slice(first, last + 1) if last - first == len(places) - 1 else places
+def _as_slice(positions: Tensor) -> Tensor | slice:
+    """The same positions, as a slice where they lie together (padding on one side): copying by a slice is cheaper."""
+    first, last = int(positions[0]), int(positions[-1])
+    return slice(first, last + 1) if last - first == len(positions) - 1 else positions
 
 
 class CacheLayout:
@@ -155,10 +155,10 @@ def expose_pattern(
         patterns = _shown(f"{prefix}.pattern", patterns, layout, tap)
     if not leads:
         return fast
-    found = [weighted_values(drop(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
+    opened = [weighted_values(drop(p, dropout), v) for p, v in zip(patterns, values, strict=True)]
     if dropout or tap.edits(f"{prefix}.scores", f"{prefix}.pattern"):
-        return found
-    return [value_grad_merge(f, o) for f, o in zip(fast, found, strict=True)]
+        return opened
+    return [value_grad_merge(f, o) for f, o in zip(fast, opened, strict=True)]
 
 
 def _shown(part: str, blocks: list[Tensor], layout: Layout, tap: Tap) -> list[Tensor]:
@@ -166,7 +166,7 @@ def _shown(part: str, blocks: list[Tensor], layout: Layout, tap: Tap) -> list[Te
     if layout.lasting and not tap.is_live(part):
         tap.record_lazily(part, partial(layout.lay, blocks))
         return blocks
-    shown = tap.expose_padded(part, layout.lay(blocks), own=True)
+    shown = tap.expose_padded(part, layout.lay(blocks), sole_owner=True)
     return layout.cut(shown) if tap.is_live(part) else blocks
 
 
@@ -183,7 +183,7 @@ def _certify(part: str, fast: list[Tensor], patterns: list[Tensor], values: list
     heads = patterns[0].shape[1]
     head = tap.taps.sampled_head(heads)
     with torch.no_grad():
-        own = head * values[0].shape[1] // heads
+        kv_head = head * values[0].shape[1] // heads
         pairs = zip(patterns, values, strict=True)
-        found = torch.cat([weighted_values(p[:, head : head + 1], v[:, own : own + 1]) for p, v in pairs])
-        tap.taps.check_pattern(tap.place + part, head, found[:, 0], torch.cat([f[:, head] for f in fast]))
+        found = torch.cat([weighted_values(p[:, head : head + 1], v[:, kv_head : kv_head + 1]) for p, v in pairs])
+        tap.taps.check_pattern(tap.prefix + part, head, found[:, 0], torch.cat([f[:, head] for f in fast]))

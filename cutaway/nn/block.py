@@ -24,8 +24,8 @@ class Block(NamedModule):
         super().__init__()
         self.bounds_sums, self.bounds_end = spec.float16_bound == "additions", spec.float16_bound == "blocks"
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
-        self.dropout, own = spec.dropout, spec.attention.out_dropout
-        self.attn_dropout = spec.dropout if own is None else own
+        self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
+        self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
         self.attn = Attention(spec.attention, spec.hidden_size)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()

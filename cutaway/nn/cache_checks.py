@@ -1,17 +1,13 @@
-"""Whether a cache fits what it is used for: the model, the texts, their mask, and what its file said of places."""
+"""Whether a cache fits what it is used for: the model, the texts and their mask."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from cutaway.config.architecture import Stack
 from cutaway.errors import InputError
-
-if TYPE_CHECKING:
-    from cutaway.config.architecture import Stack
-    from cutaway.nn.kv_cache import Cache
+from cutaway.nn.kv_cache import Cache
 
 
 def check_cache(cache: Cache, spec: Stack, batch: int) -> None:
@@ -39,19 +35,3 @@ def check_seen(cache: Cache, mask: Tensor) -> None:
             "attention_mask hides other tokens than when past_key_values was made; what is held stays as it was read: "
             "pass the same mask, grown by the new tokens, or run the whole text with the new one."
         )
-
-
-def read_places(places: Tensor | None, lengths: Tensor, longest: int) -> Tensor | None:
-    """Where the tokens of texts with hidden words stand, as a file has it; ValueError where it does not fit the texts.
-
-    places: [batch, longest], -1 before each text. lengths: [batch].
-    """
-    if places is None:
-        return None
-    if tuple(places.shape) != (len(lengths), longest) or places.dtype != torch.int64 or not longest:
-        raise ValueError(f"{list(places.shape)} places for texts of {lengths.tolist()} tokens")
-    before = torch.arange(longest, device=places.device) < (longest - lengths)[:, None]
-    grow = places.diff(dim=1) > 0
-    if bool((places[before] != -1).any()) or not bool((grow | before[:, 1:]).all()) or int(places.max()) >> 31:
-        raise ValueError("places that no text has")
-    return places

@@ -103,7 +103,7 @@ class CacheFace:
         def batch(self) -> int: ...
 
         def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor: ...
-        def _settle(self, lengths: list[int], device: torch.device) -> None: ...
+        def _set_lengths(self, lengths: list[int], device: torch.device) -> None: ...
         def select(self, index: Tensor) -> None: ...
         def crop(self, n: int | list[int]) -> None: ...
 
@@ -194,21 +194,21 @@ class CacheFace:
             self._add_layers(layer_idx + 1)
         if layer_idx == 0 or not self.longest:
             self._before = self.longest
-            held = self.lengths.tolist() if self.longest else [0] * batch
-            if len(held) != batch:
-                raise InputError(f"update got {batch} texts, and the cache holds {len(held)}.")
+            lengths = self.lengths.tolist() if self.longest else [0] * batch
+            if len(lengths) != batch:
+                raise InputError(f"update got {batch} texts, and the cache holds {len(lengths)}.")
             self._grow(key_states.transpose(1, 2), batch, self._before + new)
-            self._settle([n + new for n in held], key_states.device)
+            self._set_lengths([n + new for n in lengths], key_states.device)
         end = self._before + new
         buffer = self._grow(key_states.transpose(1, 2), batch, end)
-        found = []
+        keys_and_values = []
         for which, states in enumerate((key_states, value_states)):
-            whole = buffer[2 * layer_idx + which, :, :, :end]
-            whole[:, :, self._before :].copy_(states.detach())
+            states_so_far = buffer[2 * layer_idx + which, :, :, :end]
+            states_so_far[:, :, self._before :].copy_(states.detach())
             if states.requires_grad and torch.is_grad_enabled():
-                whole = torch.cat((whole[:, :, : self._before], states), 2)
-            found.append(whole)
-        return found[0], found[1]
+                states_so_far = torch.cat((states_so_far[:, :, : self._before], states), 2)
+            keys_and_values.append(states_so_far)
+        return keys_and_values[0], keys_and_values[1]
 
     def _add_layers(self, count: int) -> None:
         """Room for `count` layers."""
@@ -220,7 +220,7 @@ class CacheFace:
     def reset(self) -> None:
         """Forget all texts."""
         self.buffer, self.cross = None, {}
-        self._settle([], self.lengths.device)
+        self._set_lengths([], self.lengths.device)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the texts `beam_idx` [kept], in that order."""

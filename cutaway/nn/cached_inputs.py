@@ -30,16 +30,16 @@ class CachedInputs:
     def of(cls, x: Tensor, positions: Tensor, rows: PackedBatch, reaches: list[int]) -> CachedInputs:
         """Those of a prompt; x [batch, length, hidden] or [rows, hidden] as `rows` lie, positions alike."""
         x, positions, end = x.detach().flatten(0, -2), positions.flatten(), max(rows.lengths)
-        found = cls(
+        inputs = cls(
             x.new_zeros(rows.batch, end + max(_GROW, end // 2), x.shape[-1]),
             positions.new_zeros(rows.batch, end + max(_GROW, end // 2)),
             reaches,
         )
         for g in rows.groups:
             where = slice(None) if g.texts is None else g.texts
-            found.x[where, end - g.length : end] = x[g.rows].view(g.n, g.length, -1)
-            found.positions[where, end - g.length : end] = positions[g.rows].view(g.n, g.length)
-        return found
+            inputs.x[where, end - g.length : end] = x[g.rows].view(g.n, g.length, -1)
+            inputs.positions[where, end - g.length : end] = positions[g.rows].view(g.n, g.length)
+        return inputs
 
     def append(self, x: Tensor, positions: Tensor, at: int, reaches: list[int]) -> None:
         """New tokens from column `at` on; x [batch, n, hidden], positions [batch, n]."""
@@ -81,9 +81,9 @@ class CachedInputs:
             return None
         if x is None or positions is None or reaches is None:
             raise ValueError("inputs of which parts are missing")
-        whole = positions.dtype == reaches.dtype == torch.int64 and x.is_floating_point() and x.dim() == 3
+        typed = positions.dtype == reaches.dtype == torch.int64 and x.is_floating_point() and x.dim() == 3
         shapes = [tuple(part.shape[:2]) for part in (x, positions)] + [(*reaches.shape, columns)]
-        if not whole or positions.dim() != 2 or shapes != [(batch, columns)] * 3:
+        if not typed or positions.dim() != 2 or shapes != [(batch, columns)] * 3:
             raise ValueError(f"{[list(part.shape) for part in (x, positions, reaches)]} inputs of {batch} texts")
         if bool((positions < 0).any()) or bool((positions >> 31).any()) or bool((reaches < 0).any()):
             raise ValueError("positions that no text has")

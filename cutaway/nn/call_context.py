@@ -93,9 +93,9 @@ def within(scope: Scope) -> Iterator[None]:
         _CURRENT.set(now._replace(scopes=tuple(one for one in now.scopes if one is not scope)))
 
 
-def take_adapters(turn: AdapterCall | None) -> None:
-    """From here on, until the block ends that chose them, `turn` says which adapters act."""
-    _CURRENT.set(_CURRENT.get()._replace(adapters=turn))
+def take_adapters(call: AdapterCall | None) -> None:
+    """Let `call` say which adapters act, in this thread or task, until another call is set."""
+    _CURRENT.set(_CURRENT.get()._replace(adapters=call))
 
 
 @contextmanager
@@ -152,7 +152,7 @@ class Evaluation:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         before = _CURRENT.get()
-        held = self._hold() if self.others else []
+        switched = self._hold() if self.others else []
         inside = before if before.evaluating else CallContext(before.scopes, before.adapters, True)
         _CURRENT.set(inside)
         try:
@@ -160,8 +160,8 @@ class Evaluation:
         finally:
             now = _CURRENT.get()
             _CURRENT.set(before if now is inside else CallContext(now.scopes, now.adapters, before.evaluating))
-            if held:
-                self._release(held)
+            if switched:
+                self._release(switched)
 
     def _hold(self) -> list[nn.Module]:
         with _LOCK:

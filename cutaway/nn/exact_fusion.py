@@ -7,22 +7,22 @@ the result.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.config.architecture import Activation
-from cutaway.nn.linear import ACTIVATION, FrozenLinear, Linear, activated, fusable
-from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.linear import ACTIVATION, Linear, linear_op
+from cutaway.nn.residual import ResidualAdd
 
 
-def is_bitwise_splittable(layer: nn.Module | FrozenLinear, x: Tensor, activation: Activation | None = None) -> bool:
+def is_bitwise_splittable(layer: Any, x: Tensor, activation: Activation | None = None) -> bool:
     """Whether layer(x), and then `activation` or a sum with the residual, is bit for bit what one pass gives."""
-    if isinstance(layer, FrozenLinear):
-        return False
-    if not fusable(x, layer):
+    op = linear_op(layer)
+    if not op.fuses(x):
         return True  # it is computed in two steps anyway
-    return x.dtype == torch.float32 and not getattr(layer, "integer", False) and _alike(activation)
+    return x.dtype == torch.float32 and not op.int8 and _alike(activation)
 
 
 @cache
@@ -39,9 +39,9 @@ def _alike(activation: Activation | None) -> bool:
     for rows in (1, 33):
         x, residual = torch.randn(rows, 64, generator=draw), torch.randn(rows, 48, generator=draw)
         if activation is None:
-            one, two = add_residual(layer, x, ResidualAdd(residual)), residual + layer(x)
+            one, two = layer.add_residual(x, ResidualAdd(residual)), residual + layer(x)
         else:
-            one, two = activated(layer, x, activation), ACTIVATION[activation](layer(x))
+            one, two = layer.activated(x, activation), ACTIVATION[activation](layer(x))
         if not torch.equal(one, two):
             return False
     return True

@@ -22,11 +22,11 @@ def head_output(layer: Any, z: Tensor, head: int, part: slice, rows: PackedBatch
     Args:
         z: the mixed values [rows, heads, head_size], which nothing else writes to. part: the head's inputs of `layer`.
     """
-    own = z[:, head]  # [rows, head_size]
+    z_head = z[:, head]  # [rows, head_size]
     adapted = getattr(layer, "site", None) is not None
-    if own.shape[0] <= own.shape[1] or adapted or torch.is_autocast_enabled(z.device.type):
-        return partial(rows.pad, columns(layer, own, part))
-    return partial(_laid, own, layer.weight.detach()[:, part].clone(), rows)
+    if z_head.shape[0] <= z_head.shape[1] or adapted or torch.is_autocast_enabled(z.device.type):
+        return partial(rows.pad, columns(layer, z_head, part))
+    return partial(_laid, z_head, layer.weight.detach()[:, part].clone(), rows)
 
 
 def _laid(own: Tensor, weight: Tensor, rows: PackedBatch) -> Tensor:

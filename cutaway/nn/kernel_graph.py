@@ -1,10 +1,10 @@
-"""A tape of kernel calls: what a step of decoding did, to be done again in one call.
+"""The kernel calls of one decode step, captured once and replayed in one call.
 
 From one step to the next, the same kernels read and write the same places; only the numbers there differ, and the
-column of the cache that the new tokens take. So the calls of one step are noted as they are made, with the memory that
-lies between them, and later steps play them: no Python between two layers, and one team of threads for all of them. It
-is the engine's own forward that was noted; what is not a kernel in it (torch's operators, an adapter) makes the tape
-void.
+column of the cache that the new tokens take. So the calls of one step are captured as they are made, with the memory
+that lies between them, and later steps replay them: no Python between two layers, and one team of threads for all of
+them. What is captured is the engine's own forward; where something in it is not a kernel (torch's operators, an
+adapter), the graph is not used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cutaway.nn.cpu.torch_private import DISPATCH_MODE
 from cutaway.nn.kv_cache import Cache
 
 Turns = dict[Rotary, tuple[Tensor, Tensor]]
-_PLAY: Any = None if native.LIBRARY is None else native.LIBRARY.cw_play
-_KINDS = (native.Product, native.Norm, native.Turn, native.Put, native.Step)
+_REPLAY: Any = None if native.LIBRARY is None else native.LIBRARY.cw_replay
+_KINDS = (native.Product, native.Norm, native.Rope, native.Put, native.Step)
 
 # operators that compute nothing: another look at the same memory
 _VIEWS = frozenset(
@@ -38,7 +38,7 @@ _VIEWS = frozenset(
 
 
 class _Blind:
-    """In the place of torch's mode where it is missing: nothing is witnessed, and no tape is ever whole."""
+    """In the place of torch's mode where it is missing: nothing is watched, and no graph is ever complete."""
 
     def __enter__(self) -> Any:
         return self
@@ -59,13 +59,13 @@ class _AllocationWatcher(_Mode):  # type: ignore[misc]
         self.computed = DISPATCH_MODE is None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
         name = func.name().partition(".")[0]  # without the overload's
         if name == "aten::empty":
-            self.memory.append(found)
+            self.memory.append(out)
         elif name not in _VIEWS:
             self.computed = True
-        return found
+        return out
 
 
 class KernelGraph:
@@ -77,18 +77,18 @@ class KernelGraph:
         self.x, self.turns = x.clone(), {rotary: (cos.clone(), sin.clone()) for rotary, (cos, sin) in turns.items()}
         self._calls: list[tuple[native.Op, int]] = []  # with the rows of one text
         self._at_cache: list[tuple[Any, int]] = []  # with the layer
-        self._aim: tuple[Any, ...] = ()
+        self._target: tuple[Any, ...] = ()
         self._kind: tuple[Any, ...] = ()  # of the cache
 
     def capture(self, blocks: Callable[[Tensor, Turns], Tensor], cache: Cache) -> tuple[Tensor, bool]:
-        """What `blocks` makes of the inputs, [batch, 1, hidden], and whether the tape holds all that it took."""
+        """What `blocks` makes of the inputs, [batch, 1, hidden], and whether the graph holds all that it took."""
         capturing.calls = []
         try:
-            with _AllocationWatcher() as witness:
+            with _AllocationWatcher() as watcher:
                 out = blocks(self.x, self.turns)
         finally:
             calls, capturing.calls = capturing.calls, None
-        self._kept = (witness.memory, calls)
+        self._kept = (watcher.memory, calls)
         self.out = out
         buffer = cache.buffer
         assert buffer is not None
@@ -99,8 +99,8 @@ class KernelGraph:
             if isinstance(op, (native.Put, native.Step)):
                 self._at_cache.append((op, (op.keys - buffer.data_ptr()) // layer))
         self._ops = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(op) for op, _ in calls))
-        whole = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
-        return out, whole and bool(calls) and not witness.computed
+        all_rows_known = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
+        return out, all_rows_known and bool(calls) and not watcher.computed
 
     def replay(self, x: Tensor, turns: Turns, cache: Cache) -> Tensor:
         """The same on another x and turns, for as many texts or fewer; valid until the next call."""
@@ -108,26 +108,26 @@ class KernelGraph:
         self._follow(batch, cache)
         _copy(self.x, x)
         for rotary, pair in turns.items():
-            for own, given in zip(self.turns[rotary], pair, strict=True):
-                _copy(own, given)
-        if _PLAY(self._ops, len(self._ops), torch.get_num_threads()):
+            for ours, theirs in zip(self.turns[rotary], pair, strict=True):
+                _copy(ours, theirs)
+        if _REPLAY(self._ops, len(self._ops), torch.get_num_threads()):
             raise MemoryError(f"No memory for a step of {batch} texts.")
         return self.out if batch == self.batch else self.out[:batch]
 
     def _follow(self, batch: int, cache: Cache) -> None:
-        """Aim the calls at what the cache is now: it grows, and texts leave it."""
-        buffer, firsts = cache.buffer, cache.firsts()
+        """Point the calls at the cache's memory as it is now: it grows, and texts leave it."""
+        buffer, first_visible = cache.buffer, cache.first_visible()
         assert buffer is not None
-        start, first = buffer.data_ptr(), None if firsts is None else firsts.data_ptr()
-        aim = (batch, start, buffer.stride(), first, cache.end_at)
-        if aim == self._aim:
+        start, first = buffer.data_ptr(), None if first_visible is None else first_visible.data_ptr()
+        target = (batch, start, buffer.stride(), first, cache.end_at)
+        if target == self._target:
             return
         at(buffer, buffer.dtype, buffer.shape, 4, True)
-        if firsts is not None:
-            at(firsts, torch.int64, (batch,))
+        if first_visible is not None:
+            at(first_visible, torch.int64, (batch,))
         if _kind(buffer) != self._kind or buffer.shape[1] < batch:
             raise RuntimeError(f"a step of {batch} texts was recorded with another cache than {list(buffer.shape)}")
-        self._aim, self._aimed_at = aim, (buffer, firsts, cache)
+        self._target, self._target_memory = target, (buffer, first_visible, cache)
         for op, each in self._calls:
             op.rows = batch * each
         half, text, head, *_ = buffer.stride()
@@ -136,7 +136,7 @@ class KernelGraph:
             op.keys, op.values = start + 2 * layer * half, start + (2 * layer + 1) * half
             op.text, op.head, op.columns = text, head, cache.end_at
             if isinstance(op, native.Step):
-                op.firsts = first
+                op.first_visible = first
 
 
 def _kind(buffer: Tensor) -> tuple[Any, ...]:
@@ -145,9 +145,9 @@ def _kind(buffer: Tensor) -> tuple[Any, ...]:
     return (buffer.dtype, layers, heads, size, buffer.stride()[3:] == (size, 1))
 
 
-def _copy(to: Tensor, given: Tensor) -> None:
+def _copy(to: Tensor, values: Tensor) -> None:
     """Numbers into memory that no operator needs to know of."""
-    given = given.contiguous()
-    to = to if len(given) == len(to) else to[: len(given)]
-    source = at(given, to.dtype, to.shape)
-    ctypes.memmove(to.data_ptr(), source, given.numel() * given.itemsize)
+    values = values.contiguous()
+    to = to if len(values) == len(to) else to[: len(values)]
+    source = at(values, to.dtype, to.shape)
+    ctypes.memmove(to.data_ptr(), source, values.numel() * values.itemsize)

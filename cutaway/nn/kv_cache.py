@@ -3,12 +3,18 @@
 One buffer holds all layers. Texts of a batch may differ in length: padding is left out when the prompt is stored, and
 every text ends in the same column, so that a new token of each is written by one copy that moves nothing else. What
 lies before a text's first token is zero and hidden by the mask.
+
+A pass of the model writes inside one block, `with cache.appending(rows, layers):`. The first pass hands `store` the
+prompt of each layer, later passes hand `append` the new tokens. They count as held when the block ends; where it fails,
+the cache holds what it held before.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -21,7 +27,6 @@ from torch import Tensor
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, InputError
 from cutaway.jsonfile import write_aside
-from cutaway.nn.cache_checks import read_places
 from cutaway.nn.cache_face import CacheFace
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.cpu.ops import append_kv
@@ -60,16 +65,16 @@ class Cache(CacheFace):
         self.ids: list[list[int]] | None = None
         self.adapters: tuple[str | None, ...] | None = None
         self.inputs: CachedInputs | None = None
-        # [batch, longest]: where in its text stands what each column holds, -1 before the text; None where no text has
-        # a hidden word in the middle, and the columns say it
-        self._places: Tensor | None = None
+        # [batch, longest]: the position in its text of what each column holds, -1 before the text; None where no text
+        # has a hidden word in the middle, so that the columns tell the positions
+        self._positions: Tensor | None = None
         self.longest = 0  # max(lengths) as a Python int: reading it costs no synchronization
         self.equal = True
         self._new = 0  # tokens per text that the pass now running adds
         self._end = ctypes.c_int64()  # longest + new, where the kernels read it
-        self._held: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
+        self._views: tuple[Tensor, ...] = ()  # 2 * layers times [batch, n_kv_heads, longest + new, head_size]
         self._masks: dict[int | None, Tensor | None] = {}  # by window
-        self._firsts: Tensor | None = None
+        self._first_visible: Tensor | None = None
         self._before = 0  # tokens per text before the pass that `update` is now given
         if ddp_cache_data is not None:
             self.take_layers(ddp_cache_data)
@@ -95,35 +100,52 @@ class Cache(CacheFace):
     @property
     def scattered(self) -> bool:
         """Whether a text has hidden words between those that are held, so that columns do not tell distances."""
-        return self._places is not None
+        return self._positions is not None
 
     def ends(self) -> Tensor:
-        """[batch] int64: the place in its own text that each text's next token takes."""
-        return self.lengths if self._places is None else self._places[:, -1] + 1
+        """[batch] int64: the position in its own text that each text's next token takes."""
+        return self.lengths if self._positions is None else self._positions[:, -1] + 1
 
     @property
     def end(self) -> int:
         """The largest of `ends`."""
-        return self.longest if self._places is None else int(self._places[:, -1].max()) + 1
+        return self.longest if self._positions is None else int(self._positions[:, -1].max()) + 1
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens held by the longest text."""
         return self.longest
 
-    def reserve(self, layers: int) -> None:
-        """Say how many layers there are, before the first is stored."""
-        self.n_layers = layers
+    @contextmanager
+    def appending(self, rows: PackedBatch, layers: int) -> Iterator[None]:
+        """One pass of the model over new tokens, `rows.length` of each text (of an empty cache: the whole prompt).
+
+        Inside, `store` or `append` takes the keys and values of each of the `layers` layers. Where the block fails, the
+        cache holds what it held before.
+        """
+        if not self.empty:
+            self._prepare(rows.length)
+            yield
+            self._commit()
+            return
+        before = dict(self.cross)
+        self.n_layers, self.buffer = layers, None
+        try:
+            yield
+        except BaseException:
+            self.buffer, self.cross = None, before
+            raise
+        self._finish_prefill(rows)
 
     def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor:
         """The buffer with room for `columns` tokens; like: [..., n_kv_heads, head_size]."""
-        held = self.buffer
-        if held is None or held.shape[3] < columns:
+        old = self.buffer
+        if old is None or old.shape[3] < columns:
             capacity = self._capacity(columns)
             self.buffer = like.new_empty(2 * self.n_layers, batch, like.shape[-2], capacity, like.shape[-1])
-            if held is None:
+            if old is None:
                 self.buffer[:, :, :, :columns] = 0
             else:
-                self.buffer[:, :, :, : self.longest] = held[:, :, :, : self.longest]
+                self.buffer[:, :, :, : self.longest] = old[:, :, :, : self.longest]
         return self.buffer  # type: ignore[return-value]
 
     def _capacity(self, columns: int) -> int:
@@ -131,26 +153,26 @@ class Cache(CacheFace):
         return columns + max(_GROW, columns // 2)
 
     def store(self, layer: int, k: Tensor, v: Tensor, rows: PackedBatch) -> None:
-        """The prompt's keys and values, k and v [rows, n_kv_heads, head_size], into an empty cache."""
+        """Put in the prompt's keys and values of one layer, k and v [rows, n_kv_heads, head_size]."""
         longest = max(rows.lengths)
         buffer = self._grow(k, rows.batch, longest)
         for g in rows.groups:
             where = slice(None) if g.texts is None else g.texts
-            for held, x in ((buffer[2 * layer], k), (buffer[2 * layer + 1], v)):
+            for columns, x in ((buffer[2 * layer], k), (buffer[2 * layer + 1], v)):
                 block = x[g.rows].view(g.n, g.length, *x.shape[1:])  # [n, length, n_kv_heads, head_size]
-                held[where, :, longest - g.length : longest] = block.transpose(1, 2).detach()
+                columns[where, :, longest - g.length : longest] = block.transpose(1, 2).detach()
 
     def rows(self) -> PackedBatch:
-        """How the texts that are held lie when they are run again."""
-        found = PackedBatch(self.batch, self.seen, self.columns)
+        """The layout of the texts that are held, for running them again."""
+        rows = PackedBatch(self.batch, self.seen, self.columns)
         device = self.lengths.device
-        places = torch.arange(self.longest, device=device).expand(self.batch, -1)
-        if self._places is not None:
-            places = self._places
+        positions = torch.arange(self.longest, device=device).expand(self.batch, -1)
+        if self._positions is not None:
+            positions = self._positions
         elif not self.equal:
-            places = places - (self.longest - self.lengths)[:, None]
-        found.set_positions(self.packed(places, found))
-        return found
+            positions = positions - (self.longest - self.lengths)[:, None]
+        rows.set_positions(self.packed(positions, rows))
+        return rows
 
     def packed(self, x: Tensor, rows: PackedBatch) -> Tensor:
         """x [batch, longest, ...], in the cache's columns, as `rows` lie."""
@@ -167,25 +189,25 @@ class Cache(CacheFace):
         assert self.buffer is not None and other.buffer is not None
         self.buffer[:, :, :, : self.longest] = other.buffer[:, :, :, : self.longest]
 
-    def open(self, n: int) -> None:
-        """Make room for n new tokens per text, in every layer at once, before the blocks of a pass run."""
+    def _prepare(self, n: int) -> None:
+        """Make room for n new tokens per text, in every layer at once."""
         end = self.longest + n
         assert self.buffer is not None
         self._grow(self.buffer[..., 0, :], self.batch, end)
         self._end.value = end
-        self._held = ()
+        self._views = ()
         self._new = n
         self._masks.clear()
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new tokens of one layer; k and v [batch, n, n_kv_heads, head_size], n as in `open`.
+        """Add the new tokens of one layer; k and v [batch, n, n_kv_heads, head_size], n as in `appending`.
 
         Returns [batch, n_kv_heads, longest + n, head_size] each: views of the buffer, or copies where gradients flow.
         """
-        if not self._held:
+        if not self._views:
             assert self.buffer is not None
-            self._held = self.buffer[:, :, :, : self._end.value].unbind(0)
-        keys, values = self._held[2 * layer : 2 * layer + 2]
+            self._views = self.buffer[:, :, :, : self._end.value].unbind(0)
+        keys, values = self._views[2 * layer : 2 * layer + 2]
         if k.requires_grad and torch.is_grad_enabled():
             old = (x[:, :, : self.longest] for x in (keys, values))
             both = tuple(torch.cat((x, y.transpose(1, 2)), 2) for x, y in zip(old, (k, v), strict=True))
@@ -196,8 +218,8 @@ class Cache(CacheFace):
         return keys, values
 
     def _put(self, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> None:
-        for held, x in ((keys, k), (values, v)):
-            held[:, :, self.longest :].copy_(x.transpose(1, 2))
+        for columns, x in ((keys, k), (values, v)):
+            columns[:, :, self.longest :].copy_(x.transpose(1, 2))
 
     def mask(self, window: int | None = None) -> Tensor | None:
         """[batch, 1, n, longest + n], 0 where a new token may see and -inf where not; None where it may see all.
@@ -218,25 +240,25 @@ class Cache(CacheFace):
         """The columns that are held, those of the pass now running included."""
         return self._end.value
 
-    def firsts(self) -> Tensor | None:
+    def first_visible(self) -> Tensor | None:
         """[batch] int64, the first column of each text; None where all begin in the first."""
-        if self._firsts is None and not self.equal:
-            self._firsts = self.longest - self.lengths
-        return self._firsts
+        if self._first_visible is None and not self.equal:
+            self._first_visible = self.longest - self.lengths
+        return self._first_visible
 
-    def first(self, window: int | None) -> int:
+    def window_start(self, window: int | None) -> int:
         """The first column that any new token may see."""
-        return max(0, self.longest + 1 - window) if window is not None and self._places is None else 0
+        return max(0, self.longest + 1 - window) if window is not None and self._positions is None else 0
 
-    def places(self) -> Tensor:
-        """[batch or 1, longest + n]: the place in its own text of what each column holds, below 0 before the text."""
-        if self._places is not None:
-            return torch.cat((self._places, self._coming()), 1)
+    def positions(self) -> Tensor:
+        """[batch or 1, longest + n]: the position in its text of what each column holds, below 0 before the text."""
+        if self._positions is not None:
+            return torch.cat((self._positions, self._new_positions()), 1)
         columns = torch.arange(self.longest + self._new, device=self.lengths.device)
         return columns[None] if self.equal else columns - (self.longest - self.lengths)[:, None]
 
-    def _coming(self) -> Tensor:
-        """[batch, n]: the places of the new tokens."""
+    def _new_positions(self) -> Tensor:
+        """[batch, n]: the positions of the new tokens."""
         return self.ends()[:, None] + torch.arange(self._new, device=self.lengths.device)
 
     def _visible(self, window: int | None) -> Tensor | None:
@@ -247,29 +269,30 @@ class Cache(CacheFace):
         columns = torch.arange(end, device=device)
         last = torch.arange(self.longest, end, device=device)[:, None]  # [n, 1]: what each new token may see at most
         seen = (columns <= last) & (columns >= (self.longest - self.lengths)[:, None, None])  # [batch, n, longest + n]
-        if window is not None and self._places is not None:
-            seen &= self.places()[:, None] > self._coming()[..., None] - window  # [batch, n, longest + n]
+        if window is not None and self._positions is not None:
+            seen &= self.positions()[:, None] > self._new_positions()[..., None] - window  # [batch, n, longest + n]
         elif window is not None:
             seen &= columns > last - window
         none = torch.zeros(seen.shape, dtype=self.buffer.dtype, device=device)
         return none.masked_fill_(~seen, -torch.inf)[:, None]
 
-    def begin(self, rows: PackedBatch, device: torch.device) -> None:
-        """Note the lengths of the prompt that was just stored."""
-        self._settle(rows.lengths, device)
+    def _finish_prefill(self, rows: PackedBatch) -> None:
+        """Count the prompt that was stored as held."""
+        device = self.lengths.device if self.buffer is None else self.buffer.device
+        self._set_lengths(rows.lengths, device)
         self.columns = rows.mask
-        self._places = None
+        self._positions = None
         if rows.holes:
-            self._places = torch.full((rows.batch, self.longest), -1, device=device)
+            self._positions = torch.full((rows.batch, self.longest), -1, device=device)
             for g in rows.groups:
                 where = slice(None) if g.texts is None else g.texts
-                self._places[where, self.longest - g.length :] = rows.group_positions(g)
+                self._positions[where, self.longest - g.length :] = rows.group_positions(g)
 
-    def advance(self) -> None:
-        """Note that the new tokens were appended to every text."""
-        n = self._new
-        if self._places is not None:
-            self._places = self.places()
+    def _commit(self) -> None:
+        """Count the new tokens of every text as held."""
+        if self._positions is not None:
+            self._positions = self.positions()
+        n, self._new = self._new, 0
         self.lengths = self.lengths + n
         self.longest += n
         self.ids = None
@@ -281,7 +304,7 @@ class Cache(CacheFace):
         if self.columns is None:
             return pattern
         n = pattern.shape[2]
-        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
+        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; before `_commit`
         out = pattern.new_zeros(*pattern.shape[:3], columns.shape[1])
         for b, real in enumerate(columns):
             out[b, :, :, real] = pattern[b, :, :, self.longest - int(self.lengths[b]) :]
@@ -292,7 +315,7 @@ class Cache(CacheFace):
         if self.columns is None:
             return pattern
         n = pattern.shape[2]
-        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; not advanced yet
+        columns = torch.nn.functional.pad(self.columns, (0, n), value=True)  # [batch, seen + n]; before `_commit`
         out = pattern.new_zeros(*pattern.shape[:3], self.longest + n)
         for b, real in enumerate(columns):
             out[b, :, :, self.longest - int(self.lengths[b]) :] = pattern[b, :, :, real]
@@ -307,53 +330,53 @@ class Cache(CacheFace):
         wanted = index.tolist()
         moved = [(to, at) for to, at in enumerate(wanted) if to != at]
         if self.buffer is not None:
-            held = self.buffer[:, :, :, : self.longest]
+            old = self.buffer[:, :, :, : self.longest]
             if len(wanted) <= self.batch and all(at >= len(wanted) for _, at in moved):
                 for to, at in moved:
-                    held[:, to] = held[:, at]
+                    old[:, to] = old[:, at]
                 self.buffer = self.buffer[:, : len(wanted)]
             else:
                 shape = list(self.buffer.shape)
                 shape[1] = len(wanted)
                 self.buffer = self.buffer.new_empty(shape)
-                self.buffer[:, :, :, : self.longest] = held[:, index]
+                self.buffer[:, :, :, : self.longest] = old[:, index]
         self.cross = {i: (k[index], v[index]) for i, (k, v) in self.cross.items()}
         self.columns = None if self.columns is None else self.columns[index]
         self.ids = None if self.ids is None else [self.ids[i] for i in wanted]
         self.adapters = None if self.adapters is None else tuple(self.adapters[i] for i in wanted)
         before = self.longest
-        self._settle(self.lengths[index].tolist(), self.lengths.device)
+        self._set_lengths(self.lengths[index].tolist(), self.lengths.device)
         gone = before - self.longest  # columns that only those who left had
         if self.buffer is not None:
             self.buffer = self.buffer[:, :, :, gone:]
         self.inputs = None if self.inputs is None else self.inputs.select(index, gone)
-        self._places = None if self._places is None or not self.longest else self._places[index, gone:]
+        self._positions = None if self._positions is None or not self.longest else self._positions[index, gone:]
 
     def crop(self, n: int | list[int]) -> None:
         """Forget all but the first n tokens of every text, or of each its own number; -n forgets the last n."""
         lengths = self.lengths.tolist()
         if isinstance(n, int) and n < 0:
-            n = [max(0, held + n) for held in lengths]
+            n = [max(0, length + n) for length in lengths]
         most = [n] * len(lengths) if isinstance(n, int) else n
-        kept = [min(held, limit) for held, limit in zip(lengths, most, strict=True)]
+        kept = [min(length, limit) for length, limit in zip(lengths, most, strict=True)]
         if min(most, default=0) < 0:
             raise InputError(f"crop({n!r}): give the number of tokens to keep, 0 or more.")
         longest = max(kept, default=0)
-        for b, (held, left) in enumerate(zip(lengths, kept, strict=True)):
-            at, to = self.longest - held, longest - left
+        for b, (length, left) in enumerate(zip(lengths, kept, strict=True)):
+            at, to = self.longest - length, longest - left
             if self.buffer is not None and at != to:
                 x = self.buffer[:, b]  # [2 * layers, n_kv_heads, capacity, head_size]
                 x[:, :, to:longest] = x[:, :, at : at + left].clone()
                 x[:, :, :to] = 0
             if self.inputs is not None and at != to:
                 self.inputs.move(b, at, to, left)
-            if self._places is not None:
-                own = self._places[b, at : at + left].clone()
-                self._places[b] = -1
-                self._places[b, to:longest] = own
-        if self._places is not None:
-            self._places = self._places[:, :longest] if longest else None
-        self._settle(kept, self.lengths.device)
+            if self._positions is not None:
+                positions = self._positions[b, at : at + left].clone()
+                self._positions[b] = -1
+                self._positions[b, to:longest] = positions
+        if self._positions is not None:
+            self._positions = self._positions[:, :longest] if longest else None
+        self._set_lengths(kept, self.lengths.device)
         if self.columns is not None:
             limit = torch.tensor(kept, device=self.columns.device)[:, None]
             self.columns = self.columns & (self.columns.cumsum(1) <= limit)
@@ -365,7 +388,7 @@ class Cache(CacheFace):
         other._end = ctypes.c_int64()
         other.buffer = None if self.buffer is None else self.buffer[:, :, :, : self.longest].clone()
         other.inputs = None if self.inputs is None else self.inputs.copy(self.longest)
-        other._places = None if self._places is None else self._places.clone()
+        other._positions = None if self._positions is None else self._positions.clone()
         other.cross = dict(self.cross)
         return other
 
@@ -377,8 +400,8 @@ class Cache(CacheFace):
         tensors |= {f"cross.{i}.{n}": x.contiguous() for i, kv in self.cross.items() for n, x in enumerate(kv)}
         if self.columns is not None:
             tensors["columns"] = self.columns
-        if self._places is not None:
-            tensors["places"] = self._places.contiguous()
+        if self._positions is not None:
+            tensors["places"] = self._positions.contiguous()
         if self.inputs is not None:
             tensors |= self.inputs.tensors(self.longest)
         metadata = {_FORMAT: json.dumps(self.ids), _ADAPTERS: json.dumps(self.adapters)}
@@ -396,13 +419,13 @@ class Cache(CacheFace):
                 metadata = file.metadata() or {}
                 ids, adapters = json.loads(metadata[_FORMAT]), json.loads(metadata.get(_ADAPTERS, "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            held, lengths, columns = tensors["held"], tensors["lengths"], tensors.get("columns")
+            buffer, lengths, columns = tensors["held"], tensors["lengths"], tensors.get("columns")
             cross = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("cross.")})
             cache = cls()
             cache.cross = {i: (tensors[f"cross.{i}.0"], tensors[f"cross.{i}.1"]) for i in cross}
-            cache.reserve(held.shape[0] // 2)
-            cache.buffer, cache.columns, cache.ids = held, columns, ids
-            cache._settle(lengths.tolist(), lengths.device)
+            cache.n_layers = buffer.shape[0] // 2
+            cache.buffer, cache.columns, cache.ids = buffer, columns, ids
+            cache._set_lengths(lengths.tolist(), lengths.device)
             if adapters is not None:
                 if len(adapters) != cache.batch or not all(name is None or isinstance(name, str) for name in adapters):
                     raise ValueError(f"adapters of {len(adapters)} texts, and it holds {cache.batch}")
@@ -410,22 +433,22 @@ class Cache(CacheFace):
             counted = ids is None or [len(text) for text in ids] == lengths.tolist()
             if columns is not None:
                 counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()
-            cache._places = read_places(tensors.get("places"), cache.lengths, cache.longest)
+            cache._positions = _read_positions(tensors.get("places"), cache.lengths, cache.longest)
             cache.inputs = CachedInputs.read(tensors, cache.batch, cache.longest)
             counted = counted and min(cache.lengths.tolist(), default=0) >= 0
-            if held.dim() != 5 or held.shape[1::2] != (cache.batch, cache.longest) or not counted:
-                raise ValueError(f"{list(held.shape)} tensors for texts of {lengths.tolist()} tokens")
+            if buffer.dim() != 5 or buffer.shape[1::2] != (cache.batch, cache.longest) or not counted:
+                raise ValueError(f"{list(buffer.shape)} tensors for texts of {lengths.tolist()} tokens")
         except Exception as error:  # a file may be damaged in any way, and each library says it in its own
             raise CheckpointError(
                 f"{str(path)[:200]} is no cache that Cache.save wrote, or it is damaged: {str(error)[:300]}"
             ) from error
         return cache
 
-    def _settle(self, lengths: list[int], device: torch.device) -> None:
+    def _set_lengths(self, lengths: list[int], device: torch.device) -> None:
         self.lengths = torch.tensor(lengths, dtype=torch.int64, device=device)
         self.longest = max(lengths, default=0)
         self.equal = len(set(lengths)) <= 1
-        self._firsts = None  # texts that grow together keep theirs
+        self._first_visible = None  # texts that grow together keep theirs
 
 
 DynamicCache = Cache
@@ -474,3 +497,19 @@ class EncoderDecoderCache(Cache):
             self.__dict__.update(own.__dict__)
         if len(caches) == 2 and not caches[1].empty:
             self.cross = {i: (keys, values) for i, (keys, values) in enumerate(caches[1])}
+
+
+def _read_positions(positions: Tensor | None, lengths: Tensor, longest: int) -> Tensor | None:
+    """The positions of texts with hidden words, as a file has them; ValueError where they do not fit the texts.
+
+    positions: [batch, longest], -1 before each text. lengths: [batch].
+    """
+    if positions is None:
+        return None
+    if tuple(positions.shape) != (len(lengths), longest) or positions.dtype != torch.int64 or not longest:
+        raise ValueError(f"{list(positions.shape)} positions for texts of {lengths.tolist()} tokens")
+    before = torch.arange(longest, device=positions.device) < (longest - lengths)[:, None]
+    grow = positions.diff(dim=1) > 0
+    if bool((positions[before] != -1).any()) or not bool((grow | before[:, 1:]).all()) or int(positions.max()) >> 31:
+        raise ValueError("positions that no text has")
+    return positions

@@ -5,13 +5,17 @@ them once, with the activation or the residual add in the same pass; results dif
 only. The packed weight is a cache beside the parameter, which stays what it was: it is made anew as soon as the
 parameter changes, moves, or is another one, and never copied, saved or pickled. The plain product is used where neither
 is there, on other devices, and while a model trains.
+
+Attention, the feed-forward layer and the residual stream know two interfaces: `LinearOp`, one layer, and `LinearGroup`,
+several that read the same input. `Linear` and `PackedCache` are what a model is made of; `FrozenLinear` is both, for a
+run of decode steps; `linear_op` makes a `LinearOp` of any other module that somebody puts in a layer's place.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +23,7 @@ from torch import Tensor, nn
 
 from cutaway.config.architecture import Activation
 from cutaway.nn.call_context import evaluating
-from cutaway.nn.cpu.int8 import DTYPES as integer_dtypes
+from cutaway.nn.cpu.int8 import DTYPES as INT8_DTYPES
 from cutaway.nn.cpu.int8 import Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
 from cutaway.nn.cpu.onednn_linear import learns, product
@@ -27,6 +31,7 @@ from cutaway.nn.cpu.ops import transformed
 from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
 from cutaway.nn.cpu.torch_private import ONEDNN
 from cutaway.nn.cpu.tracked_parameter import Seen, TrackedParameter
+from cutaway.nn.residual import ResidualAdd
 
 if TYPE_CHECKING:
     from cutaway.nn.lora import AdapterSlot
@@ -61,16 +66,63 @@ _FUSED: dict[Activation, tuple[str, str]] = {
 OPERATORS = ONEDNN
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and OPERATORS.bf16 else (torch.float32,)
 _PACKING = threading.RLock()
+MANY = 64  # rows from which on a thread takes a few rows through all that follows, instead of a part of the weight
+CACHED = 8 << 20  # bytes of a weight up to which it comes fast enough for that, once for every few rows
+
+
+class LinearOp(Protocol):
+    """One linear layer, with what follows it in the same pass where that can be had; results are the same either way.
+
+    Attributes:
+        packed: the group of this layer alone.
+        int8: whether it multiplies bytes.
+    """
+
+    @property
+    def packed(self) -> LinearGroup: ...
+
+    @property
+    def int8(self) -> bool: ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+
+    def activated(self, x: Tensor, activation: Activation) -> Tensor:
+        """activation(layer(x))."""
+
+    def add_residual(self, x: Tensor, join: ResidualAdd) -> Tensor:
+        """join(layer(x)): dropout, the sum with the residual stream, the norm that follows."""
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether one pass may do the work of several calls for this input."""
+
+
+class LinearGroup(Protocol):
+    """Layers that read the same input (queries, keys and values; a gate and what it lets through), as one product."""
+
+    def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
+        """[layer(x) for layer in layers]."""
+
+    def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
+        """activation(gate(x)) * up(x), of layers = (gate, up)."""
+
+    def fused_mlp(
+        self, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, join: ResidualAdd
+    ) -> Tensor | None:
+        """join(down(activation(layer(x)))) or, of two layers, join(down(gated(x))), without keeping what lies between.
+
+        None where that cannot be had.
+        """
 
 
 class PackedCache:
-    """The packed form of one layer, or of several that read the same input, side by side."""
+    """The packed form of one layer, or of several that read the same input, side by side: a `LinearGroup`."""
 
-    gated = False
+    is_gate = False
 
     def __init__(self) -> None:
         self._seen: list[tuple[Seen, Seen | None]] = []  # each layer's weight and bias
-        self._integer = False
+        self._int8 = False
         self.weight: Tensor | Int8Weight | PackedWeight | None = None
         self.bias: Tensor | None = None
 
@@ -79,6 +131,7 @@ class PackedCache:
         seen = self._seen
         if not self._holds(layers):
             with _PACKING:  # by one thread; the others wait for what it makes
+                # a second look at what the first found changed would compare other numbers of it
                 if self._seen is seen or not self._holds(layers):
                     self._make(layers)
         return self
@@ -90,13 +143,13 @@ class PackedCache:
     def _holds(self, layers: Sequence[Linear]) -> bool:
         """Whether weights and biases are, as far as can be told, what they were."""
         seen = self._seen
-        if len(seen) != len(layers) or self._integer != layers[0].integer:
+        if len(seen) != len(layers) or self._int8 != layers[0].int8:
             return False
         for layer, (weight, bias) in zip(layers, seen, strict=True):
-            own = layer._parameters
-            if not weight.holds(own["weight"]):
+            parameters = layer._parameters
+            if not weight.holds(parameters["weight"]):
                 return False
-            if own["bias"] is not None if bias is None else not bias.holds(own["bias"]):
+            if parameters["bias"] is not None if bias is None else not bias.holds(parameters["bias"]):
                 return False
         return True
 
@@ -107,15 +160,15 @@ class PackedCache:
         # as torch stretches a bias of one number
         biases = [layer.bias.detach().expand(len(layer.weight)) for layer in layers if layer.bias is not None]
         bias = self._joined(biases) if biases else None
-        whole = self._joined(weights)
-        if layers[0].integer:
-            self.weight = Int8Weight(whole, bias, self.gated)
-        elif served(whole.dtype, whole.shape[1]):
-            self.weight = PackedWeight(whole, bias, gated=self.gated)
+        weight = self._joined(weights)
+        if layers[0].int8:
+            self.weight = Int8Weight(weight, bias, self.is_gate)
+        elif served(weight.dtype, weight.shape[1]):
+            self.weight = PackedWeight(weight, bias, gated=self.is_gate)
         else:
             assert OPERATORS is not None
-            self.weight = OPERATORS.reorder(whole.contiguous(), None)
-        self.bias, self._integer, self._seen = bias, layers[0].integer, seen
+            self.weight = OPERATORS.reorder(weight.contiguous(), None)
+        self.bias, self._int8, self._seen = bias, layers[0].int8, seen
         for layer in layers:
             evict(layer.weight)
         release_freed_memory()
@@ -150,6 +203,37 @@ class PackedCache:
         name, variant = ("none", "") if activation is None else _FUSED[activation]
         return OPERATORS.linear(x, self.weight, self.bias, name, [], variant)  # type: ignore[no-any-return]
 
+    def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
+        """As LinearGroup.products."""
+        if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
+            return [layer(x) for layer in layers]
+        out = self.refresh(layers).product(x)
+        parts = out.split([layer.out_features for layer in layers], -1)
+        return [with_adapters(layer, part, x) for layer, part in zip(layers, parts, strict=True)]
+
+    def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
+        """As LinearGroup.gated."""
+        gate, up = layers
+        alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
+        if alike and fusable(x, gate, up) and self.can_fuse(layers) and not adapted(x, gate, up):
+            return self.refresh(layers).product(x, activation)
+        return linear_op(gate).activated(x, activation) * up(x)  # type: ignore[no-any-return]
+
+    def fused_mlp(
+        self, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, join: ResidualAdd
+    ) -> Tensor | None:
+        """As LinearGroup.fused_mlp: for many rows, and a weight that fits the processor's cache."""
+        if x.numel() < MANY * x.shape[-1] or not fusable(x, *layers) or not fusable(x, down):
+            return None
+        if not self.can_fuse(layers) or adapted(x, *layers, down):
+            return None
+        if len({layer.bias is None for layer in layers}) > 1 or not join.fits(x, down.out_features):
+            return None
+        first, second = self.refresh(layers).panels, down.packed.refresh((down,)).panels
+        if first is None or second is None or first.bytes > CACHED:
+            return None
+        return join.product(first, x, second, activation)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedCache:
         return type(self)()
 
@@ -169,17 +253,17 @@ def _seen_bias(layer: Linear, joined: bool) -> Seen | None:
 class PackedGate(PackedCache):
     """Two layers, a gate and what it lets through, whose product is activation(gate) times the other."""
 
-    gated = True
+    is_gate = True
 
     @staticmethod
     def _joined(parts: Sequence[Tensor]) -> Tensor:
-        """16 outputs of the gate, 16 of the other, in turns."""
+        """16 outputs of the gate, then 16 of the other, and so on."""
         return torch.stack([x.unflatten(0, (-1, 16)) for x in parts], 1).flatten(0, 2)
 
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether our kernels serve them: nothing else multiplies in the same pass."""
         weight: Tensor = layers[0].weight  # type: ignore[assignment]
-        dtype = torch.int8 if getattr(layers[0], "integer", False) else weight.dtype
+        dtype = torch.int8 if getattr(layers[0], "int8", False) else weight.dtype
         return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
 
 
@@ -206,27 +290,50 @@ class _Product(torch.autograd.Function):
 
 
 class FrozenLinear:
-    """One layer, or several side by side, for as long as nothing about them changes: `packable` was asked once.
+    """A `LinearOp` and a `LinearGroup` for as long as nothing about its layers changes: `packable` was asked once.
 
-    It stands in the place of a `Linear` or of a `PackedCache` in what `settled` makes of a model.
+    It stands in the place of a `Linear` or of a `PackedCache` in what `freeze_for_decoding` makes of a model.
     """
 
     def __init__(self, packed: PackedCache, layers: Sequence[Linear]) -> None:
         self.packed, self.layers = packed, layers
         self.sizes = [layer.out_features for layer in layers]
-        self.fusing = _fusing(layers[0])
-        self.laid_out = False
-
-    def fuses(self, activation: Activation) -> bool:
-        """Whether `activation` can be had in the same pass."""
-        return activation in self.fusing
+        self.int8 = layers[0].int8
+        self.fused_activations = _fused_activations(layers[0])
+        self.refreshed = False
 
     def __call__(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
         """[..., in] -> [..., out of all layers], as `PackedCache.product`."""
-        if not self.laid_out:  # at the first use: a layer that is only used side by side is never packed alone
+        if not self.refreshed:  # at the first use: a layer that is only used side by side is never packed alone
             self.packed.refresh(self.layers)
-            self.laid_out = True
+            self.refreshed = True
         return self.packed.product(x, activation, residual)
+
+    def activated(self, x: Tensor, activation: Activation) -> Tensor:
+        """As LinearOp.activated."""
+        return self(x, activation) if activation in self.fused_activations else ACTIVATION[activation](self(x))
+
+    def add_residual(self, x: Tensor, join: ResidualAdd) -> Tensor:
+        """As LinearOp.add_residual; a frozen model is in evaluation mode, so nothing is dropped."""
+        return join.normed(self(x, residual=join.residual))
+
+    def fuses(self, x: Tensor) -> bool:
+        """As LinearOp.fuses."""
+        return True
+
+    def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
+        """As LinearGroup.products, of the layers that it was made of."""
+        return self(x).split(self.sizes, -1)  # type: ignore[no-any-return]
+
+    def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
+        """As LinearGroup.gated, of the layers that it was made of."""
+        return self(x, activation)
+
+    def fused_mlp(
+        self, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, join: ResidualAdd
+    ) -> Tensor | None:
+        """None: it is worth its while for many rows, and a decode step has few."""
+        return None
 
 
 def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:
@@ -239,9 +346,9 @@ def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLin
     return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
 
 
-def _fusing(layer: Any) -> Container[Activation | None]:
+def _fused_activations(layer: Any) -> Container[Activation | None]:
     """The activations that come in one pass with the packed product of `layer`."""
-    if getattr(layer, "integer", False) or served(layer.weight.dtype, layer.weight.shape[1]):
+    if layer.int8 or served(layer.weight.dtype, layer.weight.shape[1]):
         return KINDS
     return _FUSED
 
@@ -253,23 +360,22 @@ def hooked(module: nn.Module) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    integer = bool(getattr(layers[0], "integer", False))
+    int8 = bool(getattr(layers[0], "int8", False))
     if x.device.type != "cpu" or x.numel() == 0:
         return False
-    if integer:
-        if x.dtype not in integer_dtypes:
+    if int8:
+        if x.dtype not in INT8_DTYPES:
             return False
     elif not served(x.dtype, x.shape[-1]) and (OPERATORS is None or x.dtype not in DTYPES):
         return False
     if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
     for layer in layers:
-        if type(layer) is not Linear or layer.integer != integer or layer.sharded:
+        if type(layer) is not Linear or layer.int8 != int8 or layer.sharded:
             return False
         if layer.training and not evaluating():
             return False
-        own = layer._parameters
-        weight, bias = own.get("weight"), own.get("bias", False)
+        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", False)
         if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:  # type: ignore[union-attr]
             return False
         if bias is not None and type(bias) is not TrackedParameter and not _lasting(bias):
@@ -292,16 +398,16 @@ def fusable(x: Tensor, *layers: nn.Module) -> bool:
 
 
 class Linear(nn.Linear):
-    """x W^T + b: `nn.Linear`, fast.
+    """x W^T + b: `nn.Linear`, fast; a `LinearOp`.
 
     Attributes:
-        integer: whether evaluation on a CPU multiplies bytes (`cutaway.nn.cpu.int8`). The weight stays what it is:
+        int8: whether evaluation on a CPU multiplies bytes (`cutaway.nn.cpu.int8`). The weight stays what it is:
             training, gradients and saving never see the bytes.
         sharded: whether the weight comes and goes in parts of it (FSDP): nothing that is made of it can be kept.
         site: what adapters hold for this layer (`cutaway.nn.lora`), or None.
     """
 
-    integer = False
+    int8 = False
     sharded = False
     site: AdapterSlot | None = None
 
@@ -329,14 +435,71 @@ class Linear(nn.Linear):
             return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return, no-untyped-call]
         return packed.product(x)
 
+    def activated(self, x: Tensor, activation: Activation) -> Tensor:
+        """As LinearOp.activated."""
+        if fusable(x, self) and activation in _fused_activations(self):
+            packed = self.packed.refresh((self,))
+            if not adapted(x, self):
+                return packed.product(x, activation)
+            return ACTIVATION[activation](with_adapters(self, packed.product(x), x))
+        return ACTIVATION[activation](self(x))
+
+    def add_residual(self, x: Tensor, join: ResidualAdd) -> Tensor:
+        """As LinearOp.add_residual."""
+        residual = join.residual
+        if residual.shape[:-1] == x.shape[:-1] and residual.is_contiguous() and fusable(x, self):
+            packed = self.packed.refresh((self,))
+            if adapted(x, self):
+                return join.normed(residual + with_adapters(self, packed.product(x), x))
+            panels = packed.panels
+            few = x.numel() < MANY * x.shape[-1]
+            if panels is not None and not few and panels.bytes <= CACHED and join.fits(x, panels.n):
+                return join.product(panels, x)
+            return join.normed(packed.product(x, residual=residual))
+        return join(self(x))
+
+    def fuses(self, x: Tensor) -> bool:
+        """As LinearOp.fuses."""
+        return fusable(x, self)
+
+
+class OtherLinear:
+    """A `LinearOp` of any module: what follows its call is computed after it."""
+
+    int8 = False
+    packed = PackedCache()  # never filled: `fusable` says no to such a layer
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.layer(x)  # type: ignore[no-any-return]
+
+    def activated(self, x: Tensor, activation: Activation) -> Tensor:
+        """As LinearOp.activated."""
+        return ACTIVATION[activation](self.layer(x))
+
+    def add_residual(self, x: Tensor, join: ResidualAdd) -> Tensor:
+        """As LinearOp.add_residual."""
+        return join(self.layer(x))
+
+    def fuses(self, x: Tensor) -> bool:
+        """As LinearOp.fuses."""
+        return False
+
+
+def linear_op(layer: Any) -> LinearOp:
+    """`layer` itself where it is one of ours, else what computes the same with its calls."""
+    return layer if isinstance(layer, (Linear, FrozenLinear)) else OtherLinear(layer)
+
 
 def adapted(x: Tensor, *layers: nn.Module) -> bool:
     """Whether an adapter changes what one of the layers gives; it does so after the product, before all else."""
     return any(layer.site is not None and layer.site.acts(x.shape[0]) for layer in layers)  # type: ignore[union-attr, operator]
 
 
-def own_product(layer: Any, out: Tensor, x: Tensor) -> Tensor:
-    """The layer's product with what adapters make of it."""
+def with_adapters(layer: Any, out: Tensor, x: Tensor) -> Tensor:
+    """What adapters make of `out`, the layer's product of `x`."""
     return out if layer.site is None else layer.site.apply_to(out, x, layer)
 
 
@@ -345,38 +508,3 @@ def columns(layer: Any, x: Tensor, part: slice) -> Tensor:
     out = x @ layer.weight[:, part].T
     site: AdapterSlot | None = getattr(layer, "site", None)
     return out if site is None else site.apply_to(out, x, layer, part)
-
-
-def activated(layer: nn.Module | FrozenLinear, x: Tensor, activation: Activation) -> Tensor:
-    """activation(layer(x)), in one pass where that can be had."""
-    if isinstance(layer, FrozenLinear):
-        return layer(x, activation) if layer.fuses(activation) else ACTIVATION[activation](layer(x))
-    if fusable(x, layer) and activation in _fusing(layer):
-        packed: PackedCache = layer.packed.refresh((layer,))  # type: ignore[operator, union-attr]
-        if not adapted(x, layer):
-            return packed.product(x, activation)
-        return ACTIVATION[activation](own_product(layer, packed.product(x), x))
-    return ACTIVATION[activation](layer(x))
-
-
-def gated(
-    packed: PackedCache | FrozenLinear, gate: nn.Module, up: nn.Module, x: Tensor, activation: Activation
-) -> Tensor:
-    """activation(gate(x)) * up(x), in one pass where that can be had."""
-    if isinstance(packed, FrozenLinear):
-        return packed(x, activation)
-    alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
-    if alike and fusable(x, gate, up) and packed.can_fuse((gate, up)) and not adapted(x, gate, up):
-        return packed.refresh((gate, up)).product(x, activation)  # type: ignore[arg-type]
-    return activated(gate, x, activation) * up(x)  # type: ignore[no-any-return]
-
-
-def together(packed: PackedCache | FrozenLinear, layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
-    """[layer(x) for layer in layers], as one product where that can be had."""
-    if isinstance(packed, FrozenLinear):
-        return packed(x).split(packed.sizes, -1)  # type: ignore[no-any-return]
-    if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
-        return [layer(x) for layer in layers]
-    out = packed.refresh(layers).product(x)  # type: ignore[arg-type]
-    parts = out.split([layer.out_features for layer in layers], -1)
-    return [own_product(layer, part, x) for layer, part in zip(layers, parts, strict=True)]

@@ -63,8 +63,8 @@ class Lora(nn.Module):
         change = F.linear(F.linear(x, a), self.lora_B) * self.scaling
         if self.magnitude is not None:
             growth = self.growth(layer.weight)
-            own = out if layer.bias is None or columns is not None else out - layer.bias
-            change = growth * change + (growth - 1) * own
+            product = out if layer.bias is None or columns is not None else out - layer.bias
+            change = growth * change + (growth - 1) * product
         return out + change.to(out.dtype)
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class AdapterCall:
         self._parts: dict[int, list[tuple[str, Tensor | None]]] = {}
 
     def over(self, rows: PackedBatch) -> AdapterCall:
-        """The same call where the batch lies so."""
+        """The same call on a batch of this layout."""
         return AdapterCall(self.choice, self.names, rows)
 
     def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
@@ -130,7 +130,12 @@ class AdapterCall:
         if n not in self._parts:
             owners = self._owners(n)
             self._parts[n] = [
-                (name, torch.cat([(owners == i).nonzero()[:, 0] for i, own in enumerate(self.names) if own == name]))
+                (
+                    name,
+                    torch.cat(
+                        [(owners == i).nonzero()[:, 0] for i, adapter in enumerate(self.names) if adapter == name]
+                    ),
+                )
                 for name in dict.fromkeys(self.names)
                 if name is not None
             ]
@@ -153,35 +158,35 @@ class AdapterCall:
         raise InputError("different adapters in one batch: a layer reads some of its tokens only. Run them apart.")
 
 
-def lay_out(rows: PackedBatch) -> None:
-    """Tell the call that runs how its batch lies."""
-    turn = current().adapters
-    if turn is not None:
-        take_adapters(turn.over(rows))
+def set_call_rows(rows: PackedBatch) -> None:
+    """Give the adapters of the call that runs the layout of its batch, by which they find each text's rows."""
+    call = current().adapters
+    if call is not None:
+        take_adapters(call.over(rows))
 
 
 @contextmanager
-def laid_out(rows: PackedBatch) -> Iterator[None]:
+def call_rows(rows: PackedBatch) -> Iterator[None]:
     """Inside, the rows that layers read are those of another text: what a decoder looks at."""
-    turn = current().adapters
-    if turn is None:
+    call = current().adapters
+    if call is None:
         yield
         return
-    with adapter_call(turn.over(rows)):
+    with adapter_call(call.over(rows)):
         yield
 
 
-def turn_of(choice: ActiveAdapter) -> AdapterCall | None:
+def adapter_call_of(choice: ActiveAdapter) -> AdapterCall | None:
     """The call that runs, if it is one of the model that `choice` belongs to."""
-    turn = current().adapters
-    return turn if turn is not None and turn.choice is choice else None
+    call = current().adapters
+    return call if call is not None and call.choice is choice else None
 
 
 @contextmanager
-def adapter_call(turn: AdapterCall | None) -> Iterator[None]:
-    """Inside, calls from this thread or task are `turn`."""
+def adapter_call(call: AdapterCall | None) -> Iterator[None]:
+    """Inside, `call` says which adapters act in passes of this thread or task."""
     before = current().adapters
-    take_adapters(turn)
+    take_adapters(call)
     try:
         yield
     finally:
@@ -207,9 +212,9 @@ class ActiveAdapter:
 
     def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
         """[(adapter, which of the n rows that a layer reads, None for all)]."""
-        turn = turn_of(self)
-        if turn is not None:
-            return turn.parts(n)
+        call = adapter_call_of(self)
+        if call is not None:
+            return call.parts(n)
         return [] if self.active is None else [(self.active, None)]
 
 
@@ -227,13 +232,13 @@ class AdapterSlot:
     def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
         """What the layer gives with its adapters; as Lora.apply_to."""
         for name, rows in self.choice.parts(out.shape[0]):
-            held = self.held.get(name)
-            if held is None:
+            part = self.held.get(name)
+            if part is None:
                 continue
             if rows is None:
-                out = held.apply_to(out, x, layer, columns)
+                out = part.apply_to(out, x, layer, columns)
             else:
-                out = out.index_copy(0, rows, held.apply_to(out[rows], x[rows], layer, columns))
+                out = out.index_copy(0, rows, part.apply_to(out[rows], x[rows], layer, columns))
         return out
 
     def hook(self, layer: Any, given: tuple[Any, ...], out: Tensor) -> Tensor:

@@ -72,8 +72,8 @@ def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
     _check(labels, whole=False)
     kind = config.problem_type
     if kind is None:
-        whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-        kind = "regression" if logits.shape[-1] == 1 else "single_label_classification" if whole else None
+        is_integer = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        kind = "regression" if logits.shape[-1] == 1 else "single_label_classification" if is_integer else None
         kind = kind or "multi_label_classification"
     if kind == "regression":
         if logits.numel() != labels.numel():

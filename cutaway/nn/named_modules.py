@@ -21,19 +21,20 @@ Names = dict[str, Any]  # published name -> nested Names, or (our module's path,
 class NamedModule(nn.Module):
     """A module of the engine; `_published` holds the published names of what lies inside it."""
 
+    _published: Names = {}  # noqa: RUF012 - replaced as a whole, never written to
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            names = self.__dict__.get("_published")
-            if names is None or name not in names:
+            names = self._published
+            if name not in names:
                 raise
         return resolve(self, names[name])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        names = self.__dict__.get("_published")
-        if isinstance(value, nn.Module) and names and name in names and name not in self._modules:
-            replace(self, names[name], value)
+        if isinstance(value, nn.Module) and name in self._published and name not in self._modules:
+            replace(self, self._published[name], value)
         else:
             super().__setattr__(name, value)
 
@@ -41,38 +42,39 @@ class NamedModule(nn.Module):
 class ModuleGroupView(nn.Module):
     """Several of our modules under one published name. It owns nothing: parameters are those of the engine."""
 
+    _owner: nn.Module
+    _names: Names = {}  # noqa: RUF012 - replaced as a whole, never written to
+
     def __init__(self, owner: nn.Module, names: Names) -> None:
         super().__init__()
-        self.__dict__["_owner"], self.__dict__["_names"] = owner, names
+        self.__dict__["_owner"] = owner  # not by assignment, which would register it as a child
+        self._names = names
 
     def __getattr__(self, name: str) -> Any:
-        names = self.__dict__["_names"]
-        if name in names:
-            return resolve(self.__dict__["_owner"], names[name])
-        raise AttributeError(f"no {name!r} here; there are: {', '.join(names)}")
+        if name in self._names:
+            return resolve(self._owner, self._names[name])
+        raise AttributeError(f"no {name!r} here; there are: {', '.join(self._names)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        names = self.__dict__["_names"]
-        if isinstance(value, nn.Module) and name in names:
-            replace(self.__dict__["_owner"], names[name], value)
+        if isinstance(value, nn.Module) and name in self._names:
+            replace(self._owner, self._names[name], value)
         else:
             super().__setattr__(name, value)
 
     def __getitem__(self, index: int) -> Any:
-        names = self.__dict__["_names"]
-        return resolve(self.__dict__["_owner"], names[str(index % len(names))])
+        return resolve(self._owner, self._names[str(index % len(self._names))])
 
     def __len__(self) -> int:
-        return len(self.__dict__["_names"])
+        return len(self._names)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        for name, entry in self.__dict__["_names"].items():
-            found = resolve(self.__dict__["_owner"], entry)
-            if isinstance(found, nn.Module):
-                yield name, found
+        for name, entry in self._names.items():
+            child = resolve(self._owner, entry)
+            if isinstance(child, nn.Module):
+                yield name, child
 
     def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
         memo = set() if memo is None else memo
@@ -94,30 +96,25 @@ class DerivedLayerView(nn.Module):
 
     def __init__(self, layers: list[nn.Module], source: WeightSource) -> None:
         super().__init__()
-        self.__dict__["_layers"], self.__dict__["_source"] = layers, source
+        self._layers, self._source = layers, source  # a plain list: they are children of the engine's own modules
 
     @property
     def weight(self) -> Tensor:
-        source: WeightSource = self.__dict__["_source"]
-        return source.to_published([layer.weight for layer in self.__dict__["_layers"]])
+        return self._source.to_published([layer.weight for layer in self._layers])  # type: ignore[misc]
 
     @property
     def bias(self) -> Tensor | None:
-        found = [layer.bias for layer in self.__dict__["_layers"]]
-        if any(b is None for b in found):
-            return None
-        source: WeightSource = self.__dict__["_source"]
-        return source.to_published(found)
+        biases = [layer.bias for layer in self._layers]
+        return None if any(b is None for b in biases) else self._source.to_published(biases)  # type: ignore[arg-type]
 
     def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
         memo = set() if memo is None else memo
         yield prefix, self
-        for i, layer in enumerate(self.__dict__["_layers"]):
+        for i, layer in enumerate(self._layers):
             yield from layer.named_modules(memo, f"{prefix}.{i}" if prefix else str(i), remove_duplicate)
 
     def forward(self, x: Tensor) -> Tensor:
-        source: WeightSource = self.__dict__["_source"]
-        return source.gather([layer(x) for layer in self.__dict__["_layers"]], -1)
+        return self._source.gather([layer(x) for layer in self._layers], -1)
 
     def extra_repr(self) -> str:
         return f"weight={list(self.weight.shape)}"
@@ -131,9 +128,9 @@ def name_tree(layers: dict[str, WeightSource]) -> Names:
         *above, last = source.name.split(".")
         for step in above:
             node = node.setdefault(step, {})
-        held = node.setdefault(last, [])
-        if source.n_parts > 1 or not held:  # a tied layer is published once
-            held.append((path, source))
+        layers_there = node.setdefault(last, [])
+        if source.n_parts > 1 or not layers_there:  # a tied layer is published once
+            layers_there.append((path, source))
         if source.also:
             *above, last = source.also.split(".")
             node = tree
@@ -170,8 +167,8 @@ def resolve(owner: nn.Module, entry: Any) -> Any:
     path = _common([p for p, _ in leaves])
     if path:
         module = owner.get_submodule(path)
-        whole = {f"{path}.{name}" for name in _leaf_modules(module)} == {p for p, _ in leaves}
-        if whole and (isinstance(module, NamedModule) or all(k.isdigit() for k in entry)):
+        is_all_of_it = {f"{path}.{name}" for name in _leaf_modules(module)} == {p for p, _ in leaves}
+        if is_all_of_it and (isinstance(module, NamedModule) or all(k.isdigit() for k in entry)):
             return module
     return ModuleGroupView(owner, entry)
 
@@ -190,7 +187,7 @@ def replace(owner: nn.Module, entry: Any, value: nn.Module) -> None:
 def attach_published_names(owner: NamedModule, layers: dict[str, WeightSource]) -> None:
     """Teach `owner` and every part inside it their published names."""
     tree = name_tree(layers)
-    owner.__dict__["_published"] = tree
+    owner._published = tree
     _publish_inside(owner, tree)
 
 
@@ -199,12 +196,11 @@ def _publish_inside(owner: nn.Module, tree: Names) -> None:
         if isinstance(entry, list):
             continue
         same = owner._modules.get(name)  # called the same on both sides
-        found = same if isinstance(same, NamedModule) else resolve(owner, entry)
-        if isinstance(found, NamedModule):
-            path = name if found is same else _common([p for p, _ in _leaves(entry)])
-            own = _relative(entry, path)
-            found.__dict__["_published"] = own
-            _publish_inside(found, own)
+        module = same if isinstance(same, NamedModule) else resolve(owner, entry)
+        if isinstance(module, NamedModule):
+            path = name if module is same else _common([p for p, _ in _leaves(entry)])
+            module._published = _relative(entry, path)
+            _publish_inside(module, module._published)
         else:
             _publish_inside(owner, entry)
 

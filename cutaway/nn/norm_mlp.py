@@ -13,9 +13,9 @@ from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import row_norm, serves, within
 from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.exact_fusion import is_bitwise_splittable
-from cutaway.nn.linear import ACTIVATION, Linear, PackedGate, activated, gated, hooked
+from cutaway.nn.linear import ACTIVATION, Linear, PackedGate, hooked, linear_op
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.residual import ResidualAdd, add_residual, fused_mlp
+from cutaway.nn.residual import ResidualAdd
 
 
 class Embedding(nn.Embedding):
@@ -79,9 +79,9 @@ class RMSNorm(nn.Module):
         if x.shape[-1:] == weight.shape and serves(x, weight):
             return row_norm(x, weight, None, self.eps, self.offset, rms=True)
         if x.dtype in (torch.float16, torch.bfloat16):
-            found = F.rms_norm(x.float(), weight.shape, None, self.eps)
+            normed = F.rms_norm(x.float(), weight.shape, None, self.eps)
             # with an offset the product is rounded, else the factor (as Gemma's and Llama's authors do)
-            return ((weight.float() + self.offset) * found).to(x.dtype) if self.offset else weight * found.to(x.dtype)
+            return ((weight.float() + self.offset) * normed).to(x.dtype) if self.offset else weight * normed.to(x.dtype)
         return F.rms_norm(x, weight.shape, weight + self.offset if self.offset else weight, self.eps)
 
     def extra_repr(self) -> str:
@@ -115,21 +115,21 @@ class MLP(NamedModule):
         closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
         training = self.training and not evaluating()
         if closed and join is not None and not training:
-            beside = (self.gate, self.up) if self.spec.gated else (self.up,)
-            packed = self.packed if self.spec.gated else getattr(self.up, "packed", None)
-            found = None if packed is None else fused_mlp(packed, beside, self.down, x, activation, join)
-            if found is not None:
-                return found
+            layers = (self.gate, self.up) if self.spec.gated else (self.up,)
+            group = self.packed if self.spec.gated else linear_op(self.up).packed
+            joined = group.fused_mlp(layers, self.down, x, activation, join)
+            if joined is not None:
+                return joined
         first = self.gate if self.spec.gated else self.up
         if tap is not None and tap.wants("mlp.pre"):
             pre = tap.expose("mlp.pre", first(x))
             apart = tap.is_live("mlp.pre") or is_bitwise_splittable(first, x, activation)
-            act = ACTIVATION[activation](pre) if apart else activated(first, x, activation)
+            act = ACTIVATION[activation](pre) if apart else linear_op(first).activated(x, activation)
             act = act * self.up(x) if self.spec.gated else act
         elif self.spec.gated:
-            act = gated(self.packed, self.gate, self.up, x, activation)
+            act = self.packed.gated((self.gate, self.up), x, activation)
         else:
-            act = activated(self.up, x, activation)
+            act = linear_op(self.up).activated(x, activation)
         if tap is not None:
             act = tap.expose("mlp.act", act)
         dropped = drop(act, self.spec.dropout) if training else act
@@ -137,4 +137,4 @@ class MLP(NamedModule):
             out = tap.expose("mlp.out", self.down(dropped))
             if tap.is_live("mlp.out") or is_bitwise_splittable(self.down, dropped):
                 return out if join is None else join(out)
-        return self.down(dropped) if join is None else add_residual(self.down, dropped, join)
+        return self.down(dropped) if join is None else linear_op(self.down).add_residual(dropped, join)

@@ -1,4 +1,4 @@
-"""Where the tokens of a batch lie: the door at which padding is left outside.
+"""The layout of a batch: padding is taken out before the first block and put back after the last.
 
 A padded batch is packed: the real tokens of all texts in one row after another, texts sorted by length, so that each
 run of equally long texts is one contiguous, unpadded block [texts, length, ...] without a copy. A batch without padding
@@ -56,7 +56,7 @@ class PackedBatch:
     Attributes:
         batch, length: the shape [batch, length] of the padded input.
         index: None where rows are simply [batch, length]; else [rows], the flat padded position of each packed row.
-        spare: packed rows at the end that only fill up.
+        n_filler: packed rows at the end that only fill up.
         used: the rows before them, which are tokens.
         groups: runs of equally long texts that cover all rows in order.
         key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
@@ -185,9 +185,9 @@ class PackedBatch:
             self._holes = False
             if self._positions is not None:
                 # n tokens that stand side by side have the positions 0 to n - 1, and any others sum to more
-                own = self._positions.flatten()
-                own = own[: -self.n_filler] if self.n_filler else own
-                self._holes = int(own.sum()) != sum(n * (n - 1) // 2 for n in self.lengths)
+                positions = self._positions.flatten()
+                positions = positions[: -self.n_filler] if self.n_filler else positions
+                self._holes = int(positions.sum()) != sum(n * (n - 1) // 2 for n in self.lengths)
             elif self.mask is not None and self.index is not None:  # of a text without holes, one token begins a run
                 runs = int((self.mask[:, 1:] > self.mask[:, :-1]).sum()) + int(self.mask[:, 0].sum())
                 self._holes = runs != sum(map(bool, self.lengths))
@@ -221,7 +221,7 @@ class PackedBatch:
             return max(self.lengths, default=0)
         return int(self.positions(self.index.device).max()) + 1 if len(self.index) else 0
 
-    def places(self) -> list[tuple[int, Tensor]]:
+    def positions_by_text(self) -> list[tuple[int, Tensor]]:
         """(row of the batch, the padded positions of its tokens there) of each text."""
         if self.mask is not None:
             return [(i, row.nonzero()[:, 0]) for i, row in enumerate(self.mask)]

@@ -104,9 +104,9 @@ class RotaryTable:
             far = torch.tensor([self.rotary.regime(n) for n in texts.lengths], device=positions.device)
             here = (far[texts.owners] == 1)[..., None]
             return torch.where(here, made[1][0], made[0][0]), torch.where(here, made[1][1], made[0][1])
-        own = [rotary_frequencies(self.rotary, n) for n in texts.lengths]
-        frequencies = torch.stack([f for f, _ in own]).to(positions.device)  # [texts, size / 2]
-        return _waves(positions[..., None] * frequencies[texts.owners], own[0][1])
+        by_text = [rotary_frequencies(self.rotary, n) for n in texts.lengths]
+        frequencies = torch.stack([f for f, _ in by_text]).to(positions.device)  # [texts, size / 2]
+        return _waves(positions[..., None] * frequencies[texts.owners], by_text[0][1])
 
     def _looked_up(self, regime: int, length: int, longest: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         held = self._held.get(regime)
@@ -123,30 +123,30 @@ def _waves(angles: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """angles [..., size / 2] -> cosines and sines [..., size]."""
     angles = torch.cat((angles, angles), -1)
     sin = angles.sin() * factor
-    sin[..., : sin.shape[-1] // 2].neg_()  # so that a turn is one shift, one product and one sum
+    sin[..., : sin.shape[-1] // 2].neg_()  # so that a rotation is one shift, one product and one sum
     return angles.cos() * factor, sin
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the first cos.shape[-1] numbers of each head; x [..., heads, head_size].
+    """Rotate the first cos.shape[-1] numbers of each head; x [..., heads, head_size].
 
-    The sines of the first half are negative, so the turned pair is (a cos - b sin, b cos + a sin).
+    The sines of the first half are negative, so the rotated pair is (a cos - b sin, b cos + a sin).
     """
     size = cos.shape[-1]
     fits = cos.shape == sin.shape == (*x.shape[:-2], 1, size) and size % 2 == 0 and size <= x.shape[-1]
     if fits and x.stride()[-2:] == (x.shape[-1], 1) and serves(x, cos, sin):
-        return _turned(x, cos.contiguous(), sin.contiguous())
-    turned, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
-    turned = torch.addcmul(turned * cos, turned.roll(size // 2, -1), sin)
-    return turned if rest is None else torch.cat((turned, rest), -1)
+        return _rotated_by_kernel(x, cos.contiguous(), sin.contiguous())
+    rotated, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
+    rotated = torch.addcmul(rotated * cos, rotated.roll(size // 2, -1), sin)
+    return rotated if rest is None else torch.cat((rotated, rest), -1)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotated_by_kernel(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`rotate` by the compiled kernel: x [..., heads, head_size], cos and sin [..., 1, size] for as many rows."""
     rows = x if x.dim() == 3 else x.flatten(0, -3)  # [rows, heads, head_size]
     out, dtype = torch.empty(x.shape, dtype=x.dtype), x.dtype
     run(
-        native.Turn(
+        native.Rope(
             rows.shape[0],
             at(rows, dtype, rows.shape, 1),
             *(at(y, dtype, (*x.shape[:-2], 1, cos.shape[-1])) for y in (cos, sin)),

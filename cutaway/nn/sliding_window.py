@@ -25,10 +25,10 @@ def stretches(length: int, window: int, causal: bool, device: torch.device) -> I
     """
     reach = window - 1
     ahead = 0 if causal else reach
-    whole = band(min(STRETCH, length), window, causal, device, min(reach, length), min(ahead, length))
+    widest_mask = band(min(STRETCH, length), window, causal, device, min(reach, length), min(ahead, length))
     zero = min(reach, length)  # the column of the mask that stands for the stretch's own first place
     for start in range(0, length, STRETCH):
         end = min(start + STRETCH, length)
         first, last = max(0, start - reach), min(length, end + ahead)
-        mask = whole[: end - start, zero + first - start : zero + last - start]
+        mask = widest_mask[: end - start, zero + first - start : zero + last - start]
         yield slice(start, end), slice(first, last), mask

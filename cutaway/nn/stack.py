@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from cutaway.nn.call_context import evaluating, scopes_of
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
-from cutaway.nn.lora import lay_out, with_call_context
+from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
@@ -94,7 +95,7 @@ class Stack(NamedModule):
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
-    owner.__dict__["recomputes"] = False
+    owner.recomputes = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
     owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
@@ -141,29 +142,34 @@ class Batch:
         batch, length = _shape(input_ids, inputs_embeds, spec)
         if input_ids is not None:
             input_ids = check_ids(input_ids, spec.embedding.vocab_size)
-        held = 0 if cache is None else cache.longest
-        if held and cache is not None:
+        n_cached = 0 if cache is None else cache.longest
+        if n_cached and cache is not None:
             check_cache(cache, spec, batch)
-            if isinstance(attention_mask, Tensor) and attention_mask.shape[-1] in (held + length, cache.seen + length):
+            # a mask over old and new tokens: the old part must say what it said when they were read
+            columns = (n_cached + length, cache.seen + length)
+            if isinstance(attention_mask, Tensor) and attention_mask.shape[-1] in columns:
                 check_seen(cache, attention_mask[..., :-length])
                 attention_mask = attention_mask[..., -length:]
         mask = check_mask(attention_mask, batch, length)
-        if held and mask is not None and not bool((mask != 0).all()):
+        if n_cached and mask is not None and not bool((mask != 0).all()):
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
+        # several texts in one row, which their position_ids tell apart, become a batch of texts
         several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
         # in a window that holds only padding, a query would have nothing to look at
         may_stay_padded = not spec.causal and cache is None and not spec.windows
         if several is not None and position_ids is not None:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
-            rows = PackedBatch(batch, length, None if held else mask, may_stay_padded=may_stay_padded)
+            rows = PackedBatch(batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded)
         check_texts(rows)
+        # no text may be longer than the model's positions
         longest = _places_taken(spec, rows, cache, position_ids)
         if spec.longest is not None and longest > spec.longest:
             raise InputError(
                 f"The input has {longest} tokens, but the model can take {spec.longest}; shorten the text, or let the "
                 f"tokenizer cut it with truncation=True, max_length={spec.longest}."
             )
+        # types and positions: one for each token, and within their tables
         for name, value in (("token_type_ids", token_type_ids), ("position_ids", position_ids)):
             if value is None:
                 continue
@@ -193,22 +199,22 @@ class Batch:
 def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -> tuple[int, int]:
     if (input_ids is None) == (inputs_embeds is None):
         raise InputError("Pass input_ids, or inputs_embeds, one of the two.")
-    given, name, dims = (input_ids, "input_ids", 2) if inputs_embeds is None else (inputs_embeds, "inputs_embeds", 3)
-    if not isinstance(given, Tensor):
+    inputs, name, dims = (input_ids, "input_ids", 2) if inputs_embeds is None else (inputs_embeds, "inputs_embeds", 3)
+    if not isinstance(inputs, Tensor):
         raise InputError(
-            f"{name} must be a tensor, not {type(given).__name__}; call the tokenizer with return_tensors='pt'."
+            f"{name} must be a tensor, not {type(inputs).__name__}; call the tokenizer with return_tensors='pt'."
         )
-    if given.dim() != dims:
+    if inputs.dim() != dims:
         wanted = "[batch, length]" if dims == 2 else "[batch, length, hidden]"
-        raise InputError(f"{name} must be {wanted}; it has shape {list(given.shape)}. One text needs input_ids[None].")
-    if dims == 3 and given.shape[2] != spec.width:
+        raise InputError(f"{name} must be {wanted}; it has shape {list(inputs.shape)}. One text needs input_ids[None].")
+    if dims == 3 and inputs.shape[2] != spec.width:
         what = "hidden size" if spec.embedding.width is None else "embedding size"
-        raise InputError(f"inputs_embeds has width {given.shape[2]}, but the model's {what} is {spec.width}.")
-    if dims == 3 and not given.is_floating_point():
-        raise InputError(f"inputs_embeds must be floating-point vectors; their dtype is {given.dtype}.")
-    if given.shape[0] == 0 or given.shape[1] == 0:
-        raise InputError(f"{name} is empty: shape {list(given.shape)}. A text needs at least one token.")
-    return given.shape[0], given.shape[1]
+        raise InputError(f"inputs_embeds has width {inputs.shape[2]}, but the model's {what} is {spec.width}.")
+    if dims == 3 and not inputs.is_floating_point():
+        raise InputError(f"inputs_embeds must be floating-point vectors; their dtype is {inputs.dtype}.")
+    if inputs.shape[0] == 0 or inputs.shape[1] == 0:
+        raise InputError(f"{name} is empty: shape {list(inputs.shape)}. A text needs at least one token.")
+    return inputs.shape[0], inputs.shape[1]
 
 
 def _places_taken(spec: Spec, rows: PackedBatch, cache: Cache | None, position_ids: Tensor | None) -> int:
@@ -265,8 +271,8 @@ def embed_batch(stack: Any, batch: Batch) -> Tensor:
 def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Tensor:
     rows, cache, offset = batch.rows, batch.cache, learned.offset
     device = (batch.input_ids if batch.input_ids is not None else batch.inputs_embeds).device  # type: ignore[union-attr]
-    held = cache is not None and not cache.empty
-    if learned.after_padding and batch.input_ids is not None and not held:
+    continues = cache is not None and not cache.empty
+    if learned.after_padding and batch.input_ids is not None and not continues:
         real = torch.ne(batch.input_ids, -1 if pad_id is None else pad_id)  # [batch, length]
         if rows.packed:  # a word that the mask hides in the middle counts; what stands before the text does not
             real = real & (torch.arange(rows.length, device=device) >= rows.first()[:, None])
@@ -274,7 +280,7 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
             real = real & rows.mask
         return rows.pack(real.cumsum(1) * real + (offset - 1))
     positions = (rows.counts(device) if learned.skips_hidden else rows.positions(device)) + offset
-    if cache is not None and held:
+    if cache is not None and continues:
         positions = positions + (cache.lengths if learned.skips_hidden else cache.ends())[:, None]
     return positions
 
@@ -307,7 +313,7 @@ def run_stack(
     spec: Spec = stack.spec
     rows, cache = batch.rows, batch.cache
     prefill = cache is None or cache.empty
-    lay_out(rows)
+    set_call_rows(rows)
     x = embed_batch(stack, batch)
     context = Context(
         rows,
@@ -319,18 +325,29 @@ def run_stack(
         memory=memory,
         memory_rows=memory_rows,
     )
-    if cache is not None:
-        if prefill:
-            cache.reserve(spec.n_layers)
-        else:
-            cache.open(rows.length)
+    with nullcontext() if cache is None else cache.appending(rows, spec.n_layers):
+        _add_positions(stack, batch, x, context, taps)
+        taps.start = 0 if prefill or cache is None else cache.seen
+        x = _offer(stack, taps, "embed", x, rows)
+        x = blocks(stack, x, context, taps)
+        if spec.final_norm:
+            rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
+            x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
+            x = _offer(stack, taps, "final_norm", x, rows)
+    return x
+
+
+def _add_positions(stack: Any, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
+    """Give the context what attention knows of positions: cosines and sines, or T5's bias by distance."""
+    spec: Spec = stack.spec
+    rows, cache, prefill = batch.rows, batch.cache, context.prefill
     if stack.rotary:
         positions = batch.position_ids
         positions = rows.positions(x.device) if positions is None else rows.pack(positions)
         if batch.position_ids is None and not prefill and cache is not None:
             positions = positions + cache.ends()[:, None]
-        held = 0 if cache is None else cache.end
-        longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + held
+        n_cached = 0 if cache is None else cache.end
+        longest = int(positions.max()) + 1 if batch.position_ids is not None else rows.length + n_cached
         texts = rows.reaches(positions) if stack.by_length else None
         if texts is not None and cache is not None:
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
@@ -341,20 +358,7 @@ def run_stack(
             context.bias = stack.relative(steps, steps)
         elif cache is not None:
             queries = cache.ends()[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, cache.places()[:, None])
-    taps.start = 0 if prefill or cache is None else cache.seen
-    x = _offer(stack, taps, "embed", x, rows)
-    x = blocks(stack, x, context, taps)
-    if spec.final_norm:
-        rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
-        x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
-        x = _offer(stack, taps, "final_norm", x, rows)
-    if cache is not None:
-        if prefill:
-            cache.begin(rows, x.device)
-        else:
-            cache.advance()
-    return x
+            context.bias = stack.relative(queries, cache.positions()[:, None])
 
 
 def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], context: Context, taps: Taps) -> None:
@@ -376,7 +380,7 @@ def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], c
                 "other rotary frequencies; run the whole text without it."
             )
         _renew(stack, cache, cache.inputs, reaches, context, taps)
-        lay_out(rows)
+        set_call_rows(rows)
     if cache.inputs is not None:
         cache.inputs.append(x, positions, cache.longest, reaches)
 
@@ -384,17 +388,17 @@ def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], c
 def _renew(stack: Any, cache: Cache, inputs: CachedInputs, reaches: list[int], context: Context, taps: Taps) -> None:
     """Run the texts that a cache holds again, as parts of texts of these lengths, and keep their keys and values."""
     rows, fresh = cache.rows(), Cache()
-    lay_out(rows)
+    set_call_rows(rows)
     with torch.no_grad():
         x = cache.packed(inputs.x[:, : cache.longest], rows)
         positions = cache.packed(inputs.positions[:, : cache.longest], rows)
         texts = TextLengths(reaches, rows.reaches(positions).owners)
         longest = int(positions.max()) + 1
         turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
-        fresh.reserve(stack.spec.n_layers)
         again = taps.edits_alone()
-        x = _offer(stack, again, "embed", x, rows)
-        run_blocks(stack, x, replace(context, rows=rows, cache=fresh, prefill=True, turns=turns), again)
+        with fresh.appending(rows, stack.spec.n_layers):
+            x = _offer(stack, again, "embed", x, rows)
+            run_blocks(stack, x, replace(context, rows=rows, cache=fresh, prefill=True, turns=turns), again)
     cache.replace(fresh)
     inputs.reaches = reaches
 

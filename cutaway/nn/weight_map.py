@@ -103,37 +103,37 @@ def expand(table: Table, n_layers: Mapping[str, int]) -> dict[str, WeightSource]
 
     n_layers: number of blocks by prefix, {"": 12} for one stack, {"encoder.": 6, "decoder.": 6} for two.
     """
-    found: dict[str, WeightSource] = {}
+    expanded: dict[str, WeightSource] = {}
     for ours, theirs in table.items():
         source = theirs if isinstance(theirs, WeightSource) else WeightSource(theirs)
         if "{i}" not in ours:
-            found[ours] = source
+            expanded[ours] = source
             continue
         n = next(count for prefix, count in n_layers.items() if ours.startswith(prefix + "blocks."))
         for i in range(n):
-            found[ours.replace("{i}", str(i))] = replace(source, name=source.name.replace("{i}", str(i)))
-    return found
+            expanded[ours.replace("{i}", str(i))] = replace(source, name=source.name.replace("{i}", str(i)))
+    return expanded
 
 
 def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, WeightSource]:
     """{our name: where it is published} for every parameter and persistent buffer, tied ones included."""
-    found: dict[str, WeightSource] = {}
+    by_name: dict[str, WeightSource] = {}
     table = getattr(model, "layer_sources", None)
     if table is not None:
         for name in tensors_of(model):
             layer, _, leaf = name.rpartition(".")
             source: WeightSource = table[layer]
-            found[ours + name] = source.under(theirs, leaf)
-        return found
+            by_name[ours + name] = source.under(theirs, leaf)
+        return by_name
     for name in [*model._parameters, *(b for b in model._buffers if b not in model._non_persistent_buffers_set)]:
         if getattr(model, name) is not None:
-            found[ours + name] = WeightSource(theirs + name)
+            by_name[ours + name] = WeightSource(theirs + name)
     for name, child in model.named_children():
         if isinstance(child, Adapters):
             continue  # they are saved apart
         published = getattr(model, "published_children", {}).get(name, name)
-        found |= sources(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
-    return found
+        by_name |= sources(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
+    return by_name
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:

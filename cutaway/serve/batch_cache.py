@@ -51,7 +51,7 @@ class BatchCache(Cache):
 
     def clear(self) -> None:
         """Forget every text; the memory stays for those to come."""
-        self._settle([], self.lengths.device)
+        self._set_lengths([], self.lengths.device)
         self.left = 0
 
     def join(self, other: Cache) -> None:
@@ -86,15 +86,15 @@ class BatchCache(Cache):
         self.buffer[:, batch:, :, :first] = 0
         self.buffer[:, batch:, :, first:longest] = source[:, :, :, : other.longest]
         self.columns = self.ids = self.adapters = None
-        self._settle([*self.lengths.tolist(), *other.lengths.tolist()], other.lengths.device)
+        self._set_lengths([*self.lengths.tolist(), *other.lengths.tolist()], other.lengths.device)
 
 
 def single(of: Cache, held: Tensor) -> Cache:
     """A cache of one text from its keys and values [2 * layers, 1, n_kv_heads, n, head_size]."""
     cache = Cache()
-    cache.reserve(of.n_layers)
+    cache.n_layers = of.n_layers
     cache.buffer = held
-    cache._settle([held.shape[3]], of.lengths.device)
+    cache._set_lengths([held.shape[3]], of.lengths.device)
     return cache
 
 

@@ -115,7 +115,7 @@ def test_fastest_says_what_it_chose(
     assert Candidate("int8", speedup, agreement) in found.measured
     assert f"int8 {speedup:.2f} times as fast, {agreement:.1%} agreement" in found.why
     assert found.name in caplog.text and found.why in caplog.text
-    assert any(m.integer for m in pipe.model.modules() if type(m) is Linear) == (wanted == "int8")
+    assert any(m.int8 for m in pipe.model.modules() if type(m) is Linear) == (wanted == "int8")
     assert pipe("a good film")[0]["label"]
 
 

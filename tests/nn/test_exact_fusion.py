@@ -8,8 +8,8 @@ import torch
 import cutaway
 from cutaway.nn import exact_fusion, linear
 from cutaway.nn.exact_fusion import is_bitwise_splittable
-from cutaway.nn.linear import ACTIVATION, Linear, activated
-from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.residual import ResidualAdd
 
 
 @pytest.mark.parametrize("activation", [None, *ACTIVATION])
@@ -34,9 +34,9 @@ def test_what_is_called_separable_is(activation, dtype):
         x, residual = torch.randn(rows, width, dtype=dtype), torch.randn(rows, 64, dtype=dtype)
         if is_bitwise_splittable(layer, x, activation):
             if activation is None:
-                one, two = add_residual(layer, x, ResidualAdd(residual)), residual + layer(x)
+                one, two = layer.add_residual(x, ResidualAdd(residual)), residual + layer(x)
             else:
-                one, two = activated(layer, x, activation), ACTIVATION[activation](layer(x))
+                one, two = layer.activated(x, activation), ACTIVATION[activation](layer(x))
             assert torch.equal(one, two)
 
 

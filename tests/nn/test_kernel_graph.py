@@ -83,7 +83,7 @@ def test_bytes_are_played(played: list[int]) -> None:
     ours = model("llama", "ForCausalLM")
     for module in ours.modules():
         if isinstance(module, decode_step.Linear):
-            module.integer = True
+            module.int8 = True
     ids, mask = padded(texts((7, 3, 5)), "left", 0)
     assert_same(answer(ours, ids, mask), answer(ours, ids, mask, tape=False))
     assert len(played) == 11

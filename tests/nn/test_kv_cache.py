@@ -9,6 +9,8 @@ import torch
 from parity.pairs import TOLERANCE, gap, padded, pair, texts
 
 from cutaway.errors import InputError
+from cutaway.nn.kv_cache import Cache
+from cutaway.nn.packed_batch import PackedBatch
 
 LENGTHS = (9, 4, 6, 9, 2)
 
@@ -108,3 +110,52 @@ def test_a_mask_of_what_is_held_must_be_the_one_it_was_read_with(llama: Any) -> 
     cache = llama(ids[:1], use_cache=True).past_key_values
     with pytest.raises(InputError, match="hides other tokens"):
         llama(new[:1], attention_mask=grown[:1], past_key_values=cache)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5", "bart"])
+def test_a_pass_that_fails_leaves_what_was_held(family: str) -> None:
+    """Of a new cache nothing is left, of another what it held, whichever layer failed; both can be used again."""
+    ending = "ForCausalLM" if family == "llama" else "ForConditionalGeneration"
+    ours = pair(family, ending)[1]
+    ids, other = torch.stack(texts((7, 7))), torch.stack(texts((7, 7), seed=5))
+    more = {} if family == "llama" else {"input_ids": ids}
+
+    def run(tokens: torch.Tensor, cache: Cache, **changed: Any) -> torch.Tensor:
+        key = "decoder_input_ids" if more else "input_ids"
+        out: torch.Tensor = ours(**{**more, key: tokens, **changed}, past_key_values=cache).logits
+        return out
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("in the middle")
+
+    blocks = ours.base.decoder.blocks if more else ours.base.blocks
+
+    def fail(tokens: torch.Tensor, cache: Cache, **changed: Any) -> None:
+        handle = blocks[1].register_forward_hook(failing)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            run(tokens, cache, **changed)
+        handle.remove()
+
+    cache, wanted = Cache(), Cache()
+    fail(other[:1], cache, **({"input_ids": other[:1]} if more else {}))  # another batch, and another encoder's text
+    assert cache.empty and cache.buffer is None and not cache.cross
+    assert torch.equal(run(ids, cache), run(ids, wanted))
+    fail(other[:, :3], cache)
+    assert cache.lengths.tolist() == [7, 7]
+    assert torch.equal(run(ids[:, :2], cache), run(ids[:, :2], wanted))
+
+
+def test_one_block_for_each_pass() -> None:
+    """What a caller has to know of a pass is `appending`: the parts of it are nobody else's."""
+    public = {name for name in vars(Cache) if not name.startswith("_")}
+    assert "appending" in public and not public & {"open", "begin", "advance", "reserve", "prepare", "commit"}
+    rows, k = PackedBatch(2, 3, None), torch.randn(6, 1, 8)
+    cache = Cache()
+    with cache.appending(rows, 1):
+        cache.store(0, k, k, rows)
+        assert cache.empty
+    assert cache.lengths.tolist() == [3, 3]
+    with cache.appending(PackedBatch(2, 2, None), 1):
+        keys, _ = cache.append(0, *torch.randn(2, 2, 2, 1, 8))
+        assert cache.n_columns == keys.shape[2] == 5 and cache.longest == 3
+    assert cache.lengths.tolist() == [5, 5]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from cutaway import BertConfig, BertModel, native
+from cutaway.config.architecture import FeedForward
 from cutaway.nn import linear
-from cutaway.nn.linear import ACTIVATION, Linear, PackedCache, activated, together
-from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.linear import ACTIVATION, Linear, PackedCache, freeze_linear, linear_op
+from cutaway.nn.norm_mlp import MLP
+from cutaway.nn.residual import ResidualAdd
 
 needs_operators = linear.OPERATORS is not None
 
@@ -55,16 +59,16 @@ def test_same_product(both_ways: bool, shape: tuple[int, ...]) -> None:
 def test_fused_activation(both_ways: bool, activation: str) -> None:
     layer, x = layer_and_rows()
     wanted = ACTIVATION[activation](plain(layer, x))  # type: ignore[index]
-    torch.testing.assert_close(activated(layer, x, activation), wanted)  # type: ignore[arg-type]
+    torch.testing.assert_close(layer.activated(x, activation), wanted)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
 def test_fused_residual_and_side_by_side(both_ways: bool) -> None:
     layer, x = layer_and_rows()
     residual = torch.randn(9, 40)
-    torch.testing.assert_close(add_residual(layer, x, ResidualAdd(residual)), residual + plain(layer, x))
+    torch.testing.assert_close(layer.add_residual(x, ResidualAdd(residual)), residual + plain(layer, x))
     layers = [Linear(24, n).eval() for n in (8, 16, 24)]
-    for found, each in zip(together(PackedCache(), layers, x), layers, strict=True):
+    for found, each in zip(PackedCache().products(layers, x), layers, strict=True):
         torch.testing.assert_close(found, plain(each, x))
 
 
@@ -300,21 +304,24 @@ def test_a_hook_sees_every_call(both_ways: bool) -> None:
     layer, x = layer_and_rows()
     seen: list[Tensor] = []
     handle = layer.register_forward_hook(lambda module, args, out: seen.append(out))
-    activated(layer, x, "gelu")
-    add_residual(layer, x, ResidualAdd(torch.zeros(9, 40)))
-    together(PackedCache(), [layer], x)
+    layer.activated(x, "gelu")
+    layer.add_residual(x, ResidualAdd(torch.zeros(9, 40)))
+    PackedCache().products([layer], x)
     handle.remove()
-    activated(layer, x, "gelu")
+    layer.activated(x, "gelu")
     assert len(seen) == 3
     torch.testing.assert_close(seen[0], plain(layer, x))
 
 
 @torch.no_grad()
 def test_other_kinds_of_layers_are_called_as_they_are(both_ways: bool) -> None:
-    other, x = nn.Linear(24, 40), torch.randn(9, 24)
-    torch.testing.assert_close(activated(other, x, "relu"), plain(other, x).relu())
+    other, x, residual = nn.Linear(24, 40), torch.randn(9, 24), torch.randn(9, 40)
+    op = linear_op(other)
+    torch.testing.assert_close(op.activated(x, "relu"), plain(other, x).relu())
+    torch.testing.assert_close(op.add_residual(x, ResidualAdd(residual)), residual + plain(other, x))
+    assert not op.fuses(x) and linear_op(layer_and_rows()[0]) is not op
     mixed = [Linear(24, 40).eval(), other]
-    for found, each in zip(together(PackedCache(), mixed, x), mixed, strict=True):
+    for found, each in zip(PackedCache().products(mixed, x), mixed, strict=True):
         torch.testing.assert_close(found, plain(each, x))
 
 
@@ -357,3 +364,63 @@ def test_inside_inference_mode(both_ways: bool) -> None:
         torch.testing.assert_close(layer(x), plain(layer, x))
         layer.weight.mul_(2)
         torch.testing.assert_close(layer(x), plain(layer, x))
+
+
+class Scaled(nn.Module):
+    """Somebody's layer in the place of one of ours: no weight, no bias, only a call."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * 0.5  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("replaced", ["gate", "up", "down"])
+@pytest.mark.parametrize("rows", [3, 200])
+def test_a_layer_without_weights_can_stand_in_any_place(both_ways: bool, gated: bool, replaced: str, rows: int) -> None:
+    """However many rows: the fused pass asks no weight of a layer that is not ours."""
+    if replaced == "gate" and not gated:
+        return
+    mlp = MLP(FeedForward(40, "silu", gated=gated), 24).eval()
+    x, join = torch.randn(rows, 24), ResidualAdd(torch.randn(rows, 24))
+    setattr(mlp, replaced, Scaled(getattr(mlp, replaced)))
+    up = F.silu(mlp.gate(x)) * mlp.up(x) if gated else F.silu(mlp.up(x))
+    torch.testing.assert_close(mlp(x, join=join), join.residual + mlp.down(up))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 100])
+def test_every_kind_of_op_gives_the_same(both_ways: bool, rows: int) -> None:
+    """A layer, the frozen one and one that is only called agree in every operation of the interface."""
+    if not both_ways:
+        return
+    layer, norm = Linear(24, 40).eval(), nn.LayerNorm(40)
+    x, residual = torch.randn(rows, 24), torch.randn(rows, 40)
+    frozen = freeze_linear(layer.packed, [layer])
+    assert frozen is not None and linear_op(frozen) is frozen and linear_op(layer) is layer
+    assert torch.equal(frozen(x), layer(x)) and frozen.fuses(x) and layer.fuses(x)
+    for activation in ACTIVATION:
+        assert torch.equal(frozen.activated(x, activation), layer.activated(x, activation))
+    for join in (ResidualAdd(residual), ResidualAdd(residual, norm=norm)):
+        assert torch.equal(frozen.add_residual(x, join), layer.add_residual(x, join))
+    other = linear_op(nn.Linear(24, 40).requires_grad_(False))
+    for op in (layer, frozen, other):
+        for activation in ACTIVATION:
+            torch.testing.assert_close(op.activated(x, activation), ACTIVATION[activation](op(x)))
+        torch.testing.assert_close(op.add_residual(x, ResidualAdd(residual, norm=norm)), norm(residual + op(x)))
+
+
+def test_kinds_of_linear_layers_are_told_apart_in_one_place() -> None:
+    """Who uses a linear layer knows the interface: no module asks for a class of it, but `linear_op`."""
+    asked = []
+    for path in sorted(Path(linear.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                names = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+                if names & {"FrozenLinear", "PackedCache", "PackedGate", "OtherLinear"}:
+                    asked.append(path.name)
+    assert asked == ["linear.py"]

@@ -114,7 +114,7 @@ def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest
         calls.append((q.shape[0] * q.shape[2], k.shape[0] * k.shape[2]))
         return kernel(q, k, v, **kwargs)
 
-    compiled = attention.attend
+    compiled = attention.varlen_attention
 
     def watched(q: Tensor, k: Tensor, v: Tensor, layout: packed_batch.PackedBatch, *args: Any) -> Tensor | None:
         found = compiled(q, k, v, layout, *args)
@@ -122,7 +122,7 @@ def test_padding_is_not_computed(family: str, looking: bool, monkeypatch: pytest
             calls.append((q.shape[0] - layout.n_filler, k.shape[0]))
         return found
 
-    monkeypatch.setattr(attention, "attend", watched)
+    monkeypatch.setattr(attention, "varlen_attention", watched)
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", spy)
     hooks = []
     for name, module in ours.named_modules():

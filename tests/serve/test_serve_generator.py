@@ -141,14 +141,15 @@ def test_a_late_request_is_ended_and_a_failing_turn_ends_all() -> None:
 def test_the_cache_holds_each_text_through_joins_and_leaves() -> None:
     """Against plain tensors: any order of joining, leaving and growing, with texts longer and shorter than the rest."""
     from cutaway.nn.kv_cache import Cache
+    from cutaway.nn.packed_batch import PackedBatch
 
     draw = random.Random(5)
 
     def text(n: int) -> Cache:
         cache = Cache()
-        cache.reserve(2)
+        cache.n_layers = 2
         cache.buffer = torch.randn(4, 1, 1, n, 8)
-        cache._settle([n], torch.device("cpu"))
+        cache._set_lengths([n], torch.device("cpu"))
         return cache
 
     held, mirror = BatchCache(5), []
@@ -167,15 +168,14 @@ def test_the_cache_holds_each_text_through_joins_and_leaves() -> None:
                 held.clear()
             mirror = [mirror[i] for i in order]
         elif kind == "grow" and mirror:
-            held.open(1)
-            for layer in range(2):
-                k, v = torch.randn(2, len(mirror), 1, 1, 8)
-                held.append(layer, k, v)
-                for row in range(len(mirror)):
-                    if layer == 0:
-                        mirror[row] = torch.nn.functional.pad(mirror[row], (0, 0, 0, 1))
-                    mirror[row][2 * layer, :, -1], mirror[row][2 * layer + 1, :, -1] = k[row, 0], v[row, 0]
-            held.advance()
+            with held.appending(PackedBatch(len(mirror), 1, None), 2):
+                for layer in range(2):
+                    k, v = torch.randn(2, len(mirror), 1, 1, 8)
+                    held.append(layer, k, v)
+                    for row in range(len(mirror)):
+                        if layer == 0:
+                            mirror[row] = torch.nn.functional.pad(mirror[row], (0, 0, 0, 1))
+                        mirror[row][2 * layer, :, -1], mirror[row][2 * layer + 1, :, -1] = k[row, 0], v[row, 0]
         for row, wanted in enumerate(mirror):
             n = wanted.shape[2]
             assert int(held.lengths[row]) == n

@@ -150,10 +150,10 @@ def _places(address: str, name: str, wanted: Places, size: int, start: int) -> T
     """The chosen of `size` places that begin at `start`, counted from 0 in this pass."""
     if isinstance(wanted, slice):
         return torch.tensor([at - start for at in range(start + size)[wanted] if at >= start], dtype=torch.int64)
-    given = torch.as_tensor(wanted).reshape(-1)
-    if given.dtype == torch.bool or given.is_floating_point():
-        raise InputError(f"{name} of the edit of {address!r} must be whole numbers; they are {given.dtype}.")
-    given = torch.where(given < 0, given + size, given - start)  # [n], in this pass
-    if name != "positions" and bool(((given < 0) | (given >= size)).any()):
+    places = torch.as_tensor(wanted).reshape(-1)
+    if places.dtype == torch.bool or places.is_floating_point():
+        raise InputError(f"{name} of the edit of {address!r} must be whole numbers; they are {places.dtype}.")
+    places = torch.where(places < 0, places + size, places - start)  # [n], in this pass
+    if name != "positions" and bool(((places < 0) | (places >= size)).any()):
         raise InputError(f"{name}={wanted!r} of the edit of {address!r} must lie in 0..{size - 1}.")
-    return given[(given >= 0) & (given < size)]
+    return places[(places >= 0) & (places < size)]

@@ -101,16 +101,16 @@ class Recorder(Shown):
         path = Path(folder) / INDEX
         try:
             index = read_json(path, CheckpointError, max_bytes=64 * MEGABYTE)
-            found = cls([str(a) for a in index["addresses"]])
-            found.runs = [
+            recorder = cls([str(a) for a in index["addresses"]])
+            recorder.runs = [
                 StoredPass(Path(folder) / _file(i), [str(a) for a in names]) for i, names in enumerate(index["passes"])
             ]
-            found.certificates = [PatternCheck(str(a), int(h), float(e)) for a, h, e in index["certificates"]]
+            recorder.certificates = [PatternCheck(str(a), int(h), float(e)) for a, h, e in index["certificates"]]
         except Exception as error:  # a file may be damaged in any way
             raise CheckpointError(
                 f"{path} is not a finished recording of model.record(..., to=): {str(error)[:300]}"
             ) from error
-        return found
+        return recorder
 
     def begin(self, values: ActivationStore, certificate: PatternCheck | None) -> None:
         """Take the values of a new pass."""
@@ -160,19 +160,19 @@ class Recorder(Shown):
 
     def _store(self, thread: int) -> None:
         """Write the latest pass of a thread, which gets no more values."""
-        found = self._open.get(thread)
-        if found is None:
+        latest = self._open.get(thread)
+        if latest is None:
             return
-        number, values = found
+        number, values = latest
         if self.folder is not None:
             path = self.folder / _file(number)
-            held = {a: v.detach().cpu().contiguous() for a, v in values.items()}
+            tensors = {a: v.detach().cpu().contiguous() for a, v in values.items()}
             try:
-                write_aside(path, lambda aside: save_file(held, aside), sync=False)
+                write_aside(path, lambda aside: save_file(tensors, aside), sync=False)
             except BaseException:
                 self._lost = True
                 raise
-            self.runs[number] = StoredPass(path, list(held))
+            self.runs[number] = StoredPass(path, list(tensors))
         del self._open[thread]
 
     def __getitem__(self, address: str) -> Tensor:
@@ -198,13 +198,13 @@ class Recorder(Shown):
         Raises:
             InputError: gradients were off, backward was not called, or the value leads nowhere.
         """
-        found = self[address].grad if self.folder is None else None
-        if found is None:
+        gradient = self[address].grad if self.folder is None else None
+        if gradient is None:
             why = "call .backward() on the loss first, with gradients on"
             if self.folder is not None:
                 why = "a recording in files has none; leave to= out"
             raise InputError(f"{address!r} has no gradient: {why}.")
-        return found
+        return gradient
 
     def _check(self, address: str) -> None:
         if address not in self.wanted:
@@ -235,8 +235,8 @@ class Recorder(Shown):
         for address in self.keys():
             value = self[address].detach()
             real = value[value.isfinite()].double()  # masked scores are not finite
-            told = (f"{real.mean():.3g}", f"{real.std(unbiased=False):.3g}") if real.numel() else ("", "")
-            rows.append([address, " x ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."), *told])
+            figures = (f"{real.mean():.3g}", f"{real.std(unbiased=False):.3g}") if real.numel() else ("", "")
+            rows.append([address, " x ".join(map(str, value.shape)), str(value.dtype).removeprefix("torch."), *figures])
         parts: list[Part] = [Table("", ["address", "shape", "dtype", "mean>", "deviation>"], rows)]
         if self.certificates:
             checks = [[c.address, str(c.head), f"{c.error:.1g}"] for c in self.certificates]

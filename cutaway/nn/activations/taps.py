@@ -30,20 +30,20 @@ _ATTENTION = ("q", "k", "v", "scores", "pattern", "z", "out")
 
 def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
     """Every address inside one stack, in the order in which the values come to be."""
-    found = [f"{prefix}embed"]
+    addresses = [f"{prefix}embed"]
     for i in range(stack.n_layers):
         block = f"{prefix}blocks.{i}"
-        found += [f"{block}.attn.{part}" for part in _ATTENTION]
-        found += [f"{block}.attn.head.{h}.out" for h in range(stack.attention.n_heads)]
-        found.append(f"{block}.resid_mid")
+        addresses += [f"{block}.attn.{part}" for part in _ATTENTION]
+        addresses += [f"{block}.attn.head.{h}.out" for h in range(stack.attention.n_heads)]
+        addresses.append(f"{block}.resid_mid")
         if stack.cross:
-            found += [f"{block}.cross.{part}" for part in _ATTENTION]
-            found += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
-            found.append(f"{block}.resid_cross")
-        found += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
+            addresses += [f"{block}.cross.{part}" for part in _ATTENTION]
+            addresses += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
+            addresses.append(f"{block}.resid_cross")
+        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
     if stack.final_norm:
-        found.append(f"{prefix}final_norm")
-    return found
+        addresses.append(f"{prefix}final_norm")
+    return addresses
 
 
 def model_addresses(architecture: Architecture) -> list[str]:
@@ -60,13 +60,13 @@ def resolve(patterns: Iterable[str], known: list[str]) -> list[str]:
     Raises:
         AddressError: a pattern that names nothing; the message lists the nearest addresses.
     """
-    found: dict[str, None] = {}
+    addresses: dict[str, None] = {}
     for pattern in patterns:
         hits = fnmatch.filter(known, pattern) if "*" in pattern else [a for a in known if a == pattern]
         if not hits:
             raise AddressError(f"No activation has the address {pattern!r}.{nearest(pattern, known)}")
-        found.update(dict.fromkeys(hits))
-    return list(found)
+        addresses.update(dict.fromkeys(hits))
+    return list(addresses)
 
 
 class Taps:
@@ -118,21 +118,21 @@ class Taps:
         return address in self.edits or (address in self.wanted and torch.is_grad_enabled())
 
     def show(
-        self, address: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
+        self, address: str, value: Tensor, *, start: int | None = None, sole_owner: bool = False, edit: bool = True
     ) -> Tensor:
         """`value` of the padded batch as the edits leave it, kept if it is wanted.
 
         Args:
             start: the column at which `value` begins, where it is not that of the pass.
-            own: nothing else holds this tensor, so it may be kept as it is.
+            sole_owner: nothing else holds this tensor, so it may be kept as it is.
             edit: whether edits are due; a value from the cache has had them.
         """
         for edits in self.edits.get(address, ()) if edit else ():
             changed = edits.apply(address, value, self.start if start is None else start)
-            own, value = own or changed is not value, changed
+            sole_owner, value = sole_owner or changed is not value, changed
         if address in self.wanted:
             traced = torch.is_grad_enabled() and value.requires_grad  # what is kept must then be what leads on
-            self.values[address] = value if own or traced else value.clone()
+            self.values[address] = value if sole_owner or traced else value.clone()
         return value
 
     def record_lazily(self, address: str, make: Callable[[], Tensor]) -> None:
@@ -162,11 +162,12 @@ class Taps:
 class Tap:
     """What is wanted at one place; values are padded to [batch, length, ...] as they are shown.
 
-    `take` and its kin return the value with which the engine goes on: the same tensor, unless it leads (see `leads`).
+    `expose` and its kin return the value with which the engine goes on: the same tensor, unless the rest is computed
+    from what is shown (see `is_live`).
     """
 
-    def __init__(self, taps: Taps, place: str, parts: set[str], rows: PackedBatch) -> None:
-        self.taps, self.place, self.parts, self.rows = taps, place, parts, rows
+    def __init__(self, taps: Taps, prefix: str, parts: set[str], rows: PackedBatch) -> None:
+        self.taps, self.prefix, self.parts, self.rows = taps, prefix, parts, rows
 
     def wants(self, *parts: str) -> bool:
         """Whether one of these is recorded or edited."""
@@ -174,11 +175,11 @@ class Tap:
 
     def edits(self, *parts: str) -> bool:
         """Whether one of these is edited."""
-        return any(self.place + p in self.taps.edits for p in parts)
+        return any(self.prefix + p in self.taps.edits for p in parts)
 
     def is_live(self, *parts: str) -> bool:
         """Whether what follows one of these must be computed from what is shown there."""
-        return any(p in self.parts and self.taps.is_live(self.place + p) for p in parts)
+        return any(p in self.parts and self.taps.is_live(self.prefix + p) for p in parts)
 
     def expose(self, part: str, value: Tensor) -> Tensor:
         """Show `value`, [rows, width] or [batch, length, width]."""
@@ -191,12 +192,12 @@ class Tap:
     def _shown(self, part: str, value: Tensor, pad: Callable[[Tensor], Tensor]) -> Tensor:
         packed = self.rows.packed
         if self.is_live(part):
-            shown = self.taps.show(self.place + part, pad(value), own=packed)
+            shown = self.taps.show(self.prefix + part, pad(value), sole_owner=packed)
             return self.rows.pack(shown).reshape(value.shape)
         if packed:
             self.record_lazily(part, partial(pad, self.snapshot(value)))
         else:
-            self.taps.show(self.place + part, pad(value))
+            self.taps.show(self.prefix + part, pad(value))
         return value
 
     def snapshot(self, value: Tensor) -> Tensor:
@@ -204,20 +205,20 @@ class Tap:
         return value if value.is_contiguous() and not self.taps.watched else value.clone()
 
     def expose_padded(
-        self, part: str, value: Tensor, *, start: int | None = None, own: bool = False, edit: bool = True
+        self, part: str, value: Tensor, *, start: int | None = None, sole_owner: bool = False, edit: bool = True
     ) -> Tensor:
         """Show `value`, which already has its final shape; arguments as in `Taps.show`."""
         if part not in self.parts:
             return value
-        return self.taps.show(self.place + part, value, start=start, own=own, edit=edit)
+        return self.taps.show(self.prefix + part, value, start=start, sole_owner=sole_owner, edit=edit)
 
     def record_lazily(self, part: str, make: Callable[[], Tensor]) -> None:
         """Keep what `make` gives when it is read; only for a part that is wanted and does not lead."""
-        self.taps.record_lazily(self.place + part, make)
+        self.taps.record_lazily(self.prefix + part, make)
 
     def sampled(self, part: str) -> bool:
         """Whether this pattern is the one of the pass that is checked."""
-        return self.taps.sampled(self.place + part)
+        return self.taps.sampled(self.prefix + part)
 
     def heads(self, prefix: str) -> list[int]:
         """The heads whose own output is wanted under `prefix` ("attn" or "cross")."""

@@ -52,12 +52,12 @@ class _Learning(torch.autograd.Function):
         need = ctx.needs_input_grad
         rows, seen = gradient.flatten(0, -2), x.flatten(0, -2)  # [rows, out], [rows, in]
         if torch.is_grad_enabled():  # somebody wants gradients of these gradients, which oneDNN has none for
-            given = gradient @ weight if need[0] else None
-            learned = rows.T @ seen if need[1] else None
+            x_gradient = gradient @ weight if need[0] else None
+            weight_gradient = rows.T @ seen if need[1] else None
         else:
-            given = _times(gradient.contiguous(), weight.T.contiguous()) if need[0] else None
-            learned = _times(rows.T.contiguous(), seen.T.contiguous()) if need[1] else None  # [out, in]
-        return given, learned, rows.sum(0) if ctx.has_bias and need[2] else None
+            x_gradient = _times(gradient.contiguous(), weight.T.contiguous()) if need[0] else None
+            weight_gradient = _times(rows.T.contiguous(), seen.T.contiguous()) if need[1] else None  # [out, in]
+        return x_gradient, weight_gradient, rows.sum(0) if ctx.has_bias and need[2] else None
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

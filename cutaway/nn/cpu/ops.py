@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,28 @@ from cutaway import native
 from cutaway.nn.cpu.torch_private import transforming
 from cutaway.nn.packed_batch import PackedBatch
 
-if TYPE_CHECKING:
-    from cutaway.nn.kv_cache import Cache
-
-
 DTYPES = (torch.float32, torch.bfloat16)
 _TYPES = (Tensor, nn.Parameter)
 _RUN: Any = None if native.LIBRARY is None else native.LIBRARY.cw_run
+
+
+class CacheColumns(Protocol):
+    """What the kernels ask of a KV cache: which of its columns hold tokens. `Cache` is one."""
+
+    @property
+    def end_at(self) -> int:
+        """The address of an int64, the number of columns that hold tokens, the new ones included."""
+
+    @property
+    def n_columns(self) -> int:
+        """That number."""
+
+    @property
+    def scattered(self) -> bool:
+        """Whether a text has hidden words between those that are held, so that columns do not tell distances."""
+
+    def first_visible(self) -> Tensor | None:
+        """[batch] int64, the first column of each text; None where all begin in the first."""
 
 
 class _Capturing(threading.local):
@@ -43,7 +58,7 @@ def at(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...], apart: int = 0, la
     torch checks at no use of it either.
 
     Raises:
-        RuntimeError: x is not so. Nothing was read.
+        RuntimeError: x has another dtype, shape, device or other strides. Nothing was read.
     """
     if x.dtype is not dtype or x.shape != shape or not x.is_cpu:
         raise RuntimeError(
@@ -176,7 +191,7 @@ def varlen_attention(
         return None
     if heads % kv_heads or rows.used > count:
         raise RuntimeError(f"{heads} heads of {kv_heads}, in {count} rows, cannot be attention of {rows.used} tokens")
-    near, dtype, held = (size, 1), q.dtype, (count, kv_heads, size)
+    near, dtype, kv_shape = (size, 1), q.dtype, (count, kv_heads, size)
     q = q if q.stride()[1:] == near else q.contiguous()
     k = k if k.stride()[1:] == near else k.contiguous()
     v = v if v.stride()[1:] == near else v.contiguous()
@@ -185,8 +200,8 @@ def varlen_attention(
     op = native.Attention(
         count,
         at(q, dtype, (count, heads, size), 1),
-        at(k, dtype, held, 1),
-        at(v, dtype, held, 1),
+        at(k, dtype, kv_shape, 1),
+        at(v, dtype, kv_shape, 1),
         out.data_ptr(),
         q.stride(0),
         k.stride(0),
@@ -210,7 +225,7 @@ def varlen_attention(
 
 
 def decode_attention(
-    q: Tensor, keys: Tensor, values: Tensor, cache: Cache, scale: float, window: int | None
+    q: Tensor, keys: Tensor, values: Tensor, cache: CacheColumns, scale: float, window: int | None
 ) -> Tensor | None:
     """Attention of new tokens to what a cache holds, themselves included.
 
@@ -220,26 +235,26 @@ def decode_attention(
     batch, n, heads, size = q.shape
     if not serves(q, keys, values) or keys.stride() != values.stride():
         return None
-    if window is not None and cache.scattered:  # the kernel takes a column's number for its place
+    if window is not None and cache.scattered:  # the kernel takes a column's number for its position
         return None
     if q.stride()[2:] != (size, 1) or (n > 1 and batch > 1 and q.stride(0) != n * q.stride(1)):
         q = q.contiguous()
     if keys.stride()[2:] != (size, 1):
         return None
-    kv_heads, dtype, firsts = keys.shape[1], q.dtype, cache.firsts()
+    kv_heads, dtype, first_visible = keys.shape[1], q.dtype, cache.first_visible()
     if heads % kv_heads:
         raise RuntimeError(f"{heads} heads cannot share the keys of {kv_heads}")
-    held = (batch, kv_heads, cache.n_columns, size)
+    kv_shape = (batch, kv_heads, cache.n_columns, size)
     out = torch.empty(batch * n, heads, size, dtype=dtype)
     run(
         native.Step(
             batch * n,
             at(q, dtype, (batch, n, heads, size), 2),
-            at(keys, dtype, held, 2, True),
-            at(values, dtype, held, 2, True),
+            at(keys, dtype, kv_shape, 2, True),
+            at(values, dtype, kv_shape, 2, True),
             out.data_ptr(),
             cache.end_at,
-            None if firsts is None else at(firsts, torch.int64, (batch,)),
+            None if first_visible is None else at(first_visible, torch.int64, (batch,)),
             *keys.stride()[:2],
             q.stride(1) if n > 1 else q.stride(0),
             n,
@@ -254,7 +269,7 @@ def decode_attention(
     return out
 
 
-def append_kv(k: Tensor, v: Tensor, keys: Tensor, values: Tensor, cache: Cache) -> bool:
+def append_kv(k: Tensor, v: Tensor, keys: Tensor, values: Tensor, cache: CacheColumns) -> bool:
     """Lay new tokens' k and v [batch, n, kv heads, size] into the last columns of keys and values.
 
     keys and values as in `decode_attention`. False where the kernel does not serve, and nothing is done.
@@ -266,14 +281,14 @@ def append_kv(k: Tensor, v: Tensor, keys: Tensor, values: Tensor, cache: Cache) 
         if x.stride()[2:] != (size, 1) or (n > 1 and batch > 1 and x.stride(0) != n * x.stride(1)):
             return False
     bytes_, dtype = k.element_size(), k.dtype
-    new, held = (batch, n, heads, size), (batch, heads, cache.n_columns, size)
+    new, kv_shape = (batch, n, heads, size), (batch, heads, cache.n_columns, size)
     run(
         native.Put(
             batch * n,
             at(k, dtype, new, 2),
             at(v, dtype, new, 2),
-            at(keys, dtype, held, 2, True),
-            at(values, dtype, held, 2, True),
+            at(keys, dtype, kv_shape, 2, True),
+            at(values, dtype, kv_shape, 2, True),
             cache.end_at,
             *((x.stride(1) if n > 1 else x.stride(0)) * bytes_ for x in (k, v)),
             *keys.stride()[:2],

@@ -23,7 +23,7 @@ KINDS: dict[Activation | None, int] = {
     "silu": 5,
     "tanh": 6,
 }
-_OF = {torch.float32: native.FLOATS, torch.bfloat16: native.HALVES, torch.int8: native.BYTES}
+_OF = {torch.float32: native.FP32_WEIGHT, torch.bfloat16: native.BF16_WEIGHT, torch.int8: native.INT8_WEIGHT}
 # with tiles for matrices, oneDNN multiplies bfloat16 several times as fast as vectors can
 _TILES = AMX
 

@@ -2,8 +2,8 @@
 
 torch counts changes in place, and `TrackedParameter` counts who was given its `.data`. Other ways to write into a
 parameter are not counted: a numpy array or a `.data` from before, a buffer that parameters are views of, a copy of
-storages, another process. So some numbers of a parameter are kept beside what was made of it, and compared before
-each use.
+storages, another process. So some numbers of a parameter are kept beside what was made of it, and compared before each
+use.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.nn import linear
 from cutaway.nn.cpu import int8
-from cutaway.nn.linear import ACTIVATION, Linear, PackedCache, activated, together
-from cutaway.nn.residual import ResidualAdd, add_residual
+from cutaway.nn.linear import ACTIVATION, Linear, PackedCache
+from cutaway.nn.residual import ResidualAdd
 
 WAYS = ["torch's int8", "float32", *RUNNABLE]
 
@@ -35,7 +35,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def layer(n_in: int = 24, n_out: int = 40, bias: bool = True) -> Linear:
     made = Linear(n_in, n_out, bias=bias).eval()
-    made.integer = True
+    made.int8 = True
     return made
 
 
@@ -76,17 +76,17 @@ def test_any_size(way: str, n_in: int, n_out: int) -> None:
 def test_activations(way: str, activation: str) -> None:
     made, x = layer(), torch.randn(14, 24) * 4
     wanted = ACTIVATION[activation](product(made, x))  # type: ignore[index]
-    torch.testing.assert_close(activated(made, x, activation).double(), wanted, atol=1e-5, rtol=1e-5)  # type: ignore[arg-type]
+    torch.testing.assert_close(made.activated(x, activation).double(), wanted, atol=1e-5, rtol=1e-5)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
 def test_residual_and_side_by_side(way: str) -> None:
     made, x, residual = layer(), torch.randn(5, 24), torch.randn(5, 40)
     torch.testing.assert_close(
-        add_residual(made, x, ResidualAdd(residual)).double(), residual + product(made, x), atol=1e-5, rtol=0
+        made.add_residual(x, ResidualAdd(residual)).double(), residual + product(made, x), atol=1e-5, rtol=0
     )
     three = [layer(24, n) for n in (8, 16, 24)]
-    for found, each in zip(together(PackedCache(), three, x), three, strict=True):
+    for found, each in zip(PackedCache().products(three, x), three, strict=True):
         torch.testing.assert_close(found.double(), product(each, x), atol=1e-5, rtol=0)
 
 
@@ -98,7 +98,7 @@ def test_bfloat16(way: str) -> None:
     torch.testing.assert_close(made(x).double(), wanted, atol=0.02, rtol=0.01)
     residual = torch.randn(30, 40).bfloat16()
     torch.testing.assert_close(
-        add_residual(made, x, ResidualAdd(residual)).double(), residual.double() + wanted, atol=0.03, rtol=0.01
+        made.add_residual(x, ResidualAdd(residual)).double(), residual.double() + wanted, atol=0.03, rtol=0.01
     )
 
 
@@ -127,7 +127,7 @@ def test_the_weight_stays_what_it_is(way: str) -> None:
         assert torch.equal(twin(x), before)
         made.weight.mul_(2)
         torch.testing.assert_close(made(x).double(), product(made, x), atol=1e-5, rtol=1e-5)
-        made.integer = False
+        made.int8 = False
         torch.testing.assert_close(made(x), nn.functional.linear(x, made.weight, made.bias))
     assert set(made.state_dict()) == {"weight", "bias"}
 
