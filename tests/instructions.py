@@ -33,7 +33,7 @@ def use(name: str, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(native, "NAME", name)
     patch.setattr(native, "BF16", bool(library.cw_bf16_supported()))
     patch.setattr(ops, "_RUN", library.cw_run)
-    patch.setattr(kernel_graph, "_PLAY", library.cw_play)
+    patch.setattr(kernel_graph, "_REPLAY", library.cw_replay)
 
 
 @pytest.fixture(scope="module", params=list(RUNNABLE))

@@ -97,7 +97,7 @@ def test_version_says_why_there_are_no_kernels(tmp_path, monkeypatch, run):
             cw_vnni_used=lambda: 0,
             cw_pack=SimpleNamespace(),
             cw_run=SimpleNamespace(),
-            cw_play=SimpleNamespace(),
+            cw_replay=SimpleNamespace(),
         ),
     )
     assert "built from other sources" in said()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -12,7 +12,11 @@ from cutaway.errors import GenerationError, InputError
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
+    from cutaway.generate.results import GenerateOutput
+    from cutaway.generate.settings import GenerationConfig
+    from cutaway.generate.streaming import BaseStreamer
     from cutaway.models.protocols import GenerativeModel, LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class GenerationMixin:
@@ -29,20 +33,34 @@ class GenerationMixin:
         return False
 
     @property
-    def generation_config(self) -> Any:
+    def generation_config(self) -> GenerationConfig:
         """The settings that `generate` starts from: those of generation_config.json, or of the config without it."""
-        own = self.__dict__.get("_generation_config")
+        own: GenerationConfig | None = self.__dict__.get("_generation_config")
         if own is None:
             from cutaway.generate.settings import stored_settings
 
-            own = self.__dict__.setdefault(
-                "_generation_config", stored_settings(cast("LanguageModel", self))
-            )  # two threads get the same one
+            made = stored_settings(cast("LanguageModel", self))
+            own = self.__dict__.setdefault("_generation_config", made)  # two threads get the same one
         return own
 
     @generation_config.setter
-    def generation_config(self, value: Any) -> None:
+    def generation_config(self, value: GenerationConfig) -> None:
         self.__dict__["_generation_config"] = value
+
+    @overload
+    def generate(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
+        generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
+        tokenizer: TokenizerLike | None = None, return_dict_in_generate: Literal[False] | None = None,
+        **settings: object,
+    ) -> Tensor: ...  # fmt: skip
+
+    @overload
+    def generate(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, *,
+        generation_config: GenerationConfig | None = None, streamer: BaseStreamer | None = None,
+        tokenizer: TokenizerLike | None = None, return_dict_in_generate: Literal[True], **settings: object,
+    ) -> GenerateOutput: ...  # fmt: skip
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Continue a text, or answer it: see `cutaway.generate.generate`.

@@ -352,7 +352,7 @@ class CausalLM(OutputHead):
         return_logits: bool = True,
         shift_labels: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
-    ) -> Any:
+    ) -> CausalLMOutputWithPast:
         """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token.
 
         return_logits=False: the loss alone, for which only the logits of labelled places are computed.

@@ -127,7 +127,6 @@ def tasks(name: str, task: str) -> None:
     assert_type(pipeline(model=name), Pipeline)
     loaded = AutoModelForCausalLM.from_pretrained(name)
     assert_type(pipeline("text-generation", loaded, AutoTokenizer.from_pretrained(name)), TextGenerationPipeline)
-    assert_type(classify.model.config.num_labels, int)
     assert_type(Embedder(name).encode(["a", "b"], convert_to_tensor=True), Tensor)
 
 

@@ -75,6 +75,14 @@ version: Callable[[Tensor], object] = (
 )
 
 
+def _as_subclass(kind: type[Tensor], x: Tensor) -> Tensor:
+    return x.as_subclass(kind)
+
+
+# `x`, which shares its memory, as an object of another class of tensors
+MAKE_SUBCLASS: Callable[[Any, Tensor], Any] = getattr(Tensor, "_make_subclass", _as_subclass)
+
+
 def calls_are_watched() -> bool:
     """Whether somebody has hooks on the calls of all modules; yes, where that cannot be seen."""
     names = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.nn.cpu.ops import at
-from cutaway.nn.cpu.torch_private import version
+from cutaway.nn.cpu.torch_private import MAKE_SUBCLASS, version
 
 EACH = 4  # numbers that one use compares
 # bytes of a number -> memoryview's name of whole numbers of that size
@@ -46,7 +46,7 @@ class TrackedParameter(nn.Parameter):
         """A plain tensor, as of any parameter; but `nn.Parameter(weight)` insists on one of the same class."""
         plain = torch.Tensor.detach(self)
         if sys._getframe(1).f_code is _CONSTRUCTOR:
-            return torch.Tensor._make_subclass(TrackedParameter, plain)
+            return MAKE_SUBCLASS(TrackedParameter, plain)  # type: ignore[no-any-return]
         return plain
 
 
@@ -87,7 +87,7 @@ class Seen:
             parameter.__class__ = TrackedParameter
         self._parameter = weakref.ref(parameter)  # not its id, which the next parameter may get
         self._handed_out = getattr(parameter, "data_accesses", 0)
-        self._version, self._at = version(parameter), parameter.data_ptr()
+        self._count, self._at = version(parameter), parameter.data_ptr()
         numbers = _numbers(parameter) if copied else memoryview(b"")
         self._turns, self._turn = -(-len(numbers) // EACH), 0
         self._looks = [numbers[turn :: self._turns] for turn in range(self._turns)]
@@ -99,7 +99,7 @@ class Seen:
             parameter is None
             or self._parameter() is not parameter
             or parameter.data_ptr() != self._at
-            or version(parameter) != self._version
+            or version(parameter) != self._count
             or getattr(parameter, "data_accesses", 0) != self._handed_out
         ):
             return False
