@@ -46,9 +46,42 @@ class NameLoader:
         )
 
 
+# old paths of cutaway that documents showed -> where their names are now; served for one release
+MOVED = {
+    "architecture": "cutaway.config.architecture",
+    "model": "cutaway.models",
+    "model.backbone": "cutaway.models.backbone",
+    "model.cache": "cutaway.nn.kv_cache",
+    "model.family": "cutaway.models.family",
+    "model.heads": "cutaway.models.lm_heads",
+    "inspect.canvas": "cutaway.inspect.plots.canvas",
+    "inspect.pictures": "cutaway.inspect.plots.explanation",
+    "inspect.picture_generation": "cutaway.inspect.plots.generation",
+    "inspect.picture_strip": "cutaway.inspect.plots.strip",
+}
+
+
+class MovedLoader:
+    """Makes a module whose names are those of another."""
+
+    def __init__(self, lives: str) -> None:
+        self.lives = lives
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Python makes an empty module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Gives the module the names of where it has moved."""
+        there = import_module(self.lives)
+        vars(module).update({name: value for name, value in vars(there).items() if not name.startswith("__")})
+        vars(module)["__doc__"] = f"Moved to `{self.lives}`; importable from here for one release."
+
+
 def find_spec(name: str) -> ModuleSpec | None:
-    """The spec of a path of upstream's; None for everything else."""
+    """The spec of a path of upstream's or of an old one of ours; None for everything else."""
     where = name.removeprefix("cutaway.")
+    if where in MOVED:
+        return ModuleSpec(name, MovedLoader(MOVED[where]), is_package=where == "model")  # type: ignore[arg-type]
     if module_names(where) is None:
         return None
     return ModuleSpec(name, NameLoader(), is_package=is_package(where))  # type: ignore[arg-type]

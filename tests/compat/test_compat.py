@@ -16,7 +16,7 @@ import transformers
 import upstream_names
 
 import cutaway
-from cutaway.compat import availability, refused, table
+from cutaway.compat import availability, finder, refused, table
 from cutaway.errors import ConfigError, CutawayError, MissingExtraError
 
 ROOT = Path(__file__).parents[2]
@@ -284,3 +284,10 @@ def test_small_things_of_the_trainer() -> None:
     chunked = cutaway.apply_chunking_to_forward(lambda t: t * 2, 2, 1, torch.ones(1, 4))
     assert torch.equal(chunked, torch.full((1, 4), 2.0))
     assert pickle.loads(pickle.dumps(cutaway.SchedulerType.COSINE)) == "cosine" and json.dumps(cutaway.TensorType.NUMPY)
+
+
+@pytest.mark.parametrize("old", finder.MOVED)
+def test_old_paths_of_ours_are_importable(old: str) -> None:
+    old_module, new_module = importlib.import_module(f"cutaway.{old}"), importlib.import_module(finder.MOVED[old])
+    public = [name for name in vars(new_module) if not name.startswith("_")]
+    assert public and all(getattr(old_module, name) is getattr(new_module, name) for name in public)

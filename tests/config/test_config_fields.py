@@ -237,7 +237,7 @@ def test_settings_of_generation() -> None:
     published = transformers.GenerationConfig().to_dict()
     assert sorted(published.keys() - settings.TABLE.known) == []
     told = settings.TABLE.used | settings.TABLE.refused.keys()
-    other = {*config_fields.USED, "assistant_model"}
+    other = {*config_fields.USED, "assistant_model", "custom_generate"}
     assert told - other - {"json_schema", "regex", "grammar"} == config_fields.GENERATION
 
 

@@ -73,7 +73,6 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("none of them empty", {"stop_strings": [""], "tokenizer": object()}),
     ("return_dict_in_generate=True as well", {"output_scores": True}),
     ("not a token id", {"eos_token_id": 99}),
-    ("not a token id", {"eos_token_id": -1}),
     ("one token id", {"pad_token_id": [1, 2]}),
     ("2 numbers for 1 prompts", {"do_sample": True, "seed": [1, 2]}),
     ("seed=-3", {"do_sample": True, "seed": -3}),

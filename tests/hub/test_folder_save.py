@@ -22,7 +22,7 @@ KINDS = 13
 
 @pytest.mark.skipif(failing_disk.compiler() is None, reason="needs a C compiler, on Linux")
 def test_every_save_is_whole_or_was_not(fast_disk: Path) -> None:
-    said = failing_disk.run(Path(__file__).with_name("failing_saves.py"), fast_disk, "8").splitlines()
+    said = failing_disk.run(Path(__file__).parents[1] / "failing_saves.py", fast_disk, "8").splitlines()
     assert len(said) == KINDS, said
 
 

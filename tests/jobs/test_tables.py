@@ -83,7 +83,7 @@ def test_utf16_without_a_mark_and_wrong_names_are_said(tmp_path):
         with pytest.raises(InputError, match="--encoding"):
             TableReader(path, encoding=wrong)
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "in.parquet")
-    with pytest.raises(InputError, match="is a parquet file"):
+    with pytest.raises(InputError, match="is no text file"):
         TableReader(tmp_path / "in.parquet", encoding="cp1252")
 
 

@@ -1,3 +1,0 @@
-"""Moved to `cutaway.models.backbone`; importable from here for one release."""
-
-from cutaway.models.backbone import *  # noqa: F403
