@@ -130,7 +130,8 @@ def test_no_imports_in_a_circle() -> None:
 
 # Modules of ours are named in strings only where names become modules: the lazy tables, the families, the pipelines.
 NAMED_IN_STRINGS = {
-    "cutaway", "cutaway.auto", "cutaway.checkpoint", "cutaway.compat", "cutaway.compat.finder", "cutaway.compat.mappings",
+    "cutaway", "cutaway.auto", "cutaway.checkpoint", "cutaway.compat", "cutaway.compat.finder",
+    "cutaway.compat.mappings",
     "cutaway.compat.table", "cutaway.inspect", "cutaway.pipelines", "cutaway.pipelines.factory",
 }  # fmt: skip
 
