@@ -68,6 +68,7 @@ def serving(service: Service, *, wait: bool = True) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     config = uvicorn.Config(
         app_of(service), http=TimedProtocol.bound_to(service.limits), log_level="error", lifespan="on", ws="none",
+        log_config=None,  # uvicorn's own closes all handlers that are there, and absl's closes pytest's stream
         h11_max_incomplete_event_size=service.limits.header_bytes, timeout_graceful_shutdown=5,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -190,7 +190,7 @@ ARGUMENTS = [
     arguments("num_labels is 3 but id2label has 2", ending=CLASSES, num_labels=3, id2label={0: "a", 1: "b"}),
     arguments("dtype is 'nonsense'.*float32", dtype="nonsense"),
     arguments("dtype is torch.int8", torch_dtype=torch.int8),
-    arguments("config must be a PretrainedConfig, not str", config="bert"),
+    arguments("config must be a PretrainedConfig, not int", config=3),
     arguments("config must be a PretrainedConfig, not dict", config={"model_type": "bert"}),
     arguments("model_type is ''", config=PretrainedConfig()),
     arguments("'../x' leaves", "HubError", subfolder="../x"),
