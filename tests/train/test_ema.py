@@ -98,7 +98,8 @@ def test_only_the_loss_is_the_same_loss(name: str) -> None:
     part.loss.backward()
     assert part.loss.item() == pytest.approx(whole.loss.item(), rel=1e-6)
     assert max(float((p.grad - gradients[n]).abs().max()) for n, p in ours.named_parameters()) < 1e-5
-    with pytest.raises(cutaway.CutawayError, match="logits"):
+    assert part.logits is None
+    with cutaway.strict_outputs(), pytest.raises(cutaway.CutawayError, match="logits"):
         _ = part.logits
     assert ours(**batch).logits is not None
     with ours.record("logits") as seen:

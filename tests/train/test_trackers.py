@@ -124,9 +124,9 @@ def test_a_missing_package_is_one_clear_error(name: str, tmp_path: Path, monkeyp
 def test_nothing_is_imported_unasked(tmp_path: Path) -> None:
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
 from pathlib import Path
-from test_train_trackers import trainer
+from test_trackers import trainer
 trainer(Path({str(tmp_path)!r}), None, 1)
 from cutaway.train.trackers import BY_NAME
 assert not [kind.package for kind in BY_NAME.values() if kind.package in sys.modules]

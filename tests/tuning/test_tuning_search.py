@@ -29,18 +29,18 @@ NAME = "BertForSequenceClassification"
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_tuning_search import find
-from cutaway.train.signals import Stopping
+from cutaway.train.signals import SignalStop
 
-original = Stopping.on_step_end
+original = SignalStop.on_step_end
 
 def killed(self, args, state, control, **kwargs):
     if Path(args.output_dir).name == "trial-2" and state.epoch > 1.5:
         os.kill(os.getpid(), signal.SIGKILL)
     original(self, args, state, control, **kwargs)
 
-Stopping.on_step_end = killed
+SignalStop.on_step_end = killed
 find(Path({folder!r}), resume=False)
 """
 
@@ -86,7 +86,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 def test_a_search_that_was_killed_ends_as_one_that_was_not(place):
     whole, killed = place / "whole", place / "killed"
     find(whole, resume=False)
-    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), folder=str(killed))
+    script = SCRIPT.format(tests=[str(Path(__file__).parents[1]), str(Path(__file__).parent)], folder=str(killed))
     run = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=os.environ)
     assert run.returncode == -signal.SIGKILL
     assert not (killed / "trials.csv").exists()
