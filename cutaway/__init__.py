@@ -223,7 +223,7 @@ def __getattr__(name: str) -> Any:
 class _UpstreamPaths:
     """The last finder that Python asks: upstream's module paths, such as `cutaway.trainer_utils`."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+    def find_spec(self, name: str, path: object = None, target: Any = None) -> Any:
         if not name.startswith(__name__ + "."):
             return None
         return importlib.import_module("cutaway.compat.finder").find_spec(name)

@@ -164,7 +164,7 @@ class AutoTokenizer:
     @staticmethod
     def register(
         config_class: type[PretrainedConfig],
-        tokenizer_class: Any = None,
+        tokenizer_class: object = None,
         slow_tokenizer_class: Any = None,
         fast_tokenizer_class: Any = None,
         exist_ok: bool = False,

@@ -170,7 +170,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     """What stands in JSON for a value that JSON cannot hold."""
     if hasattr(value, "to_diff_dict"):
         return value.to_diff_dict()
@@ -187,7 +187,7 @@ def dump_fields(fields: dict[str, Any]) -> str:
         return json.dumps(fields, indent=2, default=_shown, skipkeys=True) + "\n"
 
 
-def plain_value(value: Any) -> Any:
+def plain_value(value: object) -> Any:
     """For `json.dumps(default=)`: a configuration or a dtype as JSON can hold it; TypeError for anything else."""
     if (shown := _shown(value)) != f"<{type(value).__name__}>":
         return shown

@@ -158,7 +158,7 @@ class ModelOutput(dict[str, Any]):
     def __ror__(self, other: Any) -> Any:
         return dict(other) | self._present()
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         if name not in type(self).__dataclass_fields__:
             known = type(self).__dataclass_fields__
             raise InputError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
@@ -178,12 +178,12 @@ class ModelOutput(dict[str, Any]):
             raise self._missing(key)
         return self.to_tuple()[key]
 
-    def _fixed(self, *args: Any, **kwargs: Any) -> Any:
+    def _fixed(self, *args: object, **kwargs: Any) -> Any:
         raise InputError(f"{type(self).__name__} has the fields that it was made with; set a field to None to drop it.")
 
     __delitem__ = pop = popitem = setdefault = clear = _fixed
 
-    def update(self, *args: Any, **fields: Any) -> None:
+    def update(self, *args: object, **fields: Any) -> None:
         """Set several fields."""
         for name, value in dict(*args, **fields).items():
             self[name] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Lora, ReplacedLayer, first_a, training_dtype
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.weight_map import WeightSource, sources
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 _USUAL = (".attn.q", ".attn.v")
 HEAD = "logits"
@@ -91,7 +94,7 @@ def targets(known: list[Spot], config: LoraConfig) -> set[str]:
     return found
 
 
-def new_parts(model: Any, config: LoraConfig) -> dict[str, Lora | ReplacedLayer]:
+def new_parts(model: LanguageModel, config: LoraConfig) -> dict[str, Lora | ReplacedLayer]:
     """What a new adapter begins with; it changes nothing yet."""
     every = spots(model)
     known = [s for s in every if isinstance(s.layer, nn.Linear)]

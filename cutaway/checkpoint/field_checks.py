@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from cutaway.errors import ConfigError, nearest
 
@@ -28,8 +28,12 @@ class Bounds:
     def number(self, name: str, low: float = 0.0, high: float = 1e6) -> float:
         """The field as a finite float in [low, high]; ConfigError otherwise."""
         value = self._required(name)
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-        if not fits or not math.isfinite(value):
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not low <= value <= high
+            or not math.isfinite(value)
+        ):
             raise ConfigError(f"{self._called(name)} is {shown_value(value)}; give a number from {low:g} to {high:g}.")
         return float(value)
 
@@ -61,7 +65,7 @@ class Bounds:
             )
         return whole // parts
 
-    def _required(self, name: str) -> Any:
+    def _required(self, name: str) -> object:
         try:
             return getattr(self, name)
         except AttributeError as e:

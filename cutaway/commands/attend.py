@@ -78,7 +78,7 @@ def attend(
     write_outputs(paths, record, arrays, draw, as_json, sheet=it.sheet(), dark=dark)
 
 
-def _rollout(shown: Attention) -> Any:
+def _rollout(shown: Attention) -> object:
     """[layers, L, L]"""
     if shown.rows != shown.columns:
         raise InputError("A rollout follows one text through its layers: give --attention encoder or decoder.")

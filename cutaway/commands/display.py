@@ -16,7 +16,7 @@ def write(text: str, end: str = "\n") -> None:
     sys.stdout.flush()
 
 
-def as_line(value: Any) -> str:
+def as_line(value: object) -> str:
     """A value as one line of JSON, with null for NaN and infinity, which JSON does not have."""
     try:
         return json.dumps(value, ensure_ascii=True, allow_nan=False)

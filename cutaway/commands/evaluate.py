@@ -126,7 +126,7 @@ def _renamed(columns: list[str], task: str) -> dict[str, str]:
     return found
 
 
-def _config(name: str, options: dict[str, Any]) -> Any:
+def _config(name: str, options: dict[str, Any]) -> object:
     """The model's config, which says its labels."""
     from cutaway.auto import AutoConfig
     from cutaway.commands.option import gguf_arguments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from cutaway.commands.display import as_line, write
 from cutaway.commands.option import AsJson, Dtypes, Offline, OrDefault, Revision, Texts, Threads, load_arguments
 from cutaway.commands.text_input import texts_or_stdin
 from cutaway.errors import InputError
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.batch_encoding import BatchEncoding
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 def generate(
@@ -99,12 +103,15 @@ def generate(
             sys.stderr.write(printable(_why_empty(tokenizer, written, answer, chats)) + "\n")
 
 
-def _chat(tokenizer: Any, text: str, system: str | None) -> Any:
+def _chat(tokenizer: TokenizerLike, text: str, system: str | None) -> BatchEncoding:
     """The text as a user's message in the words of the model's template, [1, L]."""
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    encoding: BatchEncoding = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    return encoding
 
 
 def _why_empty(tokenizer: Any, written: list[int], answer: str, chats: bool) -> str:

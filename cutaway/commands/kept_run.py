@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cutaway.errors import InputError
 from cutaway.inspect.plots.canvas import Origin
@@ -87,7 +87,7 @@ def only_texts(command: str, *texts: str | None) -> None:
             raise InputError(f"{text} is a saved trace, but {command} has to run the model; give the text itself.")
 
 
-def no_options(run: KeptRun, **given: Any) -> None:
+def no_options(run: KeptRun, **given: object) -> None:
     """InputError where an option asks a trace for another answer than the one that it explains."""
     for name, value in given.items():
         if value is not None:

@@ -207,7 +207,7 @@ def command(spec: Task) -> Callable[..., None]:
         options[spec.constant[0]] = option(str | None, spec.constant[1])
     options |= {**spec.own, **SHARED}
 
-    def run(**given: Any) -> None:
+    def run(**given: object) -> None:
         own = {name: given.pop(name) for name in spec.own}
         constant = {spec.constant[0]: given.pop(spec.constant[0])} if spec.constant else {}
         Call(spec, own, {name: value for name, value in constant.items() if value is not None}, given).run()

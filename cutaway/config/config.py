@@ -58,7 +58,7 @@ _PROPERTIES = frozenset({*_LABELS, "dtype", "torch_dtype"})
 class FieldsSignature:
     """What `inspect.signature` shows of a configuration's class: its fields with their defaults."""
 
-    def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> inspect.Signature:
+    def __get__(self, instance: object, owner: type[PretrainedConfig]) -> inspect.Signature:
         if "__init__" in vars(owner) and owner is not PretrainedConfig:
             raise AttributeError("__signature__")  # a class of one's own says it itself
         kind = inspect.Parameter
@@ -88,7 +88,7 @@ class PretrainedConfig(Bounds, Publishing):
 
     __signature__ = FieldsSignature()
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: object) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
         self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None)
         self.__dict__.update(_id2label=None, _label2id=None)
@@ -414,7 +414,7 @@ def _same(a: object, b: object) -> bool:
     return type(a) is type(b) and isinstance(a, (bool, str, dict, type(None))) and bool(a == b)
 
 
-def _is_json(value: Any, name: str) -> bool:
+def _is_json(value: object, name: str) -> bool:
     """Whether JSON can hold the value; NaN and infinity are an error that names the field."""
     try:
         json.dumps(value, allow_nan=False, default=plain_value)

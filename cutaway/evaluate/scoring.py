@@ -15,6 +15,7 @@ from cutaway.errors import InputError, nearest
 from cutaway.evaluate.text_tokens import BLEU, ROUGE, Characters, Unicode, bleu_tokenizer, rouge_tokenizer
 
 if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
     from cutaway.pipelines.base import Pipeline
 
 Table = dict[str, list[Any]]
@@ -78,11 +79,11 @@ def label_ids(labels: list[Any], names: list[str]) -> np.ndarray:
     return np.array(found)
 
 
-def _labels_of(config: Any) -> list[str]:
+def _labels_of(config: PretrainedConfig) -> list[str]:
     return [str(config.id2label[i]) for i in range(config.num_labels)]
 
 
-def _problem(config: Any) -> str:
+def _problem(config: PretrainedConfig) -> str:
     """What a classifier answers: "one" label, "several" or a "number"."""
     problem = getattr(config, "problem_type", None)
     if problem == "regression" or (problem is None and config.num_labels == 1):
@@ -137,7 +138,7 @@ def classification(pipe: Pipeline, table: Table, tokenizer: str | None = None) -
     )
 
 
-def _scores(pipe: Any, inputs: list[Any], names: list[str], activation: str) -> np.ndarray:
+def _scores(pipe: Pipeline, inputs: list[Any], names: list[str], activation: str) -> np.ndarray:
     """[rows, labels]"""
     place = {name: i for i, name in enumerate(names)}
     found = np.zeros((len(inputs), len(names)))
@@ -147,7 +148,7 @@ def _scores(pipe: Any, inputs: list[Any], names: list[str], activation: str) -> 
     return found
 
 
-def _one_each(pipe: Any, inputs: list[Any], labels: list[Any]) -> Scored:
+def _one_each(pipe: Pipeline, inputs: list[Any], labels: list[Any]) -> Scored:
     metrics = library("sklearn.metrics")
     names = _labels_of(pipe.model.config)
     right = label_ids(labels, names)
@@ -185,7 +186,7 @@ def _one_each(pipe: Any, inputs: list[Any], labels: list[Any]) -> Scored:
     return Scored(measures, per_row, details, notes)
 
 
-def _several(pipe: Any, inputs: list[Any], labels: list[Any]) -> Scored:
+def _several(pipe: Pipeline, inputs: list[Any], labels: list[Any]) -> Scored:
     """A label is said where its probability is above one half."""
     metrics = library("sklearn.metrics")
     names = _labels_of(pipe.model.config)
@@ -201,7 +202,7 @@ def _several(pipe: Any, inputs: list[Any], labels: list[Any]) -> Scored:
     return Scored(measures, {"exact": exact}, {"labels": names, "report": _plain(report)})
 
 
-def _number_each(pipe: Any, inputs: list[Any], labels: list[Any]) -> Scored:
+def _number_each(pipe: Pipeline, inputs: list[Any], labels: list[Any]) -> Scored:
     right = _numbers(labels)
     said = _scores(pipe, inputs, _labels_of(pipe.model.config), "none")[:, 0]
     errors = np.abs(said - right)
@@ -229,7 +230,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> li
 SCHEME = re.compile(r"O|[BIESLUM]-.+")  # tags that say where an entity begins and goes on
 
 
-def check_tags(config: Any, table: Table) -> None:
+def check_tags(config: PretrainedConfig, table: Table) -> None:
     """Raises InputError where tokens and tags do not go together, or no tag is one of the model's."""
     names = {} if config is None else {int(i): str(name) for i, name in config.id2label.items()}
     seen = _tags(table, names)[1]
@@ -339,7 +340,7 @@ def _list(cell: str | Iterable[Any], row: int, column: str) -> list[Any]:
     return found
 
 
-def check_answers(config: Any, table: Table) -> None:
+def check_answers(config: PretrainedConfig, table: Table) -> None:
     """Raises InputError where right answers are neither texts nor lists of them."""
     for row, right in enumerate(table["answers"], start=1):
         try:

@@ -24,7 +24,7 @@ class _Fields(Bounds):
     def __init__(self, fields: dict[str, Any], defaults: dict[str, Any]) -> None:
         self._fields = {**defaults, **{k: v for k, v in fields.items() if v is not None}}
 
-    def _required(self, name: str) -> Any:
+    def _required(self, name: str) -> object:
         if name not in self._fields:
             raise ConfigError(f"The rotary parameters have no field {name!r}. It is needed to build the model.")
         return self._fields[name]

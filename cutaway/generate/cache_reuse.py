@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from cutaway.errors import GenerationError
 from cutaway.generate.options import Settings
 from cutaway.generate.prompt import Prompt
 from cutaway.nn.kv_cache import Cache
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 # Tokens that must be spared before a common beginning is run by itself: a pass of its own has a cost.
 MIN_SPARED_TOKENS = 64
@@ -130,7 +133,7 @@ def remaining_length(kept: list[int], texts: list[list[int]]) -> int:
     return max(len(text) - min(n, len(text) - 1) for n, text in zip(kept, texts, strict=True))
 
 
-def positions_are_fixed(model: Any) -> bool:
+def positions_are_fixed(model: LanguageModel) -> bool:
     """Whether a token's keys depend on nothing after it: some rotary positions change with the length of the text."""
     writer = model.architecture.decoder or model.architecture.stack
     return not any(rotary is not None and rotary.by_length for rotary in writer.rotary)

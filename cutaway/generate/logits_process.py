@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from torch import Tensor
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
 from cutaway.generate.phrases import Phrases, no_repeat_ngram
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 class LogitsProcessor:
@@ -47,7 +50,7 @@ class LogitsProcessorList(list[Any]):
         return scores
 
 
-def _ids(name: str, value: Any) -> Tensor:
+def _ids(name: str, value: object) -> Tensor:
     """One id or several as a tensor [N]."""
     found = torch.as_tensor(value).reshape(-1)
     if found.is_floating_point() or bool((found < 0).any()):
@@ -64,7 +67,7 @@ def above_zero(name: str, value: Any, most: float = math.inf, *, below: bool = F
     return float(value)
 
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
+def whole_number(name: str, value: object, least: int = 1) -> int:
     """An integer of at least `least`; GenerationError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise GenerationError(f"{name}={value!r}: pass an integer of {least} or more.")
@@ -155,7 +158,7 @@ class SequenceBiasLogitsProcessor(LogitsProcessor):
 class NoBadWordsLogitsProcessor(SequenceBiasLogitsProcessor):
     """Rules phrases out; a phrase that is only an end token is left out of them."""
 
-    def __init__(self, bad_words_ids: list[list[int]], eos_token_id: Any = None) -> None:
+    def __init__(self, bad_words_ids: list[list[int]], eos_token_id: object = None) -> None:
         fits = isinstance(bad_words_ids, list) and bad_words_ids and all(isinstance(p, list) for p in bad_words_ids)
         if not fits:
             raise GenerationError(f"bad_words_ids={bad_words_ids!r}: pass a list of lists of ids, such as [[5, 8]].")
@@ -183,7 +186,7 @@ class PrefixConstrainedLogitsProcessor(LogitsProcessor):
 class MinLengthLogitsProcessor(LogitsProcessor):
     """Rules the end out while there are fewer than `min_length` columns."""
 
-    def __init__(self, min_length: int, eos_token_id: Any, device: Any = "cpu") -> None:
+    def __init__(self, min_length: int, eos_token_id: object, device: Any = "cpu") -> None:
         self.min_length = whole_number("min_length", min_length, 0)
         self.eos_token_id = _ids("eos_token_id", eos_token_id).to(device)
 
@@ -196,7 +199,9 @@ class MinLengthLogitsProcessor(LogitsProcessor):
 class MinNewTokensLengthLogitsProcessor(MinLengthLogitsProcessor):
     """Rules the end out while there are fewer than `min_new_tokens` after the first `prompt_length_to_skip`."""
 
-    def __init__(self, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: Any, device: Any = "cpu") -> None:
+    def __init__(
+        self, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: object, device: Any = "cpu"
+    ) -> None:
         self.prompt_length_to_skip = whole_number("prompt_length_to_skip", prompt_length_to_skip, 0)
         self.min_new_tokens = whole_number("min_new_tokens", min_new_tokens, 0)
         super().__init__(prompt_length_to_skip + min_new_tokens, eos_token_id, device)
@@ -217,7 +222,7 @@ class ForcedBOSTokenLogitsProcessor(LogitsProcessor):
 class ForcedEOSTokenLogitsProcessor(LogitsProcessor):
     """Makes an end token the last one of `max_length`."""
 
-    def __init__(self, max_length: int, eos_token_id: Any, device: Any = "cpu") -> None:
+    def __init__(self, max_length: int, eos_token_id: object, device: Any = "cpu") -> None:
         self.max_length, self.eos_token_id = max_length, _ids("eos_token_id", eos_token_id).to(device)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -237,7 +242,7 @@ class ExponentialDecayLengthPenalty(LogitsProcessor):
     """Makes the end likelier with every step after `(start, factor)[0]` new tokens."""
 
     def __init__(
-        self, exponential_decay_length_penalty: tuple[int, float], eos_token_id: Any, input_ids_seq_length: int
+        self, exponential_decay_length_penalty: tuple[int, float], eos_token_id: object, input_ids_seq_length: int
     ) -> None:
         self.regulation_start = exponential_decay_length_penalty[0] + input_ids_seq_length
         self.regulation_factor = exponential_decay_length_penalty[1]
@@ -269,7 +274,7 @@ class SuppressTokensLogitsProcessor(LogitsProcessor):
 class SuppressTokensAtBeginLogitsProcessor(SuppressTokensLogitsProcessor):
     """Rules tokens out where the text has `begin_index` columns."""
 
-    def __init__(self, begin_suppress_tokens: Any, begin_index: int, device: Any = "cpu") -> None:
+    def __init__(self, begin_suppress_tokens: object, begin_index: int, device: Any = "cpu") -> None:
         super().__init__(begin_suppress_tokens, device)
         self.begin_index = begin_index
 
@@ -305,7 +310,7 @@ class UnbatchedClassifierFreeGuidanceLogitsProcessor(LogitsProcessor):
     def __init__(
         self,
         guidance_scale: float,
-        model: Any,
+        model: LanguageModel,
         unconditional_ids: Tensor | None = None,
         unconditional_attention_mask: Tensor | None = None,
         use_cache: bool = True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,7 +111,11 @@ class EtaLogitsWarper(_Narrowing):
     """`EpsilonLogitsWarper` at a threshold that is lower where many tokens are likely."""
 
     def __init__(
-        self, epsilon: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1, device: Any = "cpu"
+        self,
+        epsilon: float,
+        filter_value: float = -math.inf,
+        min_tokens_to_keep: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(filter_value, min_tokens_to_keep)
         self.epsilon = above_zero("epsilon", epsilon, 1.0, below=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import GenerationError
 from cutaway.generate.settings import DEFAULTS, NOT_BUILT, GenerationConfig, model_settings, require_known
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 
 class Settings:
     """Reads one call's settings: those of the call, then `generation_config=`, then the model's, then the defaults."""
 
-    def __init__(self, model: Any, config: GenerationConfig | None, call: Mapping[str, Any]) -> None:
+    def __init__(self, model: LanguageModel, config: GenerationConfig | None, call: Mapping[str, Any]) -> None:
         require_known(call)
         self.call = {n: v for n, v in call.items() if v is not None}
         self.call = {**(config.to_dict() if config is not None else {}), **self.call}

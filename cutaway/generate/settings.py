@@ -233,7 +233,7 @@ class GenerationConfig:
             if value is not None and value != off:
                 raise GenerationError(f"{name}={value!r} is not built; leave it out.")
 
-    def update(self, **changes: Any) -> dict[str, Any]:
+    def update(self, **changes: object) -> dict[str, Any]:
         """Sets the known names among `changes` and returns the others, as upstream does."""
         for name in KNOWN & changes.keys():
             setattr(self, name, changes.pop(name))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerLike
 
 log = logging.getLogger("cutaway")
 
@@ -54,7 +57,7 @@ class MaxTimeCriteria(StoppingCriteria):
 class EosTokenCriteria(StoppingCriteria):
     """Ends a text whose newest token is an end token."""
 
-    def __init__(self, eos_token_id: Any) -> None:
+    def __init__(self, eos_token_id: object) -> None:
         self.eos_token_id = torch.as_tensor(eos_token_id).reshape(-1)
 
     def __call__(self, input_ids: Tensor, scores: Any, new_token_length: int = 1, **kwargs: Any) -> Tensor:
@@ -69,7 +72,7 @@ class StopStringCriteria(StoppingCriteria):
     whole before that token ends nothing.
     """
 
-    def __init__(self, tokenizer: Any, stop_strings: str | list[str]) -> None:
+    def __init__(self, tokenizer: TokenizerLike, stop_strings: str | list[str]) -> None:
         strings = (stop_strings,) if isinstance(stop_strings, str) else tuple(stop_strings)
         if not strings or not all(isinstance(s, str) and s for s in strings):
             raise GenerationError(f"stop_strings={stop_strings!r}: pass a text or several, none of them empty.")

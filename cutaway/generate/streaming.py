@@ -105,7 +105,7 @@ class AsyncTextIteratorStreamer(TextStreamer):
     """
 
     def __init__(
-        self, tokenizer: Any, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any
+        self, tokenizer: TokenizerLike, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any
     ) -> None:
         import asyncio
 

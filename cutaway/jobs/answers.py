@@ -78,7 +78,7 @@ def with_label_columns(answers: Answers, labels: Sequence[str]) -> Answers:
     answers: of a task whose columns are "label", "score" and "labels".
     """
 
-    def columns(answer: Any) -> tuple[Any, ...]:
+    def columns(answer: object) -> tuple[Any, ...]:
         label, score, entries = answers.columns(answer)
         scores = {entry["label"]: entry["score"] for entry in entries}
         return (label, score, *(scores.get(name) for name in labels))

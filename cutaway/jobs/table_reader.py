@@ -268,7 +268,7 @@ def _json_row(line: str) -> Row:
     return Row(values)
 
 
-def _excel_value(cell: Any) -> Any:
+def _excel_value(cell: object) -> object:
     """A cell as a JSON value: dates and times as ISO 8601 writes them, an empty one as an empty text, as in CSV."""
     if cell is None:
         return ""

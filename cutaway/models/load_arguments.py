@@ -10,6 +10,7 @@ import torch
 from cutaway.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
     from cutaway.models.pretrained import PreTrainedModel
 
 # whatever their value, they change nothing: code is never run, there is one attention, files are mapped
@@ -71,7 +72,7 @@ def read_device_map(value: Any) -> torch.device | None:
     return None if device.type == "cpu" else device
 
 
-def from_state(cls: type[Any], config: Any, state: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+def from_state(cls: type[Any], config: PretrainedConfig, state: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """A model with the weights of `state` (name -> tensor, published names or ours), and what was missing.
 
     Raises:

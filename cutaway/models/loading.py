@@ -69,7 +69,7 @@ class LoadReport:
         return known[key]
 
 
-def to_dtype(value: Any) -> torch.dtype | None:
+def to_dtype(value: object) -> torch.dtype | None:
     """A dtype from "bfloat16", torch.bfloat16, or None, "stored" and "auto" for the stored dtype.
 
     Raises:

@@ -103,7 +103,7 @@ class ModelFace:
         weights = sum(int(p.numel()) for p in self.parameters() if id(p) not in left_out)
         return 6 * self.estimate_tokens(input_dict) * weights
 
-    def set_attn_implementation(self, attn_implementation: Any) -> None:
+    def set_attn_implementation(self, attn_implementation: object) -> None:
         """Changes nothing: there is one attention, which is fast and open."""
 
     # -- adapters, under the names that upstream's integration of PEFT has -------------------------------------------

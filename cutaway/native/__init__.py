@@ -46,7 +46,7 @@ class Op(ctypes.Structure):
     NUMBER = -1
     kept: tuple[Any, ...] = ()  # what holds the memory that it points to, where nothing else does
 
-    def __init__(self, rows: int, *values: Any) -> None:
+    def __init__(self, rows: int, *values: object) -> None:
         super().__init__(self.NUMBER, rows, *values)
 
 

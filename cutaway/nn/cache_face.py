@@ -178,7 +178,7 @@ class CacheFace:
         return dict.fromkeys(self.cross, True)
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Adds new tokens of one layer, for attention of one's own; layer 0 first in each pass.
 

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,7 +39,7 @@ class Scope:
     __slots__ = ("edits", "model", "recorder", "vectors")
 
     def __init__(
-        self, model: Any, recorder: Recorder | None = None, edits: Edits | None = None, vectors: Tensor | None = None
+        self, model: object, recorder: Recorder | None = None, edits: Edits | None = None, vectors: Tensor | None = None
     ) -> None:
         self.model, self.recorder, self.edits, self.vectors = model, recorder, edits, vectors
 
@@ -65,13 +65,13 @@ def current() -> CallContext:
     return _CURRENT.get()
 
 
-def scopes_of(model: Any) -> Sequence[Scope]:
+def scopes_of(model: object) -> Sequence[Scope]:
     """The open blocks about `model`, a base model or a stack; the outermost first."""
     scopes = _CURRENT.get().scopes
     return [scope for scope in scopes if scope.model is model] if scopes else ()
 
 
-def asked_of(model: Any) -> tuple[list[Recorder], list[Edits]]:
+def asked_of(model: object) -> tuple[list[Recorder], list[Edits]]:
     """What records and what edits the passes of a base model; the outermost first."""
     scopes = scopes_of(model)
     if not scopes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
 from cutaway.nn.losses import IGNORED
+
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
 
 
 def decoder_reads(model: Any, labels: Tensor) -> Tensor:
@@ -28,7 +31,7 @@ def shift_right(ids: Tensor, start: int, pad: int) -> Tensor:
     return shifted.masked_fill(shifted == IGNORED, pad)
 
 
-def decoder_start(config: Any) -> tuple[int, int]:
+def decoder_start(config: PretrainedConfig) -> tuple[int, int]:
     """The id that a decoder's text begins with, and the padding id."""
     pad = config.pad_token_id
     start = config.decoder_start_token_id

@@ -7,7 +7,7 @@ the result.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,8 +16,11 @@ from cutaway.config.architecture import Activation
 from cutaway.nn.linear import ACTIVATION, Linear, linear_op
 from cutaway.nn.residual import ResidualAdd
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def is_bitwise_splittable(layer: Any, x: Tensor, activation: Activation | None = None) -> bool:
+
+def is_bitwise_splittable(layer: nn.Module, x: Tensor, activation: Activation | None = None) -> bool:
     """Whether layer(x), and then `activation` or a sum with the residual, is bit for bit what one pass gives."""
     op = linear_op(layer)
     if not op.fuses(x):

@@ -50,7 +50,7 @@ class Cache(CacheFace):
         inputs: what entered the first block, where a token's keys depend on how long its text is; else None.
     """
 
-    def __init__(self, ddp_cache_data: Any = None, config: Any = None, **options: Any) -> None:
+    def __init__(self, ddp_cache_data: Any = None, config: Any = None, **options: object) -> None:
         if isinstance(ddp_cache_data, PretrainedConfig):
             ddp_cache_data = None  # a config, wherever it stands, says nothing that the model does not say itself
         if wrong := [name for name, value in options.items() if name not in _NEEDLESS and value]:
@@ -462,7 +462,7 @@ class StaticCache(Cache):
         max_cache_len: tokens of the longest text.
     """
 
-    def __init__(self, config: Any = None, max_cache_len: int = 0, **options: Any) -> None:
+    def __init__(self, config: object = None, max_cache_len: int = 0, **options: Any) -> None:
         super().__init__(**options)
         if isinstance(max_cache_len, bool) or not isinstance(max_cache_len, int) or max_cache_len < 1:
             raise InputError(f"max_cache_len is {max_cache_len!r}; give the number of tokens that it is to hold.")

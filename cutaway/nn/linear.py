@@ -107,7 +107,7 @@ class LinearGroup(Protocol):
         """activation(gate(x)) * up(x), of layers = (gate, up)."""
 
     def fused_mlp(
-        self, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, join: ResidualAdd
+        self, layers: Sequence[Any], down: nn.Module, x: Tensor, activation: Activation, join: ResidualAdd
     ) -> Tensor | None:
         """join(down(activation(layer(x)))) or, of two layers, join(down(gated(x))), without keeping what lies between.
 
@@ -330,7 +330,7 @@ class FrozenLinear:
         return self(x, activation)
 
     def fused_mlp(
-        self, layers: Sequence[Any], down: Any, x: Tensor, activation: Activation, join: ResidualAdd
+        self, layers: Sequence[Any], down: nn.Module, x: Tensor, activation: Activation, join: ResidualAdd
     ) -> Tensor | None:
         """None: it is worth its while for many rows, and a decode step has few."""
         return None
@@ -383,7 +383,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
     return True
 
 
-def _lasting(parameter: Any) -> bool:
+def _lasting(parameter: object) -> bool:
     """Whether this is a parameter that counts its changes: not what a parametrization or a mask just made."""
     return isinstance(parameter, nn.Parameter) and not parameter.is_inference()
 
@@ -488,7 +488,7 @@ class OtherLinear:
         return False
 
 
-def linear_op(layer: Any) -> LinearOp:
+def linear_op(layer: nn.Module) -> LinearOp:
     """`layer` itself where it is one of ours, else what computes the same with its calls."""
     return layer if isinstance(layer, (Linear, FrozenLinear)) else OtherLinear(layer)
 

@@ -83,12 +83,12 @@ class ReplacedLayer(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
+    def apply_to(self, out: Tensor, x: Tensor, layer: nn.Module, columns: slice | None = None) -> Tensor:
         """As Lora.apply_to, which needs nothing of `out` here."""
         return self.layer(x) if columns is None else x @ self.layer.weight[:, columns].T  # type: ignore[index]
 
     @torch.no_grad()
-    def merged(self, layer: Any) -> dict[str, Tensor]:
+    def merged(self, layer: object) -> dict[str, Tensor]:
         """The weights of the layer."""
         return {name: p.detach().clone() for name, p in self.layer.named_parameters()}
 
@@ -197,7 +197,7 @@ def with_call_context(block: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The same computation, also when it is done again after the call has ended, or by a thread of torch's."""
     context = current()
 
-    def again(*args: Any) -> Tensor:
+    def again(*args: object) -> Tensor:
         with entered(context):
             return block(*args)
 
@@ -229,7 +229,7 @@ class AdapterSlot:
         """Whether any adapter changes what this layer gives for n rows."""
         return any(name in self.held for name, _ in self.choice.parts(n))
 
-    def apply_to(self, out: Tensor, x: Tensor, layer: Any, columns: slice | None = None) -> Tensor:
+    def apply_to(self, out: Tensor, x: Tensor, layer: nn.Module, columns: slice | None = None) -> Tensor:
         """What the layer gives with its adapters; as Lora.apply_to."""
         for name, rows in self.choice.parts(out.shape[0]):
             part = self.held.get(name)
@@ -241,7 +241,7 @@ class AdapterSlot:
                 out = out.index_copy(0, rows, part.apply_to(out[rows], x[rows], layer, columns))
         return out
 
-    def hook(self, layer: Any, given: tuple[Any, ...], out: Tensor) -> Tensor:
+    def hook(self, layer: nn.Module, given: tuple[Any, ...], out: Tensor) -> Tensor:
         """The same for a layer that does not ask for it, as a forward hook."""
         return self.apply_to(out, given[0], layer)
 

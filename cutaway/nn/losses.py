@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +10,13 @@ from torch import Tensor
 
 from cutaway.errors import InputError
 
+if TYPE_CHECKING:
+    from cutaway.config.config import PretrainedConfig
+
 IGNORED = -100
 
 
-def _check(labels: Any, name: str = "labels", *, whole: bool = True) -> None:
+def _check(labels: object, name: str = "labels", *, whole: bool = True) -> None:
     """InputError unless labels are a tensor, of whole numbers where they name classes."""
     if not isinstance(labels, Tensor):
         raise InputError(f"{name} must be a tensor, not {type(labels).__name__}; use torch.tensor({name}).")
@@ -65,7 +68,7 @@ def next_token(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits[:, :-1], labels[:, 1:])
 
 
-def classification(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
+def classification(logits: Tensor, labels: Tensor, config: PretrainedConfig) -> Tensor:
     """By config.problem_type; where it is not set: one output is a regression, whole-number labels name one class each,
     other labels are several at once.
     """

@@ -173,7 +173,7 @@ def resolve(owner: nn.Module, entry: Any) -> Any:
     return ModuleGroupView(owner, entry)
 
 
-def replace(owner: nn.Module, entry: Any, value: nn.Module) -> None:
+def replace(owner: nn.Module, entry: object, value: nn.Module) -> None:
     """Put `value` in the place of the one layer that a published name stands for."""
     leaves = _leaves(entry)
     if not isinstance(entry, list) or len(leaves) != 1 or leaves[0][1].transpose:

@@ -42,38 +42,38 @@ class Steps:
     batch_size: int | None
     _given: dict[str, Any]
 
-    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def _sanitize_parameters(self, **kwargs: object) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Which arguments are for preprocess, _forward and postprocess. By default: what the tokenizer knows."""
         known = ("truncation", "max_length", "padding", "add_special_tokens", "return_tensors", "stride")
         first = {k: v for k, v in kwargs.items() if k in known}
         return first, {}, {k: v for k, v in kwargs.items() if k not in known}
 
-    def preprocess(self, inputs: Any, **params: Any) -> Any:
+    def preprocess(self, inputs: object, **params: Any) -> Any:
         """An input -> what the model takes; a text or a pair {"text": ..., "text_pair": ...} by default."""
         params.setdefault("return_tensors", "pt")
         if isinstance(inputs, Mapping):
             return self.tokenizer(**inputs, **params)
         return self.tokenizer(inputs, **params)
 
-    def _forward(self, model_inputs: Any, **params: Any) -> Any:
+    def _forward(self, model_inputs: Any, **params: Any) -> object:
         """What the model gives for them."""
         return self.model(**model_inputs, **params)
 
-    def postprocess(self, model_outputs: Any, **params: Any) -> Any:
+    def postprocess(self, model_outputs: object, **params: Any) -> Any:
         """The answer; by default what the model gave."""
         return model_outputs
 
-    def forward(self, model_inputs: Any, **params: Any) -> Any:
+    def forward(self, model_inputs: object, **params: Any) -> Any:
         """`_forward` on the model's device, without gradients; its tensors come back to the processor."""
         with torch.inference_mode():
             return moved(self._forward(moved(model_inputs, self.device), **params), "cpu")
 
-    def run_single(self, inputs: Any, first: dict[str, Any], then: dict[str, Any], last: dict[str, Any]) -> Any:
+    def run_single(self, inputs: object, first: dict[str, Any], then: dict[str, Any], last: dict[str, Any]) -> Any:
         """One input through all steps."""
         return self.postprocess(self.forward(self.preprocess(inputs, **first), **then), **last)
 
     def __call__(
-        self, inputs: Any, *args: Any, num_workers: int | None = None, batch_size: int | None = None, **kwargs: Any
+        self, inputs: Any, *args: Any, num_workers: int | None = None, batch_size: int | None = None, **kwargs: object
     ) -> Any:
         """One input gives one answer, a list a list, a data set or an iterator a generator.
 
@@ -87,7 +87,7 @@ class Steps:
             return self.run_single(inputs, first, then, last)
         return (self.run_single(one, first, then, last) for one in walked(inputs))
 
-    def each(self, inputs: Any, **kwargs: Any) -> Iterator[Any]:
+    def each(self, inputs: object, **kwargs: Any) -> Iterator[Any]:
         """One answer per input, in order, whatever the form of `inputs`."""
         found = self(inputs, **kwargs)
         return iter(found if isinstance(found, list) or _several(inputs) else [found])
@@ -140,12 +140,12 @@ def take_steps(kind: type[Any], parent: type[Any]) -> None:
     kind._runs_steps = True
 
 
-def _unused(self: Any, *args: Any, **kwargs: Any) -> Any:
+def _unused(self: object, *args: Any, **kwargs: object) -> object:
     raise InputError(f"{type(self).__name__} runs in preprocess, _forward and postprocess; call it.")
 
 
 def classified(
-    self: Any, model_outputs: Any, function_to_apply: Any = None, top_k: int | None = 1, _legacy: bool = True
+    self: Any, model_outputs: Any, function_to_apply: object = None, top_k: int | None = 1, _legacy: bool = True
 ) -> Any:
     """The labels of one text with their scores, best first; the best alone for top_k=1."""
     logits = model_outputs["logits"][0].float()

@@ -170,11 +170,11 @@ class PipelineRegistry:
     def register_pipeline(
         self,
         task: str,
-        pipeline_class: Any,
+        pipeline_class: object,
         pt_model: Any = None,
-        default: Any = None,
+        default: object = None,
         type: str | None = None,
-        **others: Any,
+        **others: object,
     ) -> None:
         """Let `pipeline(task)` make a pipeline of this class.
 
@@ -384,7 +384,7 @@ def pipeline(
     config: Any = None,
     device_map: Any = None,
     pipeline_class: Any = None,
-    **settings: Any,
+    **settings: object,
 ) -> Pipeline:
     """Make the pipeline of a task.
 

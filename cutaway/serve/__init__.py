@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Access", "Limits", "app"]
 
 
-def app(models: Any, *, limits: Limits | None = None, access: Access | None = None, **options: Any) -> Starlette:
+def app(models: object, *, limits: Limits | None = None, access: Access | None = None, **options: Any) -> Starlette:
     """An ASGI app that serves `models`.
 
     Args:

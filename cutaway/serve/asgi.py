@@ -36,7 +36,7 @@ class Starter:
         await self.app(scope, receive, send)
 
 
-def make_app(models: Any, *, limits: Limits | None, access: Access | None, **options: Any) -> Starlette:
+def make_app(models: object, *, limits: Limits | None, access: Access | None, **options: Any) -> Starlette:
     """See `cutaway.serve.app`."""
     return app_of(Service(models, limits, access, **options))
 

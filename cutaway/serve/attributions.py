@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
-def attributions(model: Any, tokenizer: Any, item: Any, label: str) -> dict[str, Any]:
+
+def attributions(model: LanguageModel, tokenizer: Any, item: Any, label: str) -> dict[str, Any]:
     """Integrated gradients of one text, or pair {"text", "text_pair"}, for `label`; called by the engine."""
     from cutaway.inspect.gradients import integrated_gradients
     from cutaway.inspect.target import Target

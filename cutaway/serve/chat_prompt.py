@@ -88,7 +88,7 @@ def plain_message(message: Message) -> dict[str, Any]:
     return found
 
 
-def _object(function: CalledFunction) -> Any:
+def _object(function: CalledFunction) -> object:
     if isinstance(function.arguments, dict):
         return function.arguments
     try:

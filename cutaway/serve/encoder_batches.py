@@ -159,7 +159,7 @@ def read(
     return merged, checked, found
 
 
-def bounded(item: Any, longest: int, *, cut: bool) -> Any:
+def bounded(item: object, longest: int, *, cut: bool) -> Any:
     """An input whose texts are not so long that reading them would keep others waiting; InputError where one is.
 
     A token has seldom more than a few characters: a text of CHARACTERS for each token that the model takes is too long

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from starlette.responses import Response
@@ -31,7 +31,7 @@ class ExplainBody(Body):
     patterns: bool = True  # all heads' weights, not only those of the head that is shown
 
 
-async def explain(call: Call) -> Any:
+async def explain(call: Call) -> object:
     """One run of the model, open at every joint."""
     body: ExplainBody = call.body
     served = call.service.model(body.model)

@@ -98,7 +98,7 @@ _PASSED: dict[str, tuple[str, ...]] = {
 _WITHOUT_EFFECT = {"question-answering": ("max_question_len",)}
 
 
-async def inference(call: Call) -> Any:
+async def inference(call: Call) -> object:
     """Does what the address, the inputs or the model say."""
     body: InferenceBody = call.body
     task, name = call.request.path_params.get("task"), call.request.path_params.get("name")
@@ -126,7 +126,7 @@ async def inference(call: Call) -> Any:
     return await _encoded(call, served, task, body.inputs, settings)
 
 
-def _task_of(served: ServedModel, inputs: Any, given: dict[str, Any]) -> str:
+def _task_of(served: ServedModel, inputs: object, given: dict[str, Any]) -> str:
     """What is asked for, where the address does not say."""
     if "candidate_labels" in given and "zero-shot-classification" in served.tasks:
         return "zero-shot-classification"
@@ -173,7 +173,7 @@ def _pairs(one: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"label": a, "score": b} for a, b in zip(one["labels"], one["scores"], strict=True)]
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> Any:
     """Scores of numpy as plain numbers."""
     if isinstance(value, dict):
         return {name: _jsonable(one) for name, one in value.items()}
@@ -182,7 +182,7 @@ def _jsonable(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-async def _features(call: Call, served: ServedModel, body: InferenceBody, settings: dict[str, Any]) -> Any:
+async def _features(call: Call, served: ServedModel, body: InferenceBody, settings: dict[str, Any]) -> object:
     """Vectors [hidden] of texts; [1, tokens, hidden] of their tokens where the checkpoint does not say how to pool."""
     inputs = body.inputs if isinstance(body.inputs, list) else [body.inputs]
     if not all(isinstance(one, str) for one in inputs):
@@ -203,7 +203,7 @@ async def _features(call: Call, served: ServedModel, body: InferenceBody, settin
 
 
 async def _written(
-    call: Call, served: ServedModel, task: str, inputs: Any, settings: dict[str, Any], named: bool
+    call: Call, served: ServedModel, task: str, inputs: object, settings: dict[str, Any], named: bool
 ) -> Any:
     """What an encoder-decoder writes. Where the address does not name the task, under the names of all three."""
     items = inputs if isinstance(inputs, list) else [inputs]
@@ -234,7 +234,7 @@ def _all(work: Any, items: list[Any]) -> list[dict[str, Any]]:
     return [one[0] if isinstance(one, list) else one for one in found]
 
 
-async def _text(call: Call, served: ServedModel, body: InferenceBody) -> Any:
+async def _text(call: Call, served: ServedModel, body: InferenceBody) -> object:
     if not isinstance(body.inputs, str):
         raise Problem(400, "inputs: give a text.", param="inputs")
     asked = TextParameters.read(json.dumps(body.parameters or {}).encode(), prefix="parameters")

@@ -180,7 +180,7 @@ def late(problem: Problem) -> str:
     return json.dumps({"error": problem.message}) + "\n"
 
 
-async def generate(call: Call) -> Any:
+async def generate(call: Call) -> object:
     """Answers a prompt: as a chat of one message where the model has a template, unless it is raw."""
     body: GenerateBody = call.body
     served = call.service.model(body.model, "text-generation")
@@ -195,7 +195,7 @@ async def generate(call: Call) -> Any:
     return await answer.reply()
 
 
-async def chat(call: Call) -> Any:
+async def chat(call: Call) -> object:
     """Answers a conversation."""
     body: OllamaChatBody = call.body
     served = call.service.model(body.model, "text-generation")
@@ -289,7 +289,7 @@ class Answer:
             await pieces.aclose()
 
 
-async def embed_route(call: Call) -> Any:
+async def embed_route(call: Call) -> object:
     """A vector of length 1 for each text; a text that is too long is cut unless `truncate` is false."""
     body: OllamaEmbedBody = call.body
     served = call.service.model(body.model, "feature-extraction")
@@ -306,7 +306,7 @@ async def embed_route(call: Call) -> Any:
     }
 
 
-async def embeddings(call: Call) -> Any:
+async def embeddings(call: Call) -> object:
     """A vector for one text."""
     body: OllamaEmbeddingsBody = call.body
     served = call.service.model(body.model, "feature-extraction")
@@ -334,20 +334,20 @@ def _entry(served: ServedModel) -> dict[str, Any]:
             "details": _details(served)}  # fmt: skip
 
 
-async def tags(call: Call) -> Any:
+async def tags(call: Call) -> object:
     """The models that there are."""
     call.service.model(None)
     return {"models": [_entry(served) for served in call.service.models.values()]}
 
 
-async def running(call: Call) -> Any:
+async def running(call: Call) -> object:
     """The models that are loaded: all, for as long as the server runs."""
     call.service.model(None)
     more = {"expires_at": "9999-12-31T23:59:59Z", "size_vram": 0}
     return {"models": [{**_entry(served), **more} for served in call.service.models.values()]}
 
 
-async def show(call: Call) -> Any:
+async def show(call: Call) -> object:
     """One model."""
     body: ShowBody = call.body
     served = call.service.model(body.model)
@@ -372,6 +372,6 @@ async def show(call: Call) -> Any:
     }
 
 
-async def version(call: Call) -> Any:
+async def version(call: Call) -> object:
     """The server's version."""
     return {"version": __version__}

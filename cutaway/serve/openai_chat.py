@@ -102,7 +102,7 @@ class ChatBody(Sampling):
         return "max_tokens", self.max_tokens
 
 
-async def chat(call: Call) -> Any:
+async def chat(call: Call) -> object:
     """Answers a conversation."""
     body: ChatBody = call.body
     named = call.request.path_params.get("name")  # the address may name the model

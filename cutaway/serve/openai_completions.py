@@ -47,7 +47,7 @@ class CompletionBody(Sampling):
         return list(given)  # type: ignore[arg-type]
 
 
-async def completions(call: Call) -> Any:
+async def completions(call: Call) -> object:
     """Goes on with texts."""
     body: CompletionBody = call.body
     served = call.service.model(body.model, "text-generation")

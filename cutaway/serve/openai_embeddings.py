@@ -22,7 +22,7 @@ class EmbeddingBody(Body):
     user: str | None = None
 
 
-async def embeddings(call: Call) -> Any:
+async def embeddings(call: Call) -> object:
     """One vector for each text, of length 1."""
     body: EmbeddingBody = call.body
     served = call.service.model(body.model, "feature-extraction")

@@ -106,7 +106,7 @@ class ResponseBody(Body):
     prompt_cache_key: str | None = None
 
 
-async def responses(call: Call) -> Any:
+async def responses(call: Call) -> object:
     """Answers a text or a conversation."""
     body: ResponseBody = call.body
     served = call.service.model(body.model, "text-generation")
@@ -217,7 +217,7 @@ class ResponseAnswer:
         end = pieces[-1].end
         return self._response("incomplete" if end == "length" else "completed", output, end)
 
-    def _event(self, kind: str, **data: Any) -> str:
+    def _event(self, kind: str, **data: object) -> str:
         data = {"type": kind, "sequence_number": self.number, **data}
         self.number += 1
         return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"

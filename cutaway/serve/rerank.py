@@ -29,7 +29,7 @@ class RerankBody(Body):
     max_tokens_per_doc: None = None
 
 
-async def rerank(call: Call) -> Any:
+async def rerank(call: Call) -> object:
     """The best documents, with their places in the list and their scores."""
     body: RerankBody = call.body
     served = call.service.model(body.model, "rerank")

@@ -48,7 +48,8 @@ class Stream:
     late: Callable[[Problem], str] = lambda problem: f"data: {json.dumps(problem.body('openai'))}\n\n"
 
 
-Handler = Callable[[Call], Awaitable[Any]]
+# what it answers: a `Response`, a `Stream`, or what becomes JSON
+Handler = Callable[[Call], Awaitable[object]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Endpoint:
             found = Response(_json(found), media_type="application/json")
         await found(scope, receive, answer)
 
-    async def _body(self, request: Request, form: Form) -> Any:
+    async def _body(self, request: Request, form: Form) -> object:
         if self.route.read is None:
             return None
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
@@ -170,5 +171,5 @@ def as_problem(error: BaseException, seconds: float, said: dict[str, Any]) -> Pr
     return Problem(500, "The server failed on this request; its log says how.", code="internal")
 
 
-def _json(value: Any) -> bytes:
+def _json(value: object) -> bytes:
     return to_json(value, inf_nan_mode="null")  # of vectors it takes a tenth of what json.dumps does

@@ -13,12 +13,12 @@ from cutaway.serve.route import Call
 from cutaway.serve.served_model import ServedModel
 
 
-async def running(call: Call) -> Any:
+async def running(call: Call) -> object:
     """A line for those who look whether anybody is there."""
     return Response("cutaway is running\n", media_type="text/plain")
 
 
-async def health(call: Call) -> Any:
+async def health(call: Call) -> object:
     """200 once every model is loaded, laid out and warm."""
     service = call.service
     if service.ready.is_set():
@@ -27,7 +27,7 @@ async def health(call: Call) -> Any:
     return Response(json.dumps(body), 503, {"retry-after": "2"}, media_type="application/json")
 
 
-async def metrics(call: Call) -> Any:
+async def metrics(call: Call) -> object:
     """All counters, as Prometheus scrapes them."""
     return Response(call.service.metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -38,18 +38,18 @@ def model_entry(served: ServedModel) -> dict[str, Any]:
     return entry | {"tasks": sorted(served.tasks), "max_model_len": served.longest}
 
 
-async def models(call: Call) -> Any:
+async def models(call: Call) -> object:
     """The models of this server."""
     call.service.model(None)  # 503 until they are there
     return {"object": "list", "data": [model_entry(served) for served in call.service.models.values()]}
 
 
-async def model(call: Call) -> Any:
+async def model(call: Call) -> object:
     """One model."""
     return model_entry(call.service.model(call.request.path_params["name"]))
 
 
-async def info(call: Call) -> Any:
+async def info(call: Call) -> object:
     """The first model and the bounds, in TEI's words; the others under `models`."""
     first = call.service.model(None)
     limits = call.service.limits
@@ -78,11 +78,11 @@ async def info(call: Call) -> Any:
     }
 
 
-async def document(call: Call) -> Any:
+async def document(call: Call) -> object:
     """The OpenAPI document of this server."""
     return call.service.document()
 
 
-async def wrong_path(call: Call) -> Any:
+async def wrong_path(call: Call) -> object:
     """There is nothing here."""
     raise Problem(404, "There is no such path; GET /openapi.json lists them.", code="not_found")

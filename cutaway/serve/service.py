@@ -21,7 +21,7 @@ from cutaway.serve.settings import Access, Limits
 logger = logging.getLogger("cutaway.serve")
 
 
-def named(models: Any) -> dict[str, Any]:
+def named(models: object) -> dict[str, Any]:
     """{name: source} from a mapping, or from one source that is served under its own name."""
     if isinstance(models, Mapping):
         found = dict(models)
@@ -47,7 +47,7 @@ class Service:
 
     def __init__(
         self,
-        models: Any,
+        models: object,
         limits: Limits | None = None,
         access: Access | None = None,
         log_texts: bool = False,
@@ -126,7 +126,7 @@ class Service:
             )
         return found
 
-    async def compute(self, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    async def compute(self, work: Callable[..., Any], *args: object, **options: Any) -> Any:
         """What `work` gives, called by the engine when it is its turn."""
         return await asyncio.wrap_future(self.jobs.submit(partial(work, *args, **options)))
 

@@ -139,7 +139,7 @@ def prompted(served: ServedModel, inputs: list[Any], name: str | None) -> list[A
     return [known[name] + one for one in inputs]
 
 
-async def embed_route(call: Call) -> Any:
+async def embed_route(call: Call) -> object:
     """A vector for each text."""
     body: EmbedBody = call.body
     served = call.service.model(body.model, "feature-extraction")
@@ -152,7 +152,7 @@ async def embed_route(call: Call) -> Any:
     return found.vectors.tolist()
 
 
-async def embed_all(call: Call) -> Any:
+async def embed_all(call: Call) -> object:
     """A vector for each token of each text."""
     body: EmbedAllBody = call.body
     served = call.service.model(body.model, "feature-extraction")
@@ -164,7 +164,7 @@ async def embed_all(call: Call) -> Any:
     return [result.vectors.tolist() for result in read.results]
 
 
-async def predict(call: Call) -> Any:
+async def predict(call: Call) -> object:
     """The labels of texts or pairs with their scores, best first."""
     body: PredictBody = call.body
     served = call.service.model(body.model, "text-classification")
@@ -213,7 +213,7 @@ async def ranked(
     return list(read.results[0].documents)
 
 
-async def rerank(call: Call) -> Any:
+async def rerank(call: Call) -> object:
     """Texts by how well they answer a query."""
     body: RerankBody = call.body
     served = call.service.model(body.model, "rerank")
@@ -226,7 +226,7 @@ async def rerank(call: Call) -> Any:
     ]
 
 
-async def similarity(call: Call) -> Any:
+async def similarity(call: Call) -> object:
     """Cosines of one sentence with others."""
     body: SimilarityBody = call.body
     served = call.service.model(body.model, "feature-extraction")
@@ -238,7 +238,7 @@ async def similarity(call: Call) -> Any:
     return (unit[1:] @ unit[0]).tolist()
 
 
-async def tokenize(call: Call) -> Any:
+async def tokenize(call: Call) -> object:
     """The tokens of texts, and where each stands, in characters."""
     body: TokenizeBody = call.body
     served = call.service.model(body.model)
@@ -270,7 +270,7 @@ async def tokenize(call: Call) -> Any:
     return await call.in_order(served, read)
 
 
-async def decode(call: Call) -> Any:
+async def decode(call: Call) -> object:
     """The texts of token ids."""
     body: DecodeBody = call.body
     served = call.service.model(body.model)

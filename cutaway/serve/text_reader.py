@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cutaway.generate.incremental_decoding import IncrementalDecoder
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
 class TextReader:
@@ -14,7 +17,7 @@ class TextReader:
     stopped: whether a stop string has come; it is no part of the text, nor is what follows it.
     """
 
-    def __init__(self, tokenizer: Any, context: Sequence[int], stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: TokenizerLike, context: Sequence[int], stops: Sequence[str] = ()) -> None:
         self.characters = IncrementalDecoder(tokenizer, context, skip_special_tokens=True)
         self.stops, self.held, self.stopped = tuple(stops), "", False
 

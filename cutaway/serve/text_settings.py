@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import Field
@@ -11,6 +11,9 @@ from torch import Tensor
 from cutaway.generate.settings import NOT_BUILT, model_settings
 from cutaway.serve.body import Body
 from cutaway.serve.problem import Problem
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -106,7 +109,7 @@ def generate_settings(given: Sampling, model: Any, prompt: int, n: int) -> dict[
     return found
 
 
-def _bias(given: dict[str, float], model: Any) -> dict[tuple[int, ...], float]:
+def _bias(given: dict[str, float], model: LanguageModel) -> dict[tuple[int, ...], float]:
     size = model.architecture.stack.embedding.vocab_size
     found: dict[tuple[int, ...], float] = {}
     for key, bias in given.items():

@@ -80,7 +80,7 @@ def read_object(path: Path, content: bytes) -> dict[str, Any]:
     return parse_json(content, path.name, TokenizerError, max_bytes=MOST_BYTES, max_values=MOST_VALUES)
 
 
-def check_text(name: str, text: Any) -> None:
+def check_text(name: str, text: object) -> None:
     """TokenizerError where a text holds half of a surrogate pair, which is no character and has no UTF-8."""
     if isinstance(text, str) and not text.isascii():
         try:
@@ -92,7 +92,7 @@ def check_text(name: str, text: Any) -> None:
             ) from None
 
 
-def check_length(name: str, value: Any, most: int = LONGEST_ROW) -> None:
+def check_length(name: str, value: object, most: int = LONGEST_ROW) -> None:
     """Raises TokenizerError unless `value` is None or an integer from 0 to `most`."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
         raise TokenizerError(f"{name} is {value!r}; it must be a whole number from 0 to {most:,}.")
@@ -163,7 +163,7 @@ def _keep_scores(backend: Tokenizer, model: Mapping[str, Any]) -> None:
         backend.model = Unigram(pieces, unk_id=model.get("unk_id"), byte_fallback=bool(model.get("byte_fallback")))
 
 
-def check_token_id(backend: Tokenizer, source: str, token: str, index: Any) -> None:
+def check_token_id(backend: Tokenizer, source: str, token: str, index: object) -> None:
     """Raises TokenizerError where the backend knows `token` under another id than the file says."""
     check_text(f"{source}: an added token", token)
     actual = backend.token_to_id(token)
@@ -313,7 +313,7 @@ def retrained(
     length: int | None,
     new_special: Sequence[Any],
     renamed: Mapping[str, str],
-    **options: Any,
+    **options: object,
 ) -> Tokenizer:
     """A tokenizer of the same pipeline with a vocabulary that is learned from `texts`.
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, Unpack, cast
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -21,7 +21,7 @@ from cutaway.tokenization.batch_encoding import BatchEncoding, collect
 from cutaway.tokenization.chat_template import ChatTemplates
 from cutaway.tokenization.decoding import Decoding
 from cutaway.tokenization.encoding import TextEncoding
-from cutaway.tokenization.inputs import text_rows
+from cutaway.tokenization.inputs import CallOptions, TextInput, text_rows
 from cutaway.tokenization.loading import load_as
 from cutaway.tokenization.padding import RowPadding, ask, check_side, to_python
 from cutaway.tokenization.settings_files import NO_LENGTH, TokenizerSaving, check_settings
@@ -203,7 +203,7 @@ class PreTrainedTokenizerFast(
         return self.model_max_length - self.num_special_tokens_to_add(True)
 
     def get_special_tokens_mask(
-        self, token_ids_0: Any, token_ids_1: Any = None, already_has_special_tokens: bool = True
+        self, token_ids_0: object, token_ids_1: object = None, already_has_special_tokens: bool = True
     ) -> list[int]:
         """1 for each special token of a finished row of ids, 0 for the others."""
         if token_ids_1 is not None or not already_has_special_tokens:
@@ -240,10 +240,10 @@ class PreTrainedTokenizerFast(
 
     def __call__(
         self,
-        text: Any = None,
-        text_pair: Any = None,
-        text_target: Any = None,
-        text_pair_target: Any = None,
+        text: TextInput = None,
+        text_pair: TextInput = None,
+        text_target: TextInput = None,
+        text_pair_target: TextInput = None,
         add_special_tokens: bool = True,
         padding: bool | str = False,
         truncation: bool | str | None = None,
@@ -261,7 +261,7 @@ class PreTrainedTokenizerFast(
         return_length: bool = False,
         split_special_tokens: bool | None = None,
         verbose: bool = True,
-        **unknown: Any,
+        **unknown: object,
     ) -> BatchEncoding:
         """Turn texts into what a model takes.
 
@@ -312,7 +312,7 @@ class PreTrainedTokenizerFast(
             "length": return_length,
         }
 
-        def run(first: Any, second: Any) -> BatchEncoding:
+        def run(first: TextInput, second: TextInput) -> BatchEncoding:
             rows = text_rows(first, second, is_split_into_words)
             plain = self.split_special_tokens if split_special_tokens is None else split_special_tokens
             encodings = self._encode_rows(
@@ -345,11 +345,15 @@ class PreTrainedTokenizerFast(
         known = [k for k in PreTrainedTokenizerFast.__call__.__annotations__ if k not in ("unknown", "return")]
         raise TokenizerError(f"The tokenizer does not know the argument {name!r}.{nearest(name, known)}")
 
-    def encode(self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **call: Any) -> Any:
+    def encode(
+        self, text: TextInput, text_pair: TextInput = None, add_special_tokens: bool = True, **call: Unpack[CallOptions]
+    ) -> Any:
         """The ids alone: a list, a list of lists for a batch, or a tensor with `return_tensors`."""
         return self(text, text_pair, add_special_tokens=add_special_tokens, **call)["input_ids"]
 
-    def tokenize(self, text: Any, pair: Any = None, add_special_tokens: bool = False, **call: Any) -> list[str]:
+    def tokenize(
+        self, text: TextInput, pair: TextInput = None, add_special_tokens: bool = False, **call: Unpack[CallOptions]
+    ) -> list[str]:
         """The tokens of one text, as the vocabulary spells them."""
         return self(text, pair, add_special_tokens=add_special_tokens, **call).tokens()
 

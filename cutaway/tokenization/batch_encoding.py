@@ -270,7 +270,7 @@ def collect(
     return BatchEncoding(data, rows, tensor_type, cut=cut)
 
 
-def as_tensor(key: str, value: Any, tensor_type: str) -> Any:
+def as_tensor(key: str, value: object, tensor_type: str) -> Any:
     """One entry as a torch ("pt") or numpy ("np") tensor; integers become int64.
 
     Raises:
@@ -306,7 +306,7 @@ def as_tensor(key: str, value: Any, tensor_type: str) -> Any:
     return torch.from_numpy(array).to(torch.get_default_dtype()) if array.dtype.kind == "f" else torch.from_numpy(array)
 
 
-def _why_no_tensor(key: str, value: Any) -> str:
+def _why_no_tensor(key: str, value: object) -> str:
     rows = value if isinstance(value, (list, tuple)) else []
     lengths = {len(row) for row in rows if isinstance(row, (list, tuple))}
     if len(lengths) > 1:

@@ -72,7 +72,7 @@ def compiled(template: str) -> jinja2.Template:
     class Namespace(jinja2.utils.Namespace):
         """Jinja's namespace without the names that Python itself uses."""
 
-        def __setitem__(self, name: str, value: Any) -> None:
+        def __setitem__(self, name: str, value: object) -> None:
             if name.startswith("_"):
                 raise SecurityError(f"a chat template may not set {name!r} on a namespace")
             super().__setitem__(name, value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cutaway.errors import TokenizerError
 from cutaway.tokenization import chat_worker
@@ -17,6 +17,9 @@ from cutaway.tokenization.batch_encoding import BatchEncoding
 from cutaway.tokenization.chat_sandbox import CLOSE, OPEN
 from cutaway.tokenization.special_tokens import SpecialTokens
 from cutaway.tokenization.tool_schema import tool_schema
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.inputs import CallOptions, ListLike, TextInput
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
@@ -49,7 +52,7 @@ def choose_template(stored: str | Mapping[str, str] | None, asked: str | None, t
 
 
 def render(
-    conversation: Any,
+    conversation: object,
     template: str,
     *,
     tools: Sequence[Any] | None = None,
@@ -102,7 +105,7 @@ def render(
     return (_cut_at_mark(text, tail) if continue_final_message else text), spans
 
 
-def _messages(conversation: Any) -> list[dict[str, Any]]:
+def _messages(conversation: object) -> list[dict[str, Any]]:
     conversation = getattr(conversation, "messages", conversation)
     if isinstance(conversation, (str, bytes, Mapping)) or not isinstance(conversation, Sequence) or not conversation:
         raise TokenizerError("A conversation is a list of at least one message: [{'role': 'user', 'content': '...'}].")
@@ -120,7 +123,7 @@ def _messages(conversation: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def plain_data(value: Any) -> Any:
+def plain_data(value: object) -> Any:
     """The value rebuilt from JSON's own types, so that a template finds no methods of ours on it."""
     try:
         return _plain(value)
@@ -128,7 +131,7 @@ def plain_data(value: Any) -> Any:
         raise TokenizerError("What the chat template is given holds itself, or is nested too deeply.") from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -212,15 +215,18 @@ class ChatTemplates(SpecialTokens):
         return self._template
 
     @chat_template.setter
-    def chat_template(self, value: Any) -> None:
+    def chat_template(self, value: object) -> None:
         if isinstance(value, (list, tuple)):  # as tokenizer_config.json lists several
             if not all(isinstance(t, Mapping) and {"name", "template"} <= t.keys() for t in value):
                 raise TokenizerError("chat_template: a list must hold mappings with 'name' and 'template'.")
             value = {t["name"]: t["template"] for t in value}
-        texts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else [value]
-        if value is not None and not all(isinstance(text, str) for text in texts):
+        texts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else []
+        if value is None or isinstance(value, str):
+            self._template = value
+        elif isinstance(value, Mapping) and all(isinstance(text, str) for text in texts):
+            self._template = dict(value)
+        else:
             raise TokenizerError(f"chat_template must be a Jinja template or a mapping of them, not {value!r:.80}.")
-        self._template = dict(value) if isinstance(value, Mapping) else value
 
     def get_chat_template(self, chat_template: str | None = None, tools: Sequence[Any] | None = None) -> str:
         """The template that `apply_chat_template` uses for these arguments."""
@@ -228,7 +234,7 @@ class ChatTemplates(SpecialTokens):
 
     def apply_chat_template(
         self,
-        conversation: Any,
+        conversation: ListLike,
         tools: Sequence[Any] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         chat_template: str | None = None,
@@ -242,7 +248,7 @@ class ChatTemplates(SpecialTokens):
         return_dict: bool = True,
         return_assistant_tokens_mask: bool = False,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
-        **variables: Any,
+        **variables: object,
     ) -> Any:
         """Write a conversation (or a list of them) as the model was trained on it, and tokenize that.
 
@@ -283,28 +289,26 @@ class ChatTemplates(SpecialTokens):
         texts = [text for text, _ in rendered]
         if not tokenize:
             return texts if batched else texts[0]
-        encoding = self(
-            texts if batched else texts[0],
-            **{
-                "padding": padding,
-                "truncation": truncation,
-                "max_length": max_length,
-                "return_tensors": return_tensors,
-                "add_special_tokens": False,
-                **(tokenizer_kwargs or {}),
-            },
-        )
+        call: dict[str, Any] = {
+            "padding": padding,
+            "truncation": truncation,
+            "max_length": max_length,
+            "return_tensors": return_tensors,
+            "add_special_tokens": False,
+            **(tokenizer_kwargs or {}),
+        }
+        encoding = self(texts if batched else texts[0], **call)
         if return_assistant_tokens_mask:
             masks = [_mask(encoding, row, spans) for row, (_, spans) in enumerate(rendered)]
             encoding["assistant_masks"] = masks if batched or return_tensors else masks[0]
             encoding.convert_to_tensors(return_tensors)
         return encoding if return_dict else encoding["input_ids"]
 
-    def __call__(self, text: Any = None, **call: Any) -> BatchEncoding:
+    def __call__(self, text: TextInput = None, **call: Unpack[CallOptions]) -> BatchEncoding:
         raise NotImplementedError
 
 
-def _is_conversation(conversation: Any) -> bool:
+def _is_conversation(conversation: ListLike) -> bool:
     """Whether the first thing in a list is itself a conversation, and not a message."""
     first = conversation[0]
     return isinstance(first, (list, tuple)) or hasattr(first, "messages")

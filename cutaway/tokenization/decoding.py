@@ -32,7 +32,7 @@ class Decoding(SpecialTokens):
 
     def decode(
         self,
-        token_ids: Any,
+        token_ids: object,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> Any:
@@ -52,7 +52,7 @@ class Decoding(SpecialTokens):
 
     def batch_decode(
         self,
-        sequences: Any,
+        sequences: object,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:

@@ -161,7 +161,7 @@ def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _tokens_of_kind(backend: Tokenizer, tokens: list[str], kinds: Any, wanted: int) -> list[str]:
+def _tokens_of_kind(backend: Tokenizer, tokens: list[str], kinds: object, wanted: int) -> list[str]:
     """The tokens of one kind. Those that the vocabulary does not spell that way are mislabelled, and left out: adding
     them would make the vocabulary larger than the model's.
     """

@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from cutaway.errors import TokenizerError
+
+
+class ListLike(Protocol):
+    """Something list-like: a list, a tuple, an array, a column of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> object: ...
+
+    def __iter__(self) -> Iterator[object]: ...
+
+
+# what a tokenizer reads: a text, texts, or words; text_rows says what is wrong with anything else
+TextInput: TypeAlias = str | ListLike | None
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call of a tokenizer may say beside its texts and `add_special_tokens`; see `PreTrainedTokenizerFast`."""
+
+    padding: bool | str
+    truncation: bool | str | None
+    max_length: int | None
+    stride: int
+    is_split_into_words: bool
+    pad_to_multiple_of: int | None
+    padding_side: str | None
+    return_tensors: str | None
+    return_token_type_ids: bool | None
+    return_attention_mask: bool | None
+    return_overflowing_tokens: bool
+    return_special_tokens_mask: bool
+    return_offsets_mapping: bool
+    return_length: bool
+    split_special_tokens: bool | None
+    verbose: bool
 
 
 class TextRows(NamedTuple):
@@ -20,40 +55,41 @@ class TextRows(NamedTuple):
     batched: bool
 
 
-def text_rows(text: Any, pair: Any, words: bool) -> TextRows:
+def text_rows(text: TextInput, pair: TextInput, words: bool) -> TextRows:
     """The rows of `text` (and `pair`); a list may be anything list-like, such as a column of a data set.
 
     Raises:
         TokenizerError: the two do not have the same form or length.
     """
-    text, pair = _listed("text", text), _listed("text_pair", pair)
+    first, second = _listed("text", text), _listed("text_pair", pair)
+    batched = isinstance(first, list)
     if words:
-        batched = isinstance(text, list) and bool(text) and not isinstance(text[0], str)
-        if batched:
-            text = [_listed("text", row) for row in text]
-            pair = [_listed("text_pair", row) for row in pair] if isinstance(pair, list) else pair
-        elif isinstance(text, str):
+        if isinstance(first, list) and first and not isinstance(first[0], str):
+            first = [_listed("text", row) for row in first]
+            second = [_listed("text_pair", row) for row in second] if isinstance(second, list) else second
+        elif isinstance(first, str):
             raise TokenizerError("is_split_into_words=True takes a list of words, but text is one string.")
-    else:
-        batched = isinstance(text, list)
-    if not batched:
+        else:
+            batched = False
+    if not isinstance(first, list) or not batched:
         # As in Transformers, an empty second text of a single call is no second text.
-        return TextRows([(text, pair) if pair else text], False)
-    if pair is None:
-        return TextRows([tuple(row) if isinstance(row, list) and not words else row for row in text], True)
-    if not isinstance(pair, list) or len(pair) != len(text):
-        count = len(pair) if isinstance(pair, list) else "one text"
+        return TextRows([(first, second) if second else first], False)
+    if second is None:
+        return TextRows([tuple(row) if isinstance(row, list) and not words else row for row in first], True)
+    if not isinstance(second, list) or len(second) != len(first):
+        count = len(second) if isinstance(second, list) else "one text"
         raise TokenizerError(
-            f"text is a list of {len(text)}, so text_pair must be a list of {len(text)} too, not {count}."
+            f"text is a list of {len(first)}, so text_pair must be a list of {len(first)} too, not {count}."
         )
-    return TextRows(list(zip(text, pair, strict=True)), True)
+    return TextRows(list(zip(first, second, strict=True)), True)
 
 
-def _listed(name: str, value: Any) -> Any:
+def _listed(name: str, value: TextInput) -> str | list[Any] | None:
     if value is None or isinstance(value, (str, list)):
         return value
     if hasattr(value, "tolist"):  # numpy, pandas
-        return value.tolist()
+        plain: str | list[Any] = value.tolist()
+        return plain
     if isinstance(value, (bytes, Mapping)) or not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
         raise TokenizerError(f"{name} must be a text or a list of texts, not {type(value).__name__}.")
     return list(value)

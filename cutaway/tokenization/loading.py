@@ -19,7 +19,7 @@ class Loadable(Protocol):
 
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]]
 
-    def __init__(self, **settings: Any) -> None: ...
+    def __init__(self, **settings: object) -> None: ...
 
 
 T = TypeVar("T", bound=Loadable)
@@ -77,7 +77,7 @@ def load(
     classes: Mapping[str, type[T]],
     model_types: Mapping[str, type[T]],
     *,
-    config: Any = None,
+    config: object = None,
     gguf_file: str | None = None,
     **arguments: Any,
 ) -> T:
@@ -117,7 +117,7 @@ def load_as(
     name: str | Path | Files,
     *,
     gguf_file: str | None = None,
-    **arguments: Any,
+    **arguments: object,
 ) -> T:
     """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the class `general`."""
     from cutaway.hub.files import packaged_file

@@ -127,7 +127,7 @@ def check_side(name: str, side: str) -> None:
         raise TokenizerError(f"{name}={side!r} is not known; use 'right' or 'left'.")
 
 
-def as_columns(features: Any, main: str) -> dict[str, Any]:
+def as_columns(features: object, main: str) -> dict[str, Any]:
     """Features as a data set or a collator hands them over, one mapping per row or one of rows, as name -> values.
 
     Raises:
@@ -156,7 +156,7 @@ def as_columns(features: Any, main: str) -> dict[str, Any]:
     return columns
 
 
-def to_python(value: Any) -> Any:
+def to_python(value: object) -> Any:
     """Tensors and arrays, also inside lists, as plain lists and numbers."""
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -191,7 +191,7 @@ class RowPadding(SpecialTokens):
 
     def pad(
         self,
-        encoded_inputs: Any,
+        encoded_inputs: object,
         padding: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from cutaway.tokenization.base import PreTrainedTokenizerFast
     from cutaway.tokenization.batch_encoding import BatchEncoding
+    from cutaway.tokenization.inputs import CallOptions, ListLike, TextInput
 
 
 class TokenizerProtocol(Protocol):
@@ -57,17 +58,24 @@ class TokenizerProtocol(Protocol):
     @property
     def all_special_ids(self) -> Sequence[int | None]: ...
 
-    def __call__(self, text: Any = None, text_pair: Any = None, **call: Any) -> BatchEncoding: ...
+    def __call__(
+        self,
+        text: TextInput = None,
+        text_pair: TextInput = None,
+        *,
+        add_special_tokens: bool = True,
+        **call: Unpack[CallOptions],
+    ) -> BatchEncoding: ...
 
     def __len__(self) -> int: ...
 
     def decode(
-        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+        self, token_ids: object, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any: ...
 
-    def apply_chat_template(self, conversation: Any, **call: Any) -> Any: ...
+    def apply_chat_template(self, conversation: ListLike, **call: object) -> Any: ...
 
-    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any: ...
+    def convert_ids_to_tokens(self, ids: object, skip_special_tokens: bool = False) -> Any: ...
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any: ...
 

@@ -69,7 +69,7 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
 }
 
 
-def load_tokenizer(name: str | Path, *, config: Any = None, **arguments: Any) -> PreTrainedTokenizerFast:
+def load_tokenizer(name: str | Path, *, config: object = None, **arguments: Any) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint, as the class that its tokenizer_config.json or config.json names.
 
     Args:

@@ -225,7 +225,7 @@ def _token_id(source: str, index: Any) -> int:
     return number
 
 
-def _added(source: str, token: Any, **fixed: bool) -> AddedToken:
+def _added(source: str, token: object, **fixed: bool) -> AddedToken:
     if isinstance(token, Mapping) and isinstance(token.get("content"), str):
         check_text(f"{source}: the token", token["content"])
         flags = {name: token[name] for name in _ADDED_FIELDS if name in token}
@@ -234,7 +234,7 @@ def _added(source: str, token: Any, **fixed: bool) -> AddedToken:
     raise TokenizerError(f"{source}: {token!r:.80} is no token; it must have a content and true/false flags.")
 
 
-def _revive(name: str, value: Any) -> Any:
+def _revive(name: str, value: object) -> object:
     """Saved special tokens as AddedToken objects; every other setting as it is."""
     if isinstance(value, Mapping) and isinstance(value.get("content"), str):
         return _added(name, value, special=True) if name.endswith("_token") else _added(name, value)

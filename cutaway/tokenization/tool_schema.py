@@ -59,7 +59,7 @@ def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
     return {"type": "function", "function": described_function}
 
 
-def _return_schema(hint: Any) -> dict[str, Any] | None:
+def _return_schema(hint: object) -> dict[str, Any] | None:
     try:
         return _type_schema(hint)
     except TokenizerError:  # most templates do not show what a tool returns, so this must not stop anyone
@@ -89,7 +89,7 @@ def _values(values: list[Any]) -> dict[str, Any]:
     return {"type": kinds[0] if len(kinds) == 1 else kinds, "enum": values}
 
 
-def _type_schema(hint: Any) -> dict[str, Any]:
+def _type_schema(hint: object) -> dict[str, Any]:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -16,6 +16,11 @@ from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.batch_encoding import BatchEncoding
 from cutaway.tokenization.sentencepiece_model import read_sentencepiece
 from cutaway.tokenization.settings_files import TOKENIZER_FILE
+
+if TYPE_CHECKING:
+    from tokenizers.processors import TemplateProcessing
+
+    from cutaway.tokenization.inputs import CallOptions, TextInput
 
 # The languages of mBART (Liu et al., 2020), in the order of their ids.
 _CODES = [
@@ -56,11 +61,11 @@ class LanguageTokenizer(PreTrainedTokenizerFast):
 
     def __call__(  # type: ignore[override]
         self,
-        text: Any = None,
-        text_pair: Any = None,
-        text_target: Any = None,
-        text_pair_target: Any = None,
-        **call: Any,
+        text: TextInput = None,
+        text_pair: TextInput = None,
+        text_target: TextInput = None,
+        text_pair_target: TextInput = None,
+        **call: Unpack[CallOptions],
     ) -> BatchEncoding:
         """As every tokenizer's; `text_target` is cut and framed as the language that is written."""
         if text_target is None:
@@ -111,7 +116,7 @@ class MarianTokenizer(LanguageTokenizer):
         return self._target
 
     @staticmethod
-    def _end(vocab: Mapping[str, int], settings: Mapping[str, Any]) -> Any:
+    def _end(vocab: Mapping[str, int], settings: Mapping[str, Any]) -> TemplateProcessing:
         end = str(settings["eos_token"])
         return framed(f"$A {end}", f"$A $B {end}", [(end, vocab.get(end))])
 
@@ -119,7 +124,7 @@ class MarianTokenizer(LanguageTokenizer):
         if not complete:
             self._backend.post_processor = self._end(self._backend.get_vocab(), settings)
 
-    def _decode(self, ids: Any, skip: bool, clean: bool | None) -> str:
+    def _decode(self, ids: object, skip: bool, clean: bool | None) -> str:
         return super()._decode(ids, skip, clean).strip()
 
     def _facts(self) -> dict[str, Any]:

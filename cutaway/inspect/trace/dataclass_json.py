@@ -18,7 +18,7 @@ AS_WRITTEN = ("text", "token", "generated")  # fields that are shown through `pr
 ARRAY = "array"
 
 
-def to_json(value: Any, where: str, arrays: dict[str, Array]) -> Any:
+def to_json(value: object, where: str, arrays: dict[str, Array]) -> Any:
     """`value` as JSON; its arrays go into `arrays` under their paths from `where`, which then stand for them."""
     if is_dataclass(value) and not isinstance(value, type):
         named = {entry.name: getattr(value, entry.name) for entry in fields(value)}
@@ -77,6 +77,6 @@ def from_json(kind: Any, data: Any, where: str, arrays: Mapping[str, Array]) -> 
     return printable(data) if kind is str and where.rpartition(".")[2] not in AS_WRITTEN else data
 
 
-def _must(holds: bool, where: str, what: str, value: Any) -> None:
+def _must(holds: bool, where: str, what: str, value: object) -> None:
     if not holds:
         raise ValueError(f"{printable(where)[:200]} must be {what}, not {printable(repr(value))[:80]}")

@@ -40,7 +40,7 @@ def _find_onednn() -> OneDNN | None:
     return OneDNN(linear, linear_add, reorder, _chip_has(operators, "_is_mkldnn_bf16_supported"))
 
 
-def _chip_has(owner: Any, question: str) -> bool:
+def _chip_has(owner: object, question: str) -> bool:
     """The answer to a question about the processor; no, where it cannot be asked."""
     ask = getattr(owner, question, None)
     return ask is not None and bool(ask())
@@ -109,11 +109,11 @@ class _Untransformable(torch.autograd.Function):
     """Refused by torch under its function transforms, since it has no `setup_context`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor) -> Tensor:
         return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         return gradient
 
 
