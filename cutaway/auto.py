@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, HubError, nearest
+from cutaway.hub.files import HUB_OPTIONS, HubOptions, hub_options, take_hub_options
+
+if TYPE_CHECKING:
+    from cutaway.tokenization.protocols import TokenizerProtocol
 
 if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.backbone import Backbone  # noqa: F401
@@ -87,9 +91,7 @@ def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
 
 def read_config(name: str | Path, **kwargs: Any) -> PretrainedConfig:
     """The config of a checkpoint, of its family's class."""
-    how: dict[str, Any] = {
-        k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs
-    }
+    how = take_hub_options(kwargs)
     gguf_file = kwargs.pop("gguf_file", None)
     fields = (
         PretrainedConfig.get_config_dict(name, **how)[0] if gguf_file is None else _gguf_fields(name, gguf_file, how)
@@ -101,7 +103,7 @@ def read_config(name: str | Path, **kwargs: Any) -> PretrainedConfig:
     return config
 
 
-def _gguf_fields(name: str | Path, gguf_file: str, how: dict[str, Any]) -> dict[str, Any]:
+def _gguf_fields(name: str | Path, gguf_file: str, how: HubOptions) -> dict[str, Any]:
     from cutaway.checkpoint.gguf import read_gguf
     from cutaway.hub.files import resolve
 
@@ -164,9 +166,9 @@ class AutoTokenizer:
     @staticmethod
     def register(
         config_class: type[PretrainedConfig],
-        tokenizer_class: object = None,
-        slow_tokenizer_class: Any = None,
-        fast_tokenizer_class: Any = None,
+        tokenizer_class: type[TokenizerProtocol] | None = None,
+        slow_tokenizer_class: type[TokenizerProtocol] | None = None,
+        fast_tokenizer_class: type[TokenizerProtocol] | None = None,
         exist_ok: bool = False,
     ) -> None:
         """Let checkpoints with this configuration be read with a tokenizer class of your own."""
@@ -180,11 +182,8 @@ class AutoTokenizer:
 def _registered_tokenizer(name: Any, config: Any, options: dict[str, Any]) -> Any:
     """The tokenizer class that a program has registered for a checkpoint, or None."""
     if config is None:
-        how = {
-            k: options[k] for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in options
-        }
         try:
-            config = read_config(name, **how)
+            config = read_config(name, **hub_options(options))
         except (ConfigError, HubError):
             return None
     return _TOKENIZERS.get(type(config))
@@ -221,7 +220,9 @@ class _AutoModel(Generic[Model]):
         return found  # type: ignore[no-any-return]
 
     @classmethod
-    def register(cls, config_class: type[PretrainedConfig], model_class: Any, exist_ok: bool = False) -> None:
+    def register(
+        cls, config_class: type[PretrainedConfig], model_class: type[PreTrainedModel], exist_ok: bool = False
+    ) -> None:
         """Let models with this configuration be of a class of your own.
 
         Raises:
@@ -272,8 +273,8 @@ class _AutoModel(Generic[Model]):
         if isinstance(config, str | Path):
             config = read_config(config)
         if config is None:
-            how = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "gguf_file")
-            config = read_config(name, **{k: kwargs[k] for k in how if k in kwargs})
+            where = {k: kwargs[k] for k in (*HUB_OPTIONS, "gguf_file") if k in kwargs}
+            config = read_config(name, **where)
         check_config(config)
         return cls.class_for(config, str(name)).from_pretrained(name, *args, config=config, **kwargs)
 

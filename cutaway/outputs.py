@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import Field, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
 
 from cutaway.errors import InputError, MissingOutputError, nearest
 
@@ -90,6 +90,9 @@ def _read(self: ModelOutput, name: str) -> object:
     if value is None and _Strict.on and name in type(self).__dataclass_fields__ and name not in _MAY_BE_NONE:
         raise self._missing(name)
     return value
+
+
+Made = TypeVar("Made", bound="ModelOutput")
 
 
 class ModelOutput(dict[str, Any]):
@@ -178,17 +181,17 @@ class ModelOutput(dict[str, Any]):
             raise self._missing(key)
         return self.to_tuple()[key]
 
-    def _fixed(self, *args: object, **kwargs: Any) -> Any:
+    def _fixed(self, *args: object, **kwargs: object) -> NoReturn:
         raise InputError(f"{type(self).__name__} has the fields that it was made with; set a field to None to drop it.")
 
     __delitem__ = pop = popitem = setdefault = clear = _fixed
 
-    def update(self, *args: object, **fields: Any) -> None:
+    def update(self, *args: Any, **fields: object) -> None:
         """Set several fields."""
         for name, value in dict(*args, **fields).items():
             self[name] = value
 
-    def copy(self) -> Any:
+    def copy(self) -> Self:
         """Another output with the same fields."""
         return _rebuilt(type(self), dict(self.__dict__))
 
@@ -196,7 +199,7 @@ class ModelOutput(dict[str, Any]):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
 
 
-def _rebuilt(kind: type[ModelOutput], values: dict[str, Any]) -> ModelOutput:
+def _rebuilt(kind: type[Made], values: dict[str, Any]) -> Made:
     made = kind.__new__(kind)
     for name, value in values.items():
         setattr(made, name, value)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor, nn
 
@@ -19,6 +19,9 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, adapter_call_of
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.named_modules import NamedModule
+
+if TYPE_CHECKING:
+    from cutaway.hub.files import HubOptions
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 DEFAULT = "default"
@@ -70,7 +73,7 @@ class Adaptable(NamedModule):
         self._take(adapter_name, Adapter(config, new_parts(self, config), trains=True))
 
     def load_adapter(
-        self, name: str | Path, adapter_name: str = DEFAULT, *, is_trainable: bool = False, **how: object
+        self, name: str | Path, adapter_name: str = DEFAULT, *, is_trainable: bool = False, **how: Unpack[HubOptions]
     ) -> None:
         """Take on an adapter that `save_adapter` or PEFT has written; it acts from now on.
 

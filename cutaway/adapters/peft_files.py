@@ -7,21 +7,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.adapters.targets import Spot, linear_spots, parts_of, spots, whole
 from cutaway.errors import CheckpointError, ConfigError, nearest
-from cutaway.hub.files import resolve
+from cutaway.hub.files import HubOptions, resolve
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.nn.lora import Adapter, Lora, ReplacedLayer, training_dtype
 from cutaway.nn.lora_config import LoraConfig
 
 if TYPE_CHECKING:
-    from cutaway.models.protocols import LanguageModel
+    pass
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _FRONT = "base_model.model."
@@ -105,7 +105,7 @@ class _Found:
     low: {published layer: {"A", "B", "magnitude"}}. saved: {published layer: {"weight", "bias"}}.
     """
 
-    def __init__(self, name: str | Path, **how: Any) -> None:
+    def __init__(self, name: str | Path, **how: Unpack[HubOptions]) -> None:
         files = resolve(str(name), **how)
         path = files.require(CONFIG)
         self.config = LoraConfig.from_file(read_json(path, CheckpointError), str(path))
@@ -203,7 +203,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.inference_mode(False)
-def read(model: LanguageModel, name: str | Path, **how: object) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
+def read(model: Any, name: str | Path, **how: Unpack[HubOptions]) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
     """The config of a saved adapter, and what it holds for the layers of `model`."""
     found = _Found(name, **how)
     by_path = {s.path: s for s in spots(model)}
@@ -230,7 +230,7 @@ def read(model: LanguageModel, name: str | Path, **how: object) -> tuple[LoraCon
     return found.config, held
 
 
-def restore(model: LanguageModel, adapter: Adapter, folder: str | Path) -> None:
+def restore(model: Any, adapter: Adapter, folder: str | Path) -> None:
     """Copy the numbers of a saved adapter into one that is there."""
     found = _Found(folder)
     parts = found.parts(model)

@@ -17,7 +17,7 @@ from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.weight_map import WeightSource, sources
 
 if TYPE_CHECKING:
-    from cutaway.models.protocols import LanguageModel
+    pass
 
 _USUAL = (".attn.q", ".attn.v")
 HEAD = "logits"
@@ -94,7 +94,7 @@ def targets(known: list[Spot], config: LoraConfig) -> set[str]:
     return found
 
 
-def new_parts(model: LanguageModel, config: LoraConfig) -> dict[str, Lora | ReplacedLayer]:
+def new_parts(model: Any, config: LoraConfig) -> dict[str, Lora | ReplacedLayer]:
     """What a new adapter begins with; it changes nothing yet."""
     every = spots(model)
     known = [s for s in every if isinstance(s.layer, nn.Linear)]

@@ -6,6 +6,7 @@ the tensor types; its own reader takes seconds for a vocabulary and checks no si
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
 from dataclasses import dataclass
@@ -112,7 +113,20 @@ def _types() -> dict[int, tuple[int, int]]:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the header; CheckpointError if anything about it is wrong, MissingExtraError without `gguf`."""
+    """Read and check the header; CheckpointError if anything about it is wrong, MissingExtraError without `gguf`.
+
+    A load asks for it several times (config, weights, tokenizer), and a vocabulary takes long to read: the last one is
+    remembered as long as the file is the same.
+    """
+    try:
+        state = path.stat()
+    except OSError as e:
+        raise CheckpointError(f"{path} cannot be read: {e}") from None
+    return _parsed(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(path: Path, *state: int) -> Header:
     types = _types()
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -141,7 +141,7 @@ def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
     write_outputs(paths, record, arrays, draw, as_json, sheet=sheet, dark=dark)
 
 
-def _said(found: Comparison, subject: Any, rival: Any, names: list[str]) -> list[dict[str, Any]]:
+def _said(found: Comparison, subject: Subject, rival: Subject, names: list[str]) -> list[dict[str, Any]]:
     """Each answer of both runs: where it stands, the likeliest of each run, and the divergence."""
     if found.said is None or found.share is None:
         return []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 
 def write(text: str, end: str = "\n") -> None:
@@ -32,7 +34,7 @@ def console() -> Console:
     return Console(highlight=False)
 
 
-def table_of(*columns: str) -> Any:
+def table_of(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -41,7 +43,7 @@ def table_of(*columns: str) -> Any:
     return table
 
 
-def plain(text: str, style: str = "") -> Any:
+def plain(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(text, style=style)

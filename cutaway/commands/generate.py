@@ -114,7 +114,7 @@ def _chat(tokenizer: TokenizerLike, text: str, system: str | None) -> BatchEncod
     return encoding
 
 
-def _why_empty(tokenizer: Any, written: list[int], answer: str, chats: bool) -> str:
+def _why_empty(tokenizer: TokenizerLike, written: list[int], answer: str, chats: bool) -> str:
     """One sentence: why nothing is to be seen."""
     names = [str(name) for name in tokenizer.convert_ids_to_tokens(written[:4])]
     if answer or (written and not set(written) <= set(tokenizer.all_special_ids)):

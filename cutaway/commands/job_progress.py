@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
 
 EVERY = 15.0  # seconds between two plain lines
 
@@ -19,7 +18,7 @@ class JobProgress:
     def __init__(self, before: int, total: int | None = None) -> None:
         self.total = total
         self.before, self.began, self.said = before, time.monotonic(), time.monotonic()
-        self.bar: Any = None
+        self.bar: Progress | None = None
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

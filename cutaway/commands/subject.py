@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from cutaway.inspect.target import Target
     from cutaway.show.sheet import Sheet
+    from cutaway.tokenization.batch_encoding import BatchEncoding
+    from cutaway.tokenization.protocols import TokenizerLike
 
 Outputs = Annotated[
     list[Path] | None,
@@ -126,8 +128,8 @@ class Subject:
     """A loaded model with its tokenizer; `name` is safe to show."""
 
     name: str
-    model: Any
-    tokenizer: Any
+    model: Any  # the command's measure says what it must be able to do
+    tokenizer: TokenizerLike
     kind: str
 
     @classmethod
@@ -139,7 +141,7 @@ class Subject:
         path = Path(name)
         return cls(path.name if path.is_absolute() else name, model, tokenizer, kind_of(model))
 
-    def encoded(self, text: str) -> Any:
+    def encoded(self, text: str) -> BatchEncoding:
         """What the tokenizer gives, with its offsets."""
         return self.tokenizer(text, return_offsets_mapping=True)
 
@@ -162,7 +164,7 @@ class Subject:
         special = id in self.tokenizer.all_special_ids
         return token_label(self.tokenizer, self.tokenizer.convert_ids_to_tokens(id), id, special)
 
-    def labels(self, ids: Any) -> list[str]:
+    def labels(self, ids: Iterable[int]) -> list[str]:
         return [self.label(int(id)) for id in ids]
 
     def origin(self, text: str, error: float | None = None) -> Origin:

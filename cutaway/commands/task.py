@@ -32,11 +32,12 @@ from cutaway.commands.text_input import texts_or_stdin
 
 if TYPE_CHECKING:
     from cutaway.jobs import Job, Summary, TableReader, TableWriter
+    from cutaway.pipelines.base import Pipeline
 
 Option = tuple[Any, Any]  # its annotation for typer, and its default
 
 
-def option(kind: Any, help: str, default: Any = None, **bounds: Any) -> Option:
+def option(kind: object, help: str, default: object = None, **bounds: Any) -> Option:
     """One option of a command."""
     return Annotated[kind, typer.Option(help=help, **bounds)], default
 
@@ -281,7 +282,7 @@ class Call:
             found[name] = value
         return found
 
-    def pipe(self) -> Any:
+    def pipe(self) -> Pipeline:
         """The pipeline."""
         given = self.shared
         load = pipeline_arguments(given["revision"], given["offline"], given["threads"], given["dtype"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cutaway.commands.option import Delimiter, Encoding, Offline, Revision, Threads, load_arguments
+
+if TYPE_CHECKING:
+    from cutaway.train.study import Tried
+    from cutaway.tuning.labelled import Kind, Labelled
 
 STOPPED = 130  # what a shell calls a program that Ctrl-C ended
 
@@ -73,7 +77,7 @@ def train(
     if study is not None and search is None:
         raise InputError("--study is the file of a search; say with --search how many settings to try.")
     _check_before(model, output, load, resume, search, report_to or [])
-    kind: Any = None if labels is None else labels.value
+    kind: Kind | None = None if labels is None else labels.value
     how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
     rows = read(data, text, label, pair=text_pair, kind=kind, split=split, **how)
     training, aside = _validation(rows, data, validation, text, label, text_pair, seed, how)
@@ -163,7 +167,7 @@ def _check_before(
 
 
 def _validation(
-    rows: Any,
+    rows: Labelled,
     data: str,
     given: str,
     text: str,
@@ -171,7 +175,7 @@ def _validation(
     pair: str | None,
     seed: int,
     how: dict[str, Any],
-) -> Any:
+) -> tuple[Labelled, Labelled]:
     """(rows to train on, rows to validate with)."""
     from cutaway.errors import InputError
     from cutaway.tuning.labelled import read
@@ -189,7 +193,7 @@ def _validation(
     return rows.take(first), rows.take(second)
 
 
-def _say_trial(tried: Any) -> None:
+def _say_trial(tried: Tried) -> None:
     said = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in tried.settings.items())
     _say(f"trial {tried.number}, {tried.state}{'' if tried.value is None else f', loss {tried.value:.4f}'}: {said}")
 

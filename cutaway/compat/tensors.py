@@ -149,12 +149,11 @@ def cached_file(path_or_repo_id: Any, filename: str, **kwargs: Any) -> str | Non
     `revision`, `token`, `cache_dir`, `local_files_only` and `subfolder` say where. None where it is not there and
     `_raise_exceptions_for_missing_entries=False` is passed; HubError otherwise.
     """
-    from cutaway.hub.files import resolve
+    from cutaway.hub.files import hub_options, resolve
 
-    names = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
     strict = kwargs.get("_raise_exceptions_for_missing_entries", True)
     try:
-        found: Path = resolve(path_or_repo_id, **{k: kwargs[k] for k in names if kwargs.get(k)}).require(filename)
+        found: Path = resolve(path_or_repo_id, **hub_options(kwargs)).require(filename)
     except HubError:
         if strict:
             raise

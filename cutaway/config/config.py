@@ -293,8 +293,7 @@ class PretrainedConfig(Bounds, Publishing):
         name: str | os.PathLike[str] | files.Files, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields of config.json, and the options that do not say where to find it."""
-        where = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
-        located = {k: options.pop(k) for k in where if options.get(k) is not None}
+        located = files.take_hub_options(options)
         alone = Path(name) if isinstance(name, (str, os.PathLike)) and str(name).endswith(".json") else None
         gguf_file = options.pop("gguf_file", None) or files.packaged_file(name)
         if gguf_file is not None:

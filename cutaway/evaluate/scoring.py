@@ -91,7 +91,7 @@ def _problem(config: PretrainedConfig) -> str:
     return "several" if problem == "multi_label_classification" else "one"
 
 
-def check_labels(config: Any, table: Table) -> None:
+def check_labels(config: PretrainedConfig | None, table: Table) -> None:
     """Raises InputError where a label is none of the model's."""
     if config is None:
         return

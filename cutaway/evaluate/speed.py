@@ -7,9 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import CutawayError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VOCABULARY = (
     "a the this that one its film story actor scene music camera plot director ending character hour minute screen "
@@ -100,9 +103,10 @@ class _Trial:
         self.tokens = sum(len(ids) for ids in self.pipe.tokenizer(texts, truncation=True)["input_ids"])
         self.result: Any = self.written(NEW_TOKENS) if self.writes else self.vectors(texts)
 
-    def vectors(self, texts: list[str]) -> Any:
+    def vectors(self, texts: list[str]) -> np.ndarray:
         """[texts, hidden]"""
-        return self.pipe(texts, pooling="mean", return_tensors="np", truncation=True)
+        vectors: np.ndarray = self.pipe(texts, pooling="mean", return_tensors="np", truncation=True)
+        return vectors
 
     def written(self, tokens: int) -> list[int]:
         """New token ids for the first text."""

@@ -25,7 +25,7 @@ from cutaway.generate.settings import GenerationConfig
 if TYPE_CHECKING:
     from cutaway.generate.prompt import TokenIds
     from cutaway.generate.streaming import BaseStreamer
-    from cutaway.models.protocols import GenerativeModel, LanguageModel
+    from cutaway.models.protocols import AdapterChoice, GenerativeModel, LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
 INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs")
@@ -217,7 +217,7 @@ def read_answers(search: BeamSearch, readers: list[IncrementalDecoder] | None) -
             yield Token(row, token, text, n == length)
 
 
-def read_adapters(model: LanguageModel, adapters: Any, rows: int) -> tuple[str | None, ...] | None:
+def read_adapters(model: LanguageModel, adapters: AdapterChoice, rows: int) -> tuple[str | None, ...] | None:
     """The adapters of the prompts, one for all of them or for each; () for none given: then what acts now."""
     if adapters == ():
         return model.chosen(rows) if isinstance(model, Adaptable) else None
@@ -225,7 +225,7 @@ def read_adapters(model: LanguageModel, adapters: Any, rows: int) -> tuple[str |
         return (adapters,) if adapters is None or isinstance(adapters, str) else tuple(adapters)
 
 
-def check_positions(positions: object, input_ids: Any, attention_mask: object) -> None:
+def check_positions(positions: object, input_ids: object, attention_mask: object) -> None:
     """GenerationError unless `position_ids` count each text's real tokens from 0, as is done without them."""
     position_ids = torch.as_tensor(positions)
     columns = torch.as_tensor(input_ids).shape[-1] if input_ids is not None else position_ids.shape[-1]

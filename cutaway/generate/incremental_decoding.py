@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cutaway.tokenization.protocols import TokenizerLike
@@ -24,7 +24,7 @@ class IncrementalDecoder:
         options: for `decode`.
     """
 
-    def __init__(self, tokenizer: TokenizerLike, context: Sequence[int] = (), **options: Any) -> None:
+    def __init__(self, tokenizer: TokenizerLike, context: Sequence[int] = (), **options: bool) -> None:
         self.tokenizer, self.options = tokenizer, options
         self.ids = list(context[-CONTEXT:])
         self.emitted = self._decode() if self.ids else ""  # the text of `ids` that was returned before

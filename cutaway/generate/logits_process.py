@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from cutaway.generate.phrases import Phrases, no_repeat_ngram
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
+    from cutaway.nn.kv_cache import Cache
 
 
 class LogitsProcessor:
@@ -37,7 +38,7 @@ LogitsWarper = LogitsProcessor
 class LogitsProcessorList(list[Any]):
     """Processors, called one after another."""
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
         """The scores after all of them; `kwargs` go to those that take more than ids and scores."""
         for processor in self:
             takes = inspect.signature(processor.__call__).parameters
@@ -135,9 +136,9 @@ class SequenceBiasLogitsProcessor(LogitsProcessor):
         sequence_bias: {(5, 8): -2.0}, or pairs [[[5, 8], -2.0]].
     """
 
-    def __init__(self, sequence_bias: Any) -> None:
+    def __init__(self, sequence_bias: Mapping[tuple[int, ...], float] | Sequence[Sequence[Any]]) -> None:
         try:
-            pairs = sequence_bias.items() if isinstance(sequence_bias, dict) else sequence_bias
+            pairs = sequence_bias.items() if isinstance(sequence_bias, Mapping) else sequence_bias
             self.sequence_bias = {tuple(int(i) for i in ids): float(bias) for ids, bias in pairs}
         except (TypeError, ValueError):
             self.sequence_bias = {}
@@ -186,7 +187,7 @@ class PrefixConstrainedLogitsProcessor(LogitsProcessor):
 class MinLengthLogitsProcessor(LogitsProcessor):
     """Rules the end out while there are fewer than `min_length` columns."""
 
-    def __init__(self, min_length: int, eos_token_id: object, device: Any = "cpu") -> None:
+    def __init__(self, min_length: int, eos_token_id: object, device: torch.device | str = "cpu") -> None:
         self.min_length = whole_number("min_length", min_length, 0)
         self.eos_token_id = _ids("eos_token_id", eos_token_id).to(device)
 
@@ -200,7 +201,7 @@ class MinNewTokensLengthLogitsProcessor(MinLengthLogitsProcessor):
     """Rules the end out while there are fewer than `min_new_tokens` after the first `prompt_length_to_skip`."""
 
     def __init__(
-        self, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: object, device: Any = "cpu"
+        self, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: object, device: torch.device | str = "cpu"
     ) -> None:
         self.prompt_length_to_skip = whole_number("prompt_length_to_skip", prompt_length_to_skip, 0)
         self.min_new_tokens = whole_number("min_new_tokens", min_new_tokens, 0)
@@ -222,7 +223,7 @@ class ForcedBOSTokenLogitsProcessor(LogitsProcessor):
 class ForcedEOSTokenLogitsProcessor(LogitsProcessor):
     """Makes an end token the last one of `max_length`."""
 
-    def __init__(self, max_length: int, eos_token_id: object, device: Any = "cpu") -> None:
+    def __init__(self, max_length: int, eos_token_id: object, device: torch.device | str = "cpu") -> None:
         self.max_length, self.eos_token_id = max_length, _ids("eos_token_id", eos_token_id).to(device)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -264,7 +265,7 @@ class LogitNormalization(LogitsProcessor):
 class SuppressTokensLogitsProcessor(LogitsProcessor):
     """Rules tokens out."""
 
-    def __init__(self, suppress_tokens: Any, device: Any = "cpu") -> None:
+    def __init__(self, suppress_tokens: Iterable[int], device: torch.device | str = "cpu") -> None:
         self.suppress_tokens = torch.tensor(list(suppress_tokens), device=device)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -274,7 +275,9 @@ class SuppressTokensLogitsProcessor(LogitsProcessor):
 class SuppressTokensAtBeginLogitsProcessor(SuppressTokensLogitsProcessor):
     """Rules tokens out where the text has `begin_index` columns."""
 
-    def __init__(self, begin_suppress_tokens: object, begin_index: int, device: Any = "cpu") -> None:
+    def __init__(
+        self, begin_suppress_tokens: Iterable[int], begin_index: int, device: torch.device | str = "cpu"
+    ) -> None:
         super().__init__(begin_suppress_tokens, device)
         self.begin_index = begin_index
 
@@ -317,7 +320,7 @@ class UnbatchedClassifierFreeGuidanceLogitsProcessor(LogitsProcessor):
     ) -> None:
         self.guidance_scale, self.model, self.use_cache = guidance_scale, model, use_cache
         self.ids, self.mask = unconditional_ids, unconditional_attention_mask
-        self.cache: Any = None
+        self.cache: Cache | None = None
         self.begun = False
 
     def get_unconditional_logits(self, input_ids: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def _pairs(ids: Tensor, values: Tensor) -> list[list[tuple[int, float]]]:
     return [list(zip(a, b, strict=True)) for a, b in zip(ids.tolist(), values.tolist(), strict=True)]
 
 
-def _read(text: list[int], stats: list[TokenStats], tokenizer: Any) -> tuple[TokenLogprob, ...]:
+def _read(text: list[int], stats: list[TokenStats], tokenizer: TokenizerLike | None) -> tuple[TokenLogprob, ...]:
     """The tokens of one text with their characters."""
     reader = None if tokenizer is None else IncrementalDecoder(tokenizer, skip_special_tokens=False)
     logprobs = []

@@ -64,7 +64,7 @@ class ProcessorSettings:
 
 
 def read_processor_settings(
-    s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: Any
+    s: Settings, eos: tuple[int, ...], vocab_size: int | None, tokenizer: TokenizerLike | None
 ) -> ProcessorSettings:
     """Reads and checks the rules of one call; GenerationError where one cannot be kept."""
     penalty = s.above_zero("repetition_penalty", "pass a number above 0; 1 changes nothing")

@@ -7,7 +7,7 @@ what was computed after it, is forgotten. So the text is the one of plain greedy
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from cutaway.generate.cache_reuse import guess, positions_are_fixed
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.search import Search
-from cutaway.outputs import CausalLMOutputWithPast
+from cutaway.outputs import CausalLMOutputWithPast, Seq2SeqLMOutput
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel
@@ -34,7 +34,7 @@ class LookupSearch(Search):
         self.ahead: list[int] = []  # guesses whose logits are known
         self.known: Tensor | None = None  # [1, 1 + guesses, V]
 
-    def run(self) -> Any:
+    def run(self) -> CausalLMOutputWithPast | Seq2SeqLMOutput:
         if self.ahead and self.known is not None and self.ahead[0] == int(self.newest):
             self.ahead, self.known = self.ahead[1:], self.known[:, 1:]
             return CausalLMOutputWithPast(logits=self.known[:, :1])
@@ -47,6 +47,7 @@ class LookupSearch(Search):
         self.ahead = guess(self.sequences[0, self.first : self.width], n_guesses, longest)
         ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
         memory = None if self.encoded is None else self.encoded[0]
+        assert self.cache is not None
         self.known = self.stepper(ids, self.cache, memory, self.encoder_mask)
         return CausalLMOutputWithPast(logits=self.known[:, :1])
 

@@ -206,7 +206,7 @@ class StepRecorder:
         for name, steps in self.per_step.items():
             steps.append(each_layer(outputs[name], place))
 
-    def output(self, sequences: Tensor, cache: Any, logprobs: dict[str, Any]) -> GenerateOutput:
+    def output(self, sequences: Tensor, cache: Cache | None, logprobs: dict[str, Any]) -> GenerateOutput:
         """All that was gathered; `logprobs`: the fields of log-probabilities."""
         fields: dict[str, Any] = {name: tuple(steps) for name, steps in self.per_step.items()}
         fields |= {**self.encoder, **self.beams, **logprobs}

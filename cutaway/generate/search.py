@@ -28,7 +28,7 @@ from cutaway.generate.rng import SamplingRNG
 from cutaway.generate.stopping import Deadline, EndTokens, StopStrings
 from cutaway.nn.call_context import Evaluation
 from cutaway.nn.kv_cache import Cache
-from cutaway.outputs import CausalLMOutputWithPast
+from cutaway.outputs import CausalLMOutputWithPast, Seq2SeqLMOutput
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel
@@ -42,7 +42,7 @@ class DecodeStepper(Protocol):
     def is_unobserved(self) -> bool:
         """Whether nobody would notice that the model itself is not called."""
 
-    def __call__(self, ids: Tensor, cache: Any, memory: Tensor | None, memory_mask: Tensor | None, /) -> Tensor:
+    def __call__(self, ids: Tensor, cache: Cache, memory: Tensor | None, memory_mask: Tensor | None, /) -> Tensor:
         """Logits [A, columns, V] of ids [A, columns], whose keys and values the cache takes up."""
 
 
@@ -153,7 +153,7 @@ class Search:
             self.logits_buffer = torch.empty_like(logits, dtype=torch.float32)
         return self.logits_buffer[: logits.shape[0]].copy_(logits)
 
-    def run(self) -> Any:
+    def run(self) -> CausalLMOutputWithPast | Seq2SeqLMOutput:
         """The model's outputs for the running sequences; logits [A, 1, V].
 
         A step that nobody looks into gives its logits alone.
@@ -177,7 +177,7 @@ class Search:
         if self.cache is not None:
             inputs["past_key_values"] = self.cache
         if not self.model.is_encoder_decoder:
-            outputs = self.model(input_ids=ids, attention_mask=mask, **inputs)
+            outputs: CausalLMOutputWithPast | Seq2SeqLMOutput = self.model(input_ids=ids, attention_mask=mask, **inputs)
         else:
             if self.encoded is None:
                 inputs["input_ids"] = self.prompt.encoder_ids
@@ -186,7 +186,7 @@ class Search:
             outputs = self.model(
                 attention_mask=self.encoder_mask, decoder_input_ids=ids, decoder_attention_mask=mask, **inputs
             )
-            if self.encoded is None:
+            if self.encoded is None and isinstance(outputs, Seq2SeqLMOutput):
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from cutaway.tokenization.protocols import TokenizerLike
 
 log = logging.getLogger("cutaway")
+# the scores [B, V] of this step, or of each step so far
+StepScores = Tensor | tuple[Tensor, ...]
 
 
 class StoppingCriteria:
     """Base of all of them; a class of one's own overrides `__call__`, and returns bool [B] or one bool."""
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+    def __call__(self, input_ids: Tensor, scores: StepScores, **kwargs: Any) -> Tensor | bool:
         """(ids [B, L] of the texts so far, scores of this step) -> bool [B]."""
         raise NotImplementedError(f"{type(self).__name__} must say when to stop in __call__(input_ids, scores).")
 
@@ -34,7 +36,7 @@ class MaxLengthCriteria(StoppingCriteria):
     def __init__(self, max_length: int, max_position_embeddings: int | None = None) -> None:
         self.max_length, self.max_position_embeddings = max_length, max_position_embeddings
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: StepScores, **kwargs: object) -> Tensor:
         columns, positions = input_ids.shape[1], self.max_position_embeddings
         over = columns >= self.max_length
         if positions is not None and not over and columns > positions:
@@ -49,7 +51,7 @@ class MaxTimeCriteria(StoppingCriteria):
         self.max_time = max_time
         self.initial_timestamp = time.time() if initial_timestamp is None else initial_timestamp
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: StepScores, **kwargs: object) -> Tensor:
         over = time.time() - self.initial_timestamp > self.max_time
         return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)
 
@@ -60,7 +62,7 @@ class EosTokenCriteria(StoppingCriteria):
     def __init__(self, eos_token_id: object) -> None:
         self.eos_token_id = torch.as_tensor(eos_token_id).reshape(-1)
 
-    def __call__(self, input_ids: Tensor, scores: Any, new_token_length: int = 1, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: StepScores, new_token_length: int = 1, **kwargs: object) -> Tensor:
         newest = input_ids[:, -new_token_length:]
         return torch.isin(newest, self.eos_token_id.to(input_ids.device)).any(dim=-1)
 
@@ -79,7 +81,7 @@ class StopStringCriteria(StoppingCriteria):
         self.tokenizer, self.stop_strings = tokenizer, strings
         self.width = max(len(s.encode()) for s in strings) + 4  # a token is at least a byte of text
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: StepScores, **kwargs: object) -> Tensor:
         ended = []
         for ids in input_ids[:, -self.width :].tolist():
             text, before = (self.tokenizer.decode(part, skip_special_tokens=False) for part in (ids, ids[:-1]))
@@ -98,15 +100,15 @@ class ConfidenceCriteria(StoppingCriteria):
     def __init__(self, assistant_confidence_threshold: float) -> None:
         self.assistant_confidence_threshold = assistant_confidence_threshold
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> bool:
+    def __call__(self, input_ids: Tensor, scores: StepScores, **kwargs: object) -> bool:
         probability = scores[-1].softmax(-1)[0, input_ids[0, -1]]
         return bool(probability < self.assistant_confidence_threshold)
 
 
-class StoppingCriteriaList(list[Any]):
+class StoppingCriteriaList(list[StoppingCriteria]):
     """Criteria; a text ends where one of them says so."""
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: StepScores, **kwargs: object) -> Tensor:
         """bool [B]."""
         ended = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
         for criterion in self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from queue import Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -34,7 +34,7 @@ class TextStreamer(BaseStreamer):
         decode_kwargs: for `tokenizer.decode`, such as skip_special_tokens=True.
     """
 
-    def __init__(self, tokenizer: TokenizerLike, skip_prompt: bool = False, **decode_kwargs: object) -> None:
+    def __init__(self, tokenizer: TokenizerLike, skip_prompt: bool = False, **decode_kwargs: bool) -> None:
         self.tokenizer, self.skip_prompt, self.decode_kwargs = tokenizer, skip_prompt, decode_kwargs
         self.characters: IncrementalDecoder | None = None
 
@@ -73,7 +73,7 @@ class TextIteratorStreamer(TextStreamer):
     """
 
     def __init__(
-        self, tokenizer: TokenizerLike, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: object
+        self, tokenizer: TokenizerLike, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: bool
     ) -> None:
         super().__init__(tokenizer, skip_prompt, **decode_kwargs)
         self.text_queue: Queue[str | None] = Queue()
@@ -105,7 +105,7 @@ class AsyncTextIteratorStreamer(TextStreamer):
     """
 
     def __init__(
-        self, tokenizer: TokenizerLike, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: Any
+        self, tokenizer: TokenizerLike, skip_prompt: bool = False, timeout: float | None = None, **decode_kwargs: bool
     ) -> None:
         import asyncio
 

@@ -10,8 +10,10 @@ import functools
 import importlib.util
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, TypedDict, cast
 
 from cutaway.errors import HubError, nearest
 from cutaway.hub.folder_save import PendingSave, finish_pending
@@ -20,6 +22,29 @@ logger = logging.getLogger("cutaway")
 
 BUILTIN = Path(__file__).parent.parent / "builtin"  # the models that ship with the package
 _OWNER = "cutaway/"
+
+
+class HubOptions(TypedDict, total=False):
+    """Where on the hub a checkpoint is, and how it is had: the arguments of `resolve` beside the name."""
+
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | os.PathLike[str] | None
+    local_files_only: bool | None
+    subfolder: str
+
+
+HUB_OPTIONS = tuple(HubOptions.__annotations__)
+
+
+def take_hub_options(arguments: dict[str, Any]) -> HubOptions:
+    """Those of a call's arguments that are for the hub, taken out of them; `resolve` checks what they hold."""
+    return cast(HubOptions, {name: arguments.pop(name) for name in HUB_OPTIONS if name in arguments})
+
+
+def hub_options(arguments: Mapping[str, Any]) -> HubOptions:
+    """Those of a call's arguments that are for the hub; they stay in it."""
+    return take_hub_options(dict(arguments))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cutaway.nn.call_context import Scope, within
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
+    from cutaway.nn.named_modules import NamedModule
 
 Inputs = Mapping[str, Any]  # what a tokenizer returns with return_tensors="pt"
 
@@ -25,7 +26,7 @@ class StackHandle:
     """A stack: its addresses' prefix, its module, its architecture, and the names of its inputs."""
 
     prefix: str
-    stack: Any
+    stack: NamedModule
     spec: Spec
     ids: str
     mask: str

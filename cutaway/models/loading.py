@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, nearest
-from cutaway.hub.files import packaged_file, resolve
+from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
@@ -267,7 +267,7 @@ def listed(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
-def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Any) -> dict[str, Any]:
+def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Unpack[HubOptions]) -> dict[str, Any]:
     """The fields of a checkpoint's config.json, or what its GGUF file says in the same words."""
     if gguf_file is None:
         return PretrainedConfig.get_config_dict(name, **how)[0]
@@ -285,7 +285,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("token", kwargs.pop("use_auth_token"))
     if state is None and (isinstance(name, dict) or not isinstance(name, (str, Path))):
         raise ConfigError(f"from_pretrained needs a name or a folder, not {type(name).__name__}.")
-    how = {k: kwargs.pop(k) for k in ("revision", "token", "cache_dir", "local_files_only", "subfolder") if k in kwargs}
+    how = take_hub_options(kwargs)
     gguf_file = kwargs.pop("gguf_file", None) or packaged_file(name)
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
     mode = asked if isinstance(asked, str) and asked in MODES else None
@@ -345,7 +345,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
     if mode is not None:
-        where: Any = {**how, "gguf_file": gguf_file} if gguf_file else how
+        where = {**how, "gguf_file": gguf_file} if gguf_file else {**how}
         model = set_up(model, mode, name, where)
     if device is not None:
         model = model.to(device)

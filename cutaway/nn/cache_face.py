@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -45,11 +45,11 @@ class CacheLayer:
         return self.keys is not None
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> torch.dtype | None:
         return None if self.keys is None else self.keys.dtype
 
     @property
-    def device(self) -> Any:
+    def device(self) -> torch.device | None:
         return None if self.keys is None else self.keys.device
 
     def get_seq_length(self) -> int:
@@ -163,7 +163,7 @@ class CacheFace:
         return [False] * len(self)
 
     @property
-    def self_attention_cache(self) -> Any:
+    def self_attention_cache(self) -> Self:
         """An encoder-decoder's cache holds both halves; this one is itself."""
         return self
 
@@ -178,7 +178,7 @@ class CacheFace:
         return dict.fromkeys(self.cross, True)
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: Any
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Adds new tokens of one layer, for attention of one's own; layer 0 first in each pass.
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cutaway.nn.linear import columns
+from cutaway.nn.linear import Linear, columns
 from cutaway.nn.packed_batch import PackedBatch
 
 
-def head_output(layer: Any, z: Tensor, head: int, part: slice, rows: PackedBatch) -> Callable[[], Tensor]:
+def head_output(layer: Linear, z: Tensor, head: int, part: slice, rows: PackedBatch) -> Callable[[], Tensor]:
     """A function that gives [batch, length, hidden], of `layer` as it is now.
 
     All heads' outputs together are as many times the hidden states as there are heads. So until the function is called

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -50,7 +50,12 @@ class Cache(CacheFace):
         inputs: what entered the first block, where a token's keys depend on how long its text is; else None.
     """
 
-    def __init__(self, ddp_cache_data: Any = None, config: Any = None, **options: object) -> None:
+    def __init__(
+        self,
+        ddp_cache_data: Iterable[Sequence[Any]] | PretrainedConfig | None = None,
+        config: object = None,
+        **options: object,
+    ) -> None:
         if isinstance(ddp_cache_data, PretrainedConfig):
             ddp_cache_data = None  # a config, wherever it stands, says nothing that the model does not say itself
         if wrong := [name for name, value in options.items() if name not in _NEEDLESS and value]:
@@ -488,15 +493,18 @@ class EncoderDecoderCache(Cache):
         caches: none, the decoder's own cache, or that and the one of its cross-attention.
     """
 
-    def __init__(self, *caches: Any) -> None:
+    def __init__(self, *caches: Cache) -> None:
         if len(caches) > 2 or not all(isinstance(cache, Cache) for cache in caches):
             raise InputError("EncoderDecoderCache is made of the decoder's cache and the cross-attention's.")
         super().__init__()
         if caches:
-            own = caches[0].copy()
-            self.__dict__.update(own.__dict__)
+            self.__dict__.update(caches[0].copy().__dict__)
         if len(caches) == 2 and not caches[1].empty:
-            self.cross = {i: (keys, values) for i, (keys, values) in enumerate(caches[1])}
+            self.cross = {
+                i: (keys, values)
+                for i, (keys, values) in enumerate(caches[1])
+                if keys is not None and values is not None
+            }
 
 
 def _read_positions(positions: Tensor | None, lengths: Tensor, longest: int) -> Tensor | None:

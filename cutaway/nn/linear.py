@@ -29,7 +29,7 @@ from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
 from cutaway.nn.cpu.onednn_linear import learns, product
 from cutaway.nn.cpu.ops import transformed
 from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
-from cutaway.nn.cpu.torch_private import ONEDNN
+from cutaway.nn.cpu.torch_private import ONEDNN, SavingContext
 from cutaway.nn.cpu.tracked_parameter import Seen, TrackedParameter
 from cutaway.nn.residual import ResidualAdd
 
@@ -271,13 +271,13 @@ class _Product(torch.autograd.Function):
     """The packed product, with the gradients of the plain one."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedCache) -> Tensor:
+    def forward(ctx: SavingContext, x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedCache) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         return packed.product(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: SavingContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)  # [rows, out]
         need = ctx.needs_input_grad
@@ -346,7 +346,7 @@ def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLin
     return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
 
 
-def _fused_activations(layer: Any) -> Container[Activation | None]:
+def _fused_activations(layer: Linear) -> Container[Activation | None]:
     """The activations that come in one pass with the packed product of `layer`."""
     if layer.int8 or served(layer.weight.dtype, layer.weight.shape[1]):
         return KINDS
@@ -498,12 +498,12 @@ def adapted(x: Tensor, *layers: nn.Module) -> bool:
     return any(layer.site is not None and layer.site.acts(x.shape[0]) for layer in layers)  # type: ignore[union-attr, operator]
 
 
-def with_adapters(layer: Any, out: Tensor, x: Tensor) -> Tensor:
+def with_adapters(layer: Linear, out: Tensor, x: Tensor) -> Tensor:
     """What adapters make of `out`, the layer's product of `x`."""
     return out if layer.site is None else layer.site.apply_to(out, x, layer)
 
 
-def columns(layer: Any, x: Tensor, part: slice) -> Tensor:
+def columns(layer: Linear, x: Tensor, part: slice) -> Tensor:
     """What `part` of a layer's input contributes: x [rows, n] -> [rows, out], without the bias."""
     out = x @ layer.weight[:, part].T
     site: AdapterSlot | None = getattr(layer, "site", None)

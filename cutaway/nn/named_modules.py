@@ -76,7 +76,9 @@ class ModuleGroupView(nn.Module):
             if isinstance(child, nn.Module):
                 yield name, child
 
-    def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
         memo = set() if memo is None else memo
         yield prefix, self
         for name, child in self.named_children():
@@ -107,7 +109,9 @@ class DerivedLayerView(nn.Module):
         biases = [layer.bias for layer in self._layers]
         return None if any(b is None for b in biases) else self._source.to_published(biases)  # type: ignore[arg-type]
 
-    def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Any:
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
         memo = set() if memo is None else memo
         yield prefix, self
         for i, layer in enumerate(self._layers):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from cutaway import native
 from cutaway.nn.cpu.packed_weight import PackedWeight
 from cutaway.nn.dropout import dropout as drop
+
+if TYPE_CHECKING:
+    from cutaway.config.architecture import Activation
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ class ResidualAdd:
         return None if kernel is None else kernel(self.residual)
 
     def product(
-        self, panels: PackedWeight, x: Tensor, down: PackedWeight | None = None, activation: Any = None
+        self, panels: PackedWeight, x: Tensor, down: PackedWeight | None = None, activation: Activation | None = None
     ) -> Tensor:
         """The product of many rows with one weight, or with two in a row, and all that waits for it."""
         norm = self.kernel()

@@ -85,7 +85,7 @@ class Stack(NamedModule):
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
-    ) -> Any:
+    ) -> BaseModelOutput:
         """This stack alone: ids [batch, length] -> BaseModelOutput."""
         batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds)
         x = run_stack(self, batch, Taps(()))
@@ -125,7 +125,7 @@ class Batch:
     @classmethod
     def of(
         cls,
-        stack: Any,
+        stack: NamedModule,
         input_ids: Tensor | None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
@@ -246,7 +246,7 @@ def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "confi
     return ids if ids.dtype in (torch.int64, torch.int32) else ids.long()
 
 
-def embed_batch(stack: Any, batch: Batch) -> Tensor:
+def embed_batch(stack: NamedModule, batch: Batch) -> Tensor:
     """The batch's tokens as vectors, [rows, hidden] where packed, else [batch, length, hidden]."""
     spec: Spec = stack.spec
     pack = batch.rows.pack
@@ -285,7 +285,7 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
     return positions
 
 
-def run_blocks(stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
+def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> Tensor:
     """What the first block reads -> what the last one leaves, in the same layout."""
     blocks = list(stack.blocks)
     for i, n in enumerate(stack.spec.order):
@@ -299,7 +299,7 @@ def run_blocks(stack: Any, x: Tensor, context: Context, taps: Taps) -> Tensor:
 
 
 def run_stack(
-    stack: Any,
+    stack: NamedModule,
     batch: Batch,
     taps: Taps,
     memory: Tensor | None = None,
@@ -337,7 +337,7 @@ def run_stack(
     return x
 
 
-def _add_positions(stack: Any, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
+def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
     """Give the context what attention knows of positions: cosines and sines, or T5's bias by distance."""
     spec: Spec = stack.spec
     rows, cache, prefill = batch.rows, batch.cache, context.prefill
@@ -361,7 +361,9 @@ def _add_positions(stack: Any, batch: Batch, x: Tensor, context: Context, taps: 
             context.bias = stack.relative(queries, cache.positions()[:, None])
 
 
-def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], context: Context, taps: Taps) -> None:
+def _keep_inputs(
+    stack: NamedModule, x: Tensor, positions: Tensor, reaches: list[int], context: Context, taps: Taps
+) -> None:
     """Keep what enters the first block, and bring what the cache holds to the frequencies of texts of these lengths.
 
     x [batch, length, hidden] or [rows, hidden]; reaches: how long each text is, the new tokens included.
@@ -385,7 +387,9 @@ def _keep_inputs(stack: Any, x: Tensor, positions: Tensor, reaches: list[int], c
         cache.inputs.append(x, positions, cache.longest, reaches)
 
 
-def _renew(stack: Any, cache: Cache, inputs: CachedInputs, reaches: list[int], context: Context, taps: Taps) -> None:
+def _renew(
+    stack: NamedModule, cache: Cache, inputs: CachedInputs, reaches: list[int], context: Context, taps: Taps
+) -> None:
     """Run the texts that a cache holds again, as parts of texts of these lengths, and keep their keys and values."""
     rows, fresh = cache.rows(), Cache()
     set_call_rows(rows)
@@ -403,6 +407,6 @@ def _renew(stack: Any, cache: Cache, inputs: CachedInputs, reaches: list[int], c
     inputs.reaches = reaches
 
 
-def _offer(stack: Any, taps: Taps, part: str, x: Tensor, rows: PackedBatch) -> Tensor:
+def _offer(stack: NamedModule, taps: Taps, part: str, x: Tensor, rows: PackedBatch) -> Tensor:
     tap = taps.at(stack.prefix, rows)
     return x if tap is None else tap.expose(part, x)

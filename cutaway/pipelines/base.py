@@ -20,7 +20,7 @@ from cutaway.pipelines.plan import Row, batches
 Device = str | int | torch.device
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
 
 # How much is read before it is sorted and computed: inputs of a list, inputs of a stream, tokens of either.
 LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536
@@ -41,7 +41,7 @@ class Pipeline(ABC):
     batch_tokens: ClassVar[int] = 4096
     batch_rows: ClassVar[int | None] = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         """A subclass in upstream's steps (`preprocess`, `_forward`, `postprocess`) is run in those."""
         super().__init_subclass__(**kwargs)
         if any(name in vars(cls) for name in STEPS):
@@ -151,7 +151,7 @@ class Pipeline(ABC):
         window = LIST_WINDOW if isinstance(inputs, list | tuple) else size or STREAM_WINDOW
         return self._results(inputs, size, window, merged)
 
-    def predict(self, inputs: Any) -> Any:
+    def predict(self, inputs: object) -> Any:
         """A call, under scikit-learn's name."""
         return self(inputs)
 
@@ -165,7 +165,7 @@ class Pipeline(ABC):
 
     torch_dtype = dtype
 
-    def save_pretrained(self, save_directory: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path) -> None:
         """Write the model and the tokenizer into a folder, for `pipeline(task, folder)`."""
         self.model.save_pretrained(save_directory)
         if self.tokenizer is not None:

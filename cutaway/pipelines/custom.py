@@ -7,18 +7,23 @@ the others have the defaults below. Our own pipelines have other steps, in which
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.inputs import TextInput
+    from cutaway.tokenization.protocols import TokenizerLike
+
 STEPS = ("_sanitize_parameters", "preprocess", "_forward", "postprocess")
 _OURS = ("check", "encode", "forward", "finish", "shaped")
 
 
-def moved(value: Any, device: Any) -> Any:
+def moved(value: Any, device: torch.device | str) -> Any:
     """A structure with its tensors on a device."""
     if isinstance(value, Tensor):
         return value.to(device)
@@ -35,10 +40,10 @@ def moved(value: Any, device: Any) -> Any:
 class Steps:
     """The methods that a pipeline in upstream's steps has in place of ours."""
 
-    model: Any
-    tokenizer: Any
+    model: LanguageModel
+    tokenizer: TokenizerLike
     task: str
-    device: Any
+    device: torch.device
     batch_size: int | None
     _given: dict[str, Any]
 
@@ -48,14 +53,14 @@ class Steps:
         first = {k: v for k, v in kwargs.items() if k in known}
         return first, {}, {k: v for k, v in kwargs.items() if k not in known}
 
-    def preprocess(self, inputs: object, **params: Any) -> Any:
+    def preprocess(self, inputs: TextInput | Mapping[str, Any], **params: Any) -> Any:
         """An input -> what the model takes; a text or a pair {"text": ..., "text_pair": ...} by default."""
         params.setdefault("return_tensors", "pt")
         if isinstance(inputs, Mapping):
             return self.tokenizer(**inputs, **params)
         return self.tokenizer(inputs, **params)
 
-    def _forward(self, model_inputs: Any, **params: Any) -> object:
+    def _forward(self, model_inputs: Mapping[str, Any], **params: Any) -> object:
         """What the model gives for them."""
         return self.model(**model_inputs, **params)
 
@@ -68,12 +73,17 @@ class Steps:
         with torch.inference_mode():
             return moved(self._forward(moved(model_inputs, self.device), **params), "cpu")
 
-    def run_single(self, inputs: object, first: dict[str, Any], then: dict[str, Any], last: dict[str, Any]) -> Any:
+    def run_single(self, inputs: Any, first: dict[str, Any], then: dict[str, Any], last: dict[str, Any]) -> Any:
         """One input through all steps."""
         return self.postprocess(self.forward(self.preprocess(inputs, **first), **then), **last)
 
     def __call__(
-        self, inputs: Any, *args: Any, num_workers: int | None = None, batch_size: int | None = None, **kwargs: object
+        self,
+        inputs: object,
+        *args: object,
+        num_workers: int | None = None,
+        batch_size: int | None = None,
+        **kwargs: object,
     ) -> Any:
         """One input gives one answer, a list a list, a data set or an iterator a generator.
 
@@ -97,7 +107,7 @@ class Steps:
         return settings
 
 
-def _several(inputs: Any) -> bool:
+def _several(inputs: object) -> bool:
     return isinstance(inputs, Iterable) or (hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"))
 
 
@@ -140,13 +150,17 @@ def take_steps(kind: type[Any], parent: type[Any]) -> None:
     kind._runs_steps = True
 
 
-def _unused(self: object, *args: Any, **kwargs: object) -> object:
+def _unused(self: object, *args: object, **kwargs: object) -> object:
     raise InputError(f"{type(self).__name__} runs in preprocess, _forward and postprocess; call it.")
 
 
 def classified(
-    self: Any, model_outputs: Any, function_to_apply: object = None, top_k: int | None = 1, _legacy: bool = True
-) -> Any:
+    self: Steps,
+    model_outputs: Mapping[str, Any],
+    function_to_apply: object = None,
+    top_k: int | None = 1,
+    _legacy: bool = True,
+) -> dict[str, Any] | list[dict[str, Any]]:
     """The labels of one text with their scores, best first; the best alone for top_k=1."""
     logits = model_outputs["logits"][0].float()
     config = self.model.config

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch.utils.data import Dataset
+
+
+class Rows(Protocol):
+    """A data set with places: a list of dicts, or one of `datasets`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Mapping[str, Any]: ...
 
 
 class KeyDataset(Dataset[Any]):
     """`dataset[i][key]` for each row."""
 
-    def __init__(self, dataset: Any, key: str) -> None:
+    def __init__(self, dataset: Rows, key: str) -> None:
         self.dataset, self.key = dataset, key
 
     def __len__(self) -> int:
@@ -23,7 +32,7 @@ class KeyDataset(Dataset[Any]):
 class KeyPairDataset(Dataset[Any]):
     """{"text": dataset[i][key1], "text_pair": dataset[i][key2]} for each row."""
 
-    def __init__(self, dataset: Any, key1: str, key2: str) -> None:
+    def __init__(self, dataset: Rows, key1: str, key2: str) -> None:
         self.dataset, self.key1, self.key2 = dataset, key1, key2
 
     def __len__(self) -> int:

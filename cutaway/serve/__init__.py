@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Access", "Limits", "app"]
 
 
-def app(models: object, *, limits: Limits | None = None, access: Access | None = None, **options: Any) -> Starlette:
+def app(
+    models: object,
+    *,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    log_texts: bool = False,
+    **options: object,
+) -> Starlette:
     """An ASGI app that serves `models`.
 
     Args:
@@ -26,8 +33,8 @@ def app(models: object, *, limits: Limits | None = None, access: Access | None =
             that is loaded already. A single name or path is served under its own name.
         limits: bounds on bodies, tokens, batches, memory and time.
         access: who may call: key, hosts, origins. By default this machine alone, as far as Host and Origin tell.
-        options: further arguments of `pipeline` for what is loaded here, such as `dtype=`; `log_texts=True` writes
-            bodies into the log.
+        log_texts: write bodies into the log.
+        options: further arguments of `pipeline` for what is loaded here, such as `dtype=`.
 
     Models are loaded when the app starts, or with its first request where it is mounted in another; until then routes
     answer 503, and `/health` says so. Closing the app (its lifespan, or `app.state.service.close()`) ends its thread.
@@ -38,7 +45,7 @@ def app(models: object, *, limits: Limits | None = None, access: Access | None =
     require_packages()
     from cutaway.serve.asgi import make_app
 
-    return make_app(models, limits=limits, access=access, **options)
+    return make_app(models, limits=limits, access=access, log_texts=log_texts, **options)
 
 
 def require_packages() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,9 +35,11 @@ class Starter:
         await self.app(scope, receive, send)
 
 
-def make_app(models: object, *, limits: Limits | None, access: Access | None, **options: Any) -> Starlette:
+def make_app(
+    models: object, *, limits: Limits | None, access: Access | None, log_texts: bool = False, **options: object
+) -> Starlette:
     """See `cutaway.serve.app`."""
-    return app_of(Service(models, limits, access, **options))
+    return app_of(Service(models, limits, access, log_texts, **options))
 
 
 def app_of(service: Service) -> Starlette:

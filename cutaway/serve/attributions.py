@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 
-def attributions(model: LanguageModel, tokenizer: Any, item: Any, label: str) -> dict[str, Any]:
+def attributions(
+    model: LanguageModel, tokenizer: TokenizerLike, item: str | Mapping[str, str], label: str
+) -> dict[str, Any]:
     """Integrated gradients of one text, or pair {"text", "text_pair"}, for `label`; called by the engine."""
     from cutaway.inspect.gradients import integrated_gradients
     from cutaway.inspect.target import Target
     from cutaway.show.label import token_label
 
     texts = (item,) if isinstance(item, str) else (item["text"], item["text_pair"])
-    encoding = tokenizer(*texts, return_offsets_mapping=True, return_special_tokens_mask=True)
+    encoding = tokenizer(
+        texts[0], texts[1] if len(texts) > 1 else None, return_offsets_mapping=True, return_special_tokens_mask=True
+    )
     ids = encoding["input_ids"]
     offsets, special = encoding["offset_mapping"], encoding["special_tokens_mask"]
     keep = [name for name in encoding if name not in ("offset_mapping", "special_tokens_mask")]

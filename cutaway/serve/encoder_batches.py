@@ -58,7 +58,7 @@ class EncoderBatches:
         self.pending: deque[Pending] = deque()
         self.watch: Callable[[int, int], None] = lambda texts, tokens: None  # told of each pass
 
-    async def run(self, pipe: Pipeline, items: Sequence[Any], **settings: Any) -> Read:
+    async def run(self, pipe: Pipeline, items: Sequence[Any], **settings: object) -> Read:
         """The results of `items` (or of lists of token ids), by the pipeline's own rules.
 
         Raises InputError for an item or a setting that the pipeline does not take.
@@ -159,7 +159,7 @@ def read(
     return merged, checked, found
 
 
-def bounded(item: object, longest: int, *, cut: bool) -> Any:
+def bounded(item: object, longest: int, *, cut: bool) -> object:
     """An input whose texts are not so long that reading them would keep others waiting; InputError where one is.
 
     A token has seldom more than a few characters: a text of CHARACTERS for each token that the model takes is too long

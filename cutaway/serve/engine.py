@@ -7,9 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 logger = logging.getLogger("cutaway.serve")
+Result = TypeVar("Result")
 
 
 class Source(Protocol):
@@ -80,9 +81,9 @@ class Jobs:
         self.engine = engine
         self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
 
-    def submit(self, work: Callable[[], Any]) -> Future[Any]:
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Have `work` called by the engine; a future that is cancelled before its turn is never called."""
-        future: Future[Any] = Future()
+        future: Future[Result] = Future()
         self.waiting.append((future, work))
         self.engine.wake()
         return future

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from cutaway.serve.problem import Problem
 from cutaway.serve.settings import Limits
 from cutaway.serve.writing import Token, Writing
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+
 LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
 ALONE_PIECE = 512  # of a long prompt while nothing is written: whoever comes meanwhile waits for so many
 AMONG = 64  # waiting requests that are looked at for a common pass
@@ -51,7 +54,7 @@ class Reading:
 class Generator:
     """The requests for text of one model."""
 
-    def __init__(self, name: str, model: Any, engine: Engine, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, name: str, model: GenerativeModel, engine: Engine, limits: Limits, metrics: Metrics) -> None:
         self.name, self.model, self.engine, self.limits, self.metrics = name, model, engine, limits, metrics
         self.arriving: deque[Writing] = deque()  # other threads append
         self.waiting: deque[Writing] = deque()

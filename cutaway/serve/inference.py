@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -144,12 +144,12 @@ def _settings(task: str, given: dict[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in _PASSED.get(task, ()) if given.get(name) is not None}
 
 
-async def _encoded(call: Call, served: ServedModel, task: str, inputs: Any, settings: dict[str, Any]) -> Any:
+async def _encoded(call: Call, served: ServedModel, task: str, inputs: object, settings: dict[str, Any]) -> object:
     pipe = served.tasks[task]
     if task == "text-classification":
         settings.setdefault("top_k", None)
     many = isinstance(inputs, list)
-    items = inputs if many else [inputs]
+    items: list[Any] = inputs if isinstance(inputs, list) else [inputs]
     check_count(items, call.service.limits.inputs, "inputs")
     if any(isinstance(item, list) for item in items):
         raise Problem(400, "inputs: give a text, an object, or a list of these.", param="inputs")
@@ -204,7 +204,7 @@ async def _features(call: Call, served: ServedModel, body: InferenceBody, settin
 
 async def _written(
     call: Call, served: ServedModel, task: str, inputs: object, settings: dict[str, Any], named: bool
-) -> Any:
+) -> list[dict[str, str]]:
     """What an encoder-decoder writes. Where the address does not name the task, under the names of all three."""
     items = inputs if isinstance(inputs, list) else [inputs]
     check_count(items, call.service.limits.inputs, "inputs")
@@ -229,7 +229,7 @@ async def _written(
     return [dict.fromkeys(names, text) for text in texts]
 
 
-def _all(work: Any, items: list[Any]) -> list[dict[str, Any]]:
+def _all(work: Callable[[list[Any]], list[Any]], items: list[Any]) -> list[dict[str, Any]]:
     found = work(items)
     return [one[0] if isinstance(one, list) else one for one in found]
 
@@ -271,7 +271,7 @@ class TextAnswer:
             return "length"
         return "eos_token" if piece.token in self.request.writing.eos else "stop_sequence"
 
-    async def whole(self) -> Any:
+    async def whole(self) -> list[dict[str, Any]]:
         pieces = [piece async for piece in self.request.pieces()]
         found: dict[str, Any] = {"generated_text": self.start + "".join(piece.text for piece in pieces)}
         if self.asked.details:

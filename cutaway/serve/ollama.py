@@ -237,7 +237,7 @@ class Answer:
         self.body, self.served, self.request, self.tools, self.shaped = body, served, request, tools, shaped
         self.begun = time.monotonic_ns()
 
-    async def reply(self) -> Any:
+    async def reply(self) -> Stream | dict[str, Any]:
         if self.body.stream is not False:
             return Stream(self.lines(), "application/x-ndjson", late)
         pieces = [piece async for piece in self.request.pieces()]

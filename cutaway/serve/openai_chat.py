@@ -18,7 +18,7 @@ from cutaway.serve.route import Call, Stream
 from cutaway.serve.served_model import ServedModel
 from cutaway.serve.text_request import Piece, TextRequest, request_text
 from cutaway.serve.text_settings import Count, Sampling
-from cutaway.serve.tool_calls import CallWatch, ToolCall, call_schema, read_calls
+from cutaway.serve.tool_calls import CallWatch, ToolCall, read_calls, required_call
 
 EXPLAINED = 5  # likeliest tokens beside each, where the answer is to be explained
 
@@ -108,7 +108,10 @@ async def chat(call: Call) -> object:
     named = call.request.path_params.get("name")  # the address may name the model
     served = call.service.model(named or body.model, "text-generation")
     tools = [] if body.tool_choice == "none" else [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
-    form = _form(body, tools)
+    choice = body.tool_choice
+    form = required_call(choice == "required", choice.function.name if isinstance(choice, NamedTool) else None, tools)
+    if form is None and body.response_format is not None:
+        form = body.response_format.form()
     logprobs = None
     if body.top_logprobs is not None and not body.logprobs:
         raise Problem(400, "top_logprobs needs logprobs=true.", param="top_logprobs")
@@ -126,18 +129,6 @@ async def chat(call: Call) -> object:
     )  # fmt: skip
     answer = ChatAnswer(body, served, request, tools)
     return Stream(answer.chunks()) if body.stream else await answer.whole()
-
-
-def _form(body: ChatBody, tools: list[dict[str, Any]]) -> dict[str, Any] | None:
-    choice = body.tool_choice
-    if choice == "required" or isinstance(choice, NamedTool):
-        named = choice.function.name if isinstance(choice, NamedTool) else None
-        names = [tool["function"]["name"] for tool in tools]
-        if not tools or (named is not None and named not in names):
-            raise Problem(400, f"tool_choice asks for {named or 'a tool'!r:.80}, and tools holds {names}.",
-                          param="tool_choice")  # fmt: skip
-        return {"json_schema": call_schema(tools, named)}
-    return None if body.response_format is None else body.response_format.form()
 
 
 class ChatAnswer:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cutaway.serve.body import Body
 from cutaway.serve.route import Call
-from cutaway.serve.vectors import embed
+from cutaway.serve.vectors import embed, listed
 
 
 class EmbeddingBody(Body):
@@ -26,9 +26,7 @@ async def embeddings(call: Call) -> object:
     """One vector for each text, of length 1."""
     body: EmbeddingBody = call.body
     served = call.service.model(body.model, "feature-extraction")
-    given = body.input
-    inputs: Any = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
-    vectors, tokens = await embed(call, served, inputs, dimensions=body.dimensions)
+    vectors, tokens = await embed(call, served, listed(body.input), dimensions=body.dimensions)
     packed: list[Any]
     if body.encoding_format == "base64":
         packed = [base64.b64encode(row.tobytes()).decode() for row in vectors.numpy().astype("<f4")]

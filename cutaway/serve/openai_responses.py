@@ -17,7 +17,7 @@ from cutaway.serve.route import Call, Stream
 from cutaway.serve.served_model import ServedModel
 from cutaway.serve.text_request import TextRequest, request_text
 from cutaway.serve.text_settings import Count, Sampling, Seed, Share, Temperature
-from cutaway.serve.tool_calls import CallWatch, ToolCall, call_schema, read_calls
+from cutaway.serve.tool_calls import CallWatch, ToolCall, read_calls, required_call
 
 
 class Item(Body):
@@ -119,7 +119,11 @@ async def responses(call: Call) -> object:
         Tool.model_validate({"function": tool.model_dump(exclude={"type"})}).model_dump(exclude_none=True)
         for tool in given
     ]
-    form = _form(body, tools)
+    choice = body.tool_choice
+    form = required_call(choice == "required", choice.name if isinstance(choice, NamedChoice) else None, tools)
+    wanted = None if body.text is None else body.text.format
+    if form is None and wanted is not None and wanted.type != "text":
+        form = {"json_schema": wanted.schema_ or {"type": "object"}}
     prompt = await call.in_order(served, lambda: write_chat(served, messages, tools))
     sampling = Sampling.model_construct(temperature=body.temperature, top_p=body.top_p, seed=body.seed)
     request = await request_text(
@@ -128,21 +132,6 @@ async def responses(call: Call) -> object:
     )  # fmt: skip
     answer = ResponseAnswer(body, served, request, [tool["function"]["name"] for tool in tools])
     return Stream(answer.events(), late=answer.late) if body.stream else await answer.whole()
-
-
-def _form(body: ResponseBody, tools: list[dict[str, Any]]) -> dict[str, Any] | None:
-    choice = body.tool_choice
-    if choice == "required" or isinstance(choice, NamedChoice):
-        named = choice.name if isinstance(choice, NamedChoice) else None
-        names = [tool["function"]["name"] for tool in tools]
-        if not tools or (named is not None and named not in names):
-            raise Problem(400, f"tool_choice asks for {named or 'a tool'!r:.80}, and tools holds {names}.",
-                          param="tool_choice")  # fmt: skip
-        return {"json_schema": call_schema(tools, named)}
-    wanted = None if body.text is None else body.text.format
-    if wanted is None or wanted.type == "text":
-        return None
-    return {"json_schema": wanted.schema_ or {"type": "object"}}
 
 
 class ResponseAnswer:

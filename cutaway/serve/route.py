@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect, Request
@@ -22,6 +22,8 @@ from cutaway.serve.service import Service
 
 logger = logging.getLogger("cutaway.serve")
 
+Result = TypeVar("Result")
+
 
 @dataclass
 class Call:
@@ -29,12 +31,12 @@ class Call:
 
     service: Service
     request: Request
-    body: Any
+    body: Any  # what the route's `read` made of it
     form: Form
     id: str
     said: dict[str, Any] = field(default_factory=dict)
 
-    async def in_order(self, served: ServedModel, work: Callable[[], Any]) -> Any:
+    async def in_order(self, served: ServedModel, work: Callable[[], Result]) -> Result:
         """What `work` gives, on the thread that the model's tokenizer belongs to."""
         return await asyncio.get_running_loop().run_in_executor(served.texts, work)
 
@@ -61,7 +63,7 @@ class Route:
     handler: Handler
     summary: str
     read: type[Body] | None = None
-    answer: Any = None  # what a 200 holds, for the document
+    answer: object = None  # what a 200 holds, for the document
     form: Form | None = None
 
     def asgi(self, service: Service) -> Endpoint:

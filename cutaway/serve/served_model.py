@@ -23,7 +23,7 @@ EMBEDDING = ("feature-extraction", "sentence-similarity")
 WRITTEN = ("text2text-generation", "summarization", "translation")
 
 
-def load_pipeline(source: Any, options: dict[str, Any]) -> Pipeline:
+def load_pipeline(source: object, options: dict[str, Any]) -> Pipeline:
     """The pipeline of a name, a folder or a .gguf file; one that is loaded stays as it is."""
     if isinstance(source, Pipeline):
         return source

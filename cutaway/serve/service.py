@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from cutaway.errors import CutawayError, InputError, nearest
 from cutaway.pipelines.base import Pipeline
@@ -19,6 +19,9 @@ from cutaway.serve.served_model import ServedModel, load_pipeline
 from cutaway.serve.settings import Access, Limits
 
 logger = logging.getLogger("cutaway.serve")
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 def named(models: object) -> dict[str, Any]:
@@ -51,7 +54,7 @@ class Service:
         limits: Limits | None = None,
         access: Access | None = None,
         log_texts: bool = False,
-        **options: Any,
+        **options: object,
     ) -> None:
         self.sources, self.options = named(models), options
         self.limits, self.access, self.log_texts = limits or Limits(), access or Access(), log_texts
@@ -126,7 +129,7 @@ class Service:
             )
         return found
 
-    async def compute(self, work: Callable[..., Any], *args: object, **options: Any) -> Any:
+    async def compute(self, work: Callable[Given, Result], *args: Given.args, **options: Given.kwargs) -> Result:
         """What `work` gives, called by the engine when it is its turn."""
         return await asyncio.wrap_future(self.jobs.submit(partial(work, *args, **options)))
 

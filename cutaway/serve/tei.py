@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -16,7 +16,10 @@ from cutaway.serve.explain import check_explained
 from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call
 from cutaway.serve.served_model import ServedModel
-from cutaway.serve.vectors import check_count, embed
+from cutaway.serve.vectors import check_count, embed, listed
+
+if TYPE_CHECKING:
+    from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
 
 
 class Texts(Body):
@@ -130,8 +133,8 @@ def prompted(served: ServedModel, inputs: list[Any], name: str | None) -> list[A
     """The texts with a prompt of the checkpoint before them."""
     if name is None:
         return inputs
-    prompts: Any = served.tasks["feature-extraction"]
-    known = prompts.modules().prompts
+    pipe = served.tasks["feature-extraction"]
+    known = pipe.modules().prompts if isinstance(pipe, FeatureExtractionPipeline) else {}
     if name not in known:
         raise Problem(400, f"prompt_name={name!r:.60} is none of {sorted(known)}.", param="prompt_name")
     if not all(isinstance(one, str) for one in inputs):
@@ -143,10 +146,8 @@ async def embed_route(call: Call) -> object:
     """A vector for each text."""
     body: EmbedBody = call.body
     served = call.service.model(body.model, "feature-extraction")
-    given = body.inputs
-    inputs: Any = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
     found = await embed(
-        call, served, prompted(served, inputs, body.prompt_name), normalize=body.normalize is not False,
+        call, served, prompted(served, listed(body.inputs), body.prompt_name), normalize=body.normalize is not False,
         truncate=bool(body.truncate), dimensions=body.dimensions, field="inputs", status=413,
     )  # fmt: skip
     return found.vectors.tolist()
@@ -170,7 +171,7 @@ async def predict(call: Call) -> object:
     served = call.service.model(body.model, "text-classification")
     given = body.inputs
     batch = isinstance(given, list) and bool(given) and isinstance(given[0], list)
-    inputs: Any = given if batch else [given]
+    inputs: list[Any] = list(given) if batch else [given]
     check_count(inputs if given else [], call.service.limits.inputs, "inputs")
     items = [_item(one) for one in inputs]
     settings: dict[str, Any] = {"top_k": None, **long_setting(body.truncate)}
@@ -193,7 +194,7 @@ async def predict(call: Call) -> object:
     return found if batch else found[0]
 
 
-def _item(one: Any) -> Any:
+def _item(one: str | list[str]) -> str | dict[str, str]:
     if isinstance(one, str):
         return one
     if not one:
@@ -275,7 +276,7 @@ async def decode(call: Call) -> object:
     body: DecodeBody = call.body
     served = call.service.model(body.model)
     given = body.ids
-    rows: Any = given if given and isinstance(given[0], list) else [given]
+    rows: list[Any] = list(given) if given and isinstance(given[0], list) else [given]
     size = len(served.tokenizer)
     wrong = next((i for row in rows for i in row if not 0 <= i < size), None)
     if wrong is not None or not given:

@@ -75,7 +75,7 @@ class CountPenalty:
         return scores - self.frequency * counts - self.presence * (counts > 0).to(scores.dtype)
 
 
-def generate_settings(given: Sampling, model: Any, prompt: int, n: int) -> dict[str, Any]:
+def generate_settings(given: Sampling, model: LanguageModel, prompt: int, n: int) -> dict[str, Any]:
     """The settings of `generate` for a prompt of so many tokens."""
     stored = model_settings(model).to_dict()
     found: dict[str, Any] = {name: off for name, off in NOT_BUILT.items() if stored.get(name)}

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cutaway.serve.problem import Problem
+
 OPEN, CLOSE = "<tool_call>", "</tool_call>"  # as Hermes, Qwen and SmolLM write them
 LISTED = "[TOOL_CALLS]"  # as Mistral does
 
@@ -50,6 +52,20 @@ def call_schema(tools: Sequence[dict[str, Any]], name: str | None) -> dict[str, 
         if name in (None, tool["function"]["name"])
     ]
     return forms[0] if len(forms) == 1 else {"anyOf": forms}
+
+
+def required_call(required: bool, name: str | None, tools: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The form of an answer that must be a call: of the tool `name`, or of any; None where none is required.
+
+    Raises Problem where `tools` do not hold what `tool_choice` asks for.
+    """
+    if not required and name is None:
+        return None
+    names = [tool["function"]["name"] for tool in tools]
+    if not tools or (name is not None and name not in names):
+        raise Problem(400, f"tool_choice asks for {name or 'a tool'!r:.80}, and tools holds {names}.",
+                      param="tool_choice")  # fmt: skip
+    return {"json_schema": call_schema(tools, name)}
 
 
 def read_calls(text: str, names: Sequence[str]) -> tuple[str, list[ToolCall]]:

@@ -21,6 +21,11 @@ class Vectors(NamedTuple):
     tokens: int
 
 
+def listed(given: str | list[str] | list[int] | list[list[int]]) -> list[Any]:
+    """Texts, or rows of token ids, where one alone may be given."""
+    return [given] if isinstance(given, str) or (given and isinstance(given[0], int)) else list(given)
+
+
 async def embed(
     call: Call,
     served: ServedModel,

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run_worker(service: Service, listener: socket.socket, announce: Any = None) -> int:
+def run_worker(service: Service, listener: socket.socket, announce: Callable[[], None] | None = None) -> int:
     """Serve until a signal; the exit code. `announce` is called once all models are ready.
 
     A model that cannot be loaded ends it with 1: the reason stands in `service.error`.

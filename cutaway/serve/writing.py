@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from cutaway.generate.prompt import read_prompt
 from cutaway.generate.search import Search
 from cutaway.outputs import CausalLMOutputWithPast
 from cutaway.serve.problem import Problem
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import GenerativeModel
+    from cutaway.tokenization.protocols import TokenizerLike
 
 End = Literal["stop", "length"]
 
@@ -44,7 +48,7 @@ class FedSearch(Search):
 
     logits: Tensor
 
-    def run(self) -> Any:
+    def run(self) -> CausalLMOutputWithPast:
         return CausalLMOutputWithPast(logits=self.logits)
 
 
@@ -146,7 +150,12 @@ class Writing:
 
 
 def make_writing(
-    model: Any, tokenizer: Any, ids: list[int], settings: dict[str, Any], logprobs: int | None, seconds: float
+    model: GenerativeModel,
+    tokenizer: TokenizerLike,
+    ids: list[int],
+    settings: dict[str, Any],
+    logprobs: int | None,
+    seconds: float,
 ) -> Writing:
     """Checks a request for text; call it where the tokenizer is, with a running loop in `settings` taken out before.
 

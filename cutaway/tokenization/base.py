@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, cast
 
@@ -361,12 +361,12 @@ class PreTrainedTokenizerFast(
 
     def train_new_from_iterator(
         self,
-        text_iterator: Any,
+        text_iterator: Iterable[str] | Iterable[Iterable[str]],
         vocab_size: int,
         length: int | None = None,
         new_special_tokens: list[Any] | None = None,
         special_tokens_map: Mapping[str, str] | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> Self:
         """A tokenizer of the same pipeline and settings whose vocabulary is learned from texts.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import jinja2
+    from jinja2.runtime import Context
 
 # How an answer begins: the text, or what went wrong (followed by the reason).
 DONE, INVALID, FAILED, TOO_LARGE = b"dife"
@@ -60,7 +61,7 @@ def compiled(template: str) -> jinja2.Template:
 
         intercepted_binops = frozenset({"*", "**"})
 
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
             if operator == "*" and isinstance(left, int) != isinstance(right, int):
                 thing, times = (right, left) if isinstance(left, int) else (left, right)
                 if hasattr(thing, "__len__") and len(thing) * max(times, 0) > _LONGEST_REPEAT:

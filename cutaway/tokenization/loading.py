@@ -24,7 +24,6 @@ class Loadable(Protocol):
 
 T = TypeVar("T", bound=Loadable)
 
-_HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 # Accepted because tutorials pass them: a tokenizer here is always fast, and code from a checkpoint is never run.
 _WITHOUT_EFFECT = ("use_fast", "trust_remote_code")
 # What a file may not decide: where other files are, and what the loader itself passes.
@@ -120,12 +119,12 @@ def load_as(
     **arguments: object,
 ) -> T:
     """The tokenizer of a checkpoint as an object of `cls`; one from a GGUF file is always of the class `general`."""
-    from cutaway.hub.files import packaged_file
+    from cutaway.hub.files import HUB_OPTIONS, packaged_file
 
     gguf_file = gguf_file or packaged_file(name)
     files = _find(name, arguments)
     source = str(name) if files is None else files.name
-    call = {key: value for key, value in arguments.items() if key not in (*_HUB_ARGUMENTS, *_WITHOUT_EFFECT)}
+    call = {key: value for key, value in arguments.items() if key not in (*HUB_OPTIONS, *_WITHOUT_EFFECT)}
     for key in call:
         if key not in _SETTINGS and not key.endswith("_token"):
             raise TokenizerError(f"{cls.__name__} does not know the setting {key!r}.{nearest(key, _SETTINGS)}")
@@ -166,8 +165,8 @@ def load_as(
 
 def _find(name: str | Path | Files, arguments: Mapping[str, Any]) -> Files | None:
     """The checkpoint's files; None where `name` is itself a file."""
-    from cutaway.hub.files import resolve
+    from cutaway.hub.files import hub_options, resolve
 
     if isinstance(name, (str, Path)) and Path(name).is_file():
         return None
-    return resolve(name, **{key: arguments[key] for key in _HUB_ARGUMENTS if arguments.get(key) is not None})
+    return resolve(name, **hub_options(arguments))

@@ -67,6 +67,9 @@ class TokenizerProtocol(Protocol):
         **call: Unpack[CallOptions],
     ) -> BatchEncoding: ...
 
+    @property
+    def chat_template(self) -> str | dict[str, str] | None: ...
+
     def __len__(self) -> int: ...
 
     def decode(

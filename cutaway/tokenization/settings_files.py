@@ -215,12 +215,12 @@ def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _token_id(source: str, index: Any) -> int:
+def _token_id(source: str, index: object) -> int:
     try:
-        number = int(index)
-    except (TypeError, ValueError):
+        number = int(index) if isinstance(index, (int, str)) and not isinstance(index, bool) else -1
+    except ValueError:
         number = -1
-    if isinstance(index, (bool, float)) or not 0 <= number < MOST_IDS:
+    if not 0 <= number < MOST_IDS:
         raise TokenizerError(f"{source}: {index!r:.40} is no token id; ids go from 0 to {MOST_IDS - 1:,}.")
     return number
 

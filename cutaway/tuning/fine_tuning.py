@@ -24,6 +24,7 @@ from cutaway.tuning.measures import measures_of
 
 if TYPE_CHECKING:
     from cutaway.models.label_heads import SequenceClassification
+    from cutaway.models.pretrained import PreTrainedModel
     from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
@@ -178,7 +179,7 @@ class FineTuning:
 COPIES = 10  # of the weights in float32: three checkpoints with the optimizer's two numbers for each, and the model
 
 
-def _check_room(folder: Path, model: Any) -> None:
+def _check_room(folder: Path, model: PreTrainedModel) -> None:
     """Raises InputError where the disk has no room for the checkpoints of a training."""
     needed = COPIES * 4 * sum(weight.numel() for weight in model.parameters())
     free = shutil.disk_usage(folder).free

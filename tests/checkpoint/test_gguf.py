@@ -391,3 +391,24 @@ def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtraError, match=r"cutaway\[gguf\]"):
         read_gguf(path)
+
+
+def test_a_header_is_parsed_once_for_config_weights_and_tokenizer(tmp_path, monkeypatch):
+    from cutaway import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from cutaway.checkpoint import gguf_header
+
+    parsed = []
+    value = gguf_header.Header.__init__
+
+    def counted(self, *args, **named):
+        parsed.append(1)
+        value(self, *args, **named)
+
+    path = write(tmp_path / "tiny.gguf")
+    monkeypatch.setattr(gguf_header.Header, "__init__", counted)
+    AutoConfig.from_pretrained(tmp_path, gguf_file="tiny.gguf")
+    AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf")
+    AutoTokenizer.from_pretrained(tmp_path, gguf_file="tiny.gguf")
+    assert len(parsed) == 1
+    write(path, last_token=b"other")  # another file under the same name is read anew
+    assert read_gguf(path).tokenizer["tokenizer.ggml.tokens"][-1] == "other"

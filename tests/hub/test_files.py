@@ -312,3 +312,21 @@ def test_resolving_a_folder_imports_no_client(tmp_path):
         "assert 'huggingface_hub' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_the_hubs_arguments_are_listed_in_one_place():
+    import inspect
+
+    import cutaway
+    from cutaway.hub.files import HUB_OPTIONS, hub_options, resolve, take_hub_options
+
+    assert set(HUB_OPTIONS) == set(inspect.signature(resolve).parameters) - {"name"}
+    call = {"revision": "main", "dtype": "float32", "subfolder": None}
+    assert hub_options(call) == {"revision": "main", "subfolder": None} == take_hub_options(call)
+    assert call == {"dtype": "float32"}
+    listed = [
+        str(path.relative_to(Path(cutaway.__file__).parent))
+        for path in Path(cutaway.__file__).parent.rglob("*.py")
+        if '"cache_dir", "local_files_only"' in path.read_text(encoding="utf-8")
+    ]
+    assert not listed

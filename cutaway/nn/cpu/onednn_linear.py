@@ -6,12 +6,10 @@ float32 torch's default reaches half of what oneDNN does on AMD chips; in bfloat
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from cutaway.nn.cpu.torch_private import ONEDNN
+from cutaway.nn.cpu.torch_private import ONEDNN, SavingContext
 
 # Below so many multiplications what surrounds a product costs more than the product.
 LEAST = 1 << 22
@@ -41,13 +39,13 @@ class _Learning(torch.autograd.Function):
     """x W^T + b and its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: SavingContext, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         return _times(x.contiguous(), weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: SavingContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         need = ctx.needs_input_grad
         rows, seen = gradient.flatten(0, -2), x.flatten(0, -2)  # [rows, out], [rows, in]

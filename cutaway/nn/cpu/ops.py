@@ -90,7 +90,7 @@ def check_bounds(x: Tensor) -> None:
             raise RuntimeError(f"{x.dtype} {list(x.shape)} reaches past its storage, which was cut to {held} bytes")
 
 
-def run(op: native.Op, *kept: Any) -> None:
+def run(op: native.Op, *kept: object) -> None:
     """Do what `op` says, with as many threads as torch takes; kept: what it reads beside the rows.
 
     MemoryError where there is no room for it.

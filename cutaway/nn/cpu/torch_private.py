@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -103,6 +103,16 @@ def lerp_each(to: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> No
 _peek = getattr(getattr(getattr(torch, "_C", None), "_functorch", None), "peek_interpreter_stack", None)
 _has_level = getattr(forward_ad, "_current_level", None) is not None
 _one = torch.zeros(())
+
+
+class SavingContext(Protocol):
+    """What autograd functions use of their context, which torch declares without its attributes."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    has_bias: bool
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _Untransformable(torch.autograd.Function):

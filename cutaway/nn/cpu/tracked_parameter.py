@@ -53,7 +53,7 @@ class TrackedParameter(nn.Parameter):
 _CONSTRUCTOR: Any = nn.Parameter.__new__.__code__
 
 
-def _stepped(optimizer: torch.optim.Optimizer, args: object, kwargs: Any) -> None:
+def _stepped(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
     """Marks the weights of an optimizer: one with `fused=True` changes them, and torch does not count it."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
