@@ -35,8 +35,8 @@ _HOW = {
     "pooler_output": "this model has no pooler; use last_hidden_state",
 }
 _MAY_BE_NONE = ("loss", "past_key_values")
-# What a field holds that was not asked for. It has the type of each field, since reading the field never gives this
-# None: it raises MissingOutputError.
+# What a field holds that every plain call fills: `logits` is absent only where `return_logits=False` asked for the loss
+# alone. A field that must be asked for, or that not every model has, is typed `| None` instead.
 ABSENT: Any = None
 
 
@@ -214,8 +214,8 @@ class BaseModelOutput(ModelOutput):
     """
 
     last_hidden_state: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -223,10 +223,10 @@ class BaseModelOutputWithPooling(ModelOutput):
     """As `BaseModelOutput`, with pooler_output [batch, hidden], and the key/value cache of a decoder."""
 
     last_hidden_state: Tensor = ABSENT
-    pooler_output: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
     past_key_values: Cache | None = None
-    attentions: tuple[Tensor, ...] = ABSENT
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -235,8 +235,8 @@ class BaseModelOutputWithPast(ModelOutput):
 
     last_hidden_state: Tensor = ABSENT
     past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -245,12 +245,12 @@ class Seq2SeqModelOutput(ModelOutput):
 
     last_hidden_state: Tensor = ABSENT
     past_key_values: Cache | None = None
-    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    decoder_attentions: tuple[Tensor, ...] = ABSENT
-    cross_attentions: tuple[Tensor, ...] = ABSENT
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
     encoder_last_hidden_state: Tensor = ABSENT
-    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    encoder_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
 
 
 # what a base model returns: each has last_hidden_state
@@ -263,8 +263,8 @@ class MaskedLMOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -274,8 +274,8 @@ class CausalLMOutputWithPast(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor = ABSENT
     past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 CausalLMOutput = CausalLMOutputWithPast
@@ -288,12 +288,12 @@ class Seq2SeqLMOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor = ABSENT
     past_key_values: Cache | None = None
-    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    decoder_attentions: tuple[Tensor, ...] = ABSENT
-    cross_attentions: tuple[Tensor, ...] = ABSENT
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
     encoder_last_hidden_state: Tensor = ABSENT
-    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    encoder_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -302,8 +302,8 @@ class SequenceClassifierOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -313,8 +313,8 @@ class SequenceClassifierOutputWithPast(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor = ABSENT
     past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -324,12 +324,12 @@ class Seq2SeqSequenceClassifierOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor = ABSENT
     past_key_values: Cache | None = None
-    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    decoder_attentions: tuple[Tensor, ...] = ABSENT
-    cross_attentions: tuple[Tensor, ...] = ABSENT
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
     encoder_last_hidden_state: Tensor = ABSENT
-    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    encoder_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -338,8 +338,8 @@ class TokenClassifierOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -349,8 +349,8 @@ class QuestionAnsweringModelOutput(ModelOutput):
     loss: Tensor | None = None
     start_logits: Tensor = ABSENT
     end_logits: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -361,12 +361,12 @@ class Seq2SeqQuestionAnsweringModelOutput(ModelOutput):
     start_logits: Tensor = ABSENT
     end_logits: Tensor = ABSENT
     past_key_values: Cache | None = None
-    decoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    decoder_attentions: tuple[Tensor, ...] = ABSENT
-    cross_attentions: tuple[Tensor, ...] = ABSENT
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
     encoder_last_hidden_state: Tensor = ABSENT
-    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    encoder_attentions: tuple[Tensor, ...] = ABSENT
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -375,5 +375,5 @@ class MultipleChoiceModelOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor = ABSENT
-    hidden_states: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[Tensor, ...] = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None

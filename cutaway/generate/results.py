@@ -65,13 +65,13 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     """
 
     sequences: Tensor = ABSENT
-    scores: tuple[Tensor, ...] = ABSENT
-    logits: tuple[Tensor, ...] = ABSENT
-    attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
-    hidden_states: tuple[tuple[Tensor, ...], ...] = ABSENT
+    scores: tuple[Tensor, ...] | None = None
+    logits: tuple[Tensor, ...] | None = None
+    attentions: tuple[tuple[Tensor, ...], ...] | None = None
+    hidden_states: tuple[tuple[Tensor, ...], ...] | None = None
     past_key_values: Cache | None = None
-    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
-    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
 
 
 @dataclass(repr=False)
@@ -84,16 +84,16 @@ class GenerateEncoderDecoderOutput(ModelOutput):
     """
 
     sequences: Tensor = ABSENT
-    scores: tuple[Tensor, ...] = ABSENT
-    logits: tuple[Tensor, ...] = ABSENT
-    encoder_attentions: tuple[Tensor, ...] = ABSENT
-    encoder_hidden_states: tuple[Tensor, ...] = ABSENT
-    decoder_attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
-    cross_attentions: tuple[tuple[Tensor, ...], ...] = ABSENT
-    decoder_hidden_states: tuple[tuple[Tensor, ...], ...] = ABSENT
+    scores: tuple[Tensor, ...] | None = None
+    logits: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[tuple[Tensor, ...], ...] | None = None
+    cross_attentions: tuple[tuple[Tensor, ...], ...] | None = None
+    decoder_hidden_states: tuple[tuple[Tensor, ...], ...] | None = None
     past_key_values: Cache | None = None
-    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
-    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ABSENT
+    prompt_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
 
 
 @dataclass(repr=False)
@@ -107,16 +107,16 @@ class GenerateBeamDecoderOnlyOutput(GenerateDecoderOnlyOutput):
         beams of prompts that are settled.
     """
 
-    sequences_scores: Tensor = ABSENT
-    beam_indices: Tensor = ABSENT
+    sequences_scores: Tensor | None = None
+    beam_indices: Tensor | None = None
 
 
 @dataclass(repr=False)
 class GenerateBeamEncoderDecoderOutput(GenerateEncoderDecoderOutput):
     """As `GenerateBeamDecoderOnlyOutput`, for an encoder-decoder."""
 
-    sequences_scores: Tensor = ABSENT
-    beam_indices: Tensor = ABSENT
+    sequences_scores: Tensor | None = None
+    beam_indices: Tensor | None = None
 
 
 GenerateOutput = GenerateDecoderOnlyOutput | GenerateEncoderDecoderOutput

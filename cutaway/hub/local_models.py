@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.errors import HubError, nearest
+from cutaway.hub.class_endings import ending_of
 from cutaway.hub.files import BUILTIN, PACKAGED, builtin_names, packaged_names
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
-TASKS = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMultipleChoice": "multiple-choice",
-    "ForMaskedLM": "fill-mask",
-    "ForCausalLM": "text-generation",
-    "LMHeadModel": "text-generation",
-    "ForConditionalGeneration": "text2text-generation",
-}
 
 
 @dataclass(frozen=True)
@@ -113,12 +104,13 @@ def _entry(name: str, source: str, folder: Path) -> Entry:
     config = _config(folder / "config.json")
     architectures = config.get("architectures")
     class_name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    end = ending_of(class_name)
     return Entry(
         name=name,
         source=source,
         family=str(config.get("model_type", "")),
         bytes=sum(path.stat().st_size for path in folder.iterdir() if path.suffix in WEIGHTS and path.is_file()),
-        task=next((task for ending, task in TASKS.items() if class_name.endswith(ending)), ""),
+        task="" if end is None or end.auto == "AutoModel" else end.task,
         folder=str(folder),
     )
 

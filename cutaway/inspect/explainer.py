@@ -14,6 +14,7 @@ import numpy as np
 
 from cutaway import __version__
 from cutaway.errors import InputError
+from cutaway.hub.class_endings import ending_of
 from cutaway.inspect import measures
 from cutaway.inspect.attention import attention_of, chosen
 from cutaway.inspect.branches import branches
@@ -58,13 +59,12 @@ class Asked:
     evidence: bool = False
 
 
-# The end of a published class name -> the class that loads it and what its answer is.
-HEADS: dict[str, tuple[str, Kind]] = {
-    "ForSequenceClassification": ("AutoModelForSequenceClassification", "labels"),
-    "LMHeadModel": ("AutoModelForCausalLM", "next-token"),
-    "ForCausalLM": ("AutoModelForCausalLM", "next-token"),
-    "ForConditionalGeneration": ("AutoModelForSeq2SeqLM", "target"),
-    "ForMaskedLM": ("AutoModelForMaskedLM", "mask"),
+# what the answer is of a model for a task; of any other, its states
+KINDS: dict[str, Kind] = {
+    "text-classification": "labels",
+    "text-generation": "next-token",
+    "text2text-generation": "target",
+    "fill-mask": "mask",
 }
 
 
@@ -141,7 +141,8 @@ def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object
     class_name = (getattr(config, "architectures", None) or [""])[0]
     if "gguf_file" in load:
         class_name = class_name or "ForCausalLM"  # a GGUF file holds a decoder
-    loader = next((loader for ending, (loader, _) in HEADS.items() if class_name.endswith(ending)), "AutoModel")
+    end = ending_of(class_name)
+    loader = end.auto if end is not None and end.task in KINDS else "AutoModel"
     model = getattr(auto, loader).from_pretrained(name, **load)
     return model, tokenizer or auto.AutoTokenizer.from_pretrained(name, **shared)
 
@@ -149,9 +150,9 @@ def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object
 def kind_of(model: LanguageModel) -> Kind:
     """What the model answers with, from the end of its class name; "states" for a model without a known head."""
     for parent in type(model).__mro__:
-        for ending, (_, kind) in HEADS.items():
-            if parent.__name__.endswith(ending):
-                return kind
+        end = ending_of(parent.__name__)
+        if end is not None and end.task in KINDS:
+            return KINDS[end.task]
     return "states"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
-from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn.activations.taps import Taps, model_addresses
 from cutaway.nn.call_context import asked_of
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
@@ -37,6 +36,8 @@ from cutaway.outputs import (
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
+
+    from cutaway.models.protocols import called_as
 
     # what `model(...)` returns: BERT and its kin have a pooler, decoders keep a cache
     Out = TypeVar("Out", covariant=True, bound=ModelOutput, default=BaseModelOutputWithPooling)
@@ -233,14 +234,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Out: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
 def check_special_ids(config: PretrainedConfig) -> None:
@@ -444,11 +439,5 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
 
     if TYPE_CHECKING:
 
-        @overload  # type: ignore[override]
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Seq2SeqModelOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...  # type: ignore[override]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from cutaway.models.backbone import first_token
 from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
-from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -31,6 +30,9 @@ from cutaway.outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import called_as
 
 # a decoder keeps a cache
 SequenceOutput = SequenceClassifierOutput | SequenceClassifierOutputWithPast
@@ -164,11 +166,15 @@ def mean_token(hidden: Tensor, rows: PackedBatch | None) -> Tensor:
     return (hidden * real).sum(1) / real.sum(1)
 
 
-class SequenceClassification(LabelHead):
-    """A label for a text (or a number, or several labels at once)."""
+class TextHead(LabelHead):
+    """An answer for a whole text, read from one vector of it."""
 
     def _reads_pooler(self) -> bool:
         return self.head_spec.pick == "pooler"
+
+
+class SequenceClassification(TextHead):
+    """A label for a text (or a number, or several labels at once)."""
 
     def forward(
         self,
@@ -201,18 +207,19 @@ class SequenceClassification(LabelHead):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> SequenceOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
-class TokenClassification(LabelHead):
-    """A label for each token."""
+class TokenHead(LabelHead):
+    """An answer for each token."""
+
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        """[batch, length, hidden] -> [batch, length, labels], or [batch, length] where there is one number."""
+        return self.labels_logits(hidden)
+
+    def token_loss(self, logits: Tensor, labels: Tensor, rows: PackedBatch) -> Tensor:
+        raise NotImplementedError
 
     def forward(
         self,
@@ -226,73 +233,69 @@ class TokenClassification(LabelHead):
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
     ) -> TokenClassifierOutput:
-        """logits [batch, length, labels]; labels [batch, length], -100 where no label is asked."""
+        """logits [batch, length, labels], of replaced tokens [batch, length]; labels [batch, length] give a loss."""
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.shown(self.labels_logits(out.last_hidden_state), out)
-        if labels is not None:
-            check_answered(labels, out.rows)
-        loss = None if labels is None else losses.cross_entropy(logits, labels)
+        logits = self.shown(self.token_logits(out.last_hidden_state), out)
+        loss = None if labels is None else self.token_loss(logits, labels, out.rows)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> TokenClassifierOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
-class ReplacedTokens(LabelHead):
-    """Which tokens another model put there (Clark et al., 2020): the discriminator of ELECTRA."""
+class TokenClassification(TokenHead):
+    """A label for each token: logits [batch, length, labels]; labels [batch, length], -100 where none is asked."""
+
+    def token_loss(self, logits: Tensor, labels: Tensor, rows: PackedBatch) -> Tensor:
+        """The mean cross-entropy over labels that are not -100."""
+        check_answered(labels, rows)
+        return losses.cross_entropy(logits, labels)
+
+
+class ReplacedTokens(TokenHead):
+    """Which tokens another model put there (Clark et al., 2020): the discriminator of ELECTRA.
+
+    logits [batch, length], above 0 for a replaced token; labels [batch, length], 1 for a replaced token.
+    """
 
     def _outputs(self, config: PretrainedConfig) -> int:
         return 1
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_attentions: LayerSelection = None,
-        output_hidden_states: LayerSelection = None,
-        return_dict: bool | None = None,
-    ) -> TokenClassifierOutput:
-        """logits [batch, length], above 0 for a replaced token; labels [batch, length], 1 for a replaced token."""
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
-            output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
-        logits = self.shown(self.labels_logits(out.last_hidden_state)[..., 0], out)
-        loss = None if labels is None else losses.yes_or_no(logits, labels, out.rows.mask)
-        return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        """[batch, length, hidden] -> [batch, length]."""
+        return super().token_logits(hidden)[..., 0]
 
-    if TYPE_CHECKING:
-
-        @overload
-        @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> TokenClassifierOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+    def token_loss(self, logits: Tensor, labels: Tensor, rows: PackedBatch) -> Tensor:
+        """The mean binary cross-entropy over the tokens that are not padding."""
+        return losses.yes_or_no(logits, labels, rows.mask)
 
 
-class QuestionAnswering(LabelHead):
-    """Where the answer begins and ends (Devlin et al., 2019, section 4.2)."""
+class SpanHead(LabelHead):
+    """Where an answer begins and ends: two numbers for each token."""
 
     def _outputs(self, config: PretrainedConfig) -> int:
         return 2
+
+    def span(
+        self, out: HiddenOutput, start: Tensor | None, end: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """(loss, start_logits, end_logits): a loss where both positions [batch] are given, the logits [batch, length].
+
+        mask: bool [batch, length], the tokens at which an answer may begin or end; None for all.
+        """
+        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
+        starts, ends = logits[..., 0], logits[..., 1]
+        loss = None if start is None or end is None else losses.span(starts, ends, start, end, mask)
+        return loss, starts, ends
+
+
+class QuestionAnswering(SpanHead):
+    """Where the answer begins and ends (Devlin et al., 2019, section 4.2)."""
 
     def forward(
         self,
@@ -312,33 +315,18 @@ class QuestionAnswering(LabelHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
-        starts, ends = logits[..., 0], logits[..., 1]
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = losses.span(starts, ends, start_positions, end_positions, out.rows.mask)
+        loss, starts, ends = self.span(out, start_positions, end_positions, out.rows.mask)
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, return_dict)
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(
-            self, *args: object, adapters: AdapterChoice, **kwargs: object
-        ) -> QuestionAnsweringModelOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
-class MultipleChoice(LabelHead):
+class MultipleChoice(TextHead):
     """Which of several texts is the right one."""
-
-    def _reads_pooler(self) -> bool:
-        return self.head_spec.pick == "pooler"
 
     def _outputs(self, config: PretrainedConfig) -> int:
         return 1
@@ -372,11 +360,5 @@ class MultipleChoice(LabelHead):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> MultipleChoiceModelOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...

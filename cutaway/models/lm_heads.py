@@ -6,7 +6,7 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.loading import init_module, init_std
 from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
-from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.call_context import asked_of, scopes_of
@@ -34,6 +33,9 @@ from cutaway.outputs import (
     MaskedLMOutput,
     ModelOutput,
 )
+
+if TYPE_CHECKING:
+    from cutaway.models.protocols import called_as
 
 Out = TypeVar("Out", bound=ModelOutput)
 
@@ -315,14 +317,8 @@ class MaskedLM(OutputHead):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> MaskedLMOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
 class CausalLM(OutputHead):
@@ -377,14 +373,8 @@ class CausalLM(OutputHead):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> CausalLMOutputWithPast: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
 def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = False) -> None:

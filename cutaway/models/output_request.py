@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
-from cutaway.outputs import ABSENT, Layers
+from cutaway.outputs import Layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,19 +52,21 @@ class OutputRequest:
     def addresses(self) -> list[str]:
         return [*self.hidden.values(), *self.attended.values(), *self.crossed.values()]
 
-    def hidden_states(self, taps: Taps) -> tuple[Tensor, ...]:
+    def hidden_states(self, taps: Taps) -> tuple[Tensor, ...] | None:
         return self._package(taps, self.hidden, self.all_hidden, self.n_hidden, "hidden_states")
 
-    def attentions(self, taps: Taps) -> tuple[Tensor, ...]:
+    def attentions(self, taps: Taps) -> tuple[Tensor, ...] | None:
         return self._package(taps, self.attended, self.all_attentions, self.n_layers, "attentions")
 
-    def cross_attentions(self, taps: Taps) -> tuple[Tensor, ...]:
+    def cross_attentions(self, taps: Taps) -> tuple[Tensor, ...] | None:
         return self._package(taps, self.crossed, self.all_attentions, self.n_layers, "cross_attentions")
 
     @staticmethod
-    def _package(taps: Taps, places: dict[int, str], everything: bool, total: int, what: str) -> tuple[Tensor, ...]:
+    def _package(
+        taps: Taps, places: dict[int, str], everything: bool, total: int, what: str
+    ) -> tuple[Tensor, ...] | None:
         if not places:
-            return ABSENT  # type: ignore[no-any-return]
+            return None
         values = {i: taps.values[a] for i, a in places.items()}
         if everything:
             return tuple(values[i] for i in range(total))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
 
 if TYPE_CHECKING:
     import torch
@@ -24,15 +24,28 @@ AdapterChoice = str | Sequence[str | None] | None
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 
-def called_as(forward: Callable[Given, Result]) -> Callable[[Callable[..., object]], Callable[Given, Result]]:
+class ModelCall(Protocol[Given, Result_co]):
+    """For type checkers: what calling a model takes and returns."""
+
+    @overload
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result_co: ...
+
+    @overload
+    def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Result_co: ...
+
+
+def called_as(
+    forward: Callable[Concatenate[Any, Given], Result],
+) -> Callable[[Callable[..., object]], ModelCall[Given, Result]]:
     """For type checkers: `model(...)` takes what `forward` takes and returns what it returns.
 
-    An overload beside it takes `adapters=`, which is for the call and not for `forward`. PyTorch
-    declares `__call__` of every module as a function of anything that returns anything.
+    Beside that it takes `adapters=`, which is for the call and not for `forward`. PyTorch declares `__call__` of every
+    module as a function of anything that returns anything.
     """
-    return lambda call: forward
+    raise NotImplementedError
 
 
 class LanguageModel(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ from torch import Tensor
 from cutaway.config.config import PretrainedConfig
 from cutaway.models.backbone import EncoderOutputs
 from cutaway.models.decode_step import DecodeStepper, make_stepper
-from cutaway.models.label_heads import LabelHead
+from cutaway.models.label_heads import LabelHead, SpanHead
 from cutaway.models.lm_heads import OutputHead
 from cutaway.models.output_request import LayerSelection
-from cutaway.models.protocols import AdapterChoice, called_as
 from cutaway.nn import losses
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.stack import Stack
@@ -25,6 +24,9 @@ from cutaway.outputs import (
     Seq2SeqSequenceClassifierOutput,
 )
 
+if TYPE_CHECKING:
+    from cutaway.models.protocols import called_as
+
 
 def _carried(out: ModelOutput) -> dict[str, Any]:
     names = (
@@ -32,6 +34,16 @@ def _carried(out: ModelOutput) -> dict[str, Any]:
         "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions",
     )  # fmt: skip
     return {name: out.get(name) for name in names}
+
+
+def read_again(
+    head: LabelHead, ids: Tensor | None, mask: Tensor | None, decoder_ids: Tensor | None, decoder_mask: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What the decoder of a label head reads, and its mask: the text, shifted right, where a call does not say."""
+    if decoder_ids is not None or ids is None:
+        return decoder_ids, decoder_mask
+    decoder_ids, shifted_mask = head.base.reads_again(ids, mask)
+    return decoder_ids, shifted_mask if decoder_mask is None else decoder_mask
 
 
 class Seq2SeqLM(OutputHead):
@@ -107,14 +119,8 @@ class Seq2SeqLM(OutputHead):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(self, *args: object, adapters: AdapterChoice, **kwargs: object) -> Seq2SeqLMOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
 class Seq2SeqClassification(LabelHead):
@@ -135,9 +141,9 @@ class Seq2SeqClassification(LabelHead):
         return_dict: bool | None = None,
     ) -> Seq2SeqSequenceClassifierOutput:
         """logits [batch, labels]; the decoder reads the text itself, shifted right."""
-        if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids, begun = self.base.reads_again(input_ids, attention_mask)
-            decoder_attention_mask = begun if decoder_attention_mask is None else decoder_attention_mask
+        decoder_input_ids, decoder_attention_mask = read_again(
+            self, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
+        )
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
@@ -148,23 +154,12 @@ class Seq2SeqClassification(LabelHead):
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(
-            self, *args: object, adapters: AdapterChoice, **kwargs: object
-        ) -> Seq2SeqSequenceClassifierOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...
 
 
-class Seq2SeqQuestionAnswering(LabelHead):
+class Seq2SeqQuestionAnswering(SpanHead):
     """Where the answer begins and ends, read from the decoder."""
-
-    def _outputs(self, config: PretrainedConfig) -> int:
-        return 2
 
     def forward(
         self,
@@ -182,31 +177,19 @@ class Seq2SeqQuestionAnswering(LabelHead):
     ) -> Seq2SeqQuestionAnsweringModelOutput:
         """start_logits and end_logits [batch, length]."""
         reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
-        if decoder_input_ids is None and input_ids is not None:
-            decoder_input_ids, begun = self.base.reads_again(input_ids, attention_mask)
-            decoder_attention_mask = begun if decoder_attention_mask is None else decoder_attention_mask
+        decoder_input_ids, decoder_attention_mask = read_again(
+            self, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
+        )
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
-        starts, ends = logits[..., 0], logits[..., 1]
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            mask = attention_mask != 0 if reads_again and attention_mask is not None else out.rows.mask
-            loss = losses.span(starts, ends, start_positions, end_positions, mask)
+        mask = attention_mask != 0 if reads_again and attention_mask is not None else out.rows.mask
+        loss, starts, ends = self.span(out, start_positions, end_positions, mask)
         result = Seq2SeqQuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **_carried(out))
         return self.finish(result, return_dict)
 
     if TYPE_CHECKING:
 
-        @overload
         @called_as(forward)
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
-
-        @overload
-        def __call__(
-            self, *args: object, adapters: AdapterChoice, **kwargs: object
-        ) -> Seq2SeqQuestionAnsweringModelOutput: ...
-
-        def __call__(self, *args: object, **kwargs: object) -> object: ...
+        def __call__(self) -> None: ...

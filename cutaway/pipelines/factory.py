@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cutaway.errors import ConfigError, HubError, InputError, nearest
+from cutaway.hub.class_endings import ending_of
 
 if TYPE_CHECKING:
     import torch
@@ -200,18 +201,6 @@ PIPELINE_REGISTRY = PipelineRegistry()
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 # The pairs that the default model of translation was trained on; another pair needs a model of its own.
 T5_PAIRS = ("translation_en_to_de", "translation_en_to_fr", "translation_en_to_ro")
-# The task of a model that is given without one, by how the class in its config.json ends.
-_BY_CLASS = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMultipleChoice": "multiple-choice",
-    "ForMaskedLM": "fill-mask",
-    "ForCausalLM": "text-generation",
-    "LMHeadModel": "text-generation",
-    "ForConditionalGeneration": "text2text-generation",
-    "Model": "feature-extraction",
-}
 
 
 def task_of(name: str) -> tuple[str, Task]:
@@ -238,9 +227,8 @@ def _task_of_model(model: ModelSource, load: dict[str, Any]) -> str:
         name = str((getattr(config, "architectures", None) or [""])[0])
     else:
         name = type(model).__name__
-    for ending, task in _BY_CLASS.items():
-        if name.endswith(ending):
-            return task
+    if (end := ending_of(name)) is not None:
+        return end.task
     known = ", ".join(repr(task) for task in TASKS)
     raise InputError(f"The model ({name or 'no class named'}) does not say its task. Pass task=, one of {known}.")
 

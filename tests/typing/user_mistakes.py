@@ -18,6 +18,7 @@ def mistakes(name: str, ids: Tensor) -> None:
     model(ids).logit  # mypy: attr-defined
     model(ids).pooler_output  # mypy: attr-defined
     model(ids).loss.backward()  # mypy: union-attr
+    model(ids).hidden_states[-1]  # mypy: index
     BertModel.from_pretrained(name)(ids).logits  # mypy: attr-defined
     tokenizer = AutoTokenizer.from_pretrained(name)
     tokenizer("A text.", padding=3)  # mypy: arg-type

@@ -87,9 +87,12 @@ def outputs(name: str, ids: Tensor) -> None:
     assert_type(out, CausalLMOutputWithPast)
     assert_type(AutoModelForMaskedLM.from_pretrained(name)(ids, adapters=["a", None]), MaskedLMOutput)
     assert_type(out.loss, Tensor | None)
-    assert_type(out.logits, Tensor)  # a field that was not asked for raises, so it is never None
+    assert_type(out.logits, Tensor)  # every plain call of a task head fills it
     assert_type(out.past_key_values, Cache | None)
+    assert_type(out.hidden_states, tuple[Tensor, ...] | None)  # a field to be asked for
+    assert out.hidden_states is not None
     assert_type(out.hidden_states[-1], Tensor)
+    assert_type(BertModel.from_pretrained(name)(ids).pooler_output, Tensor | None)  # a field that not every model has
     assert_type(out.logits[:, -1].argmax(-1), Tensor)
     assert_type(AutoModel.from_pretrained(name)(ids).last_hidden_state, Tensor)
 
@@ -108,7 +111,7 @@ def texts(name: str) -> None:
     assert_type(model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], max_length=5), Tensor)
     made = model.generate(batch["input_ids"], return_dict_in_generate=True, output_scores=True)
     assert_type(made, GenerateOutput)
-    assert_type(made.scores[0], Tensor)
+    assert_type(made.scores, tuple[Tensor, ...] | None)
     assert_type(model.generation_config, GenerationConfig)
     for token in stream(model, batch["input_ids"], tokenizer=tokenizer):
         assert_type(token, Token)
