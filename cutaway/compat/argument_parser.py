@@ -19,7 +19,7 @@ from cutaway.jsonfile import read_json
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
-def string_to_bool(value: Any) -> bool:
+def string_to_bool(value: object) -> bool:
     """True for yes, true, t, y, 1; False for no, false, f, n, 0; ArgumentTypeError for anything else."""
     if isinstance(value, bool):
         return value
@@ -33,7 +33,7 @@ def HfArg(
     *,
     aliases: str | list[str] | None = None,
     help: str | None = None,
-    default: Any = dataclasses.MISSING,
+    default: object = dataclasses.MISSING,
     default_factory: Any = dataclasses.MISSING,
     metadata: dict[str, Any] | None = None,
     **options: Any,
@@ -172,7 +172,7 @@ def _default(field: Any) -> dict[str, Any]:
     return {"required": True}
 
 
-def _one_type(hint: Any, where: str) -> tuple[Any, bool]:
+def _one_type(hint: object, where: str) -> tuple[Any, bool]:
     """(the type that the words of a field are read as, whether None is a value too)."""
     if typing.get_origin(hint) not in (Union, types.UnionType):
         return hint, False
@@ -219,7 +219,7 @@ def _choice(values: list[Any]) -> Callable[[str], Any]:
     return lambda word: by_text.get(word, word)
 
 
-def _add_field(where: Any, field: Any, hint: Any, owner: str) -> None:
+def _add_field(where: Any, field: Any, hint: object, owner: str) -> None:
     """The option of one field."""
     names = [f"--{field.name}", *([f"--{field.name.replace('_', '-')}"] if "_" in field.name else [])]
     options = dict(field.metadata)
@@ -260,7 +260,7 @@ def _add_field(where: Any, field: Any, hint: Any, owner: str) -> None:
         where.add_argument(*off, action="store_false", dest=field.name, default=False, **help_text)
 
 
-def _reader(kind: Any) -> Any:
+def _reader(kind: object) -> object:
     """What makes a value of a word: a class that can be called with it, or text (`Any`, a dict that a script reads)."""
     origin = typing.get_origin(kind) or kind
     if origin in (dict, Any) or not callable(origin):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import Any
 
 from cutaway.errors import ConfigError
 
@@ -32,7 +31,7 @@ class ExplicitEnum(str, Enum):
     """An enumeration whose members are texts; a wrong one lists the right ones."""
 
     @classmethod
-    def _missing_(cls, value: object) -> Any:
+    def _missing_(cls, value: object) -> object:
         listed = ", ".join(repr(member.value) for member in cls)
         raise ConfigError(f"{value!r} is no {cls.__name__}; it may be {listed}.")
 

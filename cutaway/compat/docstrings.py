@@ -34,7 +34,7 @@ def add_end_docstrings(*docstr: str) -> Callable[[F], F]:
 add_start_docstrings_to_model_forward = add_start_docstrings
 
 
-def replace_return_docstrings(*args: Any, **kwargs: Any) -> Callable[[F], F]:
+def replace_return_docstrings(*args: object, **kwargs: object) -> Callable[[F], F]:
     """A decorator that leaves the docstring as it is: ours say what they return."""
     return lambda function: function
 
@@ -42,7 +42,7 @@ def replace_return_docstrings(*args: Any, **kwargs: Any) -> Callable[[F], F]:
 add_code_sample_docstrings = replace_return_docstrings
 
 
-def requires_backends(obj: Any, backends: Any) -> None:
+def requires_backends(obj: object, backends: Any) -> None:
     """MissingExtraError for the first of these packages that is not installed; `obj` is what needs it."""
     from cutaway.compat import availability
 

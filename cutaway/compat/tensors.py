@@ -29,7 +29,7 @@ class ContextManagers:
         self.stack.__exit__(*error)
 
 
-def strtobool(value: Any) -> int:
+def strtobool(value: object) -> int:
     """1 for y, yes, t, true, on, 1; 0 for n, no, f, false, off, 0; ConfigError for anything else."""
     word = str(value).lower()
     if word in ("y", "yes", "t", "true", "on", "1"):
@@ -39,7 +39,7 @@ def strtobool(value: Any) -> int:
     raise ConfigError(f"{value!r} says neither yes nor no.")
 
 
-def is_torch_tensor(x: Any) -> bool:
+def is_torch_tensor(x: object) -> bool:
     """Whether it is a tensor of torch's."""
     return isinstance(x, Tensor)
 
@@ -47,22 +47,22 @@ def is_torch_tensor(x: Any) -> bool:
 is_tensor = is_torch_tensor
 
 
-def is_numpy_array(x: Any) -> bool:
+def is_numpy_array(x: object) -> bool:
     """Whether it is an array of NumPy's."""
     return isinstance(x, np.ndarray)
 
 
-def is_torch_device(x: Any) -> bool:
+def is_torch_device(x: object) -> bool:
     """Whether it is a torch.device."""
     return isinstance(x, torch.device)
 
 
-def is_torch_dtype(x: Any) -> bool:
+def is_torch_dtype(x: object) -> bool:
     """Whether it is a torch.dtype, or the name of one."""
     return isinstance(getattr(torch, x, None) if isinstance(x, str) else x, torch.dtype)
 
 
-def to_py_obj(obj: Any) -> Any:
+def to_py_obj(obj: object) -> Any:
     """The same structure in lists and numbers."""
     if isinstance(obj, Mapping):
         return {k: to_py_obj(v) for k, v in obj.items()}
@@ -71,7 +71,7 @@ def to_py_obj(obj: Any) -> Any:
     return obj.tolist() if hasattr(obj, "tolist") else obj
 
 
-def to_numpy(obj: Any) -> Any:
+def to_numpy(obj: object) -> Any:
     """The same structure in NumPy's arrays."""
     if isinstance(obj, Mapping):
         return {k: to_numpy(v) for k, v in obj.items()}
@@ -143,7 +143,7 @@ def can_return_loss(model_class: Any) -> bool:
     return "return_loss" in takes and takes["return_loss"].default is True
 
 
-def cached_file(path_or_repo_id: Any, filename: str, **kwargs: Any) -> str | None:
+def cached_file(path_or_repo_id: Any, filename: str, **kwargs: object) -> str | None:
     """The local path of a file of a folder or a repository on the hub.
 
     `revision`, `token`, `cache_dir`, `local_files_only` and `subfolder` say where. None where it is not there and

@@ -101,7 +101,7 @@ def speed_metrics(
     }
 
 
-def denumpify_detensorize(metrics: Any) -> Any:
+def denumpify_detensorize(metrics: object) -> Any:
     """The same structure with plain numbers for NumPy's and torch's single ones."""
     if isinstance(metrics, list | tuple):
         return type(metrics)(denumpify_detensorize(m) for m in metrics)
@@ -126,7 +126,7 @@ def default_compute_objective(metrics: dict[str, float]) -> float:
 # -- structures of tensors ---------------------------------------------------------------------------------------------
 
 
-def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+def _mapped(value: object, function: Callable[[Any], Any]) -> object:
     if isinstance(value, list | tuple):
         return type(value)(_mapped(v, function) for v in value)
     if isinstance(value, Mapping):
@@ -134,12 +134,12 @@ def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     return function(value)
 
 
-def nested_detach(tensors: Any) -> Any:
+def nested_detach(tensors: object) -> Any:
     """The same structure without gradients."""
     return _mapped(tensors, lambda x: x.detach() if isinstance(x, Tensor) else x)
 
 
-def nested_numpify(tensors: Any) -> Any:
+def nested_numpify(tensors: object) -> Any:
     """The same structure in NumPy; bfloat16, which it does not know, as float32."""
 
     def array(x: Any) -> Any:
@@ -149,7 +149,7 @@ def nested_numpify(tensors: Any) -> Any:
     return _mapped(tensors, array)
 
 
-def nested_truncate(tensors: Any, limit: int) -> Any:
+def nested_truncate(tensors: object, limit: int) -> Any:
     """The same structure, of each the first `limit` rows."""
     return _mapped(tensors, lambda x: x[:limit])
 
@@ -183,7 +183,7 @@ def numpy_pad_and_concatenate(array1: Any, array2: Any, padding_index: int = -10
     return whole
 
 
-def nested_concat(tensors: Any, new_tensors: Any, padding_index: int = -100) -> Any:
+def nested_concat(tensors: object, new_tensors: Any, padding_index: int = -100) -> Any:
     """Two structures of batches as one."""
     if isinstance(tensors, list | tuple):
         return type(tensors)(nested_concat(a, b, padding_index) for a, b in zip(tensors, new_tensors, strict=True))
@@ -194,7 +194,7 @@ def nested_concat(tensors: Any, new_tensors: Any, padding_index: int = -100) -> 
     return numpy_pad_and_concatenate(tensors, new_tensors, padding_index)
 
 
-def find_batch_size(tensors: Any) -> int | None:
+def find_batch_size(tensors: object) -> int | None:
     """The number of rows of the first tensor in a structure."""
     if isinstance(tensors, Tensor | np.ndarray):
         return int(tensors.shape[0]) if len(tensors.shape) else None
@@ -202,7 +202,7 @@ def find_batch_size(tensors: Any) -> int | None:
     return next((n for part in parts if (n := find_batch_size(part)) is not None), None)
 
 
-def distributed_concat(tensor: Any, num_total_examples: int | None = None) -> Any:
+def distributed_concat(tensor: object, num_total_examples: int | None = None) -> Any:
     """The tensors of all processes as one, cut to `num_total_examples` rows."""
 
     def gathered(x: Tensor) -> Tensor:

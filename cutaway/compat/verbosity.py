@@ -42,7 +42,7 @@ class Handler(logging.StreamHandler[Any]):
         return sys.stderr
 
     @stream.setter
-    def stream(self, value: Any) -> None:
+    def stream(self, value: object) -> None:
         """Standard error is always the one there is."""
 
 
@@ -80,19 +80,19 @@ def _said(logger: logging.Logger, level: int, message: str) -> None:
 class Logger(logging.LoggerAdapter[logging.Logger]):
     """A logger that can also say a thing once: `warning_once`, `info_once`, and `warning_advice`."""
 
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+    def process(self, msg: object, kwargs: object) -> tuple[Any, Any]:
         """Passes everything on."""
         return msg, kwargs
 
-    def warning_once(self, message: object, *args: Any, **kwargs: Any) -> None:
+    def warning_once(self, message: object, *args: object, **kwargs: object) -> None:
         """Warns of this message once in the life of the process."""
         _said(self.logger, WARNING, str(message) % args if args else str(message))
 
-    def info_once(self, message: object, *args: Any, **kwargs: Any) -> None:
+    def info_once(self, message: object, *args: object, **kwargs: object) -> None:
         """Says this message once in the life of the process."""
         _said(self.logger, INFO, str(message) % args if args else str(message))
 
-    def warning_advice(self, message: object, *args: Any, **kwargs: Any) -> None:
+    def warning_advice(self, message: object, *args: object, **kwargs: Any) -> None:
         """A warning that TRANSFORMERS_NO_ADVISORY_WARNINGS=1 turns off."""
         if not os.environ.get("TRANSFORMERS_NO_ADVISORY_WARNINGS"):
             self.warning(message, *args, stacklevel=2, **kwargs)
@@ -232,7 +232,7 @@ def _hub_bars(name: str) -> None:
         getattr(hub, name)()
 
 
-def set_tqdm_hook(hook: Any) -> Any:
+def set_tqdm_hook(hook: object) -> Any:
     """Let `hook(factory, args, kwargs)` make the bars; returns the hook before it, None for none."""
     before, _State.tqdm_hook = _State.tqdm_hook, hook
     return before
@@ -241,7 +241,7 @@ def set_tqdm_hook(hook: Any) -> Any:
 class _NoBar:
     """Stands where a bar would: it can be iterated, entered and updated, and shows nothing."""
 
-    def __init__(self, iterable: Iterable[Any] | None = None, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, iterable: Iterable[Any] | None = None, *args: object, **kwargs: object) -> None:
         self._items = iterable
 
     def __iter__(self) -> Any:

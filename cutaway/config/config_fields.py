@@ -6,15 +6,12 @@ all families share stands here. `check_fields` holds a config to it before anyth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.checkpoint.field_table import Only, Row, allowed_values, only, say_once
 from cutaway.errors import ConfigError
-
-if TYPE_CHECKING:
-    from cutaway.config.config import PretrainedConfig
 
 __all__ = ["Only", "check_fields", "check_training", "only", "rows"]
 
@@ -100,7 +97,17 @@ REFUSED: dict[str, Only] = {
 }  # fmt: skip
 
 
-def rows(config: type[PretrainedConfig]) -> dict[str, Row]:
+class Checked(Protocol):
+    """What a config remembers of its file: the fields that it gave, and those set aside."""
+
+    _given: Collection[str]
+    _aside: dict[str, Any]
+
+    @property
+    def model_type(self) -> str: ...
+
+
+def rows(config: type) -> dict[str, Row]:
     """The table of a config class: its family's rows go before the shared ones."""
     table: dict[str, Row] = {}
     for name in sorted(GENERATION):
@@ -125,7 +132,7 @@ class _Shared:
     refused = REFUSED
 
 
-def check_fields(config: PretrainedConfig) -> None:
+def check_fields(config: Checked) -> None:
     """ConfigError where a field asks for what is not built; fields that nobody knows are said once in the log."""
     kind, values = type(config), _values(config)
     _refuse(config, {**REFUSED, **_merged(kind, "refused")}, "build")
@@ -134,12 +141,12 @@ def check_fields(config: PretrainedConfig) -> None:
     say_once(f"config.json of a {config.model_type} model", unknown)
 
 
-def check_training(config: PretrainedConfig) -> None:
+def check_training(config: Checked) -> None:
     """ConfigError where a field asks for what is not built in training."""
     _refuse(config, _merged(type(config), "refused_in_training"), "train with")
 
 
-def _refuse(config: PretrainedConfig, refused: Mapping[str, Only], do: str) -> None:
+def _refuse(config: Checked, refused: Mapping[str, Only], do: str) -> None:
     values, table = _values(config), rows(type(config))
     for name, allowed in refused.items():
         if name in values and table[name].does.startswith("refused") and not allowed.allows(values[name]):
@@ -149,7 +156,7 @@ def _refuse(config: PretrainedConfig, refused: Mapping[str, Only], do: str) -> N
             )
 
 
-def _values(config: PretrainedConfig) -> Mapping[str, Any]:
+def _values(config: Checked) -> Mapping[str, Any]:
     public = {name: value for name, value in vars(config).items() if not name.startswith("_")}
     return {**public, **config._aside}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,19 +31,8 @@ from cutaway.nn.kv_cache import Cache
 from cutaway.outputs import CausalLMOutputWithPast, Seq2SeqLMOutput
 
 if TYPE_CHECKING:
-    from cutaway.models.protocols import GenerativeModel
+    from cutaway.models.protocols import DecodeStepper, GenerativeModel
     from cutaway.tokenization.protocols import TokenizerLike
-
-
-class DecodeStepper(Protocol):
-    """What a search needs of the object that `model.decode_stepper()` gives: one new token for each text."""
-
-    @property
-    def is_unobserved(self) -> bool:
-        """Whether nobody would notice that the model itself is not called."""
-
-    def __call__(self, ids: Tensor, cache: Cache, memory: Tensor | None, memory_mask: Tensor | None, /) -> Tensor:
-        """Logits [A, columns, V] of ids [A, columns], whose keys and values the cache takes up."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
@@ -14,7 +14,6 @@ from cutaway.jsonfile import read_json, write_text
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
-    from cutaway.models.protocols import LanguageModel
 
 # What a setting is where neither the call nor the model's files say.
 DEFAULTS: dict[str, Any] = {
@@ -248,7 +247,14 @@ class GenerationConfig:
         return f"GenerationConfig {self.to_json_string()}"
 
 
-def model_settings(model: LanguageModel) -> GenerationConfig:
+class Configured(Protocol):
+    """A model, as its settings are asked for: what else it knows of them is read where it is there."""
+
+    @property
+    def config(self) -> PretrainedConfig: ...
+
+
+def model_settings(model: Configured) -> GenerationConfig:
     """The model's own settings: `model.generation_config` (a GenerationConfig or a mapping), else what it came with."""
     own = getattr(model, "generation_config", None)
     if own is None:
@@ -256,7 +262,7 @@ def model_settings(model: LanguageModel) -> GenerationConfig:
     return own if isinstance(own, GenerationConfig) else GenerationConfig.from_dict(own)
 
 
-def stored_settings(model: LanguageModel) -> GenerationConfig:
+def stored_settings(model: Configured) -> GenerationConfig:
     """The settings of the generation_config.json that the model came with, or of its config where there was none."""
     stored = getattr(model, "stored_generation_settings", None)
     if stored is None:

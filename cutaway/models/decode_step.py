@@ -30,7 +30,7 @@ from cutaway.nn.positions import RelativeBias
 from cutaway.nn.stack import Batch, run_blocks, run_stack
 
 if TYPE_CHECKING:
-    from cutaway.models.lm_heads import OutputHead
+    from cutaway.models.protocols import GenerativeModel
     from cutaway.nn.stack import Stack
 
 # modules beside `NamedModule` whose forward reads nothing but their attributes
@@ -88,7 +88,7 @@ class DecodeStepper:
     Weights, hooks and modules are looked at when it is made, and not again.
     """
 
-    def __init__(self, model: OutputHead) -> None:
+    def __init__(self, model: GenerativeModel) -> None:
         base = model.base
         self.model, self.base = model, base
         self.stack = freeze_for_decoding(base if base.architecture.decoder is None else base.decoder)
@@ -141,7 +141,7 @@ class DecodeStepper:
         return x
 
 
-def make_stepper(model: OutputHead) -> DecodeStepper | None:
+def make_stepper(model: GenerativeModel) -> DecodeStepper | None:
     """A stepper for `model` (a causal or encoder-decoder language model), or None where each step needs its forward.
 
     The heads call it where `forward` is their own (`model.decode_stepper()`).
@@ -149,6 +149,6 @@ def make_stepper(model: OutputHead) -> DecodeStepper | None:
     base = model.base
     if type(base).forward not in (Backbone.forward, EncoderDecoder.forward) or base.training or torch.is_grad_enabled():
         return None
-    if torch.is_autocast_enabled(model.device.type) or watched(model):
+    if torch.is_autocast_enabled(model.device.type) or not isinstance(model, nn.Module) or watched(model):
         return None
     return DecodeStepper(model)

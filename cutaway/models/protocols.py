@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from cutaway.config.architecture import Architecture
     from cutaway.config.config import PretrainedConfig
     from cutaway.generate.settings import GenerationConfig
-    from cutaway.models.decode_step import DecodeStepper
-    from cutaway.models.precision import Precision
     from cutaway.nn.activations.edits import Change, Edits
     from cutaway.nn.activations.recorder import Recorder
+    from cutaway.nn.kv_cache import Cache
 
 # the adapter of all rows of a call (None: the base alone), or one for each
 AdapterChoice = str | Sequence[str | None] | None
@@ -48,6 +47,29 @@ def called_as(
     raise NotImplementedError
 
 
+class DecodeStepper(Protocol):
+    """What `model.decode_stepper()` gives: it runs one new token for each text, with every check done once."""
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Whether nobody would notice that the model itself is not called."""
+
+    def __call__(
+        self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None, /
+    ) -> Tensor:
+        """Logits [A, columns, V] of ids [A, columns], whose keys and values the cache takes up."""
+
+
+class ComputesWith(Protocol):
+    """What a model computes with (`models.precision.Precision`): the format's name, and why it was taken."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def why(self) -> str: ...
+
+
 class LanguageModel(Protocol):
     """A transformer of the engine, with or without a head: it runs, and can be looked into while it runs."""
 
@@ -67,7 +89,7 @@ class LanguageModel(Protocol):
     def base_model(self) -> Any: ...
 
     @property
-    def precision(self) -> Precision: ...
+    def precision(self) -> ComputesWith: ...
 
     @property
     def device(self) -> torch.device: ...

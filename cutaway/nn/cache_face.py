@@ -10,9 +10,6 @@ from torch import Tensor
 
 from cutaway.errors import InputError
 
-if TYPE_CHECKING:
-    from cutaway.nn.kv_cache import Cache
-
 
 class CacheLayer:
     """One layer of a cache: `keys` and `values` [batch, n_kv_heads, tokens of the longest text, head_size].
@@ -23,7 +20,7 @@ class CacheLayer:
     is_sliding = False
     is_compileable = False
 
-    def __init__(self, cache: Cache, layer: int, cross: bool = False) -> None:
+    def __init__(self, cache: CacheFace, layer: int, cross: bool = False) -> None:
         self._cache, self._layer, self._cross = cache, layer, cross
 
     def _held(self, which: int) -> Tensor | None:
@@ -66,7 +63,7 @@ class CacheLayer:
 class CrossCache:
     """What the decoder keeps of the encoder's text: the cross-attention half of an encoder-decoder's cache."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: CacheFace) -> None:
         self._cache = cache
 
     @property
@@ -111,7 +108,7 @@ class CacheFace:
     def layers(self) -> list[CacheLayer]:
         """One for each layer of the model that has stored something."""
         count = self.n_layers if self.buffer is not None else 0
-        return [CacheLayer(self, i) for i in range(count)]  # type: ignore[arg-type]
+        return [CacheLayer(self, i) for i in range(count)]
 
     def __len__(self) -> int:
         return self.n_layers if self.buffer is not None else 0
@@ -170,7 +167,7 @@ class CacheFace:
     @property
     def cross_attention_cache(self) -> CrossCache:
         """What is kept of the encoder's text."""
-        return CrossCache(self)  # type: ignore[arg-type]
+        return CrossCache(self)
 
     @property
     def is_updated(self) -> dict[int, bool]:

@@ -12,14 +12,14 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from cutaway.nn.activations.edits import Edits
     from cutaway.nn.activations.recorder import Recorder
-    from cutaway.nn.lora import AdapterCall
+    from cutaway.nn.packed_batch import PackedBatch
 
 # modules of torch that do the same in training as in evaluation
 _SAME_IN_BOTH = frozenset(
@@ -44,6 +44,24 @@ class Scope:
         self.model, self.recorder, self.edits, self.vectors = model, recorder, edits, vectors
 
 
+class AdaptersOfACall(Protocol):
+    """Which adapter acts on which row of a call (`nn.lora.AdapterCall`)."""
+
+    @property
+    def choice(self) -> object:
+        """Of which model."""
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """The adapter of each text."""
+
+    def over(self, rows: PackedBatch) -> AdaptersOfACall:
+        """The same on a batch of this layout."""
+
+    def parts(self, n: int) -> list[tuple[str, Tensor | None]]:
+        """[(adapter, which of the n rows that a layer reads, None for all)]."""
+
+
 class CallContext(NamedTuple):
     """What the calls of this thread or task have been asked for.
 
@@ -53,7 +71,7 @@ class CallContext(NamedTuple):
     """
 
     scopes: tuple[Scope, ...] = ()
-    adapters: AdapterCall | None = None
+    adapters: AdaptersOfACall | None = None
     evaluating: bool = False
 
 
@@ -93,7 +111,7 @@ def within(scope: Scope) -> Iterator[None]:
         _CURRENT.set(now._replace(scopes=tuple(one for one in now.scopes if one is not scope)))
 
 
-def take_adapters(call: AdapterCall | None) -> None:
+def take_adapters(call: AdaptersOfACall | None) -> None:
     """Let `call` say which adapters act, in this thread or task, until another call is set."""
     _CURRENT.set(_CURRENT.get()._replace(adapters=call))
 

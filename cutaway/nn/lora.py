@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
-from cutaway.nn.call_context import current, entered, evaluating, take_adapters
+from cutaway.nn.call_context import AdaptersOfACall, current, entered, evaluating, take_adapters
 from cutaway.nn.dropout import dropout
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.packed_batch import PackedBatch
@@ -176,14 +176,14 @@ def call_rows(rows: PackedBatch) -> Iterator[None]:
         yield
 
 
-def adapter_call_of(choice: ActiveAdapter) -> AdapterCall | None:
+def adapter_call_of(choice: ActiveAdapter) -> AdaptersOfACall | None:
     """The call that runs, if it is one of the model that `choice` belongs to."""
     call = current().adapters
     return call if call is not None and call.choice is choice else None
 
 
 @contextmanager
-def adapter_call(call: AdapterCall | None) -> Iterator[None]:
+def adapter_call(call: AdaptersOfACall | None) -> Iterator[None]:
     """Inside, `call` says which adapters act in passes of this thread or task."""
     before = current().adapters
     take_adapters(call)

@@ -24,7 +24,6 @@ from cutaway.generate.cache_reuse import (
     continue_from,
     positions_are_fixed,
 )
-from cutaway.models.decode_step import DecodeStepper
 from cutaway.nn.kv_cache import Cache
 from cutaway.serve.batch_cache import BatchCache, first_tokens
 from cutaway.serve.engine import Engine
@@ -35,7 +34,7 @@ from cutaway.serve.settings import Limits
 from cutaway.serve.writing import Token, Writing
 
 if TYPE_CHECKING:
-    from cutaway.models.protocols import GenerativeModel
+    from cutaway.models.protocols import DecodeStepper, GenerativeModel
 
 LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
 ALONE_PIECE = 512  # of a long prompt while nothing is written: whoever comes meanwhile waits for so many

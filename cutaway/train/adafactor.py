@@ -73,7 +73,7 @@ class Adafactor(Optimizer):
         )
 
     @staticmethod
-    def _get_lr(group: dict[str, Any], state: dict[str, Any]) -> Any:
+    def _get_lr(group: dict[str, Any], state: dict[str, Any]) -> object:
         """The rate of a weight at this step."""
         rate = group["lr"]
         if group["relative_step"]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 
 class ArgumentSetters:
     """The part of `TrainingArguments` that sets several settings and checks them again; each returns the arguments."""
 
-    def _put(self, **settings: Any) -> Self:
+    def _put(self, **settings: object) -> Self:
         for name, value in settings.items():
             setattr(self, name, value)
         self.__post_init__()  # type: ignore[attr-defined]
@@ -69,9 +69,9 @@ class ArgumentSetters:
         self,
         strategy: str = "steps",
         steps: int = 500,
-        report_to: Any = "none",
+        report_to: object = "none",
         first_step: bool = False,
-        **others: Any,
+        **others: object,
     ) -> Self:
         """What is said on the way."""
         return self._put(

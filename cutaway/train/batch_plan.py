@@ -137,5 +137,5 @@ def lengths_of(rows: Rows, column: str, seed: int) -> list[int]:
     return found
 
 
-def _flat(mask: Any) -> list[int]:
+def _flat(mask: object) -> list[int]:
     return torch.as_tensor(mask).flatten().tolist()  # several texts in one row count together

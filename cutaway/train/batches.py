@@ -143,7 +143,7 @@ class Batches:
             number += len(cut)
 
 
-def place(collate: Any, *key: int) -> None:
+def place(collate: object, *key: int) -> None:
     """Tell a collator that draws from a seed of its own which batch comes, if it wants to know."""
     if getattr(collate, "seed", None) is not None and hasattr(collate, "step"):
         collate.step = rng.seed_of(*key)
@@ -161,7 +161,7 @@ def grouped(turns: Iterator[RankBatch], size: int) -> Iterator[list[RankBatch]]:
         yield group
 
 
-def moved(batch: Any, device: torch.device) -> Any:
+def moved(batch: object, device: torch.device) -> Any:
     """The batch with its tensors on `device`."""
     if hasattr(batch, "items"):
         return {k: moved(v, device) for k, v in batch.items()}

@@ -227,7 +227,7 @@ def refuse_several() -> None:
         )
 
 
-def bare(model: Any) -> Any:
+def bare(model: object) -> Any:
     """The model itself, where `joint` has wrapped it."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 

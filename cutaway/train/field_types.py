@@ -11,7 +11,7 @@ from cutaway.errors import ConfigError
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy, SchedulerType
 
 
-def fitting(name: str, value: Any, kind: Any) -> Any:
+def fitting(name: str, value: object, kind: object) -> Any:
     """The value in the type of its field; whole numbers serve as floats, strings as members of an enumeration."""
     choices = typing.get_args(kind) if isinstance(kind, types.UnionType) or _is_union(kind) else (kind,)
     said: list[str] = []
@@ -56,7 +56,7 @@ def fitting(name: str, value: Any, kind: Any) -> Any:
     raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(said)}.")
 
 
-def _is_union(kind: Any) -> bool:
+def _is_union(kind: object) -> bool:
     return typing.get_origin(kind) is typing.Union
 
 

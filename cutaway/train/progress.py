@@ -21,7 +21,7 @@ class ProgressCallback(TrainerCallback):
         self.task: Any = None
         self.began, self.first = 0.0, 0
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Opens the bar."""
         self.began, self.first = time.monotonic(), state.global_step
         if sys.stderr.isatty():
@@ -33,13 +33,13 @@ class ProgressCallback(TrainerCallback):
             self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
             self.bar.start()
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Moves the bar."""
         if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step)
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
+        self, args: object, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: object
     ) -> None:
         """Says what was logged."""
         shown = "  ".join(f"{_SHORT.get(k, k)} {_number(v)}" for k, v in logs.items() if k not in _LEFT_OUT)
@@ -53,7 +53,7 @@ class ProgressCallback(TrainerCallback):
             line += f"  left {int(left) // 60}:{int(left) % 60:02}"
         sys.stderr.write(line + "\n")
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Closes the bar."""
         self.close()
 
@@ -68,7 +68,7 @@ class PrinterCallback(TrainerCallback):
     """Prints what is logged, as upstream does without a bar."""
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
+        self, args: object, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: object
     ) -> None:
         """Prints it on standard output."""
         shown = {k: v for k, v in logs.items() if k != "total_flos"}
@@ -76,5 +76,5 @@ class PrinterCallback(TrainerCallback):
             print(shown, flush=True)  # noqa: T201 - printing is what it is for
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

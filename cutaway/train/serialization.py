@@ -13,7 +13,7 @@ from cutaway.errors import CheckpointError
 _TAGS = ("~tensor", "~tuple", "~float", "~dict")
 
 
-def pack(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
+def pack(value: object, tensors: dict[str, Tensor], path: str) -> Any:
     """`value` as JSON; its tensors go into `tensors` under names that begin with `path`.
 
     What JSON cannot say is an object with one key: {"~tensor": name}, {"~tuple": [...]}, {"~float": "inf"}, {"~dict":
@@ -44,7 +44,7 @@ def pack(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     )
 
 
-def _bare(value: Any) -> Any:
+def _bare(value: object) -> object:
     """A number or text of a derived class (NumPy's float64, an enumeration) as itself."""
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
@@ -52,7 +52,7 @@ def _bare(value: Any) -> Any:
     return value
 
 
-def unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def unpack(value: object, tensors: dict[str, Tensor]) -> Any:
     """What `pack` was given; CheckpointError if a tensor is not there."""
     if isinstance(value, list):
         return [unpack(v, tensors) for v in value]

@@ -77,7 +77,7 @@ def entire(value: Tensor) -> Tensor:
     return value.full_tensor() if _split(value) else value  # type: ignore[attr-defined]
 
 
-def _split(value: Any) -> bool:
+def _split(value: object) -> bool:
     if not isinstance(value, Tensor) or type(value) in (Tensor, nn.Parameter):
         return False
     from torch.distributed.tensor import DTensor

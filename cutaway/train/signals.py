@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.state import TrainerControl, TrainerState
@@ -34,16 +33,16 @@ class SignalStop(TrainerCallback):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: Any) -> None:
+    def _ask(self, number: int, frame: object) -> None:
         if self.asked and not self.patient:
             raise KeyboardInterrupt
         self.asked = True
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Asks for a checkpoint."""
         control.should_save = control.should_save or self.asked
 
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """The checkpoint is whole: now it may stop."""
         if self.asked:
             raise KeyboardInterrupt

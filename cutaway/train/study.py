@@ -177,7 +177,7 @@ class Study:
             optuna.logging.set_verbosity(before)
             lock.release()
 
-    def _checked(self, optuna: Any) -> Any:
+    def _checked(self, optuna: Any) -> object:
         if self.direction not in ("minimize", "maximize"):
             raise ConfigError(f"direction is {self.direction!r}; it must be 'minimize' or 'maximize'.")
         study = optuna.create_study(
@@ -281,19 +281,19 @@ class Watch(TrainerCallback):
         self.objective: Callable[[dict[str, Any]], float] = lambda metrics: float(metrics["eval_loss"])
         self.training, self.told = False, 0
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Reports what an earlier attempt has already logged."""
         self.training = True
         self._report(state)
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Reports; at the end of the training there is nothing left to prune."""
         if self.training:
             self._report(state)
             if state.global_step < state.max_steps and self.trial.should_prune():
                 raise self.pruned
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """What is evaluated from here on is the result."""
         self.training = False
 

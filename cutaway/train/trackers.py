@@ -55,13 +55,13 @@ class Tracker(TrainerCallback):
         """Close the run; whole: whether its training ended as it should."""
         raise NotImplementedError
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Opens the run."""
         self.training = True
         self._open(args, state, kwargs.get("model"))
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: object
     ) -> None:
         """Writes the numbers."""
         if not state.is_world_process_zero:
@@ -72,7 +72,7 @@ class Tracker(TrainerCallback):
         if not self.training:
             self._shut(whole=True)
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Closes the run."""
         self._shut(whole=True)
 
@@ -86,7 +86,7 @@ class Tracker(TrainerCallback):
     def load_state_dict(self, values: dict[str, Any]) -> None:
         self.run = values["run"]
 
-    def _open(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+    def _open(self, args: TrainingArguments, state: TrainerState, model: object) -> None:
         if self.opened or not state.is_world_process_zero:
             return
         config: Any = getattr(model, "config", None)
