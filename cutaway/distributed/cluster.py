@@ -6,9 +6,12 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import InputError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 # Ray asks it on all systems: whether other machines may join. If not, its processes listen on the loopback address;
 # it turns the address 127.0.0.1 in `init` into the machine's own.
@@ -16,13 +19,14 @@ NO_OTHER_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
-def ray() -> Any:
+def ray() -> ModuleType:
     """The module. Raises InputError where it is not installed."""
     try:
         import ray
     except ImportError as error:
         raise InputError("Ray is not installed: pip install 'cutaway[ray]'.") from error
-    return ray
+    module: ModuleType = ray
+    return module
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from cutaway.errors import InputError, nearest
 from cutaway.evaluate.text_tokens import BLEU, ROUGE, Characters, Unicode, bleu_tokenizer, rouge_tokenizer
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from cutaway.config.config import PretrainedConfig
     from cutaway.pipelines.base import Pipeline
 
@@ -52,7 +54,7 @@ class Scorer:
     tokenizers: tuple[str, ...] = ()
 
 
-def library(name: str) -> Any:
+def library(name: str) -> ModuleType:
     """A module of the extra `evaluate`. Raises InputError where it is not installed."""
     try:
         return importlib.import_module(name)

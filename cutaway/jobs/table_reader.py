@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cutaway.errors import InputError
 from cutaway.jobs.table_text import TableText
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 KINDS = {
     ".txt": "text",
@@ -275,19 +278,21 @@ def _excel_value(cell: object) -> object:
     return cell.isoformat() if hasattr(cell, "isoformat") else cell
 
 
-def openpyxl() -> Any:
+def openpyxl() -> ModuleType:
     """The module openpyxl. Raises InputError where it is not installed."""
     try:
-        import openpyxl as module
+        import openpyxl
     except ImportError as error:
         raise InputError("Excel files need openpyxl: pip install 'cutaway[excel]'.") from error
+    module: ModuleType = openpyxl
     return module
 
 
-def parquet() -> Any:
+def parquet() -> ModuleType:
     """pyarrow.parquet. Raises InputError where pyarrow is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError("Parquet files need pyarrow: pip install 'cutaway[tables]'.") from error
-    return pyarrow.parquet
+    module: ModuleType = pyarrow.parquet
+    return module

@@ -16,7 +16,7 @@ class Rows(Protocol):
     def __getitem__(self, i: int, /) -> Mapping[str, Any]: ...
 
 
-class KeyDataset(Dataset[Any]):
+class KeyDataset(Dataset[object]):
     """`dataset[i][key]` for each row."""
 
     def __init__(self, dataset: Rows, key: str) -> None:
@@ -25,7 +25,7 @@ class KeyDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i: int) -> Any:
+    def __getitem__(self, i: int) -> object:
         return self.dataset[i][self.key]
 
 

@@ -91,7 +91,7 @@ class TokenClassificationPipeline(Pipeline):
         kept = tuple(_trimmed(item, one) for one in found if one.label not in settings["ignore_labels"])
         return Entities(kept, rows[0].cut)
 
-    def _pieces(self, text: str, encoding: Encoding, first: int, scores: Any) -> list[Piece]:
+    def _pieces(self, text: str, encoding: Encoding, first: int, scores: np.ndarray) -> list[Piece]:
         prefix = getattr(self.tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
         found = []
         for i, own in enumerate(scores):

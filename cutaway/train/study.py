@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import ConfigError, InputError, MissingExtraError, OutputError
 from cutaway.jsonfile import write_aside, write_text
 from cutaway.output_lock import OutputLock
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.state import TrainerControl, TrainerState
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 MOST_ATTEMPTS = 3  # of the same settings: what kills the process each time (memory, say) would do so for ever
 BEST, TABLE = "best_settings.json", "trials.csv"
@@ -311,7 +314,7 @@ def _best(study: Any) -> int | None:
     return min(finished, key=lambda t: (sign * t.value, t.number)).number if finished else None
 
 
-def _optuna() -> Any:
+def _optuna() -> ModuleType:
     try:
         import optuna
     except ImportError as error:
