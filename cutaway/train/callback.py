@@ -128,16 +128,39 @@ def best_value(args: TrainingArguments, metrics: dict[str, Any]) -> float:
 
 
 class Callbacks:
-    """The callbacks of one trainer, called in order."""
+    """The callbacks of one trainer, called in order.
+
+    Attributes:
+        all: they. train_dataloader, eval_dataloader: what is read now, for the callbacks.
+    """
 
     def __init__(self, given: Iterable[Any]) -> None:
         self.all: list[Any] = []
+        self.train_dataloader: Any = None
+        self.eval_dataloader: Any = None
         for callback in given:
             self.add(callback)
 
+    @property
+    def callbacks(self) -> list[Any]:
+        """Upstream's name of `all`."""
+        return self.all
+
+    @property
+    def callback_list(self) -> str:
+        """The names of their classes, one a line."""
+        return "\n".join(type(callback).__name__ for callback in self.all)
+
     def add(self, callback: Any) -> None:
-        """Add a callback, or make one of a class."""
-        self.all.append(callback() if isinstance(callback, type) else callback)
+        """Add a callback, or make one of a class.
+
+        Raises:
+            ConfigError: it has no event that is ever called, and is no TrainerCallback.
+        """
+        one = callback() if isinstance(callback, type) else callback
+        if not isinstance(one, TrainerCallback) and not any(hasattr(one, event) for event in EVENTS):
+            raise ConfigError(f"{type(one).__name__} is no callback: it has none of the events {', '.join(EVENTS)}.")
+        self.all.append(one)
 
     def take(self, callback: Any) -> Any:
         """Remove a callback, or the first of a class, and return it; None if there is none."""
@@ -147,14 +170,24 @@ class Callbacks:
                 return own
         return None
 
-    def call(self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any) -> None:
-        """Call the event of every callback."""
-        for callback in self.all:
-            getattr(callback, event, _nothing.__get__(callback))(args, state, control, **at_hand)
+    add_callback, pop_callback = add, take
+
+    def remove_callback(self, callback: Any) -> None:
+        """Remove a callback, or the first of a class."""
+        self.take(callback)
+
+    def call(
+        self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any
+    ) -> TrainerControl:
+        """Call the event of every callback; the control, or the one that a callback gave instead."""
+        for callback in list(self.all):
+            given = getattr(callback, event, _nothing.__get__(callback))(args, state, control, **at_hand)
+            control = given if isinstance(given, TrainerControl) else control
+        return control
 
     def state_dict(self) -> list[Any]:
         """[class name, state] of each callback."""
-        return [[type(c).__name__, c.state_dict() if hasattr(c, "state_dict") else {}] for c in self.all]
+        return [[type(c).__name__, _state_of(c)] for c in self.all]
 
     def load_state_dict(self, states: list[Any]) -> None:
         """Give each callback the state of the one of its class and order."""
@@ -163,9 +196,39 @@ class Callbacks:
             for entry in left:
                 if entry[0] == type(callback).__name__:
                     if entry[1]:
-                        callback.load_state_dict(entry[1])
+                        _load_state(callback, entry[1])
                     left.remove(entry)
                     break
+
+
+class ExportableState:
+    """A callback whose `state()` says what survives a resume: {"args": of its class, "attributes": set afterwards}."""
+
+    def state(self) -> dict[str, Any]:
+        """What must survive: plain values."""
+        raise NotImplementedError(f"{type(self).__name__} is an ExportableState; write its state().")
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Any:
+        """One that is as `state` says."""
+        one = cls(**state["args"])
+        for name, value in state["attributes"].items():
+            setattr(one, name, value)
+        return one
+
+
+def _state_of(callback: Any) -> dict[str, Any]:
+    if isinstance(callback, ExportableState):
+        return {"attributes": dict(callback.state().get("attributes", {}))}
+    return callback.state_dict() if hasattr(callback, "state_dict") else {}
+
+
+def _load_state(callback: Any, values: dict[str, Any]) -> None:
+    if isinstance(callback, ExportableState):
+        for name, value in values["attributes"].items():
+            setattr(callback, name, value)
+    else:
+        callback.load_state_dict(values)
 
 
 CallbackHandler = Callbacks  # upstream's name

@@ -92,8 +92,10 @@ class Objective:
 
     # -- how much is labelled ------------------------------------------------------------------------------------------
 
-    def sizes(self, batch: Mapping[str, Any]) -> LabelCounts:
+    def sizes(self, batch: Any) -> LabelCounts:
         """How many labelled places a batch holds, for each of the means that the loss is made of."""
+        if not isinstance(batch, Mapping):  # for a training_step or a prediction_step of one's own
+            return {"places": 1.0}
         if self.kind == "span" and "start_positions" in batch:
             starts, ends = span_targets(batch)
             return {"start": float((starts != IGNORED).sum()), "end": float((ends != IGNORED).sum())}

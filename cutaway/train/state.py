@@ -21,6 +21,8 @@ class TrainerState:
         global_step: how many updates of the weights were made; max_steps: of how many.
         log_history: everything that was logged, oldest first; each entry has its step and epoch.
         best_metric, best_global_step, best_model_checkpoint: the best evaluation so far, and the folder of its weights.
+        total_flos: floating point operations of all updates. num_input_tokens_seen: where the arguments count them.
+        is_hyper_param_search, trial_name, trial_params: of the search that this training belongs to.
     """
 
     epoch: float = 0.0
@@ -37,6 +39,11 @@ class TrainerState:
     best_model_checkpoint: str | None = None
     is_world_process_zero: bool = True
     is_local_process_zero: bool = True
+    num_input_tokens_seen: int = 0
+    total_flos: float = 0.0
+    is_hyper_param_search: bool = False
+    trial_name: str | None = None
+    trial_params: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, by name."""
