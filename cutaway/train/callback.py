@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +12,12 @@ from cutaway.train.arguments import TrainingArguments
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
 
+log = logging.getLogger("cutaway")
+
 EVENTS = (
     "on_init_end", "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_step_begin",
     "on_substep_end", "on_pre_optimizer_step", "on_optimizer_step", "on_step_end", "on_evaluate", "on_predict",
-    "on_save", "on_log", "on_prediction_step",
+    "on_save", "on_log", "on_prediction_step", "on_push_begin",
 )  # fmt: skip
 
 
@@ -73,12 +77,14 @@ class DefaultFlowCallback(TrainerCallback):
 class EarlyStoppingCallback(TrainerCallback):
     """Stop when `metric_for_best_model` has not improved by more than the threshold for `patience` evaluations.
 
-    Needs evaluations and `metric_for_best_model`. The count survives a resume.
+    Needs evaluations and `metric_for_best_model`. The count survives a resume. A value that is no number never improves
+    anything.
     """
 
-    def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0) -> None:
-        self.patience, self.threshold = early_stopping_patience, early_stopping_threshold
-        self.count = 0
+    def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0) -> None:
+        self.early_stopping_patience = early_stopping_patience
+        self.early_stopping_threshold = early_stopping_threshold or 0.0
+        self.early_stopping_patience_counter = 0
         self.best: float | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -88,24 +94,36 @@ class EarlyStoppingCallback(TrainerCallback):
                 "EarlyStoppingCallback needs eval_strategy 'steps' or 'epoch', and metric_for_best_model."
             )
 
+    def check_metric_value(self, args: Any, state: TrainerState, control: TrainerControl, metric_value: float) -> None:
+        """Count one evaluation."""
+        best, sign = state.best_metric if self.best is None else self.best, 1 if bigger_is_better(args) else -1
+        fine = not math.isnan(metric_value)
+        if fine and (best is None or sign * (metric_value - best) > self.early_stopping_threshold):
+            self.best, self.early_stopping_patience_counter = metric_value, 0
+        else:
+            self.early_stopping_patience_counter += 1
+
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, Any], **kwargs: Any
     ) -> None:
         """Counts evaluations without improvement."""
-        value = best_value(args, metrics)
-        sign = 1 if bigger_is_better(args) else -1
-        if self.best is None or sign * (value - self.best) > self.threshold:
-            self.best, self.count = value, 0
-        else:
-            self.count += 1
-        if self.count >= self.patience:
+        self.check_metric_value(args, state, control, best_value(args, metrics))
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
 
+    def state(self) -> dict[str, Any]:
+        """What it was made with and where it stands, in upstream's form."""
+        made = {
+            "early_stopping_patience": self.early_stopping_patience,
+            "early_stopping_threshold": self.early_stopping_threshold,
+        }
+        return {"args": made, "attributes": {"early_stopping_patience_counter": self.early_stopping_patience_counter}}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "best": self.best}
+        return {"count": self.early_stopping_patience_counter, "best": self.best}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        self.count, self.best = values["count"], values["best"]
+        self.early_stopping_patience_counter, self.best = values["count"], values["best"]
 
 
 def bigger_is_better(args: TrainingArguments) -> bool:
@@ -134,11 +152,20 @@ class Callbacks:
         all: they. train_dataloader, eval_dataloader: what is read now, for the callbacks.
     """
 
-    def __init__(self, given: Iterable[Any]) -> None:
+    def __init__(
+        self,
+        callbacks: Iterable[Any],
+        model: Any = None,
+        processing_class: Any = None,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+    ) -> None:
         self.all: list[Any] = []
+        self.model, self.processing_class = model, processing_class
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.train_dataloader: Any = None
         self.eval_dataloader: Any = None
-        for callback in given:
+        for callback in callbacks:
             self.add(callback)
 
     @property
@@ -160,6 +187,8 @@ class Callbacks:
         one = callback() if isinstance(callback, type) else callback
         if not isinstance(one, TrainerCallback) and not any(hasattr(one, event) for event in EVENTS):
             raise ConfigError(f"{type(one).__name__} is no callback: it has none of the events {', '.join(EVENTS)}.")
+        if any(type(own) is type(one) for own in self.all):
+            log.warning("there is a %s among the callbacks already; now there are two.", type(one).__name__)
         self.all.append(one)
 
     def take(self, callback: Any) -> Any:
@@ -184,6 +213,13 @@ class Callbacks:
             given = getattr(callback, event, _nothing.__get__(callback))(args, state, control, **at_hand)
             control = given if isinstance(given, TrainerControl) else control
         return control
+
+    def call_event(
+        self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any
+    ) -> TrainerControl:
+        """As `call`, with the model and the rest that this was made with at hand."""
+        names = ("model", "processing_class", "optimizer", "lr_scheduler", "train_dataloader", "eval_dataloader")
+        return self.call(event, args, state, control, **{name: getattr(self, name) for name in names}, **at_hand)
 
     def state_dict(self) -> list[Any]:
         """[class name, state] of each callback."""

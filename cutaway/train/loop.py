@@ -200,6 +200,8 @@ class Loop:
         """Before the first update: join the models of all ranks, which takes a look at a loss."""
         if self.joint is not None:
             return
+        if self.session.objective is not None:
+            self.session.objective.note_problem(turn.batch)
         self.joint = self.hooks._wrap_model(self.model)
         if self.ranks.size > 1 and not self.ranks.sharded:
             before = rng.capture()
@@ -247,6 +249,8 @@ class Loop:
         if session.control.should_save:
             session.control.should_save = False
             hooks._save_checkpoint(self.joint, session.trial)
+            if self.args.push_to_hub and self.args.hub_strategy != "end":
+                session.tell("on_push_begin")
             session.tell("on_save")
 
     def _say_not_numbers(self, steps: int) -> None:
@@ -389,7 +393,15 @@ class Loop:
         if self.average is not None:
             self.average.held = self.average.now()
             self.average.put(rest["weights"])
+        rates = [group["initial_lr"] for group in self.optimizer.param_groups if "initial_lr" in group]
         self.optimizer.load_state_dict(self._placed(rest["optimizer"]))
+        before = [group["initial_lr"] for group in self.optimizer.param_groups if "initial_lr" in group]
+        if rates != before:
+            log.warning(
+                "%s was trained with the learning rate %s, which goes on; the %s of the arguments is not used. "
+                "To change it, load the weights with from_pretrained and train anew.",
+                folder, _list(before), _list(rates),
+            )  # fmt: skip
         self.schedule.load_state_dict({**self.schedule.state_dict(), **rest["schedule"]})
         stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), session.state
         for name in _RESUMED:
@@ -454,6 +466,10 @@ def measure(session: TrainingSession, group: list[RankBatch]) -> Update:
 def items(update: Update) -> float:
     """`num_items_in_batch`: how many labelled places the whole update has."""
     return total(update.whole)
+
+
+def _list(rates: list[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates))
 
 
 def _write(path: Path, values: Any) -> None:

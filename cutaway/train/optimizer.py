@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cutaway.errors import ConfigError
+from cutaway.models.pretrained import PreTrainedModel
 from cutaway.train.adafactor import Adafactor
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.parameter_groups import ParameterAddresses
@@ -44,30 +46,44 @@ def make_optimizer(
     trained = {name: p for name, p in places.names.items() if p.requires_grad}
     if not trained:
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in trained.items():
-        decay = args.weight_decay if names[id(p)] in wanted else 0.0
-        groups.setdefault((rates[name], decay), []).append(p)
-    order = sorted(groups, key=lambda key: (key[0] != args.learning_rate, -key[0], -key[1]))
+        groups.setdefault((rates[name], names[id(p)] in wanted), []).append(p)
+    if len({rate for rate, _ in groups}) == 1:  # both are there, as upstream's scripts expect
+        rate = next(iter(groups))[0]
+        groups = {(rate, decays): groups.get((rate, decays), []) for decays in (True, False)}
+    order = sorted(groups, key=lambda key: (key[0] != args.learning_rate, -key[0], not key[1]))
     own = len({rate for rate, _ in groups}) > 1 or next(iter(groups))[0] != args.learning_rate
     found: list[dict[str, Any]] = []
     for key in order:
-        group: dict[str, Any] = {"params": groups[key], "weight_decay": key[1]}
+        group: dict[str, Any] = {"params": groups[key], "weight_decay": args.weight_decay if key[1] else 0.0}
         found.append({**group, "lr": key[0]} if own else group)
     made: Optimizer = kind(found, **(settings or {}))
     return made
 
 
 def decaying_names(model: nn.Module) -> list[str]:
-    """The names of the weights that decay: neither biases nor norms (Loshchilov and Hutter, 2019, say nothing of it).
+    """The names of the weights that decay: neither biases nor norms.
 
-    A norm's weight has one dimension; T5's table of distances is a bias by its name, and does not decay either.
+    In the library's own models all weights of one dimension are such; T5's table of distances is a bias by its name. In
+    any other module torch's LayerNorm is a norm, and what has the name of one.
     """
-    return [name for name, p in model.named_parameters() if p.dim() > 1 and not _is_bias(name)]
+    own = isinstance(model, PreTrainedModel)
+    norms = {
+        f"{name}.{inner}" if name else inner
+        for name, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm)
+        for inner, _ in module.named_parameters()
+    }
+    return [
+        name
+        for name, p in model.named_parameters()
+        if not (own and p.dim() < 2) and name not in norms and _NO_DECAY.search(name.lower()) is None
+    ]
 
 
-def _is_bias(name: str) -> bool:
-    return "bias" in name.lower()
+# "relative" is the engine's name of the table that is published as relative_attention_bias
+_NO_DECAY = re.compile(r"bias|(?:^|\.)relative\.|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
 
 
 def optimizer_of(args: TrainingArguments) -> tuple[Any, dict[str, Any]]:

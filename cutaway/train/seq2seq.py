@@ -55,8 +55,29 @@ class Seq2SeqTrainer(Trainer):
 
     args: Any
 
-    def __init__(self, model: Any = None, args: Any = None, *others: Any, **given: Any) -> None:
-        super().__init__(model, Seq2SeqTrainingArguments() if args is None else args, *others, **given)
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        model_init: Any = None,
+        compute_loss_func: Any = None,
+        compute_metrics: Any = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Any = None,
+        *,
+        tokenizer: Any = None,
+    ) -> None:
+        super().__init__(
+            model, Seq2SeqTrainingArguments() if args is None else args, data_collator, train_dataset, eval_dataset,
+            processing_class, model_init, compute_loss_func, compute_metrics, callbacks, optimizers,
+            optimizer_cls_and_kwargs, preprocess_logits_for_metrics, tokenizer=tokenizer,
+        )  # fmt: skip
         self._gen_kwargs: dict[str, Any] = {}
         if getattr(self.args, "generation_config", None) is not None:
             self.model.generation_config = self.load_generation_config(self.args.generation_config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ class TrainerState:
         """The fields, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def compute_steps(self, args: Any, max_steps: int) -> None:
+        """Take the steps between logs, evaluations and saves from `args`; below 1 they are a part of `max_steps`."""
+        for name in ("logging_steps", "eval_steps", "save_steps"):
+            value = getattr(args, name)
+            if value is not None:
+                setattr(self, name, math.ceil(max_steps * value) if value < 1 else value)
+
     def save_to_json(self, json_path: str | Path) -> None:
         """Write the fields to a JSON file."""
         write_text(Path(json_path), json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
@@ -74,3 +82,7 @@ class TrainerControl:
     should_save: bool = False
     should_evaluate: bool = False
     should_log: bool = False
+
+    def state(self) -> dict[str, Any]:
+        """The fields, in the form in which upstream keeps a callback's state."""
+        return {"args": dataclasses.asdict(self), "attributes": {}}

@@ -182,6 +182,7 @@ class Trainer:
         self.optimizer, self.lr_scheduler = optimizers
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
         self.compute_loss_func = compute_loss_func
+        self._made: dict[str, Any] = {}
         self.state, self.control = self._new_state(), TrainerControl()
         self.is_in_train = False
         self.model_accepts_loss_kwargs = takes(model.forward, "num_items_in_batch")
@@ -413,7 +414,10 @@ class Trainer:
         if args.match_upstream:
             logger.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does "
                            "it, so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
-        made_here = self.optimizer is None, self.lr_scheduler is None
+        for name in ("optimizer", "lr_scheduler"):  # each training makes its own, unless the user gave one
+            if self._made.get(name) is not None and getattr(self, name) is self._made[name]:
+                setattr(self, name, None)
+        given = {name: getattr(self, name) for name in ("optimizer", "lr_scheduler")}
         self.is_in_train = True
         try:
             loop = session.loop = Loop(session, self, batches, self._steps(batches), ignore_keys_for_eval)
@@ -436,9 +440,7 @@ class Trainer:
             session.loop = None
             for callback in self.callbacks.all:
                 getattr(callback, "close", lambda: None)()
-            # another call of train begins anew, unless the optimizer is the user's own
-            self.optimizer = None if made_here[0] else self.optimizer
-            self.lr_scheduler = None if made_here[1] else self.lr_scheduler
+            self._made = {name: None if one is not None else getattr(self, name) for name, one in given.items()}
         metrics = {k: v for k, v in self.state.log_history[-1].items() if k != "step"}
         return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
 
@@ -497,7 +499,9 @@ class Trainer:
         if batches.count is None:
             raise InputError("rows without a known number need max_steps: nobody can tell how many steps an epoch has.")
         per_update = self.args.gradient_accumulation_steps * self.ranks.size
-        return int(math.ceil(self.args.num_train_epochs * math.ceil(batches.count / per_update)))
+        epochs = float(self.args.num_train_epochs)
+        updates: int = math.ceil(batches.count / per_update)
+        return math.ceil(epochs * updates)
 
     def _finish(self, began: float, first: int, lost: float) -> None:
         seconds = max(time.perf_counter() - began, 1e-9)
@@ -663,7 +667,7 @@ class Trainer:
         count = ItemCount.of(n)
         if not overridden(self, "compute_loss"):
             return self.compute_loss(model, inputs, num_items_in_batch=count)  # type: ignore[no-any-return]
-        more = {"num_items_in_batch": count} if takes(self.compute_loss, "num_items_in_batch") else {}
+        more: dict[str, Any] = {"num_items_in_batch": count} if takes(self.compute_loss, "num_items_in_batch") else {}
         loss: Tensor = self.compute_loss(model, inputs, **more)
         scaled = count.used if self.loss_is_scaled_for_ga is None else self.loss_is_scaled_for_ga
         if self.args.match_upstream and self.loss_is_scaled_for_ga is None:
@@ -1083,6 +1087,7 @@ class Trainer:
             raise ConfigError("blocking is False, but an upload is waited for: leave it out.")
         self.save_model(_internal_call=True)
         self.create_model_card(**card)
+        self.tell("on_push_begin")
         return pushing.push(self.session, commit_message, token, revision)
 
     def hyperparameter_search(
