@@ -115,6 +115,8 @@ class SavingArguments:
     save_steps: int | float = 500
     save_total_limit: int | None = None
     resume_from_checkpoint: str | bool | None = None
+    restore_callback_states_from_checkpoint: bool = False
+    enable_jit_checkpoint: bool = False
     push_to_hub: bool = False
     hub_model_id: str | None = None
     hub_strategy: Literal["every_save", "end"] = "every_save"
@@ -175,6 +177,9 @@ class TrainingArguments(
     `fsdp=True` (or "full_shard") leaves each process of `torchrun` a part of the weights and of the optimizer; one
     process has no parts. A process that waits `ddp_timeout` seconds for another gives up. Whether a step leaves weights
     unused is seen from the first one, unless `ddp_find_unused_parameters` says it (True where it changes later).
+
+    `enable_jit_checkpoint=True` saves a checkpoint when SIGTERM or Ctrl-C comes, and stops. A resume gives callbacks
+    their counts back; with `restore_callback_states_from_checkpoint=True` also what they were made with.
 
     `push_to_hub=True` uploads the model of each checkpoint to the repository `hub_model_id` (by default the name of
     output_dir); with `hub_strategy="end"` only `Trainer.push_to_hub()` does. `hub_token` is kept out of every file.
@@ -263,6 +268,14 @@ class TrainingArguments(
         for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to below 1.")
+        every = self.torch_empty_cache_steps
+        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise ConfigError(f"torch_empty_cache_steps is {every!r}; it must be a whole number from 1 up, or None.")
+        if self.dataloader_prefetch_factor is not None and not self.dataloader_num_workers:
+            raise ConfigError(
+                f"dataloader_prefetch_factor is {self.dataloader_prefetch_factor!r}, but nobody works ahead; set "
+                "dataloader_num_workers, or leave it out."
+            )
         asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
         self.report_to = [name for name in asked if name != "none"]
         for name in self.report_to:

@@ -45,6 +45,22 @@ for _event in EVENTS:
     setattr(TrainerCallback, _event, _nothing)
 
 
+class ExportableState:
+    """A callback whose `state()` says what survives a resume: {"args": of its class, "attributes": set afterwards}."""
+
+    def state(self) -> dict[str, Any]:
+        """What must survive: plain values."""
+        raise NotImplementedError(f"{type(self).__name__} is an ExportableState; write its state().")
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Any:
+        """One that is as `state` says."""
+        one = cls(**state["args"])
+        for name, value in state["attributes"].items():
+            setattr(one, name, value)
+        return one
+
+
 class DefaultFlowCallback(TrainerCallback):
     """Asks for what the arguments' strategies say."""
 
@@ -61,7 +77,9 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_save = True
         if last:
             control.should_training_stop = True
-            # whoever saves by steps wants the last one too
+            # whoever evaluates or saves by steps wants the last one too
+            if args.eval_strategy == IntervalStrategy.STEPS and step >= args.eval_delay:
+                control.should_evaluate = True
             control.should_save = control.should_save or args.save_strategy == SaveStrategy.STEPS
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -74,7 +92,7 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_save = True
 
 
-class EarlyStoppingCallback(TrainerCallback):
+class EarlyStoppingCallback(TrainerCallback, ExportableState):
     """Stop when `metric_for_best_model` has not improved by more than the threshold for `patience` evaluations.
 
     Needs evaluations and `metric_for_best_model`. The count survives a resume. A value that is no number never improves
@@ -225,46 +243,40 @@ class Callbacks:
         """[class name, state] of each callback."""
         return [[type(c).__name__, _state_of(c)] for c in self.all]
 
-    def load_state_dict(self, states: list[Any]) -> None:
-        """Give each callback the state of the one of its class and order."""
+    def load_state_dict(self, states: list[Any], made: bool = False) -> None:
+        """Give each callback the state of the one of its class and order.
+
+        Args:
+            made: an `ExportableState` also gets what the other was made with, in a new object of its class. Then a
+                state for which there is no callback is said.
+        """
         left = list(states)
-        for callback in self.all:
+        for place, callback in enumerate(self.all):
             for entry in left:
                 if entry[0] == type(callback).__name__:
+                    if made and "exported" in entry[1] and isinstance(callback, ExportableState):
+                        callback = self.all[place] = type(callback).from_state(entry[1]["exported"])
                     if entry[1]:
                         _load_state(callback, entry[1])
                     left.remove(entry)
                     break
-
-
-class ExportableState:
-    """A callback whose `state()` says what survives a resume: {"args": of its class, "attributes": set afterwards}."""
-
-    def state(self) -> dict[str, Any]:
-        """What must survive: plain values."""
-        raise NotImplementedError(f"{type(self).__name__} is an ExportableState; write its state().")
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Any:
-        """One that is as `state` says."""
-        one = cls(**state["args"])
-        for name, value in state["attributes"].items():
-            setattr(one, name, value)
-        return one
+        lost = [name for name, state in left if state]
+        if made and lost:
+            log.warning("the checkpoint has states of callbacks that are not here now: %s.", ", ".join(lost))
 
 
 def _state_of(callback: Any) -> dict[str, Any]:
+    found = {"own": callback.state_dict() if hasattr(callback, "state_dict") else {}}
     if isinstance(callback, ExportableState):
-        return {"attributes": dict(callback.state().get("attributes", {}))}
-    return callback.state_dict() if hasattr(callback, "state_dict") else {}
+        found["exported"] = callback.state()
+    return found if any(found.values()) else {}
 
 
 def _load_state(callback: Any, values: dict[str, Any]) -> None:
-    if isinstance(callback, ExportableState):
-        for name, value in values["attributes"].items():
-            setattr(callback, name, value)
-    else:
-        callback.load_state_dict(values)
+    for name, value in values.get("exported", {}).get("attributes", {}).items():
+        setattr(callback, name, value)
+    if values.get("own"):
+        callback.load_state_dict(values["own"])
 
 
 CallbackHandler = Callbacks  # upstream's name

@@ -110,7 +110,7 @@ def run_pass(
         keep: whether predictions and labels are kept, as NumPy arrays; otherwise memory does not grow with the data.
         by_rows: the mean over rows of their batches' means instead, as the upstream library takes it.
         finite: batches whose loss is no number are left out of the mean, unless all are such.
-        each: a metric that is given the answers batch by batch, with compute_result=True at the last.
+        each: a metric that is given the answers batch by batch as tensors, with compute_result=True at the last.
         cut: a batch -> parts of it, which are computed one after another.
         after: called after each batch.
         include: what else is kept for metrics: "inputs" and "loss".
@@ -139,7 +139,7 @@ def run_pass(
             told = EvalPrediction(_array(answer.logits), _array(answer.labels), **more)
             if each is not None:
                 for i, one in enumerate(ranks.gather(told)[: turn.held]):
-                    measured = each(one, compute_result=last and i == turn.held - 1)
+                    measured = each(_as_tensors(one), compute_result=last and i == turn.held - 1)
             elif turn.mine:
                 said.append(told)
             del told
@@ -237,6 +237,17 @@ def _array(value: Any) -> Any:
         value = value.detach().cpu()
         return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
     return value
+
+
+def _as_tensors(one: EvalPrediction) -> EvalPrediction:
+    """A batch's arrays as tensors, which is what upstream gives a metric that follows batch by batch."""
+
+    def tensor(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(tensor(v) for v in value)
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+    return EvalPrediction(tensor(one.predictions), tensor(one.label_ids), tensor(one.inputs), tensor(one.losses))
 
 
 def _stacked(parts: list[Any]) -> Any:

@@ -43,7 +43,6 @@ _FORGOTTEN = {
     "the loss of an update is always the mean over the labelled places of all devices": (
         "average_tokens_across_devices",
     ),
-    "a checkpoint's callbacks always get their state back": ("restore_callback_states_from_checkpoint",),
 }  # fmt: skip
 
 NEEDLESS: dict[str, IgnoredArgument] = {
@@ -53,7 +52,7 @@ NEEDLESS: dict[str, IgnoredArgument] = {
             "torch_compile", "full_determinism", "save_on_each_node", "include_tokens_per_second",
             "auto_find_batch_size", "save_only_model", "use_mps_device", "tf32", "use_ipex", "fp16_full_eval",
             "bf16_full_eval", "jit_mode_eval", "predict_with_generate",
-            "enable_jit_checkpoint", "hub_always_push", "ignore_data_skip", "ddp_static_graph", "use_liger_kernel",
+            "hub_always_push", "ignore_data_skip", "ddp_static_graph", "use_liger_kernel",
         ),
         _OFF,
     ),

@@ -31,7 +31,7 @@ from cutaway.train.strategy import SaveStrategy
 
 log = logging.getLogger("cutaway")
 _STATE, _REST, _TENSORS = "trainer_state.json", "training.json", "training.safetensors"
-_VERSION = 2
+_VERSION = 3
 _RESUMED = (
     "epoch", "global_step", "log_history", "best_metric", "best_global_step", "best_model_checkpoint", "total_flos",
     "num_input_tokens_seen",
@@ -99,7 +99,7 @@ class Loop:
             if not session.control.should_training_stop:
                 if self.done == 0:
                     session.tell("on_epoch_begin")
-                session.control.should_epoch_stop = False
+                session.control._new_epoch()
                 self._run_epoch()
                 if self.done == 0:
                     log.warning("the data ended after %d of %d steps.", state.global_step, state.max_steps)
@@ -412,7 +412,7 @@ class Loop:
         self.lost.fill_(mine)
         self.logged = rest["logged"]
         session.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))
-        session.callbacks.load_state_dict(rest["callbacks"])
+        session.callbacks.load_state_dict(rest["callbacks"], bool(self.args.restore_callback_states_from_checkpoint))
         if self.ranks.rank < len(every):
             rng.restore(every[self.ranks.rank]["chance"])
 

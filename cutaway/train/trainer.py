@@ -450,11 +450,12 @@ class Trainer:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Inside, a signal to one of several processes makes all of them save and leave."""
-        if self.ranks.size == 1 or any(isinstance(c, SignalStop) for c in self.callbacks.all):
+        """Inside, a signal to one of several processes (or the only one, if asked) makes all save and leave."""
+        alone = self.ranks.size == 1 and not self.args.enable_jit_checkpoint
+        if alone or any(isinstance(c, SignalStop) for c in self.callbacks.all):
             yield
             return
-        stopping = SignalStop(patient=True)
+        stopping = SignalStop(patient=self.ranks.size > 1)
         self.add_callback(stopping)
         try:
             with stopping.listening():

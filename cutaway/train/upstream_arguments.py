@@ -52,9 +52,7 @@ class UpstreamArguments:
     save_on_each_node: bool = False
     save_only_model: bool = False
     save_safetensors: bool = True
-    enable_jit_checkpoint: bool = False
     ignore_data_skip: bool = False
-    restore_callback_states_from_checkpoint: bool = False
     hub_always_push: bool = False
     hub_revision: str | None = None
     trackio_space_id: str | None = None

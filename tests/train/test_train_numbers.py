@@ -189,3 +189,51 @@ def test_tokens_that_the_config_lacks_are_the_tokenizers(tmp_path: Path, caplog:
                 trainer.train()
     assert told[0] == told[1]
     assert caplog.text.count("other special tokens") == 1
+
+
+def test_the_last_step_is_evaluated_as_upstream_does(tmp_path: Path) -> None:
+    def evaluated(library: Any, **more: Any) -> list[int]:
+        (tmp_path / "model").exists() or model(NAME).save_pretrained(tmp_path / "model")
+        net = library.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+        settings = {"max_steps": 5, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
+        args = library.TrainingArguments(str(tmp_path / "out"), eval_strategy="steps", **settings, **more)
+        trainer = library.Trainer(net, args, library.default_data_collator, rows(NAME)[:1] * 4, rows(NAME)[:1] * 2)
+        trainer.train()
+        return [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+
+    for more in ({"eval_steps": 2}, {"eval_steps": 5}, {"eval_steps": 2, "eval_delay": 6}, {"eval_steps": 9}):
+        assert evaluated(cutaway, **more) == evaluated(transformers, **more)
+
+
+def test_what_callbacks_count_and_were_made_with_survives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def trainer(patience: int | None, resume: bool | None = None, **more: Any) -> Any:
+        args = arguments(
+            tmp_path, eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=1,
+            metric_for_best_model="loss", learning_rate=0.0, **more,
+        )  # fmt: skip
+        callbacks = [] if patience is None else [cutaway.EarlyStoppingCallback(patience)]
+        made = cutaway.Trainer(model(NAME), args, None, rows(NAME), rows(NAME, 2), callbacks=callbacks)
+        made.train(resume_from_checkpoint=resume)
+        return made.pop_callback(cutaway.EarlyStoppingCallback)
+
+    assert trainer(5, max_steps=2).early_stopping_patience_counter == 1
+    again = trainer(7, True, max_steps=3)
+    assert (again.early_stopping_patience, again.early_stopping_patience_counter) == (7, 2)
+    again = trainer(1, True, max_steps=4, restore_callback_states_from_checkpoint=True)
+    assert (again.early_stopping_patience, again.early_stopping_patience_counter) == (7, 3)
+    with caplog.at_level(logging.WARNING, "cutaway"):
+        trainer(None, True, max_steps=5, restore_callback_states_from_checkpoint=True)
+    assert "EarlyStoppingCallback" in caplog.text
+
+
+def test_a_metric_that_follows_gets_tensors(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def metric(given: Any, compute_result: bool) -> dict[str, float]:
+        seen.append(given)
+        return {"accuracy": float((given.predictions.argmax(-1) == given.label_ids).float().mean())}
+
+    args = arguments(tmp_path, batch_eval_metrics=True, per_device_eval_batch_size=2)
+    trainer = cutaway.Trainer(model(NAME), args, None, None, rows(NAME, 4), compute_metrics=metric)
+    assert "eval_accuracy" in trainer.evaluate()
+    assert all(isinstance(value, torch.Tensor) for given in seen for value in given)
