@@ -60,7 +60,7 @@ HOMES = {
     "cutaway.compat.refused": "HfDeepSpeedConfig QuantizationConfigMixin",
     "cutaway.hub.upload": "Publishing PushToHubMixin",
     "cutaway.tokenization.tool_schema": "get_json_schema tool_schema",
-    "cutaway.train.callback": "CallbackHandler",
+    "cutaway.train.callback": "CallbackHandler ExportableState",
     "cutaway.train.process": "ParallelMode",
     "cutaway.train.adafactor": "AdafactorSchedule",
     "cutaway.train.collator": "DataCollatorMixin",
@@ -129,8 +129,8 @@ MODULES = {
     "tokenization_utils_tokenizers": "PreTrainedTokenizerFast TokenizersBackend",
     "trainer": "Trainer TRAINER_STATE_NAME TRAINING_ARGS_NAME",
     "trainer_callback": (
-        "CallbackHandler DefaultFlowCallback EarlyStoppingCallback PrinterCallback ProgressCallback TrainerCallback "
-        "TrainerControl TrainerState"
+        "CallbackHandler DefaultFlowCallback EarlyStoppingCallback ExportableState PrinterCallback ProgressCallback "
+        "TrainerCallback TrainerControl TrainerState"
     ),
     "trainer_pt_utils": (
         "LabelSmoother distributed_concat find_batch_size get_model_param_count get_parameter_names nested_concat "

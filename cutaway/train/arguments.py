@@ -63,6 +63,7 @@ class OptimizationArguments:
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     optim: Optim = "adamw_torch"
+    optim_args: str | None = None
     lr_scheduler_type: SchedulerType = SchedulerType.LINEAR
     lr_scheduler_kwargs: dict[str, Any] | str | None = None
     warmup_steps: int | float = 0
@@ -99,6 +100,8 @@ class EvaluationArguments:
     eval_on_start: bool = False
     prediction_loss_only: bool = False
     batch_eval_metrics: bool = False
+    eval_do_concat_batches: bool = True
+    include_for_metrics: list[Literal["inputs", "loss"]] = field(default_factory=list)
     load_best_model_at_end: bool = False
     metric_for_best_model: str | None = None
     greater_is_better: bool | None = None
@@ -112,6 +115,8 @@ class SavingArguments:
     save_steps: int | float = 500
     save_total_limit: int | None = None
     resume_from_checkpoint: str | bool | None = None
+    restore_callback_states_from_checkpoint: bool = False
+    enable_jit_checkpoint: bool = False
     push_to_hub: bool = False
     hub_model_id: str | None = None
     hub_strategy: Literal["every_save", "end"] = "every_save"
@@ -126,6 +131,8 @@ class ReportArguments:
     logging_strategy: IntervalStrategy = IntervalStrategy.STEPS
     logging_steps: int | float = 500
     logging_first_step: bool = False
+    logging_nan_inf_filter: bool = True
+    include_num_input_tokens_seen: bool | Literal["all", "non_padding", "no"] = "no"
     disable_tqdm: bool = False
     report_to: str | list[str] | None = None
     run_name: str | None = None
@@ -160,12 +167,19 @@ class TrainingArguments(
     token. `ema_decay=0.999` keeps a running average of the weights: that is what is evaluated, saved and left in the
     model at the end. `bf16=True` computes in bfloat16 on weights in float32.
 
+    A loss that is no number is left out of what is logged, and said, unless `logging_nan_inf_filter=False`.
+    `include_num_input_tokens_seen="all"` (or "non_padding") counts the tokens; `include_for_metrics=["inputs", "loss"]`
+    gives compute_metrics more; `optim_args="momentum=0.9"` is for the optimizer.
+
     `report_to="tensorboard"`, "mlflow", "wandb", "trackio" or a list of these also writes what is logged there; the run
     is `run_name` in `project`, and TensorBoard's files lie in `logging_dir`. By default nothing is reported.
 
     `fsdp=True` (or "full_shard") leaves each process of `torchrun` a part of the weights and of the optimizer; one
     process has no parts. A process that waits `ddp_timeout` seconds for another gives up. Whether a step leaves weights
     unused is seen from the first one, unless `ddp_find_unused_parameters` says it (True where it changes later).
+
+    `enable_jit_checkpoint=True` saves a checkpoint when SIGTERM or Ctrl-C comes, and stops. A resume gives callbacks
+    their counts back; with `restore_callback_states_from_checkpoint=True` also what they were made with.
 
     `push_to_hub=True` uploads the model of each checkpoint to the repository `hub_model_id` (by default the name of
     output_dir); with `hub_strategy="end"` only `Trainer.push_to_hub()` does. `hub_token` is kept out of every file.
@@ -205,6 +219,10 @@ class TrainingArguments(
                 setattr(self, name, fitting(name, getattr(self, name), kind))
         self._check()
         self.do_eval = self.do_eval or self.eval_strategy != IntervalStrategy.NO
+        if isinstance(self.include_num_input_tokens_seen, bool):
+            self.include_num_input_tokens_seen = "all" if self.include_num_input_tokens_seen else "no"
+        if self.use_cpu:
+            self.dataloader_pin_memory = False
 
     @staticmethod
     def _known(settings: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
@@ -250,6 +268,14 @@ class TrainingArguments(
         for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to below 1.")
+        every = self.torch_empty_cache_steps
+        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise ConfigError(f"torch_empty_cache_steps is {every!r}; it must be a whole number from 1 up, or None.")
+        if self.dataloader_prefetch_factor is not None and not self.dataloader_num_workers:
+            raise ConfigError(
+                f"dataloader_prefetch_factor is {self.dataloader_prefetch_factor!r}, but nobody works ahead; set "
+                "dataloader_num_workers, or leave it out."
+            )
         asked = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
         self.report_to = [name for name in asked if name != "none"]
         for name in self.report_to:
@@ -257,8 +283,16 @@ class TrainingArguments(
                 raise ConfigError(f"report_to is {name!r}; it may be {', '.join(TRACKERS)}.{nearest(name, TRACKERS)}")
         if self.eval_strategy == IntervalStrategy.STEPS and self.eval_steps is None:
             self.eval_steps = self.logging_steps
+        plateau = self.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU
+        if plateau and self.eval_strategy == IntervalStrategy.NO:
+            raise ConfigError("lr_scheduler_type 'reduce_lr_on_plateau' follows a metric, so it needs evaluations; set "
+                              "eval_strategy to 'steps' or 'epoch'.")  # fmt: skip
+        if self.metric_for_best_model is None and (plateau or self.load_best_model_at_end):
+            self.metric_for_best_model = "loss"
         if self.load_best_model_at_end or self.save_strategy == SaveStrategy.BEST:
             self._check_best()
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = not self.metric_for_best_model.endswith("loss")
 
     def _check_best(self) -> None:
         why = "load_best_model_at_end" if self.load_best_model_at_end else "save_strategy='best'"
@@ -266,8 +300,6 @@ class TrainingArguments(
             raise ConfigError(f"{why} needs evaluations; set eval_strategy to 'steps' or 'epoch'.")
         if self.metric_for_best_model is None:
             self.metric_for_best_model = "loss"
-        if self.greater_is_better is None:
-            self.greater_is_better = not self.metric_for_best_model.endswith("loss")
         if not self.load_best_model_at_end or self.save_strategy == SaveStrategy.BEST:
             return
         if self.save_strategy.value != self.eval_strategy.value:
@@ -321,8 +353,8 @@ class TrainingArguments(
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"
 
 
-def _signature() -> inspect.Signature:
-    fields = sorted(dataclasses.fields(TrainingArguments), key=lambda f: f.name != "output_dir")
+def _signature(owner: type[Any]) -> inspect.Signature:
+    fields = sorted(dataclasses.fields(owner), key=lambda f: f.name != "output_dir")
     kind = inspect.Parameter
     return inspect.Signature(
         [
@@ -338,12 +370,12 @@ def _signature() -> inspect.Signature:
 
 
 class _Signature:
-    """What `inspect.signature` shows of TrainingArguments; a dataclass of one's own has its own."""
+    """What `inspect.signature` shows of TrainingArguments and its kinds; a dataclass of one's own has its own."""
 
     def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
         if "__init__" in vars(owner) and owner is not TrainingArguments:
             raise AttributeError("__signature__")
-        return _signature()
+        return _signature(owner)
 
 
 TrainingArguments.__signature__ = _Signature()  # type: ignore[attr-defined]
@@ -370,4 +402,6 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value).removeprefix("torch.") if type(value).__name__ == "dtype" else str(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +12,12 @@ from cutaway.train.arguments import TrainingArguments
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
 
+log = logging.getLogger("cutaway")
+
 EVENTS = (
     "on_init_end", "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_step_begin",
     "on_substep_end", "on_pre_optimizer_step", "on_optimizer_step", "on_step_end", "on_evaluate", "on_predict",
-    "on_save", "on_log", "on_prediction_step",
+    "on_save", "on_log", "on_prediction_step", "on_push_begin",
 )  # fmt: skip
 
 
@@ -41,6 +45,22 @@ for _event in EVENTS:
     setattr(TrainerCallback, _event, _nothing)
 
 
+class ExportableState:
+    """A callback whose `state()` says what survives a resume: {"args": of its class, "attributes": set afterwards}."""
+
+    def state(self) -> dict[str, Any]:
+        """What must survive: plain values."""
+        raise NotImplementedError(f"{type(self).__name__} is an ExportableState; write its state().")
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Any:
+        """One that is as `state` says."""
+        one = cls(**state["args"])
+        for name, value in state["attributes"].items():
+            setattr(one, name, value)
+        return one
+
+
 class DefaultFlowCallback(TrainerCallback):
     """Asks for what the arguments' strategies say."""
 
@@ -57,7 +77,9 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_save = True
         if last:
             control.should_training_stop = True
-            # whoever saves by steps wants the last one too
+            # whoever evaluates or saves by steps wants the last one too
+            if args.eval_strategy == IntervalStrategy.STEPS and step >= args.eval_delay:
+                control.should_evaluate = True
             control.should_save = control.should_save or args.save_strategy == SaveStrategy.STEPS
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -70,15 +92,17 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_save = True
 
 
-class EarlyStoppingCallback(TrainerCallback):
+class EarlyStoppingCallback(TrainerCallback, ExportableState):
     """Stop when `metric_for_best_model` has not improved by more than the threshold for `patience` evaluations.
 
-    Needs evaluations and `metric_for_best_model`. The count survives a resume.
+    Needs evaluations and `metric_for_best_model`. The count survives a resume. A value that is no number never improves
+    anything.
     """
 
-    def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float = 0.0) -> None:
-        self.patience, self.threshold = early_stopping_patience, early_stopping_threshold
-        self.count = 0
+    def __init__(self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0) -> None:
+        self.early_stopping_patience = early_stopping_patience
+        self.early_stopping_threshold = early_stopping_threshold or 0.0
+        self.early_stopping_patience_counter = 0
         self.best: float | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -88,24 +112,36 @@ class EarlyStoppingCallback(TrainerCallback):
                 "EarlyStoppingCallback needs eval_strategy 'steps' or 'epoch', and metric_for_best_model."
             )
 
+    def check_metric_value(self, args: Any, state: TrainerState, control: TrainerControl, metric_value: float) -> None:
+        """Count one evaluation."""
+        best, sign = state.best_metric if self.best is None else self.best, 1 if bigger_is_better(args) else -1
+        fine = not math.isnan(metric_value)
+        if fine and (best is None or sign * (metric_value - best) > self.early_stopping_threshold):
+            self.best, self.early_stopping_patience_counter = metric_value, 0
+        else:
+            self.early_stopping_patience_counter += 1
+
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, Any], **kwargs: Any
     ) -> None:
         """Counts evaluations without improvement."""
-        value = best_value(args, metrics)
-        sign = 1 if bigger_is_better(args) else -1
-        if self.best is None or sign * (value - self.best) > self.threshold:
-            self.best, self.count = value, 0
-        else:
-            self.count += 1
-        if self.count >= self.patience:
+        self.check_metric_value(args, state, control, best_value(args, metrics))
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
 
+    def state(self) -> dict[str, Any]:
+        """What it was made with and where it stands, in upstream's form."""
+        made = {
+            "early_stopping_patience": self.early_stopping_patience,
+            "early_stopping_threshold": self.early_stopping_threshold,
+        }
+        return {"args": made, "attributes": {"early_stopping_patience_counter": self.early_stopping_patience_counter}}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "best": self.best}
+        return {"count": self.early_stopping_patience_counter, "best": self.best}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        self.count, self.best = values["count"], values["best"]
+        self.early_stopping_patience_counter, self.best = values["count"], values["best"]
 
 
 def bigger_is_better(args: TrainingArguments) -> bool:
@@ -128,16 +164,50 @@ def best_value(args: TrainingArguments, metrics: dict[str, Any]) -> float:
 
 
 class Callbacks:
-    """The callbacks of one trainer, called in order."""
+    """The callbacks of one trainer, called in order.
 
-    def __init__(self, given: Iterable[Any]) -> None:
+    Attributes:
+        all: they. train_dataloader, eval_dataloader: what is read now, for the callbacks.
+    """
+
+    def __init__(
+        self,
+        callbacks: Iterable[Any],
+        model: Any = None,
+        processing_class: Any = None,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+    ) -> None:
         self.all: list[Any] = []
-        for callback in given:
+        self.model, self.processing_class = model, processing_class
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.train_dataloader: Any = None
+        self.eval_dataloader: Any = None
+        for callback in callbacks:
             self.add(callback)
 
+    @property
+    def callbacks(self) -> list[Any]:
+        """Upstream's name of `all`."""
+        return self.all
+
+    @property
+    def callback_list(self) -> str:
+        """The names of their classes, one a line."""
+        return "\n".join(type(callback).__name__ for callback in self.all)
+
     def add(self, callback: Any) -> None:
-        """Add a callback, or make one of a class."""
-        self.all.append(callback() if isinstance(callback, type) else callback)
+        """Add a callback, or make one of a class.
+
+        Raises:
+            ConfigError: it has no event that is ever called, and is no TrainerCallback.
+        """
+        one = callback() if isinstance(callback, type) else callback
+        if not isinstance(one, TrainerCallback) and not any(hasattr(one, event) for event in EVENTS):
+            raise ConfigError(f"{type(one).__name__} is no callback: it has none of the events {', '.join(EVENTS)}.")
+        if any(type(own) is type(one) for own in self.all):
+            log.warning("there is a %s among the callbacks already; now there are two.", type(one).__name__)
+        self.all.append(one)
 
     def take(self, callback: Any) -> Any:
         """Remove a callback, or the first of a class, and return it; None if there is none."""
@@ -147,25 +217,66 @@ class Callbacks:
                 return own
         return None
 
-    def call(self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any) -> None:
-        """Call the event of every callback."""
-        for callback in self.all:
-            getattr(callback, event, _nothing.__get__(callback))(args, state, control, **at_hand)
+    add_callback, pop_callback = add, take
+
+    def remove_callback(self, callback: Any) -> None:
+        """Remove a callback, or the first of a class."""
+        self.take(callback)
+
+    def call(
+        self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any
+    ) -> TrainerControl:
+        """Call the event of every callback; the control, or the one that a callback gave instead."""
+        for callback in list(self.all):
+            given = getattr(callback, event, _nothing.__get__(callback))(args, state, control, **at_hand)
+            control = given if isinstance(given, TrainerControl) else control
+        return control
+
+    def call_event(
+        self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any
+    ) -> TrainerControl:
+        """As `call`, with the model and the rest that this was made with at hand."""
+        names = ("model", "processing_class", "optimizer", "lr_scheduler", "train_dataloader", "eval_dataloader")
+        return self.call(event, args, state, control, **{name: getattr(self, name) for name in names}, **at_hand)
 
     def state_dict(self) -> list[Any]:
         """[class name, state] of each callback."""
-        return [[type(c).__name__, c.state_dict() if hasattr(c, "state_dict") else {}] for c in self.all]
+        return [[type(c).__name__, _state_of(c)] for c in self.all]
 
-    def load_state_dict(self, states: list[Any]) -> None:
-        """Give each callback the state of the one of its class and order."""
+    def load_state_dict(self, states: list[Any], made: bool = False) -> None:
+        """Give each callback the state of the one of its class and order.
+
+        Args:
+            made: an `ExportableState` also gets what the other was made with, in a new object of its class. Then a
+                state for which there is no callback is said.
+        """
         left = list(states)
-        for callback in self.all:
+        for place, callback in enumerate(self.all):
             for entry in left:
                 if entry[0] == type(callback).__name__:
+                    if made and "exported" in entry[1] and isinstance(callback, ExportableState):
+                        callback = self.all[place] = type(callback).from_state(entry[1]["exported"])
                     if entry[1]:
-                        callback.load_state_dict(entry[1])
+                        _load_state(callback, entry[1])
                     left.remove(entry)
                     break
+        lost = [name for name, state in left if state]
+        if made and lost:
+            log.warning("the checkpoint has states of callbacks that are not here now: %s.", ", ".join(lost))
+
+
+def _state_of(callback: Any) -> dict[str, Any]:
+    found = {"own": callback.state_dict() if hasattr(callback, "state_dict") else {}}
+    if isinstance(callback, ExportableState):
+        found["exported"] = callback.state()
+    return found if any(found.values()) else {}
+
+
+def _load_state(callback: Any, values: dict[str, Any]) -> None:
+    for name, value in values.get("exported", {}).get("attributes", {}).items():
+        setattr(callback, name, value)
+    if values.get("own"):
+        callback.load_state_dict(values["own"])
 
 
 CallbackHandler = Callbacks  # upstream's name

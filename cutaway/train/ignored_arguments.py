@@ -40,11 +40,9 @@ _FORGOTTEN = {
         "eval_accumulation_steps", "torch_empty_cache_steps", "gradient_checkpointing_kwargs", "half_precision_backend",
         "activation_checkpointing_kwargs", "use_cache", "ddp_bucket_cap_mb", "eval_use_gather_object",
     ),
-    "a loss that is no number is logged as such": ("logging_nan_inf_filter",),
     "the loss of an update is always the mean over the labelled places of all devices": (
         "average_tokens_across_devices",
     ),
-    "a checkpoint's callbacks always get their state back": ("restore_callback_states_from_checkpoint",),
 }  # fmt: skip
 
 NEEDLESS: dict[str, IgnoredArgument] = {
@@ -53,26 +51,25 @@ NEEDLESS: dict[str, IgnoredArgument] = {
         (
             "torch_compile", "full_determinism", "save_on_each_node", "include_tokens_per_second",
             "auto_find_batch_size", "save_only_model", "use_mps_device", "tf32", "use_ipex", "fp16_full_eval",
-            "bf16_full_eval", "jit_mode_eval", "predict_with_generate", "include_inputs_for_metrics",
-            "enable_jit_checkpoint", "hub_always_push", "ignore_data_skip", "ddp_static_graph", "use_liger_kernel",
+            "bf16_full_eval", "jit_mode_eval", "predict_with_generate",
+            "hub_always_push", "ignore_data_skip", "ddp_static_graph", "use_liger_kernel",
         ),
         _OFF,
     ),
     **dict.fromkeys(
         (
-            "torch_compile_backend", "torch_compile_mode", "liger_kernel_config", "optim_args", "optim_target_modules",
+            "torch_compile_backend", "torch_compile_mode", "liger_kernel_config", "optim_target_modules",
             "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "hub_revision", "debug",
-            "dataloader_multiprocessing_context", "ddp_broadcast_buffers", "include_for_metrics",
+            "dataloader_multiprocessing_context", "ddp_broadcast_buffers",
         ),
         _NOTHING,
     ),
-    **dict.fromkeys(("eval_do_concat_batches", "dataloader_in_order", "skip_memory_metrics"), _ON),
+    **dict.fromkeys(("dataloader_in_order", "skip_memory_metrics"), _ON),
     **dict.fromkeys(
         ("accelerator_config", "parallelism_config", "fsdp_config", "deepspeed"), IgnoredArgument((), _PROCESSES)
     ),
     "ddp_backend": IgnoredArgument((), "NCCL is used on GPUs and gloo on CPUs"),
     "neftune_noise_alpha": IgnoredArgument((), "add the noise in a hook on the embeddings"),
-    "include_num_input_tokens_seen": IgnoredArgument((False, "no")),
     "fp16": IgnoredArgument((False,), "train in float32, or with bf16=True"),
     "save_safetensors": IgnoredArgument((True,), "checkpoints are always safetensors"),
     "past_index": IgnoredArgument((-1,)),

@@ -27,6 +27,8 @@ def _split(features: Sequence[Mapping[str, Any]], who: str) -> tuple[list[dict[s
     if name is None:
         return rows, None
     labels = [row.pop(name) for row in rows]
+    if all(one is None for one in labels):
+        return rows, None
     return rows, [v.tolist() if hasattr(v, "tolist") else list(v) for v in labels]
 
 
@@ -74,7 +76,7 @@ class DataCollatorForTokenClassification:
 
 @dataclass
 class DataCollatorForSeq2Seq:
-    """Pad texts with the tokenizer and target texts with -100; the decoder's input is the targets shifted right.
+    """Pad texts with the tokenizer and target texts with -100, on the same side; the decoder reads them shifted right.
 
     Attributes:
         model: whose config says how a decoder's text begins; without one, decoder_input_ids are left to the model.
@@ -109,7 +111,8 @@ class DataCollatorForSeq2Seq:
             longest = max(longest, self.max_length)
         multiple = self.pad_to_multiple_of or 1
         longest = -(-longest // multiple) * multiple
-        batch["labels"] = _padded(labels, longest, self.label_pad_token_id, "right")
+        side = getattr(self.tokenizer, "padding_side", "right")
+        batch["labels"] = _padded(labels, longest, self.label_pad_token_id, side)
         if self.model is not None:
             if not getattr(self.model, "is_encoder_decoder", False):
                 raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")
@@ -157,24 +160,50 @@ class DataCollatorForMultipleChoice:
         return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]
 
 
-@dataclass
 class DataCollatorWithFlattening:
     """The texts of a batch one after another in one row, for a causal model: no padding, no attention across texts.
 
     `position_ids` begin anew with each text, which is how the model knows them apart. The labels are the ids, or the
-    rows' own labels; the first of each text is -100, since nothing before it predicts it.
+    rows' own labels; the first of each text is `separator_id`, since nothing before it predicts it.
+
+    Args:
+        return_tensors: "pt" or "np".
+        return_position_ids: whether there are any. position_ids_start: the position of a text's first token.
+        separator_id: the label of a text's first token.
+        return_flash_attn_kwargs: add `cu_seq_lens_q`, `cu_seq_lens_k` (where texts begin and end, in int32) and
+            `max_length_q`, `max_length_k`.
+        return_seq_idx: add `seq_idx` [1, all], the number of each token's text, in int32.
     """
 
-    return_tensors: str = "pt"
+    def __init__(
+        self,
+        return_tensors: str = "pt",
+        *,
+        return_position_ids: bool = True,
+        separator_id: int = IGNORED,
+        return_flash_attn_kwargs: bool = False,
+        return_seq_idx: bool = False,
+        position_ids_start: int = 0,
+    ) -> None:
+        self.return_tensors, self.return_position_ids = return_tensors, return_position_ids
+        self.separator_id, self.position_ids_start = separator_id, position_ids_start
+        self.return_flash_attn_kwargs, self.return_seq_idx = return_flash_attn_kwargs, return_seq_idx
 
-    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> dict[str, Tensor]:
+    def __call__(
+        self,
+        features: Sequence[Mapping[str, Any]],
+        return_tensors: str | None = None,
+        separator_id: int | None = None,
+    ) -> dict[str, Any]:
         """Rows with input_ids (padding told by attention_mask is left out) -> input_ids, labels, position_ids [1, all].
 
         Raises:
             InputError: no rows, or a row whose labels are not one for each token.
         """
         rows, labels = _split(features, "DataCollatorWithFlattening")
-        found: dict[str, list[Tensor]] = {"input_ids": [], "labels": [], "position_ids": []}
+        first = self.separator_id if separator_id is None else separator_id
+        found: dict[str, list[Tensor]] = {"input_ids": [], "labels": [], "position_ids": [], "seq_idx": []}
+        lengths: list[int] = []
         for i, row in enumerate(rows):
             ids = torch.as_tensor(row["input_ids"])
             own = ids.clone() if labels is None else torch.tensor(labels[i])
@@ -183,9 +212,19 @@ class DataCollatorWithFlattening:
             if "attention_mask" in row:
                 real = torch.as_tensor(row["attention_mask"]) != 0
                 ids, own = ids[real], own[real]
-            own[:1] = IGNORED
+            own[:1] = first
+            lengths.append(len(ids))
             found["input_ids"].append(ids)
             found["labels"].append(own)
-            found["position_ids"].append(torch.arange(len(ids)))
-        batch = {name: torch.cat(parts)[None] for name, parts in found.items()}
+            found["position_ids"].append(torch.arange(len(ids)) + self.position_ids_start)
+            found["seq_idx"].append(torch.full((len(ids),), i, dtype=torch.int32))
+        if not self.return_position_ids:
+            del found["position_ids"]
+        if not self.return_seq_idx:
+            del found["seq_idx"]
+        batch: dict[str, Any] = {name: torch.cat(parts)[None] for name, parts in found.items()}
+        if self.return_flash_attn_kwargs:
+            ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+            batch |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends.clone()}
+            batch |= dict.fromkeys(("max_length_q", "max_length_k"), max(lengths))
         return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]

@@ -6,9 +6,10 @@ import dataclasses
 import json
 import logging
 import math
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,28 +18,28 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cutaway.errors import CheckpointError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import rng, saving
-from cutaway.train.batches import Batches, RankBatch, grouped, moved
+from cutaway.train.batches import Batches, RankBatch, moved
 from cutaway.train.callback import best_value, bigger_is_better
 from cutaway.train.ema import EMA
-from cutaway.train.objective import LabelCounts, Objective, added, summed
-from cutaway.train.optimizer import make_schedule
+from cutaway.train.objective import added, summed, total
 from cutaway.train.serialization import pack, read_tensors, unpack, write_tensors
-from cutaway.train.sharding import entire, like
+from cutaway.train.session import BatchIterator, TrainingHooks, TrainingSession, Update
+from cutaway.train.sharding import like
 from cutaway.train.signals import SignalStop
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import SaveStrategy
-from cutaway.train.weights import load_weights
-
-if TYPE_CHECKING:
-    from cutaway.train.trainer import Trainer
 
 log = logging.getLogger("cutaway")
 _STATE, _REST, _TENSORS = "trainer_state.json", "training.json", "training.safetensors"
-_VERSION = 2
+_VERSION = 3
+_RESUMED = (
+    "epoch", "global_step", "log_history", "best_metric", "best_global_step", "best_model_checkpoint", "total_flos",
+    "num_input_tokens_seen",
+)  # fmt: skip
 
 
 class Loop:
-    """One call of `Trainer.train`.
+    """One call of `Trainer.train`: it knows the session and the hooks, and no trainer.
 
     Attributes:
         epoch: the number of the epoch. done: how many of its batches are used.
@@ -49,10 +50,22 @@ class Loop:
             last logged.
     """
 
-    def __init__(self, trainer: Trainer, batches: Batches, objective: Objective, total: int) -> None:
-        self.trainer, self.batches, self.objective = trainer, batches, objective
-        self.args, self.model, self.device, self.ranks = trainer.args, trainer.model, trainer.device, trainer.ranks
-        args, state = self.args, trainer.state
+    def __init__(
+        self,
+        session: TrainingSession,
+        hooks: TrainingHooks,
+        batches: Batches,
+        total: int,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> None:
+        self.session, self.hooks, self.batches, self.ignore_keys_for_eval = (
+            session,
+            hooks,
+            batches,
+            ignore_keys_for_eval,
+        )
+        self.args, self.model, self.device, self.ranks = session.args, session.model, session.device, session.ranks
+        args, state = self.args, session.state
         state.max_steps, state.train_batch_size = total, args.per_device_train_batch_size
         state.logging_steps = args.steps("logging_steps", total)
         state.save_steps = args.steps("save_steps", total)
@@ -60,33 +73,33 @@ class Loop:
         self.per_update = args.gradient_accumulation_steps * self.ranks.size
         if batches.count is not None:
             state.num_train_epochs = math.ceil(total / math.ceil(batches.count / self.per_update))
-        self.optimizer = trainer.create_optimizer()
-        if trainer.lr_scheduler is None:
-            trainer.lr_scheduler = make_schedule(self.optimizer, args, total)
-        self.schedule = trainer.lr_scheduler
+        hooks.create_optimizer_and_scheduler(num_training_steps=total)
+        self.optimizer, self.schedule = session.optimizer, session.lr_scheduler
         self.joint: Any = None
         self.average = EMA(self.model, args.ema_decay) if args.ema_decay else None
         self.epoch = self.done = self.counted = 0
         self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.not_numbers = torch.zeros((), dtype=torch.int64, device=self.device)
         self.logged = (0.0, 0)
-        self.norm = torch.zeros(())
+        self.norm: Any = None
         self.rate = 0.0
+        self.began = time.time()
 
     # -- the way through -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Train until the steps are made or a callback stops."""
-        trainer, control, state = self.trainer, self.trainer.control, self.trainer.state
+        session, state = self.session, self.session.state
         self.model.train()
         self.optimizer.zero_grad()
-        trainer.tell("on_train_begin")
+        session.tell("on_train_begin")
         if self.args.eval_on_start and not state.global_step:
-            trainer.evaluate()
-        while not (control.should_training_stop and self.done == 0) and state.max_steps > 0:
-            if not control.should_training_stop:
+            self.hooks._evaluate(session.trial, self.ignore_keys_for_eval, skip_scheduler=True)
+        while not (session.control.should_training_stop and self.done == 0) and state.max_steps > 0:
+            if not session.control.should_training_stop:
                 if self.done == 0:
-                    trainer.tell("on_epoch_begin")
-                control.should_epoch_stop = False
+                    session.tell("on_epoch_begin")
+                session.control._new_epoch()
                 self._run_epoch()
                 if self.done == 0:
                     log.warning("the data ended after %d of %d steps.", state.global_step, state.max_steps)
@@ -99,96 +112,155 @@ class Loop:
             self.average.put(self.average.held)
 
     def _run_epoch(self) -> None:
-        state, control, parts = self.trainer.state, self.trainer.control, self.args.gradient_accumulation_steps
+        session, state, parts = self.session, self.session.state, self.args.gradient_accumulation_steps
         of_all = self.batches.count or self.counted or state.max_steps * self.per_update
-        for group in grouped(self.batches.turns(self.epoch, self.ranks, self.done), parts):
-            self.trainer.tell("on_step_begin")
-            self.step(group)
+        batches = BatchIterator(self.batches.turns(self.epoch, self.ranks, self.done), session.pending)
+        while True:
+            session.pending.clear()
+            session.update = None
+            samples, n_items = self.hooks.get_batch_samples(batches, parts, self.device)
+            group = self._turns(samples)
+            if not group:
+                break
+            session.tell("on_step_begin")
+            self.step(group, n_items)
             self.done += sum(turn.held for turn in group)
             state.global_step += 1
             state.epoch = self.epoch + self.done / of_all
-            self.trainer.tell("on_step_end")
+            session.tell("on_step_end")
             self._after()
-            if control.should_training_stop or control.should_epoch_stop:
+            if session.control.should_training_stop or session.control.should_epoch_stop:
                 return
         if self.done:  # a stream has told how long it is
             self.counted, state.epoch = self.done, float(self.epoch + 1)
 
+    def _turns(self, samples: list[Any]) -> list[RankBatch]:
+        """The turns of an update's batches; a hook may have made others of them."""
+        pending = self.session.pending
+        if len(samples) == len(pending):
+            return [turn._replace(batch=batch) for turn, batch in zip(pending, samples, strict=True)]
+        return [RankBatch(batch, True, self.ranks.size) for batch in samples]
+
     def _end_epoch(self) -> None:
         self.epoch, self.done = self.epoch + 1, 0
-        self.trainer.tell("on_epoch_end")
+        self.session.tell("on_epoch_end")
         self._after()
         source = self.batches.source
-        if getattr(source, "once", False) and self.trainer.state.global_step < self.trainer.state.max_steps:
+        if getattr(source, "once", False) and self.session.state.global_step < self.session.state.max_steps:
             log.warning("the generator of training rows is used up; pass the function that makes it to go on.")
-            self.trainer.control.should_training_stop = True
+            self.session.control.should_training_stop = True
 
-    def step(self, group: list[RankBatch]) -> None:
+    def step(self, group: list[RankBatch], n_items: Any = None) -> None:
         """One update from the batches of `group`, everyone's, as if they were one batch."""
-        trainer, objective, ranks = self.trainer, self.objective, self.ranks
-        sizes = [objective.sizes(turn.batch) for turn in group]
-        whole = summed(added([own for own, turn in zip(sizes, group, strict=True) if turn.mine]), ranks)
-        parts = sum(turn.held for turn in group)
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._join(group[0], sizes[0], whole)
-        for turn, own in zip(group, sizes, strict=True):
-            with ranks.turn(self.joint, last=turn is group[-1]):
-                with trainer.precision():
-                    share = trainer.loss_share(self.joint, objective, moved(turn.batch, self.device), own, whole, parts)
-                if turn.mine:
-                    loss += share.detach()
-                if ranks.size > 1:  # the mean over ranks, which is what gradients become, is to be the whole
-                    share = share * (float(ranks.size) if turn.mine else 0.0)
-                if share.requires_grad:
-                    share.backward()
-        weights = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
-        limit = self.args.max_grad_norm or math.inf
-        self.norm = entire(torch.nn.utils.clip_grad_norm_(weights, limit)) if weights else torch.zeros(())
-        self.rate = float(self.optimizer.param_groups[0]["lr"])
-        trainer.tell("on_pre_optimizer_step")
+        session, hooks, ranks = self.session, self.hooks, self.ranks
+        update = session.update
+        if update is None or not update.fits([turn.batch for turn in group]):
+            update = session.update = measure(session, group)
+        if n_items is None:
+            n_items = items(update)
+        elif len(update.whole) == 1 and float(n_items) != items(update):
+            update.whole = {"places": float(n_items)}  # a hook counts otherwise
+        self._join(group[0])
+        for i, turn in enumerate(group):
+            update.current, session.last_part = i, i == len(group) - 1
+            session.backward_scale = (float(ranks.size) if turn.mine else 0.0) if ranks.size > 1 else 1.0
+            with ranks.turn(self.joint, last=session.last_part):
+                loss = hooks.training_step(self.joint, turn.batch, n_items)
+            if turn.mine:
+                self._add(loss)
+            session.flos += float(hooks.floating_point_ops(turn.batch)) if turn.mine else 0.0
+            hooks._track_num_input_tokens(turn.batch if turn.mine else {})
+            if not session.last_part:
+                session.tell("on_substep_end")
+        session.backward_scale = 1.0
+        norm = hooks._clip_grad_norm(self.joint) if self.args.max_grad_norm > 0 else None
+        self.norm = hooks._get_grad_norm(self.joint, grad_norm=norm)
+        self.rate = hooks._get_learning_rate()
+        session.tell("on_pre_optimizer_step")
         self.optimizer.step()
-        trainer.tell("on_optimizer_step")
+        session.tell("on_optimizer_step")
         if not isinstance(self.schedule, ReduceLROnPlateau):  # that one steps by what an evaluation gives
             self.schedule.step()
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update()
+
+    def _add(self, loss: Tensor) -> None:
+        """Count a part's loss; one that is no number counts as the mean of those since the last log."""
+        loss = loss.detach().to(self.device, torch.float64)
+        if self.args.logging_nan_inf_filter:
+            before, steps = self.logged
+            fine = torch.isfinite(loss)
+            mean = (self.lost - before / self.ranks.size) / (1 + self.session.state.global_step - steps)
+            self.not_numbers += ~fine
+            loss = loss.where(fine, mean)
         self.lost += loss
 
-    def _join(self, turn: RankBatch, own: LabelCounts, whole: LabelCounts) -> None:
+    def _join(self, turn: RankBatch) -> None:
         """Before the first update: join the models of all ranks, which takes a look at a loss."""
         if self.joint is not None:
             return
-        self.joint = self.model
+        if self.session.objective is not None:
+            self.session.objective.note_problem(turn.batch)
+        self.joint = self.hooks._wrap_model(self.model)
         if self.ranks.size > 1 and not self.ranks.sharded:
             before = rng.capture()
-            loss = self.trainer.loss_share(self.model, self.objective, moved(turn.batch, self.device), own, whole, 1)
+            outputs = self.hooks.first_loss(self.joint, moved(turn.batch, self.device))
             rng.restore(before)
-            self.joint = self.ranks.joint(self.model, loss, self.args.ddp_find_unused_parameters)
+            self.joint = self.ranks.joint(self.joint, outputs, self.args.ddp_find_unused_parameters)
 
     def _after(self) -> None:
         """Log, evaluate and save, as far as it was asked for."""
-        trainer, control, state = self.trainer, self.trainer.control, self.trainer.state
         self._agree()
+        self.hooks._maybe_log_save_evaluate(
+            (self.lost - self.logged[0] / self.ranks.size).float(),
+            self.norm,
+            self.joint,
+            self.session.trial,
+            self.epoch,
+            self.ignore_keys_for_eval,
+            self.began,
+            learning_rate=self.rate,
+        )
+
+    def log_save_evaluate(self) -> None:
+        """What `_maybe_log_save_evaluate` does unless it is overridden."""
+        session, hooks, state = self.session, self.hooks, self.session.state
         before, steps = self.logged
-        if control.should_log and state.global_step > steps:
+        if session.control.should_log and state.global_step > steps:
             lost = self.lost_by_all()
             self.logged = (lost, state.global_step)
-            mean = (lost - before) / (state.global_step - steps)
-            trainer.log({"loss": mean, "grad_norm": float(self.norm), "learning_rate": self.rate})
-        control.should_log = False
-        if control.should_evaluate:
+            logs: dict[str, Any] = {"loss": (lost - before) / (state.global_step - steps)}
+            if self.norm is not None:
+                logs["grad_norm"] = float(self.norm)
+            logs["learning_rate"] = self.rate
+            self._say_not_numbers(state.global_step - steps)
+            hooks.store_flos()
+            hooks.log(logs, self.began)
+        session.control.should_log = False
+        if session.control.should_evaluate:
             with self._shown():
-                metrics = trainer.evaluate()
-            self._judge(metrics)
-            if isinstance(self.schedule, ReduceLROnPlateau):
-                self.schedule.step(best_value(self.args, metrics))
+                metrics = hooks._evaluate(session.trial, self.ignore_keys_for_eval)
+            better = hooks._determine_best_metric(metrics, session.trial)
+            if self.args.save_strategy == SaveStrategy.BEST and better:
+                session.control.should_save = True
             self._agree()
-        control.should_evaluate = False
-        if control.should_save:
-            control.should_save = False
-            self.save()
-            trainer.tell("on_save")
+        session.control.should_evaluate = False
+        if session.control.should_save:
+            session.control.should_save = False
+            hooks._save_checkpoint(self.joint, session.trial)
+            if self.args.push_to_hub and self.args.hub_strategy != "end":
+                session.tell("on_push_begin")
+            session.tell("on_save")
+
+    def _say_not_numbers(self, steps: int) -> None:
+        n = int(self.not_numbers)
+        if n:
+            self.not_numbers.zero_()
+            log.warning(
+                "in the last %d steps, %d losses were no numbers; the logged loss leaves them out "
+                "(logging_nan_inf_filter=False shows them). The weights may be no numbers either.", steps, n,
+            )  # fmt: skip
 
     def lost_by_all(self) -> float:
         """The sum of the losses of all updates."""
@@ -198,8 +270,8 @@ class Loop:
         """What a callback, or a signal, asks for on one rank is done by all."""
         if self.ranks.size == 1:
             return
-        control = self.trainer.control
-        stops = [c for c in self.trainer.callbacks.all if isinstance(c, SignalStop)]
+        control = self.session.control
+        stops = [c for c in self.session.callbacks.all if isinstance(c, SignalStop)]
         names = [f.name for f in dataclasses.fields(control)]
         found = self.ranks.max([float(getattr(control, n)) for n in names] + [float(any(c.asked for c in stops))])
         for name, wanted in zip(names, found, strict=False):
@@ -212,23 +284,28 @@ class Loop:
         """Inside, the model has the weights that count: the average, where there is one. Gives those that train."""
         return nullcontext({}) if self.average is None else self.average.shown()
 
-    def _judge(self, metrics: dict[str, Any]) -> None:
-        """Note whether this evaluation is the best."""
-        args, state = self.args, self.trainer.state
+    def judge(self, metrics: dict[str, Any]) -> bool:
+        """Note whether this evaluation is the best; one that gives no number never is."""
+        args, state = self.args, self.session.state
         if args.metric_for_best_model is None:
-            return
+            return False
         value = best_value(args, metrics)
         best = state.best_metric
-        if best is None or (value > best if bigger_is_better(args) else value < best):
+        if math.isnan(value):
+            log.warning("%s is no number at step %d; it is not taken for the best.", args.metric_for_best_model,
+                        state.global_step)  # fmt: skip
+            return False
+        if best is None or math.isnan(best) or (value > best if bigger_is_better(args) else value < best):
             state.best_metric, state.best_global_step = value, state.global_step
-            if args.save_strategy == SaveStrategy.BEST:
-                self.trainer.control.should_save = True
+            return True
+        return False
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save(self) -> Path:
         """Write checkpoint-N, then remove what is over the limit."""
-        output, state = Path(self.args.output_dir), self.trainer.state
+        output, state = Path(self.args.output_dir), self.session.state
+        self.hooks.store_flos()
         before = state.best_model_checkpoint
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(output / f"checkpoint-{state.global_step}")
@@ -259,19 +336,19 @@ class Loop:
             **every[0],
             "others": every[1:],  # of the other ranks
             "logged": self.logged,
-            "stops": self.trainer.control.should_training_stop,
+            "stops": self.session.control.should_training_stop,
             "optimizer": self.optimizer.state_dict(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if k != "lr_lambdas"},
             "weights": training,
-            "callbacks": self.trainer.callbacks.state_dict(),
+            "callbacks": self.session.callbacks.state_dict(),
         }
         return self.ranks.whole(rest)  # type: ignore[no-any-return]
 
     def _fill(self, folder: Path, rest: dict[str, Any]) -> None:
-        self.trainer.save_model(folder)
+        self.hooks.save_model(str(folder), _internal_call=True)
         tensors: dict[str, Tensor] = {}
         _write(folder / _REST, pack(rest, tensors, "training"))
-        _write(folder / _STATE, pack(self.trainer.state.to_dict(), {}, "state"))
+        _write(folder / _STATE, pack(self.session.state.to_dict(), {}, "state"))
         _write(folder / "training_args.json", self.args.to_dict())
         write_tensors(folder / _TENSORS, tensors)
 
@@ -296,7 +373,7 @@ class Loop:
         Raises:
             CheckpointError: it is of another model, or its data was cut into other batches.
         """
-        trainer = self.trainer
+        session = self.session
         rest = unpack(_read(folder / _REST), read_tensors(folder / _TENSORS))
         if rest["format"] != _VERSION:
             raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads {_VERSION}.")
@@ -308,7 +385,7 @@ class Loop:
                     f"{folder} was trained with {name} = {rest['plan'].get(name)!r}, now it is {value!r}: the batches "
                     "would not be the same. Set it back, or load the weights with from_pretrained and train anew."
                 )
-        load_weights(self.model, folder)
+        self.hooks._load_from_checkpoint(str(folder), self.model)
         if (self.average is None) != (not rest["weights"]):
             raise CheckpointError(
                 f"{folder} was trained {'with' if rest['weights'] else 'without'} ema_decay; set it so."
@@ -316,18 +393,26 @@ class Loop:
         if self.average is not None:
             self.average.held = self.average.now()
             self.average.put(rest["weights"])
+        rates = [group["initial_lr"] for group in self.optimizer.param_groups if "initial_lr" in group]
         self.optimizer.load_state_dict(self._placed(rest["optimizer"]))
+        before = [group["initial_lr"] for group in self.optimizer.param_groups if "initial_lr" in group]
+        if rates != before:
+            log.warning(
+                "%s was trained with the learning rate %s, which goes on; the %s of the arguments is not used. "
+                "To change it, load the weights with from_pretrained and train anew.",
+                folder, _list(before), _list(rates),
+            )  # fmt: skip
         self.schedule.load_state_dict({**self.schedule.state_dict(), **rest["schedule"]})
-        stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), trainer.state
-        for name in ("epoch", "global_step", "log_history", "best_metric", "best_global_step", "best_model_checkpoint"):
+        stored, state = TrainerState.from_dict(unpack(_read(folder / _STATE), {})), session.state
+        for name in _RESUMED:
             setattr(state, name, getattr(stored, name))
         self.epoch, self.done, self.counted = rest["epoch"], rest["done"], rest["counted"]
         same = len(every) == self.ranks.size
         mine = every[self.ranks.rank]["lost"] if same else sum(one["lost"] for one in every) * self.ranks.first
         self.lost.fill_(mine)
         self.logged = rest["logged"]
-        trainer.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))
-        trainer.callbacks.load_state_dict(rest["callbacks"])
+        session.control = TrainerControl(should_training_stop=rest["stops"] and self._stays_stopped(stored))
+        session.callbacks.load_state_dict(rest["callbacks"], bool(self.args.restore_callback_states_from_checkpoint))
         if self.ranks.rank < len(every):
             rng.restore(every[self.ranks.rank]["chance"])
 
@@ -366,7 +451,25 @@ class Loop:
 
     def _stays_stopped(self, stored: TrainerState) -> bool:
         """A training that had made all its steps goes on if it is now to make more."""
-        return stored.global_step < stored.max_steps or self.trainer.state.max_steps <= stored.max_steps
+        return stored.global_step < stored.max_steps or self.session.state.max_steps <= stored.max_steps
+
+
+def measure(session: TrainingSession, group: list[RankBatch]) -> Update:
+    """How much the parts of an update hold, and the whole of it over all ranks."""
+    assert session.objective is not None
+    sizes = [session.objective.sizes(turn.batch) for turn in group]
+    whole = added([own for own, turn in zip(sizes, group, strict=True) if turn.mine])
+    parts = sum(turn.held for turn in group)
+    return Update([turn.batch for turn in group], sizes, summed(whole, session.ranks), parts)
+
+
+def items(update: Update) -> float:
+    """`num_items_in_batch`: how many labelled places the whole update has."""
+    return total(update.whole)
+
+
+def _list(rates: list[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates))
 
 
 def _write(path: Path, values: Any) -> None:

@@ -62,12 +62,15 @@ class DataCollatorForLanguageModeling:
     def __call__(self, features: Sequence[Any], return_tensors: str | None = None) -> BatchEncoding:
         """Rows (dicts, or lists of ids) -> input_ids, attention_mask and labels, each [rows, length].
 
+        Without masks (mlm=False) rows that bring labels, one for each token, keep them, such as -100 for a prompt.
+
         Raises:
-            InputError: no rows.
+            InputError: no rows, or labels that are not one for each token.
         """
         if len(features) == 0:
             raise InputError("DataCollatorForLanguageModeling was given no examples; a batch needs at least one.")
         rows = [dict(f) if isinstance(f, Mapping) else {"input_ids": f} for f in features]
+        own = [None if self.mlm else _own_labels(row) for row in rows]
         rows = [{k: v for k, v in row.items() if k not in ("label", "label_ids", "labels")} for row in rows]
         special = [row.pop("special_tokens_mask", None) for row in rows]
         batch: BatchEncoding = self.tokenizer.pad(
@@ -79,6 +82,9 @@ class DataCollatorForLanguageModeling:
             batch["input_ids"], batch["labels"] = self.masked(ids, real & ~self._special(ids, real, special))
         else:
             batch["labels"] = ids.where(real, IGNORED)
+            if all(labels is not None for labels in own):
+                side = getattr(self.tokenizer, "padding_side", "right")
+                batch["labels"] = _padded(own, ids.shape[1], side).where(real, IGNORED)
         found: BatchEncoding = as_asked(batch, return_tensors or self.return_tensors)
         return found
 
@@ -114,6 +120,28 @@ class DataCollatorForLanguageModeling:
         hidden = ids.where(~(chosen & (what < self.mask_replace_prob)), self.tokenizer.mask_token_id)
         swaps = chosen & (what >= self.mask_replace_prob) & (what < self.mask_replace_prob + self.random_replace_prob)
         return hidden.where(~swaps, other), ids.where(chosen, IGNORED)
+
+
+def _own_labels(row: Mapping[str, Any]) -> Tensor | None:
+    """A row's own labels, one for each of its tokens; None where it has none (or one for the whole text)."""
+    labels = row.get("labels")
+    if labels is None or not hasattr(labels, "__len__"):
+        return None
+    if len(labels) != len(row["input_ids"]):
+        raise InputError(
+            f"a row has {len(labels)} labels but {len(row['input_ids'])} tokens; give each token one (-100 for those "
+            "that are not to be learned), or leave labels out: then all tokens are learned."
+        )
+    return torch.as_tensor(labels, dtype=torch.int64)
+
+
+def _padded(rows: Sequence[Any], length: int, side: str) -> Tensor:
+    """Labels [rows, length], with -100 on the side of the padding."""
+    found = torch.full((len(rows), length), IGNORED, dtype=torch.int64)
+    for place, labels in zip(found, rows, strict=True):
+        n = len(labels)
+        (place[length - n :] if side == "left" else place[:n]).copy_(labels)
+    return found
 
 
 @dataclass

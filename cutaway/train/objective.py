@@ -90,10 +90,22 @@ class Objective:
             return "multi_label_classification"
         return "single_label_classification" if labels is not None else None
 
+    def note_problem(self, batch: Any) -> None:
+        """Write the kind of classification that these labels make it into the model's config, where it is not told.
+
+        Otherwise whoever loads the saved model would have to guess, and a pipeline would squash a regression.
+        """
+        labels = batch.get("labels") if isinstance(batch, Mapping) else None
+        known = getattr(self.config, "problem_type", None)
+        if self.kind == "text" and labels is not None and self.config is not None and known is None:
+            self.config.problem_type = self._problem(labels)
+
     # -- how much is labelled ------------------------------------------------------------------------------------------
 
-    def sizes(self, batch: Mapping[str, Any]) -> LabelCounts:
+    def sizes(self, batch: Any) -> LabelCounts:
         """How many labelled places a batch holds, for each of the means that the loss is made of."""
+        if not isinstance(batch, Mapping):  # for a training_step or a prediction_step of one's own
+            return {"places": 1.0}
         if self.kind == "span" and "start_positions" in batch:
             starts, ends = span_targets(batch)
             return {"start": float((starts != IGNORED).sum()), "end": float((ends != IGNORED).sum())}

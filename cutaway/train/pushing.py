@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cutaway.errors import ConfigError, HubError
+from cutaway.errors import HubError
 from cutaway.hub.upload import made_repository, upload
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import TrainerCallback
-from cutaway.train.distributed import ProcessGroup
+from cutaway.train.session import TrainingSession
 
 log = logging.getLogger("cutaway")
 
@@ -19,55 +18,20 @@ log = logging.getLogger("cutaway")
 _REST = ("training.json", "training.safetensors", "training_args.json", "trainer_state.json", "manifest.json")
 
 
-class Pushing:
-    """The part of `Trainer` that uploads."""
-
-    args: TrainingArguments
-    ranks: ProcessGroup
-    save_model: Callable[..., None]
-    create_model_card: Callable[..., None]
-
-    def push_to_hub(
-        self,
-        commit_message: str = "End of training",
-        blocking: Literal[True] = True,
-        token: str | None = None,
-        revision: str | None = None,
-        **card: Any,
-    ) -> Any:
-        """Save the model, write a model card, and upload output_dir, but for its checkpoints.
-
-        The repository is hub_model_id, or else has the name of the folder. Of several processes all call it, and the
-        first uploads.
-
-        Args:
-            blocking: it waits for the upload; the upstream library can also not wait.
-            token: by default hub_token, or that of `hf auth login`. revision: a branch.
-            card: arguments of `create_model_card`.
-
-        Returns:
-            huggingface_hub's CommitInfo.
-
-        Raises:
-            ConfigError: blocking is False.
-            HubError: the hub cannot be reached, or refuses.
-        """
-        if not blocking:
-            raise ConfigError("blocking is False, but an upload is waited for: leave it out.")
-        args, output = self.args, Path(self.args.output_dir)
-        self.save_model()
-        self.create_model_card(**card)
-        return self.ranks.on_first_rank(
-            lambda: upload(
-                output,
-                name_of(args),
-                private=args.hub_private_repo,
-                token=token or args.hub_token,
-                revision=revision,
-                ignore=("checkpoint-*", ".checkpoint-*", ".*.lock", ".cutaway-sav*", "_*"),
-                commit_message=commit_message,
-            )
+def push(session: TrainingSession, commit_message: str, token: str | None, revision: str | None) -> Any:
+    """Upload output_dir, but for its checkpoints; see `Trainer.push_to_hub`."""
+    args, output = session.args, Path(session.args.output_dir)
+    return session.ranks.on_first_rank(
+        lambda: upload(
+            output,
+            name_of(args),
+            private=args.hub_private_repo,
+            token=token or args.hub_token,
+            revision=revision,
+            ignore=("checkpoint-*", ".checkpoint-*", ".*.lock", ".cutaway-sav*", "_*"),
+            commit_message=commit_message,
         )
+    )
 
 
 class Pushes(TrainerCallback):

@@ -58,8 +58,10 @@ def drawn_from(*key: int) -> Iterator[None]:
         restore(before)
 
 
-def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and torch (all devices)."""
+def set_seed(seed: int, deterministic: bool = False) -> None:
+    """Seed Python, NumPy and torch (all devices); `deterministic` also lets torch use only exact algorithms."""
+    if deterministic:
+        torch.use_deterministic_algorithms(True)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

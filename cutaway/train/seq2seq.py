@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from cutaway.errors import ConfigError
 from cutaway.generate.settings import GenerationConfig
+from cutaway.nn.call_context import Evaluation
 from cutaway.train.arguments import TrainingArguments
-from cutaway.train.evaluation import PredictionOutput
-from cutaway.train.objective import LabelCounts, Objective
+from cutaway.train.evaluation import Answer, PredictionOutput
+from cutaway.train.objective import Objective
 from cutaway.train.trainer import Trainer
 
 
@@ -53,8 +55,29 @@ class Seq2SeqTrainer(Trainer):
 
     args: Any
 
-    def __init__(self, model: Any = None, args: Any = None, *others: Any, **given: Any) -> None:
-        super().__init__(model, Seq2SeqTrainingArguments() if args is None else args, *others, **given)
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        model_init: Any = None,
+        compute_loss_func: Any = None,
+        compute_metrics: Any = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Any = None,
+        *,
+        tokenizer: Any = None,
+    ) -> None:
+        super().__init__(
+            model, Seq2SeqTrainingArguments() if args is None else args, data_collator, train_dataset, eval_dataset,
+            processing_class, model_init, compute_loss_func, compute_metrics, callbacks, optimizers,
+            optimizer_cls_and_kwargs, preprocess_logits_for_metrics, tokenizer=tokenizer,
+        )  # fmt: skip
         self._gen_kwargs: dict[str, Any] = {}
         if getattr(self.args, "generation_config", None) is not None:
             self.model.generation_config = self.load_generation_config(self.args.generation_config)
@@ -79,18 +102,26 @@ class Seq2SeqTrainer(Trainer):
         return found
 
     def evaluate(
-        self, eval_dataset: Any = None, metric_key_prefix: str = "eval", ignore_keys: Any = None, **gen_kwargs: Any
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **gen_kwargs: Any,
     ) -> dict[str, float]:
         """As `Trainer.evaluate`; `gen_kwargs` are for `generate`."""
         self._gen_kwargs = self._settings(gen_kwargs)
-        return super().evaluate(eval_dataset, metric_key_prefix)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def predict(
-        self, test_dataset: Any, metric_key_prefix: str = "test", ignore_keys: Any = None, **gen_kwargs: Any
+        self,
+        test_dataset: Any,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+        **gen_kwargs: Any,
     ) -> PredictionOutput:
         """As `Trainer.predict`; `gen_kwargs` are for `generate`."""
         self._gen_kwargs = self._settings(gen_kwargs)
-        return super().predict(test_dataset, metric_key_prefix)
+        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     # -- in an evaluation --------------------------------------------------------------------------------------------
 
@@ -99,18 +130,42 @@ class Seq2SeqTrainer(Trainer):
         """Whether an evaluation writes texts."""
         return bool(self.args.predict_with_generate) and not self.args.prediction_loss_only
 
-    def sums(
-        self, objective: Objective, batch: dict[str, Any], own: LabelCounts, *, shown: bool
-    ) -> tuple[LabelCounts, dict[str, Tensor], Any]:
-        if not (shown and self.writes):
-            return super().sums(objective, batch, own, shown=shown)
-        own, found, _ = super().sums(objective, batch, own, shown=False)
-        return own, found, {"written_logits": self.written(batch)}
+    def _answer(
+        self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
+    ) -> Answer:
+        if not (keep and self.writes):
+            return super()._answer(model, objective, batch, keep, ignore)
+        labels = self._labels(batch)
+        own, sums = objective.sizes(batch), None
+        if labels is not None:
+            own, sums, _, _ = super()._answer(model, objective, batch, False, ignore)
+        return Answer(own, sums, self._kept(self.written(dict(batch)), labels), labels)
 
-    def without_labels(self, batch: dict[str, Any]) -> Any:
-        if not self.writes:
-            return super().without_labels(batch)
-        return {"written_logits": self.written(batch)}
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: Any,
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **gen_kwargs: Any,
+    ) -> tuple[Any, Any, Any]:
+        """As `Trainer.prediction_step`; with predict_with_generate the ids of the texts are in the place of logits."""
+        if prediction_loss_only or not self.writes:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        labels = self._labels(inputs)
+        loss = None if labels is None else super().prediction_step(model, inputs, True, ignore_keys)[0]
+        before = self._gen_kwargs
+        self._gen_kwargs = {**before, **gen_kwargs}
+        try:
+            with Evaluation(self.model)():
+                return loss, self.written(dict(inputs)), labels
+        finally:
+            self._gen_kwargs = before
+
+    def _pad_tensors_to_max_len(self, tensor: Tensor, max_length: int) -> Tensor:
+        """Ids [rows, columns] filled up to `max_length` columns with the padding id."""
+        return torch.nn.functional.pad(tensor, (0, max_length - tensor.shape[1]), value=self._pad())
 
     def written(self, batch: dict[str, Any]) -> Tensor:
         """The ids of the texts [rows, columns] that the model writes, filled up to the longest that it may write."""
@@ -124,7 +179,7 @@ class Seq2SeqTrainer(Trainer):
         most = self._longest(settings, batch)
         if most is None or ids.shape[1] >= most:
             return ids  # type: ignore[no-any-return]
-        return torch.nn.functional.pad(ids, (0, most - ids.shape[1]), value=self._pad())
+        return self._pad_tensors_to_max_len(ids, most)
 
     def _longest(self, settings: dict[str, Any], batch: dict[str, Any]) -> int | None:
         """The columns of the longest text that may be written; None where nothing says it."""

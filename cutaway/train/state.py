@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ class TrainerState:
         global_step: how many updates of the weights were made; max_steps: of how many.
         log_history: everything that was logged, oldest first; each entry has its step and epoch.
         best_metric, best_global_step, best_model_checkpoint: the best evaluation so far, and the folder of its weights.
+        total_flos: floating point operations of all updates. num_input_tokens_seen: where the arguments count them.
+        is_hyper_param_search, trial_name, trial_params: of the search that this training belongs to.
     """
 
     epoch: float = 0.0
@@ -37,10 +40,22 @@ class TrainerState:
     best_model_checkpoint: str | None = None
     is_world_process_zero: bool = True
     is_local_process_zero: bool = True
+    num_input_tokens_seen: int = 0
+    total_flos: float = 0.0
+    is_hyper_param_search: bool = False
+    trial_name: str | None = None
+    trial_params: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def compute_steps(self, args: Any, max_steps: int) -> None:
+        """Take the steps between logs, evaluations and saves from `args`; below 1 they are a part of `max_steps`."""
+        for name in ("logging_steps", "eval_steps", "save_steps"):
+            value = getattr(args, name)
+            if value is not None:
+                setattr(self, name, math.ceil(max_steps * value) if value < 1 else value)
 
     def save_to_json(self, json_path: str | Path) -> None:
         """Write the fields to a JSON file."""
@@ -67,3 +82,16 @@ class TrainerControl:
     should_save: bool = False
     should_evaluate: bool = False
     should_log: bool = False
+
+    def _new_training(self) -> None:
+        self.should_training_stop = False
+
+    def _new_epoch(self) -> None:
+        self.should_epoch_stop = False
+
+    def _new_step(self) -> None:
+        self.should_save = self.should_evaluate = self.should_log = False
+
+    def state(self) -> dict[str, Any]:
+        """The fields, in the form in which upstream keeps a callback's state."""
+        return {"args": dataclasses.asdict(self), "attributes": {}}

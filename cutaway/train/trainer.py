@@ -6,41 +6,65 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.hub.folder_save import folder_save
-from cutaway.train import saving
+from cutaway.nn.call_context import Evaluation
+from cutaway.train import pushing, reporting, saving, search
+from cutaway.train.accelerator import Accelerator
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batch_plan import lengths_of
-from cutaway.train.batches import Batches
-from cutaway.train.callback import Callbacks, DefaultFlowCallback
+from cutaway.train.batches import Batches, moved
+from cutaway.train.callback import Callbacks, DefaultFlowCallback, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
+from cutaway.train.dataloader import (
+    ByLength,
+    PlannedDataset,
+    PlannedLoader,
+    PlannedSampler,
+    RandomOrder,
+    SequentialOrder,
+    batches_of,
+)
 from cutaway.train.dataset import Rows, Stream, open_rows, taken_columns
 from cutaway.train.distributed import ProcessGroup
-from cutaway.train.evaluation import Evaluating
-from cutaway.train.loop import Loop
+from cutaway.train.evaluation import (
+    EVALUATION,
+    Answer,
+    EvalLoopOutput,
+    EvalPrediction,
+    PredictionOutput,
+    cut_by_logits,
+    predicted,
+    run_pass,
+)
+from cutaway.train.hooks import ItemCount, check_overrides, overridden, takes
+from cutaway.train.loop import Loop, items, measure
 from cutaway.train.objective import LabelCounts, Objective, balanced, joined, total
-from cutaway.train.optimizer import make_optimizer
+from cutaway.train.optimizer import decaying_names, make_optimizer, make_schedule, optimizer_of
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
-from cutaway.train.pushing import Pushes, Pushing
-from cutaway.train.reporting import Reporting
-from cutaway.train.rng import set_seed
-from cutaway.train.search import Searching
+from cutaway.train.rng import capture, restore, set_seed
+from cutaway.train.search import BestRun
+from cutaway.train.session import TrainingSession
+from cutaway.train.sharding import entire
 from cutaway.train.signals import SignalStop
+from cutaway.train.special_tokens import align_special_tokens
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
 from cutaway.train.weights import load_weights, save_weights
 
-log = logging.getLogger("cutaway")
+logger = logging.getLogger("cutaway")
 
 
 class TrainOutput(NamedTuple):
@@ -51,7 +75,19 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class Trainer(Evaluating, Reporting, Pushing, Searching):
+def _of_session(name: str, doc: str) -> Any:
+    """An attribute of the trainer that lives in its session."""
+
+    def read(self: Any) -> Any:
+        return getattr(self.session, name)
+
+    def write(self: Any, value: Any) -> None:
+        setattr(self.session, name, value)
+
+    return property(read, write, doc=doc)
+
+
+class Trainer:
     """Trains a model on rows of token ids.
 
     Args:
@@ -66,6 +102,7 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
             after each batch as compute_metrics(EvalPrediction, compute_result=is it the last), and keeps its own
             counts: then memory does not grow with the data. Batches with large logits come in parts.
         callbacks: TrainerCallback objects or classes.
+        optimizer_cls_and_kwargs: (an optimizer's class, its arguments), instead of what args.optim names.
         optimizers: (optimizer, schedule) instead of those of args; either may be None.
         preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics. Over a
             vocabulary, give one, such as logits.argmax(-1): the logits of 1,000 x 512 tokens of BERT are 62 GB.
@@ -74,8 +111,27 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
             num_items_in_batch, the number of labelled places in the whole update, a sum over places divided by it is
             the mean that an update needs.
 
+    A subclass may override the methods that upstream's Trainer calls; they are called here with the same arguments. One
+    that overrides a method which is never called here is refused. `loss_is_scaled_for_ga` says whether a compute_loss
+    of one's own gives a share of the update's loss (True) or the mean of its batch (False); by default it is a share if
+    it was calculated with num_items_in_batch.
+
     The loss of an update is the mean over all labelled places of all its rows, however they are cut into batches.
     """
+
+    loss_is_scaled_for_ga: bool | None = None
+
+    args: Any = _of_session("args", "The TrainingArguments.")
+    model: Any = _of_session("model", "The model itself.")
+    optimizer: Any = _of_session("optimizer", "The optimizer, once it is made.")
+    lr_scheduler: Any = _of_session("lr_scheduler", "The schedule of the learning rate, once it is made.")
+    processing_class: Any = _of_session("processing_class", "The tokenizer.")
+    state: Any = _of_session("state", "Where the training stands: a TrainerState.")
+    control: Any = _of_session("control", "What callbacks ask for: a TrainerControl.")
+    callbacks: Callbacks = _of_session("callbacks", "All callbacks.")
+    ranks: ProcessGroup = _of_session("ranks", "The processes that train together.")
+    device: torch.device = _of_session("device", "The device of this process.")
+    objective: Any = _of_session("objective", "What a training minimizes.")
 
     def __init__(
         self,
@@ -85,21 +141,25 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        model_init: Callable[..., Any] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
         compute_metrics: Callable[..., dict[str, Any]] | None = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
         tokenizer: Any = None,
-        model_init: Callable[..., Any] | None = None,
-        compute_loss_func: Callable[..., Any] | None = None,
     ) -> None:
+        check_overrides(type(self))
         if model_init is not None and (model is not None or any(optimizers)):
             raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
+        if optimizer_cls_and_kwargs is not None and optimizers[0] is not None:
+            raise ConfigError("optimizer_cls_and_kwargs makes the optimizer, and optimizers gives one; leave one out.")
         self.args = args if args is not None else TrainingArguments()
         set_seed(self.args.seed)
         self.model_init = model_init
-        model = self.fresh_model() if model_init is not None else model
+        model = self.call_model_init() if model_init is not None else model
         if not isinstance(model, torch.nn.Module):
             raise ConfigError(f"Trainer needs a model, not {type(model).__name__}; load one with from_pretrained.")
         if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
@@ -107,7 +167,11 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         cuda = torch.cuda.is_available() and not self.args.use_cpu
         self.ranks = ProcessGroup.here(cuda, self.args.ddp_timeout)
         self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
-        self.model: Any = model.to(self.device)
+        self.accelerator = Accelerator(self.session)
+        self.model = model
+        if self.args.place_model_on_device:
+            self._move_model_to_device(model, self.device)
+        self.model_wrapped = model
         self.processing_class = processing_class if processing_class is not None else tokenizer
         pads = hasattr(self.processing_class, "pad")
         self.data_collator = data_collator or (
@@ -116,81 +180,145 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
         self.optimizer, self.lr_scheduler = optimizers
+        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
         self.compute_loss_func = compute_loss_func
+        self._made: dict[str, Any] = {}
         self.state, self.control = self._new_state(), TrainerControl()
-        self.objective: Objective | None = None
+        self.is_in_train = False
+        self.model_accepts_loss_kwargs = takes(model.forward, "num_items_in_batch")
         progress = [] if self.args.disable_tqdm else [ProgressCallback]
         trackers = [BY_NAME[name] for name in self.args.report_to or ()]
-        pushes = [Pushes] if self.args.push_to_hub else []
+        pushes = [pushing.Pushes] if self.args.push_to_hub else []
         told = [*trackers, *pushes, *progress] if self.ranks.first else []
         self.callbacks = Callbacks([DefaultFlowCallback, *(callbacks or []), *told])
         forward = taken_columns(model) or set()
         spans = {"start_positions", "end_positions"} <= forward
         self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
-        if self.args.eval_strategy != IntervalStrategy.NO and eval_dataset is None:
-            raise ConfigError(f"eval_strategy is {self.args.eval_strategy.value!r}, so Trainer needs eval_dataset.")
+        self._signature_columns: list[str] | None = None
+        self._validate_args()
         self.tell("on_init_end")
+
+    @cached_property
+    def session(self) -> TrainingSession:
+        """What the training is while it runs; loop, evaluation, uploads and searches share it."""
+        return TrainingSession()
+
+    def _validate_args(self) -> None:
+        """Refuse arguments that do not go together."""
+        if self.args.eval_strategy != IntervalStrategy.NO and self.eval_dataset is None:
+            if overridden(self, "get_eval_dataloader") or overridden(self, "evaluate"):
+                return
+            raise ConfigError(f"eval_strategy is {self.args.eval_strategy.value!r}, so Trainer needs eval_dataset.")
 
     @property
     def tokenizer(self) -> Any:
         """Another name of processing_class."""
         return self.processing_class
 
-    # -- training ------------------------------------------------------------------------------------------------------
+    @property
+    def callback_handler(self) -> Callbacks:
+        """Another name of callbacks."""
+        return self.callbacks
 
-    def train(self, resume_from_checkpoint: str | bool | None = None) -> TrainOutput:
-        """Train, from the beginning or from where a checkpoint stopped.
+    def _new_state(self) -> TrainerState:
+        return TrainerState(
+            is_local_process_zero=self.is_local_process_zero(), is_world_process_zero=self.is_world_process_zero()
+        )
 
-        Args:
-            resume_from_checkpoint: True for the newest whole checkpoint in output_dir, a checkpoint, or a folder of
-                them. The resumed training ends in the same bits as one that was never stopped.
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Note the columns that the model takes, and labels, in `_signature_columns`; None where it takes any."""
+        if self._signature_columns is None:
+            found = taken_columns(self.model, self.label_names)
+            self._signature_columns = None if found is None else sorted(found)
+
+    def _columns(self) -> set[str] | None:
+        if not self.args.remove_unused_columns:
+            return None
+        self._set_signature_columns_if_needed()
+        return None if self._signature_columns is None else set(self._signature_columns)
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        """The data set as it is read; columns that the model does not take are left out row by row."""
+        return dataset
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """The collator; its rows have only the columns that the model takes."""
+        return data_collator
+
+    def _open(self, data: Any) -> Rows | Stream:
+        return open_rows(data, self._columns())
+
+    def get_train_dataloader(self) -> Any:
+        """The batches to train on. One of your own may give them otherwise: each process computes its share of them.
 
         Raises:
-            InputError: the data or the labels cannot be used.
-            CheckpointError: there is no whole checkpoint where one is named.
-            OutputError: another process or thread trains in output_dir.
+            InputError: there is no train_dataset.
         """
-        args, output = self.args, Path(self.args.output_dir)
-        resume = args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
-        set_seed(args.seed)
-        if self.model_init is not None:
-            self.model = self.fresh_model().to(self.device)
-        if not self.ranks.first:
-            set_seed(self.ranks.seed(args.seed))
-        source = self._open(self.train_dataset)
-        self.objective = objective = self._objective(source)
-        batches = self._batches(source)
-        self._prepare()
-        self.state, self.control = self._new_state(), TrainerControl()
-        if args.match_upstream:
-            log.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does it, "
-                        "so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
-        made_here = self.optimizer is None, self.lr_scheduler is None
-        loop = Loop(self, batches, objective, self._steps(batches))
-        claim = saving.OutputClaim(output)
-        self.ranks.on_first_rank(claim.take)
-        try:
-            found = self.ranks.on_first_rank(lambda: saving.begin(output, resume))
-            if found is not None:
-                loop.load(found)
-            began, first = time.perf_counter(), self.state.global_step
-            with self._listening():
-                loop.run()
-            loop.leave()
-            self._finish(began, first, loop.lost_by_all())
-            self.tell("on_train_end")
-        finally:
-            claim.release()
-            for callback in self.callbacks.all:
-                getattr(callback, "close", lambda: None)()
-            # another call of train begins anew, unless the optimizer is the user's own
-            self.optimizer = None if made_here[0] else self.optimizer
-            self.lr_scheduler = None if made_here[1] else self.lr_scheduler
-        metrics = {k: v for k, v in self.state.log_history[-1].items() if k != "step"}
-        return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
+        if self.train_dataset is None:
+            raise InputError("there is no data set; give Trainer train_dataset (to train) or eval_dataset "
+                             "(to evaluate).")  # fmt: skip
+        return self._get_dataloader(
+            dataset=self.train_dataset,
+            description="Training",
+            batch_size=self.args.train_batch_size,
+            sampler_fn=self._get_train_sampler,
+            is_training=True,
+        )
 
-    def _batches(self, source: Rows | Stream) -> Batches:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """The batches of `eval_dataset`: rows, or the name of one of the trainer's; by default the trainer's own."""
+        if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, Mapping):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        return self._get_dataloader(
+            dataset=self.eval_dataset if eval_dataset is None else eval_dataset,
+            description="Evaluation",
+            batch_size=self.args.per_device_eval_batch_size,
+            sampler_fn=self._get_eval_sampler,
+        )
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """The batches of `test_dataset`."""
+        return self._get_dataloader(
+            dataset=test_dataset,
+            description="test",
+            batch_size=self.args.per_device_eval_batch_size,
+            sampler_fn=self._get_eval_sampler,
+        )
+
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[[Any], Any] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> Any:
+        """A loader of `dataset` in batches, in the order of what `sampler_fn` gives."""
         args = self.args
+        if hasattr(dataset, "remove_columns"):
+            dataset = self._remove_unused_columns(dataset, description=description)
+        collate = self._get_collator_with_removed_columns(self.data_collator, description=description)
+        source = self._open(dataset)
+        sampler = sampler_fn(dataset) if sampler_fn is not None and isinstance(source, Rows) else None
+        if isinstance(source, Rows) and sampler is not None and not isinstance(sampler, PlannedSampler):
+            return torch.utils.data.DataLoader(
+                PlannedDataset(source),
+                batch_size=batch_size,
+                sampler=sampler,
+                collate_fn=collate,
+                drop_last=args.dataloader_drop_last,
+                num_workers=args.dataloader_num_workers,
+            )
+        batches = self._batches(source, collate, batch_size, sampler, is_training)
+        return PlannedLoader(batches, dataset, sampler, training=is_training)
+
+    def _batches(self, source: Rows | Stream, collate: Any, size: int, sampler: Any, training: bool) -> Batches:
+        args = self.args
+        if not training:
+            return Batches(source, collate, size, args.seed, shuffle=False, workers=args.dataloader_num_workers)
         seed = args.seed if args.data_seed is None else args.data_seed
         lengths: list[int] | None = None
         if args.train_sampling_strategy == "group_by_length" or args.per_device_train_batch_tokens:
@@ -199,27 +327,135 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
             lengths = lengths_of(source, args.length_column_name, seed)
         return Batches(
             source,
-            self.data_collator,
-            args.per_device_train_batch_size,
+            collate,
+            size,
             seed,
-            shuffle=args.train_sampling_strategy != "sequential",
+            shuffle=not isinstance(sampler, SequentialOrder),
             drop_last=args.dataloader_drop_last,
             workers=args.dataloader_num_workers,
             lengths=lengths,
             tokens=args.per_device_train_batch_tokens,
         )
 
-    def _new_state(self) -> TrainerState:
-        ranks = self.ranks
-        return TrainerState(is_world_process_zero=ranks.first, is_local_process_zero=ranks.local == 0)
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """The order of the training rows. One of your own (a torch Sampler) is drawn anew in each epoch."""
+        data = self.train_dataset if train_dataset is None else train_dataset
+        if data is None or not hasattr(data, "__len__"):
+            return None
+        strategy = self.args.train_sampling_strategy
+        if strategy == "sequential":
+            return SequentialOrder(data)
+        return ByLength(data) if strategy == "group_by_length" else RandomOrder(data)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """The order of the rows in an evaluation: theirs."""
+        return SequentialOrder(eval_dataset) if hasattr(eval_dataset, "__len__") else None
+
+    def num_examples(self, dataloader: Any) -> int:
+        """How many rows a loader reads, or about how many where its data has no length."""
+        try:
+            return len(dataloader.dataset)
+        except (NameError, AttributeError, TypeError):
+            return len(dataloader) * int(self.args.per_device_train_batch_size)
+
+    def _prepare_input(self, data: Any) -> Any:
+        """A batch, or a part of one, with its tensors on the trainer's device."""
+        return moved(data, self.device)
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """A batch as the model takes it.
+
+        Raises:
+            InputError: it is empty.
+        """
+        inputs = self._prepare_input(inputs)
+        if hasattr(inputs, "__len__") and len(inputs) == 0:
+            raise InputError("a batch is empty: none of its columns is one that the model takes.")
+        return inputs
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train, from the beginning or from where a checkpoint stopped.
+
+        Args:
+            resume_from_checkpoint: True for the newest whole checkpoint in output_dir, a checkpoint, or a folder of
+                them. The resumed training ends in the same bits as one that was never stopped.
+            trial: of a search by your own means: model_init gets it, and settings by name are put into args.
+            ignore_keys_for_eval: outputs of the model that evaluations in between leave out.
+
+        Raises:
+            InputError: the data or the labels cannot be used.
+            CheckpointError: there is no whole checkpoint where one is named.
+            OutputError: another process or thread trains in output_dir.
+        """
+        args, output, session = self.args, Path(self.args.output_dir), self.session
+        resume = args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        if trial is not None:
+            session.trial = trial
+        set_seed(args.seed)
+        if self.model_init is not None:
+            self.model = self.model_wrapped = self.call_model_init(session.trial).to(self.device)
+            self._signature_columns = None
+        if not self.ranks.first:
+            set_seed(self.ranks.seed(args.seed))
+        align_special_tokens(self.model, self.processing_class)
+        loader = self.callbacks.train_dataloader = self.get_train_dataloader()
+        batches = batches_of(loader, args.seed if args.data_seed is None else args.data_seed, self.ranks.size)
+        self.objective = self._objective(batches.source if isinstance(batches, Batches) else None, training=True)
+        self._prepare()
+        self.state, self.control = self._new_state(), TrainerControl()
+        session.flos = 0.0
+        if args.match_upstream:
+            logger.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does "
+                           "it, so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
+        for name in ("optimizer", "lr_scheduler"):  # each training makes its own, unless the user gave one
+            if self._made.get(name) is not None and getattr(self, name) is self._made[name]:
+                setattr(self, name, None)
+        given = {name: getattr(self, name) for name in ("optimizer", "lr_scheduler")}
+        self.is_in_train = True
+        try:
+            loop = session.loop = Loop(session, self, batches, self._steps(batches), ignore_keys_for_eval)
+            claim = saving.OutputClaim(output)
+            self.ranks.on_first_rank(claim.take)
+            try:
+                found = self.ranks.on_first_rank(lambda: saving.begin(output, resume))
+                if found is not None:
+                    loop.load(found)
+                began, first = time.perf_counter(), self.state.global_step
+                with self._listening():
+                    loop.run()
+                loop.leave()
+                self._finish(began, first, loop.lost_by_all())
+                self.tell("on_train_end")
+            finally:
+                claim.release()
+        finally:
+            self.is_in_train = False
+            session.loop = None
+            for callback in self.callbacks.all:
+                getattr(callback, "close", lambda: None)()
+            self._made = {name: None if one is not None else getattr(self, name) for name, one in given.items()}
+        metrics = {k: v for k, v in self.state.log_history[-1].items() if k != "step"}
+        return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
+
+    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
+        """Rows of an update, over all processes."""
+        return int(args.train_batch_size * args.gradient_accumulation_steps * self.ranks.size)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Inside, a signal to one of several processes makes all of them save and leave."""
-        if self.ranks.size == 1 or any(isinstance(c, SignalStop) for c in self.callbacks.all):
+        """Inside, a signal to one of several processes (or the only one, if asked) makes all save and leave."""
+        alone = self.ranks.size == 1 and not self.args.enable_jit_checkpoint
+        if alone or any(isinstance(c, SignalStop) for c in self.callbacks.all):
             yield
             return
-        stopping = SignalStop(patient=True)
+        stopping = SignalStop(patient=self.ranks.size > 1)
         self.add_callback(stopping)
         try:
             with stopping.listening():
@@ -248,107 +484,492 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
 
     def precision(self) -> AbstractContextManager[Any]:
         """Inside, the model computes in the precision that the arguments name."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.args.bf16 else nullcontext()
+        return self.session.precision()
 
-    def _steps(self, batches: Batches) -> int:
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
+        """Another name of `precision`."""
+        return self.session.precision()
+
+    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
+        """What a loss is computed inside: by default the precision that the arguments name."""
+        return self.autocast_smart_context_manager()
+
+    def _steps(self, batches: Any) -> int:
         if self.args.max_steps > 0:
-            return self.args.max_steps
+            return int(self.args.max_steps)
         if batches.count is None:
             raise InputError("rows without a known number need max_steps: nobody can tell how many steps an epoch has.")
         per_update = self.args.gradient_accumulation_steps * self.ranks.size
-        return math.ceil(self.args.num_train_epochs * math.ceil(batches.count / per_update))
+        epochs = float(self.args.num_train_epochs)
+        updates: int = math.ceil(batches.count / per_update)
+        return math.ceil(epochs * updates)
 
     def _finish(self, began: float, first: int, lost: float) -> None:
         seconds = max(time.perf_counter() - began, 1e-9)
         steps = self.state.global_step - first
-        rows = steps * self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.ranks.size
-        best = self.state.best_model_checkpoint
-        if self.args.load_best_model_at_end and best is not None:
-            why = self.ranks.on_first_rank(lambda: saving.fault(Path(best)))
-            if why is None:
-                load_weights(self.model, Path(best))
-            else:
-                log.warning("the best model in %s is not loaded, the last one stays: %s.", best, why)
+        rows = steps * self.get_total_train_batch_size(self.args)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
         self.model.eval()
+        self.store_flos()
         self.log(
             {
                 "train_runtime": seconds,
                 "train_samples_per_second": rows / seconds,
                 "train_steps_per_second": steps / seconds,
+                "total_flos": self.state.total_flos,
                 "train_loss": lost / max(1, self.state.global_step),
             }
         )
 
-    def _open(self, data: Any) -> Rows | Stream:
-        taken = taken_columns(self.model, self.label_names) if self.args.remove_unused_columns else None
-        return open_rows(data, taken)
+    def _load_best_model(self) -> None:
+        """Load the weights of the best checkpoint, if it is whole."""
+        best = Path(self.state.best_model_checkpoint)
+        why = self.ranks.on_first_rank(lambda: saving.fault(best))
+        if why is None:
+            load_weights(self.model, best)
+        else:
+            logger.warning("the best model in %s is not loaded, the last one stays: %s.", best, why)
 
-    def _objective(self, rows: Rows | Stream | None = None) -> Objective:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights of a checkpoint into the model."""
+        load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+
+    def _objective(self, rows: Rows | Stream | None = None, training: bool = False) -> Objective:
         args = self.args
         weights: Tensor | None = None
-        if args.class_weights is not None and rows is not None:
+        if args.class_weights is not None and training:
             if args.class_weights == "balanced":
-                if isinstance(rows, Stream):
+                if not isinstance(rows, Rows):
                     raise InputError("class_weights='balanced' must count the labels first; give rows with a length.")
                 weights = balanced(rows.labels(), int(self.model.config.num_labels))
             else:
                 weights = torch.tensor(args.class_weights)
-        smoothing = args.label_smoothing_factor if rows is not None else 0.0
-        return Objective(self.model, smoothing, weights, args.match_upstream)
+        return Objective(self.model, args.label_smoothing_factor if training else 0.0, weights, args.match_upstream)
 
-    def create_optimizer(self) -> Optimizer:
+    # -- the optimizer -------------------------------------------------------------------------------------------------
+
+    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
+        """Make both; override it, or one of the two below, for your own."""
+        self.create_optimizer()
+        self.create_scheduler(num_training_steps=num_training_steps, optimizer=self.optimizer)
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the arguments; override it for one of your own."""
         if self.optimizer is None:
-            self.optimizer = make_optimizer(self.model, self.args)
+            model = self.model if model is None else model
+            kind, settings = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = make_optimizer(
+                model, self.args, self.get_decay_parameter_names(model), kind, dict(settings)
+            )
         return self.optimizer  # type: ignore[no-any-return]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule of the arguments; override it for one of your own."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = make_schedule(
+                self.optimizer if optimizer is None else optimizer, self.args, num_training_steps
+            )
+        return self.lr_scheduler
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
+        """(the class of the optimizer that the arguments name, what it is given)."""
+        return optimizer_of(args)
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """The names of the weights that weight decay reaches: neither biases nor norms."""
+        return decaying_names(model)
+
+    def get_num_trainable_parameters(self) -> int:
+        """How many numbers train."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def get_learning_rates(self) -> list[float]:
+        """The rate of each group.
+
+        Raises:
+            ConfigError: there is no optimizer yet.
+        """
+        return [group["lr"] for group in self._made_optimizer().param_groups]
+
+    def get_optimizer_group(self, param: Any = None) -> Any:
+        """The group that holds a weight, or all groups.
+
+        Raises:
+            ConfigError: there is no optimizer yet.
+        """
+        groups = self._made_optimizer().param_groups
+        if param is None:
+            return [group["params"] for group in groups]
+        return next((group for group in groups if any(p is param for p in group["params"])), None)
+
+    def _made_optimizer(self) -> Optimizer:
+        if self.optimizer is None:
+            raise ConfigError("Trainer optimizer is None: it is made by train(); call create_optimizer() before it.")
+        return self.optimizer  # type: ignore[no-any-return]
+
+    def _get_learning_rate(self) -> float:
+        """The rate of the first group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    # -- one update ----------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """(the next `num_batches` batches or what is left of them, how many labelled places the update has)."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+        """How many labelled places these batches hold, with those of the other processes; None for no batch."""
+        if not batch_samples:
+            return None
+        session, pending = self.session, self.session.pending
+        if len(pending) == len(batch_samples):
+            group = [turn._replace(batch=batch) for turn, batch in zip(pending, batch_samples, strict=True)]
+            session.update = measure(session, group)
+            return items(session.update)
+        objective = self.objective or self._objective()
+        return sum(total(objective.sizes(batch)) for batch in batch_samples)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Compute one batch of an update, forward and backward.
+
+        Args:
+            model: the model as all processes compute it together.
+            inputs: a batch. num_items_in_batch: how many labelled places the whole update has.
+
+        Returns:
+            The batch's share of the update's loss, as a number without a graph.
+        """
+        if not model.training:
+            model.train()
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            loss = self._share(model, inputs, num_items_in_batch)
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def first_loss(self, model: Any, batch: Any) -> Tensor:
+        """The loss of a first batch, whose graph tells which weights are used."""
+        with self.compute_loss_context_manager():
+            return self._share(model, batch, None)
+
+    def _share(self, model: Any, inputs: Any, num_items: Any) -> Tensor:
+        """The share of an update's loss that a batch has."""
+        update = self.session.update
+        if update is None:  # training_step by itself
+            found: Tensor = self.compute_loss(model, inputs)
+            return found
+        own, whole = update.sizes[update.current], update.whole
+        if not self._own_loss:
+            return self.objective.loss_share(model, inputs, own, whole, update.parts)  # type: ignore[no-any-return]
+        n = total(whole) if num_items is None else float(num_items)
+        count = ItemCount.of(n)
+        if not overridden(self, "compute_loss"):
+            return self.compute_loss(model, inputs, num_items_in_batch=count)  # type: ignore[no-any-return]
+        more: dict[str, Any] = {"num_items_in_batch": count} if takes(self.compute_loss, "num_items_in_batch") else {}
+        loss: Tensor = self.compute_loss(model, inputs, **more)
+        scaled = count.used if self.loss_is_scaled_for_ga is None else self.loss_is_scaled_for_ga
+        if self.args.match_upstream and self.loss_is_scaled_for_ga is None:
+            scaled = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        if scaled:
+            return loss
+        if self.args.match_upstream:
+            return loss / update.parts
+        return loss * (total(own) / n if n else 0.0)
 
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The mean loss over the labels of `inputs`; override it for a loss of your own.
+        """The loss over the labels of `inputs`; override it for a loss of your own.
 
-        Trainer weighs the means of a batch's parts by how many labels they hold, so do not divide by anything else.
-        num_items_in_batch is what compute_loss_func is given; by default, how many labels `inputs` hold.
+        It is the mean over what they label, or, with num_items_in_batch, their sum divided by it. The loss of an
+        override counts as a share of the update's where it was calculated with num_items_in_batch, and otherwise as a
+        mean, which is weighed by how many labels the batch holds.
         """
         objective = self.objective or self._objective()
         own = objective.sizes(inputs)
-        if self.compute_loss_func is not None and "labels" in inputs:
+        if self.compute_loss_func is not None:
             outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
-            count = total(own) if num_items_in_batch is None else num_items_in_batch
-            loss = self.compute_loss_func(outputs, inputs["labels"], num_items_in_batch=count)
+            count = ItemCount.of(total(own)) if num_items_in_batch is None else num_items_in_batch
+            loss = self.compute_loss_func(outputs, inputs.get("labels"), num_items_in_batch=count)
             return (loss, outputs) if return_outputs else loss
         sums, outputs = objective.sums(model, inputs, own, shown=return_outputs)
-        loss = joined(sums, own)
+        whole, update = own, self.session.update
+        if num_items_in_batch is not None:
+            n = float(num_items_in_batch)
+            whole = update.whole if update is not None and total(update.whole) == n else _counted(own, n)
+        loss = joined(sums, whole)
         return (loss, outputs) if return_outputs else loss
 
     @property
     def _own_loss(self) -> bool:
-        return type(self).compute_loss is not Trainer.compute_loss or self.compute_loss_func is not None
+        return self.compute_loss_func is not None or overridden(self, "compute_loss")
 
-    def sums(
-        self, objective: Objective, batch: dict[str, Any], own: LabelCounts, *, shown: bool
-    ) -> tuple[LabelCounts, dict[str, Tensor], Any]:
-        """(sizes, sums of losses, output) of a batch that is evaluated; `shown`: whether the output needs logits."""
-        if not self._own_loss:
-            return own, *objective.sums(self.model, batch, own, shown=shown)
-        loss, outputs = self.compute_loss(self.model, batch, return_outputs=True)
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip the gradients at max_grad_norm; their norm before."""
+        return self._norm(float(self.args.max_grad_norm))
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm of the gradients, unless it is known already."""
+        return self._norm(math.inf) if grad_norm is None else grad_norm
+
+    def _norm(self, limit: float) -> Tensor:
+        weights = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        return entire(torch.nn.utils.clip_grad_norm_(weights, limit)) if weights else torch.zeros(())
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        """The model as it is called; several processes join what this gives."""
+        return model
+
+    def _move_model_to_device(self, model: Any, device: Any) -> None:
+        """Put the model on the trainer's device."""
+        model.to(device)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Operations of a batch, forward and backward: 6 for each token and each weight that is no embedding.
+
+        Kaplan et al., 2020 (arXiv:2001.08361), section 2.1. 0 where the model cannot tell its weights.
+        """
+        name = getattr(self.model, "main_input_name", "input_ids")
+        if not isinstance(inputs, Mapping) or name not in inputs or not hasattr(self.model, "num_parameters"):
+            return 0
+        return int(6 * inputs[name].numel() * self._weights_that_multiply)
+
+    @property
+    def _weights_that_multiply(self) -> int:
+        held: tuple[Any, int] | None = vars(self).get("_counted_weights")
+        if held is None or held[0] is not self.model:
+            held = self._counted_weights = (self.model, self.model.num_parameters(exclude_embeddings=True))
+        return held[1]
+
+    def store_flos(self) -> None:
+        """Add the operations since the last time to state.total_flos."""
+        self.state.total_flos += self.ranks.sum([self.session.flos])[0]
+        self.session.flos = 0.0
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """Count the tokens of a batch in state.num_input_tokens_seen, as include_num_input_tokens_seen asks."""
+        how = self.args.include_num_input_tokens_seen
+        if how in (False, "no"):
+            return
+        name, n = getattr(self.model, "main_input_name", "input_ids"), 0
+        if name in inputs:
+            mask = inputs.get("attention_mask") if how == "non_padding" else None
+            n = inputs[name].numel() if mask is None else int(mask.sum())
+        self.state.num_input_tokens_seen += int(self.ranks.sum([float(n)])[0])
+
+    # -- evaluation: with several processes all of them must call it ---------------------------------------------------
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The loss and the metrics on `eval_dataset` (by default the one of the trainer), also logged.
+
+        Several data sets by name give metrics with the name in them. Random masks are the same in each evaluation.
+
+        Args:
+            ignore_keys: outputs of the model that predictions leave out.
+        """
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(data, Mapping):
+            found: dict[str, float] = {}
+            for name, one in data.items():
+                found |= self.evaluate(
+                    eval_dataset=name if eval_dataset is None else one,
+                    ignore_keys=ignore_keys,
+                    metric_key_prefix=f"{metric_key_prefix}_{name}",
+                )
+            return found
+        loader = self.get_eval_dataloader(data if eval_dataset is not None else None)
+        only_loss = True if self.compute_metrics is None else None
+        metrics = self._measured(loader, "Evaluation", only_loss, ignore_keys, metric_key_prefix).metrics
+        self.log(metrics)
+        self.tell("on_evaluate", metrics=metrics)
+        return metrics
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """What the model says about each row, its labels if there are any, and the metrics."""
+        found = self._measured(
+            self.get_test_dataloader(test_dataset), "Prediction", None, ignore_keys, metric_key_prefix
+        )
+        self.tell("on_predict", metrics=found.metrics)
+        return PredictionOutput(found.predictions, found.label_ids, found.metrics)
+
+    def _measured(self, loader: Any, what: str, only_loss: bool | None, ignore: Any, prefix: str) -> EvalLoopOutput:
+        """An evaluation with its speed."""
+        began = time.perf_counter()
+        found = self.evaluation_loop(
+            loader, description=what, prediction_loss_only=only_loss, ignore_keys=ignore, metric_key_prefix=prefix
+        )
+        seconds = max(time.perf_counter() - began, 1e-9)
+        size = self.args.per_device_eval_batch_size * self.ranks.size
+        metrics = found.metrics
+        metrics[f"{prefix}_runtime"] = seconds
+        metrics[f"{prefix}_samples_per_second"] = found.num_samples / seconds
+        metrics[f"{prefix}_steps_per_second"] = math.ceil(found.num_samples / size) / seconds
+        # what follows from them must be the same everywhere
+        return EvalLoopOutput(found[0], found[1], self.ranks.broadcast(metrics), found[3])
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """One pass over a loader: predictions and labels (unless only the loss is wanted), and the metrics."""
+        args, prefix = self.args, metric_key_prefix
+        only_loss = args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
+        keep = not only_loss
+        self.callbacks.eval_dataloader = dataloader
+        model = self._wrap_model(self.model, training=False)
+        before = capture()
+        streams = args.batch_eval_metrics and self.compute_metrics is not None
+        objective = self._objective()
+        hooked = overridden(self, "prediction_step")
+        # a loss of the user's, or upstream's, may depend on the batch; and ranks must stay in step
+        whole = (
+            not keep or self._own_loss or hooked or objective.match_upstream or self.ranks.sharded
+            or (self.ranks.size > 1 and streams)
+        )  # fmt: skip
+
+        def answers(batch: Any) -> Answer:
+            if not hooked:
+                return self._answer(model, objective, self._prepare_inputs(batch), keep, ignore_keys)
+            loss, logits, labels = self.prediction_step(model, batch, not keep, ignore_keys=ignore_keys)
+            n = total(objective.sizes(batch))
+            sums = None if loss is None else {"places": loss.detach().mean() * n}
+            return Answer({"places": n}, sums, self._kept(logits, labels) if keep else None, labels)
+
+        try:
+            with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
+                found = run_pass(
+                    batches_of(dataloader, args.seed, self.ranks.size).turns(EVALUATION, self.ranks),
+                    answers,
+                    self.ranks,
+                    keep=keep,
+                    by_rows=objective.match_upstream,
+                    finite=args.logging_nan_inf_filter,
+                    each=self.compute_metrics if keep and streams else None,
+                    cut=lambda batch: [batch] if whole else cut_by_logits(self.model, batch),
+                    after=lambda: self.tell("on_prediction_step"),
+                    include=self._included(),
+                    join=args.eval_do_concat_batches,
+                )
+            metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}
+            named: Mapping[str, Any] = found.measured or {}
+            if not streams and self.compute_metrics is not None and keep and found.label_ids is not None:
+                shown = EvalPrediction(found.predictions, found.label_ids, found.inputs, found.losses)
+                named = self.compute_metrics(shown)
+            for name, value in named.items():
+                key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
+                metrics[key] = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+        finally:
+            restore(before)  # evaluating more or less often changes no training
+        return EvalLoopOutput(found.predictions, found.label_ids, metrics, found.rows)
+
+    def _included(self) -> tuple[str, ...]:
+        more = ("inputs",) if self.args.include_inputs_for_metrics else ()
+        return (*self.args.include_for_metrics, *more)
+
+    def _kept(self, logits: Any, labels: Any) -> Any:
+        """What is kept of the logits until compute_metrics."""
+        shrink = self.preprocess_logits_for_metrics
+        return logits if shrink is None or logits is None else shrink(logits, labels)
+
+    def _labels(self, batch: Mapping[str, Any]) -> Any:
+        given = [batch[name] for name in self.label_names if batch.get(name) is not None]
+        return None if not given else given[0] if len(given) == 1 else tuple(given)
+
+    def _answer(
+        self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
+    ) -> Answer:
+        """What the model says of a batch."""
+        own, labels = objective.sizes(batch), self._labels(batch)
+        sums: dict[str, Tensor] | None = None
+        if labels is None:
+            outputs = model(**batch)
+        elif self._own_loss:
+            outputs, own, sums = self._with_own_loss(model, batch, own)
+        else:
+            sums, outputs = objective.sums(model, batch, own, shown=keep)
+        if not keep:
+            return Answer(own, sums)
+        return Answer(own, sums, self._kept(predicted(outputs, ignore), labels), labels)
+
+    def _with_own_loss(
+        self, model: Any, batch: Mapping[str, Any], own: LabelCounts
+    ) -> tuple[Any, LabelCounts, dict[str, Tensor]]:
+        """(output, sizes, sums of losses) by the user's own loss, which is a mean or a sum over the labelled places."""
         n = total(own)
-        return {"places": n}, {"places": loss * n}, outputs
+        more: dict[str, Any] = (
+            {"num_items_in_batch": ItemCount.of(n)} if takes(self.compute_loss, "num_items_in_batch") else {}
+        )
+        loss, outputs = self.compute_loss(model, batch, return_outputs=True, **more)
+        return outputs, {"places": n}, {"places": loss.detach() * n}
 
-    def loss_share(
-        self, model: Any, objective: Objective, batch: dict[str, Any], own: LabelCounts, whole: LabelCounts, parts: int
-    ) -> Tensor:
-        """A part's share of an update's loss, through `model`, which several processes wrap."""
-        if not self._own_loss:
-            return objective.loss_share(model, batch, own, whole, parts)
-        if self.compute_loss_func is not None and type(self).compute_loss is Trainer.compute_loss:
-            return self.compute_loss(model, batch, num_items_in_batch=total(whole))  # type: ignore[no-any-return]
-        loss = self.compute_loss(model, batch)
-        return loss * (total(own) / total(whole) if total(whole) else 0.0)  # type: ignore[no-any-return]
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Any, Any, Any]:
+        """(the loss, the logits, the labels) of one batch; None for what there is not, or is not wanted."""
+        inputs = self._prepare_inputs(inputs)
+        objective = self._objective()
+        with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
+            own, labels = objective.sizes(inputs), self._labels(inputs)
+            loss = None
+            if labels is None:
+                outputs = model(**inputs)
+            elif self._own_loss:
+                outputs, own, sums = self._with_own_loss(model, inputs, own)
+                loss = joined(sums, own)
+            else:
+                sums, outputs = objective.sums(model, inputs, own, shown=not prediction_loss_only)
+                loss = joined(sums, own)
+        loss = None if loss is None else loss.detach()
+        return (loss, None, None) if prediction_loss_only else (loss, predicted(outputs, ignore_keys), labels)
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        """An evaluation in a training; a schedule that follows a metric takes its step."""
+        more = {} if ignore_keys_for_eval is None else {"ignore_keys": ignore_keys_for_eval}
+        metrics: dict[str, float] = self.evaluate(**more)
+        if isinstance(self.lr_scheduler, ReduceLROnPlateau) and not skip_scheduler:
+            self.lr_scheduler.step(best_value(self.args, metrics))
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether these metrics are the best so far; the state notes it."""
+        return bool(self.session.loop.judge(metrics))
+
+    def _maybe_log_save_evaluate(
+        self,
+        tr_loss: Tensor,
+        grad_norm: Any,
+        model: Any,
+        trial: Any,
+        epoch: float,
+        ignore_keys_for_eval: list[str] | None,
+        start_time: float,
+        learning_rate: float | None = None,
+    ) -> None:
+        """After an update and an epoch: log, evaluate and save, as far as `control` asks for it."""
+        self.session.loop.log_save_evaluate()
 
     # -- saving, saying ------------------------------------------------------------------------------------------------
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
+    def _get_output_dir(self, trial: Any = None) -> str:
+        """The folder of the checkpoints."""
+        return str(self.args.output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write checkpoint-N with all that a resume needs."""
+        self.session.loop.save()
+
+    def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
         """Write the weights, the config and the tokenizer, for from_pretrained: all of them, or none.
 
         Of several processes the first writes; with fsdp, all must call it.
@@ -358,13 +979,24 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
             if not self.ranks.first:
                 return
             with folder_save(folder) as save:
-                save_weights(self.model, save.aside, weights)
-                if hasattr(self.processing_class, "save_pretrained"):
-                    self.processing_class.save_pretrained(save.aside)
+                self._save(str(save.aside), state_dict=weights)
 
-    def log(self, logs: dict[str, Any]) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Write the files of `save_model` into a folder."""
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self.model, folder, state_dict)
+        tokenizer = self.processing_class
+        if tokenizer is None:
+            tokenizer = getattr(self.data_collator, "tokenizer", None)
+        if hasattr(tokenizer, "save_pretrained"):
+            tokenizer.save_pretrained(folder)
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Keep `logs` in state.log_history, with the epoch and the step, and tell the callbacks."""
-        logs = {**logs, "epoch": self.state.epoch}
+        logs["epoch"] = self.state.epoch
+        if self.args.include_num_input_tokens_seen not in (False, "no"):
+            logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.tell("on_log", logs=logs)
 
@@ -372,21 +1004,151 @@ class Trainer(Evaluating, Reporting, Pushing, Searching):
         """Add a TrainerCallback, or a class of one."""
         self.callbacks.add(callback)
 
+    def pop_callback(self, callback: Any) -> Any:
+        """Remove a callback, or the first of a class, and return it."""
+        return self.callbacks.take(callback)
+
     def remove_callback(self, callback: Any) -> None:
         """Remove a callback, or the first of a class."""
         self.callbacks.take(callback)
 
     def tell(self, event: str, **at_hand: Any) -> None:
         """Call an event of all callbacks."""
-        self.callbacks.call(
-            event,
-            self.args,
-            self.state,
-            self.control,
-            model=self.model,
-            processing_class=self.processing_class,
-            tokenizer=self.processing_class,
-            optimizer=self.optimizer,
-            lr_scheduler=self.lr_scheduler,
-            **at_hand,
+        self.session.tell(event, **at_hand)
+
+    def is_local_process_zero(self) -> bool:
+        """Whether this process is the first of its machine."""
+        return bool(self.ranks.local == 0)
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this process is the one that writes."""
+        return bool(self.ranks.first)
+
+    def log_metrics(self, split: str, metrics: dict[str, Any]) -> None:
+        """Say `metrics` of `split` ("train", "eval", "test") in the log of "cutaway", at level INFO."""
+        if self.is_world_process_zero():
+            reporting.log_metrics(split, metrics)
+
+    def metrics_format(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """`metrics` as a person reads them: times as h:mm:ss, other numbers with four places."""
+        return reporting.metrics_format(metrics)
+
+    def save_metrics(self, split: str, metrics: dict[str, Any], combined: bool = True) -> None:
+        """Write `metrics` to {split}_results.json and, `combined`, into all_results.json."""
+        reporting.save_metrics(self.session, split, metrics, combined)
+
+    def save_state(self) -> None:
+        """Write trainer_state.json: where the training stands, with everything that was logged."""
+        reporting.save_state(self.session)
+
+    def create_model_card(
+        self,
+        language: str | list[str] | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write README.md, a model card: what is given here as its fields, the evaluations, and the settings."""
+        reporting.create_model_card(
+            self.session, language, license, tags, model_name, finetuned_from, tasks, dataset_tags, dataset,
+            dataset_args,
+        )  # fmt: skip
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        **card: Any,
+    ) -> Any:
+        """Save the model, write a model card, and upload output_dir, but for its checkpoints.
+
+        The repository is hub_model_id, or else has the name of the folder. Of several processes all call it, and the
+        first uploads.
+
+        Args:
+            blocking: it waits for the upload; the upstream library can also not wait.
+            token: by default hub_token, or that of `hf auth login`. revision: a branch.
+            card: arguments of `create_model_card`.
+
+        Returns:
+            huggingface_hub's CommitInfo.
+
+        Raises:
+            ConfigError: blocking is False.
+            HubError: the hub cannot be reached, or refuses.
+        """
+        if not blocking:
+            raise ConfigError("blocking is False, but an upload is waited for: leave it out.")
+        self.save_model(_internal_call=True)
+        self.create_model_card(**card)
+        self.tell("on_push_begin")
+        return pushing.push(self.session, commit_message, token, revision)
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], Mapping[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str = "minimize",
+        backend: Any = "optuna",
+        hp_name: Callable[[Any], str] | None = None,
+        **search_settings: Any,
+    ) -> BestRun:
+        """Train with different settings, and compare what `evaluate` says of the models.
+
+        Each trial has a folder trial-N in output_dir; that of the best one stays, with its model, which is also left in
+        `trainer.model`. best_settings.json and trials.csv in output_dir hold the outcome. A search that was killed goes
+        on: what was cut off is tried again from its newest checkpoint, what was finished counts.
+
+        Args:
+            hp_space: optuna's trial -> settings of TrainingArguments; the rate, epochs, seed and batch size by default.
+            compute_objective: metrics of an evaluation -> the value to compare. By default metric_for_best_model; where
+                there is none, the sum of what compute_metrics gives, or else the loss.
+            n_trials: how many trials the study is to hold, with those of an earlier call.
+            direction: "minimize" or "maximize" it.
+            hp_name: trial -> the name of its folder, instead of trial-N.
+            search_settings: storage, study_name, sampler, pruner, timeout.
+            storage: the SQLite file of the study (also as sqlite:///file); output_dir/study.db by default.
+            sampler, pruner: of optuna; by default TPE, seeded, and the median rule over the evaluations in training.
+            timeout: seconds after which no other trial begins.
+
+        Raises:
+            ConfigError: there is no model_init, or the direction is not that of the metric.
+            InputError: the study is another process's, or another one.
+            MissingExtraError: optuna is not installed.
+        """
+        return search.run(
+            self.session, self, hp_space, compute_objective, n_trials, direction, backend, hp_name, **search_settings
         )
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        """What model_init makes; it may take the trial of a search, which is None outside one.
+
+        Raises:
+            ConfigError: it takes more than that, or makes nothing.
+        """
+        assert self.model_init is not None
+        n = search.positional(self.model_init)
+        if n > 1:
+            raise ConfigError(f"model_init takes {n} arguments; it may take none, or the trial of a search.")
+        model = self.model_init(*[trial][:n])
+        if model is None:
+            raise ConfigError("model_init made nothing: it must return a model.")
+        return model
+
+    def end(self) -> None:
+        """Called at the very end of a script, when no process needs another any more; nothing is left to close."""
+        self.accelerator.end_training()
+
+
+def _counted(own: LabelCounts, n: float) -> LabelCounts:
+    """Sizes where a caller says how many items there are in all."""
+    here = total(own)
+    return {name: size * n / here for name, size in own.items()} if here else own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -21,14 +21,12 @@ class UpstreamArguments:
     log_level: str = "passive"
     log_level_replica: str = "warning"
     log_on_each_node: bool = True
-    logging_nan_inf_filter: bool = True
     dataloader_pin_memory: bool = True
     dataloader_persistent_workers: bool = False
     dataloader_prefetch_factor: int | None = None
     dataloader_multiprocessing_context: str | None = None
     dataloader_in_order: bool = True
     eval_accumulation_steps: int | None = None
-    eval_do_concat_batches: bool = True
     eval_use_gather_object: bool = False
     torch_empty_cache_steps: int | None = None
     gradient_checkpointing_kwargs: dict[str, Any] | str | None = None
@@ -49,24 +47,19 @@ class UpstreamArguments:
     liger_kernel_config: dict[str, Any] | str | None = None
     full_determinism: bool = False
     average_tokens_across_devices: bool = True
-    optim_args: str | None = None
     optim_target_modules: str | None = None
     neftune_noise_alpha: float | None = None
     save_on_each_node: bool = False
     save_only_model: bool = False
     save_safetensors: bool = True
-    enable_jit_checkpoint: bool = False
     ignore_data_skip: bool = False
-    restore_callback_states_from_checkpoint: bool = False
     hub_always_push: bool = False
     hub_revision: str | None = None
     trackio_space_id: str | None = None
     trackio_bucket_id: str | None = None
     trackio_static_space_id: str | None = None
-    include_for_metrics: list[str] = field(default_factory=list)
-    include_inputs_for_metrics: bool = False
     include_tokens_per_second: bool = False
-    include_num_input_tokens_seen: bool | str = False
+    include_inputs_for_metrics: bool = False
     skip_memory_metrics: bool = True
     auto_find_batch_size: bool = False
     accelerator_config: dict[str, Any] | str | None = None

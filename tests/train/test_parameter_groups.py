@@ -63,7 +63,8 @@ def test_rates_fall_with_the_depth_and_a_pattern_goes_before(name: str, tmp_path
         order = ["encoder.blocks.0", "encoder.blocks.1", "decoder.blocks.0", "decoder.blocks.1"]
         assert [rate[f"{b}.attn.q.weight"] for b in order] == [0.0625, 0.125, 0.25, 0.5]
     decays = {names[id(p)]: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
-    assert all((decays[n] == 0.1) == (p.dim() > 1) for n, p in ParameterAddresses(ours).names.items())
+    for n, p in ParameterAddresses(ours).names.items():  # T5's table of distances is a bias
+        assert (decays[n] == 0.1) == (p.dim() > 1 and "relative" not in n)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"])

@@ -54,8 +54,8 @@ PARAMETERS = {
     "DataCollatorWithPadding": "tokenizer padding max_length pad_to_multiple_of return_tensors",
     "EarlyStoppingCallback": "early_stopping_patience early_stopping_threshold",
     "Trainer": """
-        model args data_collator train_dataset eval_dataset processing_class compute_metrics callbacks optimizers
-        preprocess_logits_for_metrics tokenizer model_init
+        model args data_collator train_dataset eval_dataset processing_class model_init compute_loss_func
+        compute_metrics callbacks optimizers optimizer_cls_and_kwargs preprocess_logits_for_metrics tokenizer
     """,
     "default_data_collator": "features return_tensors",
     "get_constant_schedule": "optimizer last_epoch",
@@ -68,8 +68,8 @@ PARAMETERS = {
     "Trainer.create_model_card": """
         language license tags model_name finetuned_from tasks dataset_tags dataset dataset_args
     """,
-    "Trainer.evaluate": "eval_dataset metric_key_prefix",
-    "Trainer.predict": "test_dataset metric_key_prefix",
+    "Trainer.evaluate": "eval_dataset ignore_keys metric_key_prefix",
+    "Trainer.predict": "test_dataset ignore_keys metric_key_prefix",
     "Trainer.push_to_hub": "commit_message blocking token revision",
     "Trainer.save_model": "output_dir",
     "Trainer.log": "logs",

@@ -1,0 +1,175 @@
+"""The library's batches as a DataLoader that hooks may wrap or replace, and any loader as the library's batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data.distributed import DistributedSampler
+
+from cutaway.train import rng
+from cutaway.train.batches import Batches, RankBatch
+from cutaway.train.dataset import Rows
+from cutaway.train.distributed import ProcessGroup
+
+_STREAM = -2  # where other keys have the number of the batch
+
+
+class PlannedSampler(Sampler[int]):
+    """The rows of an epoch in the order in which the batches take them.
+
+    Args:
+        data: whose rows. batches: those that take them, as soon as they are known.
+    """
+
+    def __init__(self, data: Any, batches: Batches | None = None) -> None:
+        self.data_source, self.batches, self.epoch = data, batches, 0
+
+    def __iter__(self) -> Iterator[int]:
+        if self.batches is None or self.batches.plan is None:
+            return iter(range(len(self.data_source)))
+        return (row for batch in self.batches.plan.batches(self.epoch) for row in batch)
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch's order comes next."""
+        self.epoch = epoch
+
+
+class RandomOrder(PlannedSampler):
+    """A new order in each epoch, which follows from the seed."""
+
+
+class SequentialOrder(PlannedSampler):
+    """The order of the data."""
+
+
+class ByLength(PlannedSampler):
+    """Rows of like length stand together, in an order that is new in each epoch."""
+
+
+class PlannedDataset(torch.utils.data.Dataset[Any]):
+    """Rows with a length, without the columns that the model does not take."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.rows.take([place])[0]
+
+
+class _Endless(IterableDataset[Any]):
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(cast(Any, self.batches.source).rows())
+
+
+class PlannedLoader(DataLoader[Any]):
+    """A DataLoader over the batches that the training itself takes: a function of the seed and the epoch.
+
+    Attributes:
+        batches: they. epoch: which one is read next; it goes on with each reading of training data.
+    """
+
+    def __init__(self, batches: Batches, data: Any, sampler: Any, *, training: bool) -> None:
+        self.batches, self.epoch, self.training = batches, 0, training
+        if isinstance(batches.source, Rows):
+            if isinstance(sampler, PlannedSampler):
+                sampler.batches = batches
+            kept = (
+                data if hasattr(data, "__getitem__") and not hasattr(data, "iloc") else PlannedDataset(batches.source)
+            )
+            super().__init__(
+                kept,
+                batch_size=batches.size,
+                sampler=sampler,
+                collate_fn=batches.collate,
+                drop_last=batches.drop_last,
+                num_workers=batches.workers,
+            )
+        else:
+            stream = data if isinstance(data, IterableDataset) else _Endless(batches)
+            super().__init__(stream, batch_size=batches.size, collate_fn=batches.collate, drop_last=batches.drop_last)
+
+    def __iter__(self) -> Any:
+        epoch = self.epoch
+        self.epoch += int(self.training)
+        return (turn.batch for turn in self.batches.turns(epoch, ProcessGroup()))
+
+    def __len__(self) -> int:
+        if self.batches.count is None:
+            raise TypeError("nobody knows how many batches these rows make: they come one after another.")
+        return self.batches.count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch is read next."""
+        self.epoch = epoch
+
+
+class LoadedBatches:
+    """The batches of any loader (or list of batches), read as the training's own: each process computes its share.
+
+    What the loader draws follows from the seed and the epoch, so a resumed training gets the same batches; those before
+    it are made and passed over.
+    """
+
+    def __init__(self, loader: Any, seed: int, ranks: int = 1) -> None:
+        self.source, self.seed, self.plan, self.ranks = loader, seed, None, ranks
+        self.size = int(getattr(loader, "batch_size", None) or 1)
+        self.drop_last = bool(getattr(loader, "drop_last", False))
+
+    @property
+    def _shared_out(self) -> bool:
+        """Whether its sampler gives each process other rows already."""
+        return isinstance(getattr(self.source, "sampler", None), DistributedSampler)
+
+    @property
+    def count(self) -> int | None:
+        """How many batches an epoch has, over all processes; None where nobody knows."""
+        try:
+            return len(self.source) * (self.ranks if self._shared_out else 1)
+        except (TypeError, NotImplementedError):
+            return None
+
+    def turns(self, number: int, ranks: ProcessGroup, start: int = 0) -> Iterator[RankBatch]:
+        """The turns of an epoch from batch `start` on."""
+        for one in (self.source, getattr(self.source, "sampler", None), getattr(self.source, "batch_sampler", None)):
+            if one is not None and hasattr(one, "set_epoch"):
+                one.set_epoch(max(0, number))
+        own: dict[str, Any] | None = None  # the loader's random numbers, between two batches
+        batches: Iterator[Any] | None = None
+        at = 0
+        while True:
+            outside = rng.capture(devices=False)
+            try:
+                if own is None:
+                    rng.seed_all(rng.seed_of(self.seed, number, _STREAM))
+                    batches = iter(self.source)
+                else:
+                    rng.restore(own)
+                assert batches is not None
+                taken = [batch for _, batch in zip(range(1 if self._shared_out else ranks.size), batches, strict=False)]
+                own = rng.capture(devices=False)
+            finally:
+                rng.restore(outside)
+            if not taken:
+                return
+            if at >= start:
+                mine = self._shared_out or ranks.rank < len(taken)
+                held = ranks.size if self._shared_out else len(taken)
+                yield RankBatch(taken[ranks.rank if mine and not self._shared_out else 0], mine, held)
+            at += ranks.size if self._shared_out else len(taken)
+
+
+def batches_of(loader: Any, seed: int, ranks: int = 1) -> Any:
+    """The batches behind a loader: the library's own, or those that it gives each of so many processes."""
+    return loader.batches if isinstance(loader, PlannedLoader) else LoadedBatches(loader, seed, ranks)
