@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cutaway.errors import ConfigError
+from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.schedule import get_scheduler
@@ -27,6 +28,11 @@ def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
     rates = places.rates(args.learning_rate, args.layer_lr_decay, args.learning_rates or {})
     trained = {name: p for name, p in places.names.items() if p.requires_grad}
     if not trained:
+        if any(isinstance(p, BlockWeight) for p in places.names.values()):
+            raise ConfigError(
+                "the model's weights lie in the blocks of a GGUF file, which are not trained. Train an adapter on them "
+                '(add_adapter), or load the model with dtype="float32".'
+            )
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in trained.items():
