@@ -312,7 +312,7 @@ class GGUFTensors:
         return pairs.transpose(1, 2).reshape(shape)  # [heads * d, in]: first halves, then second halves
 
     def blocks(self, name: str) -> StoredBlocks | None:
-        """A matrix as it lies in the file, each output a row; None for what is no matrix or of a type that is not read."""
+        """A matrix as it lies in the file, each output a row; None for what is none, or of a type that is not read."""
         import torch
 
         entry = self._stored(name)

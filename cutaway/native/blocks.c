@@ -101,23 +101,22 @@ INLINE void scaled16(float *to, __m128i bytes, int from, float factor) {
 /* u of which number 0 is, where it is the same in all blocks, so that least = -ORIGIN * scale; else 0 */
 #define ORIGIN(type) ((type) == Q4_0 ? 8 : (type) == Q5_0 ? 16 : SIGNED(type) ? ZERO_POINT : (type) == Q6_K ? 32 : (type) == Q3_K ? 4 : 0)
 
+/* The numbers of a block of 32. */
+INLINE __m256i block_bytes(const int type, const uint8_t *b) {
+    if (type == Q4_0) return nibbles(b + 2);
+    if (type == IQ4_NL) return from_table(nibbles(b + 2));
+    if (type == Q4_1) return nibbles(b + 4);
+    if (type == Q5_0) return _mm256_or_si256(nibbles(b + 6), fifth_bits(b + 2));
+    if (type == Q5_1) return _mm256_or_si256(nibbles(b + 8), fifth_bits(b + 4));
+    return with_sign(load32(b + 2));
+}
+
 /* One block. Of a type with an ORIGIN, `least` is not filled. */
 INLINE void read_block(const int type, const uint8_t *b, Numbers *to) {
-    if (type == Q4_0 || type == IQ4_NL) {
+    if (SMALL_BLOCK(type)) {
         to->scale[0] = half_at(b);
-        to->u[0] = type == Q4_0 ? nibbles(b + 2) : from_table(nibbles(b + 2));
-    } else if (type == Q4_1) {
-        to->scale[0] = half_at(b), to->least[0] = half_at(b + 2);
-        to->u[0] = nibbles(b + 4);
-    } else if (type == Q5_0) {
-        to->scale[0] = half_at(b);
-        to->u[0] = _mm256_or_si256(nibbles(b + 6), fifth_bits(b + 2));
-    } else if (type == Q5_1) {
-        to->scale[0] = half_at(b), to->least[0] = half_at(b + 2);
-        to->u[0] = _mm256_or_si256(nibbles(b + 8), fifth_bits(b + 4));
-    } else if (type == Q8_0) {
-        to->scale[0] = half_at(b);
-        to->u[0] = with_sign(load32(b + 2));
+        if (type == Q4_1 || type == Q5_1) to->least[0] = half_at(b + 2);
+        to->u[0] = block_bytes(type, b);
     } else if (type == Q4_K || type == Q5_K) {
         six_bits(b + 4, half_at(b), half_at(b + 2), to);
         const uint8_t *q = b + (type == Q4_K ? 16 : 48);
@@ -169,7 +168,7 @@ INLINE const float *scales_of(const char *row, int64_t k) { return (const float 
 INLINE const float *sums_of(const char *row, int64_t k) { return scales_of(row, k) + k / GROUP; }
 INLINE const float *half_sums_of(const char *row, int64_t k) { return sums_of(row, k) + k / GROUP; }
 
-int64_t cw_block_row_bytes(int64_t k) { return k + k / GROUP * 4 * (int64_t)sizeof(float); }
+int64_t cw_block_row_bytes(int64_t k) { return (k + k / GROUP * 4 * (int64_t)sizeof(float) + 63) / 64 * 64; }
 
 TARGET void cw_block_row(const float *x, int64_t k, char *to) {
     float *scales = (float *)(to + k), *sums = scales + k / GROUP, *halves = sums + k / GROUP;
@@ -227,13 +226,60 @@ INLINE float total(__m256 x) {
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
 
+#ifndef CW_AVX2
+/* A block of 8 groups, two groups at a time: `own` are the scales of its 32 or 16 numbers, with the row's. */
+INLINE __m512 eight_groups(const Numbers *n, const int of_16, __m512 own, const char *row, __m512 all) {
+    EACH_PAIR for (int j = 0; j < 4; j++) {
+        const __m512i u = _mm512_inserti64x4(_mm512_castsi256_si512(n->u[2 * j]), n->u[2 * j + 1], 1);
+        const __m512i of_32s = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+        const __m512i of_16s = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+        const __m512i pick = _mm512_add_epi32(of_16 ? of_16s : of_32s, _mm512_set1_epi32((of_16 ? 4 : 2) * j));
+        const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u, _mm512_loadu_si512(row + 2 * j * GROUP));
+        all = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_permutexvar_ps(pick, own), all);
+    }
+    return all;
+}
+#endif
+
+/* The halves at the same place of 8 blocks, as floats. Gathered in whole numbers, which the vectors' units have no part in. */
+INLINE __m256 eight_halves(const uint8_t *at, const int64_t apart) {
+    uint64_t four[2];
+    EACH_PAIR for (int i = 0; i < 2; i++, at += 4 * apart) {
+        uint16_t h[4];
+        EACH_PAIR for (int j = 0; j < 4; j++) memcpy(h + j, at + j * apart, 2);
+        four[i] = h[0] | (uint64_t)h[1] << 16 | (uint64_t)h[2] << 32 | (uint64_t)h[3] << 48;
+    }
+    return _mm256_cvtph_ps(_mm_set_epi64x((long long)four[1], (long long)four[0]));
+}
+
 /* One row of a weight times one of bytes. */
 INLINE float dot(const int type, const uint8_t *w, int64_t k, const char *row) {
     const float *scales = scales_of(row, k), *sums = sums_of(row, k), *halves = half_sums_of(row, k);
     __m256 all = _mm256_setzero_ps(), leasts = all;
     float least = 0;
+#ifndef CW_AVX2
+    __m512 wide = _mm512_setzero_ps();
+#endif
     const int groups = GROUPS(type), origin = ORIGIN(type);
-    for (int64_t g = 0; g < k / GROUP; g += groups, w += BLOCK_BYTES(type), row += groups * GROUP) {
+    int64_t g = 0;
+    if (groups == 1) {
+        __m256 more = all;
+        for (; g + 8 <= k / GROUP; g += 8, w += 8 * BLOCK_BYTES(type), row += 8 * GROUP) {
+            float own[8];
+            const __m256 scale = eight_halves(w, BLOCK_BYTES(type));
+            _mm256_storeu_ps(own, _mm256_mul_ps(scale, _mm256_loadu_ps(scales + g)));
+            if (origin) leasts = _mm256_fmadd_ps(scale, _mm256_loadu_ps(sums + g), leasts);
+            else if (!SIGNED(type)) leasts = _mm256_fmadd_ps(eight_halves(w + 2, BLOCK_BYTES(type)), _mm256_loadu_ps(sums + g), leasts);
+            EACH_PAIR for (int i = 0; i < 8; i += 2) {
+                const __m256i a = fours(type, block_bytes(type, w + i * BLOCK_BYTES(type)), load32((const uint8_t *)row + i * GROUP));
+                const __m256i b = fours(type, block_bytes(type, w + (i + 1) * BLOCK_BYTES(type)), load32((const uint8_t *)row + (i + 1) * GROUP));
+                all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(a), _mm256_set1_ps(own[i]), all);
+                more = _mm256_fmadd_ps(_mm256_cvtepi32_ps(b), _mm256_set1_ps(own[i + 1]), more);
+            }
+        }
+        all = _mm256_add_ps(all, more);
+    }
+    for (; g < k / GROUP; g += groups, w += BLOCK_BYTES(type), row += groups * GROUP) {
         Numbers n;
         read_block(type, w, &n);
         if (groups == 1) {
@@ -242,35 +288,50 @@ INLINE float dot(const int type, const uint8_t *w, int64_t k, const char *row) {
             if (origin) least = __builtin_fmaf(n.scale[0], sums[g], least);
             else if (!SIGNED(type)) least = __builtin_fmaf(n.least[0], sums[g], least);
         } else if (!OF_16(type)) {
+#ifndef CW_AVX2
+            const __m256 both = _mm256_mul_ps(_mm256_loadu_ps(n.scale), _mm256_loadu_ps(scales + g));
+            wide = eight_groups(&n, 0, _mm512_castps256_ps512(both), row, wide);
+#else
             float own[8];
             _mm256_storeu_ps(own, _mm256_mul_ps(_mm256_loadu_ps(n.scale), _mm256_loadu_ps(scales + g)));
             EACH_PAIR for (int i = 0; i < 8; i++) {
                 const __m256i products = fours(type, n.u[i], load32((const uint8_t *)row + i * GROUP));
                 all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), _mm256_set1_ps(own[i]), all);
             }
+#endif
             if (origin || !SIGNED(type))
                 leasts = _mm256_fmadd_ps(_mm256_loadu_ps(origin ? n.scale : n.least), _mm256_loadu_ps(sums + g), leasts);
         } else {
+#ifndef CW_AVX2
+            const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+            const __m512 theirs = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(scales + g)));
+            wide = eight_groups(&n, 1, _mm512_mul_ps(_mm512_loadu_ps(n.scale), theirs), row, wide);
+#else
             EACH_PAIR for (int i = 0; i < 8; i++) {
                 const __m256i products = fours(type, n.u[i], load32((const uint8_t *)row + i * GROUP));
                 const __m256 own = _mm256_set_m128(_mm_set1_ps(n.scale[2 * i + 1]), _mm_set1_ps(n.scale[2 * i]));
                 const __m256 each = _mm256_mul_ps(own, _mm256_set1_ps(scales[g + i]));
                 all = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), each, all);
             }
+#endif
             EACH_PAIR for (int i = 0; i < 16; i += 8)
                 leasts = _mm256_fmadd_ps(_mm256_loadu_ps((origin ? n.scale : n.least) + i), _mm256_loadu_ps(halves + 2 * g + i), leasts);
         }
     }
-    least += groups == 1 ? 0 : total(leasts);
+    least += total(leasts);
+#ifndef CW_AVX2
+    if (groups > 1) return _mm512_reduce_add_ps(wide) + (origin ? -(float)origin * least : least);
+#endif
     return total(all) + (origin ? -(float)origin * least : least);
 }
 
 /* Numbers 8 i .. 8 i + 8 of a row of floats, halves or bfloat16, of which there are k. */
 INLINE __m256 eight(const int type, const uint8_t *w, int64_t i, int64_t k) {
-    uint8_t rest[32] __attribute__((aligned(32))) = {0};
+    uint8_t rest[32] __attribute__((aligned(32)));
     const int64_t size = type == F32 ? 4 : 2;
     const uint8_t *at = w + i * 8 * size;
     if (k - 8 * i < 8) {
+        memset(rest, 0, sizeof rest);
         memcpy(rest, at, (k - 8 * i) * size);
         at = rest;
     }
@@ -286,7 +347,7 @@ INLINE float float_dot(const int type, const uint8_t *w, int64_t k, const float 
     int64_t i = 0;
     for (; (i + 4) * 8 <= k; i += 4)
         EACH_PAIR for (int j = 0; j < 4; j++)
-            all[j] = _mm256_fmadd_ps(eight(type, w, i + j, k), eight(F32, (const uint8_t *)x, i + j, k), all[j]);
+            all[j] = _mm256_fmadd_ps(eight(type, w, i + j, (i + j + 1) * 8), _mm256_loadu_ps(x + (i + j) * 8), all[j]);
     for (; i * 8 < k; i++) all[0] = _mm256_fmadd_ps(eight(type, w, i, k), eight(F32, (const uint8_t *)x, i, k), all[0]);
     return total(_mm256_add_ps(_mm256_add_ps(all[0], all[1]), _mm256_add_ps(all[2], all[3])));
 }

@@ -19,7 +19,7 @@
 #ifdef CW_AVX2
 #define OPENED 8 /* rows from which on it pays to read 32 columns of blocks beforehand */
 #else
-#define OPENED 4
+#define OPENED 2
 #endif
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
 #ifdef CW_AVX2
@@ -218,7 +218,7 @@ typedef struct {
 static int64_t product_workspace(const void *op) {
     const Product *p = op;
     if (p->weight->kind == BLOCKS)
-        return ((const Blocks *)p->weight->packed)->bytes ? p->op.rows * cw_block_row_bytes(p->weight->k) : 0;
+        return ((const Blocks *)p->weight->packed)->bytes ? p->op.rows * cw_block_row_bytes(p->weight->k) + 63 : 0;
     return workspace_of(p->weight, p->op.rows);
 }
 
@@ -249,6 +249,7 @@ TARGET static int blocks_run(const Product *p, char *workspace) {
     const int64_t rows = p->op.rows, k = p->weight->k, panels = (p->weight->n + PANEL - 1) / PANEL;
     const Blocks *blocks = (const Blocks *)p->weight->packed;
     const Job job = {p->weight, p->x, {0, 0}, NULL, p->residual, p->out, 0, p->activation, 0, 0};
+    workspace += -(intptr_t)workspace & 63;
     const BlockRows x = {p->x, p->stride, workspace, cw_block_row_bytes(k)};
     if (blocks->bytes) {
 #pragma omp for schedule(static)

@@ -26,7 +26,7 @@ from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.architecture import Activation
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.block_panels import BlockPanels, side_by_side
-from cutaway.nn.cpu.block_weight import BlockWeight
+from cutaway.nn.cpu.block_weight import BlockWeight, blocks_of, in_blocks
 from cutaway.nn.cpu.int8 import DTYPES as INT8_DTYPES
 from cutaway.nn.cpu.int8 import Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
@@ -163,9 +163,8 @@ class PackedCache:
         # as torch stretches a bias of one number
         biases = [layer.bias.detach().expand(len(layer.weight)) for layer in layers if layer.bias is not None]
         bias = self._joined(biases) if biases else None
-        if type(layers[0].weight) is BlockWeight:
-            parts = [layer.weight.blocks for layer in layers]
-            self.weight = BlockPanels(parts, bias, self.is_gate)
+        if in_blocks(layers[0].weight):
+            self.weight = BlockPanels(blocks_of(layers), bias, self.is_gate)
             self.bias, self._int8, self._seen = bias, False, seen
             release_freed_memory()
             keep_freed_memory()
@@ -191,9 +190,7 @@ class PackedCache:
 
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether such layers can lie side by side."""
-        if type(layers[0]._parameters.get("weight")) is not BlockWeight:
-            return True
-        return side_by_side([layer._parameters["weight"].blocks for layer in layers])  # type: ignore[union-attr]
+        return not in_blocks(layers[0]._parameters.get("weight")) or side_by_side(blocks_of(layers))
 
     @property
     def panels(self) -> PackedWeight | None:
@@ -294,8 +291,8 @@ class PackedGate(PackedCache):
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether our kernels serve them: nothing else multiplies in the same pass."""
         weight: Tensor = layers[0].weight  # type: ignore[assignment]
-        if type(weight) is BlockWeight:
-            return side_by_side([layer.weight.blocks for layer in layers], True)  # type: ignore[union-attr]
+        if in_blocks(weight):
+            return side_by_side(blocks_of(layers), True)
         dtype = torch.int8 if getattr(layers[0], "int8", False) else weight.dtype
         return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
 
@@ -400,13 +397,12 @@ def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
-    alike = (type(layer) is Linear and type(layer._parameters.get("weight")) is BlockWeight for layer in layers)
-    return all(alike)
+    return all(type(layer) is Linear and in_blocks(layer._parameters.get("weight")) for layer in layers)
 
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if type(layers[0]._parameters.get("weight")) is BlockWeight:
+    if in_blocks(layers[0]._parameters.get("weight")):
         return _in_blocks(x, layers)
     int8 = bool(getattr(layers[0], "int8", False))
     if x.device.type != "cpu" or x.numel() == 0:
@@ -433,7 +429,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
 
 def _lasting(parameter: Any) -> bool:
     """Whether this is a parameter that counts its changes: not what a parametrization or a mask just made."""
-    return isinstance(parameter, nn.Parameter) and not parameter.is_inference()
+    return isinstance(parameter, nn.Parameter) and not parameter.is_inference() and not in_blocks(parameter)
 
 
 def fusable(x: Tensor, *layers: nn.Module) -> bool:
@@ -475,7 +471,7 @@ class Linear(nn.Linear):
 
     def _base(self, x: Tensor) -> Tensor:
         if not packable(x, self):
-            if type(self._parameters.get("weight")) is BlockWeight and torch.is_grad_enabled() and x.requires_grad:
+            if in_blocks(self._parameters.get("weight")) and torch.is_grad_enabled() and x.requires_grad:
                 return _Product.apply(x, self.weight, self.bias, None)  # type: ignore[no-any-return, no-untyped-call]
             if OPERATORS is not None and learns(x, self.weight) and not transformed(x):
                 return product(x, self.weight, self.bias)

@@ -8,6 +8,7 @@ other operator gets the matrix dequantized, for as long as it runs. It cannot be
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER, without_torch_function
 
 FIXED = (
-    "this weight lies in the blocks of a GGUF file and cannot be changed or trained. Train an adapter on it (add_adapter), "
-    'or load the model with dtype="float32", which makes numbers of its own.'
+    "this weight lies in blocks of few bits and cannot be changed or trained. Train an adapter on it (add_adapter), or "
+    'load the model with dtype="float32", which makes numbers of its own.'
 )
 # properties that are other tensors of the same numbers; all others say how it lies
 _READ = ("T", "mT", "H", "mH", "real")
@@ -79,7 +80,7 @@ class BlockWeight(Tensor):
             name = getattr(getattr(func, "__self__", None), "__name__", "")
             if name not in _READ:
                 return _as_it_is(func, args, kwargs)
-        first = args[0] if args else None
+        first: Any = args[0] if args else None
         if name in _SHAPES or name.startswith("new_") or name.endswith("_like"):
             if name in _SHAPES:
                 return _as_it_is(func, args, kwargs)
@@ -99,7 +100,9 @@ class BlockWeight(Tensor):
         return func(*_plain(args), **{key: _plain(value) for key, value in kwargs.items()})
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """The same for what torch computes by itself, below its functions (which is why it is seldom called)."""
         if func.name().partition(".")[0] in ("aten::detach", "aten::alias"):
             return cls(args[0].blocks)
@@ -148,7 +151,7 @@ class BlockWeight(Tensor):
         return self.blocks.data.nbytes
 
     @property
-    def data(self) -> Tensor:  # type: ignore[override]
+    def data(self) -> Tensor:
         """The same blocks; set, it makes a plain tensor of this one, as a module's `bfloat16()` and `to()` do."""
         return self.detach()
 
@@ -158,7 +161,7 @@ class BlockWeight(Tensor):
             torch.utils.swap_tensors(self, _as_parameter(value) if isinstance(self, nn.Parameter) else value)
 
     @property
-    def requires_grad(self) -> bool:  # type: ignore[override]
+    def requires_grad(self) -> bool:
         """False."""
         return False
 
@@ -166,13 +169,13 @@ class BlockWeight(Tensor):
     def requires_grad(self, value: bool) -> None:
         self.requires_grad_(value)
 
-    def requires_grad_(self, requires_grad: bool = True) -> BlockWeight:  # type: ignore[override]
+    def requires_grad_(self, requires_grad: bool = True) -> BlockWeight:
         """ConfigError for True."""
         if requires_grad:
             raise ConfigError(FIXED)
         return self
 
-    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockWeight:
@@ -213,6 +216,16 @@ def _plain(x: Any) -> Any:
     if isinstance(x, BlockWeight):
         return x.dequantize()
     return type(x)(map(_plain, x)) if isinstance(x, (list, tuple)) else x
+
+
+def in_blocks(parameter: Any) -> bool:
+    """Whether a layer's parameter is such a weight."""
+    return type(parameter) is BlockWeight
+
+
+def blocks_of(layers: Sequence[Any]) -> list[StoredBlocks]:
+    """Where the weights of layers lie, all of them in blocks, of the same inputs."""
+    return [layer._parameters["weight"].blocks for layer in layers]
 
 
 def native_part(blocks: StoredBlocks) -> native.Part:
