@@ -305,6 +305,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
     mode = asked if isinstance(asked, str) and asked in MODES else None
     dtype = to_dtype(None if mode else asked)
+    if mode is not None and gguf_file is not None:  # which computes from numbers, not from the file's blocks
+        dtype = torch.float32
     info, mismatched = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
     config = kwargs.pop("config", None)
     model_options = {k: kwargs.pop(k) for k in getattr(cls, "model_kwargs", ()) if k in kwargs}

@@ -49,6 +49,15 @@ def test_the_blocks_stay_the_files_and_answer_as_the_numbers_do(tmp_path, tied, 
     assert in_place.generate(IDS, max_new_tokens=8, min_new_tokens=8).shape == (2, 17)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", torch.float32])
+def test_any_dtype_that_is_asked_for_dequantizes(tmp_path, dtype):
+    write(tmp_path / "tiny.gguf")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=dtype)
+    assert not any(isinstance(p, BlockWeight) for p in model.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+    assert model(IDS).logits.isfinite().all()
+
+
 def test_state_saving_and_recording_see_numbers(tmp_path):
     write(tmp_path / "tiny.gguf")
     in_place, plain = both(tmp_path)
