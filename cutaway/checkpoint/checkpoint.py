@@ -7,13 +7,14 @@ file declares is checked before memory is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import torch
 
+from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.checkpoint.safetensors import SafetensorsFile
 from cutaway.checkpoint.torch_pickle import TorchFile
 from cutaway.errors import CheckpointError, HubError, nearest
@@ -97,6 +98,16 @@ class Checkpoint:
             scale = self._where[name + SCALE].read(name + SCALE)
             tensor = tensor.to(torch.float32).mul_(scale.view(-1, *[1] * (tensor.dim() - 1)))  # [rows, 1, ...]
         return tensor
+
+    def blocks(self, name: str) -> StoredBlocks | None:
+        """The matrix as it lies in blocks of a GGUF file; None where there are none that can be read in place."""
+        found: Callable[[str], StoredBlocks | None] | None = getattr(self._source(name), "blocks", None)
+        return None if found is None else found(name)
+
+    def dequantized_types(self) -> list[str]:
+        """The types of a GGUF file's matrices that `blocks` cannot give."""
+        sources = (getattr(source, "dequantized_types", None) for source in self._sources)
+        return [name for found in sources if found is not None for name in found()]
 
     def maps(self, name: str) -> bool:
         """Whether `read` gives pages of the file itself, not numbers computed from it."""

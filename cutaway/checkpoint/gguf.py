@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.checkpoint.field_table import FieldTable, only
+from cutaway.checkpoint.gguf_blocks import BLOCKS, StoredBlocks
 from cutaway.checkpoint.gguf_header import Header, Stored, read_header
 from cutaway.checkpoint.gguf_names import DIALECTS, Dialect
 from cutaway.errors import CheckpointError, nearest
@@ -310,6 +311,35 @@ class GGUFTensors:
         pairs = tensor.reshape(heads, shape[0] // heads // 2, 2, -1)  # [heads, d/2, 2, in]: GGUF rotates neighbours
         return pairs.transpose(1, 2).reshape(shape)  # [heads * d, in]: first halves, then second halves
 
+    def blocks(self, name: str) -> StoredBlocks | None:
+        """A matrix as it lies in the file, each output a row; None for what is none, or of a type that is not read."""
+        import torch
+
+        entry = self._stored(name)
+        if len(entry.shape) != 2 or entry.kind not in BLOCKS:
+            return None
+        layer, kind = _layer(self._names[name]), _type_name(entry.kind)
+        if layer in self._dialect.top and layer not in ("token_embd", "output"):  # positions
+            return None
+        if layer.endswith("_norm"):
+            return None
+        heads, (n, k) = self._rotated.get(name, 0), entry.shape
+        data = torch.from_numpy(self._bytes(entry)).view(n, -1)
+        return StoredBlocks(data, entry.kind, kind, k, n // heads // 2 if heads else 0)
+
+    def dequantized_types(self) -> list[str]:
+        """The types of matrices that `blocks` cannot give."""
+        kinds = {t.kind for name in self._names.values() if len((t := self._header.tensors[name]).shape) == 2}
+        return sorted(map(_type_name, kinds - set(BLOCKS)))
+
+    def _bytes(self, entry: Stored) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        import numpy as np
+
+        if self._file is None:
+            self._file = np.memmap(self.path, np.uint8, mode="c")  # private pages: writing never changes the file
+        found: np.ndarray[Any, np.dtype[np.uint8]] = self._file[entry.begin : entry.end].view(np.ndarray)
+        return found
+
     def stored(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         """A tensor under its GGUF name, dequantized, with its rows as stored."""
         import numpy as np
@@ -317,10 +347,8 @@ class GGUFTensors:
         from gguf.quants import dequantize
 
         entry = self._header.tensors[name]
-        if self._file is None:
-            self._file = np.memmap(self.path, np.uint8, mode="c")  # private pages: writing never changes the file
         kind = GGMLQuantizationType(entry.kind)
-        data = self._file[entry.begin : entry.end].view(np.ndarray)
+        data = self._bytes(entry)
         if kind == GGMLQuantizationType.F32:
             values = data.view(np.float32)
         else:
@@ -338,6 +366,12 @@ class GGUFTensors:
     def close(self) -> None:
         """Close the file; tensors that were read stay valid."""
         self._file = None
+
+
+def _type_name(kind: int) -> str:
+    from gguf.constants import GGMLQuantizationType
+
+    return GGMLQuantizationType(kind).name
 
 
 def _layer(stored: str) -> str:

@@ -77,6 +77,21 @@ class _Cursor:
             raise self.wrong(f"more than {MAX_TEXT:,} bytes of text are declared")
         return self.take(size).decode("utf-8", "replace")  # a vocabulary may hold tokens that are no UTF-8
 
+    def strings(self, length: int) -> list[str]:
+        """As so many calls of `string`, which a vocabulary would make slow."""
+        data, at, end, left = self.data, self.at, len(self.data), MAX_TEXT - self.text
+        found, size_at = [], struct.Struct("<Q").unpack_from
+        for _ in range(length):
+            start = at + 8
+            size = size_at(data, at)[0] if start <= end else end
+            if size > left or start + size > end:  # `string` says which of the two is wrong
+                self.at, self.text = at, MAX_TEXT - left
+                self.string()
+            at, left = start + size, left - size
+            found.append(data[start:at].decode("utf-8", "replace"))
+        self.at, self.text = at, MAX_TEXT - left
+        return found
+
     def value(self, kind: int) -> Any:
         self.values += 1
         if kind in _NUMBERS:
@@ -99,7 +114,7 @@ class _Cursor:
         if kind == _BOOL:
             return [bool(b) for b in self.take(length)]
         if kind == _STRING:
-            return [self.string() for _ in range(length)]
+            return self.strings(length)
         raise self.wrong(f"an array of the type {kind}, which has no use in a model")
 
 

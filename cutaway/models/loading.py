@@ -28,7 +28,9 @@ from cutaway.models.load_arguments import from_state, take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.precision import MODES, set_up
 from cutaway.models.state_dict import published_state
+from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.nn.cpu.memory import mark_mapped
+from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
@@ -120,6 +122,7 @@ def set_tensor(model: nn.Module, name: str, value: Tensor) -> None:
     if last in owner._parameters:
         old = owner._parameters[last]
         trains = bool(old is not None and old.requires_grad) and value.is_floating_point()
+        trains = trains and not isinstance(value, BlockWeight)
         owner._parameters[last] = nn.Parameter(value, requires_grad=trains)
     else:
         owner._buffers[last] = value
@@ -177,7 +180,12 @@ def fill(
     # all is checked before the first weight is placed; then one dtype for all, the widest that is stored
     if dtype is None and len(dtypes) > 1:
         dtype = functools.reduce(torch.promote_types, dtypes)
+    if in_place := dtype is None and checkpoint.format == "gguf" and MAKE_WRAPPER is not None:
+        _say_what_is_dequantized(checkpoint)
     for names, stored_name, source in plan:
+        if in_place and (blocks := checkpoint.blocks(stored.names[stored_name])) is not None:
+            _place_all(model, names, BlockWeight(source.from_blocks(blocks)))
+            continue
         read = source.from_published(checkpoint.read(stored.names[stored_name]))
         value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
         _place_all(model, names, value)
@@ -186,12 +194,19 @@ def fill(
     # what is stored and not used, and what is used and not stored
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
+    if any(isinstance(p, BlockWeight) for p in model.parameters()):
+        model.requires_grad_(False)  # a base for adapters: what is left (norms, biases) is not trained by itself either
     elsewhere = {name for name, *_ in report.mismatched}
     lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
     report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
     if not _untied(model):
         model.tie_weights()
     return report
+
+
+def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
+    if types := checkpoint.dequantized_types():
+        log.warning("matrices of the GGUF types %s are not read in place; they become float32.", ", ".join(types))
 
 
 def _is_constant(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> bool:
@@ -290,6 +305,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
     mode = asked if isinstance(asked, str) and asked in MODES else None
     dtype = to_dtype(None if mode else asked)
+    if mode is not None and gguf_file is not None:  # which computes from numbers, not from the file's blocks
+        dtype = torch.float32
     info, mismatched = kwargs.pop("output_loading_info", False), kwargs.pop("ignore_mismatched_sizes", False)
     config = kwargs.pop("config", None)
     model_options = {k: kwargs.pop(k) for k in getattr(cls, "model_kwargs", ()) if k in kwargs}

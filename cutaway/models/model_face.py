@@ -47,7 +47,7 @@ class ModelFace:
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Bytes of the weights, and of the buffers; what is packed beside them for the kernels is not counted."""
         held = [*self.parameters(), *(self.buffers() if return_buffers else ())]
-        return sum(x.numel() * x.element_size() for x in held)
+        return sum(x.nbytes for x in held)
 
     def get_encoder(self) -> Any:
         """The encoder of an encoder-decoder; of another model, the model without its head."""

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 from cutaway.errors import ConfigError
 
 _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-# kinds of packed weights: FP32, BF16 and INT8 of tile.h
-FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT = range(3)
+# kinds of weights: FP32, BF16, INT8 and BLOCKS of tile.h
+FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT, BLOCKS_WEIGHT = range(4)
+MOST_PARTS = 4
 
 
 class Weight(ctypes.Structure):
@@ -38,6 +39,18 @@ class Weight(ctypes.Structure):
         ("kind", _NUMBER),
         ("gated", _NUMBER),
     )
+
+
+class Part(ctypes.Structure):
+    """`Part` of blocks.h: rows of a matrix in a file of blocks."""
+
+    _fields_ = (("data", _ADDRESS), ("n", _SIZE), ("row", _SIZE), ("half", _SIZE), ("type", _SIZE))
+
+
+class Blocks(ctypes.Structure):
+    """`Blocks` of blocks.h: what `packed` of a weight of kind BLOCKS_WEIGHT points to."""
+
+    _fields_ = (("parts", _SIZE), ("bytes", _SIZE), ("part", Part * MOST_PARTS))
 
 
 class Op(ctypes.Structure):
@@ -141,7 +154,7 @@ class Step(Op):
 
 
 # as `cw_sizes` of play.c counts them
-STRUCTURES = (Product, Chain, Norm, Rope, Attention, Put, Step, Weight)
+STRUCTURES = (Product, Chain, Norm, Rope, Attention, Put, Step, Weight, Blocks)
 
 
 def _opened(path: Path) -> ctypes.CDLL:
@@ -204,6 +217,7 @@ def load(path: Path, label: str = INSTRUCTIONS["avx512"].label) -> tuple[ctypes.
         return None, f"this processor has no {label}"
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
+    library.cw_block_rows.argtypes = (_ADDRESS, _ADDRESS, _SIZE, _SIZE, _ADDRESS, _NUMBER)
     library.cw_run.argtypes = (_ADDRESS, _NUMBER)
     library.cw_replay.argtypes = (_ADDRESS, _SIZE, _NUMBER)
     return library, ""

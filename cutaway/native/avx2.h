@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET __attribute__((target("avx2,fma,f16c")))
 #define ALWAYS static inline __attribute__((always_inline))
 #define INLINE TARGET ALWAYS
 

@@ -6,6 +6,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#include "blocks.h"
 #include "norm.h"
 #include "tile.h"
 
@@ -15,6 +16,11 @@
 #define SMALL 500000     /* products below which other threads are not worth waking */
 #define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
 #define FEW 96             /* rows up to which a weight comes from memory slower than it is used */
+#ifdef CW_AVX2
+#define OPENED 8 /* rows from which on it pays to read 32 columns of blocks beforehand */
+#else
+#define OPENED 2
+#endif
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
 #ifdef CW_AVX2
 #define CHAIN_ASKS 1 /* a tile takes half a panel after the other, which the chip does not guess */
@@ -59,7 +65,7 @@ typedef struct {
     int kind, gated; /* gated: in each panel 16 gates, then the 16 outputs that they let through; n counts both */
 } Weight;
 
-const int64_t cw_weight_size = sizeof(Weight);
+const int64_t cw_weight_size = sizeof(Weight), cw_blocks_size = sizeof(Blocks);
 
 static int64_t steps_of(int kind, int64_t k) { return kind == FP32 ? k : kind == BF16 ? (k + 1) / 2 : (k + 3) / 4; }
 
@@ -197,7 +203,7 @@ TARGET static void row_of(const Job *job, const void *x, int64_t stride, int64_t
 
 /* activation(x w^T + bias) + residual -> out [rows, n], or of a gated weight [rows, n / 2] without a residual: x [rows, k], its
  * rows `stride` numbers apart. x, residual and out are all bfloat16, or all float32; a weight of BF16 wants the one, of
- * FP32 the other, of INT8 either. k of BF16 is even. A chain has a second weight, whose residual it is. With a norm, which one thread does
+ * FP32 and of BLOCKS the other, of INT8 either. k of BF16 is even; a weight of BLOCKS has neither chain nor norm. A chain has a second weight, whose residual it is. With a norm, which one thread does
  * for all of a row, out is the normed rows. */
 typedef struct {
     Op op;
@@ -211,6 +217,8 @@ typedef struct {
 
 static int64_t product_workspace(const void *op) {
     const Product *p = op;
+    if (p->weight->kind == BLOCKS)
+        return ((const Blocks *)p->weight->packed)->bytes ? p->op.rows * cw_block_row_bytes(p->weight->k) + 63 : 0;
     return workspace_of(p->weight, p->op.rows);
 }
 
@@ -219,8 +227,64 @@ static int product_large(const void *op) {
     return p->op.rows * p->weight->n * p->weight->k > SMALL;
 }
 
+/* The two halves of a panel: where their columns begin. */
+static Halves halves_of(const Weight *weight, int64_t panel) {
+    const Blocks *blocks = (const Blocks *)weight->packed;
+    Halves halves = {{NULL, NULL}, {0, 0}, {0, 0}};
+    if (weight->gated) {
+        for (int h = 0; h < 2; h++) halves.part[h] = &blocks->part[h], halves.column[h] = panel * UNIT, halves.columns[h] = UNIT;
+        return halves;
+    }
+    int64_t at = panel * PANEL, i = 0;
+    while (i + 1 < blocks->parts && at >= blocks->part[i].n) at -= blocks->part[i++].n;
+    for (int h = 0; h < 2; h++, at += UNIT) {
+        const int64_t rest = blocks->part[i].n - at;
+        halves.part[h] = &blocks->part[i], halves.column[h] = at, halves.columns[h] = rest > UNIT ? UNIT : rest > 0 ? rest : 0;
+    }
+    return halves;
+}
+
+/* The product with a weight of BLOCKS. */
+TARGET static int blocks_run(const Product *p, char *workspace) {
+    const int64_t rows = p->op.rows, k = p->weight->k, panels = (p->weight->n + PANEL - 1) / PANEL;
+    const Blocks *blocks = (const Blocks *)p->weight->packed;
+    const Job job = {p->weight, p->x, {0, 0}, NULL, p->residual, p->out, 0, p->activation, 0, 0};
+    workspace += -(intptr_t)workspace & 63;
+    const BlockRows x = {p->x, p->stride, workspace, cw_block_row_bytes(k)};
+    if (blocks->bytes) {
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < rows; r++) cw_block_row(x.floats + r * p->stride, k, workspace + r * x.bytes_row);
+    }
+    char *opened = rows < OPENED ? NULL : malloc(cw_panel_bytes(k));
+    const int failed = rows >= OPENED && !opened;
+    int64_t block = CACHED / (ROWS * k) * ROWS;
+    if (block < 4 * ROWS) block = 4 * ROWS; /* a panel is read for all of them */
+    const int64_t n_blocks = (rows + block - 1) / block;
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t b = 0; b < n_blocks; b++)
+        for (int64_t n = 0; n < panels; n++) {
+            if (failed) continue;
+            float sums[ROWS * PANEL] __attribute__((aligned(64)));
+            const Halves halves = halves_of(p->weight, n);
+            const int lies = opened ? cw_block_open(&halves, k, opened) : 0;
+            const int64_t end = rows - b * block < block ? rows : (b + 1) * block;
+            for (int64_t r = b * block; r < end; r += ROWS) {
+                const int64_t count = end - r < ROWS ? end - r : ROWS;
+                if (opened) cw_block_tile(&halves, lies, k, opened, &x, r, count, sums);
+                else
+                    for (int h = 0; h < 2; h++)
+                        if (halves.columns[h])
+                            cw_block_dots(halves.part[h], halves.column[h], halves.columns[h], k, &x, r, count, sums + h * UNIT);
+                end_of(&job, sums, r, n, count, 0, 0);
+            }
+        }
+    free(opened);
+    return failed;
+}
+
 TARGET static int product_run(const void *op, char *workspace) {
     const Product *p = op;
+    if (p->weight->kind == BLOCKS) return blocks_run(p, workspace);
     const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
     Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, workspace);
     job.few = rows <= FEW;

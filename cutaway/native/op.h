@@ -29,5 +29,6 @@ KIND(cw_put);
 KIND(cw_step);
 
 extern const int64_t cw_weight_size __attribute__((visibility("hidden"))); /* of linear.c's Weight */
+extern const int64_t cw_blocks_size __attribute__((visibility("hidden"))); /* of blocks.h's Blocks */
 
 #endif

@@ -11,12 +11,13 @@ static const Kind *const KINDS[] = {
     [TEXTS] = &cw_texts,     [PUT] = &cw_put,     [STEP] = &cw_step,
 };
 
-/* The bytes of each kind's structure, then those of a weight, as far as `sizes` has space for n; returns how many there are. */
+/* The bytes of each kind's structure, then those of a weight and of its blocks, as far as `sizes` has space for n; returns how many there are. */
 int64_t cw_sizes(int64_t *sizes, int64_t n) {
     const int64_t kinds = sizeof KINDS / sizeof *KINDS;
     for (int64_t i = 0; i < kinds && i < n; i++) sizes[i] = KINDS[i]->size;
     if (kinds < n) sizes[kinds] = cw_weight_size;
-    return kinds + 1;
+    if (kinds + 1 < n) sizes[kinds + 1] = cw_blocks_size;
+    return kinds + 2;
 }
 
 /* Runs n ops in order; each finds what those before it have written. Returns 0, or 1 where memory is short. */

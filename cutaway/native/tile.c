@@ -176,10 +176,10 @@ TILES(bytes, TARGET)
 
 /* AVX-VNNI, or to try the same on a chip that has it as a part of AVX-512 only (CW_TRY_VNNI), that. */
 #if defined(CW_TRY_VNNI)
-#define TARGET_VNNI __attribute__((target("avx2,fma,avx512vl,avx512vnni")))
+#define TARGET_VNNI __attribute__((target("avx2,fma,f16c,avx512vl,avx512vnni")))
 #define FOURS_STEP _mm256_dpbusd_epi32
 #elif defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
-#define TARGET_VNNI __attribute__((target("avx2,fma,avxvnni")))
+#define TARGET_VNNI __attribute__((target("avx2,fma,f16c,avxvnni")))
 #define FOURS_STEP _mm256_dpbusd_avx_epi32
 #endif
 #ifdef TARGET_VNNI

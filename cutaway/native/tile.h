@@ -7,7 +7,8 @@
 #define PANEL 32 /* columns of one panel */
 #define ROWS 12  /* rows of one tile: 12 x 2 vectors of sums, of the 32 that AVX-512 has; with AVX2 in parts */
 
-enum { FP32, BF16, INT8 }; /* what a step of 4 bytes holds: 1 float32, 2 bfloat16, or 4 bytes (unsigned times signed) */
+/* what a step of 4 bytes holds: 1 float32, 2 bfloat16, or 4 bytes (unsigned times signed); BLOCKS have no steps (blocks.h) */
+enum { FP32, BF16, INT8, BLOCKS };
 
 typedef struct {
     int64_t row, step; /* bytes from one row to the next, and from one step to the next */

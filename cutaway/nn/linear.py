@@ -21,8 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cutaway import native
+from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.architecture import Activation
 from cutaway.nn.call_context import evaluating
+from cutaway.nn.cpu.block_panels import BlockPanels, side_by_side
+from cutaway.nn.cpu.block_weight import BlockWeight, blocks_of, in_blocks
 from cutaway.nn.cpu.int8 import DTYPES as INT8_DTYPES
 from cutaway.nn.cpu.int8 import Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
@@ -121,7 +125,7 @@ class PackedCache:
     is_gate = False
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Seen, Seen | None]] = []  # each layer's weight and bias
+        self._seen: list[tuple[Seen | SeenBlocks, Seen | None]] = []  # each layer's weight and bias
         self._int8 = False
         self.weight: Tensor | Int8Weight | PackedWeight | None = None
         self.bias: Tensor | None = None
@@ -155,12 +159,17 @@ class PackedCache:
 
     def _make(self, layers: Sequence[Linear]) -> None:
         # first, so that what another thread or process writes meanwhile is found at the next use
-        seen = [(Seen(layer.weight), _seen_bias(layer, len(layers) > 1)) for layer in layers]
-        weights = [layer.weight.detach() for layer in layers]
+        seen = [(_seen_weight(layer), _seen_bias(layer, len(layers) > 1)) for layer in layers]
         # as torch stretches a bias of one number
         biases = [layer.bias.detach().expand(len(layer.weight)) for layer in layers if layer.bias is not None]
         bias = self._joined(biases) if biases else None
-        weight = self._joined(weights)
+        if in_blocks(layers[0].weight):
+            self.weight = BlockPanels(blocks_of(layers), bias, self.is_gate)
+            self.bias, self._int8, self._seen = bias, False, seen
+            release_freed_memory()
+            keep_freed_memory()
+            return
+        weight = self._joined([layer.weight.detach() for layer in layers])
         if layers[0].int8:
             self.weight = Int8Weight(weight, bias, self.is_gate)
         elif served(weight.dtype, weight.shape[1]):
@@ -181,13 +190,15 @@ class PackedCache:
 
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether such layers can lie side by side."""
-        return True
+        return not in_blocks(layers[0]._parameters.get("weight")) or side_by_side(blocks_of(layers))
 
     @property
     def panels(self) -> PackedWeight | None:
         """The weight as our kernels read it, where they do."""
         if isinstance(self.weight, Int8Weight):
             return self.weight.panels
+        if isinstance(self.weight, BlockPanels):  # no chain has them
+            return None
         return self.weight if isinstance(self.weight, PackedWeight) else None
 
     def product(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
@@ -205,7 +216,8 @@ class PackedCache:
 
     def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
         """As LinearGroup.products."""
-        if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1:
+        alike = len({layer.bias is None for layer in layers}) == 1 if fusable(x, *layers) else False
+        if not alike or not self.can_fuse(layers):
             return [layer(x) for layer in layers]
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)
@@ -241,6 +253,22 @@ class PackedCache:
         return (type(self), ())
 
 
+class SeenBlocks:
+    """Blocks, which never change: only others can take their place."""
+
+    def __init__(self, blocks: StoredBlocks) -> None:
+        self._blocks = blocks
+
+    def holds(self, parameter: Tensor | None) -> bool:
+        """Whether `parameter` lies in the same blocks."""
+        return type(parameter) is BlockWeight and parameter.blocks is self._blocks
+
+
+def _seen_weight(layer: Linear) -> Seen | SeenBlocks:
+    weight: Tensor = layer.weight
+    return SeenBlocks(weight.blocks) if type(weight) is BlockWeight else Seen(weight)
+
+
 def _seen_bias(layer: Linear, joined: bool) -> Seen | None:
     bias: Tensor | None = layer.bias
     if bias is None:
@@ -263,18 +291,25 @@ class PackedGate(PackedCache):
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether our kernels serve them: nothing else multiplies in the same pass."""
         weight: Tensor = layers[0].weight  # type: ignore[assignment]
+        if in_blocks(weight):
+            return side_by_side(blocks_of(layers), True)
         dtype = torch.int8 if getattr(layers[0], "int8", False) else weight.dtype
         return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
 
 
 class _Product(torch.autograd.Function):
-    """The packed product, with the gradients of the plain one."""
+    """The packed product, or without it that of a weight in blocks, with the gradients of the plain one.
+
+    Nothing dequantized is kept from the one to the other.
+    """
 
     @staticmethod
-    def forward(ctx: SavingContext, x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedCache) -> Tensor:
+    def forward(
+        ctx: SavingContext, x: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedCache | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
-        return packed.product(x)
+        return F.linear(x, weight, bias) if packed is None else packed.product(x)
 
     @staticmethod
     def backward(ctx: SavingContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -358,8 +393,19 @@ def hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
+def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
+    """`packable` of layers whose weights lie in blocks; in training too, since those never change."""
+    if native.LIBRARY is None or x.device.type != "cpu" or x.dtype is not torch.float32 or x.numel() == 0:
+        return False
+    if torch.is_autocast_enabled("cpu") or transformed(x):
+        return False
+    return all(type(layer) is Linear and in_blocks(layer._parameters.get("weight")) for layer in layers)
+
+
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
+    if in_blocks(layers[0]._parameters.get("weight")):
+        return _in_blocks(x, layers)
     int8 = bool(getattr(layers[0], "int8", False))
     if x.device.type != "cpu" or x.numel() == 0:
         return False
@@ -385,7 +431,7 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
 
 def _lasting(parameter: object) -> bool:
     """Whether this is a parameter that counts its changes: not what a parametrization or a mask just made."""
-    return isinstance(parameter, nn.Parameter) and not parameter.is_inference()
+    return isinstance(parameter, nn.Parameter) and not parameter.is_inference() and not in_blocks(parameter)
 
 
 def fusable(x: Tensor, *layers: nn.Module) -> bool:
@@ -427,6 +473,8 @@ class Linear(nn.Linear):
 
     def _base(self, x: Tensor) -> Tensor:
         if not packable(x, self):
+            if in_blocks(self._parameters.get("weight")) and torch.is_grad_enabled() and x.requires_grad:
+                return _Product.apply(x, self.weight, self.bias, None)  # type: ignore[no-any-return, no-untyped-call]
             if OPERATORS is not None and learns(x, self.weight) and not transformed(x):
                 return product(x, self.weight, self.bias)
             return F.linear(x, self.weight, self.bias)

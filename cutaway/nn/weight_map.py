@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.nn.lora import Adapters
 
 
@@ -40,6 +41,11 @@ class WeightSource:
         """The same for one tensor of the layer: "weight" or "bias"."""
         also = f"{prefix}{self.also}.{leaf}" if self.also else ""
         return replace(self, name=f"{prefix}{self.name}.{leaf}", also=also)
+
+    def from_blocks(self, stored: StoredBlocks) -> StoredBlocks:
+        """Our part of a matrix that lies in blocks with its outputs as rows, those of a part together."""
+        unit = stored.n // sum(self.shares)
+        return stored.part(unit * sum(self.shares[: self.part]), unit * self.shares[self.part])
 
     def from_published(self, published: Tensor) -> Tensor:
         """Our tensor, as a view of the published one where its rows lie together."""

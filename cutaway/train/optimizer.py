@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from cutaway.errors import ConfigError
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.train.adafactor import Adafactor
+from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.schedule import get_scheduler
@@ -45,6 +46,11 @@ def make_optimizer(
         kind, settings = optimizer_of(args)
     trained = {name: p for name, p in places.names.items() if p.requires_grad}
     if not trained:
+        if any(isinstance(p, BlockWeight) for p in places.names.values()):
+            raise ConfigError(
+                "the model's weights lie in the blocks of a GGUF file, which are not trained. Train an adapter on them "
+                '(add_adapter), or load the model with dtype="float32".'
+            )
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in trained.items():

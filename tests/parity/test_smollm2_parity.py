@@ -63,7 +63,7 @@ def theirs(file: Path) -> list[str]:
 
 def test_twenty_prompts_alone_and_in_one_batch(file: Path, theirs: list[str]) -> None:
     tokenizer = cutaway.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = cutaway.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    model = cutaway.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype="float32")
     alone = []
     for prompt in PROMPTS:
         out = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=TOKENS, do_sample=False)

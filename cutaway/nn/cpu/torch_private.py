@@ -11,6 +11,7 @@ whole modules with these names in them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -81,6 +82,16 @@ def _as_subclass(kind: type[Tensor], x: Tensor) -> Tensor:
 
 # `x`, which shares its memory, as an object of another class of tensors
 MAKE_SUBCLASS: Callable[[Any, Tensor], Any] = getattr(Tensor, "_make_subclass", _as_subclass)
+
+
+# a tensor of another class that has a shape and a dtype, and no memory; None: such weights are read as plain numbers
+_without: Any = getattr(getattr(torch, "_C", None), "DisableTorchFunctionSubclass", None)
+MAKE_WRAPPER: Any = None if _without is None else getattr(Tensor, "_make_wrapper_subclass", None)
+
+
+def without_torch_function() -> Any:
+    """A context in which torch's functions take tensors of other classes as they are."""
+    return nullcontext() if _without is None else _without()
 
 
 def calls_are_watched() -> bool:
