@@ -61,7 +61,9 @@ HOMES = {
     "cutaway.compat.captured_logger": "CaptureLogger",
     "cutaway.compat.refused": "HfDeepSpeedConfig QuantizationConfigMixin",
     "cutaway.hub.upload": "Publishing PushToHubMixin",
-    "cutaway.tokenization.tool_schema": "get_json_schema tool_schema",
+    "cutaway.tokenization.tool_schema": (
+        "DocstringParsingException TypeHintParsingException get_json_schema tool_schema"
+    ),
     "cutaway.train.callback": "CallbackHandler",
     "cutaway.train.process": "ParallelMode",
     "cutaway.train.adafactor": "AdafactorSchedule",
@@ -70,6 +72,7 @@ HOMES = {
     "cutaway.pipelines.factory": "PipelineRegistry TASKS SUPPORTED_TASKS TASK_ALIASES check_task",
     "cutaway.generate.stopping_criteria": "ConfidenceCriteria validate_stopping_criteria",
     "cutaway.generate.streaming": "BaseStreamer",
+    "cutaway.generate.settings": "GenerationMode",
     "cutaway.generate.results": (
         "GenerateBeamDecoderOnlyOutput GenerateBeamEncoderDecoderOutput GenerateDecoderOnlyOutput "
         "GenerateEncoderDecoderOutput GenerateOutput"
@@ -99,7 +102,7 @@ MODULES = {
     "file_utils": "ModelOutput PaddingStrategy TensorType ExplicitEnum CONFIG_NAME WEIGHTS_NAME",
     "generation": _GENERATION,
     "generation.beam_search": "",
-    "generation.configuration_utils": "GenerationConfig",
+    "generation.configuration_utils": "GenerationConfig GenerationMode",
     "generation.logits_process": "LogitsProcessor LogitsProcessorList",
     "generation.stopping_criteria": (
         "ConfidenceCriteria EosTokenCriteria MaxLengthCriteria MaxTimeCriteria StopStringCriteria StoppingCriteria "
@@ -152,7 +155,7 @@ MODULES = {
         "CONFIG_NAME ModelOutput PaddingStrategy PushToHubMixin TensorType WEIGHTS_NAME check_min_version "
         "get_json_schema send_example_telemetry"
     ),
-    "utils.chat_template_utils": "get_json_schema",
+    "utils.chat_template_utils": "DocstringParsingException TypeHintParsingException get_json_schema",
     "utils.constants": "",
     "utils.doc": "add_end_docstrings add_start_docstrings",
     "utils.generic": "ContextManagers ExplicitEnum ModelOutput PaddingStrategy TensorType to_numpy to_py_obj",

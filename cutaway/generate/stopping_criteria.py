@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from typing import Any
 
 import torch
@@ -121,4 +122,11 @@ def validate_stopping_criteria(stopping_criteria: StoppingCriteriaList, max_leng
     found = StoppingCriteriaList(stopping_criteria)
     if found.max_length is None:
         found.append(MaxLengthCriteria(max_length))
+    elif found.max_length != max_length:
+        warnings.warn(
+            f"the criteria stop at max_length={found.max_length}, and max_length={max_length} was asked for: "
+            "the criteria's counts.",
+            UserWarning,
+            stacklevel=2,
+        )
     return found
