@@ -1,7 +1,7 @@
 """Which public names of transformers concern text, and which of them are here: the table of docs/upstream-names.md.
 
-`python tests/upstream_names.py` writes the table anew, and cutaway/compat/not_built.py, by which names that are not here
-can be imported; test_compat.py says when that is due.
+`python tests/upstream_names.py` writes the table anew, and cutaway/compat/not_built.py, by which names that are not
+here can be imported; test_compat.py says when that is due.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def table() -> str:
         "NAMES: dict[str, str] = {",
     ]
     for why, names in not_built().items():
-        rows = textwrap.wrap(" ".join(names), 110, break_on_hyphens=False, break_long_words=False)
+        rows = textwrap.wrap(" ".join(names), 108, break_on_hyphens=False, break_long_words=False)
         lines += [f"    {json.dumps(why)}: ("]
         lines += [f'        "{row}{" " if row is not rows[-1] else ""}"' for row in rows] + ["    ),"]
     return "\n".join([*lines, "}  # fmt: skip"]) + "\n"

@@ -115,8 +115,8 @@ NAMES: dict[str, str] = {
         "BlenderbotPreTrainedModel BlenderbotTokenizer"
     ),
     "the family blenderbot_small is not built": (
-        "BlenderbotSmallConfig BlenderbotSmallForCausalLM BlenderbotSmallForConditionalGeneration BlenderbotSmallModel "
-        "BlenderbotSmallPreTrainedModel BlenderbotSmallTokenizer"
+        "BlenderbotSmallConfig BlenderbotSmallForCausalLM BlenderbotSmallForConditionalGeneration "
+        "BlenderbotSmallModel BlenderbotSmallPreTrainedModel BlenderbotSmallTokenizer"
     ),
     "the family bloom is not built": (
         "BloomConfig BloomForCausalLM BloomForQuestionAnswering BloomForSequenceClassification "
@@ -416,8 +416,8 @@ NAMES: dict[str, str] = {
     ),
     "the family longformer is not built": (
         "LongformerConfig LongformerForMaskedLM LongformerForMultipleChoice LongformerForQuestionAnswering "
-        "LongformerForSequenceClassification LongformerForTokenClassification LongformerModel LongformerPreTrainedModel "
-        "LongformerSelfAttention"
+        "LongformerForSequenceClassification LongformerForTokenClassification LongformerModel "
+        "LongformerPreTrainedModel LongformerSelfAttention"
     ),
     "the family longt5 is not built": (
         "LongT5Config LongT5EncoderModel LongT5ForConditionalGeneration LongT5Model LongT5PreTrainedModel"
@@ -481,8 +481,8 @@ NAMES: dict[str, str] = {
     "the family mobilebert is not built": (
         "MobileBertConfig MobileBertForMaskedLM MobileBertForMultipleChoice MobileBertForNextSentencePrediction "
         "MobileBertForPreTraining MobileBertForQuestionAnswering MobileBertForSequenceClassification "
-        "MobileBertForTokenClassification MobileBertLayer MobileBertModel MobileBertPreTrainedModel MobileBertTokenizer "
-        "MobileBertTokenizerFast"
+        "MobileBertForTokenClassification MobileBertLayer MobileBertModel MobileBertPreTrainedModel "
+        "MobileBertTokenizer MobileBertTokenizerFast"
     ),
     "the family modernbert_decoder is not built": (
         "ModernBertDecoderConfig ModernBertDecoderForCausalLM ModernBertDecoderForSequenceClassification "
@@ -536,9 +536,9 @@ NAMES: dict[str, str] = {
         "NomicBertModel NomicBertPreTrainedModel"
     ),
     "the family nystromformer is not built": (
-        "NystromformerConfig NystromformerForMaskedLM NystromformerForMultipleChoice NystromformerForQuestionAnswering "
-        "NystromformerForSequenceClassification NystromformerForTokenClassification NystromformerLayer "
-        "NystromformerModel NystromformerPreTrainedModel"
+        "NystromformerConfig NystromformerForMaskedLM NystromformerForMultipleChoice "
+        "NystromformerForQuestionAnswering NystromformerForSequenceClassification NystromformerForTokenClassification "
+        "NystromformerLayer NystromformerModel NystromformerPreTrainedModel"
     ),
     "the family olmo is not built": (
         "OlmoConfig OlmoForCausalLM OlmoForSequenceClassification OlmoModel OlmoPreTrainedModel"
@@ -581,8 +581,8 @@ NAMES: dict[str, str] = {
         "PLBartPreTrainedModel PLBartTokenizer"
     ),
     "the family prophetnet is not built": (
-        "ProphetNetConfig ProphetNetDecoder ProphetNetEncoder ProphetNetForCausalLM ProphetNetForConditionalGeneration "
-        "ProphetNetModel ProphetNetPreTrainedModel ProphetNetTokenizer"
+        "ProphetNetConfig ProphetNetDecoder ProphetNetEncoder ProphetNetForCausalLM "
+        "ProphetNetForConditionalGeneration ProphetNetModel ProphetNetPreTrainedModel ProphetNetTokenizer"
     ),
     "the family qwen2_moe is not built": (
         "Qwen2MoeConfig Qwen2MoeForCausalLM Qwen2MoeForQuestionAnswering Qwen2MoeForSequenceClassification "
@@ -601,8 +601,8 @@ NAMES: dict[str, str] = {
     ),
     "the family reformer is not built": (
         "ReformerAttention ReformerConfig ReformerForMaskedLM ReformerForQuestionAnswering "
-        "ReformerForSequenceClassification ReformerLayer ReformerModel ReformerModelWithLMHead ReformerPreTrainedModel "
-        "ReformerTokenizer"
+        "ReformerForSequenceClassification ReformerLayer ReformerModel ReformerModelWithLMHead "
+        "ReformerPreTrainedModel ReformerTokenizer"
     ),
     "the family rembert is not built": (
         "RemBertConfig RemBertForCausalLM RemBertForMaskedLM RemBertForMultipleChoice RemBertForQuestionAnswering "
@@ -621,9 +621,9 @@ NAMES: dict[str, str] = {
         "RoCBertModel RoCBertPreTrainedModel RoCBertTokenizer"
     ),
     "the family roformer is not built": (
-        "RoFormerConfig RoFormerForCausalLM RoFormerForMaskedLM RoFormerForMultipleChoice RoFormerForQuestionAnswering "
-        "RoFormerForSequenceClassification RoFormerForTokenClassification RoFormerLayer RoFormerModel "
-        "RoFormerPreTrainedModel RoFormerTokenizer RoFormerTokenizerFast"
+        "RoFormerConfig RoFormerForCausalLM RoFormerForMaskedLM RoFormerForMultipleChoice "
+        "RoFormerForQuestionAnswering RoFormerForSequenceClassification RoFormerForTokenClassification RoFormerLayer "
+        "RoFormerModel RoFormerPreTrainedModel RoFormerTokenizer RoFormerTokenizerFast"
     ),
     "the family rwkv is not built": (
         "RwkvConfig RwkvForCausalLM RwkvModel RwkvPreTrainedModel"

@@ -132,7 +132,9 @@ class PretrainedConfig(Bounds, Publishing):
             elif name == "model_type":
                 if not type(self).model_type and isinstance(value, str):
                     self.__dict__["model_type"] = value
-            elif name == "torch_dtype" and value is None:
+            elif name == "torch_dtype" and (value is None or fields.get("dtype") is not None):
+                continue  # the older name gives way
+            elif name == "dtype" and value is None and fields.get("torch_dtype") is not None:
                 continue
             elif self._is_field(name):
                 setattr(self, name, value)

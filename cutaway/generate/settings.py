@@ -154,7 +154,7 @@ def require_known(names: Mapping[str, Any] | list[str]) -> None:
             raise GenerationError(f"{name!r} is not a setting of generate().{nearest(name, KNOWN)}")
 
 
-class GenerationMode(str, enum.Enum):
+class GenerationMode(enum.StrEnum):
     """How `generate` searches, as upstream names it."""
 
     CONTRASTIVE_SEARCH = "contrastive_search"

@@ -21,11 +21,11 @@ _CONTAINERS: dict[Any, str] = {list: "array", tuple: "array", dict: "object"}
 _CHOICES = re.compile(r"\(choices:\s*(.*?)\)\s*$", re.IGNORECASE)
 
 
-class DocstringParsingException(TokenizerError):  # noqa: N818 - upstream's name
+class DocstringParsingException(TokenizerError):
     """A tool's docstring does not say what the tool or one of its arguments is."""
 
 
-class TypeHintParsingException(TokenizerError):  # noqa: N818 - upstream's name
+class TypeHintParsingException(TokenizerError):
     """A tool's argument has no type hint, or one that has no JSON form."""
 
 

@@ -65,7 +65,8 @@ def main(folder, rows):
         optimizer.zero_grad()
         losses.append(loss.item())
     ids = tokenizer.encode("the film", add_special_tokens=False, return_tensors="pt")
-    written = model.generate(input_ids=ids, max_length=20 + len(ids[0]), do_sample=True, top_k=1, repetition_penalty=1.1)
+    how = {"do_sample": True, "top_k": 1, "repetition_penalty": 1.1}
+    written = model.generate(input_ids=ids, max_length=20 + len(ids[0]), **how)
     return losses, tokenizer.decode(written[0], clean_up_tokenization_spaces=True)
 """
 
@@ -76,7 +77,7 @@ def test_a_script_with_only_its_import_changed(tmp_path: Path) -> None:
     found = []
     for library in ("transformers", "cutaway"):
         names: dict[str, Any] = {}
-        exec(compile(SCRIPT.replace("LIBRARY", library), f"{library}_script.py", "exec"), names)  # noqa: S102
+        exec(compile(SCRIPT.replace("LIBRARY", library), f"{library}_script.py", "exec"), names)
         found.append(names["main"](folder, rows))
     (theirs, text), (mine, own) = found
     assert mine == pytest.approx(theirs, rel=1e-4) and len(mine) > 5 and own == text
@@ -179,3 +180,19 @@ def test_small_rules_that_scripts_lean_on() -> None:
     with pytest.raises(TypeHintParsingException) as error:
         cutaway.utils.get_json_schema(untyped)
     assert isinstance(error.value, TokenizerError)
+
+
+def test_what_may_be_asked_of_a_class_and_what_has_two_names(tmp_path: Path) -> None:
+    import transformers
+
+    for name in ("GPT2LMHeadModel", "GPT2Model", "BertModel", "BertForMaskedLM", "T5ForConditionalGeneration"):
+        mine, theirs = getattr(cutaway, name), getattr(transformers, name)
+        assert mine.can_generate() is theirs.can_generate(), name
+    model = cutaway.AutoModelForCausalLM.from_pretrained(tiny.decoder(tmp_path))
+    assert model.can_generate() is True and cutaway.AutoModel.from_pretrained(tmp_path).can_generate() is False
+    for given in ({"dtype": "float16", "torch_dtype": "float32"}, {"torch_dtype": "float32", "dtype": "float16"},
+                  {"torch_dtype": "bfloat16"}, {"torch_dtype": "float16", "dtype": None}):  # fmt: skip
+        mine, theirs = (m.PretrainedConfig(**given).dtype for m in (cutaway, transformers))
+        assert str(mine).removeprefix("torch.") == str(theirs).removeprefix("torch."), given
+    with pytest.raises(GenerationError, match="inputs_embeds is not built"):
+        model.generate(inputs_embeds=torch.zeros(2, 3, 32))
