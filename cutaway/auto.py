@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, HubError, nearest
+from cutaway.hub.argument_names import also_called
 
 if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.backbone import Backbone  # noqa: F401
@@ -121,6 +122,7 @@ class AutoConfig:
     """`AutoConfig.from_pretrained(name)`; `AutoConfig.for_model("bert", hidden_size=128)`."""
 
     @staticmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(name: str | Path, **kwargs: object) -> PretrainedConfig:
         """The config of a checkpoint; keyword arguments that are fields override it."""
         return read_config(name, **kwargs)
@@ -152,6 +154,7 @@ class AutoTokenizer:
     """`AutoTokenizer.from_pretrained(name)`: the tokenizer that belongs to a checkpoint."""
 
     @staticmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(name: str | Path, **kwargs: object) -> PreTrainedTokenizerFast:
         """Load by hub name, folder or built-in name."""
         from cutaway.tokenization.registry import load_tokenizer
@@ -266,6 +269,7 @@ class _AutoModel(Generic[Model]):
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: object) -> Model: ...
 
     @classmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> object:
         """Load a checkpoint; the arguments are those of `PreTrainedModel.from_pretrained`."""
         config = kwargs.pop("config", None)

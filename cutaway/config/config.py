@@ -21,6 +21,7 @@ from cutaway.config import labels
 from cutaway.config.config_fields import Only
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
 from cutaway.jsonfile import dump_fields, plain_value, read_json, write_text
@@ -269,6 +270,7 @@ class PretrainedConfig(Bounds, Publishing):
     ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(
         cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: bool = False, **overrides: object
     ) -> Self | tuple[Self, dict[str, Any]]:
@@ -334,6 +336,7 @@ class PretrainedConfig(Bounds, Publishing):
     def _knows(self, name: str) -> bool:
         return self._is_field(name) and hasattr(self, name)
 
+    @also_called(save_directory="folder")
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json into `folder`, made if needed. Fields that JSON cannot hold are left out, and named."""
         labels.agree(None, self.id2label, self.label2id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json, write_text
 
@@ -210,6 +211,7 @@ class GenerationConfig:
         return cls.from_dict({n: stored[n] for n in sorted(names) if stored.get(n) is not None})
 
     @classmethod
+    @also_called(pretrained_model_name="name", config_name="config_file_name", pretrained_model_name_or_path="name")
     def from_pretrained(cls, name: str | Path, config_file_name: str = FILE_NAME, **options: Any) -> GenerationConfig:
         """From the generation_config.json of a folder, a built-in or a hub name.
 
@@ -237,6 +239,7 @@ class GenerationConfig:
             stored["sequence_bias"] = [[list(ids), bias] for ids, bias in stored["sequence_bias"].items()]
         return json.dumps(stored, indent=2, sort_keys=True) + "\n"
 
+    @also_called(config_name="config_file_name", save_directory="folder")
     def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
         """Writes generation_config.json into `folder`, which is created where it is missing."""
         with folder_save(folder) as save:

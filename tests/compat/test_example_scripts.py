@@ -196,3 +196,18 @@ def test_what_may_be_asked_of_a_class_and_what_has_two_names(tmp_path: Path) -> 
         assert str(mine).removeprefix("torch.") == str(theirs).removeprefix("torch."), given
     with pytest.raises(GenerationError, match="inputs_embeds is not built"):
         model.generate(inputs_embeds=torch.zeros(2, 3, 32))
+
+
+def test_names_and_folders_under_their_published_names(tmp_path: Path) -> None:
+    folder = tiny.decoder(tmp_path / "model")
+    kinds = (
+        cutaway.AutoConfig, cutaway.GPT2Config, cutaway.AutoModel, cutaway.AutoModelForCausalLM,
+        cutaway.GPT2LMHeadModel, cutaway.AutoTokenizer, cutaway.PreTrainedTokenizerFast, cutaway.GenerationConfig,
+    )  # fmt: skip
+    for number, kind in enumerate(kinds):
+        key = "pretrained_model_name" if kind is cutaway.GenerationConfig else "pretrained_model_name_or_path"
+        found = kind.from_pretrained(**{key: folder})  # type: ignore[attr-defined]
+        found.save_pretrained(save_directory=tmp_path / str(number))
+        assert any((tmp_path / str(number)).iterdir())
+        with pytest.raises(TypeError, match="name"):
+            kind.from_pretrained(name=folder, **{key: folder})  # type: ignore[attr-defined]
