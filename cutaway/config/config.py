@@ -8,13 +8,15 @@ are kept aside for the way back to the file. Bounds are checked by whoever build
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, overload
 
 from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config import labels
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger("cutaway")
+Init = TypeVar("Init", bound=Callable[..., None])
 
 CONFIG_NAME = "config.json"
 
@@ -62,10 +65,39 @@ class FieldsSignature:
     def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> inspect.Signature:
         if "__init__" in vars(owner) and owner is not PretrainedConfig:
             raise AttributeError("__signature__")  # a class of one's own says it itself
-        kind = inspect.Parameter
-        fields = {**owner._class_defaults(), **_COMMON}
-        named = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in fields.items() if name.isidentifier()]
-        return inspect.Signature([*named, kind("kwargs", kind.VAR_KEYWORD)])
+        return inspect.Signature(field_parameters(owner))
+
+
+def field_parameters(owner: type[PretrainedConfig]) -> list[inspect.Parameter]:
+    """The fields of a kind of configuration, with their defaults, and the rest that it keeps."""
+    kind = inspect.Parameter
+    fields = {**owner._class_defaults(), **_COMMON}
+    named = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in fields.items() if name.isidentifier()]
+    return [*named, kind("kwargs", kind.VAR_KEYWORD)]
+
+
+class FieldsInit:
+    """`__init__` of a configuration; asked of a class, it lists the class's fields, as `signature(Config)` does."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> Callable[..., None]:
+        if instance is not None:
+            return MethodType(self.function, instance)
+
+        @functools.wraps(self.function)
+        def init(config: PretrainedConfig, **kwargs: Any) -> None:
+            self.function(config, **kwargs)
+
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        init.__signature__ = inspect.Signature([first, *field_parameters(owner)])  # type: ignore[attr-defined]
+        return init
+
+
+def _lists_fields(function: Init) -> Init:
+    return cast("Init", FieldsInit(function))
 
 
 class PretrainedConfig(Bounds, Publishing):
@@ -89,6 +121,7 @@ class PretrainedConfig(Bounds, Publishing):
 
     __signature__ = FieldsSignature()
 
+    @_lists_fields
     def __init__(self, **kwargs: Any) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
         self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None)

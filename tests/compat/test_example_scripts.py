@@ -211,3 +211,23 @@ def test_names_and_folders_under_their_published_names(tmp_path: Path) -> None:
         assert any((tmp_path / str(number)).iterdir())
         with pytest.raises(TypeError, match="name"):
             kind.from_pretrained(name=folder, **{key: folder})  # type: ignore[attr-defined]
+
+
+def test_a_configuration_lists_its_fields_wherever_it_is_asked() -> None:
+    from inspect import signature
+
+    class Own(cutaway.BertConfig):  # type: ignore[misc]
+        def __init__(self, extra: int = 3, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.extra = extra
+
+    for kind in (cutaway.BertConfig, cutaway.LlamaConfig, cutaway.T5Config):
+        named = list(signature(kind.__init__).parameters)
+        assert named[0] == "self" and {"vocab_size", "pad_token_id", "kwargs"} < set(named)
+        assert named[1:] == list(signature(kind).parameters)
+    assert list(signature(Own.__init__).parameters) == ["self", "extra", "kwargs"]
+    made = Own(extra=4, hidden_size=36)
+    assert (made.extra, made.hidden_size) == (4, 36) and made.to_dict()["extra"] == 4
+    other = cutaway.GPT2Config.__new__(cutaway.GPT2Config)
+    cutaway.GPT2Config.__init__(other, n_embd=8)
+    assert other.hidden_size == 8
