@@ -210,8 +210,12 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        if not name.startswith("_") and importlib.import_module("cutaway.compat.table").is_module(name):
-            return importlib.import_module(f"{__name__}.{name}")  # `import cutaway; cutaway.utils.logging.get_logger()`
+        if not name.startswith("_"):
+            table = importlib.import_module("cutaway.compat.table")
+            if table.is_module(name):  # `import cutaway; cutaway.utils.logging.get_logger()`
+                return importlib.import_module(f"{__name__}.{name}")
+            if (absent := table.absent_home(name)) is not None:  # it can be imported, and says why it cannot be used
+                return getattr(importlib.import_module(absent), name)
         from cutaway.errors import nearest
 
         raise AttributeError(f"cutaway has no {name!r}.{nearest(name, _HOME)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, HubError, nearest
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.files import HUB_OPTIONS, HubOptions, hub_options, take_hub_options
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class AutoConfig:
     """`AutoConfig.from_pretrained(name)`; `AutoConfig.for_model("bert", hidden_size=128)`."""
 
     @staticmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(name: str | Path, **kwargs: object) -> PretrainedConfig:
         """The config of a checkpoint; keyword arguments that are fields override it."""
         return read_config(name, **kwargs)
@@ -154,6 +156,7 @@ class AutoTokenizer:
     """`AutoTokenizer.from_pretrained(name)`: the tokenizer that belongs to a checkpoint."""
 
     @staticmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(name: str | Path, **kwargs: object) -> PreTrainedTokenizerFast:
         """Load by hub name, folder or built-in name."""
         from cutaway.tokenization.registry import load_tokenizer
@@ -267,6 +270,7 @@ class _AutoModel(Generic[Model]):
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: object) -> Model: ...
 
     @classmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> object:
         """Load a checkpoint; the arguments are those of `PreTrainedModel.from_pretrained`."""
         config = kwargs.pop("config", None)

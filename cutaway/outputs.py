@@ -7,6 +7,7 @@ forward pass without labels or cache is not a mistake.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar
@@ -94,6 +95,30 @@ def _read(self: ModelOutput, name: str) -> object:
 
 Made = TypeVar("Made", bound="ModelOutput")
 
+_KINDS: list[type[ModelOutput]] = []  # those that torch has not been told of
+
+
+def _are_pairs(given: object) -> bool:
+    """Whether `given` is a list of pairs (name, value)."""
+    return isinstance(given, list) and bool(given) and all(type(p) is tuple and len(p) == 2 for p in given)
+
+
+def register_trees() -> None:
+    """Tells torch that outputs hold tensors, as DDP's static graphs and `torch.export` ask.
+
+    Classes that are made before torch is imported wait here: this module loads nothing heavy.
+    """
+    from torch.utils._pytree import register_pytree_node
+
+    while _KINDS:
+        kind = _KINDS.pop()
+        register_pytree_node(
+            kind,
+            lambda output: (list(output.values()), list(output.keys())),
+            lambda values, names, kind=kind: _rebuilt(kind, dict(zip(names, values, strict=True))),  # type: ignore[misc]
+            serialized_type_name=f"{kind.__module__}.{kind.__qualname__}",
+        )
+
 
 class ModelOutput(dict[str, Any]):
     """Base of all outputs. Subclasses are dataclasses; the order of fields is the order of indices.
@@ -107,6 +132,17 @@ class ModelOutput(dict[str, Any]):
     else:
         __getattribute__ = _read
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _KINDS.append(cls)
+        if "torch" in sys.modules:
+            register_trees()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if type(self) is not ModelOutput:
+            raise TypeError(f"{type(self).__name__} is no dataclass: put @dataclass above the class.")
+        super().__init__(*args, **kwargs)
+
     def _missing(self, name: str) -> MissingOutputError:
         how = _HOW.get(name, f"fields present: {', '.join(self)}")
         return MissingOutputError(f"{type(self).__name__} has no {name!r}: {how}.")
@@ -115,7 +151,9 @@ class ModelOutput(dict[str, Any]):
         """Takes all fields from one mapping in the place of the first: so do libraries make one of changed parts."""
         own = object.__getattribute__(self, "__dict__")
         for first, given in own.items():  # the first field alone
-            if type(given) is dict and not any(v is not None for k, v in own.items() if k != first):
+            if any(v is not None for k, v in own.items() if k != first):
+                return
+            if type(given) is dict or _are_pairs(given):
                 own[first] = None
                 self.update(given)
             return
@@ -136,6 +174,8 @@ class ModelOutput(dict[str, Any]):
         return self._present().items()
 
     def _present(self) -> dict[str, Any]:
+        if type(self) is ModelOutput:  # a bag of names, which no class describes
+            return dict(dict.items(self))
         own = object.__getattribute__(self, "__dict__")
         return {name: own[name] for name in type(self).__dataclass_fields__ if own.get(name) is not None}
 
@@ -164,7 +204,7 @@ class ModelOutput(dict[str, Any]):
     def __setitem__(self, name: str, value: object) -> None:
         if name not in type(self).__dataclass_fields__:
             known = type(self).__dataclass_fields__
-            raise InputError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
+            raise InputError(f"{type(self).__name__} has no field {name!r}.{nearest(str(name), known)}")
         setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -199,7 +239,12 @@ class ModelOutput(dict[str, Any]):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.items())})"
 
 
+_KINDS.append(ModelOutput)
+
+
 def _rebuilt(kind: type[Made], values: dict[str, Any]) -> Made:
+    if kind is ModelOutput:
+        return cast("Made", ModelOutput(values))
     made = kind.__new__(kind)
     for name, value in values.items():
         setattr(made, name, value)

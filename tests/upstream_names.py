@@ -1,16 +1,22 @@
 """Which public names of transformers concern text, and which of them are here: the table of docs/upstream-names.md.
 
-`python tests/upstream_names.py` writes the table anew; test_compat.py says when that is due.
+`python tests/upstream_names.py` writes the table anew, and cutaway/compat/not_built.py, by which names that are not
+here can be imported; test_compat.py says when that is due.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "upstream-names.md"
+TABLE = Path(__file__).parent.parent / "cutaway" / "compat" / "not_built.py"
+# of what is not about texts, what scripts for texts import all the same
+NO_TEXT = re.compile(r"Auto\w+|\w*Mixin|Base\w+|BatchFeature|\w+Pipeline|is_\w+")
 # what is in a name that is about pictures, sounds, series of numbers, or actions
 OTHER = re.compile(
     r"Image|Video|Audio|Vision|Speech|Depth|Segmentation|Detection|Mask(s|Generation)|Keypoint|Whisper|CTC|RNNT|TDT|"
@@ -109,6 +115,41 @@ def here(name: str) -> str:
     return "here" if name in cutaway.__all__ else f"will not be: {reason(name)}"
 
 
+def not_built() -> dict[str, list[str]]:
+    """Why a name is not here -> the names, those of upstream's top level that are no constants."""
+    import transformers
+
+    import cutaway
+
+    library, families = public_names()
+    found: dict[str, list[str]] = defaultdict(list)
+    for folder, is_here in text_folders().items():
+        for name in families.get(folder, ()):
+            found[reason(name) if is_here else f"the family {folder} is not built"].append(name)
+    for name in library:
+        found[reason(name)].append(name)
+    for name, module in transformers._class_to_module.items():
+        parts = module.split(".")
+        if (parts[0] != "models" or parts[1] == "auto") and name not in library and NO_TEXT.fullmatch(name):
+            found["cutaway reads texts alone"].append(name)
+    kept = {why: sorted(n for n in names if n not in cutaway._HOME and not n.isupper()) for why, names in found.items()}
+    return {why: kept[why] for why in sorted(kept) if kept[why]}
+
+
+def table() -> str:
+    """The text of cutaway/compat/not_built.py."""
+    lines = [
+        '"""Upstream\'s names that are not here, by the reason; made by `python tests/upstream_names.py`."""',
+        "",
+        "NAMES: dict[str, str] = {",
+    ]
+    for why, names in not_built().items():
+        rows = textwrap.wrap(" ".join(names), 108, break_on_hyphens=False, break_long_words=False)
+        lines += [f"    {json.dumps(why)}: ("]
+        lines += [f'        "{row}{" " if row is not rows[-1] else ""}"' for row in rows] + ["    ),"]
+    return "\n".join([*lines, "}  # fmt: skip"]) + "\n"
+
+
 def page() -> str:
     """The text of docs/upstream-names.md."""
     import transformers
@@ -166,4 +207,5 @@ def page() -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
+    TABLE.write_text(table(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -119,3 +119,8 @@ def is_in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     found = None if shell is None else shell.get_ipython()
     return found is not None and "IPKernelApp" in getattr(found, "config", {})
+
+
+def is_deepspeed_zero3_enabled() -> bool:
+    """Whether DeepSpeed holds a part of the weights in each process: never here, where `fsdp=True` does that."""
+    return False

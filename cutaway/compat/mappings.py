@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from cutaway import auto
-from cutaway.errors import nearest
+from cutaway.errors import ConfigError, nearest
 
 
 class LazyMapping(Mapping[Any, Any]):
@@ -33,6 +33,10 @@ class LazyMapping(Mapping[Any, Any]):
     def register(self, key: Any, value: Any, exist_ok: bool = False) -> None:
         """Add a class of your own, as `AutoConfig.register` and `AutoModel.register` do."""
         self._register(key, value, exist_ok=exist_ok)
+
+
+def _refuse(key: Any, value: Any, exist_ok: bool = False) -> None:
+    raise ConfigError("no family of cutaway is built for this task, so nothing can be registered for it.")
 
 
 def _import(module: str, name: str) -> Any:
@@ -108,7 +112,9 @@ def __getattr__(name: str) -> Any:
         return {t: found for t in auto.FAMILIES if (found := _tokenizer_name(t)) is not None}
     task = name.removesuffix("_NAMES")
     if task not in TASKS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if not (task.startswith(("MODEL_FOR_", "MODEL_WITH_")) and task.endswith("_MAPPING")):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return {} if name != task else LazyMapping(name, dict, _refuse)  # no family is built for that task
     kind = getattr(auto, TASKS[task])
     if name != task:
         return {t: found for t in auto.FAMILIES if (found := _class_name(kind, t)) is not None}

@@ -1,11 +1,13 @@
 """Names that can be imported and not used: the error says what to use here.
 
 A script imports `BitsAndBytesConfig` whether or not it is told to load in 4 bit. So the name is there, and whoever
-calls it, or anything on it, hears what there is instead.
+calls it, or anything on it, hears what there is instead. The same holds for every name of upstream's that is not built
+(`cutaway.compat.not_built`): a script names twenty families to ask `isinstance`, and loads one.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from cutaway.errors import CutawayError
@@ -67,10 +69,24 @@ class _Refusing(type):
         raise cls._error()
 
 
+@cache
+def _not_built() -> dict[str, str]:
+    from cutaway.compat.not_built import NAMES
+
+    found = {name: why for why, names in NAMES.items() for name in names.split()}
+    return found | {f"{name}Fast": why for name, why in found.items() if name.endswith("Tokenizer")}
+
+
+def is_refused(name: str) -> bool:
+    """Whether `name` is one of upstream's that can be imported and not used."""
+    return name in INSTEAD or name in _not_built()
+
+
 def __getattr__(name: str) -> Any:
-    if name not in INSTEAD:
+    if not is_refused(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = _Refusing(name, (), {"_instead": INSTEAD[name], "__doc__": f"Not in cutaway: {INSTEAD[name]}."})
+    why = INSTEAD.get(name) or _not_built()[name]
+    made = _Refusing(name, (), {"_instead": why, "__doc__": f"Not in cutaway: {why}."})
     made.__module__ = __name__
     globals()[name] = made
     return made

@@ -6,6 +6,7 @@ upstream's modules also show what they import themselves.
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from typing import Any
@@ -56,10 +57,13 @@ HOMES = {
         "is_torch_device is_torch_dtype is_torch_tensor reshape squeeze strtobool tensor_size to_numpy to_py_obj "
         "torch_float torch_int transpose"
     ),
-    "cutaway.compat.availability": "is_in_notebook is_torch_greater_or_equal",
+    "cutaway.compat.availability": "is_deepspeed_zero3_enabled is_in_notebook is_torch_greater_or_equal",
+    "cutaway.compat.captured_logger": "CaptureLogger",
     "cutaway.compat.refused": "HfDeepSpeedConfig QuantizationConfigMixin",
     "cutaway.hub.upload": "Publishing PushToHubMixin",
-    "cutaway.tokenization.tool_schema": "get_json_schema tool_schema",
+    "cutaway.tokenization.tool_schema": (
+        "DocstringParsingException TypeHintParsingException get_json_schema tool_schema"
+    ),
     "cutaway.train.callback": "CallbackHandler ExportableState",
     "cutaway.train.process": "ParallelMode",
     "cutaway.train.adafactor": "AdafactorSchedule",
@@ -68,6 +72,7 @@ HOMES = {
     "cutaway.pipelines.factory": "PipelineRegistry TASKS SUPPORTED_TASKS TASK_ALIASES check_task",
     "cutaway.generate.stopping_criteria": "ConfidenceCriteria validate_stopping_criteria",
     "cutaway.generate.streaming": "BaseStreamer",
+    "cutaway.generate.settings": "GenerationMode",
     "cutaway.generate.results": (
         "GenerateBeamDecoderOnlyOutput GenerateBeamEncoderDecoderOutput GenerateDecoderOnlyOutput "
         "GenerateEncoderDecoderOutput GenerateOutput"
@@ -97,7 +102,7 @@ MODULES = {
     "file_utils": "ModelOutput PaddingStrategy TensorType ExplicitEnum CONFIG_NAME WEIGHTS_NAME",
     "generation": _GENERATION,
     "generation.beam_search": "",
-    "generation.configuration_utils": "GenerationConfig",
+    "generation.configuration_utils": "GenerationConfig GenerationMode",
     "generation.logits_process": "LogitsProcessor LogitsProcessorList",
     "generation.stopping_criteria": (
         "ConfidenceCriteria EosTokenCriteria MaxLengthCriteria MaxTimeCriteria StopStringCriteria StoppingCriteria "
@@ -107,8 +112,8 @@ MODULES = {
     "generation.utils": _GENERATION,
     "generation_utils": _GENERATION,
     "hf_argparser": "HfArg HfArgumentParser string_to_bool",
-    "integrations": "",
-    "integrations.deepspeed": "HfDeepSpeedConfig",
+    "integrations": "is_deepspeed_zero3_enabled",
+    "integrations.deepspeed": "HfDeepSpeedConfig is_deepspeed_zero3_enabled",
     "modeling_utils": "PreTrainedModel unwrap_model",
     "models": "",
     "models.auto": "",
@@ -120,11 +125,13 @@ MODULES = {
     "pipelines.pt_utils": "KeyDataset KeyPairDataset",
     "pytorch_utils": "ALL_LAYERNORM_LAYERS Conv1D apply_chunking_to_forward prune_linear_layer",
     "tokenization_utils": "AddedToken BatchEncoding PreTrainedTokenizer PreTrainedTokenizerBase",
+    "testing_utils": "CaptureLogger",
     "tokenization_python": "PreTrainedTokenizer",
     "tokenization_utils_base": (
         "AddedToken BatchEncoding CharSpan PaddingStrategy PreTrainedTokenizerBase TensorType TokenSpan "
         "TruncationStrategy LARGE_INTEGER VERY_LARGE_INTEGER"
     ),
+    "tokenization_utils_sentencepiece": "SentencePieceBackend",
     "tokenization_utils_fast": "PreTrainedTokenizerFast",
     "tokenization_utils_tokenizers": "PreTrainedTokenizerFast TokenizersBackend",
     "trainer": "Trainer TRAINER_STATE_NAME TRAINING_ARGS_NAME",
@@ -148,7 +155,7 @@ MODULES = {
         "CONFIG_NAME ModelOutput PaddingStrategy PushToHubMixin TensorType WEIGHTS_NAME check_min_version "
         "get_json_schema send_example_telemetry"
     ),
-    "utils.chat_template_utils": "get_json_schema",
+    "utils.chat_template_utils": "DocstringParsingException TypeHintParsingException get_json_schema",
     "utils.constants": "",
     "utils.doc": "add_end_docstrings add_start_docstrings",
     "utils.generic": "ContextManagers ExplicitEnum ModelOutput PaddingStrategy TensorType to_numpy to_py_obj",
@@ -222,6 +229,15 @@ def _below() -> dict[str, str]:
     return {name: home for home, names in HOMES.items() for name in names.split()}
 
 
+def absent_home(name: str) -> str | None:
+    """Where a name of upstream's comes from that no `cutaway` has: the tables of other tasks, and what is not built."""
+    if re.fullmatch(r"MODEL_(FOR|WITH)_[A-Z_0-9]+_MAPPING(_NAMES)?", name):
+        return "cutaway.compat.mappings"
+    from cutaway.compat.refused import is_refused
+
+    return "cutaway.compat.refused" if is_refused(name) else None
+
+
 def home(name: str) -> str | None:
     """The module in which a name lives; None for one that is nowhere."""
     if name in _below():
@@ -232,4 +248,6 @@ def home(name: str) -> str | None:
         from cutaway.compat.availability import known
 
         return "cutaway.compat.availability" if known(name) else None
+    if (lives := absent_home(name)) is not None:
+        return lives
     return "cutaway.modeling_outputs" if name.endswith(("Output", "OutputWithPast", "OutputWithPooling")) else None

@@ -55,13 +55,13 @@ def require_version(requirement: str, hint: str | None = None) -> None:
     try:
         have = ".".join(map(str, sys.version_info[:3])) if package == "python" else version(package)
     except PackageNotFoundError:
-        raise VersionError(f"{requirement} is asked for, and {package} is not installed.{more}") from None
+        raise VersionError(f"{requirement} is required, but {package} is not installed.{more}") from None
     for condition in filter(None, (c.strip() for c in conditions.split(","))):
         asked = re.fullmatch(r"(<=|>=|==|!=|<|>)\s*(\S+)", condition)
         if asked is None:
             raise VersionError(f"{requirement!r}: {condition!r} is no condition; write one such as '>=2.0'.")
         if not _COMPARE[asked[1]](parts(have), parts(asked[2])):
-            raise VersionError(f"{requirement} is asked for, and {package} is {have}.{more}")
+            raise VersionError(f"{requirement} is required, but found {package}=={have}.{more}")
 
 
 def require_version_core(requirement: str) -> None:

@@ -8,19 +8,22 @@ are kept aside for the way back to the file. Bounds are checked by whoever build
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, overload
 
 from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config import labels
 from cutaway.config.config_fields import Only
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
 from cutaway.jsonfile import dump_fields, plain_value, read_json, write_text
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger("cutaway")
+Init = TypeVar("Init", bound=Callable[..., None])
 
 CONFIG_NAME = "config.json"
 
@@ -61,10 +65,39 @@ class FieldsSignature:
     def __get__(self, instance: object, owner: type[PretrainedConfig]) -> inspect.Signature:
         if "__init__" in vars(owner) and owner is not PretrainedConfig:
             raise AttributeError("__signature__")  # a class of one's own says it itself
-        kind = inspect.Parameter
-        fields = {**owner._class_defaults(), **_COMMON}
-        named = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in fields.items() if name.isidentifier()]
-        return inspect.Signature([*named, kind("kwargs", kind.VAR_KEYWORD)])
+        return inspect.Signature(field_parameters(owner))
+
+
+def field_parameters(owner: type[PretrainedConfig]) -> list[inspect.Parameter]:
+    """The fields of a kind of configuration, with their defaults, and the rest that it keeps."""
+    kind = inspect.Parameter
+    fields = {**owner._class_defaults(), **_COMMON}
+    named = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in fields.items() if name.isidentifier()]
+    return [*named, kind("kwargs", kind.VAR_KEYWORD)]
+
+
+class FieldsInit:
+    """`__init__` of a configuration; asked of a class, it lists the class's fields, as `signature(Config)` does."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> Callable[..., None]:
+        if instance is not None:
+            return MethodType(self.function, instance)
+
+        @functools.wraps(self.function)
+        def init(config: PretrainedConfig, **kwargs: Any) -> None:
+            self.function(config, **kwargs)
+
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        init.__signature__ = inspect.Signature([first, *field_parameters(owner)])  # type: ignore[attr-defined]
+        return init
+
+
+def _lists_fields(function: Init) -> Init:
+    return cast("Init", FieldsInit(function))
 
 
 class PretrainedConfig(Bounds, Publishing):
@@ -88,6 +121,7 @@ class PretrainedConfig(Bounds, Publishing):
 
     __signature__ = FieldsSignature()
 
+    @_lists_fields
     def __init__(self, **kwargs: object) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
         self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None)
@@ -132,7 +166,9 @@ class PretrainedConfig(Bounds, Publishing):
             elif name == "model_type":
                 if not type(self).model_type and isinstance(value, str):
                     self.__dict__["model_type"] = value
-            elif name == "torch_dtype" and value is None:
+            elif name == "torch_dtype" and (value is None or fields.get("dtype") is not None):
+                continue  # the older name gives way
+            elif name == "dtype" and value is None and fields.get("torch_dtype") is not None:
                 continue
             elif self._is_field(name):
                 setattr(self, name, value)
@@ -267,6 +303,7 @@ class PretrainedConfig(Bounds, Publishing):
     ) -> tuple[Self, dict[str, Any]]: ...
 
     @classmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(
         cls, name: str | os.PathLike[str] | files.Files, *, return_unused_kwargs: bool = False, **overrides: object
     ) -> Self | tuple[Self, dict[str, Any]]:
@@ -331,6 +368,7 @@ class PretrainedConfig(Bounds, Publishing):
     def _knows(self, name: str) -> bool:
         return self._is_field(name) and hasattr(self, name)
 
+    @also_called(save_directory="folder")
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json into `folder`, made if needed. Fields that JSON cannot hold are left out, and named."""
         labels.agree(None, self.id2label, self.label2id)

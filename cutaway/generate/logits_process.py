@@ -164,8 +164,15 @@ class NoBadWordsLogitsProcessor(SequenceBiasLogitsProcessor):
         if not fits:
             raise GenerationError(f"bad_words_ids={bad_words_ids!r}: pass a list of lists of ids, such as [[5, 8]].")
         ends = [] if eos_token_id is None else [[i] for i in _ids("eos_token_id", eos_token_id).tolist()]
-        super().__init__({tuple(phrase): -math.inf for phrase in bad_words_ids if phrase not in ends})
         self.bad_word_ids = bad_words_ids
+        forbidden = {tuple(phrase): -math.inf for phrase in bad_words_ids if phrase not in ends}
+        if forbidden:
+            super().__init__(forbidden)
+        else:  # the end is all that was to be ruled out
+            self.sequence_bias, self._phrases = {}, None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return super().__call__(input_ids, scores) if self.sequence_bias else scores.clone()
 
 
 class PrefixConstrainedLogitsProcessor(LogitsProcessor):

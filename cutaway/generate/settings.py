@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json, write_text
 
@@ -152,6 +154,20 @@ def require_known(names: Mapping[str, Any] | list[str]) -> None:
             raise GenerationError(f"{name!r} is not a setting of generate().{nearest(name, KNOWN)}")
 
 
+class GenerationMode(enum.StrEnum):
+    """How `generate` searches, as upstream names it."""
+
+    CONTRASTIVE_SEARCH = "contrastive_search"
+    GREEDY_SEARCH = "greedy_search"
+    SAMPLE = "sample"
+    ASSISTED_GENERATION = "assisted_generation"
+    DOLA_GENERATION = "dola_generation"
+    BEAM_SEARCH = "beam_search"
+    BEAM_SAMPLE = "beam_sample"
+    CONSTRAINED_BEAM_SEARCH = "constrained_beam_search"
+    GROUP_BEAM_SEARCH = "group_beam_search"
+
+
 class GenerationConfig:
     """Settings of generation. A setting that is None is unset: the model's own value, then the default, applies.
 
@@ -162,6 +178,11 @@ class GenerationConfig:
     def __init__(self, **settings: object) -> None:
         require_known(settings)
         self._set(settings)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in KNOWN:  # a published setting that was not set
+            return None
+        raise AttributeError(f"GenerationConfig has no {name!r}.{nearest(name, KNOWN)}")
 
     def _set(self, settings: Mapping[str, Any]) -> None:
         for name in DEFAULTS:
@@ -189,6 +210,7 @@ class GenerationConfig:
         return cls.from_dict({n: stored[n] for n in sorted(names) if stored.get(n) is not None})
 
     @classmethod
+    @also_called(pretrained_model_name="name", config_name="config_file_name", pretrained_model_name_or_path="name")
     def from_pretrained(cls, name: str | Path, config_file_name: str = FILE_NAME, **options: Any) -> GenerationConfig:
         """From the generation_config.json of a folder, a built-in or a hub name.
 
@@ -216,6 +238,7 @@ class GenerationConfig:
             stored["sequence_bias"] = [[list(ids), bias] for ids, bias in stored["sequence_bias"].items()]
         return json.dumps(stored, indent=2, sort_keys=True) + "\n"
 
+    @also_called(config_name="config_file_name", save_directory="folder")
     def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
         """Writes generation_config.json into `folder`, which is created where it is missing."""
         with folder_save(folder) as save:
@@ -237,6 +260,20 @@ class GenerationConfig:
         for name in KNOWN & changes.keys():
             setattr(self, name, changes.pop(name))
         return changes
+
+    def get_generation_mode(self, assistant_model: object = None) -> GenerationMode:
+        """Which search these settings ask for; an `assistant_model` or a prompt lookup makes the first two assisted."""
+        if self.constraints is not None or self.force_words_ids is not None:
+            return GenerationMode.CONSTRAINED_BEAM_SEARCH
+        if (self.num_beams or 1) > 1:
+            if (self.num_beam_groups or 1) > 1:
+                return GenerationMode.GROUP_BEAM_SEARCH
+            return GenerationMode.BEAM_SAMPLE if self.do_sample else GenerationMode.BEAM_SEARCH
+        if not self.do_sample and (self.top_k or 0) > 1 and (self.penalty_alpha or 0) > 0:
+            return GenerationMode.CONTRASTIVE_SEARCH
+        if assistant_model is not None or self.prompt_lookup_num_tokens is not None:
+            return GenerationMode.ASSISTED_GENERATION
+        return GenerationMode.SAMPLE if self.do_sample else GenerationMode.GREEDY_SEARCH
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GenerationConfig) and self.to_dict() == other.to_dict()

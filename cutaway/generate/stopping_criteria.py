@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -123,7 +124,14 @@ class StoppingCriteriaList(list[StoppingCriteria]):
 
 def validate_stopping_criteria(stopping_criteria: StoppingCriteriaList, max_length: int) -> StoppingCriteriaList:
     """The criteria with one for `max_length`, where there is none."""
-    found = StoppingCriteriaList(stopping_criteria)
-    if found.max_length is None:
-        found.append(MaxLengthCriteria(max_length))
-    return found
+    checked = StoppingCriteriaList(stopping_criteria)
+    if checked.max_length is None:
+        checked.append(MaxLengthCriteria(max_length))
+    elif checked.max_length != max_length:
+        warnings.warn(
+            f"the criteria stop at max_length={checked.max_length}, and max_length={max_length} was asked for: "
+            "the criteria's counts.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return checked

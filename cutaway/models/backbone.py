@@ -32,6 +32,7 @@ from cutaway.outputs import (
     BaseModelOutputWithPooling,
     ModelOutput,
     Seq2SeqModelOutput,
+    register_trees,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ else:
     from typing import TypeVar
 
     Out = TypeVar("Out")
+
+register_trees()
 
 # what `encode` returned, or its fields in order
 EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from cutaway.tokenization.protocols import TokenizerLike
 
 
+class CanGenerate:
+    """`can_generate()`, which scripts ask of a model and, as upstream has it, of its class as well.
+
+    Args:
+        of_class: what the class answers.
+        of_model: what a model answers, where its configuration decides.
+    """
+
+    def __init__(self, of_class: bool, of_model: Callable[[Any], bool] | None = None) -> None:
+        self.of_class, self.of_model = of_class, of_model
+        self.__doc__ = "Whether `generate` works on this model, or on models of this class."
+
+    def __get__(self, model: Any, owner: type) -> Callable[[], bool]:
+        answer = self.of_class if model is None or self.of_model is None else self.of_model(model)
+        return lambda: answer
+
+
 class GenerationMixin:
     """What every model here can be asked about writing; `can_generate()` says whether it can."""
 
@@ -28,9 +45,7 @@ class GenerationMixin:
         @property
         def is_encoder_decoder(self) -> bool: ...
 
-    def can_generate(self) -> bool:
-        """Whether `generate` works on this model."""
-        return False
+    can_generate = CanGenerate(False)
 
     @property
     def generation_config(self) -> GenerationConfig:

@@ -16,6 +16,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import Backbone, wants_dict
 from cutaway.models.decode_step import DecodeStepper, make_stepper
+from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.loading import init_module, init_std
 from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
@@ -324,8 +325,7 @@ class MaskedLM(OutputHead):
 class CausalLM(OutputHead):
     """Which token comes next."""
 
-    def can_generate(self) -> bool:
-        return bool(self.architecture.stack.causal)
+    can_generate = CanGenerate(True, lambda model: bool(model.architecture.stack.causal))
 
     def decode_stepper(self) -> DecodeStepper | None:
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""

@@ -14,6 +14,7 @@ from cutaway.adapters.mixin import Adaptable
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import check_training
 from cutaway.errors import ConfigError, InputError
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.upload import Publishing
 from cutaway.models import loading
 from cutaway.models.generation_mixin import GenerationMixin
@@ -69,6 +70,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
     # -- loading and saving ------------------------------------------------------------------------------------------
 
     @classmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(cls, name: str | Path | None, *args: Any, **kwargs: Any) -> Self:
         """Load a checkpoint by hub name, folder or built-in name; the model is in evaluation mode.
 
@@ -93,6 +95,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         """A model with fresh random weights."""
         return cls(config, **kwargs)
 
+    @also_called(save_directory="folder")
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: object) -> None:
         """Write config.json, model.safetensors and, for a model that generates, generation_config.json.
 

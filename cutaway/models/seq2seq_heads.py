@@ -10,6 +10,7 @@ from torch import Tensor
 from cutaway.config.config import PretrainedConfig
 from cutaway.models.backbone import EncoderOutputs
 from cutaway.models.decode_step import DecodeStepper, make_stepper
+from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.label_heads import LabelHead, SpanHead
 from cutaway.models.lm_heads import OutputHead
 from cutaway.models.output_request import LayerSelection
@@ -61,8 +62,7 @@ class Seq2SeqLM(OutputHead):
         if self.logits_bias:
             self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
 
-    def can_generate(self) -> bool:
-        return True
+    can_generate = CanGenerate(True)
 
     def decode_stepper(self) -> DecodeStepper | None:
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""

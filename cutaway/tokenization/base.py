@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, Unpack, cast
 from tokenizers import AddedToken, Tokenizer
 
 from cutaway.errors import TokenizerError, nearest
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.upload import Publishing
 from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend, retrained
 from cutaway.tokenization.batch_encoding import BatchEncoding, collect
@@ -111,6 +112,7 @@ class PreTrainedTokenizerFast(
             self._frame(from_file and self._backend.post_processor is not None, settings)
 
     @classmethod
+    @also_called(pretrained_model_name_or_path="name")
     def from_pretrained(cls, name: str | Path, **arguments: Any) -> Self:
         """The tokenizer of a checkpoint: a folder, a built-in name, a name on the hub, or a single vocabulary file.
 

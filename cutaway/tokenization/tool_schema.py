@@ -21,6 +21,14 @@ _CONTAINERS: dict[Any, str] = {list: "array", tuple: "array", dict: "object"}
 _CHOICES = re.compile(r"\(choices:\s*(.*?)\)\s*$", re.IGNORECASE)
 
 
+class DocstringParsingException(TokenizerError):
+    """A tool's docstring does not say what the tool or one of its arguments is."""
+
+
+class TypeHintParsingException(TokenizerError):
+    """A tool's argument has no type hint, or one that has no JSON form."""
+
+
 def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
     """The JSON schema of a function that a model may call.
 
@@ -32,7 +40,7 @@ def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
         raise TokenizerError(f"A tool is a JSON schema or a function, not {type(function).__name__}.")
     text = (inspect.getdoc(function) or "").strip()
     if not text:
-        raise TokenizerError(f"The tool {name!r} needs a docstring: what it does, then an 'Args:' section.")
+        raise DocstringParsingException(f"The tool {name!r} needs a docstring: what it does, then an 'Args:' section.")
     summary, described, returned = _docstring(text)
     parameters = list(inspect.signature(function).parameters.values())
     if parameters and parameters[0].name in ("self", "cls") and parameters[0].annotation is inspect.Parameter.empty:
@@ -41,9 +49,11 @@ def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
     properties = {}
     for parameter in parameters:
         if parameter.name not in hints:
-            raise TokenizerError(f"The tool {name!r}: the argument {parameter.name!r} needs a type hint.")
+            raise TypeHintParsingException(f"The tool {name!r}: the argument {parameter.name!r} needs a type hint.")
         if parameter.name not in described:
-            raise TokenizerError(f"The tool {name!r}: the docstring's 'Args:' does not describe {parameter.name!r}.")
+            raise DocstringParsingException(
+                f"The tool {name!r}: the docstring's 'Args:' does not describe {parameter.name!r}."
+            )
         schema, description = _type_schema(hints[parameter.name]), described[parameter.name]
         if choices := _CHOICES.search(description):
             schema["enum"] = [c.strip() if isinstance(c, str) else c for c in json.loads(choices.group(1))]
@@ -119,7 +129,7 @@ def _type_schema(hint: object) -> dict[str, Any]:
         return {"type": "array", "prefixItems": [_type_schema(part) for part in args]}
     elif origin is dict and len(args) == 2:
         return {"type": "object", "additionalProperties": _type_schema(args[1])}
-    raise TokenizerError(
+    raise TypeHintParsingException(
         f"The type hint {hint!r} has no JSON form; use plain types, or give the tool's JSON schema itself."
     )
 
