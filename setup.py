@@ -17,7 +17,10 @@ def kernels(name, *defined):
     return Extension(
         f"cutaway.native.{name}",
         [f"cutaway/native/{file}.c" for file in ("tile", "blocks", "linear", "attention", "step", "norm", "play")],
-        depends=["setup.py", *(f"cutaway/native/{file}.h" for file in ("avx2", "blocks", "norm", "op", "tile", "vector"))],
+        depends=[
+            "setup.py",
+            *(f"cutaway/native/{file}.h" for file in ("avx2", "blocks", "norm", "op", "tile", "vector")),
+        ],
         define_macros=[(macro, "1") for macro in defined],
         # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads
         extra_compile_args=["-O3", "-fopenmp", "-g0"],

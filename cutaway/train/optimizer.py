@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from cutaway.errors import ConfigError
 from cutaway.models.pretrained import PreTrainedModel
-from cutaway.train.adafactor import Adafactor
 from cutaway.nn.cpu.block_weight import BlockWeight
+from cutaway.train.adafactor import Adafactor
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.schedule import get_scheduler

@@ -175,7 +175,7 @@ class BlockWeight(Tensor):
             raise ConfigError(FIXED)
         return self
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockWeight:
