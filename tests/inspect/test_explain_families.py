@@ -5,7 +5,12 @@ import pytest
 import cutaway
 from cutaway.inspect.explainer import explain, kind_of
 
-FAMILIES = {"Bart": "ForConditionalGeneration", "MBart": "ForConditionalGeneration", "Marian": "MTModel"}
+FAMILIES = {
+    "Bart": "ForConditionalGeneration",
+    "MBart": "ForConditionalGeneration",
+    "Marian": "MTModel",
+    "Pegasus": "ForConditionalGeneration",
+}
 SIZES = {
     "d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
     "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64, "pad_token_id": 0, "eos_token_id": 1,
