@@ -213,7 +213,7 @@ class Run:
                 name=self.name,
                 class_name=type(self.model).__name__,
                 family=config.model_type,
-                layers=int(config.num_hidden_layers),
+                layers=self.model.architecture.stack.n_layers,
                 heads=int(config.num_attention_heads),
                 hidden_size=int(config.hidden_size),
                 parameters=int(self.model.num_parameters()),
