@@ -20,6 +20,7 @@ class Dtype(StrEnum):
     bfloat16 = "bfloat16"
     float16 = "float16"
     int8 = "int8"
+    int4 = "int4"
     fastest = "fastest"
 
 

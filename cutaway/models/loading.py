@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from cutaway.checkpoint.block_quantize import GROUP, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, nearest
@@ -26,11 +27,12 @@ from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
 from cutaway.models.load_arguments import from_state, take_arguments
 from cutaway.models.memory_check import check_memory
-from cutaway.models.precision import MODES, set_up
+from cutaway.models.precision import FOUR, MODES, NARROWEST, Precision, set_up
 from cutaway.models.state_dict import published_state
 from cutaway.nn.cpu.block_weight import BlockWeight
-from cutaway.nn.cpu.memory import mark_mapped
+from cutaway.nn.cpu.memory import evict, mark_mapped
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
+from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
@@ -83,7 +85,7 @@ def to_dtype(value: object) -> torch.dtype | None:
         return value
     name = str(value).removeprefix("torch.")
     if name not in _DTYPES:
-        raise ConfigError(f"dtype is {value!r}; it must be one of stored, auto, {', '.join((*MODES, *_DTYPES))}.")
+        raise ConfigError(f"dtype is {value!r}; it must be one of stored, auto, {', '.join((FOUR, *MODES, *_DTYPES))}.")
     return _DTYPES[name]
 
 
@@ -137,12 +139,16 @@ def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) ->
 
 
 def fill(
-    model: PreTrainedModel, checkpoint: Checkpoint, dtype: torch.dtype | None, mismatched: bool = False
+    model: PreTrainedModel,
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None,
+    mismatched: bool = False,
+    four: bool = False,
 ) -> LoadReport:
     """Give every weight of `model` its tensor; those that the checkpoint lacks are drawn anew.
 
     Without `dtype` the stored one is kept; where several are stored, the widest of them is everyone's. `mismatched`:
-    weights of another shape are drawn anew too.
+    weights of another shape are drawn anew too. `four`: matrices become 4 bits, one after another.
 
     Raises:
         CheckpointError: a tensor has another shape than the config says, or holds no real numbers.
@@ -187,6 +193,12 @@ def fill(
             _place_all(model, names, BlockWeight(source.from_blocks(blocks)))
             continue
         read = source.from_published(checkpoint.read(stored.names[stored_name]))
+        if four and _for_four_bits(model, names[0], tensors[names[0]]):
+            _place_all(model, names, BlockWeight(four_bits(read)))
+            if checkpoint.maps(stored.names[stored_name]):
+                mark_mapped(read)
+                evict(read)
+            continue
         value = read if dtype is None or not read.is_floating_point() else read.to(dtype)
         _place_all(model, names, value)
         if value is read and checkpoint.maps(stored.names[stored_name]):
@@ -207,6 +219,14 @@ def fill(
 def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
     if types := checkpoint.dequantized_types():
         log.warning("matrices of the GGUF types %s are not read in place; they become float32.", ", ".join(types))
+
+
+def _for_four_bits(model: PreTrainedModel, name: str, wanted: Tensor) -> bool:
+    """Whether a weight is a matrix of a layer, or the table of tokens; a classifier's few outputs stay as they are."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if not name.endswith(".weight") or wanted.dim() != 2 or wanted.shape[1] % GROUP or wanted.shape[0] < NARROWEST:
+        return False
+    return type(owner) is Linear or owner is model.get_input_embeddings()
 
 
 def _is_constant(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> bool:
@@ -303,7 +323,11 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     how = take_hub_options(kwargs)
     gguf_file = kwargs.pop("gguf_file", None) or packaged_file(name)
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+    four = asked == FOUR
+    if four and MAKE_WRAPPER is None:
+        raise ConfigError('dtype="int4" needs a torch whose tensors can be made without memory; take "int8".')
     mode = asked if isinstance(asked, str) and asked in MODES else None
+    asked = "float32" if four else asked
     dtype = to_dtype(None if mode else asked)
     if mode is not None and gguf_file is not None:  # which computes from numbers, not from the file's blocks
         dtype = torch.float32
@@ -338,7 +362,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
                 model = cls(config, *args, **model_options)
         else:
             model = cls(config, *args, **model_options)
-        report = fill(model, checkpoint, dtype, mismatched)
+        report = fill(model, checkpoint, dtype, mismatched, four)
     config._apply({"name_or_path": str(name)})
     model.name_or_path = str(name)
     if report.missing:
@@ -361,6 +385,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
         model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
+    if four:
+        model.precision = Precision("int4", 'dtype="int4" was asked for.')
     if mode is not None:
         where = {**how, "gguf_file": gguf_file} if gguf_file else {**how}
         model = set_up(model, mode, name, where)

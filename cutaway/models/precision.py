@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cutaway.precision")
 
 MODES = ("int8", "fastest")
+FOUR = "int4"  # which is done while the weights are read
 WORTH, ALIKE = 1.1, 0.99  # the least speed-up and agreement for which a narrower format is taken
 NARROWEST = 32  # layers with fewer inputs or outputs (the last one of a classifier) are not worth bytes
 ROUNDS = 5

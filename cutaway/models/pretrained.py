@@ -80,8 +80,9 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
                 dtype (or torch_dtype), output_loading_info, ignore_mismatched_sizes (weights of another shape than the
                 config's are drawn anew, and named), device_map ("auto", a device, or {"": device}), state_dict (tensors
                 by published names, in place of the checkpoint's); any other name is a field of the config. dtype is a
-                torch dtype or its name; "int8" to compute with bytes; "fastest" to measure what is worth it
-                (`precision` then says what and why). Without it, or with "auto" or "stored", weights keep theirs.
+                torch dtype or its name; "int8" to compute with bytes; "int4" to keep matrices in 4 bits and
+                nothing else of them; "fastest" to measure what is worth it (`precision` then says what and why).
+                Without it, or with "auto" or "stored", weights keep theirs.
 
         Raises:
             HubError: the name cannot be turned into files.
@@ -138,7 +139,8 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         chosen = self._precision
         name = str(self.dtype).removeprefix("torch.")
         # a model that was converted since computes with what it was converted to
-        if chosen is None or chosen.name not in ("int8", name):
+        lasting = ("int8", name, "int4") if name == "float32" else ("int8", name)
+        if chosen is None or chosen.name not in lasting:
             return Precision(name, "The weights are held in this dtype.")
         return chosen
 

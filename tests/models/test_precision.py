@@ -65,7 +65,7 @@ def test_a_model_in_int8_is_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["int3", "INT8 ", torch.int8, 5, ""])
 def test_a_wrong_dtype_is_one_clear_error(wrong: Any, tmp_path: Path) -> None:
     folder = tiny.classifier(tmp_path)
-    with pytest.raises(ConfigError, match=r"dtype is .* must be one of stored, auto, int8, fastest, float32"):
+    with pytest.raises(ConfigError, match=r"dtype is .* must be one of stored, auto, int4, int8, fastest, float32"):
         pipeline("text-classification", str(folder), dtype=wrong)
 
 

@@ -175,7 +175,7 @@ class BlockWeight(Tensor):
             raise ConfigError(FIXED)
         return self
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockWeight:
@@ -194,7 +194,7 @@ def _as_parameter(weight: Tensor) -> Any:
 
 
 def _unpickled(values: Tensor, parameter: bool) -> Tensor:
-    return _as_parameter(values) if parameter else values  # type: ignore[no-any-return]
+    return _as_parameter(values) if parameter else values
 
 
 def _holds(x: Any) -> bool:

@@ -1,0 +1,55 @@
+"""Matrices in 4 bits: as the gguf package reads them, within half a scale, on any checkpoint."""
+
+import gguf
+import pytest
+import tiny
+import torch
+
+from cutaway import AutoModelForSequenceClassification, pipeline
+from cutaway.checkpoint.block_quantize import four_bits
+from cutaway.errors import CheckpointError
+from cutaway.nn.cpu.block_weight import BlockWeight
+
+
+def test_the_error_is_half_a_scale_and_the_gguf_package_reads_the_same():
+    torch.manual_seed(0)
+    weight = torch.randn(33, 96) * torch.rand(33, 1) * 3
+    weight[3] = 0.25
+    blocks = four_bits(weight)
+    found = BlockWeight(blocks).dequantize()
+    groups = weight.unflatten(1, (-1, 32))
+    span = groups.amax(2) - groups.amin(2)
+    error = (found - weight).abs().unflatten(1, (-1, 32)).amax(2)
+    assert (error <= span / 30 * 1.01 + weight.abs().amax() * 2**-10).all()
+    theirs = gguf.quants.dequantize(blocks.data.numpy(), gguf.GGMLQuantizationType.Q4_1)
+    torch.testing.assert_close(found, torch.from_numpy(theirs))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 70000.0])
+def test_numbers_without_a_place_are_refused(bad):
+    weight = torch.zeros(4, 64)
+    weight[2, 40] = bad
+    with pytest.raises(CheckpointError, match="4 bits"):
+        four_bits(weight)
+
+
+def test_any_checkpoint_loads_in_four_bits_and_keeps_no_floats(tmp_path):
+    folder = tiny.classifier(tmp_path / "bert")
+    plain, four = (
+        AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype) for dtype in ("float32", "int4")
+    )
+    assert four.precision.name == "int4"
+    kinds = {name: isinstance(p, BlockWeight) for name, p in four.named_parameters()}
+    # rows of 48 numbers are no groups of 32: such a layer stays as it is
+    assert sum(kinds.values()) == 5 * four.config.num_hidden_layers + 2  # the pooler and the table of words
+    assert not any(kinds[name] for name in kinds if "position" in name or "classifier" in name or "norm" in name)
+    for (name, ours), (_, theirs) in zip(four.named_parameters(), plain.named_parameters(), strict=True):
+        assert (ours - theirs).abs().amax() <= (theirs.amax() - theirs.amin()) / 29, name
+    assert four(torch.randint(5, 40, (3, 12))).logits.isfinite().all()
+    assert four.get_memory_footprint() < plain.get_memory_footprint() * 0.6
+
+
+def test_the_built_in_model_says_the_same_in_four_bits():
+    texts = ["A quiet, wonderful film.", "Two hours that I will not get back.", "I laughed twice.", "Dull and loud."]
+    plain, four = (pipeline("sentiment-analysis", "cutaway/sentiment", dtype=dtype) for dtype in ("float32", "int4"))
+    assert [a["label"] for a in plain(texts)] == [b["label"] for b in four(texts)]
