@@ -95,6 +95,7 @@ def test_version_says_why_there_are_no_kernels(tmp_path, monkeypatch, run):
         lambda path: SimpleNamespace(
             cw_supported=lambda: path.name in having,
             cw_vnni_used=lambda: 0,
+            cw_block_rows=SimpleNamespace(),
             cw_pack=SimpleNamespace(),
             cw_run=SimpleNamespace(),
             cw_replay=SimpleNamespace(),
