@@ -7,8 +7,7 @@ forward pass without labels or cache is not a mistake.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeVar, cast
 
@@ -95,6 +94,7 @@ def _read(self: ModelOutput, name: str) -> object:
 
 Made = TypeVar("Made", bound="ModelOutput")
 
+_register: Callable[..., None] | None = None
 _KINDS: list[type[ModelOutput]] = []  # those that torch has not been told of
 
 
@@ -103,19 +103,20 @@ def _are_pairs(given: object) -> bool:
     return isinstance(given, list) and bool(given) and all(type(p) is tuple and len(p) == 2 for p in given)
 
 
-def register_trees() -> None:
+def register_trees(register: Callable[..., None] | None) -> None:
     """Tells torch that outputs hold tensors, as DDP's static graphs and `torch.export` ask.
 
-    Classes that are made before torch is imported wait here: this module loads nothing heavy.
+    `register` is torch's function for it, None where this torch has none. Classes that are made before it is given wait
+    here: this module loads nothing heavy.
     """
-    from torch.utils._pytree import register_pytree_node
-
-    while _KINDS:
+    global _register
+    _register = register
+    while register is not None and _KINDS:
         kind = _KINDS.pop()
-        register_pytree_node(
+        register(
             kind,
             lambda output: (list(output.values()), list(output.keys())),
-            lambda values, names, kind=kind: _rebuilt(kind, dict(zip(names, values, strict=True))),  # type: ignore[misc]
+            lambda values, names, kind=kind: _rebuilt(kind, dict(zip(names, values, strict=True))),
             serialized_type_name=f"{kind.__module__}.{kind.__qualname__}",
         )
 
@@ -135,8 +136,8 @@ class ModelOutput(dict[str, Any]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _KINDS.append(cls)
-        if "torch" in sys.modules:
-            register_trees()
+        if _register is not None:
+            register_trees(_register)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if type(self) is not ModelOutput:

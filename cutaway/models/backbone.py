@@ -19,6 +19,7 @@ from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.taps import Taps, model_addresses
 from cutaway.nn.call_context import asked_of
+from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
@@ -47,7 +48,7 @@ else:
 
     Out = TypeVar("Out")
 
-register_trees()
+register_trees(REGISTER_PYTREE)
 
 # what `encode` returned, or its fields in order
 EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]

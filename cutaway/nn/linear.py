@@ -404,7 +404,7 @@ def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if in_blocks(layers[0]._parameters.get("weight")):
+    if type(layers[0]) is Linear and in_blocks(layers[0]._parameters.get("weight")):
         return _in_blocks(x, layers)
     int8 = bool(getattr(layers[0], "int8", False))
     if x.device.type != "cpu" or x.numel() == 0:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import ConfigError
+from cutaway.nn.cpu.torch_private import without_torch_function
 
 # called as upstream calls them, with its arguments
 CALLED = frozenset(
@@ -140,6 +141,6 @@ class ItemCount(Tensor):
             for one in args:
                 if isinstance(one, ItemCount):
                     one.used = True
-        with torch._C.DisableTorchFunctionSubclass():
+        with without_torch_function():
             found = func(*args, **(kwargs or {}))
         return found.as_subclass(Tensor) if isinstance(found, ItemCount) and not looks else found

@@ -158,7 +158,7 @@ def test_the_model_is_the_original(family: str, tmp_path: Path) -> None:
 def test_transformers_reads_the_same(family: str, tmp_path: Path) -> None:
     path = write(tmp_path / "tiny.gguf", make(family), family, Kind.Q8_0)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name).eval()
-    ours = cutaway.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name)
+    ours = cutaway.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype="float32")
     ids = torch.randint(3, VOCAB, (1, 9), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         mine, yours = ours(ids).logits, theirs(ids).logits
