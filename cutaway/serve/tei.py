@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,9 +17,6 @@ from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call
 from cutaway.serve.served_model import ServedModel
 from cutaway.serve.vectors import check_count, embed, listed
-
-if TYPE_CHECKING:
-    from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
 
 
 class Texts(Body):
@@ -133,6 +130,8 @@ def prompted(served: ServedModel, inputs: list[Any], name: str | None) -> list[A
     """The texts with a prompt of the checkpoint before them."""
     if name is None:
         return inputs
+    from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
+
     pipe = served.tasks["feature-extraction"]
     known = pipe.modules().prompts if isinstance(pipe, FeatureExtractionPipeline) else {}
     if name not in known:
