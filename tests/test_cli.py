@@ -51,6 +51,13 @@ def python(*arguments, **kwargs):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("command", ["explain", "attribute"])
+def test_a_text_that_is_too_long_is_one_line_of_a_fresh_process(models, command):
+    code, out, err = python("-m", "cutaway", command, "good " * 100, "--model", models["encoder"])
+    assert (code, out) == (1, "")
+    assert err.startswith("cutaway: error: ") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", [[], ["explain"], ["tokenize"], ["classify"], ["generate"], ["models"]])
 def test_help_imports_no_torch(command):
     code = (
@@ -288,9 +295,9 @@ def test_errors_are_one_line_and_exit_1(run, models, arguments, message):
     code, out, err = run(*[models["encoder"] if part == "ENCODER" else part for part in arguments])
     assert code == 1
     assert out == ""
-    last = err.splitlines(keepends=True)[-1]  # a warning that is said once a process may stand before it
-    assert last.startswith("cutaway: error: ")
-    assert message in last
+    assert err.startswith("cutaway: error: ")
+    assert err.count("\n") == 1
+    assert message in err
 
 
 @pytest.mark.parametrize(

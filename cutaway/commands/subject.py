@@ -142,8 +142,8 @@ class Subject:
         return cls(path.name if path.is_absolute() else name, model, tokenizer, kind_of(model))
 
     def encoded(self, text: str) -> BatchEncoding:
-        """What the tokenizer gives, with its offsets."""
-        return self.tokenizer(text, return_offsets_mapping=True)
+        """What the tokenizer gives, with its offsets; the model says that a text is too long."""
+        return self.tokenizer(text, return_offsets_mapping=True, verbose=False)
 
     def inputs(self, text: str) -> dict[str, Any]:
         """One text as a batch; an encoder-decoder's decoder is given the token it starts with."""

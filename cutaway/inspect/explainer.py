@@ -172,7 +172,9 @@ class Run:
 
         self.text, self.name, self.model, self.tokenizer = text, name, model, tokenizer
         self.kind = kind_of(model)
-        encoding = tokenizer(text, truncation=truncation, return_offsets_mapping=True, return_special_tokens_mask=True)
+        encoding = tokenizer(  # the model itself says that a text is too long
+            text, truncation=truncation, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+        )
         self.prompt = len(encoding["input_ids"])
         self.encoding = {key: list(encoding[key]) for key in encoding}
         inputs = {
