@@ -11,9 +11,6 @@ from cutaway.errors import ConfigError, HubError, nearest
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.files import HUB_OPTIONS, HubOptions, hub_options, take_hub_options
 
-if TYPE_CHECKING:
-    from cutaway.tokenization.protocols import TokenizerProtocol
-
 if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.backbone import Backbone  # noqa: F401
     from cutaway.models.label_heads import (
@@ -28,6 +25,7 @@ if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.models.seq2seq_heads import Seq2SeqLM  # noqa: F401
     from cutaway.tokenization.base import PreTrainedTokenizerFast
+    from cutaway.tokenization.protocols import TokenizerProtocol
 
 # model_type -> (module, the class name's first part, how its base models are called)
 FAMILIES: dict[str, tuple[str, str]] = {

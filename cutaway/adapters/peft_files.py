@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.nn.lora import Adapter, Lora, ReplacedLayer, training_dtype
 from cutaway.nn.lora_config import LoraConfig
-
-if TYPE_CHECKING:
-    pass
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _FRONT = "base_model.model."

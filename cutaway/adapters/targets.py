@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,6 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Lora, ReplacedLayer, first_a, training_dtype
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.weight_map import WeightSource, sources
-
-if TYPE_CHECKING:
-    pass
 
 _USUAL = (".attn.q", ".attn.v")
 HEAD = "logits"

@@ -35,10 +35,10 @@ class Settings:
     def refuse_what_is_not_built(self) -> None:
         for name, off in NOT_BUILT.items():
             value = self.call.get(name, None if name in self.off else self.stored.get(name))
-            if value is None or (not hasattr(value, "shape") and (value == off or (not value and not off))):
-                continue
             if hasattr(value, "shape"):  # a tensor's numbers say nothing
                 raise GenerationError(f"{name} is not built: pass ids, or call the model with {name} for one step.")
+            if value is None or value == off or (not value and not off):
+                continue
             where = "" if name in self.call else " in the model's generation_config.json"
             raise GenerationError(
                 f"{name}={value!r}{where}: this comes later and is not built yet. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,6 @@ from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
 from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.linear import PackedCache
-
-if TYPE_CHECKING:
-    pass
 
 
 class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):

@@ -165,23 +165,24 @@ class PackedCache:
         bias = self._joined(biases) if biases else None
         if in_blocks(layers[0].weight):
             self.weight = BlockPanels(blocks_of(layers), bias, self.is_gate)
-            self.bias, self._int8, self._seen = bias, False, seen
-            release_freed_memory()
-            keep_freed_memory()
-            return
-        weight = self._joined([layer.weight.detach() for layer in layers])
-        if layers[0].int8:
-            self.weight = Int8Weight(weight, bias, self.is_gate)
-        elif served(weight.dtype, weight.shape[1]):
-            self.weight = PackedWeight(weight, bias, gated=self.is_gate)
         else:
-            assert OPERATORS is not None
-            self.weight = OPERATORS.reorder(weight.contiguous(), None)
+            self.weight = self._packed(layers, bias)
+            for layer in layers:
+                evict(layer.weight)
         self.bias, self._int8, self._seen = bias, layers[0].int8, seen
-        for layer in layers:
-            evict(layer.weight)
         release_freed_memory()
         keep_freed_memory()
+
+    def _packed(self, layers: Sequence[Linear], bias: Tensor | None) -> Tensor | Int8Weight | PackedWeight:
+        """The numbers of the layers as what multiplies by them reads them."""
+        weight = self._joined([layer.weight.detach() for layer in layers])
+        if layers[0].int8:
+            return Int8Weight(weight, bias, self.is_gate)
+        if served(weight.dtype, weight.shape[1]):
+            return PackedWeight(weight, bias, gated=self.is_gate)
+        assert OPERATORS is not None
+        reordered: Tensor = OPERATORS.reorder(weight.contiguous(), None)
+        return reordered
 
     @staticmethod
     def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -216,8 +217,7 @@ class PackedCache:
 
     def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
         """As LinearGroup.products."""
-        alike = len({layer.bias is None for layer in layers}) == 1 if fusable(x, *layers) else False
-        if not alike or not self.can_fuse(layers):
+        if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1 or not self.can_fuse(layers):
             return [layer(x) for layer in layers]
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)

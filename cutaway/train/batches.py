@@ -19,7 +19,7 @@ from cutaway.train.batch_plan import Plan
 from cutaway.train.dataset import Rows, Stream
 from cutaway.train.distributed import ProcessGroup
 
-_STREAM = -2  # where other keys have the number of the batch
+STREAM = -2  # where other keys have the number of the batch
 
 
 class RankBatch(NamedTuple):
@@ -117,19 +117,11 @@ class Batches:
 
     def _streamed(self, stream: Stream, epoch: int, start: int, ranks: ProcessGroup) -> Iterator[RankBatch]:
         rows = stream.rows()
-        own: dict[str, Any] | None = None  # the stream's random numbers, between two batches
+        drawn = rng.OwnNumbers(self.seed, epoch, STREAM)
         number = 0
         while True:
-            outside = rng.capture(devices=False)
-            try:
-                if own is None:
-                    rng.seed_all(rng.seed_of(self.seed, epoch, _STREAM))
-                else:
-                    rng.restore(own)
+            with drawn():
                 cut = [list(itertools.islice(rows, self.size)) for _ in range(ranks.size)]
-                own = rng.capture(devices=False)
-            finally:
-                rng.restore(outside)
             cut = [taken for taken in cut if len(taken) >= (self.size if self.drop_last else 1)]
             if not cut:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -10,11 +11,9 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from cutaway.train import rng
-from cutaway.train.batches import Batches, RankBatch
+from cutaway.train.batches import STREAM, Batches, RankBatch
 from cutaway.train.dataset import Rows
 from cutaway.train.distributed import ProcessGroup
-
-_STREAM = -2  # where other keys have the number of the batch
 
 
 class PlannedSampler(Sampler[int]):
@@ -145,22 +144,13 @@ class LoadedBatches:
         for one in (self.source, getattr(self.source, "sampler", None), getattr(self.source, "batch_sampler", None)):
             if one is not None and hasattr(one, "set_epoch"):
                 one.set_epoch(max(0, number))
-        own: dict[str, Any] | None = None  # the loader's random numbers, between two batches
-        batches: Iterator[Any] | None = None
+        drawn = rng.OwnNumbers(self.seed, number, STREAM)
+        with drawn():
+            batches = iter(self.source)
         at = 0
         while True:
-            outside = rng.capture(devices=False)
-            try:
-                if own is None:
-                    rng.seed_all(rng.seed_of(self.seed, number, _STREAM))
-                    batches = iter(self.source)
-                else:
-                    rng.restore(own)
-                assert batches is not None
-                taken = [batch for _, batch in zip(range(1 if self._shared_out else ranks.size), batches, strict=False)]
-                own = rng.capture(devices=False)
-            finally:
-                rng.restore(outside)
+            with drawn():
+                taken = list(itertools.islice(batches, 1 if self._shared_out else ranks.size))
             if not taken:
                 return
             if at >= start:

@@ -32,7 +32,8 @@ def _split(features: Sequence[Mapping[str, Any]], who: str) -> tuple[list[dict[s
     return rows, [v.tolist() if hasattr(v, "tolist") else list(v) for v in labels]
 
 
-def _padded(labels: list[list[int]], length: int, fill: int, side: str) -> Tensor:
+def padded_labels(labels: list[list[int]], length: int, fill: int, side: str) -> Tensor:
+    """Labels [rows, length], with `fill` on the side ("right" or "left") where a row ends early."""
     rows = [[*v, *[fill] * (length - len(v))] if side == "right" else [*[fill] * (length - len(v)), *v] for v in labels]
     return torch.tensor(rows, dtype=torch.int64)
 
@@ -70,7 +71,7 @@ class DataCollatorForTokenClassification:
         )
         if labels is not None:
             length, side = batch["input_ids"].shape[1], getattr(self.tokenizer, "padding_side", "right")
-            batch["labels"] = _padded(labels, length, self.label_pad_token_id, side)
+            batch["labels"] = padded_labels(labels, length, self.label_pad_token_id, side)
         return as_asked(batch, return_tensors or self.return_tensors)  # type: ignore[no-any-return]
 
 
@@ -112,7 +113,7 @@ class DataCollatorForSeq2Seq:
         multiple = self.pad_to_multiple_of or 1
         longest = -(-longest // multiple) * multiple
         side = getattr(self.tokenizer, "padding_side", "right")
-        batch["labels"] = _padded(labels, longest, self.label_pad_token_id, side)
+        batch["labels"] = padded_labels(labels, longest, self.label_pad_token_id, side)
         if self.model is not None:
             if not getattr(self.model, "is_encoder_decoder", False):
                 raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")

@@ -13,6 +13,7 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.nn.losses import IGNORED
 from cutaway.tokenization.batch_encoding import BatchEncoding
 from cutaway.train.collator import as_asked
+from cutaway.train.label_collators import padded_labels
 from cutaway.train.rng import seed_of
 
 
@@ -70,7 +71,7 @@ class DataCollatorForLanguageModeling:
         if len(features) == 0:
             raise InputError("DataCollatorForLanguageModeling was given no examples; a batch needs at least one.")
         rows = [dict(f) if isinstance(f, Mapping) else {"input_ids": f} for f in features]
-        own = [None if self.mlm else _own_labels(row) for row in rows]
+        own = [] if self.mlm else [labels for row in rows if (labels := _own_labels(row)) is not None]
         rows = [{k: v for k, v in row.items() if k not in ("label", "label_ids", "labels")} for row in rows]
         special = [row.pop("special_tokens_mask", None) for row in rows]
         batch: BatchEncoding = self.tokenizer.pad(
@@ -82,9 +83,9 @@ class DataCollatorForLanguageModeling:
             batch["input_ids"], batch["labels"] = self.masked(ids, real & ~self._special(ids, real, special))
         else:
             batch["labels"] = ids.where(real, IGNORED)
-            if all(labels is not None for labels in own):
+            if len(own) == len(rows):
                 side = getattr(self.tokenizer, "padding_side", "right")
-                batch["labels"] = _padded(own, ids.shape[1], side).where(real, IGNORED)
+                batch["labels"] = padded_labels(own, ids.shape[1], IGNORED, side).where(real, IGNORED)
         found: BatchEncoding = as_asked(batch, return_tensors or self.return_tensors)
         return found
 
@@ -122,7 +123,7 @@ class DataCollatorForLanguageModeling:
         return hidden.where(~swaps, other), ids.where(chosen, IGNORED)
 
 
-def _own_labels(row: Mapping[str, Any]) -> Tensor | None:
+def _own_labels(row: Mapping[str, Any]) -> list[int] | None:
     """A row's own labels, one for each of its tokens; None where it has none (or one for the whole text)."""
     labels = row.get("labels")
     if labels is None or not hasattr(labels, "__len__"):
@@ -132,16 +133,7 @@ def _own_labels(row: Mapping[str, Any]) -> Tensor | None:
             f"a row has {len(labels)} labels but {len(row['input_ids'])} tokens; give each token one (-100 for those "
             "that are not to be learned), or leave labels out: then all tokens are learned."
         )
-    return torch.as_tensor(labels, dtype=torch.int64)
-
-
-def _padded(rows: Sequence[Any], length: int, side: str) -> Tensor:
-    """Labels [rows, length], with -100 on the side of the padding."""
-    found = torch.full((len(rows), length), IGNORED, dtype=torch.int64)
-    for place, labels in zip(found, rows, strict=True):
-        n = len(labels)
-        (place[length - n :] if side == "left" else place[:n]).copy_(labels)
-    return found
+    return labels.tolist() if hasattr(labels, "tolist") else list(labels)
 
 
 @dataclass

@@ -58,6 +58,30 @@ def drawn_from(*key: int) -> Iterator[None]:
         restore(before)
 
 
+class OwnNumbers:
+    """Random numbers of one's own, begun from `key`: each `with` goes on where the last one ended; outside, nobody
+    notices.
+    """
+
+    def __init__(self, *key: int) -> None:
+        self._key = key
+        self._state: dict[str, Any] | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Inside, they are drawn."""
+        outside = capture(devices=False)
+        try:
+            if self._state is None:
+                seed_all(seed_of(*self._key))
+            else:
+                restore(self._state)
+            yield
+            self._state = capture(devices=False)
+        finally:
+            restore(outside)
+
+
 def set_seed(seed: int, deterministic: bool = False) -> None:
     """Seed Python, NumPy and torch (all devices); `deterministic` also lets torch use only exact algorithms."""
     if deterministic:

@@ -840,7 +840,8 @@ class Trainer:
 
         def answers(batch: Any) -> Answer:
             if not hooked:
-                return self._answer(model, objective, self._prepare_inputs(batch), keep, ignore_keys)
+                said = self._answer(model, objective, self._prepare_inputs(batch), keep, ignore_keys)
+                return said._replace(logits=self._kept(said.logits, said.labels)) if keep else said
             loss, logits, labels = self.prediction_step(model, batch, not keep, ignore_keys=ignore_keys)
             n = total(objective.sizes(batch))
             sums = None if loss is None else {"places": loss.detach().mean() * n}
@@ -889,7 +890,7 @@ class Trainer:
     def _answer(
         self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
     ) -> Answer:
-        """What the model says of a batch."""
+        """What the model says of a batch; its logits are all of them."""
         own, labels = objective.sizes(batch), self._labels(batch)
         sums: dict[str, Tensor] | None = None
         if labels is None:
@@ -900,7 +901,7 @@ class Trainer:
             sums, outputs = objective.sums(model, batch, own, shown=keep)
         if not keep:
             return Answer(own, sums)
-        return Answer(own, sums, self._kept(predicted(outputs, ignore), labels), labels)
+        return Answer(own, sums, predicted(outputs, ignore), labels)
 
     def _with_own_loss(
         self, model: Any, batch: Mapping[str, Any], own: LabelCounts
@@ -917,21 +918,11 @@ class Trainer:
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """(the loss, the logits, the labels) of one batch; None for what there is not, or is not wanted."""
-        inputs = self._prepare_inputs(inputs)
-        objective = self._objective()
+        inputs, keep = self._prepare_inputs(inputs), not prediction_loss_only
         with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
-            own, labels = objective.sizes(inputs), self._labels(inputs)
-            loss = None
-            if labels is None:
-                outputs = model(**inputs)
-            elif self._own_loss:
-                outputs, own, sums = self._with_own_loss(model, inputs, own)
-                loss = joined(sums, own)
-            else:
-                sums, outputs = objective.sums(model, inputs, own, shown=not prediction_loss_only)
-                loss = joined(sums, own)
-        loss = None if loss is None else loss.detach()
-        return (loss, None, None) if prediction_loss_only else (loss, predicted(outputs, ignore_keys), labels)
+            said = self._answer(model, self._objective(), inputs, keep, ignore_keys)
+        loss = None if said.sums is None else joined(said.sums, said.sizes).detach()
+        return loss, said.logits, said.labels
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         """An evaluation in a training; a schedule that follows a metric takes its step."""

@@ -7,8 +7,10 @@ import pytest
 import tiny
 import torch
 
+import cutaway
 from cutaway.errors import InputError
 from cutaway.inspect import explain
+from cutaway.inspect.explainer import kind_of
 
 TEXT = "I believe that the EU is trustworthy."
 
@@ -161,3 +163,27 @@ def test_a_long_text(classifier):
 def test_nothing_is_generated_when_not_wanted(decoder, t5):
     assert explain("ab", str(decoder), max_new_tokens=0).steps == []
     assert len(explain("a good film", str(t5), max_new_tokens=0).target) == 1
+
+
+HEADS = {
+    "Bart": "ForConditionalGeneration",
+    "MBart": "ForConditionalGeneration",
+    "Marian": "MTModel",
+    "Pegasus": "ForConditionalGeneration",
+}
+SEQ2SEQ_SIZES = {
+    "d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64, "pad_token_id": 0, "eos_token_id": 1,
+    "bos_token_id": 2, "decoder_start_token_id": 0, "forced_eos_token_id": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_an_encoder_decoder_is_explained(family):
+    tokenizer = cutaway.AutoTokenizer.from_pretrained("cutaway/sentiment", padding_side="right")
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    config = getattr(cutaway, f"{family}Config")(vocab_size=len(tokenizer), **SEQ2SEQ_SIZES)
+    model = getattr(cutaway, f"{family}{HEADS[family]}")(config).eval()
+    assert kind_of(model) == "target"
+    found = explain("A warm, funny film.", model, tokenizer, max_new_tokens=2)
+    assert (found.model.layers, found.model.heads, found.model.hidden_size) == (2, 2, 16)

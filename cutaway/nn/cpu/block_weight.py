@@ -81,19 +81,18 @@ class BlockWeight(Tensor):
             if name not in _READ:
                 return _as_it_is(func, args, kwargs)
         first: Any = args[0] if args else None
-        if name in _SHAPES or name.startswith("new_") or name.endswith("_like"):
-            if name in _SHAPES:
-                return _as_it_is(func, args, kwargs)
+        if name in _SHAPES:
+            return _as_it_is(func, args, kwargs)
+        if name.startswith("new_") or name.endswith("_like"):
             return func(torch.zeros(()).expand(first.shape), *args[1:], **kwargs)
         if (_changes(name) and _holds(first)) or _holds(kwargs.get("out")):
             raise ConfigError(FIXED)
         if name == "embedding" and isinstance(args[1], cls):  # F.embedding(ids, weight, ...)
             return args[1].dequantize(first.flatten()).view(*first.shape, args[1].blocks.k)
         if isinstance(first, cls):
-            rows = torch.arange(first.blocks.n)
             chosen = args[1] if name == "__getitem__" else None
             if isinstance(chosen, (int, slice)) or (isinstance(chosen, Tensor) and chosen.dtype == torch.int64):
-                wanted = rows[chosen]
+                wanted = torch.arange(first.blocks.n)[chosen]
                 return first.dequantize(wanted.flatten()).view(*wanted.shape, first.blocks.k)
             if name == "index_select" and args[1] == 0:
                 return first.dequantize(args[2])

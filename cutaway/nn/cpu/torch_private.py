@@ -10,7 +10,6 @@ whole modules with these names in them.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from operator import attrgetter
@@ -171,13 +170,7 @@ def _transforming_by_trial() -> bool:
 transforming: Callable[[], bool] = _transforming if _peek is not None and _has_level else _transforming_by_trial
 
 
-def _find_pytree() -> Callable[..., None] | None:
-    """What tells torch that a class holds tensors; without it, outputs are leaves to DDP and to export."""
-    try:
-        module = importlib.import_module("torch.utils._pytree")
-    except ImportError:
-        return None
-    return getattr(module, "register_pytree_node", None)
-
-
-REGISTER_PYTREE = _find_pytree()
+# what tells torch that a class holds tensors; without it, outputs are leaves to DDP's static graphs and to export
+REGISTER_PYTREE: Callable[..., None] | None = getattr(
+    getattr(torch.utils, "_pytree", None), "register_pytree_node", None
+)
