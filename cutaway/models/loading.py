@@ -206,7 +206,13 @@ def fill(
     # what is stored and not used, and what is used and not stored
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
-    if any(isinstance(p, BlockWeight) for p in model.parameters()):
+    holds_blocks = any(isinstance(p, BlockWeight) for p in model.parameters())
+    if four and not holds_blocks:
+        raise ConfigError(
+            f'dtype="int4" would hold nothing of this model in 4 bits: it takes layers of {NARROWEST} outputs and more '
+            f'whose inputs are a multiple of {GROUP}, and there are none. Take dtype="int8" or "bfloat16".'
+        )
+    if holds_blocks:
         model.requires_grad_(False)  # a base for adapters: what is left (norms, biases) is not trained by itself either
     elsewhere = {name for name, *_ in report.mismatched}
     lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.architecture import Activation
+from cutaway.errors import ConfigError
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.block_panels import BlockPanels, side_by_side
 from cutaway.nn.cpu.block_weight import BlockWeight, blocks_of, in_blocks
@@ -317,7 +318,7 @@ class _Product(torch.autograd.Function):
         rows = gradient.flatten(0, -2)  # [rows, out]
         need = ctx.needs_input_grad
         return (
-            gradient @ weight if need[0] else None,
+            gradient @ weight.to(gradient.dtype) if need[0] else None,  # autocast gives it in another
             rows.T @ x.flatten(0, -2) if need[1] else None,
             rows.sum(0) if ctx.has_bias and need[2] else None,
             None,
@@ -474,6 +475,10 @@ class Linear(nn.Linear):
     def _base(self, x: Tensor) -> Tensor:
         if not packable(x, self):
             if in_blocks(self._parameters.get("weight")) and torch.is_grad_enabled() and x.requires_grad:
+                if transformed(x):
+                    raise ConfigError(
+                        'torch.func has no gradients through blocks; load the model with dtype="float32".'
+                    )
                 return _Product.apply(x, self.weight, self.bias, None)  # type: ignore[no-any-return, no-untyped-call]
             if OPERATORS is not None and learns(x, self.weight) and not transformed(x):
                 return product(x, self.weight, self.bias)

@@ -279,4 +279,19 @@ def _load_state(callback: Any, values: dict[str, Any]) -> None:
         callback.load_state_dict(values["own"])
 
 
+def _event_of(event: str) -> Any:
+    def call(
+        self: Callbacks, args: Any, state: TrainerState, control: TrainerControl, *values: Any, **at_hand: Any
+    ) -> TrainerControl:
+        more = dict(zip(_VALUES.get(event, ()), values, strict=True))
+        return self.call_event(event, args, state, control, **more, **at_hand)
+
+    call.__name__, call.__doc__ = event, f"`call_event` of {event}; upstream's evaluation loops call it so."
+    return call
+
+
+_VALUES = {"on_evaluate": ("metrics",), "on_predict": ("metrics",), "on_log": ("logs",)}
+for _event in EVENTS:
+    setattr(Callbacks, _event, _event_of(_event))
+
 CallbackHandler = Callbacks  # upstream's name

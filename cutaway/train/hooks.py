@@ -7,7 +7,7 @@ all here, in one of two tables; a test compares them with the installed transfor
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -119,6 +119,22 @@ def _is_ours(module: str) -> bool:
     return module.startswith(("cutaway.train.", "builtins", "typing"))
 
 
+# what looks at a number and calculates nothing with it
+_LOOKS = frozenset(
+    ("__get__", "__repr__", "__format__", "__bool__", "__deepcopy__", "__hash__", "dim", "size", "numel",
+     *(name for compared in ("eq", "ne", "lt", "le", "gt", "ge") for name in (compared, f"__{compared}__")))
+)  # fmt: skip
+
+
+def _note(given: Iterable[Any]) -> None:
+    """Let each count among what a function is given, in lists too, know that it was calculated with."""
+    for one in given:
+        if isinstance(one, ItemCount):
+            one.used = True
+        elif isinstance(one, (list, tuple)):
+            _note(one)
+
+
 class ItemCount(Tensor):
     """`num_items_in_batch` as a compute_loss of one's own gets it: a number that notes whether it was calculated with.
 
@@ -134,13 +150,19 @@ class ItemCount(Tensor):
         found.used = False
         return found
 
+    def __format__(self, how: str) -> str:
+        with without_torch_function():
+            return format(self.item(), how)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ItemCount:
+        return self
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        looks = getattr(func, "__name__", "") in ("__get__", "__repr__", "dim", "size", "__format__")
+        looks = getattr(func, "__name__", "") in _LOOKS
         if not looks:
-            for one in args:
-                if isinstance(one, ItemCount):
-                    one.used = True
+            _note(args)
+            _note((kwargs or {}).values())
         with without_torch_function():
             found = func(*args, **(kwargs or {}))
         return found.as_subclass(Tensor) if isinstance(found, ItemCount) and not looks else found

@@ -48,7 +48,7 @@ def make_optimizer(
     if not trained:
         if any(isinstance(p, BlockWeight) for p in places.names.values()):
             raise ConfigError(
-                "the model's weights lie in the blocks of a GGUF file, which are not trained. Train an adapter on them "
+                "the model's weights lie in blocks of few bits, which are not trained. Train an adapter on them "
                 '(add_adapter), or load the model with dtype="float32".'
             )
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")

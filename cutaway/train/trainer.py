@@ -217,8 +217,11 @@ class Trainer:
 
     @property
     def callback_handler(self) -> Callbacks:
-        """Another name of callbacks."""
-        return self.callbacks
+        """The callbacks, with what they are shown as it is now."""
+        held = self.callbacks
+        held.model, held.processing_class = self.model, self.processing_class
+        held.optimizer, held.lr_scheduler = self.optimizer, self.lr_scheduler
+        return held
 
     def _new_state(self) -> TrainerState:
         return TrainerState(

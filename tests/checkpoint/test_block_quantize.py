@@ -5,9 +5,9 @@ import pytest
 import tiny
 import torch
 
-from cutaway import AutoModelForSequenceClassification, pipeline
+from cutaway import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, pipeline
 from cutaway.checkpoint.block_quantize import four_bits
-from cutaway.errors import CheckpointError
+from cutaway.errors import CheckpointError, ConfigError
 from cutaway.nn.cpu.block_weight import BlockWeight
 
 
@@ -53,3 +53,10 @@ def test_the_built_in_model_says_the_same_in_four_bits():
     texts = ["A quiet, wonderful film.", "Two hours that I will not get back.", "I laughed twice.", "Dull and loud."]
     plain, four = (pipeline("sentiment-analysis", "cutaway/sentiment", dtype=dtype) for dtype in ("float32", "int4"))
     assert [a["label"] for a in plain(texts)] == [b["label"] for b in four(texts)]
+
+
+def test_a_model_that_has_nothing_to_hold_in_four_bits_is_refused(tmp_path):
+    config = BertConfig(vocab_size=40, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=40)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="multiple of 32"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype="int4")

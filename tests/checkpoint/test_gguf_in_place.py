@@ -1,5 +1,6 @@
 """A model of a GGUF file on the file's own blocks, beside the same model dequantized."""
 
+import copy
 import logging
 
 import gguf
@@ -145,3 +146,50 @@ def test_a_type_that_is_not_read_in_place_is_said_once(tmp_path, caplog):
         assert torch.equal(weights[name] + 0, value), name
     want, got = plain(ids).logits, in_place(ids).logits
     assert (got - want).abs().mean() < 0.03 * want.abs().mean()
+
+
+def test_the_best_epoch_is_restored_and_files_hold_plain_tensors(tmp_path):
+    write(tmp_path / "tiny.gguf")
+    model = both(tmp_path)[0]
+    lora(model)
+    with torch.no_grad():
+        before = model(IDS).logits
+    best = copy.deepcopy(model.state_dict())
+    model.load_state_dict(best)
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    stored = torch.load(tmp_path / "state.pt")  # weights_only, which is torch's default
+    assert all(type(value) is torch.Tensor for value in stored.values())
+    model.load_state_dict(stored)
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, before)
+    name = next(name for name, p in model.named_parameters() if isinstance(p, BlockWeight))
+    with pytest.raises(RuntimeError, match="blocks"):
+        model.load_state_dict({**stored, name: stored[name] + 1})
+
+
+@pytest.mark.parametrize("init", ["normal_", "uniform_", "kaiming_uniform_", "zeros_", "xavier_normal_"])
+def test_no_initialization_goes_by_unsaid(tmp_path, init):
+    write(tmp_path / "tiny.gguf")
+    weight = both(tmp_path)[0].get_output_embeddings().weight
+    with pytest.raises(ConfigError, match="blocks"):
+        getattr(torch.nn.init, init)(weight)
+
+
+def test_adapters_train_under_autocast_as_on_the_numbers(tmp_path):
+    write(tmp_path / "tiny.gguf")
+    gradients = []
+    for model in both(tmp_path):
+        torch.manual_seed(0)
+        lora(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(IDS, labels=IDS).loss
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*gradients, atol=2e-2, rtol=2e-2)
+
+
+def test_gradients_of_torch_func_are_refused_in_words(tmp_path):
+    write(tmp_path / "tiny.gguf")
+    layer = both(tmp_path)[0].base.blocks[0].mlp.up
+    with pytest.raises(ConfigError, match="float32"):
+        torch.func.grad(lambda y: layer(y).square().sum())(torch.randn(3, HIDDEN))

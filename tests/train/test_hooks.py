@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from training_samples import arguments, furthest, model, rows, weights
 
 import cutaway
 from cutaway.errors import ConfigError, InputError
-from cutaway.train.hooks import CALLED, FORMER, NOT_CALLED
+from cutaway.train.hooks import CALLED, FORMER, NOT_CALLED, ItemCount
 
 NAME = "BertForSequenceClassification"
 
@@ -338,3 +339,45 @@ def test_a_control_and_a_state_of_a_callback(tmp_path: Path) -> None:
     assert trainer.pop_callback(Stops) is not None and trainer.pop_callback(Stops) is None
     with pytest.raises(ConfigError, match="is no callback"):
         trainer.add_callback(object())
+
+
+def test_looking_at_the_number_of_items_is_not_dividing_by_it() -> None:
+    for look in (
+        lambda n: n > 10,
+        bool,
+        lambda n: n == 4,
+        copy.deepcopy,
+        lambda n: f"{n:.1f} {n}",
+        lambda n: n.numel(),
+    ):
+        count = ItemCount.of(4)
+        look(count)
+        assert not count.used
+    loss = torch.tensor(8.0)
+    for use in (lambda n: loss / n, lambda n: torch.div(loss, other=n), lambda n: torch.stack([n, n]), float):
+        count = ItemCount.of(4)
+        use(count)
+        assert count.used
+    assert f"{ItemCount.of(4):.1f}" == "4.0"
+
+
+def test_the_callback_handler_is_called_as_upstreams_evaluations_call_it(tmp_path: Path) -> None:
+    model, _ = both(tmp_path)
+    seen: list[Any] = []
+
+    class Watching(cutaway.TrainerCallback):
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **at_hand: Any) -> None:
+            seen.append((metrics, at_hand["model"]))
+
+    class Own(cutaway.Trainer):
+        def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+            found = self.evaluation_loop(self.get_eval_dataloader(eval_dataset), "Evaluation")
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found.metrics)
+            return found.metrics
+
+    args = cutaway.TrainingArguments(str(tmp_path / "out"), use_cpu=True, disable_tqdm=True, report_to="none")
+    trainer = Own(model, args, eval_dataset=texts(3), callbacks=[Watching])
+    assert seen == [] and trainer.evaluate() == seen[0][0]
+    assert seen[0][1] is model
+    events = {name for name in vars(transformers.TrainerCallback) if name.startswith("on_")}
+    assert events <= set(dir(trainer.callback_handler))

@@ -85,7 +85,9 @@ class BlockWeight(Tensor):
             return _as_it_is(func, args, kwargs)
         if name.startswith("new_") or name.endswith("_like"):
             return func(torch.zeros(()).expand(first.shape), *args[1:], **kwargs)
-        if (_changes(name) and _holds(first)) or _holds(kwargs.get("out")):
+        if name == "copy_" and isinstance(first, cls) and first._is(args[1]):  # as load_state_dict does
+            return first
+        if (_changes(name) and (_holds(first) or _holds(kwargs.get("tensor")))) or _holds(kwargs.get("out")):
             raise ConfigError(FIXED)
         if name == "embedding" and isinstance(args[1], cls):  # F.embedding(ids, weight, ...)
             return args[1].dequantize(first.flatten()).view(*first.shape, args[1].blocks.k)
@@ -177,6 +179,12 @@ class BlockWeight(Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
+    def _is(self, other: Any) -> bool:
+        """Whether `other` has the same numbers."""
+        if isinstance(other, BlockWeight) and other.blocks is self.blocks:
+            return True
+        return isinstance(other, Tensor) and other.shape == self.shape and torch.equal(self, other)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> BlockWeight:
         """Another parameter on the same blocks, which never change."""
         copied = type(self)(self.blocks)
@@ -184,16 +192,13 @@ class BlockWeight(Tensor):
         return _as_parameter(copied) if isinstance(self, nn.Parameter) else copied
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickled as its numbers."""
-        return _unpickled, (self.dequantize(), isinstance(self, nn.Parameter))
+        """Pickled as its numbers: a plain tensor or parameter, which torch.load reads without trusting the file."""
+        values = self.dequantize()
+        return (_as_parameter(values) if isinstance(self, nn.Parameter) else values).__reduce_ex__(protocol)
 
 
 def _as_parameter(weight: Tensor) -> Any:
     return nn.Parameter(weight, requires_grad=False)
-
-
-def _unpickled(values: Tensor, parameter: bool) -> Tensor:
-    return _as_parameter(values) if parameter else values
 
 
 def _holds(x: Any) -> bool:
