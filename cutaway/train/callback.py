@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cutaway.errors import ConfigError
@@ -279,9 +279,9 @@ def _load_state(callback: Any, values: dict[str, Any]) -> None:
         callback.load_state_dict(values["own"])
 
 
-def _event_of(event: str) -> Any:
+def _event_of(event: str) -> Callable[..., TrainerControl]:
     def call(
-        self: Callbacks, args: Any, state: TrainerState, control: TrainerControl, *values: Any, **at_hand: Any
+        self: Callbacks, args: object, state: TrainerState, control: TrainerControl, *values: object, **at_hand: object
     ) -> TrainerControl:
         more = dict(zip(_VALUES.get(event, ()), values, strict=True))
         return self.call_event(event, args, state, control, **more, **at_hand)

@@ -126,7 +126,7 @@ _LOOKS = frozenset(
 )  # fmt: skip
 
 
-def _note(given: Iterable[Any]) -> None:
+def _note(given: Iterable[object]) -> None:
     """Let each count among what a function is given, in lists too, know that it was calculated with."""
     for one in given:
         if isinstance(one, ItemCount):

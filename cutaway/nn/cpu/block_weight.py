@@ -179,7 +179,7 @@ class BlockWeight(Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
-    def _is(self, other: Any) -> bool:
+    def _is(self, other: object) -> bool:
         """Whether `other` has the same numbers."""
         if isinstance(other, BlockWeight) and other.blocks is self.blocks:
             return True
