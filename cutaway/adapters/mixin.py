@@ -19,6 +19,7 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, adapter_call_of
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.published_layer import Part
 
 if TYPE_CHECKING:
     from cutaway.hub.files import HubOptions
@@ -202,7 +203,7 @@ class Adaptable(NamedModule):
         adapter = self._adapter(adapter_name)
         found = self._need(None)
         counts: dict[int, int] = {}
-        for module in self.modules():
+        for module in self.engine.modules():
             for p in module._parameters.values():
                 counts[id(p)] = counts.get(id(p), 0) + 1
         for path, held in adapter.held.items():
@@ -210,11 +211,17 @@ class Adaptable(NamedModule):
             shared = [name for name, p in layer._parameters.items() if p is not None and counts[id(p)] > 1]
             if "weight" in shared:
                 raise ConfigError(f"{path}.weight is tied to another layer, which would change too; do not merge it.")
+            part: Part | None = layer.__dict__.get("part")
             for name, value in held.merged(layer).items():
-                old = layer._parameters[name]
+                if part is not None:  # the published weight, with another part in it
+                    owner, at = part.layer, f"{path.rpartition('.')[0]}.{part.slot}"
+                    new = part.changed(name, value)
+                else:
+                    owner, at, new = layer, path, nn.Parameter(value, requires_grad=False)
+                old = owner._parameters[name]
                 assert old is not None
-                found.merged[path, name] = old
-                layer._parameters[name] = nn.Parameter(value, requires_grad=False)
+                found.merged.setdefault((at, name), old)
+                owner._parameters[name] = new
         found.merged_name = next(name for name, one in found.held.items() if one is adapter)
         found.choice.active = None
 
@@ -264,7 +271,7 @@ class Adaptable(NamedModule):
             if site is not None and (found is None or site is not found.sites.get(path)):
                 raise ConfigError(f"{path} has adapters of the model around this one; add this one there too.")
         if found is None:
-            found = Adapters([p for p in self.parameters() if p.requires_grad])
+            found = Adapters([p for p in self.engine.parameters() if p.requires_grad])
             for p in found.thawed:
                 p.requires_grad_(False)
             self._modules["adapters"] = found

@@ -17,8 +17,10 @@ from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, resolve
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
+from cutaway.nn.linear import matrix_of
 from cutaway.nn.lora import Adapter, Lora, ReplacedLayer, training_dtype
 from cutaway.nn.lora_config import LoraConfig
+from cutaway.nn.published_layer import tensors_of_layer
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _FRONT = "base_model.model."
@@ -93,7 +95,7 @@ def _shape(spot: Spot) -> tuple[int, int]:
 
 
 def _length(spot: Spot, a: Tensor) -> Tensor:
-    return spot.layer.weight.detach().to(a.dtype).norm(dim=1)  # type: ignore[operator, no-any-return]
+    return matrix_of(spot.layer).detach().to(a.dtype).norm(dim=1)
 
 
 class _Found:
@@ -177,7 +179,7 @@ class _Found:
         every = parts_of(spots(model))
         for layer, leaves in self.saved.items():
             group = self.named(model, layer, every)
-            wanted = {k: p for k, p in group[0].layer._parameters.items() if p is not None}
+            wanted = {k: p for k, p in tensors_of_layer(group[0].layer).items() if p is not None}
             if len(group) > 1 or leaves.keys() != wanted.keys():
                 raise self.wrong(f"{layer} is saved with {sorted(leaves)}, but the model has {sorted(wanted)} there")
             source = group[0].source
@@ -212,7 +214,7 @@ def read(model: Any, name: str | Path, **how: Unpack[HubOptions]) -> tuple[LoraC
             held[path] = whole(spot)
             _copy(held[path].layer._parameters, parts)  # type: ignore[union-attr]
             continue
-        like: Tensor = spot.layer.weight  # type: ignore[assignment]
+        like = matrix_of(spot.layer)
 
         def put(value: Tensor, like: Tensor = like) -> Tensor:
             return value.to(like.device, training_dtype(like))

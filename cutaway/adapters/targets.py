@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from cutaway.adapters.name_patterns import beginnings, fits
 from cutaway.errors import ConfigError, nearest
-from cutaway.nn.linear import Linear
+from cutaway.nn.engine_modules import engine_modules
+from cutaway.nn.linear import Linear, matrix_of
 from cutaway.nn.lora import Lora, ReplacedLayer, first_a, training_dtype
 from cutaway.nn.lora_config import LoraConfig
-from cutaway.nn.weight_map import WeightSource, sources
+from cutaway.nn.published_layer import tensors_of_layer
+from cutaway.nn.weight_map import WeightSource, layer_sources
 
 _USUAL = (".attn.q", ".attn.v")
 HEAD = "logits"
@@ -37,15 +39,12 @@ class Spot:
 
 def spots(model: Any) -> list[Spot]:
     """Every layer with weights, in the model's order; each once."""
-    where = sources(model)
+    where = layer_sources(model)
     prefix = model.base_model_prefix + "." if model.base_model is not model else ""
     found = []
-    for path, layer in model.named_modules():
-        names = [f"{path}.{leaf}" if path else leaf for leaf in layer._parameters]
-        source = next((where[name] for name in names if name in where), None)
-        if source is not None and path:
-            published = replace(source, name=source.name.rpartition(".")[0])
-            found.append(Spot(path, path.removeprefix(prefix), layer, published))
+    for path, layer in engine_modules(model):
+        if path in where:
+            found.append(Spot(path, path.removeprefix(prefix), layer, where[path]))
     return found
 
 
@@ -104,10 +103,10 @@ def new_parts(model: Any, config: LoraConfig) -> dict[str, Lora | ReplacedLayer]
         chosen = [s for s in group if s.path in wanted]
         if not chosen:
             continue
-        like: Tensor = chosen[0].layer.weight  # type: ignore[assignment]
+        like = matrix_of(chosen[0].layer)
         a = first_a(config.r, like.shape[1], like)
         for spot in chosen:
-            own: Tensor = spot.layer.weight  # type: ignore[assignment]
+            own = matrix_of(spot.layer)
             b = torch.zeros(own.shape[0], config.r, dtype=a.dtype, device=own.device)
             size = own.detach().to(a.dtype).norm(dim=1) if config.use_dora else None
             held[spot.path] = Lora(a, nn.Parameter(b), size, config, config.alpha(name))
@@ -126,9 +125,10 @@ def whole(spot: Spot) -> ReplacedLayer:
         )
     layer = copy.copy(spot.layer)
     layer._forward_hooks = type(layer._forward_hooks)()
+    layer.__dict__["part"] = None
     layer._parameters = {
         name: None if p is None else nn.Parameter(p.detach().to(training_dtype(p), copy=True))
-        for name, p in spot.layer._parameters.items()
+        for name, p in tensors_of_layer(spot.layer).items()
     }
     if isinstance(layer, Linear):
         layer.site, layer.packed = None, copy.deepcopy(layer.packed)

@@ -55,6 +55,7 @@ _INSIDE = "encoder.albert_layer_groups.{i}.albert_layers.0"
 _TABLE = {
     **{ours: theirs for ours, theirs in WEIGHTS.items() if ours.startswith("embed.")},
     "embed.project": "encoder.embedding_hidden_mapping_in",
+    "blocks.{i}.mlp_norm": f"{_INSIDE}.full_layer_layer_norm",
     "blocks.{i}.attn.q": f"{_INSIDE}.attention.query",
     "blocks.{i}.attn.k": f"{_INSIDE}.attention.key",
     "blocks.{i}.attn.v": f"{_INSIDE}.attention.value",
@@ -62,7 +63,6 @@ _TABLE = {
     "blocks.{i}.attn_norm": f"{_INSIDE}.attention.LayerNorm",
     "blocks.{i}.mlp.up": f"{_INSIDE}.ffn",
     "blocks.{i}.mlp.down": f"{_INSIDE}.ffn_output",
-    "blocks.{i}.mlp_norm": f"{_INSIDE}.full_layer_layer_norm",
     "pooler.dense": "pooler",
 }
 FAMILY = Family(to_architecture, _TABLE, "albert")

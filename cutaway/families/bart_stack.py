@@ -95,21 +95,20 @@ def bart_stacks(
 
 
 def _names(side: str) -> dict[str, str | WeightSource]:
-    parts = {
-        "embed.positions": "embed_positions",
-        "embed.norm": "layernorm_embedding",
-        "final_norm": "layer_norm",
-        "blocks.{i}.attn_norm": "layers.{i}.self_attn_layer_norm",
-        "blocks.{i}.cross_norm": "layers.{i}.encoder_attn_layer_norm",
+    parts = {"embed.positions": "embed_positions"}
+    for ours, theirs in (("attn", "self_attn"), ("cross", "encoder_attn")):
+        for short, long in (("k", "k_proj"), ("v", "v_proj"), ("q", "q_proj"), ("o", "out_proj")):
+            parts[f"blocks.{{i}}.{ours}.{short}"] = f"layers.{{i}}.{theirs}.{long}"
+        parts[f"blocks.{{i}}.{ours}_norm"] = f"layers.{{i}}.{theirs}_layer_norm"
+    parts |= {
         "blocks.{i}.mlp.up": "layers.{i}.fc1",
         "blocks.{i}.mlp.down": "layers.{i}.fc2",
         "blocks.{i}.mlp_norm": "layers.{i}.final_layer_norm",
+        "embed.norm": "layernorm_embedding",
+        "final_norm": "layer_norm",
     }
-    for ours, theirs in (("attn", "self_attn"), ("cross", "encoder_attn")):
-        for short, long in (("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("o", "out_proj")):
-            parts[f"blocks.{{i}}.{ours}.{short}"] = f"layers.{{i}}.{theirs}.{long}"
-    names: dict[str, str | WeightSource] = {f"{side}.{ours}": f"{side}.{theirs}" for ours, theirs in parts.items()}
-    return names | {f"{side}.embed.tokens": tied("shared", f"{side}.embed_tokens")}
+    names: dict[str, str | WeightSource] = {f"{side}.embed.tokens": tied("shared", f"{side}.embed_tokens")}
+    return names | {f"{side}.{ours}": f"{side}.{theirs}" for ours, theirs in parts.items()}
 
 
 WEIGHTS = {**_names("encoder"), **_names("decoder")}

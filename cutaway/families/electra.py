@@ -44,7 +44,9 @@ def to_architecture(config: ElectraConfig) -> Architecture:
     )
 
 
-FAMILY = Family(to_architecture, {**WEIGHTS, "embed.project": "embeddings_project"}, "electra")
+_EMBED = {ours: theirs for ours, theirs in WEIGHTS.items() if ours.startswith("embed.")}
+_TABLE = _EMBED | {"embed.project": "embeddings_project"} | WEIGHTS
+FAMILY = Family(to_architecture, _TABLE, "electra")
 _OUTPUT = Output(
     "generator_lm_head", bias="", dense="generator_predictions.dense", norm="generator_predictions.LayerNorm"
 )

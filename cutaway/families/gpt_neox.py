@@ -67,17 +67,17 @@ def to_architecture(config: GPTNeoXConfig) -> Architecture:
 def weights(architecture: Architecture) -> Table:
     """Queries, keys and values are published as one layer, head by head."""
     n_heads = architecture.stack.attention.n_heads
-    names = {
+    whole = "layers.{i}.attention.query_key_value"
+    return {
         "embed.tokens": "embed_in",
         "blocks.{i}.attn_norm": "layers.{i}.input_layernorm",
-        "blocks.{i}.attn.o": "layers.{i}.attention.dense",
         "blocks.{i}.mlp_norm": "layers.{i}.post_attention_layernorm",
+        **{f"blocks.{{i}}.attn.{c}": share(whole, n, (1, 1, 1), n_heads) for n, c in enumerate("qkv")},
+        "blocks.{i}.attn.o": "layers.{i}.attention.dense",
         "blocks.{i}.mlp.up": "layers.{i}.mlp.dense_h_to_4h",
         "blocks.{i}.mlp.down": "layers.{i}.mlp.dense_4h_to_h",
         "final_norm": "final_layer_norm",
     }
-    whole = "layers.{i}.attention.query_key_value"
-    return names | {f"blocks.{{i}}.attn.{c}": share(whole, n, (1, 1, 1), n_heads) for n, c in enumerate("qkv")}
 
 
 FAMILY = Family(to_architecture, weights, "gpt_neox")

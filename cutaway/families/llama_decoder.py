@@ -29,17 +29,17 @@ WITHOUT_EFFECT = dict.fromkeys(("is_llama_config", "max_window_layers"), "of oth
 
 WEIGHTS = {
     "embed.tokens": "embed_tokens",
-    "blocks.{i}.attn_norm": "layers.{i}.input_layernorm",
     "blocks.{i}.attn.q": "layers.{i}.self_attn.q_proj",
     "blocks.{i}.attn.k": "layers.{i}.self_attn.k_proj",
     "blocks.{i}.attn.v": "layers.{i}.self_attn.v_proj",
     "blocks.{i}.attn.o": "layers.{i}.self_attn.o_proj",
     "blocks.{i}.attn.q_norm": "layers.{i}.self_attn.q_norm",
     "blocks.{i}.attn.k_norm": "layers.{i}.self_attn.k_norm",
-    "blocks.{i}.mlp_norm": "layers.{i}.post_attention_layernorm",
     "blocks.{i}.mlp.gate": "layers.{i}.mlp.gate_proj",
     "blocks.{i}.mlp.up": "layers.{i}.mlp.up_proj",
     "blocks.{i}.mlp.down": "layers.{i}.mlp.down_proj",
+    "blocks.{i}.attn_norm": "layers.{i}.input_layernorm",
+    "blocks.{i}.mlp_norm": "layers.{i}.post_attention_layernorm",
     "final_norm": "norm",
 }
 LABEL = Classifier("score", pick="last", drops="none", bias=False)

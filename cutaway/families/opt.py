@@ -88,15 +88,15 @@ def to_architecture(config: OPTConfig) -> Architecture:
 WEIGHTS = {
     "embed.tokens": "decoder.embed_tokens",
     "embed.positions": "decoder.embed_positions",
-    "blocks.{i}.attn_norm": "decoder.layers.{i}.self_attn_layer_norm",
-    "blocks.{i}.attn.q": "decoder.layers.{i}.self_attn.q_proj",
+    "final_norm": "decoder.final_layer_norm",
     "blocks.{i}.attn.k": "decoder.layers.{i}.self_attn.k_proj",
     "blocks.{i}.attn.v": "decoder.layers.{i}.self_attn.v_proj",
+    "blocks.{i}.attn.q": "decoder.layers.{i}.self_attn.q_proj",
     "blocks.{i}.attn.o": "decoder.layers.{i}.self_attn.out_proj",
-    "blocks.{i}.mlp_norm": "decoder.layers.{i}.final_layer_norm",
+    "blocks.{i}.attn_norm": "decoder.layers.{i}.self_attn_layer_norm",
     "blocks.{i}.mlp.up": "decoder.layers.{i}.fc1",
     "blocks.{i}.mlp.down": "decoder.layers.{i}.fc2",
-    "final_norm": "decoder.final_layer_norm",
+    "blocks.{i}.mlp_norm": "decoder.layers.{i}.final_layer_norm",
 }
 FAMILY = Family(to_architecture, WEIGHTS, "model")
 _LABEL = Classifier("score", pick="last", drops="none", bias=False)

@@ -41,7 +41,10 @@ def weights(architecture: Architecture) -> Table:
     shares = (attention.n_heads, attention.n_kv_heads, attention.n_kv_heads)
     joined = {f"blocks.{{i}}.attn.{c}": share("layers.{i}.self_attn.qkv_proj", n, shares) for n, c in enumerate("qkv")}
     gates = {f"blocks.{{i}}.mlp.{c}": split("layers.{i}.mlp.gate_up_proj", n, 2) for n, c in enumerate(("gate", "up"))}
-    return {**WEIGHTS, **joined, **gates}
+    own = joined | gates
+    others = {ours: theirs for ours, theirs in WEIGHTS.items() if ours not in own}
+    first = {ours: others[ours] for ours in ("embed.tokens", "blocks.{i}.attn.o")}
+    return first | own | others  # in the published order
 
 
 FAMILY = Family(to_architecture, weights, "model")

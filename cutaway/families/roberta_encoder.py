@@ -31,7 +31,9 @@ def to_architecture(config: PretrainedConfig) -> Architecture:
 
 
 WITHOUT_EFFECT, REFUSED = bert_encoder.WITHOUT_EFFECT, bert_encoder.REFUSED
-FAMILY = Family(to_architecture, bert_encoder.WEIGHTS, "roberta")
+_POSITIONS = {"embed.positions": bert_encoder.WEIGHTS["embed.positions"]}
+_EMBED = {ours: bert_encoder.WEIGHTS[ours] for ours in ("embed.tokens", "embed.types", "embed.norm")}
+FAMILY = Family(to_architecture, _EMBED | _POSITIONS | bert_encoder.WEIGHTS, "roberta")
 OUTPUT = Output("lm_head.decoder", bias="lm_head.bias", dense="lm_head.dense", norm="lm_head.layer_norm")
 LABEL = Classifier("classifier.out_proj", pick="first", dense="classifier.dense", drops="both")
 SPAN = Classifier("qa_outputs", drops="none")

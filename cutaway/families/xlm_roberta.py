@@ -27,6 +27,8 @@ class XLMRobertaPreTrainedModel(PreTrainedModel, config=XLMRobertaConfig, prefix
 class XLMRobertaModel(Backbone, family=FAMILY, config=XLMRobertaConfig, prefix="roberta"):
     """The base model: hidden states."""
 
+    head_stands_first = True
+
 
 class XLMRobertaForMaskedLM(lm_heads.MaskedLM, backbone=XLMRobertaModel, head=OUTPUT):
     """Which token belongs at each place."""

@@ -25,6 +25,7 @@ from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.named_modules import attach_published_names
 from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.published_layer import join_published, layer_paths
 from cutaway.nn.stack import Batch, Stack, build_stack, run_stack
 from cutaway.nn.weight_map import WeightSource, expand
 from cutaway.outputs import (
@@ -64,6 +65,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
     shifts_input: ClassVar[bool] = False
     # whether the decoder's text begins with its own last token, which names the language (mBART)
     wraps: ClassVar[bool] = False
+    # whether a model with a head lists the head's parameters before those of the base model (XLM-RoBERTa)
+    head_stands_first: ClassVar[bool] = False
 
     def __init_subclass__(
         cls, *, family: Family | None = None, shifts_input: bool | None = None, wraps: bool = False, **kwargs: Any
@@ -87,8 +90,10 @@ class Backbone(PreTrainedModel, Generic[Out]):
         check_memory(config, parameter_count(self.architecture))
         self.init_std = self.architecture.init_std
         self._build()
-        attach_published_names(self, self.layer_sources)
-        if not next(self.parameters()).is_meta:
+        layers = self.layer_sources
+        attach_published_names(self, layers)
+        join_published(self, layers)
+        if not next(self.engine.parameters()).is_meta:
             self.init_weights()
 
     def _architecture(self, config: PretrainedConfig, pooler: bool) -> Architecture:
@@ -107,7 +112,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         """{our layer: published layer} for every layer that holds weights."""
         spec = self.architecture.stack
         table = expand(self.family.table(self.architecture), {"": spec.n_blocks})
-        own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
+        own = layer_paths(self)
         return {ours: source for ours, source in table.items() if ours in own}
 
     @property
@@ -140,7 +145,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         recorders, edits = asked_of(self)
         turn = len(recorders[0].runs) if recorders else 0
         wanted += [a for r in recorders for a in r.wanted]
-        return Taps(wanted, edits, turn, bool(wanted) and any(hooked(m) for m in self.modules()), recorders)
+        return Taps(wanted, edits, turn, bool(wanted) and any(hooked(m) for m in self.engine.modules()), recorders)
 
     @staticmethod
     def report(taps: Taps) -> None:
@@ -304,7 +309,7 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
         assert decoder is not None
         counts = {"encoder.": self.architecture.stack.n_blocks, "decoder.": decoder.n_blocks}
         table = expand(self.family.table(self.architecture), counts)
-        own = {name for name, m in self.named_modules(remove_duplicate=False) if m._parameters}
+        own = layer_paths(self)
         return {ours: source for ours, source in table.items() if ours in own}
 
     def get_input_embeddings(self) -> nn.Embedding:

@@ -20,6 +20,7 @@ from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.call_context import scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
+from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
@@ -43,7 +44,7 @@ def watched(model: nn.Module) -> bool:
     """Whether somebody would notice that modules are not called: hooks, here or on all modules, or another forward."""
     if calls_are_watched():
         return True
-    return any(hooked(m) or "forward" in m.__dict__ for m in model.modules())
+    return any(hooked(m) or "forward" in m.__dict__ for _, m in engine_modules(model))
 
 
 def freeze_for_decoding(module: nn.Module) -> Any:

@@ -5,6 +5,7 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -25,6 +26,7 @@ from cutaway.nn.activations.taps import Taps
 from cutaway.nn.call_context import asked_of, scopes_of
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
@@ -67,9 +69,9 @@ class HeadModel(PreTrainedModel):
         )
         self.add_module(self.base_model_prefix, self.backbone(config, **options))
         self._build(config)
-        if not next(self.parameters()).is_meta:
+        if not next(self.engine.parameters()).is_meta:
             self.init_std = self.base.init_std
-            for name, child in self.named_children():
+            for name, child in self.engine.named_children():
                 if name != self.base_model_prefix:
                     for module in child.modules():
                         _draw(module, self)
@@ -113,7 +115,21 @@ class HeadModel(PreTrainedModel):
 
     @property
     def published_children(self) -> dict[str, str]:
+        """{child here: its name in published files}, where the two differ; "" for none of its own."""
         return {self.base_model_prefix: self.published_prefix}
+
+    def published_items(self) -> Iterator[tuple[str, nn.Module]]:
+        """As NamedModule.published_items: the base model under its published prefix, then the head."""
+        children = list(self.engine.named_children())
+        if self.backbone.head_stands_first:
+            children.sort(key=lambda child: child[0] == self.base_model_prefix)
+        for name, child in children:
+            if name != self.base_model_prefix or not isinstance(child, NamedModule):
+                yield name, child
+            elif self.published_prefix:
+                yield self.published_prefix, child
+            else:
+                yield from child.published_items()
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -205,7 +221,7 @@ class OutputHead(HeadModel):
             self.transform_activation = ACTIVATION[ACTIVATIONS[name]]
         if spec.bias:
             above, _, last = spec.bias.rpartition(".")
-            if above not in dict(self.named_modules()):
+            if above not in dict(self.engine.named_modules()):
                 register_at(self, above, nn.Module())
         register_at(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
         if spec.bias:

@@ -32,8 +32,10 @@ from cutaway.models.state_dict import published_state
 from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.nn.cpu.memory import evict, mark_mapped
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
+from cutaway.nn.engine_modules import EngineTree, engine_modules
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
+from cutaway.nn.published_layer import Part, PublishedLayer, rejoin, separate_all, tensors_of_layer
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
@@ -98,6 +100,16 @@ def init_std(model: PreTrainedModel) -> float:
 
 def init_module(module: nn.Module, std: float) -> None:
     """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
+    part: Part | None = module.__dict__.get("part")
+    if part is not None:
+        for name, own in tensors_of_layer(module).items():
+            if own is not None:  # drawn apart, so that a seed gives the same weights however they are published
+                fresh = torch.empty_like(own, memory_format=torch.contiguous_format)
+                init_tensor(module, name, fresh, std)
+                part.fill(name, fresh)
+        return
+    if isinstance(module, PublishedLayer):
+        return  # its parts are drawn
     if isinstance(module, (nn.Linear, nn.Embedding, RMSNorm, nn.LayerNorm)):
         for name, p in module._parameters.items():
             if p is not None:
@@ -111,7 +123,7 @@ def init_tensor(module: nn.Module, name: str, value: Tensor, std: float) -> None
         value.zero_()
     elif isinstance(module, Sinusoids):
         value.copy_(module.table())
-    elif isinstance(module, (nn.Linear, nn.Embedding)):
+    elif isinstance(module, (nn.Linear, nn.Embedding, PublishedLayer)):
         value.normal_(0.0, std)
     else:
         value.fill_(1.0 - getattr(module, "offset", 0.0))
@@ -132,7 +144,7 @@ def set_tensor(model: nn.Module, name: str, value: Tensor) -> None:
 
 def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
     """Put `new` wherever `old` stands."""
-    for module in model.modules():
+    for _, module in engine_modules(model):
         for name, p in module._parameters.items():
             if p is old:
                 module._parameters[name] = new
@@ -154,6 +166,9 @@ def fill(
         CheckpointError: a tensor has another shape than the config says, or holds no real numbers.
     """
     stored = Stored(checkpoint, {getattr(model, "published_prefix", ""), model.base_model_prefix} - {""})
+    in_blocks = four or (dtype is None and checkpoint.format == "gguf" and MAKE_WRAPPER is not None)
+    if in_blocks:  # each layer of the engine has blocks of its own
+        separate_all(model)
     tensors = tensors_of(model)
     by_identity: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
@@ -206,7 +221,9 @@ def fill(
     # what is stored and not used, and what is used and not stored
     report.unexpected = [n for n in stored.names if n not in used and not _IGNORED.search(n)]
     _draw_missing(model, tensors, absent, dtype)
-    holds_blocks = any(isinstance(p, BlockWeight) for p in model.parameters())
+    holds_blocks = any(isinstance(p, BlockWeight) for p in model.engine.parameters())
+    if in_blocks:
+        rejoin(model)
     if four and not holds_blocks:
         raise ConfigError(
             f'dtype="int4" would hold nothing of this model in 4 bits: it takes layers of {NARROWEST} outputs and more '
@@ -289,7 +306,7 @@ def _draw_missing(
         return
     std = init_std(model)
     laid_out = sum(tensors[names[0]].numel() for names in absent if tensors[names[0]].is_meta)
-    known = dtype or next((p.dtype for p in model.parameters() if not p.is_meta), torch.get_default_dtype())
+    known = dtype or next((p.dtype for p in EngineTree(model).parameters() if not p.is_meta), torch.get_default_dtype())
     check_memory(model.config, laid_out, known.itemsize)
     for names in absent:
         old = tensors[names[0]]

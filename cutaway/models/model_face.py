@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
+from cutaway.nn.engine_modules import EngineTree
 
 
 class ModelFace:
@@ -25,6 +26,7 @@ class ModelFace:
         parameters: Callable[..., Any]
         buffers: Callable[..., Any]
         modules: Callable[..., Any]
+        engine: EngineTree
         gradient_checkpointing_enable: Callable[[], None]
         gradient_checkpointing_disable: Callable[[], None]
         get_input_embeddings: Callable[[], nn.Embedding]
@@ -74,7 +76,7 @@ class ModelFace:
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether blocks are computed twice in training."""
-        return any(m.__dict__.get("recomputes", False) for m in self.modules())
+        return any(m.__dict__.get("recomputes", False) for m in self.engine.modules())
 
     is_activation_checkpointing = is_gradient_checkpointing
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cutaway.errors import CutawayError
 from cutaway.nn import linear
+from cutaway.nn.engine_modules import engine_modules
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
@@ -98,7 +99,7 @@ def set_up(model: PreTrainedModel, mode: str, name: Any, how: dict[str, Any]) ->
 
 def enable_int8(model: PreTrainedModel) -> None:
     """Let every layer of `model` that is large enough multiply bytes."""
-    for module in model.modules():
+    for _, module in engine_modules(model):
         if type(module) is linear.Linear and min(module.in_features, module.out_features) >= NARROWEST:
             module.int8 = True
 

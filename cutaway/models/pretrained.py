@@ -20,7 +20,6 @@ from cutaway.models import loading
 from cutaway.models.generation_mixin import GenerationMixin
 from cutaway.models.model_face import ModelFace
 from cutaway.models.precision import Precision
-from cutaway.models.state_dict import engine_state
 from cutaway.nn.activations.edits import Change, Edits
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
@@ -106,10 +105,6 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         """
         loading.save(self, folder, max_shard_size=max_shard_size, **kwargs)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As in PyTorch; the names may be those of `state_dict()` or the published ones, also mixed."""
-        return super().load_state_dict(engine_state(self, state_dict), strict=strict, assign=assign)
-
     def post_init(self) -> None:
         """Give fresh layers their first weights; a user's own model may call it at the end of `__init__`."""
         self.init_weights()
@@ -117,18 +112,18 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
     def init_weights(self) -> None:
         """Draw every weight anew: normal with the config's initializer_range, biases 0, norms 1."""
         std = loading.init_std(self)
-        for module in self.modules():
+        for module in self.engine.modules():
             loading.init_module(module, std)
 
     # -- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        return next((p.device for p in self.engine.parameters()), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+        return next((p.dtype for p in self.engine.parameters() if p.is_floating_point()), torch.float32)
 
     @property
     def precision(self) -> Precision:
@@ -193,7 +188,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         mapped file, and wherever the very next pass must know of a row. A text that is being generated goes on with the
         weights that it began with: the steps of one `generate` do not look.
         """
-        for module in self.modules():
+        for module in self.engine.modules():
             packed = getattr(module, "packed", None)
             if isinstance(packed, PackedCache):
                 packed.forget()
@@ -211,7 +206,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         self._recompute(False)
 
     def _recompute(self, wanted: bool) -> None:
-        stacks = [m for m in self.modules() if hasattr(m, "recomputes")]
+        stacks = [m for m in self.engine.modules() if hasattr(m, "recomputes")]
         if not stacks:
             raise ConfigError(f"gradient checkpointing: {type(self).__name__} has no blocks of cutaway's engine.")
         for stack in stacks:
@@ -241,7 +236,7 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             if output.bias is not None:
                 loading.replace_parameter(self, output.bias, nn.Parameter(_resized(output.bias, size, 0.0)))
             output.out_features = size
-        final = dict(self.named_buffers()).get("final_logits_bias")
+        final = dict(self.engine.named_buffers()).get("final_logits_bias")
         if final is not None:
             self.final_logits_bias = _resized(final.T, size, 0.0).T
         self.config.vocab_size = size

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from cutaway.nn.engine_modules import engine_modules
+
 if TYPE_CHECKING:
     from cutaway.nn.activations.edits import Edits
     from cutaway.nn.activations.recorder import Recorder
@@ -165,7 +167,7 @@ class Evaluation:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.others = [module for module in model.modules() if _has_own_mode(module)]
+        self.others = [module for _, module in engine_modules(model) if _has_own_mode(module)]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

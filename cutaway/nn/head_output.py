@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cutaway.nn.linear import Linear, columns
+from cutaway.nn.linear import Linear, columns, matrix_of
 from cutaway.nn.packed_batch import PackedBatch
 
 
@@ -25,7 +25,7 @@ def head_output(layer: Linear, z: Tensor, head: int, part: slice, rows: PackedBa
     adapted = getattr(layer, "site", None) is not None
     if z_head.shape[0] <= z_head.shape[1] or adapted or torch.is_autocast_enabled(z.device.type):
         return partial(rows.pad, columns(layer, z_head, part))
-    return partial(_laid, z_head, layer.weight.detach()[:, part].clone(), rows)
+    return partial(_laid, z_head, matrix_of(layer).detach()[:, part].clone(), rows)
 
 
 def _laid(own: Tensor, weight: Tensor, rows: PackedBatch) -> Tensor:

@@ -40,6 +40,7 @@ from cutaway.nn.residual import ResidualAdd
 
 if TYPE_CHECKING:
     from cutaway.nn.lora import AdapterSlot
+    from cutaway.nn.published_layer import Part
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -151,10 +152,10 @@ class PackedCache:
         if len(seen) != len(layers) or self._int8 != layers[0].int8:
             return False
         for layer, (weight, bias) in zip(layers, seen, strict=True):
-            parameters = layer._parameters
-            if not weight.holds(parameters["weight"]):
+            if not weight.holds(layer.held("weight")):
                 return False
-            if parameters["bias"] is not None if bias is None else not bias.holds(parameters["bias"]):
+            own = layer.held("bias")
+            if own is not None if bias is None else not bias.holds(own):
                 return False
         return True
 
@@ -162,21 +163,22 @@ class PackedCache:
         # first, so that what another thread or process writes meanwhile is found at the next use
         seen = [(_seen_weight(layer), _seen_bias(layer, len(layers) > 1)) for layer in layers]
         # as torch stretches a bias of one number
-        biases = [layer.bias.detach().expand(len(layer.weight)) for layer in layers if layer.bias is not None]
+        own = [(layer.tensor("bias"), layer.out_features) for layer in layers]
+        biases = [bias.detach().expand(n) for bias, n in own if bias is not None]
         bias = self._joined(biases) if biases else None
-        if in_blocks(layers[0].weight):
+        if in_blocks(layers[0].held("weight")):
             self.weight = BlockPanels(blocks_of(layers), bias, self.is_gate)
         else:
             self.weight = self._packed(layers, bias)
             for layer in layers:
-                evict(layer.weight)
+                evict(layer.held("weight"))
         self.bias, self._int8, self._seen = bias, layers[0].int8, seen
         release_freed_memory()
         keep_freed_memory()
 
     def _packed(self, layers: Sequence[Linear], bias: Tensor | None) -> Tensor | Int8Weight | PackedWeight:
         """The numbers of the layers as what multiplies by them reads them."""
-        weight = self._joined([layer.weight.detach() for layer in layers])
+        weight = self._joined([layer.matrix().detach() for layer in layers])
         if layers[0].int8:
             return Int8Weight(weight, bias, self.is_gate)
         if served(weight.dtype, weight.shape[1]):
@@ -192,7 +194,7 @@ class PackedCache:
 
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether such layers can lie side by side."""
-        return not in_blocks(layers[0]._parameters.get("weight")) or side_by_side(blocks_of(layers))
+        return not in_blocks(held(layers[0])) or side_by_side(blocks_of(layers))
 
     @property
     def panels(self) -> PackedWeight | None:
@@ -218,8 +220,8 @@ class PackedCache:
 
     def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
         """As LinearGroup.products."""
-        if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1 or not self.can_fuse(layers):
-            return [layer(x) for layer in layers]
+        if not fusable(x, *layers) or not _alike(layers) or not self.can_fuse(layers):
+            return each(layers, x)
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)
         return [with_adapters(layer, part, x) for layer, part in zip(layers, parts, strict=True)]
@@ -227,9 +229,11 @@ class PackedCache:
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated."""
         gate, up = layers
-        alike = (getattr(gate, "bias", None) is None) == (getattr(up, "bias", None) is None)
-        if alike and fusable(x, gate, up) and self.can_fuse(layers) and not adapted(x, gate, up):
+        if fusable(x, gate, up) and _alike(layers) and self.can_fuse(layers) and not adapted(x, gate, up):
             return self.refresh(layers).product(x, activation)
+        if called(layers) is not None:
+            first, second = each(layers, x)
+            return ACTIVATION[activation](first) * second
         return linear_op(gate).activated(x, activation) * up(x)  # type: ignore[no-any-return]
 
     def fused_mlp(
@@ -240,7 +244,7 @@ class PackedCache:
             return None
         if not self.can_fuse(layers) or adapted(x, *layers, down):
             return None
-        if len({layer.bias is None for layer in layers}) > 1 or not join.fits(x, down.out_features):
+        if not _alike(layers) or not join.fits(x, down.out_features):
             return None
         first, second = self.refresh(layers).panels, down.packed.refresh((down,)).panels
         if first is None or second is None or first.bytes > CACHED:
@@ -266,16 +270,17 @@ class SeenBlocks:
 
 
 def _seen_weight(layer: Linear) -> Seen | SeenBlocks:
-    weight: Tensor = layer.weight
+    weight: Tensor = layer.held("weight")
     return SeenBlocks(weight.blocks) if type(weight) is BlockWeight else Seen(weight)
 
 
 def _seen_bias(layer: Linear, joined: bool) -> Seen | None:
-    bias: Tensor | None = layer.bias
+    bias: Tensor | None = layer.held("bias")
     if bias is None:
         return None
     # a bias that lies as the kernels want it is read where it is
-    as_it_is = bias.dtype == torch.float32 and bias.is_contiguous() and bias.shape == layer.weight.shape[:1]
+    as_it_is = bias.dtype == torch.float32 and bias.is_contiguous() and bias.shape == (layer.out_features,)
+    joined = joined or layer.part is not None
     return Seen(bias, copied=joined or not as_it_is)
 
 
@@ -291,11 +296,12 @@ class PackedGate(PackedCache):
 
     def can_fuse(self, layers: Sequence[nn.Module]) -> bool:
         """Whether our kernels serve them: nothing else multiplies in the same pass."""
-        weight: Tensor = layers[0].weight  # type: ignore[assignment]
+        weight: Tensor = held(layers[0])  # type: ignore[assignment]
         if in_blocks(weight):
             return side_by_side(blocks_of(layers), True)
         dtype = torch.int8 if getattr(layers[0], "int8", False) else weight.dtype
-        return served(dtype, weight.shape[1]) and weight.shape[0] % 16 == 0
+        first: Linear = layers[0]  # type: ignore[assignment]
+        return served(dtype, first.in_features) and first.out_features % 16 == 0
 
 
 class _Product(torch.autograd.Function):
@@ -374,17 +380,18 @@ class FrozenLinear:
 
 def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:
     """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
-    alike = len({getattr(layer, "bias", None) is None for layer in layers}) == 1
-    if not alike or any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
+    if any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
         return None
-    weight: Tensor = layers[0].weight  # type: ignore[assignment]
-    probe = weight.new_empty(1, weight.shape[-1])
+    weight = held(layers[0])
+    if not isinstance(weight, Tensor) or not _alike(layers):
+        return None
+    probe = weight.new_empty(1, layers[0].in_features)  # type: ignore[arg-type]
     return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
 
 
 def _fused_activations(layer: Linear) -> Container[Activation | None]:
     """The activations that come in one pass with the packed product of `layer`."""
-    if layer.int8 or served(layer.weight.dtype, layer.weight.shape[1]):
+    if layer.int8 or served(layer.held("weight").dtype, layer.in_features):
         return KINDS
     return _FUSED
 
@@ -400,12 +407,12 @@ def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
-    return all(type(layer) is Linear and in_blocks(layer._parameters.get("weight")) for layer in layers)
+    return all(type(layer) is Linear and in_blocks(held(layer)) for layer in layers)
 
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if type(layers[0]) is Linear and in_blocks(layers[0]._parameters.get("weight")):
+    if type(layers[0]) is Linear and in_blocks(held(layers[0])):
         return _in_blocks(x, layers)
     int8 = bool(getattr(layers[0], "int8", False))
     if x.device.type != "cpu" or x.numel() == 0:
@@ -422,8 +429,8 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
             return False
         if layer.training and not evaluating():
             return False
-        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", False)
-        if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:  # type: ignore[union-attr]
+        weight, bias = layer.held("weight"), layer.held("bias")
+        if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:
             return False
         if bias is not None and type(bias) is not TrackedParameter and not _lasting(bias):
             return False
@@ -440,8 +447,42 @@ def fusable(x: Tensor, *layers: nn.Module) -> bool:
     if not packable(x, *layers) or any(hooked(layer) for layer in layers):
         return False
     return not torch.is_grad_enabled() or not (
-        x.requires_grad or any(p.requires_grad for m in layers for p in m.parameters())
+        x.requires_grad or any(p.requires_grad for m in layers for p in _own_parameters(m))
     )
+
+
+def held(layer: nn.Module) -> object:
+    """The parameter that holds the layer's weight, whole or as a part of it; None or False where there is none."""
+    return layer.held("weight") if isinstance(layer, Linear) else layer._parameters.get("weight")
+
+
+def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
+    if isinstance(layer, Linear):
+        return [p for p in (layer.held("weight"), layer.held("bias")) if p is not None]
+    return list(layer.parameters())
+
+
+def _alike(layers: Sequence[Linear | nn.Module]) -> bool:
+    """Whether all of the layers have a bias, or none."""
+    return len({layer.held("bias") is None for layer in layers}) == 1  # type: ignore[operator]
+
+
+def called(layers: Sequence[nn.Module]) -> Part | None:
+    """What the layers are all parts of, if it must be called itself: somebody hooked it, or put another in its place."""
+    parts: list[Part | None] = [layer.__dict__.get("part") for layer in layers]
+    first = parts[0]
+    if first is None or first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
+        return None
+    return first
+
+
+def each(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+    """[layer(x) for layer in layers]; what they are parts of is called once, where it must be called."""
+    whole = called(layers)
+    if whole is None or any(hooked(layer) for layer in layers):
+        return [layer(x) for layer in layers]
+    out = whole.layer(x)
+    return [with_adapters(layer, layer.part.of_outputs(out), x) for layer in layers]  # type: ignore[arg-type, union-attr, operator]
 
 
 class Linear(nn.Linear):
@@ -452,11 +493,13 @@ class Linear(nn.Linear):
             training, gradients and saving never see the bytes.
         sharded: whether the weight comes and goes in parts of it (FSDP): nothing that is made of it can be kept.
         site: what adapters hold for this layer (`cutaway.nn.lora`), or None.
+        part: where its weight and bias are, if they are a part of published ones (`cutaway.nn.published_layer`).
     """
 
     int8 = False
     sharded = False
     site: AdapterSlot | None = None
+    part: Part | None = None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
@@ -467,25 +510,58 @@ class Linear(nn.Linear):
         if not self.weight.is_meta:
             super().reset_parameters()
 
+    def held(self, leaf: str) -> Any:
+        """The parameter that holds "weight" or "bias", ours or the published one that ours is a part of."""
+        return self._parameters.get(leaf, False) if self.part is None else self.part.parameter(leaf)
+
+    def tensor(self, leaf: str) -> Tensor | None:
+        """Our weight or bias, for who only reads it."""
+        if self.part is None:
+            return getattr(self, leaf)  # type: ignore[no-any-return]
+        return self.part.tensor(leaf)
+
+    def matrix(self) -> Tensor:
+        """Our weight [out, in], for who only reads it."""
+        found = self.tensor("weight")
+        assert found is not None
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        part = self.__dict__.get("part")
+        if part is None or name not in ("weight", "bias"):
+            return super().__getattr__(name)
+        whole = getattr(part.layer, name, None)
+        if type(whole) is TrackedParameter:
+            whole.data_accesses += 1  # what is handed out may be written to
+        return part.tensor(name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("weight", "bias") and self.part is not None:
+            self.part.separate()  # a weight of its own cannot be a part of another
+        super().__setattr__(name, value)  # type: ignore[arg-type]
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         out = self._base(x)
         return out if self.site is None else self.site.apply_to(out, x, self)
 
     def _base(self, x: Tensor) -> Tensor:
+        if self.part is not None and not self.part.is_plain:
+            return self.part(x)
         if not packable(x, self):
+            weight, bias = self.matrix(), self.tensor("bias")
             if in_blocks(self._parameters.get("weight")) and torch.is_grad_enabled() and x.requires_grad:
                 if transformed(x):
                     raise ConfigError(
                         'torch.func has no gradients through blocks; load the model with dtype="float32".'
                     )
-                return _Product.apply(x, self.weight, self.bias, None)  # type: ignore[no-any-return, no-untyped-call]
-            if OPERATORS is not None and learns(x, self.weight) and not transformed(x):
-                return product(x, self.weight, self.bias)
-            return F.linear(x, self.weight, self.bias)
+                return _Product.apply(x, weight, bias, None)  # type: ignore[no-any-return, no-untyped-call]
+            if OPERATORS is not None and learns(x, weight) and not transformed(x):
+                return product(x, weight, bias)
+            return F.linear(x, weight, bias)
         packed = self.packed.refresh((self,))
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
-            return _Product.apply(x, self.weight, self.bias, packed)  # type: ignore[no-any-return, no-untyped-call]
+        if torch.is_grad_enabled() and (x.requires_grad or self.held("weight").requires_grad):
+            return _Product.apply(x, self.matrix(), self.tensor("bias"), packed)  # type: ignore[no-any-return, no-untyped-call]
         return packed.product(x)
 
     def activated(self, x: Tensor, activation: Activation) -> Tensor:
@@ -556,8 +632,13 @@ def with_adapters(layer: Linear, out: Tensor, x: Tensor) -> Tensor:
     return out if layer.site is None else layer.site.apply_to(out, x, layer)
 
 
+def matrix_of(layer: nn.Module) -> Tensor:
+    """The weight [out, in] of a linear layer, for who only reads it."""
+    return layer.matrix() if isinstance(layer, Linear) else layer.weight  # type: ignore[return-value]
+
+
 def columns(layer: Linear, x: Tensor, part: slice) -> Tensor:
     """What `part` of a layer's input contributes: x [rows, n] -> [rows, out], without the bias."""
-    out = x @ layer.weight[:, part].T
+    out = x @ matrix_of(layer)[:, part].T
     site: AdapterSlot | None = getattr(layer, "site", None)
     return out if site is None else site.apply_to(out, x, layer, part)

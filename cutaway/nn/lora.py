@@ -62,7 +62,7 @@ class Lora(nn.Module):
         x = dropout(x.to(a.dtype), self.dropout, self.training and not evaluating())
         change = F.linear(F.linear(x, a), self.lora_B) * self.scaling
         if self.magnitude is not None:
-            growth = self.growth(layer.weight)
+            growth = self.growth(_weight(layer))
             product = out if layer.bias is None or columns is not None else out - layer.bias
             change = growth * change + (growth - 1) * product
         return out + change.to(out.dtype)
@@ -70,10 +70,16 @@ class Lora(nn.Module):
     @torch.no_grad()
     def merged(self, layer: Any) -> dict[str, Tensor]:
         """The weight with the change in it."""
-        whole = layer.weight.to(self.lora_A.dtype) + self.change()
+        weight = _weight(layer)
+        whole = weight.to(self.lora_A.dtype) + self.change()
         if self.magnitude is not None:
-            whole = self.growth(layer.weight)[:, None] * whole
-        return {"weight": whole.to(layer.weight.dtype)}
+            whole = self.growth(weight)[:, None] * whole
+        return {"weight": whole.to(weight.dtype)}
+
+
+def _weight(layer: Any) -> Tensor:
+    """The weight [out, in], for who only reads it; of a part of a published one, that part."""
+    return layer.matrix() if hasattr(layer, "matrix") else layer.weight  # type: ignore[no-any-return]
 
 
 class ReplacedLayer(nn.Module):

@@ -1,27 +1,70 @@
-"""Modules that also answer to their published names.
+"""Modules under their published names.
 
 The engine has its own names (`blocks.3.attn.q`). A published checkpoint has others
-(`encoder.layer.3.attention.self.query`). The family's table joins the two, and every published name works as an
-attribute: where it stands for one of our modules, that module is returned; where it stands for a few modules or for a
-transformed weight, a `ModuleGroupView` of them.
+(`encoder.layer.3.attention.self.query`). The family's table joins the two. To the outside a model is its published
+names: they are attributes, and `named_modules`, `named_parameters`, `state_dict` and `print` show them. Where a name
+stands for one of our modules, it is that module; where it stands for a few, a `ModuleGroupView` of them. The engine's own
+tree is what torch registers, and `model.engine` lists it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from cutaway.nn.weight_map import WeightSource
+from cutaway.errors import ConfigError
+from cutaway.nn.engine_modules import EngineTree, engine_modules
+from cutaway.nn.published_layer import part_names
+from cutaway.nn.weight_map import WeightSource, state_of
 
-Names = dict[str, Any]  # published name -> nested Names, or (our module's path, Source) at a leaf
+
+@dataclass(frozen=True)
+class NamedLayer:
+    """A published layer: the engine's layers that it is, by their paths, in order, and how each lies in it."""
+
+    paths: tuple[str, ...]
+    sources: tuple[WeightSource, ...]
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is not one of ours as it is."""
+        return len(self.paths) > 1 or self.sources[0].transpose or self.sources[0].n_parts > 1
+
+    def inside(self, path: str) -> NamedLayer:
+        """The same, seen from the module at `path`."""
+        return replace(self, paths=tuple(p[len(path) + 1 :] for p in self.paths))
+
+
+@dataclass
+class NamedGroup:
+    """A published module that holds others; `path`: the engine's module that it is exactly, or ""."""
+
+    names: dict[str, NamedLayer | NamedGroup] = field(default_factory=dict)
+    path: str = ""
+
+    def layers(self) -> Iterator[NamedLayer]:
+        """All layers in it."""
+        for entry in self.names.values():
+            yield from [entry] if isinstance(entry, NamedLayer) else entry.layers()
+
+    def inside(self, path: str) -> NamedGroup:
+        """The same, seen from the module at `path`."""
+        own = self.path[len(path) + 1 :] if self.path.startswith(path + ".") else ""
+        return NamedGroup({name: entry.inside(path) for name, entry in self.names.items()}, own)
+
+
+Entry = NamedLayer | NamedGroup
 
 
 class NamedModule(nn.Module):
     """A module of the engine; `_published` holds the published names of what lies inside it."""
 
-    _published: Names = {}  # noqa: RUF012 - replaced as a whole, never written to
+    _published: Mapping[str, Entry] = {}  # noqa: RUF012 - replaced as a whole, never written to
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -30,39 +73,144 @@ class NamedModule(nn.Module):
             names = self._published
             if name not in names:
                 raise
-        return resolve(self, names[name])
+        return resolve(self, self, name, names[name])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, nn.Module) and name in self._published and name not in self._modules:
-            replace(self, self._published[name], value)
-        else:
-            super().__setattr__(name, value)
+        if isinstance(value, nn.Module):
+            if name in self._published and name not in self._modules:
+                put(self, self._published[name], value)
+                return
+            part = getattr(self._modules.get(name), "part", None)
+            if part is not None:
+                part.separate()  # another layer cannot be a part of the published one
+        super().__setattr__(name, value)
+
+    @property
+    def engine(self) -> EngineTree:
+        """This module's tree under the engine's names."""
+        return EngineTree(self)
+
+    def published_items(self) -> Iterator[tuple[str, nn.Module]]:
+        """(published name, module) of what lies inside, in the published order, then what has no published name."""
+        names = self._published
+        held = {path.partition(".")[0] for entry in names.values() for path in _paths(entry)}
+        for name, entry in names.items():
+            child = found(self, self, name, entry)
+            if child is not None:
+                yield name, child
+        for name, child in self._modules.items():
+            if child is not None and name not in held and name not in names and _is_shown(child):
+                yield name, child
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """As torch's, under the published names."""
+        seen: set[int] = set()
+        for name, child in self.published_items():
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield name, child
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """As torch's, under the published names."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, child in self.published_items():
+            yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """As torch's, under the published names; a tied weight stands under each of its names."""
+        return saved_state(self, destination, prefix, keep_vars)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch's; the names may be the published ones or the engine's, also mixed."""
+        names = {ours: theirs for theirs, found in published_tensors(self).items() for ours, _ in found}
+        try:
+            report = super().load_state_dict(state_dict, strict=False, assign=assign)
+        except RuntimeError as error:  # sizes that do not fit, under the engine's names
+            text = re.sub(r"(?<=size mismatch for )[^\s:]+", lambda m: names.get(m[0], m[0]), str(error))
+            raise RuntimeError(text) from None
+        missing = list(dict.fromkeys(names.get(name, name) for name in report.missing_keys))
+        given = state_dict.keys()
+        report.missing_keys[:] = [name for name in missing if name not in given]
+        if strict and (report.missing_keys or report.unexpected_keys):
+            said = [
+                f"{what} key(s) in state_dict: {', '.join(map(repr, keys))}."
+                for what, keys in (("Unexpected", report.unexpected_keys), ("Missing", report.missing_keys))
+                if keys
+            ]
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(said))
+        return report
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        to_engine_names(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        if recurse:
+            for child in self._modules.values():
+                if child is not None:
+                    child._apply(fn)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
+
+    def train(self, mode: bool = True) -> Any:
+        """Training mode, or not, of all modules inside."""
+        if not isinstance(mode, bool):
+            raise ValueError("training mode is expected to be boolean")
+        self.training = mode
+        for child in self._modules.values():
+            if child is not None:
+                child.train(mode)
+        return self
+
+    def __repr__(self) -> str:
+        return shown(self, self.published_items())
 
 
-class ModuleGroupView(nn.Module):
+class Unhookable(nn.Module):
+    """A module whose calls are not those of the published module: a hook on it would not run, or see something else."""
+
+    def _refuse_hook(self, *args: object, **kwargs: object) -> NoReturn:
+        inside = ", ".join(name for name, _ in self.named_children())
+        raise ConfigError(
+            f"no call of the engine is the published module {type(self).__name__} ({inside}), so a hook on it would not "
+            "run, or not see what it sees upstream. Hook the layers in it, look with model.record(address), or change "
+            "with model.edit({address: ...}); model.addresses() lists the addresses."
+        )
+
+    register_forward_hook = register_forward_pre_hook = _refuse_hook
+    register_full_backward_hook = register_full_backward_pre_hook = register_backward_hook = _refuse_hook
+
+
+class ModuleGroupView(Unhookable):
     """Several of our modules under one published name. It owns nothing: parameters are those of the engine."""
 
     _owner: nn.Module
-    _names: Names = {}  # noqa: RUF012 - replaced as a whole, never written to
+    _names: Mapping[str, Entry] = {}  # noqa: RUF012 - replaced as a whole, never written to
 
-    def __init__(self, owner: nn.Module, names: Names) -> None:
+    def __init__(self, owner: nn.Module, group: NamedGroup) -> None:
         super().__init__()
         self.__dict__["_owner"] = owner  # not by assignment, which would register it as a child
-        self._names = names
+        self._names = group.names
 
     def __getattr__(self, name: str) -> Any:
         if name in self._names:
-            return resolve(self._owner, self._names[name])
+            return resolve(self._owner, self, name, self._names[name])
         raise AttributeError(f"no {name!r} here; there are: {', '.join(self._names)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module) and name in self._names:
-            replace(self._owner, self._names[name], value)
+            put(self._owner, self._names[name], value)
         else:
             super().__setattr__(name, value)
 
     def __getitem__(self, index: int) -> Any:
-        return resolve(self._owner, self._names[str(index % len(self._names))])
+        return getattr(self, str(range(len(self._names))[index]))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -70,35 +218,52 @@ class ModuleGroupView(nn.Module):
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+    def published_items(self) -> Iterator[tuple[str, nn.Module]]:
+        """As NamedModule.published_items."""
         for name, entry in self._names.items():
-            child = resolve(self._owner, entry)
-            if isinstance(child, nn.Module):
+            child = found(self._owner, self, name, entry)
+            if child is not None:
                 yield name, child
 
-    def named_modules(
-        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Module]]:
-        memo = set() if memo is None else memo
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+    named_children = NamedModule.named_children
+    named_modules = NamedModule.named_modules
+    state_dict = NamedModule.state_dict
+    __repr__ = NamedModule.__repr__
+
+    @property
+    def training(self) -> bool:
+        """The mode of the engine's module around it."""
+        return self._owner.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        pass
 
     def train(self, mode: bool = True) -> ModuleGroupView:
-        for _, child in self.named_children():
+        for _, child in self.published_items():
             child.train(mode)
         return self
 
-    def extra_repr(self) -> str:
-        return "\n".join(f"({name}): {child!r}" for name, child in self.named_children())
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        for _, child in self.published_items() if recurse else ():
+            child._apply(fn)  # type: ignore[no-untyped-call]
+        return self
+
+    def forward(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refused: nothing of the engine computes this alone."""
+        self._refuse_hook()
 
 
-class DerivedLayerView(nn.Module):
-    """Layers of ours that are published transposed or as parts of one: read-only, in the published shape."""
+class DerivedLayerView(Unhookable):
+    """Layers of ours that are published as one and hold parameters of their own: read-only, in the published shape.
 
-    def __init__(self, layers: list[nn.Module], source: WeightSource) -> None:
+    So it is where weights lie in blocks, or were frozen or replaced one by one.
+    """
+
+    def __init__(self, layers: list[nn.Module], sources: Sequence[WeightSource]) -> None:
         super().__init__()
-        self._layers, self._source = layers, source  # a plain list: they are children of the engine's own modules
+        self._layers, self._sources = layers, tuple(sources)  # a plain list: they are the engine's modules' children
+        self._source = self._sources[0]
 
     @property
     def weight(self) -> Tensor:
@@ -109,13 +274,20 @@ class DerivedLayerView(nn.Module):
         biases = [layer.bias for layer in self._layers]
         return None if any(b is None for b in biases) else self._source.to_published(biases)  # type: ignore[arg-type]
 
-    def named_modules(
-        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Module]]:
-        memo = set() if memo is None else memo
-        yield prefix, self
-        for i, layer in enumerate(self._layers):
-            yield from layer.named_modules(memo, f"{prefix}.{i}" if prefix else str(i), remove_duplicate)
+    def published_items(self) -> Iterator[tuple[str, nn.Module]]:
+        """The layers, by their numbers."""
+        return ((str(i), layer) for i, layer in enumerate(self._layers))
+
+    named_children = NamedModule.named_children
+    named_modules = NamedModule.named_modules
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The published weight and bias."""
+        out = OrderedDict() if destination is None else destination
+        for leaf, value in (("weight", self.weight), ("bias", self.bias)):
+            if value is not None:
+                out[prefix + leaf] = value if keep_vars else value.detach()
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         return self._source.gather([layer(x) for layer in self._layers], -1)
@@ -124,32 +296,104 @@ class DerivedLayerView(nn.Module):
         return f"weight={list(self.weight.shape)}"
 
 
-def name_tree(layers: dict[str, WeightSource]) -> Names:
-    """{our layer: published layer} -> the tree of published names, with lists of (path, source) at the leaves."""
-    tree: Names = {}
+def saved_state(module: Any, destination: Any, prefix: str, keep_vars: bool) -> Any:
+    """What `module.state_dict` gives: its own tensors, then those of its published children."""
+    out = OrderedDict() if destination is None else destination
+    if not hasattr(out, "_metadata"):
+        out._metadata = OrderedDict()
+    metadata = {"version": module._version}
+    out._metadata[prefix[:-1]] = metadata
+    for before in module._state_dict_pre_hooks.values():
+        before(module, prefix, keep_vars)
+    module._save_to_state_dict(out, prefix, keep_vars)
+    for name, child in module.published_items():
+        child.state_dict(destination=out, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+    for hook in module._state_dict_hooks.values():
+        changed = hook(module, out, prefix, metadata)
+        out = out if changed is None else changed
+    return out
+
+
+def published_tensors(root: nn.Module) -> dict[str, list[tuple[str, WeightSource | None]]]:
+    """{published name of a tensor: [(the engine's name of it, our part of it or None for the whole)]}."""
+    ours: dict[int, list[str]] = {}
+    for path, module in engine_modules(root, remove_duplicate=False):
+        ours.setdefault(id(module), []).append(path)
+    found: dict[str, list[tuple[str, WeightSource | None]]] = {}
+
+    def add(published: str, module: nn.Module, source: WeightSource | None) -> None:
+        for path in ours.get(id(module), ()):
+            for leaf in state_of(module):
+                name = f"{published}.{leaf}" if published else leaf
+                found.setdefault(name, []).append((f"{path}.{leaf}" if path else leaf, source))
+
+    for published, module in root.named_modules(remove_duplicate=False):
+        if isinstance(module, DerivedLayerView):
+            for layer, source in zip(module._layers, module._sources, strict=True):
+                add(published, layer, source)
+        else:
+            add(published, module, None)
+    return found
+
+
+def to_engine_names(root: nn.Module, state: dict[str, Any], prefix: str) -> None:
+    """Rename what `state` holds for `root` to what torch looks for: published names and those of parts, also mixed."""
+    published = published_tensors(root)
+    known = {ours for found in published.values() for ours, _ in found}
+    parts: dict[str, list[tuple[int, WeightSource, Tensor]]] = {}
+    of_parts = {part: (whole, one.source) for whole, found in part_names(root).items() for part, one in found}
+    for key in [key for key in state if key.startswith(prefix)]:
+        name = key[len(prefix) :]
+        if name in published:
+            value = state[key] if name in known and name in {o for o, _ in published[name]} else state.pop(key)
+            for ours, source in published[name]:
+                state[prefix + ours] = value if source is None else source.from_published(value)
+        elif name in of_parts:
+            whole, source = of_parts[name]
+            parts.setdefault(whole, []).append((source.part, source, state.pop(key)))
+    for whole, group in parts.items():
+        group.sort(key=lambda one: one[0])
+        if len(group) == group[0][1].n_parts:
+            state[prefix + whole] = group[0][1].to_published([value for _, _, value in group])
+
+
+def shown(module: nn.Module, children: Iterable[tuple[str, nn.Module]]) -> str:
+    """A module as torch prints it, with these children."""
+    lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in children]
+    own = module.extra_repr()
+    if not lines:
+        return f"{module._get_name()}({own})"
+    return f"{module._get_name()}(\n  " + "\n  ".join(([own] if own else []) + lines) + "\n)"
+
+
+def name_tree(layers: Mapping[str, WeightSource]) -> NamedGroup:
+    """{our layer: published layer} -> the tree of published names."""
+    tree = NamedGroup()
     for path, source in layers.items():
-        node = tree
-        *above, last = source.name.split(".")
-        for step in above:
-            node = node.setdefault(step, {})
-        layers_there = node.setdefault(last, [])
-        if source.n_parts > 1 or not layers_there:  # a tied layer is published once
-            layers_there.append((path, source))
+        above, last = _group_of(tree, source.name)
+        there = above.names.get(last)
+        if not isinstance(there, NamedLayer):
+            above.names[last] = NamedLayer((path,), (source,))
+        elif source.n_parts > 1:  # a tied layer is published once
+            above.names[last] = NamedLayer((*there.paths, path), (*there.sources, source))
         if source.also:
-            *above, last = source.also.split(".")
-            node = tree
-            for step in above:
-                node = node.setdefault(step, {})
-            node[last] = [(path, source)]
+            above, last = _group_of(tree, source.also)
+            above.names[last] = NamedLayer((path,), (source,))
     return tree
 
 
-def _leaves(entry: Any) -> list[tuple[str, WeightSource]]:
-    return entry if isinstance(entry, list) else [leaf for e in entry.values() for leaf in _leaves(e)]
+def _group_of(tree: NamedGroup, name: str) -> tuple[NamedGroup, str]:
+    *above, last = name.split(".")
+    for step in above:
+        inner = tree.names.setdefault(step, NamedGroup())
+        assert isinstance(inner, NamedGroup)
+        tree = inner
+    return tree, last
 
 
-def _leaf_modules(module: nn.Module) -> set[str]:
-    return {name for name, m in module.named_modules() if m._parameters and name}
+def _paths(entry: Entry) -> Iterator[str]:
+    for layer in [entry] if isinstance(entry, NamedLayer) else entry.layers():
+        yield from layer.paths
 
 
 def _common(paths: list[str]) -> str:
@@ -160,56 +404,118 @@ def _common(paths: list[str]) -> str:
     return ".".join(first[:n])
 
 
-def resolve(owner: nn.Module, entry: Any) -> Any:
-    """What a published name stands for inside `owner`."""
-    if isinstance(entry, list):
-        path, source = entry[0]
-        if len(entry) == 1 and not source.transpose and source.n_parts == 1:
-            return owner.get_submodule(path)
-        return DerivedLayerView([owner.get_submodule(p) for p, _ in entry], source)
-    leaves = _leaves(entry)
-    path = _common([p for p, _ in leaves])
-    if path:
-        module = owner.get_submodule(path)
-        is_all_of_it = {f"{path}.{name}" for name in _leaf_modules(module)} == {p for p, _ in leaves}
-        if is_all_of_it and (isinstance(module, NamedModule) or all(k.isdigit() for k in entry)):
-            return module
-    return ModuleGroupView(owner, entry)
+def _is_shown(child: nn.Module) -> bool:
+    """Whether a module without a published name is listed: one that somebody added, or that holds something."""
+    holds = any(m._parameters or m._buffers for _, m in engine_modules(child))
+    return holds or not type(child).__module__.startswith(("cutaway.", "torch.nn."))
 
 
-def replace(owner: nn.Module, entry: object, value: nn.Module) -> None:
-    """Put `value` in the place of the one layer that a published name stands for."""
-    leaves = _leaves(entry)
-    if not isinstance(entry, list) or len(leaves) != 1 or leaves[0][1].transpose:
-        raise AttributeError(
-            f"this name stands for {len(leaves)} layers ({', '.join(p for p, _ in leaves[:4])}); replace each alone."
-        )
-    above, _, last = leaves[0][0].rpartition(".")
+def resolve(owner: nn.Module, holder: nn.Module, name: str, entry: Entry) -> Any:
+    """What the published `name` of `holder` stands for inside the engine's module `owner`.
+
+    Raises:
+        AttributeError: the engine's module is gone.
+    """
+    if isinstance(entry, NamedGroup) and entry.path:
+        return owner.get_submodule(entry.path)
+    if isinstance(entry, NamedLayer):
+        if not entry.derived:
+            return owner.get_submodule(entry.paths[0])
+        above, _, _ = entry.paths[0].rpartition(".")
+        whole = owner.get_submodule(above)._modules.get(_slot(entry))
+        if whole is not None:
+            return whole
+    views: dict[str, nn.Module] = holder.__dict__.setdefault("_views", {})
+    if isinstance(entry, NamedGroup):
+        if name not in views:
+            views[name] = ModuleGroupView(owner, entry)
+        return views[name]
+    layers = [owner.get_submodule(path) for path in entry.paths]
+    view = views.get(name)
+    if not isinstance(view, DerivedLayerView) or view._layers != layers:
+        view = views[name] = DerivedLayerView(layers, entry.sources)
+    return view
+
+
+def _slot(entry: NamedLayer) -> str:
+    return entry.sources[0].name.rpartition(".")[2]
+
+
+def found(owner: nn.Module, holder: nn.Module, name: str, entry: Entry) -> nn.Module | None:
+    """As `resolve`; None where it is gone."""
+    try:
+        module = resolve(owner, holder, name, entry)
+    except AttributeError:
+        return None
+    if isinstance(module, ModuleGroupView) and not any(True for _ in module.published_items()):
+        return None
+    return module if isinstance(module, nn.Module) else None
+
+
+def put(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
+    """Put `value` in the place of the one layer or module that a published name stands for.
+
+    Raises:
+        AttributeError: the name stands for several.
+    """
+    if isinstance(entry, NamedGroup):
+        if not entry.path:
+            paths = list(_paths(entry))
+            raise AttributeError(
+                f"this name stands for {len(paths)} layers ({', '.join(paths[:4])}); replace each alone."
+            )
+        path = entry.path
+    elif entry.derived:
+        above, _, _ = entry.paths[0].rpartition(".")
+        path = f"{above}.{_slot(entry)}" if above else _slot(entry)
+        parent = owner.get_submodule(above)
+        if _slot(entry) not in parent._modules:
+            raise AttributeError(
+                f"this name stands for {len(entry.paths)} layers ({', '.join(entry.paths[:4])}), whose weights lie "
+                "apart; replace each alone."
+            )
+    else:
+        path = entry.paths[0]
+    above, _, last = path.rpartition(".")
     setattr(owner.get_submodule(above), last, value)
 
 
-def attach_published_names(owner: NamedModule, layers: dict[str, WeightSource]) -> None:
-    """Teach `owner` and every part inside it their published names."""
+def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:
+    """Teach `owner` and every part inside it their published names; `layers`: {our layer: published layer}."""
+    weights = {name for name, m in engine_modules(owner, remove_duplicate=False) if m._parameters and name}
     tree = name_tree(layers)
-    owner._published = tree
-    _publish_inside(owner, tree)
+    for entry in tree.names.values():
+        _find_modules(owner, entry, weights)
+    _publish_inside(owner, tree.names)
 
 
-def _publish_inside(owner: nn.Module, tree: Names) -> None:
-    for name, entry in tree.items():
-        if isinstance(entry, list):
+def _find_modules(owner: nn.Module, entry: Entry, weights: set[str]) -> None:
+    """Say of every group which engine's module it is exactly, if one."""
+    if isinstance(entry, NamedLayer):
+        return
+    paths = set(_paths(entry))
+    path = _common(sorted(paths))
+    if path and {name for name in weights if name.startswith(path + ".")} == paths:
+        module = owner.get_submodule(path)
+        if type(module).__module__.startswith("cutaway.") or all(k.isdigit() for k in entry.names):
+            entry.path = path
+    for inner in entry.names.values():
+        _find_modules(owner, inner, weights)
+
+
+def _publish_inside(owner: NamedModule, names: Mapping[str, Entry]) -> None:
+    owner._published = names
+    for module, inner in _inside(owner, names):
+        _publish_inside(module, inner)
+
+
+def _inside(owner: nn.Module, names: Mapping[str, Entry]) -> Iterator[tuple[NamedModule, Mapping[str, Entry]]]:
+    """The engine's modules that groups of `names` are, each with its own names, the outermost only."""
+    for entry in names.values():
+        if isinstance(entry, NamedLayer):
             continue
-        same = owner._modules.get(name)  # called the same on both sides
-        module = same if isinstance(same, NamedModule) else resolve(owner, entry)
+        module = owner.get_submodule(entry.path) if entry.path else None
         if isinstance(module, NamedModule):
-            path = name if module is same else _common([p for p, _ in _leaves(entry)])
-            module._published = _relative(entry, path)
-            _publish_inside(module, module._published)
+            yield module, entry.inside(entry.path).names
         else:
-            _publish_inside(owner, entry)
-
-
-def _relative(entry: Any, path: str) -> Any:
-    if isinstance(entry, list):
-        return [(p[len(path) + 1 :], s) for p, s in entry]
-    return {name: _relative(e, path) for name, e in entry.items()}
+            yield from _inside(owner, entry.names)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
+from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.lora import Adapters
 
 
@@ -40,7 +41,7 @@ class WeightSource:
     def under(self, prefix: str, leaf: str) -> WeightSource:
         """The same for one tensor of the layer: "weight" or "bias"."""
         also = f"{prefix}{self.also}.{leaf}" if self.also else ""
-        return replace(self, name=f"{prefix}{self.name}.{leaf}", also=also)
+        return replace(self, name=f"{prefix}{self.name}.{leaf}" if self.name else prefix + leaf, also=also)
 
     def from_blocks(self, stored: StoredBlocks) -> StoredBlocks:
         """Our part of a matrix that lies in blocks with its outputs as rows, those of a part together."""
@@ -49,13 +50,23 @@ class WeightSource:
 
     def from_published(self, published: Tensor) -> Tensor:
         """Our tensor, as a view of the published one where its rows lie together."""
-        x = published.T if self.transpose and published.dim() == 2 else published
+        return self.part_of(published.T if self.transpose and published.dim() == 2 else published, 0)
+
+    def part_of(self, x: Tensor, dim: int) -> Tensor:
+        """Our part of the outputs that lie along dimension `dim` of x."""
         if self.n_parts == 1:
             return x
-        x = x.unflatten(0, (self.groups, -1))  # [groups, rows of a group, ...]
-        unit = x.shape[1] // sum(self.shares)
-        own: Tensor = x.split([unit * share for share in self.shares], 1)[self.part]
-        return own.flatten(0, 1)
+        at = dim % x.dim()
+        if self.groups == 1:
+            unit = x.shape[at] // sum(self.shares)
+            return x.narrow(at, unit * sum(self.shares[: self.part]), unit * self.shares[self.part])
+        return self.window(x, at).flatten(at, at + 1)
+
+    def window(self, x: Tensor, at: int = 0) -> Tensor:
+        """Our part of the outputs along dimension `at`, a view: [..., groups, rows of a group, ...]."""
+        x = x.unflatten(at, (self.groups, -1))  # [..., groups, rows of a group, ...]
+        unit = x.shape[at + 1] // sum(self.shares)
+        return x.narrow(at + 1, unit * sum(self.shares[: self.part]), unit * self.shares[self.part])
 
     def stored_shape(self, ours: Iterable[int]) -> list[int]:
         """The published shape of a tensor that has shape `ours` here."""
@@ -122,33 +133,93 @@ def expand(table: Table, n_layers: Mapping[str, int]) -> dict[str, WeightSource]
 
 
 def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, WeightSource]:
-    """{our name: where it is published} for every parameter and persistent buffer, tied ones included."""
+    """{the engine's name: where it is published} for every parameter and persistent buffer, tied ones included.
+
+    A published layer that holds the parameters of several stands here as itself.
+    """
     by_name: dict[str, WeightSource] = {}
-    table = getattr(model, "layer_sources", None)
+    table: dict[str, WeightSource] | None = getattr(model, "layer_sources", None)
     if table is not None:
-        for name in tensors_of(model):
-            layer, _, leaf = name.rpartition(".")
-            source: WeightSource = table[layer]
-            by_name[ours + name] = source.under(theirs, leaf)
+        modules = dict(engine_modules(model, remove_duplicate=False))
+        known = table | _published_places(modules)
+        for path, module in modules.items():
+            if path.partition(".")[0] == "adapters":
+                continue  # they are saved apart
+            source = _source_of(path, known)
+            for leaf in state_of(module):
+                by_name[f"{ours}{path}.{leaf}" if path else ours + leaf] = source.under(theirs, leaf)
         return by_name
-    for name in [*model._parameters, *(b for b in model._buffers if b not in model._non_persistent_buffers_set)]:
-        if getattr(model, name) is not None:
-            by_name[ours + name] = WeightSource(theirs + name)
-    for name, child in model.named_children():
-        if isinstance(child, Adapters):
-            continue  # they are saved apart
+    for name in state_of(model):
+        by_name[ours + name] = WeightSource(theirs + name)
+    for name, child in model._modules.items():
+        if child is None or isinstance(child, Adapters):
+            continue  # adapters are saved apart
         published = getattr(model, "published_children", {}).get(name, name)
         by_name |= sources(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
     return by_name
 
 
+def layer_sources(model: nn.Module) -> dict[str, WeightSource]:
+    """{the engine's path of a layer, a part of a published one too: the published layer}, adapters left out."""
+    found: dict[str, WeightSource] = {}
+
+    def visit(module: nn.Module, ours: str, theirs: str) -> None:
+        table: dict[str, WeightSource] | None = getattr(module, "layer_sources", None)
+        if table is not None:
+            for path, source in table.items():
+                also = theirs + source.also if source.also else ""
+                found[ours + path] = replace(source, name=theirs + source.name, also=also)
+            return
+        for name, child in module._modules.items():
+            if child is None or isinstance(child, Adapters):
+                continue
+            published = getattr(module, "published_children", {}).get(name, name)
+            if any(True for _ in state_of(child)):
+                found[ours + name] = WeightSource(theirs + published)
+            visit(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
+
+    visit(model, "", "")
+    return found
+
+
+def _published_places(modules: Mapping[str, nn.Module]) -> dict[str, WeightSource]:
+    """{the engine's path of what stands for a published layer: its source}, for layers that are parts of one."""
+    found: dict[str, WeightSource] = {}
+    for path, module in modules.items():
+        part = getattr(module, "part", None)
+        if part is not None:
+            found[f"{path.rpartition('.')[0]}.{part.slot}"] = WeightSource(part.source.name)
+    return found
+
+
+def _source_of(path: str, known: Mapping[str, WeightSource]) -> WeightSource:
+    """Where the weights of the module at `path` are published: by its layer, or by the layer that it is a piece of.
+
+    What somebody added to the model has its own name.
+    """
+    layer, inside = path, ""
+    while layer:
+        if layer in known:
+            source = known[layer]
+            return replace(source, name=source.name + inside, also=source.also + inside if source.also else "")
+        layer, _, last = layer.rpartition(".")
+        inside = f".{last}{inside}"
+    return WeightSource(path)
+
+
+def state_of(module: nn.Module) -> list[str]:
+    """The names of a module's own parameters and persistent buffers."""
+    buffers = (name for name in module._buffers if name not in module._non_persistent_buffers_set)
+    return [name for name in [*module._parameters, *buffers] if getattr(module, name, None) is not None]
+
+
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and persistent buffer by our name, adapters left out; a tied one stands under each name."""
-    apart = {id(p) for module in model.modules() if isinstance(module, Adapters) for p in module.parameters()}
-    every = model.named_parameters(remove_duplicate=False)
-    found: dict[str, Tensor] = {name: p for name, p in every if id(p) not in apart}
-    for prefix, module in model.named_modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name not in module._non_persistent_buffers_set:
-                found[f"{prefix}.{name}" if prefix else name] = buffer
+    """Every parameter and persistent buffer by the engine's name, adapters left out; a tied one under each name."""
+    apart = {id(p) for module in model._modules.values() if isinstance(module, Adapters) for p in module.parameters()}
+    found: dict[str, Tensor] = {}
+    for prefix, module in engine_modules(model, remove_duplicate=False):
+        for name in state_of(module):
+            tensor: Tensor = getattr(module, name)
+            if id(tensor) not in apart:
+                found[f"{prefix}.{name}" if prefix else name] = tensor
     return found

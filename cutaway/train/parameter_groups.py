@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from torch import nn
 
 from cutaway.adapters.name_patterns import beginnings, fits
 from cutaway.errors import ConfigError, nearest
+from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.lora import layer_name
+from cutaway.nn.published_layer import Part, part_names
 
 _BLOCK = re.compile(r"(?:(encoder|decoder)\.)?blocks\.(\d+)\.")
 HEAD = "logits"  # the head's own layers, whatever they are called
@@ -23,18 +26,39 @@ class ParameterAddresses:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        prefix = str(getattr(model, "base_model_prefix", ""))
-        has_base = bool(prefix) and prefix in dict(model.named_children())
+        self.model = model
         self.names: dict[str, nn.Parameter] = {}
         self._head: set[str] = set()
-        for found, weight in model.named_parameters():
+        self._parts: dict[str, list[tuple[str, Part]]] = {}
+        self._find()
+
+    def _find(self) -> None:
+        model, tree = self.model, EngineTree(self.model)
+        prefix = str(getattr(model, "base_model_prefix", ""))
+        has_base = bool(prefix) and prefix in dict(tree.named_children())
+        parts = part_names(model)
+        self.names, self._head, self._parts = {}, set(), {}
+        for found, weight in tree.named_parameters():
             name = layer_name(model, found)
             if name != found and not weight.requires_grad:
                 continue  # an adapter that rests
-            own = name.removeprefix(f"{prefix}.") if has_base else name
-            self.names[own] = weight
-            if has_base and own == name:
-                self._head.add(own)
+            for place, part in parts.get(name) or [(name, None)]:
+                own = place.removeprefix(f"{prefix}.") if has_base else place
+                self.names[own] = weight
+                if part is not None:
+                    self._parts.setdefault(found, []).append((own, part))
+                if has_base and own == place:
+                    self._head.add(own)
+
+    def _separate(self, chosen: Collection[str]) -> None:
+        """Give the layers that are parts of a published one weights of their own, where not all of it is chosen."""
+        among = [[own in chosen for own, _ in parts] for parts in self._parts.values()]
+        lone = [parts[0][1] for parts, here in zip(self._parts.values(), among, strict=True) if len(set(here)) > 1]
+        for part in lone:
+            if part.joined:
+                part.separate()
+        if lone:
+            self._find()
 
     def matching(self, pattern: str) -> list[str]:
         """The addresses that `pattern` names: a beginning, with `*` in a step, and `0-3` for a range of blocks.
@@ -76,11 +100,15 @@ class ParameterAddresses:
     def freeze(self, patterns: list[str]) -> None:
         """Set requires_grad=False on all weights that the patterns name."""
         for pattern in patterns:
-            for name in self.matching(pattern):
+            chosen = self.matching(pattern)
+            self._separate(chosen)
+            for name in chosen:
                 self.names[name].requires_grad_(False)
 
     def rates(self, base: float, decay: float, given: dict[str, float]) -> dict[str, float]:
         """{address: learning rate}: `base`, times `decay` for each layer above, unless a pattern of `given` fits."""
+        for pattern in given:
+            self._separate(self.matching(pattern))
         rates = dict.fromkeys(self.names, base)
         if decay != 1.0:
             depth = self.depth()

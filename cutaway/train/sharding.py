@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
+from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.linear import Linear
 
 
@@ -31,11 +32,11 @@ def shard(model: nn.Module, device: torch.device) -> None:
         raise ConfigError("fsdp does not go with an adapter: leave fsdp out, the adapter itself is small.")
     for tensor in [*model.parameters(), *model.buffers()]:
         dist.broadcast(tensor.detach(), 0)
-    for layer in model.modules():
+    for _, layer in engine_modules(model):
         if isinstance(layer, Linear):
             layer.sharded = True
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    parts = [part for layers in model.modules() if isinstance(layers, nn.ModuleList) for part in layers]
+    parts = [part for _, layers in engine_modules(model) if isinstance(layers, nn.ModuleList) for part in layers]
     for part in [*parts, model]:
         name = type(part).__name__
         if any(True for _ in part.parameters()):
