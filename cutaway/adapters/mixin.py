@@ -289,7 +289,7 @@ class Adaptable(NamedModule):
         if isinstance(layer, Linear):
             layer.site = site
         else:
-            found.hooks[path] = layer.register_forward_hook(site.hook)
+            found.hooks[path] = nn.Module.register_forward_hook(layer, site.hook)  # it reads rows as they are
 
     def _close(self, found: Adapters, path: str) -> None:
         layer = self.get_submodule(path)

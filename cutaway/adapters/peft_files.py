@@ -95,7 +95,8 @@ def _shape(spot: Spot) -> tuple[int, int]:
 
 
 def _length(spot: Spot, a: Tensor) -> Tensor:
-    return matrix_of(spot.layer).detach().to(a.dtype).norm(dim=1)
+    length: Tensor = matrix_of(spot.layer).detach().to(a.dtype).norm(dim=1)
+    return length
 
 
 class _Found:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cutaway.adapters.name_patterns import beginnings, fits
 from cutaway.errors import ConfigError, nearest

@@ -26,7 +26,10 @@ class ModelFace:
         parameters: Callable[..., Any]
         buffers: Callable[..., Any]
         modules: Callable[..., Any]
-        engine: EngineTree
+
+        @property
+        def engine(self) -> EngineTree: ...
+
         gradient_checkpointing_enable: Callable[[], None]
         gradient_checkpointing_disable: Callable[[], None]
         get_input_embeddings: Callable[[], nn.Embedding]
@@ -64,7 +67,8 @@ class ModelFace:
     def enable_input_require_grads(self) -> None:
         """Let gradients flow from the embedded texts on, though the embeddings do not train (adapters need it)."""
         if "_input_hook" not in self.__dict__:
-            hook = self.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_(True))
+            table = self.get_input_embeddings()
+            hook = nn.Module.register_forward_hook(table, lambda _, __, out: out.requires_grad_(True))
             self.__dict__["_input_hook"] = hook
 
     def disable_input_require_grads(self) -> None:

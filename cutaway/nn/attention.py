@@ -25,7 +25,7 @@ from cutaway.nn.head_output import head_output
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import call_rows
-from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.named_modules import NamedModule, Unhookable
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.positions import rotate
@@ -69,7 +69,7 @@ class Context:
         return None if rotary is None else self.turns[rotary]
 
 
-class Attention(NamedModule):
+class Attention(Unhookable, NamedModule):
     """Multi-head attention, with as many key/value heads as the architecture says (Vaswani et al., 2017; grouped:
     Ainslie et al., 2023).
     """

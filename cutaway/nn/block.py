@@ -12,10 +12,11 @@ from cutaway.nn.call_context import evaluating
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP, make_norm
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd
 
 
-class Block(NamedModule):
+class Block(PaddedHooks, NamedModule):
     """[rows, hidden] -> [rows, hidden]; pre-norm (Xiong et al., 2020), post-norm (Vaswani et al., 2017) or parallel
     (Black et al., 2022: attention and feed-forward layer read the same input).
     """

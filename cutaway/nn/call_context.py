@@ -70,11 +70,13 @@ class CallContext(NamedTuple):
     Attributes:
         scopes: the blocks that are open, the outermost first. adapters: which adapter acts on which row, or None.
         evaluating: whether models run without dropout, whatever their mode.
+        rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
     """
 
     scopes: tuple[Scope, ...] = ()
     adapters: AdaptersOfACall | None = None
     evaluating: bool = False
+    rows: weakref.ref[PackedBatch] | None = None
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -111,6 +113,17 @@ def within(scope: Scope) -> Iterator[None]:
         scope.model = None
         now = _CURRENT.get()  # blocks need not end in the order in which they began
         _CURRENT.set(now._replace(scopes=tuple(one for one in now.scopes if one is not scope)))
+
+
+def rows_of_call() -> PackedBatch | None:
+    """The layout of the batch that the pass of this thread or task computes, or computed last."""
+    rows = _CURRENT.get().rows
+    return None if rows is None else rows()
+
+
+def take_rows(rows: PackedBatch | None) -> None:
+    """Let `rows` be the layout of the pass of this thread or task."""
+    _CURRENT.set(_CURRENT.get()._replace(rows=None if rows is None else weakref.ref(rows)))
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:
@@ -173,13 +186,15 @@ class Evaluation:
     def __call__(self) -> Iterator[None]:
         before = _CURRENT.get()
         switched = self._hold() if self.others else []
-        inside = before if before.evaluating else CallContext(before.scopes, before.adapters, True)
+        inside = before if before.evaluating else CallContext(before.scopes, before.adapters, True, before.rows)
         _CURRENT.set(inside)
         try:
             yield
         finally:
             now = _CURRENT.get()
-            _CURRENT.set(before if now is inside else CallContext(now.scopes, now.adapters, before.evaluating))
+            _CURRENT.set(
+                before if now is inside else CallContext(now.scopes, now.adapters, before.evaluating, now.rows)
+            )
             if switched:
                 self._release(switched)
 

@@ -36,6 +36,7 @@ from cutaway.nn.cpu.ops import transformed
 from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
 from cutaway.nn.cpu.torch_private import ONEDNN, SavingContext
 from cutaway.nn.cpu.tracked_parameter import Seen, TrackedParameter
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd
 
 if TYPE_CHECKING:
@@ -385,7 +386,7 @@ def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLin
     weight = held(layers[0])
     if not isinstance(weight, Tensor) or not _alike(layers):
         return None
-    probe = weight.new_empty(1, layers[0].in_features)  # type: ignore[arg-type]
+    probe = torch.empty(1, int(layers[0].in_features), dtype=weight.dtype, device=weight.device)  # type: ignore[arg-type]
     return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
 
 
@@ -468,7 +469,7 @@ def _alike(layers: Sequence[Linear | nn.Module]) -> bool:
 
 
 def called(layers: Sequence[nn.Module]) -> Part | None:
-    """What the layers are all parts of, if it must be called itself: somebody hooked it, or put another in its place."""
+    """What the layers are all parts of, if it must be called: somebody hooked it, or put another in its place."""
     parts: list[Part | None] = [layer.__dict__.get("part") for layer in layers]
     first = parts[0]
     if first is None or first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
@@ -485,7 +486,7 @@ def each(layers: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
     return [with_adapters(layer, layer.part.of_outputs(out), x) for layer in layers]  # type: ignore[arg-type, union-attr, operator]
 
 
-class Linear(nn.Linear):
+class Linear(PaddedHooks, nn.Linear):
     """x W^T + b: `nn.Linear`, fast; a `LinearOp`.
 
     Attributes:

@@ -15,7 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
-from cutaway.nn.call_context import AdaptersOfACall, current, entered, evaluating, take_adapters
+from cutaway.nn.call_context import (
+    AdaptersOfACall,
+    current,
+    entered,
+    evaluating,
+    rows_of_call,
+    take_adapters,
+    take_rows,
+)
 from cutaway.nn.dropout import dropout
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.packed_batch import PackedBatch
@@ -165,7 +173,8 @@ class AdapterCall:
 
 
 def set_call_rows(rows: PackedBatch) -> None:
-    """Give the adapters of the call that runs the layout of its batch, by which they find each text's rows."""
+    """Give the call that runs the layout of its batch, by which adapters and hooks find each text's rows."""
+    take_rows(rows)
     call = current().adapters
     if call is not None:
         take_adapters(call.over(rows))
@@ -174,12 +183,13 @@ def set_call_rows(rows: PackedBatch) -> None:
 @contextmanager
 def call_rows(rows: PackedBatch) -> Iterator[None]:
     """Inside, the rows that layers read are those of another text: what a decoder looks at."""
-    call = current().adapters
-    if call is None:
-        yield
-        return
-    with adapter_call(call.over(rows)):
-        yield
+    call, before = current().adapters, rows_of_call()
+    take_rows(rows)
+    try:
+        with adapter_call(None if call is None else call.over(rows)):
+            yield
+    finally:
+        take_rows(before)
 
 
 def adapter_call_of(choice: ActiveAdapter) -> AdaptersOfACall | None:

@@ -3,8 +3,8 @@
 The engine has its own names (`blocks.3.attn.q`). A published checkpoint has others
 (`encoder.layer.3.attention.self.query`). The family's table joins the two. To the outside a model is its published
 names: they are attributes, and `named_modules`, `named_parameters`, `state_dict` and `print` show them. Where a name
-stands for one of our modules, it is that module; where it stands for a few, a `ModuleGroupView` of them. The engine's own
-tree is what torch registers, and `model.engine` lists it.
+stands for one of our modules, it is that module; where for a few, a `ModuleGroupView` of them. The engine's own tree
+is what torch registers, and `model.engine` lists it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
@@ -64,7 +64,7 @@ Entry = NamedLayer | NamedGroup
 class NamedModule(nn.Module):
     """A module of the engine; `_published` holds the published names of what lies inside it."""
 
-    _published: Mapping[str, Entry] = {}  # noqa: RUF012 - replaced as a whole, never written to
+    _published: Mapping[str, Entry] = {}
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -158,7 +158,7 @@ class NamedModule(nn.Module):
                     child._apply(fn)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self, mode: bool = True) -> Self:
         """Training mode, or not, of all modules inside."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -178,7 +178,7 @@ class Unhookable(nn.Module):
     def _refuse_hook(self, *args: object, **kwargs: object) -> NoReturn:
         inside = ", ".join(name for name, _ in self.named_children())
         raise ConfigError(
-            f"no call of the engine is the published module {type(self).__name__} ({inside}), so a hook on it would not "
+            f"no call of the engine is the published module {type(self).__name__} ({inside}): a hook on it would not "
             "run, or not see what it sees upstream. Hook the layers in it, look with model.record(address), or change "
             "with model.edit({address: ...}); model.addresses() lists the addresses."
         )
@@ -191,7 +191,7 @@ class ModuleGroupView(Unhookable):
     """Several of our modules under one published name. It owns nothing: parameters are those of the engine."""
 
     _owner: nn.Module
-    _names: Mapping[str, Entry] = {}  # noqa: RUF012 - replaced as a whole, never written to
+    _names: Mapping[str, Entry] = {}
 
     def __init__(self, owner: nn.Module, group: NamedGroup) -> None:
         super().__init__()
@@ -298,10 +298,10 @@ class DerivedLayerView(Unhookable):
 
 def saved_state(module: Any, destination: Any, prefix: str, keep_vars: bool) -> Any:
     """What `module.state_dict` gives: its own tensors, then those of its published children."""
-    out = OrderedDict() if destination is None else destination
+    out: Any = OrderedDict() if destination is None else destination
+    metadata = {"version": module._version}
     if not hasattr(out, "_metadata"):
         out._metadata = OrderedDict()
-    metadata = {"version": module._version}
     out._metadata[prefix[:-1]] = metadata
     for before in module._state_dict_pre_hooks.values():
         before(module, prefix, keep_vars)

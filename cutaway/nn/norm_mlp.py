@@ -13,12 +13,13 @@ from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import row_norm, serves, within
 from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.exact_fusion import is_bitwise_splittable
-from cutaway.nn.linear import ACTIVATION, Linear, PackedGate, hooked, linear_op
+from cutaway.nn.linear import ACTIVATION, Linear, PackedGate, called, each, hooked, linear_op
 from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd
 
 
-class Embedding(nn.Embedding):
+class Embedding(PaddedHooks, nn.Embedding):
     """torch's table without its first weights; on the meta device, drawing them alone would import torch's compiler."""
 
     def reset_parameters(self) -> None:
@@ -43,7 +44,7 @@ class Sinusoids(Embedding):
         return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 1)
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(PaddedHooks, nn.LayerNorm):
     """(x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba et al., 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def _served(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return serves(x, weight) if bias is None else serves(x, weight, bias)
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(PaddedHooks):
     """x / sqrt(mean(x^2) + eps) * (weight + offset), in float32 (Zhang and Sennrich, 2019)."""
 
     def __init__(self, size: int, eps: float, offset: float = 0.0) -> None:
@@ -95,7 +96,7 @@ def make_norm(spec: Norm, size: int) -> nn.Module:
     return RMSNorm(size, spec.eps, spec.offset)
 
 
-class MLP(NamedModule):
+class MLP(PaddedHooks, NamedModule):
     """The feed-forward layer of a block: [rows, hidden] -> [rows, hidden]."""
 
     side_by_side = ("gate", "up")  # the layers that `packed` multiplies as one, where there is a gate
@@ -121,7 +122,12 @@ class MLP(NamedModule):
             if joined is not None:
                 return joined
         first = self.gate if self.spec.gated else self.up
-        if tap is not None and tap.wants("mlp.pre"):
+        if self.spec.gated and called((self.gate, self.up)) is not None:
+            pre, passed = each((self.gate, self.up), x)
+            if tap is not None:
+                pre = tap.expose("mlp.pre", pre)
+            act = ACTIVATION[activation](pre) * passed
+        elif tap is not None and tap.wants("mlp.pre"):
             pre = tap.expose("mlp.pre", first(x))
             apart = tap.is_live("mlp.pre") or is_bitwise_splittable(first, x, activation)
             act = ACTIVATION[activation](pre) if apart else linear_op(first).activated(x, activation)

@@ -10,6 +10,7 @@ from torch import Tensor
 from cutaway import native
 from cutaway.config.architecture import Relative, Rotary, RotaryScaling
 from cutaway.nn.cpu.ops import at, run, serves
+from cutaway.nn.named_modules import Unhookable
 from cutaway.nn.norm_mlp import Embedding
 from cutaway.nn.packed_batch import TextLengths
 
@@ -160,7 +161,7 @@ def _rotated_by_kernel(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-class RelativeBias(Embedding):
+class RelativeBias(Unhookable, Embedding):
     """T5's additive score bias by the distance between key and query, in buckets that widen with distance."""
 
     def __init__(self, spec: Relative, n_heads: int, causal: bool) -> None:

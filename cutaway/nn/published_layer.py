@@ -1,7 +1,7 @@
 """Layers that are published as one, or transposed: the parameter is the published one, the engine's are its views.
 
-GPT-2 publishes queries, keys and values as one `Conv1D` [in, 3 * out]; ModernBERT, Phi-3 and GPT-NeoX as one matrix. The
-parameters of a model are what is published, so that optimizers, gradients, hooks and files see what they would see
+GPT-2 publishes queries, keys and values as one `Conv1D` [in, 3 * out]; ModernBERT, Phi-3 and GPT-NeoX as one matrix.
+The parameters of a model are what is published, so that optimizers, gradients, hooks and files see what they would see
 upstream. The layers of the engine hold no numbers then: each reads its part of the published parameter.
 """
 
@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from cutaway.errors import ConfigError
 from cutaway.nn.cpu.block_weight import in_blocks
 from cutaway.nn.engine_modules import engine_modules
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.weight_map import WeightSource
 
 _ELSEWHERE = False  # what stands for a parameter that a parametrization computes
 
 
-class PublishedLayer(nn.Module):
+class PublishedLayer(PaddedHooks):
     """One published layer, registered beside the layers of the engine that are its parts.
 
     Attributes:
@@ -58,7 +59,7 @@ def _joined(source: WeightSource, parts: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(whole.clone() if len(parts) == 1 else whole, requires_grad=first.requires_grad)
 
 
-class FusedLinear(PublishedLayer, nn.Linear):
+class FusedLinear(PublishedLayer, nn.Linear):  # type: ignore[misc]
     """Several layers of the engine, published as one matrix [out, in]."""
 
 
@@ -70,8 +71,8 @@ class Conv1D(PublishedLayer):
         self.nx, self.nf = self.in_features, self.out_features
 
     @property
-    def __class__(self) -> type:  # type: ignore[override]
-        """The class of that name upstream, to those who ask by it and have loaded it: PEFT does before it adapts one."""
+    def __class__(self) -> type:  # type: ignore[misc]
+        """The class of that name upstream, where it is loaded: PEFT asks by it."""
         upstream = sys.modules.get("transformers.pytorch_utils")
         return getattr(upstream, "Conv1D", Conv1D)
 
@@ -167,9 +168,8 @@ class Part:
             own.__dict__["part"] = None
             for leaf in ("weight", "bias"):
                 whole = layer._parameters[leaf]
-                own._parameters[leaf] = (
-                    None if whole is None else _leaf(part.source.from_published(whole.detach()), whole)
-                )
+                value = None if whole is None else part.source.from_published(whole.detach())
+                own._parameters[leaf] = None if value is None or whole is None else _leaf(value, whole)
         del self.owner._modules[self.slot]
 
 

@@ -23,16 +23,17 @@ from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import evaluating, scopes_of
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import Linear
+from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.lora import set_call_rows, with_call_context
-from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.named_modules import NamedModule, Unhookable
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
 
 
-class Embed(NamedModule):
+class Embed(PaddedHooks, NamedModule):
     """Token, position and type vectors, added, scaled and normed."""
 
     def __init__(self, spec: EmbeddingSpec, hidden_size: int, tokens: nn.Embedding | None) -> None:
@@ -64,6 +65,8 @@ class Embed(NamedModule):
         if self.spec.scale != 1.0 and inputs_embeds is None:
             x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
         if self.spec.n_types:
+            if token_type_ids is None and (type(self.types) is not Embedding or hooked(self.types)):
+                token_type_ids = torch.zeros(x.shape[:-1], dtype=torch.long, device=x.device)
             x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
         if self.spec.positions is not None:
             if position_ids is None:
@@ -75,7 +78,7 @@ class Embed(NamedModule):
         return x if self.spec.width is None else self.project(x)
 
 
-class Stack(NamedModule):
+class Stack(Unhookable, NamedModule):
     """embed, blocks, final_norm."""
 
     def __init__(self, spec: Spec, prefix: str = "", tokens: nn.Embedding | None = None) -> None:

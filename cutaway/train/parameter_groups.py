@@ -42,7 +42,8 @@ class ParameterAddresses:
             name = layer_name(model, found)
             if name != found and not weight.requires_grad:
                 continue  # an adapter that rests
-            for place, part in parts.get(name) or [(name, None)]:
+            places: list[tuple[str, Part | None]] = [*parts.get(name, ())] or [(name, None)]
+            for place, part in places:
                 own = place.removeprefix(f"{prefix}.") if has_base else place
                 self.names[own] = weight
                 if part is not None:

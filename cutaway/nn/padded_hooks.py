@@ -1,0 +1,91 @@
+"""Hooks that see what they would see of a padded batch, on modules that compute packed rows.
+
+The engine takes padding out of a batch before the first block, so its layers read [rows, hidden]. A hook on a published
+module is shown [batch, length, hidden], with zeros where there is padding, and what it gives in place of a value is
+packed again. It sees the tensors that go in and come out, none of the engine's other arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from cutaway.nn.call_context import rows_of_call
+from cutaway.nn.packed_batch import PackedBatch
+
+Hook = Callable[..., Any]
+
+
+class PaddedHooks(nn.Module):
+    """A module whose hooks are shown padded tensors. `nn.Module.register_forward_hook(module, hook)` shows the rows."""
+
+    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> Any:
+        """As torch's; the hook is shown the padded input."""
+        shown = hook if _is_torchs(hook) else _before(hook, with_kwargs)
+        return super().register_forward_pre_hook(shown, prepend=prepend, with_kwargs=with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> Any:
+        """As torch's; the hook is shown the padded input and output."""
+        shown = hook if _is_torchs(hook) else _after(hook, with_kwargs)
+        return super().register_forward_hook(shown, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call)
+
+
+def _is_torchs(hook: Hook) -> bool:
+    """Whether torch itself hooks the module (FSDP), and shall see the call as it is."""
+    owner = getattr(hook, "__self__", hook)
+    return str(getattr(owner, "__module__", "")).startswith("torch.")
+
+
+def _shown(value: object, rows: PackedBatch | None) -> object:
+    """A tensor with one row for each packed token as [batch, length, ...]; all else as it is."""
+    if rows is None or rows.index is None or not isinstance(value, Tensor) or value.shape[:1] != rows.index.shape:
+        return value
+    return rows.pad(value)
+
+
+def _taken(value: object, like: object, rows: PackedBatch | None) -> object:
+    """What a hook gave in place of `like`, in the layout of `like`."""
+    if not isinstance(value, Tensor) or not isinstance(like, Tensor) or value.shape == like.shape or rows is None:
+        return value
+    return rows.pack(value) if value.shape[:2] == (rows.batch, rows.length) else value
+
+
+def _arguments(args: tuple[object, ...], rows: PackedBatch | None) -> tuple[object, ...]:
+    return tuple(_shown(arg, rows) for arg in args if isinstance(arg, Tensor))
+
+
+def _named(kwargs: Mapping[str, object], rows: PackedBatch | None) -> dict[str, object]:
+    return {name: _shown(value, rows) for name, value in kwargs.items() if isinstance(value, Tensor)}
+
+
+def _before(hook: Hook, with_kwargs: bool) -> Hook:
+    def run(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object] | None = None) -> object:
+        rows = rows_of_call()
+        given = _arguments(args, rows)
+        named = {} if kwargs is None else _named(kwargs, rows)
+        found = hook(module, given, named) if with_kwargs else hook(module, given)
+        if found is None:
+            return None
+        if with_kwargs:
+            found, changed = found
+            own = kwargs or {}
+            named = {name: _taken(changed.get(name), own[name], rows) for name in named}
+        new = iter(found if isinstance(found, tuple) else (found,))
+        out = tuple(_taken(next(new), arg, rows) if isinstance(arg, Tensor) else arg for arg in args)
+        return (out, {**(kwargs or {}), **named}) if with_kwargs else out
+
+    return run
+
+
+def _after(hook: Hook, with_kwargs: bool) -> Hook:
+    def run(module: nn.Module, args: tuple[object, ...], *rest: Any) -> object:
+        rows, out = rows_of_call(), rest[-1]
+        given, shown = _arguments(args, rows), _shown(out, rows)
+        found = hook(module, given, _named(rest[0], rows), shown) if with_kwargs else hook(module, given, shown)
+        return None if found is None else _taken(found, out, rows)
+
+    return run

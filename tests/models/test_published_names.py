@@ -1,0 +1,287 @@
+"""A model is its published names: parameters, modules, state, hooks, optimizers and other libraries' adapters."""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import peft
+import pytest
+import torch
+from parity.pairs import TOLERANCE, gap, inputs, load, pair
+from parity.tiny_models import CONFIGS, EVERY_HEAD, HEADS, decoder_fields, make
+from torch import Tensor, nn
+
+import cutaway
+from cutaway.errors import ConfigError
+from cutaway.nn.published_layer import PublishedLayer
+
+FUSED = ("gpt2", "modernbert", "phi3", "gpt_neox")
+LM = {"bert": "ForMaskedLM", "distilbert": "ForMaskedLM", "gpt2": "LMHeadModel", "t5": "ForConditionalGeneration"}
+
+
+def head(family: str) -> str:
+    """A class with logits for every token."""
+    ends = ("LMHeadModel", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration", "MTModel")
+    return LM.get(family) or next(end for end in HEADS[family] if end in ends)
+
+
+def batch(family: str, lengths: tuple[int, ...] = (7, 7)) -> dict[str, Tensor]:
+    given = inputs(family, lengths)
+    return {**given, "labels": given["decoder_input_ids" if "decoder_input_ids" in given else "input_ids"].clone()}
+
+
+def shapes(named: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in named}
+
+
+@pytest.mark.parametrize(("family", "ending"), [*((f, "Model") for f in CONFIGS), *EVERY_HEAD])
+def test_names_and_shapes_are_upstreams(family: str, ending: str) -> None:
+    theirs = make(family, ending, **decoder_fields(family, ending))
+    ours = load(theirs, ending)
+    assert shapes(ours.named_parameters()) == shapes(theirs.named_parameters())
+    assert shapes(ours.state_dict().items()) == shapes(theirs.state_dict().items())
+    if ending == "Model":  # and so an optimizer's state has one order
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+        assert ours.get_parameter(name) is not None or name.endswith("final_logits_bias")
+        assert isinstance(ours.get_submodule(name.rpartition(".")[0]), nn.Module)
+    for kind in ("weight", "bias"):  # a module's own tensors are the ones that are listed
+        for name, p in ours.named_parameters():
+            if name.endswith("." + kind):
+                assert getattr(ours.get_submodule(name.rpartition(".")[0]), kind) is p, name
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_saved_state_is_read_strictly_both_ways(family: str) -> None:
+    ending = head(family)
+    theirs = make(family, ending)
+    ours = load(make(family, ending, seed=1), ending)
+    for one, other in ((theirs, ours), (ours, make(family, ending, seed=2))):
+        file = io.BytesIO()
+        torch.save(one.state_dict(), file)
+        file.seek(0)
+        assert str(other.load_state_dict(torch.load(file))) == "<All keys matched successfully>"
+        assert all(torch.equal(value, one.state_dict()[name]) for name, value in other.state_dict().items())
+    around = nn.ModuleDict({"inside": ours})  # and through a module of one's own
+    again = nn.ModuleDict({"inside": load(make(family, ending, seed=3), ending)})
+    again.load_state_dict(around.state_dict())
+    assert all(torch.equal(value, around.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_what_does_not_fit_is_said_under_published_names() -> None:
+    ours = load(make("gpt2"), "Model")
+    state = ours.state_dict()
+    state["h.0.attn.c_attn.weight"] = torch.zeros(3, 3)
+    with pytest.raises(RuntimeError, match=r"size mismatch for h\.0\.attn\.c_attn\.weight"):
+        ours.load_state_dict(state)
+    del state["h.0.attn.c_attn.weight"]
+    state["strange"] = torch.zeros(1)
+    with pytest.raises(RuntimeError, match=r"(?s)Unexpected.*'strange'.*Missing.*'h\.0\.attn\.c_attn\.weight'"):
+        ours.load_state_dict(state)
+    report = ours.load_state_dict(state, strict=False)
+    assert report.missing_keys == ["h.0.attn.c_attn.weight"] and report.unexpected_keys == ["strange"]
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_the_engines_layers_are_views_and_their_names_still_load(family: str) -> None:
+    ours = load(make(family), "Model")
+    ids = inputs(family, (6, 4))
+    before = ours(**ids).last_hidden_state
+    attention = ours.blocks[1].attn
+    by_part = {f"blocks.1.attn.{part}.weight": getattr(attention, part).weight.detach() * 2 for part in "qkv"}
+    assert not ours.load_state_dict(by_part, strict=False).unexpected_keys
+    changed = ours(**ids).last_hidden_state
+    assert not torch.equal(before, changed)
+    for part in "qkv":
+        assert torch.equal(getattr(attention, part).weight, by_part[f"blocks.1.attn.{part}.weight"])
+    attention.q.weight = nn.Parameter(attention.q.weight.detach() / 2)  # a weight of its own: the layer comes apart
+    assert (
+        not any(isinstance(m, PublishedLayer) for m in attention._modules.values() if m is not None) or family == "gpt2"
+    )
+    attention.k.weight = nn.Parameter(attention.k.weight.detach() / 2)
+    attention.v.weight = nn.Parameter(attention.v.weight.detach() / 2)
+    assert gap(ours(**ids).last_hidden_state, before) < TOLERANCE
+    whole = load(make(family), "Model").state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in ours.state_dict().items())
+
+
+def groups(model: nn.Module) -> list[dict[str, Any]]:
+    """As scripts have written them since BERT's own."""
+    spared = ("bias", "LayerNorm.weight", "layer_norm", "ln_", "norm")
+    named = list(model.named_parameters())
+    return [
+        {"params": [p for n, p in named if not any(s in n for s in spared)], "weight_decay": 0.3},
+        {"params": [p for n, p in named if any(s in n for s in spared)], "weight_decay": 0.0},
+    ]
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_step_with_groups_by_name_is_upstreams(family: str) -> None:
+    theirs, ours = pair(family, head(family))
+    for model in (theirs, ours):
+        model.eval()  # no dropout, which neither draws as the other
+        optimizer = torch.optim.SGD(groups(model), lr=0.05, momentum=0.9)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(**batch(family)).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    wanted = dict(theirs.named_parameters())
+    assert all(
+        gap(p, wanted[name]) < TOLERANCE for name, p in ours.named_parameters() if wanted[name].abs().max() > 1e-3
+    )
+    assert gap(ours(**batch(family)).logits, theirs(**batch(family)).logits) < 5 * TOLERANCE  # packed anew
+
+
+@pytest.mark.parametrize("way", [{"foreach": True}, {"fused": True}])
+@pytest.mark.parametrize("family", FUSED)
+def test_an_optimizers_step_is_seen_by_the_next_pass(family: str, way: dict[str, bool]) -> None:
+    ours = load(make(family, head(family)), head(family))
+    optimizer = torch.optim.AdamW(groups(ours), lr=0.05, **way)
+    with torch.no_grad():
+        before = ours(**batch(family)).logits
+    ours(**batch(family)).loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = ours(**batch(family)).logits
+        assert not torch.equal(before, after)
+        assert torch.equal(after, copy.deepcopy(ours)(**batch(family)).logits)
+
+
+@pytest.mark.parametrize("family", ["bert", *FUSED])
+def test_freezing_by_published_names_freezes(family: str) -> None:
+    theirs, ours = pair(family, head(family))
+    ours.train()
+    prefix = next(n for n, _ in theirs.named_parameters() if ".0." in n).partition(".0.")[0] + ".0."
+    for model in (theirs, ours):
+        for name, p in model.named_parameters():
+            p.requires_grad = not name.startswith(prefix)
+    ours(**batch(family)).loss.backward()
+    trained = {name for name, p in ours.named_parameters() if p.grad is not None}
+    assert trained == {name for name, p in theirs.named_parameters() if p.requires_grad}
+
+
+def test_addresses_freeze_a_part_of_a_published_layer() -> None:
+    from cutaway.train.parameter_groups import ParameterAddresses
+
+    ours = load(make("gpt2", "LMHeadModel"), "LMHeadModel")
+    ParameterAddresses(ours).freeze(["blocks.1"])  # all of it: the published parameters are frozen
+    assert not ours.transformer.h[1].attn.c_attn.weight.requires_grad
+    ParameterAddresses(ours).freeze(["blocks.0.attn.q"])  # a part: the layer comes apart
+    ours(**batch("gpt2")).loss.backward()
+    attention = ours.base.blocks[0].attn
+    assert attention.q.weight.grad is None and attention.k.weight.grad is not None
+    assert ours.state_dict().keys() == make("gpt2", "LMHeadModel").state_dict().keys()
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_hooks_on_layers_see_what_they_see_upstream(family: str) -> None:
+    theirs, ours = pair(family)
+    seen: dict[str, dict[str, Tensor]] = {"theirs": {}, "ours": {}}
+    refused = set()
+    for who, model in (("theirs", theirs), ("ours", ours)):
+        for name, module in model.named_modules():
+            if not module._parameters:
+                continue
+
+            def keep(_: nn.Module, args: Any, out: Any, name: str = name, who: str = who) -> None:
+                seen[who].setdefault(name, out)
+
+            try:
+                module.register_forward_hook(keep)
+            except ConfigError:
+                refused.add(name)
+    given = inputs(family, (6, 4))
+    with torch.no_grad():
+        theirs(**given)
+        ours(**given)
+    assert all("relative_attention_bias" in name for name in refused)
+    twins = {"encoder.embed_tokens", "decoder.embed_tokens", "shared"}  # one module here
+    for name, wanted in seen["theirs"].items():
+        if name in refused | twins:
+            continue
+        found, side = (
+            seen["ours"][name],
+            "decoder_" if name.startswith("decoder.") and "decoder_attention_mask" in given else "",
+        )
+        mask = given.get(f"{side}attention_mask")
+        if mask is not None and wanted.shape[:2] == mask.shape and found.shape == wanted.shape:
+            found, wanted = found * mask[..., None], wanted * mask[..., None]
+        if found.shape == wanted.shape and wanted.shape[0] != 1:
+            assert gap(found, wanted) < TOLERANCE, name
+
+
+def test_hooks_that_would_not_run_are_refused() -> None:
+    bert, gpt2, bart = (load(make(family), "Model") for family in ("bert", "gpt2", "bart"))
+    for module in (bert.encoder.layer[0].attention, bert.encoder, gpt2.h[0].attn, bart.encoder):
+        with pytest.raises(ConfigError, match="model.record"):
+            module.register_forward_hook(lambda *_: None)
+    seen = []
+    bert.encoder.layer[1].register_forward_hook(lambda m, args, out: seen.append((args[0].shape, out.shape)))
+    bert.encoder.layer[1].register_forward_pre_hook(lambda m, args: args[0] * 2)
+    given = inputs("bert", (6, 4), "left")
+    before = bert(**given).last_hidden_state
+    assert seen == [((2, 6, 32), (2, 6, 32))]
+    theirs = make("bert")
+    theirs.encoder.layer[1].register_forward_pre_hook(lambda m, args: (args[0] * 2, *args[1:]))
+    positions = given["attention_mask"].cumsum(1).sub(1).clamp(min=0)
+    wanted = theirs(**given, position_ids=positions).last_hidden_state
+    mask = given["attention_mask"][..., None]
+    assert gap(before * mask, wanted * mask) < TOLERANCE
+
+
+TARGETS = {
+    "bert": ["query", "value"],
+    "distilbert": ["q_lin", "lin1"],
+    "gpt2": ["c_attn", "c_proj"],
+    "llama": "all-linear",
+    "t5": ["q", "v"],
+    "modernbert": ["Wqkv", "Wi"],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("family", TARGETS)
+def test_peft_trains_and_merges_as_on_upstream(family: str) -> None:
+    theirs, ours = pair(family, head(family))
+    found = []
+    for model in (theirs, ours):
+        config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=TARGETS[family], fan_in_fan_out=family == "gpt2")
+        adapted = peft.get_peft_model(model, config)
+        torch.manual_seed(3)
+        with torch.no_grad():
+            for name, p in sorted(adapted.named_parameters()):
+                if "lora_" in name:
+                    p.copy_(torch.randn(p.shape) * 0.2)
+        adapted.eval()
+        trained = [p for p in adapted.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            adapted(**batch(family)).loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            logits = adapted(**batch(family)).logits
+            merged = adapted.merge_and_unload()
+            found.append(
+                (peft.get_peft_model_state_dict(adapted) if False else logits, merged(**batch(family)).logits, merged)
+            )
+    assert gap(found[1][0], found[0][0]) < TOLERANCE
+    assert gap(found[1][1], found[0][1]) < TOLERANCE and gap(found[1][1], found[1][0]) < 5 * TOLERANCE
+    assert shapes(found[1][2].state_dict().items()) == shapes(found[0][2].state_dict().items())
+
+
+def test_pickled_models_keep_their_joined_layers() -> None:
+    ours = load(make("gpt2"), "Model")
+    file = io.BytesIO()
+    torch.save(ours, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    given = inputs("gpt2", (5,))
+    with torch.no_grad():
+        again.h[0].attn.c_attn.weight.mul_(2)
+        assert not torch.equal(again(**given).last_hidden_state, ours(**given).last_hidden_state)
+    assert isinstance(cutaway.GPT2Model, type) and list(again.state_dict()) == list(ours.state_dict())
