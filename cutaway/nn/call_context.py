@@ -192,9 +192,7 @@ class Evaluation:
             yield
         finally:
             now = _CURRENT.get()
-            _CURRENT.set(
-                before if now is inside else CallContext(now.scopes, now.adapters, before.evaluating, now.rows)
-            )
+            _CURRENT.set(before if now is inside else now._replace(evaluating=before.evaluating))
             if switched:
                 self._release(switched)
 

@@ -130,9 +130,8 @@ def test_a_step_with_groups_by_name_is_upstreams(family: str) -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
     wanted = dict(theirs.named_parameters())
-    assert all(
-        gap(p, wanted[name]) < TOLERANCE for name, p in ours.named_parameters() if wanted[name].abs().max() > 1e-3
-    )
+    for name, p in ours.named_parameters():
+        assert (p - wanted[name]).abs().max() < TOLERANCE * wanted[name].abs().max().clamp(min=1), name
     assert gap(ours(**batch(family)).logits, theirs(**batch(family)).logits) < 5 * TOLERANCE  # packed anew
 
 
@@ -203,10 +202,9 @@ def test_hooks_on_layers_see_what_they_see_upstream(family: str) -> None:
     for name, wanted in seen["theirs"].items():
         if name in refused | twins:
             continue
-        found, side = (
-            seen["ours"][name],
-            "decoder_" if name.startswith("decoder.") and "decoder_attention_mask" in given else "",
-        )
+        found = seen["ours"][name]
+        decodes = name.startswith("decoder.") and "decoder_attention_mask" in given
+        side = "decoder_" if decodes else ""
         mask = given.get(f"{side}attention_mask")
         if mask is not None and wanted.shape[:2] == mask.shape and found.shape == wanted.shape:
             found, wanted = found * mask[..., None], wanted * mask[..., None]
@@ -217,7 +215,7 @@ def test_hooks_on_layers_see_what_they_see_upstream(family: str) -> None:
 def test_hooks_that_would_not_run_are_refused() -> None:
     bert, gpt2, bart = (load(make(family), "Model") for family in ("bert", "gpt2", "bart"))
     for module in (bert.encoder.layer[0].attention, bert.encoder, gpt2.h[0].attn, bart.encoder):
-        with pytest.raises(ConfigError, match="model.record"):
+        with pytest.raises(ConfigError, match=r"model\.record"):
             module.register_forward_hook(lambda *_: None)
     seen = []
     bert.encoder.layer[1].register_forward_hook(lambda m, args, out: seen.append((args[0].shape, out.shape)))
@@ -243,7 +241,7 @@ TARGETS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("family", TARGETS)
 def test_peft_trains_and_merges_as_on_upstream(family: str) -> None:
     theirs, ours = pair(family, head(family))
@@ -266,9 +264,7 @@ def test_peft_trains_and_merges_as_on_upstream(family: str) -> None:
         with torch.no_grad():
             logits = adapted(**batch(family)).logits
             merged = adapted.merge_and_unload()
-            found.append(
-                (peft.get_peft_model_state_dict(adapted) if False else logits, merged(**batch(family)).logits, merged)
-            )
+            found.append((logits, merged(**batch(family)).logits, merged))
     assert gap(found[1][0], found[0][0]) < TOLERANCE
     assert gap(found[1][1], found[0][1]) < TOLERANCE and gap(found[1][1], found[1][0]) < 5 * TOLERANCE
     assert shapes(found[1][2].state_dict().items()) == shapes(found[0][2].state_dict().items())

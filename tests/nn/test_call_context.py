@@ -29,6 +29,7 @@ from cutaway.errors import CutawayError
 from cutaway.generate import stream
 from cutaway.inspect import Edit, TunedLens, explain, integrated_gradients
 from cutaway.nn.activations.recorder import Recorder
+from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.linear import PackedCache
 from cutaway.outputs import strict_outputs
 
@@ -225,7 +226,7 @@ def test_each_result_is_bit_for_bit_that_of_its_call_alone(pipe: Any) -> None:
 def everything(model: nn.Module) -> dict[str, Any]:
     """What every module holds: numbers as they are, objects by their identity, collections by what is in them."""
     found: dict[str, Any] = {}
-    for path, module in model.named_modules():
+    for path, module in engine_modules(model):
         for name, value in vars(module).items():
             found[f"{path}:{name}"] = _held(value)
     return found
