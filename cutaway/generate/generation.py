@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError, UnfinishedError
+from cutaway.generate.assisted import AssistedSearch, read_assistant
 from cutaway.generate.beam import BeamSearch
 from cutaway.generate.cache_reuse import check_hidden
 from cutaway.generate.incremental_decoding import IncrementalDecoder
@@ -72,6 +74,11 @@ def generate(
             `prompt_lookup_num_tokens`: greedy search guesses that many tokens from what followed the same words
             (`max_matching_ngram_size`, 2) earlier in the text, and checks them in one pass: the same text, up to
             rounding, in fewer passes where it repeats itself.
+
+            `assistant_model`: a smaller decoder with the same vocabulary writes up to `num_assistant_tokens` (5) ahead
+            (greedily no token that it finds less likely than `assistant_confidence_threshold`, 0.4), and the model
+            checks them in one pass. The text is the one of greedy search, up to rounding; sampled, it has the same
+            distribution as without, though not the same text for the same seed.
 
             Sampling (`do_sample=True`): `temperature`, `top_k` (50 unless given; 0 for none), `top_p`, `min_p`, and
             `seed`. One seed is every prompt's, a list has one for each. Prompt b's sequence c of `num_return_sequences`
@@ -280,7 +287,12 @@ def prepare(
         vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
         tokenizer=tokenizer,
     )
-    kind = BeamSearch if plan.beams is not None else Search if plan.prompt_lookup is None else LookupSearch
+    plan = replace(plan, assistant=read_assistant(call, model, prompt.ids.shape[0]))
+    kind: type[Search] = Search if plan.prompt_lookup is None else LookupSearch
+    if plan.assistant is not None:
+        kind = AssistedSearch
+    if plan.beams is not None:
+        kind = BeamSearch
     if plan.past is not None and model.is_encoder_decoder:
         raise GenerationError(
             "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "

@@ -41,15 +41,19 @@ class LookupSearch(Search):
         self.forget()
         if self.stepper is None or not self.stepper.is_unobserved or not positions_are_fixed(self.model):
             return super().run()
-        assert self.plan.prompt_lookup is not None
-        guessed, longest = self.plan.prompt_lookup
-        n_guesses = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
-        self.ahead = guess(self.sequences[0, self.first : self.width], n_guesses, longest)
+        self.ahead = self.guesses()
         ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
         memory = None if self.encoded is None else self.encoded[0]
         assert self.cache is not None
         self.known = self.stepper(ids, self.cache, memory, self.encoder_mask)
         return CausalLMOutputWithPast(logits=self.known[:, :1])
+
+    def guesses(self) -> list[int]:
+        """What may follow the text."""
+        assert self.plan.prompt_lookup is not None
+        guessed, longest = self.plan.prompt_lookup
+        n_guesses = min(guessed, self.plan.max_length - self.width - 1)  # the model itself says one more
+        return guess(self.sequences[0, self.first : self.width], n_guesses, longest)
 
     def forget(self) -> None:
         """Takes out of the cache what follows the text's last token but one."""
