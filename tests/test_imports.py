@@ -178,10 +178,9 @@ def test_a_family_is_a_declaration() -> None:
     assert [p.name for p in families if "def forward" in p.read_text()] == []
 
 
-# modules that still name each other, for types alone: the loading of a model and its class; the training loop
+# modules that still name each other, for types alone: the loading of a model and its class
 OPEN_CIRCLES = (
     {"load_arguments", "loading", "precision", "pretrained", "state_dict"},
-    {"loop", "trainer"},
 )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, cast
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from cutaway.train import rng
+from cutaway.train.batch_plan import Plan
 from cutaway.train.batches import STREAM, Batches, RankBatch
 from cutaway.train.dataset import Rows
 from cutaway.train.distributed import ProcessGroup
@@ -79,7 +80,7 @@ class PlannedLoader(DataLoader[Any]):
         batches: they. epoch: which one is read next; it goes on with each reading of training data.
     """
 
-    def __init__(self, batches: Batches, data: Any, sampler: Any, *, training: bool) -> None:
+    def __init__(self, batches: Batches, data: Any, sampler: Sampler[int] | None, *, training: bool) -> None:
         self.batches, self.epoch, self.training = batches, 0, training
         if isinstance(batches.source, Rows):
             if isinstance(sampler, PlannedSampler):
@@ -99,7 +100,7 @@ class PlannedLoader(DataLoader[Any]):
             stream = data if isinstance(data, IterableDataset) else _Endless(batches)
             super().__init__(stream, batch_size=batches.size, collate_fn=batches.collate, drop_last=batches.drop_last)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         epoch = self.epoch
         self.epoch += int(self.training)
         return (turn.batch for turn in self.batches.turns(epoch, ProcessGroup()))
@@ -160,6 +161,25 @@ class LoadedBatches:
             at += ranks.size if self._shared_out else len(taken)
 
 
-def batches_of(loader: Any, seed: int, ranks: int = 1) -> Any:
+class EpochBatches(Protocol):
+    """The batches of each epoch, as a training reads them; `Batches` and `LoadedBatches` are such."""
+
+    size: int
+    seed: int
+    drop_last: bool
+
+    @property
+    def source(self) -> Any: ...
+
+    @property
+    def plan(self) -> Plan | None: ...
+
+    @property
+    def count(self) -> int | None: ...
+
+    def turns(self, number: int, ranks: ProcessGroup, start: int = 0) -> Iterator[RankBatch]: ...
+
+
+def batches_of(loader: Iterable[Any], seed: int, ranks: int = 1) -> EpochBatches:
     """The batches behind a loader: the library's own, or those that it gives each of so many processes."""
     return loader.batches if isinstance(loader, PlannedLoader) else LoadedBatches(loader, seed, ranks)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cutaway.errors import ConfigError
 from cutaway.generate.settings import GenerationConfig
@@ -35,7 +37,7 @@ class Seq2SeqTrainingArguments(TrainingArguments):
     predict_with_generate: bool = False
     generation_max_length: int | None = None
     generation_num_beams: int | None = None
-    generation_config: Any = None
+    generation_config: GenerationConfig | str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,25 +55,23 @@ class Seq2SeqTrainingArguments(TrainingArguments):
 class Seq2SeqTrainer(Trainer):
     """A `Trainer` whose evaluate and predict can write texts; arguments of `generate` may be given to both."""
 
-    args: Any
-
     def __init__(
         self,
-        model: Any = None,
-        args: Any = None,
-        data_collator: Any = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        model_init: Any = None,
-        compute_loss_func: Any = None,
-        compute_metrics: Any = None,
-        callbacks: list[Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
-        preprocess_logits_for_metrics: Any = None,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], Any] | None = None,
+        train_dataset: object = None,
+        eval_dataset: object = None,
+        processing_class: object = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: Callable[..., Tensor] | None = None,
+        compute_metrics: Callable[..., dict[str, Any]] | None = None,
+        callbacks: Sequence[object] | None = None,
+        optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
-        tokenizer: Any = None,
+        tokenizer: object = None,
     ) -> None:
         super().__init__(
             model, Seq2SeqTrainingArguments() if args is None else args, data_collator, train_dataset, eval_dataset,
@@ -83,7 +83,7 @@ class Seq2SeqTrainer(Trainer):
             self.model.generation_config = self.load_generation_config(self.args.generation_config)
 
     @staticmethod
-    def load_generation_config(gen_config_arg: Any) -> GenerationConfig:
+    def load_generation_config(gen_config_arg: GenerationConfig | str | Path) -> GenerationConfig:
         """A GenerationConfig from itself, from a name or a folder, or from a file."""
         if isinstance(gen_config_arg, GenerationConfig):
             return copy.deepcopy(gen_config_arg)
@@ -106,7 +106,7 @@ class Seq2SeqTrainer(Trainer):
         eval_dataset: Any = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-        **gen_kwargs: Any,
+        **gen_kwargs: object,
     ) -> dict[str, float]:
         """As `Trainer.evaluate`; `gen_kwargs` are for `generate`."""
         self._gen_kwargs = self._settings(gen_kwargs)
@@ -117,7 +117,7 @@ class Seq2SeqTrainer(Trainer):
         test_dataset: Any,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "test",
-        **gen_kwargs: Any,
+        **gen_kwargs: object,
     ) -> PredictionOutput:
         """As `Trainer.predict`; `gen_kwargs` are for `generate`."""
         self._gen_kwargs = self._settings(gen_kwargs)
@@ -131,7 +131,7 @@ class Seq2SeqTrainer(Trainer):
         return bool(self.args.predict_with_generate) and not self.args.prediction_loss_only
 
     def _answer(
-        self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
+        self, model: nn.Module, objective: Objective, batch: dict[str, Any], keep: bool, ignore: list[str] | None
     ) -> Answer:
         if not (keep and self.writes):
             return super()._answer(model, objective, batch, keep, ignore)
@@ -143,11 +143,11 @@ class Seq2SeqTrainer(Trainer):
 
     def prediction_step(
         self,
-        model: Any,
-        inputs: Any,
+        model: nn.Module,
+        inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-        **gen_kwargs: Any,
+        **gen_kwargs: object,
     ) -> tuple[Any, Any, Any]:
         """As `Trainer.prediction_step`; with predict_with_generate the ids of the texts are in the place of logits."""
         if prediction_loss_only or not self.writes:

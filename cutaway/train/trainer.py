@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar, Unpack, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader, Sampler
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.hub.folder_save import folder_save
@@ -28,6 +29,7 @@ from cutaway.train.callback import Callbacks, DefaultFlowCallback, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
 from cutaway.train.dataloader import (
     ByLength,
+    EpochBatches,
     PlannedDataset,
     PlannedLoader,
     PlannedSampler,
@@ -48,14 +50,15 @@ from cutaway.train.evaluation import (
     run_pass,
 )
 from cutaway.train.hooks import ItemCount, check_overrides, overridden, takes
-from cutaway.train.loop import Loop, items, measure
+from cutaway.train.loop import Loop, measure, num_items
 from cutaway.train.objective import LabelCounts, Objective, balanced, joined, total
 from cutaway.train.optimizer import decaying_names, make_optimizer, make_schedule, optimizer_of
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
+from cutaway.train.reporting import CardFields
 from cutaway.train.rng import capture, restore, set_seed
-from cutaway.train.search import BestRun
-from cutaway.train.session import TrainingSession
+from cutaway.train.search import BestRun, SearchSettings
+from cutaway.train.session import RunningLoop, TrainingSession, Trial
 from cutaway.train.sharding import entire
 from cutaway.train.signals import SignalStop
 from cutaway.train.special_tokens import align_special_tokens
@@ -64,7 +67,11 @@ from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
 from cutaway.train.weights import load_weights, save_weights
 
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
 logger = logging.getLogger("cutaway")
+T = TypeVar("T")
 
 
 class TrainOutput(NamedTuple):
@@ -75,16 +82,34 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-def _of_session(name: str, doc: str) -> Any:
-    """An attribute of the trainer that lives in its session."""
+class _HasSession(Protocol):
+    @property
+    def session(self) -> TrainingSession: ...
 
-    def read(self: Any) -> Any:
-        return getattr(self.session, name)
 
-    def write(self: Any, value: Any) -> None:
-        setattr(self.session, name, value)
+class _OfSession(Generic[T]):
+    """An attribute of the trainer that lives in its session, under the same name."""
 
-    return property(read, write, doc=doc)
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, trainer: None, owner: type[object]) -> Self: ...
+
+    @overload
+    def __get__(self, trainer: _HasSession, owner: type[object]) -> T: ...
+
+    def __get__(self, trainer: _HasSession | None, owner: type[object]) -> T | Self:
+        if trainer is None:
+            return self
+        value: T = getattr(trainer.session, self._name)
+        return value
+
+    def __set__(self, trainer: _HasSession, value: T) -> None:
+        setattr(trainer.session, self._name, value)
 
 
 class Trainer:
@@ -121,35 +146,35 @@ class Trainer:
 
     loss_is_scaled_for_ga: bool | None = None
 
-    args: Any = _of_session("args", "The TrainingArguments.")
-    model: Any = _of_session("model", "The model itself.")
-    optimizer: Any = _of_session("optimizer", "The optimizer, once it is made.")
-    lr_scheduler: Any = _of_session("lr_scheduler", "The schedule of the learning rate, once it is made.")
-    processing_class: Any = _of_session("processing_class", "The tokenizer.")
-    state: Any = _of_session("state", "Where the training stands: a TrainerState.")
-    control: Any = _of_session("control", "What callbacks ask for: a TrainerControl.")
-    callbacks: Callbacks = _of_session("callbacks", "All callbacks.")
-    ranks: ProcessGroup = _of_session("ranks", "The processes that train together.")
-    device: torch.device = _of_session("device", "The device of this process.")
-    objective: Any = _of_session("objective", "What a training minimizes.")
+    args = _OfSession[TrainingArguments]("The TrainingArguments.")
+    model: Any = _OfSession("The model itself.")
+    optimizer = _OfSession[Optimizer | None]("The optimizer, once it is made.")
+    lr_scheduler = _OfSession[LRScheduler | None]("The schedule of the learning rate, once it is made.")
+    processing_class: Any = _OfSession("The tokenizer.")
+    state = _OfSession[TrainerState]("Where the training stands: a TrainerState.")
+    control = _OfSession[TrainerControl]("What callbacks ask for: a TrainerControl.")
+    callbacks = _OfSession[Callbacks]("All callbacks.")
+    ranks = _OfSession[ProcessGroup]("The processes that train together.")
+    device = _OfSession[torch.device]("The device of this process.")
+    objective = _OfSession[Objective | None]("What a training minimizes.")
 
     def __init__(
         self,
-        model: Any = None,
+        model: nn.Module | None = None,
         args: TrainingArguments | None = None,
         data_collator: Callable[[list[Any]], Any] | None = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        model_init: Callable[..., Any] | None = None,
-        compute_loss_func: Callable[..., Any] | None = None,
+        train_dataset: object = None,
+        eval_dataset: object = None,
+        processing_class: object = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: Callable[..., Tensor] | None = None,
         compute_metrics: Callable[..., dict[str, Any]] | None = None,
-        callbacks: list[Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        callbacks: Sequence[object] | None = None,
+        optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
-        tokenizer: Any = None,
+        tokenizer: object = None,
     ) -> None:
         check_overrides(type(self))
         if model_init is not None and (model is not None or any(optimizers)):
@@ -177,7 +202,8 @@ class Trainer:
         self.data_collator = data_collator or (
             DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
         )
-        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.train_dataset: Any = train_dataset
+        self.eval_dataset: Any = eval_dataset
         self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
         self.optimizer, self.lr_scheduler = optimizers
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
@@ -246,14 +272,16 @@ class Trainer:
         """The data set as it is read; columns that the model does not take are left out row by row."""
         return dataset
 
-    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+    def _get_collator_with_removed_columns(
+        self, data_collator: Callable[..., Any], description: str | None = None
+    ) -> Callable[..., Any]:
         """The collator; its rows have only the columns that the model takes."""
         return data_collator
 
-    def _open(self, data: Any) -> Rows | Stream:
+    def _open(self, data: object) -> Rows | Stream:
         return open_rows(data, self._columns())
 
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches to train on. One of your own may give them otherwise: each process computes its share of them.
 
         Raises:
@@ -270,7 +298,7 @@ class Trainer:
             is_training=True,
         )
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """The batches of `eval_dataset`: rows, or the name of one of the trainer's; by default the trainer's own."""
         if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, Mapping):
             eval_dataset = self.eval_dataset[eval_dataset]
@@ -281,7 +309,7 @@ class Trainer:
             sampler_fn=self._get_eval_sampler,
         )
 
-    def get_test_dataloader(self, test_dataset: Any) -> Any:
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """The batches of `test_dataset`."""
         return self._get_dataloader(
             dataset=test_dataset,
@@ -295,10 +323,10 @@ class Trainer:
         dataset: Any,
         description: str,
         batch_size: int,
-        sampler_fn: Callable[[Any], Any] | None = None,
+        sampler_fn: Callable[[Any], Sampler[int] | None] | None = None,
         is_training: bool = False,
         dataloader_key: str | None = None,
-    ) -> Any:
+    ) -> DataLoader[Any]:
         """A loader of `dataset` in batches, in the order of what `sampler_fn` gives."""
         args = self.args
         if hasattr(dataset, "remove_columns"):
@@ -318,7 +346,9 @@ class Trainer:
         batches = self._batches(source, collate, batch_size, sampler, is_training)
         return PlannedLoader(batches, dataset, sampler, training=is_training)
 
-    def _batches(self, source: Rows | Stream, collate: Any, size: int, sampler: Any, training: bool) -> Batches:
+    def _batches(
+        self, source: Rows | Stream, collate: Callable[[list[Any]], Any], size: int, sampler: object, training: bool
+    ) -> Batches:
         args = self.args
         if not training:
             return Batches(source, collate, size, args.seed, shuffle=False, workers=args.dataloader_num_workers)
@@ -340,7 +370,7 @@ class Trainer:
             tokens=args.per_device_train_batch_tokens,
         )
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """The order of the training rows. One of your own (a torch Sampler) is drawn anew in each epoch."""
         data = self.train_dataset if train_dataset is None else train_dataset
         if data is None or not hasattr(data, "__len__"):
@@ -350,14 +380,14 @@ class Trainer:
             return SequentialOrder(data)
         return ByLength(data) if strategy == "group_by_length" else RandomOrder(data)
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
         """The order of the rows in an evaluation: theirs."""
         return SequentialOrder(eval_dataset) if hasattr(eval_dataset, "__len__") else None
 
-    def num_examples(self, dataloader: Any) -> int:
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
         """How many rows a loader reads, or about how many where its data has no length."""
         try:
-            return len(dataloader.dataset)
+            return len(dataloader.dataset)  # type: ignore[arg-type]  # a TypeError is expected
         except (NameError, AttributeError, TypeError):
             return len(dataloader) * int(self.args.per_device_train_batch_size)
 
@@ -365,7 +395,7 @@ class Trainer:
         """A batch, or a part of one, with its tensors on the trainer's device."""
         return moved(data, self.device)
 
-    def _prepare_inputs(self, inputs: Any) -> Any:
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """A batch as the model takes it.
 
         Raises:
@@ -381,7 +411,7 @@ class Trainer:
     def train(
         self,
         resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
+        trial: Trial = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Train, from the beginning or from where a checkpoint stopped.
@@ -497,7 +527,7 @@ class Trainer:
         """What a loss is computed inside: by default the precision that the arguments name."""
         return self.autocast_smart_context_manager()
 
-    def _steps(self, batches: Any) -> int:
+    def _steps(self, batches: EpochBatches) -> int:
         if self.args.max_steps > 0:
             return int(self.args.max_steps)
         if batches.count is None:
@@ -527,6 +557,7 @@ class Trainer:
 
     def _load_best_model(self) -> None:
         """Load the weights of the best checkpoint, if it is whole."""
+        assert self.state.best_model_checkpoint is not None
         best = Path(self.state.best_model_checkpoint)
         why = self.ranks.on_first_rank(lambda: saving.fault(best))
         if why is None:
@@ -534,9 +565,13 @@ class Trainer:
         else:
             logger.warning("the best model in %s is not loaded, the last one stays: %s.", best, why)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights of a checkpoint into the model."""
         load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+
+    def _current_objective(self) -> Objective:
+        """The objective of the training that runs, or a new one outside."""
+        return self._objective() if self.objective is None else self.objective
 
     def _objective(self, rows: Rows | Stream | None = None, training: bool = False) -> Objective:
         args = self.args
@@ -557,7 +592,7 @@ class Trainer:
         self.create_optimizer()
         self.create_scheduler(num_training_steps=num_training_steps, optimizer=self.optimizer)
 
-    def create_optimizer(self, model: Any = None) -> Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """The optimizer of the arguments; override it for one of your own."""
         if self.optimizer is None:
             model = self.model if model is None else model
@@ -565,22 +600,24 @@ class Trainer:
             self.optimizer = make_optimizer(
                 model, self.args, self.get_decay_parameter_names(model), kind, dict(settings)
             )
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         """The schedule of the arguments; override it for one of your own."""
         if self.lr_scheduler is None:
             self.lr_scheduler = make_schedule(
-                self.optimizer if optimizer is None else optimizer, self.args, num_training_steps
+                self._made_optimizer() if optimizer is None else optimizer, self.args, num_training_steps
             )
         return self.lr_scheduler
 
     @staticmethod
-    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    def get_optimizer_cls_and_kwargs(
+        args: TrainingArguments, model: nn.Module | None = None
+    ) -> tuple[type[Optimizer], dict[str, Any]]:
         """(the class of the optimizer that the arguments name, what it is given)."""
         return optimizer_of(args)
 
-    def get_decay_parameter_names(self, model: Any) -> list[str]:
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The names of the weights that weight decay reaches: neither biases nor norms."""
         return decaying_names(model)
 
@@ -596,7 +633,7 @@ class Trainer:
         """
         return [group["lr"] for group in self._made_optimizer().param_groups]
 
-    def get_optimizer_group(self, param: Any = None) -> Any:
+    def get_optimizer_group(self, param: Tensor | None = None) -> dict[str, Any] | list[list[Tensor]] | None:
         """The group that holds a weight, or all groups.
 
         Raises:
@@ -610,20 +647,22 @@ class Trainer:
     def _made_optimizer(self) -> Optimizer:
         if self.optimizer is None:
             raise ConfigError("Trainer optimizer is None: it is made by train(); call create_optimizer() before it.")
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
     def _get_learning_rate(self) -> float:
         """The rate of the first group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self._made_optimizer().param_groups[0]["lr"])
 
     # -- one update ----------------------------------------------------------------------------------------------------
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
         """(the next `num_batches` batches or what is left of them, how many labelled places the update has)."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         return batches, self._get_num_items_in_batch(batches, device)
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
         """How many labelled places these batches hold, with those of the other processes; None for no batch."""
         if not batch_samples:
             return None
@@ -631,11 +670,13 @@ class Trainer:
         if len(pending) == len(batch_samples):
             group = [turn._replace(batch=batch) for turn, batch in zip(pending, batch_samples, strict=True)]
             session.update = measure(session, group)
-            return items(session.update)
-        objective = self.objective or self._objective()
-        return sum(total(objective.sizes(batch)) for batch in batch_samples)
+            return num_items(total(session.update.whole))
+        objective = self._current_objective()
+        return num_items(sum(total(objective.sizes(batch)) for batch in batch_samples))
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """Compute one batch of an update, forward and backward.
 
         Args:
@@ -653,12 +694,12 @@ class Trainer:
         self.accelerator.backward(loss)
         return loss.detach()
 
-    def first_loss(self, model: Any, batch: Any) -> Tensor:
+    def first_loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The loss of a first batch, whose graph tells which weights are used."""
         with self.compute_loss_context_manager():
             return self._share(model, batch, None)
 
-    def _share(self, model: Any, inputs: Any, num_items: Any) -> Tensor:
+    def _share(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
         """The share of an update's loss that a batch has."""
         update = self.session.update
         if update is None:  # training_step by itself
@@ -666,7 +707,7 @@ class Trainer:
             return found
         own, whole = update.sizes[update.current], update.whole
         if not self._own_loss:
-            return self.objective.loss_share(model, inputs, own, whole, update.parts)  # type: ignore[no-any-return]
+            return self._current_objective().loss_share(model, inputs, own, whole, update.parts)
         n = total(whole) if num_items is None else float(num_items)
         count = ItemCount.of(n)
         if not overridden(self, "compute_loss"):
@@ -683,7 +724,11 @@ class Trainer:
         return loss * (total(own) / n if n else 0.0)
 
     def compute_loss(
-        self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The loss over the labels of `inputs`; override it for a loss of your own.
 
@@ -691,7 +736,7 @@ class Trainer:
         override counts as a share of the update's where it was calculated with num_items_in_batch, and otherwise as a
         mean, which is weighed by how many labels the batch holds.
         """
-        objective = self.objective or self._objective()
+        objective = self._current_objective()
         own = objective.sizes(inputs)
         if self.compute_loss_func is not None:
             outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
@@ -710,27 +755,29 @@ class Trainer:
     def _own_loss(self) -> bool:
         return self.compute_loss_func is not None or overridden(self, "compute_loss")
 
-    def _clip_grad_norm(self, model: Any) -> Any:
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor | float | None:
         """Clip the gradients at max_grad_norm; their norm before."""
         return self._norm(float(self.args.max_grad_norm))
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
         """The norm of the gradients, unless it is known already."""
         return self._norm(math.inf) if grad_norm is None else grad_norm
 
     def _norm(self, limit: float) -> Tensor:
-        weights = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        weights = [p for g in self._made_optimizer().param_groups for p in g["params"] if p.grad is not None]
         return entire(torch.nn.utils.clip_grad_norm_(weights, limit)) if weights else torch.zeros(())
 
-    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+    def _wrap_model(
+        self, model: nn.Module, training: bool = True, dataloader: DataLoader[Any] | None = None
+    ) -> nn.Module:
         """The model as it is called; several processes join what this gives."""
         return model
 
-    def _move_model_to_device(self, model: Any, device: Any) -> None:
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
         """Put the model on the trainer's device."""
         model.to(device)
 
-    def floating_point_ops(self, inputs: Any) -> int:
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Operations of a batch, forward and backward: 6 for each token and each weight that is no embedding.
 
         Kaplan et al., 2020 (arXiv:2001.08361), section 2.1. 0 where the model cannot tell its weights.
@@ -752,7 +799,7 @@ class Trainer:
         self.state.total_flos += self.ranks.sum([self.session.flos])[0]
         self.session.flos = 0.0
 
-    def _track_num_input_tokens(self, inputs: Any) -> None:
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         """Count the tokens of a batch in state.num_input_tokens_seen, as include_num_input_tokens_seen asks."""
         how = self.args.include_num_input_tokens_seen
         if how in (False, "no"):
@@ -802,7 +849,9 @@ class Trainer:
         self.tell("on_predict", metrics=found.metrics)
         return PredictionOutput(found.predictions, found.label_ids, found.metrics)
 
-    def _measured(self, loader: Any, what: str, only_loss: bool | None, ignore: Any, prefix: str) -> EvalLoopOutput:
+    def _measured(
+        self, loader: DataLoader[Any], what: str, only_loss: bool | None, ignore: list[str] | None, prefix: str
+    ) -> EvalLoopOutput:
         """An evaluation with its speed."""
         began = time.perf_counter()
         found = self.evaluation_loop(
@@ -819,7 +868,7 @@ class Trainer:
 
     def evaluation_loop(
         self,
-        dataloader: Any,
+        dataloader: DataLoader[Any],
         description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
@@ -891,7 +940,7 @@ class Trainer:
         return None if not given else given[0] if len(given) == 1 else tuple(given)
 
     def _answer(
-        self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
+        self, model: nn.Module, objective: Objective, batch: dict[str, Any], keep: bool, ignore: list[str] | None
     ) -> Answer:
         """What the model says of a batch; its logits are all of them."""
         own, labels = objective.sizes(batch), self._labels(batch)
@@ -907,7 +956,7 @@ class Trainer:
         return Answer(own, sums, predicted(outputs, ignore), labels)
 
     def _with_own_loss(
-        self, model: Any, batch: Mapping[str, Any], own: LabelCounts
+        self, model: nn.Module, batch: dict[str, Any], own: LabelCounts
     ) -> tuple[Any, LabelCounts, dict[str, Tensor]]:
         """(output, sizes, sums of losses) by the user's own loss, which is a mean or a sum over the labelled places."""
         n = total(own)
@@ -918,7 +967,7 @@ class Trainer:
         return outputs, {"places": n}, {"places": loss.detach() * n}
 
     def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """(the loss, the logits, the labels) of one batch; None for what there is not, or is not wanted."""
         inputs, keep = self._prepare_inputs(inputs), not prediction_loss_only
@@ -927,41 +976,48 @@ class Trainer:
         loss = None if said.sums is None else joined(said.sums, said.sizes).detach()
         return loss, said.logits, said.labels
 
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+    def _evaluate(
+        self, trial: Trial, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
         """An evaluation in a training; a schedule that follows a metric takes its step."""
-        more = {} if ignore_keys_for_eval is None else {"ignore_keys": ignore_keys_for_eval}
-        metrics: dict[str, float] = self.evaluate(**more)
+        more: dict[str, Any] = {} if ignore_keys_for_eval is None else {"ignore_keys": ignore_keys_for_eval}
+        metrics = self.evaluate(**more)
         if isinstance(self.lr_scheduler, ReduceLROnPlateau) and not skip_scheduler:
             self.lr_scheduler.step(best_value(self.args, metrics))
         return metrics
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def _running(self) -> RunningLoop:
+        if self.session.loop is None:
+            raise ConfigError("nothing is being trained: this method is called by train() while it runs.")
+        return self.session.loop
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Trial) -> bool:
         """Whether these metrics are the best so far; the state notes it."""
-        return bool(self.session.loop.judge(metrics))
+        return self._running().judge(metrics)
 
     def _maybe_log_save_evaluate(
         self,
         tr_loss: Tensor,
-        grad_norm: Any,
-        model: Any,
-        trial: Any,
+        grad_norm: Tensor | float | None,
+        model: nn.Module,
+        trial: Trial,
         epoch: float,
         ignore_keys_for_eval: list[str] | None,
         start_time: float,
         learning_rate: float | None = None,
     ) -> None:
         """After an update and an epoch: log, evaluate and save, as far as `control` asks for it."""
-        self.session.loop.log_save_evaluate()
+        self._running().log_save_evaluate()
 
     # -- saving, saying ------------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any = None) -> str:
+    def _get_output_dir(self, trial: Trial = None) -> str:
         """The folder of the checkpoints."""
         return str(self.args.output_dir)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Trial) -> None:
         """Write checkpoint-N with all that a resume needs."""
-        self.session.loop.save()
+        self._running().save()
 
     def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
         """Write the weights, the config and the tokenizer, for from_pretrained: all of them, or none.
@@ -994,19 +1050,19 @@ class Trainer:
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.tell("on_log", logs=logs)
 
-    def add_callback(self, callback: Any) -> None:
+    def add_callback(self, callback: object) -> None:
         """Add a TrainerCallback, or a class of one."""
         self.callbacks.add(callback)
 
-    def pop_callback(self, callback: Any) -> Any:
+    def pop_callback(self, callback: object) -> object:
         """Remove a callback, or the first of a class, and return it."""
         return self.callbacks.take(callback)
 
-    def remove_callback(self, callback: Any) -> None:
+    def remove_callback(self, callback: object) -> None:
         """Remove a callback, or the first of a class."""
         self.callbacks.take(callback)
 
-    def tell(self, event: str, **at_hand: Any) -> None:
+    def tell(self, event: str, **at_hand: object) -> None:
         """Call an event of all callbacks."""
         self.session.tell(event, **at_hand)
 
@@ -1059,8 +1115,8 @@ class Trainer:
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
-        **card: Any,
-    ) -> Any:
+        **card: Unpack[CardFields],
+    ) -> CommitInfo:
         """Save the model, write a model card, and upload output_dir, but for its checkpoints.
 
         The repository is hub_model_id, or else has the name of the folder. Of several processes all call it, and the
@@ -1091,9 +1147,9 @@ class Trainer:
         compute_objective: Callable[[dict[str, float]], float] | None = None,
         n_trials: int = 20,
         direction: str = "minimize",
-        backend: Any = "optuna",
+        backend: object = "optuna",
         hp_name: Callable[[Any], str] | None = None,
-        **search_settings: Any,
+        **search_settings: Unpack[SearchSettings],
     ) -> BestRun:
         """Train with different settings, and compare what `evaluate` says of the models.
 
@@ -1122,7 +1178,7 @@ class Trainer:
             self.session, self, hp_space, compute_objective, n_trials, direction, backend, hp_name, **search_settings
         )
 
-    def call_model_init(self, trial: Any = None) -> Any:
+    def call_model_init(self, trial: Trial = None) -> nn.Module:
         """What model_init makes; it may take the trial of a search, which is None outside one.
 
         Raises:
