@@ -97,7 +97,7 @@ def run_pass(
     finite: bool = True,
     each: Callable[..., dict[str, Any]] | None = None,
     cut: Callable[[Any], list[Any]] = lambda batch: [batch],
-    after: Callable[[], None] = lambda: None,
+    after: Callable[[], object] = lambda: None,
     include: tuple[str, ...] = (),
     join: bool = True,
 ) -> Pass:

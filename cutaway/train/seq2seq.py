@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,9 @@ from cutaway.generate.settings import GenerationConfig
 from cutaway.nn.call_context import Evaluation
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.evaluation import Answer, PredictionOutput
+from cutaway.train.evaluator import Evaluator
 from cutaway.train.objective import Objective
+from cutaway.train.session import TrainingSession
 from cutaway.train.trainer import Trainer
 
 
@@ -50,6 +53,26 @@ class Seq2SeqTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 up, or None.")
+
+
+class WritingEvaluator(Evaluator):
+    """An `Evaluator` whose answers are the texts that the model writes, where the arguments ask for them."""
+
+    def __init__(self, session: TrainingSession, trainer: Seq2SeqTrainer) -> None:
+        super().__init__(session, trainer)
+        self.writer = trainer
+
+    def answer(
+        self, model: nn.Module, objective: Objective, batch: dict[str, Any], keep: bool, ignore: list[str] | None
+    ) -> Answer:
+        """The ids of the texts in the place of logits; the loss is that of the labels all the same."""
+        if not (keep and self.writer.writes):
+            return super().answer(model, objective, batch, keep, ignore)
+        labels = self.labels(batch)
+        sizes, sums = objective.sizes(batch), None
+        if labels is not None:
+            sizes, sums, _, _ = super().answer(model, objective, batch, False, ignore)
+        return Answer(sizes, sums, self.writer.written(dict(batch)), labels)
 
 
 class Seq2SeqTrainer(Trainer):
@@ -130,16 +153,9 @@ class Seq2SeqTrainer(Trainer):
         """Whether an evaluation writes texts."""
         return bool(self.args.predict_with_generate) and not self.args.prediction_loss_only
 
-    def _answer(
-        self, model: nn.Module, objective: Objective, batch: dict[str, Any], keep: bool, ignore: list[str] | None
-    ) -> Answer:
-        if not (keep and self.writes):
-            return super()._answer(model, objective, batch, keep, ignore)
-        labels = self._labels(batch)
-        own, sums = objective.sizes(batch), None
-        if labels is not None:
-            own, sums, _, _ = super()._answer(model, objective, batch, False, ignore)
-        return Answer(own, sums, self._kept(self.written(dict(batch)), labels), labels)
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return WritingEvaluator(self.session, self)
 
     def prediction_step(
         self,
@@ -153,7 +169,7 @@ class Seq2SeqTrainer(Trainer):
         if prediction_loss_only or not self.writes:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
-        labels = self._labels(inputs)
+        labels = self._evaluator.labels(inputs)
         loss = None if labels is None else super().prediction_step(model, inputs, True, ignore_keys)[0]
         before = self._gen_kwargs
         self._gen_kwargs = {**before, **gen_kwargs}

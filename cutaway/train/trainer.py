@@ -19,44 +19,31 @@ from torch.utils.data import DataLoader, Sampler
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.hub.folder_save import folder_save
-from cutaway.nn.call_context import Evaluation
 from cutaway.train import pushing, reporting, saving, search
 from cutaway.train.accelerator import Accelerator
 from cutaway.train.arguments import TrainingArguments
-from cutaway.train.batch_plan import lengths_of
 from cutaway.train.batches import Batches, moved
 from cutaway.train.callback import Callbacks, DefaultFlowCallback, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
 from cutaway.train.dataloader import (
-    ByLength,
     EpochBatches,
-    PlannedDataset,
-    PlannedLoader,
-    PlannedSampler,
-    RandomOrder,
     SequentialOrder,
     batches_of,
+    loader_of,
+    training_order,
 )
-from cutaway.train.dataset import Rows, Stream, open_rows, taken_columns
+from cutaway.train.dataset import Rows, open_rows, taken_columns
 from cutaway.train.distributed import ProcessGroup
-from cutaway.train.evaluation import (
-    EVALUATION,
-    Answer,
-    EvalLoopOutput,
-    EvalPrediction,
-    PredictionOutput,
-    cut_by_logits,
-    predicted,
-    run_pass,
-)
-from cutaway.train.hooks import ItemCount, check_overrides, overridden, takes
+from cutaway.train.evaluation import EvalLoopOutput, PredictionOutput
+from cutaway.train.evaluator import Evaluator
+from cutaway.train.hooks import check_overrides, overridden, takes
 from cutaway.train.loop import Loop, measure, num_items
-from cutaway.train.objective import LabelCounts, Objective, balanced, joined, total
+from cutaway.train.objective import Objective, total
 from cutaway.train.optimizer import decaying_names, make_optimizer, make_schedule, optimizer_of
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.reporting import CardFields
-from cutaway.train.rng import capture, restore, set_seed
+from cutaway.train.rng import set_seed
 from cutaway.train.search import BestRun, SearchSettings
 from cutaway.train.session import RunningLoop, TrainingSession, Trial
 from cutaway.train.sharding import entire
@@ -65,6 +52,7 @@ from cutaway.train.special_tokens import align_special_tokens
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
+from cutaway.train.update_loss import UpdateLoss, training_objective
 from cutaway.train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -229,6 +217,14 @@ class Trainer:
         """What the training is while it runs; loop, evaluation, uploads and searches share it."""
         return TrainingSession()
 
+    @cached_property
+    def _loss(self) -> UpdateLoss:
+        return UpdateLoss(self.session, self)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.session, self)
+
     def _validate_args(self) -> None:
         """Refuse arguments that do not go together."""
         if self.args.eval_strategy != IntervalStrategy.NO and self.eval_dataset is None:
@@ -278,9 +274,6 @@ class Trainer:
         """The collator; its rows have only the columns that the model takes."""
         return data_collator
 
-    def _open(self, data: object) -> Rows | Stream:
-        return open_rows(data, self._columns())
-
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches to train on. One of your own may give them otherwise: each process computes its share of them.
 
@@ -328,57 +321,17 @@ class Trainer:
         dataloader_key: str | None = None,
     ) -> DataLoader[Any]:
         """A loader of `dataset` in batches, in the order of what `sampler_fn` gives."""
-        args = self.args
         if hasattr(dataset, "remove_columns"):
             dataset = self._remove_unused_columns(dataset, description=description)
         collate = self._get_collator_with_removed_columns(self.data_collator, description=description)
-        source = self._open(dataset)
+        source = open_rows(dataset, self._columns())
         sampler = sampler_fn(dataset) if sampler_fn is not None and isinstance(source, Rows) else None
-        if isinstance(source, Rows) and sampler is not None and not isinstance(sampler, PlannedSampler):
-            return torch.utils.data.DataLoader(
-                PlannedDataset(source),
-                batch_size=batch_size,
-                sampler=sampler,
-                collate_fn=collate,
-                drop_last=args.dataloader_drop_last,
-                num_workers=args.dataloader_num_workers,
-            )
-        batches = self._batches(source, collate, batch_size, sampler, is_training)
-        return PlannedLoader(batches, dataset, sampler, training=is_training)
-
-    def _batches(
-        self, source: Rows | Stream, collate: Callable[[list[Any]], Any], size: int, sampler: object, training: bool
-    ) -> Batches:
-        args = self.args
-        if not training:
-            return Batches(source, collate, size, args.seed, shuffle=False, workers=args.dataloader_num_workers)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        lengths: list[int] | None = None
-        if args.train_sampling_strategy == "group_by_length" or args.per_device_train_batch_tokens:
-            if isinstance(source, Stream):
-                raise InputError("batches by length need to know all lengths first; give rows with a length.")
-            lengths = lengths_of(source, args.length_column_name, seed)
-        return Batches(
-            source,
-            collate,
-            size,
-            seed,
-            shuffle=not isinstance(sampler, SequentialOrder),
-            drop_last=args.dataloader_drop_last,
-            workers=args.dataloader_num_workers,
-            lengths=lengths,
-            tokens=args.per_device_train_batch_tokens,
-        )
+        return loader_of(self.args, source, dataset, collate, batch_size, sampler, training=is_training)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """The order of the training rows. One of your own (a torch Sampler) is drawn anew in each epoch."""
         data = self.train_dataset if train_dataset is None else train_dataset
-        if data is None or not hasattr(data, "__len__"):
-            return None
-        strategy = self.args.train_sampling_strategy
-        if strategy == "sequential":
-            return SequentialOrder(data)
-        return ByLength(data) if strategy == "group_by_length" else RandomOrder(data)
+        return training_order(self.args, data)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
         """The order of the rows in an evaluation: theirs."""
@@ -440,7 +393,7 @@ class Trainer:
         align_special_tokens(self.model, self.processing_class)
         loader = self.callbacks.train_dataloader = self.get_train_dataloader()
         batches = batches_of(loader, args.seed if args.data_seed is None else args.data_seed, self.ranks.size)
-        self.objective = self._objective(batches.source if isinstance(batches, Batches) else None, training=True)
+        self.objective = training_objective(session, batches.source if isinstance(batches, Batches) else None)
         self._prepare()
         self.state, self.control = self._new_state(), TrainerControl()
         session.flos = 0.0
@@ -569,22 +522,6 @@ class Trainer:
         """Load the weights of a checkpoint into the model."""
         load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
 
-    def _current_objective(self) -> Objective:
-        """The objective of the training that runs, or a new one outside."""
-        return self._objective() if self.objective is None else self.objective
-
-    def _objective(self, rows: Rows | Stream | None = None, training: bool = False) -> Objective:
-        args = self.args
-        weights: Tensor | None = None
-        if args.class_weights is not None and training:
-            if args.class_weights == "balanced":
-                if not isinstance(rows, Rows):
-                    raise InputError("class_weights='balanced' must count the labels first; give rows with a length.")
-                weights = balanced(rows.labels(), int(self.model.config.num_labels))
-            else:
-                weights = torch.tensor(args.class_weights)
-        return Objective(self.model, args.label_smoothing_factor if training else 0.0, weights, args.match_upstream)
-
     # -- the optimizer -------------------------------------------------------------------------------------------------
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
@@ -671,7 +608,7 @@ class Trainer:
             group = [turn._replace(batch=batch) for turn, batch in zip(pending, batch_samples, strict=True)]
             session.update = measure(session, group)
             return num_items(total(session.update.whole))
-        objective = self._current_objective()
+        objective = self._loss.objective()
         return num_items(sum(total(objective.sizes(batch)) for batch in batch_samples))
 
     def training_step(
@@ -690,38 +627,14 @@ class Trainer:
             model.train()
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
-            loss = self._share(model, inputs, num_items_in_batch)
+            loss = self._loss.share(model, inputs, num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
 
     def first_loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The loss of a first batch, whose graph tells which weights are used."""
         with self.compute_loss_context_manager():
-            return self._share(model, batch, None)
-
-    def _share(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
-        """The share of an update's loss that a batch has."""
-        update = self.session.update
-        if update is None:  # training_step by itself
-            found: Tensor = self.compute_loss(model, inputs)
-            return found
-        own, whole = update.sizes[update.current], update.whole
-        if not self._own_loss:
-            return self._current_objective().loss_share(model, inputs, own, whole, update.parts)
-        n = total(whole) if num_items is None else float(num_items)
-        count = ItemCount.of(n)
-        if not overridden(self, "compute_loss"):
-            return self.compute_loss(model, inputs, num_items_in_batch=count)  # type: ignore[no-any-return]
-        more: dict[str, Any] = {"num_items_in_batch": count} if takes(self.compute_loss, "num_items_in_batch") else {}
-        loss: Tensor = self.compute_loss(model, inputs, **more)
-        scaled = count.used if self.loss_is_scaled_for_ga is None else self.loss_is_scaled_for_ga
-        if self.args.match_upstream and self.loss_is_scaled_for_ga is None:
-            scaled = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
-        if scaled:
-            return loss
-        if self.args.match_upstream:
-            return loss / update.parts
-        return loss * (total(own) / n if n else 0.0)
+            return self._loss.share(model, batch, None)
 
     def compute_loss(
         self,
@@ -736,24 +649,7 @@ class Trainer:
         override counts as a share of the update's where it was calculated with num_items_in_batch, and otherwise as a
         mean, which is weighed by how many labels the batch holds.
         """
-        objective = self._current_objective()
-        own = objective.sizes(inputs)
-        if self.compute_loss_func is not None:
-            outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
-            count = ItemCount.of(total(own)) if num_items_in_batch is None else num_items_in_batch
-            loss = self.compute_loss_func(outputs, inputs.get("labels"), num_items_in_batch=count)
-            return (loss, outputs) if return_outputs else loss
-        sums, outputs = objective.sums(model, inputs, own, shown=return_outputs)
-        whole, update = own, self.session.update
-        if num_items_in_batch is not None:
-            n = float(num_items_in_batch)
-            whole = update.whole if update is not None and total(update.whole) == n else _counted(own, n)
-        loss = joined(sums, whole)
-        return (loss, outputs) if return_outputs else loss
-
-    @property
-    def _own_loss(self) -> bool:
-        return self.compute_loss_func is not None or overridden(self, "compute_loss")
+        return self._loss.compute(model, inputs, return_outputs, num_items_in_batch)
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor | float | None:
         """Clip the gradients at max_grad_norm; their norm before."""
@@ -822,49 +718,13 @@ class Trainer:
         Args:
             ignore_keys: outputs of the model that predictions leave out.
         """
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(data, Mapping):
-            found: dict[str, float] = {}
-            for name, one in data.items():
-                found |= self.evaluate(
-                    eval_dataset=name if eval_dataset is None else one,
-                    ignore_keys=ignore_keys,
-                    metric_key_prefix=f"{metric_key_prefix}_{name}",
-                )
-            return found
-        loader = self.get_eval_dataloader(data if eval_dataset is not None else None)
-        only_loss = True if self.compute_metrics is None else None
-        metrics = self._measured(loader, "Evaluation", only_loss, ignore_keys, metric_key_prefix).metrics
-        self.log(metrics)
-        self.tell("on_evaluate", metrics=metrics)
-        return metrics
+        return self._evaluator.evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
         """What the model says about each row, its labels if there are any, and the metrics."""
-        found = self._measured(
-            self.get_test_dataloader(test_dataset), "Prediction", None, ignore_keys, metric_key_prefix
-        )
-        self.tell("on_predict", metrics=found.metrics)
-        return PredictionOutput(found.predictions, found.label_ids, found.metrics)
-
-    def _measured(
-        self, loader: DataLoader[Any], what: str, only_loss: bool | None, ignore: list[str] | None, prefix: str
-    ) -> EvalLoopOutput:
-        """An evaluation with its speed."""
-        began = time.perf_counter()
-        found = self.evaluation_loop(
-            loader, description=what, prediction_loss_only=only_loss, ignore_keys=ignore, metric_key_prefix=prefix
-        )
-        seconds = max(time.perf_counter() - began, 1e-9)
-        size = self.args.per_device_eval_batch_size * self.ranks.size
-        metrics = found.metrics
-        metrics[f"{prefix}_runtime"] = seconds
-        metrics[f"{prefix}_samples_per_second"] = found.num_samples / seconds
-        metrics[f"{prefix}_steps_per_second"] = math.ceil(found.num_samples / size) / seconds
-        # what follows from them must be the same everywhere
-        return EvalLoopOutput(found[0], found[1], self.ranks.broadcast(metrics), found[3])
+        return self._evaluator.predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self,
@@ -875,106 +735,13 @@ class Trainer:
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """One pass over a loader: predictions and labels (unless only the loss is wanted), and the metrics."""
-        args, prefix = self.args, metric_key_prefix
-        only_loss = args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
-        keep = not only_loss
-        self.callbacks.eval_dataloader = dataloader
-        model = self._wrap_model(self.model, training=False)
-        before = capture()
-        streams = args.batch_eval_metrics and self.compute_metrics is not None
-        objective = self._objective()
-        hooked = overridden(self, "prediction_step")
-        # a loss of the user's, or upstream's, may depend on the batch; and ranks must stay in step
-        whole = (
-            not keep or self._own_loss or hooked or objective.match_upstream or self.ranks.sharded
-            or (self.ranks.size > 1 and streams)
-        )  # fmt: skip
-
-        def answers(batch: Any) -> Answer:
-            if not hooked:
-                said = self._answer(model, objective, self._prepare_inputs(batch), keep, ignore_keys)
-                return said._replace(logits=self._kept(said.logits, said.labels)) if keep else said
-            loss, logits, labels = self.prediction_step(model, batch, not keep, ignore_keys=ignore_keys)
-            n = total(objective.sizes(batch))
-            sums = None if loss is None else {"places": loss.detach().mean() * n}
-            return Answer({"places": n}, sums, self._kept(logits, labels) if keep else None, labels)
-
-        try:
-            with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
-                found = run_pass(
-                    batches_of(dataloader, args.seed, self.ranks.size).turns(EVALUATION, self.ranks),
-                    answers,
-                    self.ranks,
-                    keep=keep,
-                    by_rows=objective.match_upstream,
-                    finite=args.logging_nan_inf_filter,
-                    each=self.compute_metrics if keep and streams else None,
-                    cut=lambda batch: [batch] if whole else cut_by_logits(self.model, batch),
-                    after=lambda: self.tell("on_prediction_step"),
-                    include=self._included(),
-                    join=args.eval_do_concat_batches,
-                )
-            metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}
-            named: Mapping[str, Any] = found.measured or {}
-            if not streams and self.compute_metrics is not None and keep and found.label_ids is not None:
-                shown = EvalPrediction(found.predictions, found.label_ids, found.inputs, found.losses)
-                named = self.compute_metrics(shown)
-            for name, value in named.items():
-                key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
-                metrics[key] = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-        finally:
-            restore(before)  # evaluating more or less often changes no training
-        return EvalLoopOutput(found.predictions, found.label_ids, metrics, found.rows)
-
-    def _included(self) -> tuple[str, ...]:
-        more = ("inputs",) if self.args.include_inputs_for_metrics else ()
-        return (*self.args.include_for_metrics, *more)
-
-    def _kept(self, logits: Any, labels: Any) -> Any:
-        """What is kept of the logits until compute_metrics."""
-        shrink = self.preprocess_logits_for_metrics
-        return logits if shrink is None or logits is None else shrink(logits, labels)
-
-    def _labels(self, batch: Mapping[str, Any]) -> Any:
-        given = [batch[name] for name in self.label_names if batch.get(name) is not None]
-        return None if not given else given[0] if len(given) == 1 else tuple(given)
-
-    def _answer(
-        self, model: nn.Module, objective: Objective, batch: dict[str, Any], keep: bool, ignore: list[str] | None
-    ) -> Answer:
-        """What the model says of a batch; its logits are all of them."""
-        own, labels = objective.sizes(batch), self._labels(batch)
-        sums: dict[str, Tensor] | None = None
-        if labels is None:
-            outputs = model(**batch)
-        elif self._own_loss:
-            outputs, own, sums = self._with_own_loss(model, batch, own)
-        else:
-            sums, outputs = objective.sums(model, batch, own, shown=keep)
-        if not keep:
-            return Answer(own, sums)
-        return Answer(own, sums, predicted(outputs, ignore), labels)
-
-    def _with_own_loss(
-        self, model: nn.Module, batch: dict[str, Any], own: LabelCounts
-    ) -> tuple[Any, LabelCounts, dict[str, Tensor]]:
-        """(output, sizes, sums of losses) by the user's own loss, which is a mean or a sum over the labelled places."""
-        n = total(own)
-        more: dict[str, Any] = (
-            {"num_items_in_batch": ItemCount.of(n)} if takes(self.compute_loss, "num_items_in_batch") else {}
-        )
-        loss, outputs = self.compute_loss(model, batch, return_outputs=True, **more)
-        return outputs, {"places": n}, {"places": loss.detach() * n}
+        return self._evaluator.loop(dataloader, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """(the loss, the logits, the labels) of one batch; None for what there is not, or is not wanted."""
-        inputs, keep = self._prepare_inputs(inputs), not prediction_loss_only
-        with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
-            said = self._answer(model, self._objective(), inputs, keep, ignore_keys)
-        loss = None if said.sums is None else joined(said.sums, said.sizes).detach()
-        return loss, said.logits, said.labels
+        return self._evaluator.step(model, inputs, prediction_loss_only, ignore_keys)
 
     def _evaluate(
         self, trial: Trial, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
@@ -1196,9 +963,3 @@ class Trainer:
     def end(self) -> None:
         """Called at the very end of a script, when no process needs another any more; nothing is left to close."""
         self.accelerator.end_training()
-
-
-def _counted(own: LabelCounts, n: float) -> LabelCounts:
-    """Sizes where a caller says how many items there are in all."""
-    here = total(own)
-    return {name: size * n / here for name, size in own.items()} if here else own
