@@ -133,7 +133,7 @@ class ModelOutput(dict[str, Any]):
     else:
         __getattribute__ = _read
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _KINDS.append(cls)
         if _register is not None:
@@ -180,7 +180,7 @@ class ModelOutput(dict[str, Any]):
         own = object.__getattribute__(self, "__dict__")
         return {name: own[name] for name in type(self).__dataclass_fields__ if own.get(name) is not None}
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """A field, or `default` where it is absent."""
         return self.__dict__[name] if name in self else default
 
@@ -215,7 +215,7 @@ class ModelOutput(dict[str, Any]):
         """The present fields in order: what `return_dict=False` returns."""
         return tuple(self.values())
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
             if key in self:
                 return self.__dict__[key]

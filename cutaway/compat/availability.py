@@ -87,7 +87,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     what = name.removeprefix("is_").removesuffix("_available")
 
-    def answer(*version: Any, **kwargs: Any) -> bool:
+    def answer(*version: object, **kwargs: object) -> bool:
         if what in _ASKED:
             return _torch(_ASKED[what])
         return what not in _NEVER and _installed(PACKAGES[what])

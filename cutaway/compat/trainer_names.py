@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
+from warnings import WarningMessage
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
@@ -47,7 +49,7 @@ class BestRun(NamedTuple):
     run_id: str
     objective: float | list[float]
     hyperparameters: dict[str, Any]
-    run_summary: Any = None
+    run_summary: object = None
 
 
 def get_last_checkpoint(folder: str | Path) -> str | None:
@@ -72,10 +74,10 @@ def seed_worker(worker_id: int, num_workers: int, rank: int) -> None:
     set_seed(num_workers * rank + torch.initial_seed() % 2**32)
 
 
-def has_length(dataset: Any) -> bool:
+def has_length(dataset: object) -> bool:
     """Whether a data set knows how many rows it has."""
     try:
-        return len(dataset) is not None
+        return len(dataset) is not None  # type: ignore[arg-type]
     except TypeError:
         return False
 
@@ -86,7 +88,11 @@ def is_main_process(local_rank: int) -> bool:
 
 
 def speed_metrics(
-    split: str, start_time: float, num_samples: int | None = None, num_steps: int | None = None, num_tokens: Any = None
+    split: str,
+    start_time: float,
+    num_samples: int | None = None,
+    num_steps: int | None = None,
+    num_tokens: float | None = None,
 ) -> dict[str, float]:
     """How fast something was that began at `start_time` (time.time())."""
     import time
@@ -142,7 +148,7 @@ def nested_detach(tensors: object) -> Any:
 def nested_numpify(tensors: object) -> Any:
     """The same structure in NumPy; bfloat16, which it does not know, as float32."""
 
-    def array(x: Any) -> Any:
+    def array(x: Tensor) -> NDArray[Any]:
         x = x.cpu()
         return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
@@ -154,7 +160,7 @@ def nested_truncate(tensors: object, limit: int) -> Any:
     return _mapped(tensors, lambda x: x[:limit])
 
 
-def atleast_1d(value: Any) -> Any:
+def atleast_1d(value: Tensor | ArrayLike) -> Any:
     """A tensor or array with at least one axis."""
     return torch.atleast_1d(value) if isinstance(value, Tensor) else np.atleast_1d(value)
 
@@ -171,7 +177,7 @@ def torch_pad_and_concatenate(tensor1: Tensor, tensor2: Tensor, padding_index: i
     return whole
 
 
-def numpy_pad_and_concatenate(array1: Any, array2: Any, padding_index: int = -100) -> Any:
+def numpy_pad_and_concatenate(array1: ArrayLike, array2: ArrayLike, padding_index: int = -100) -> NDArray[Any]:
     """The same of NumPy's arrays."""
     a, b = np.atleast_1d(array1), np.atleast_1d(array2)
     if a.ndim == 1 or a.shape[1] == b.shape[1]:
@@ -183,7 +189,7 @@ def numpy_pad_and_concatenate(array1: Any, array2: Any, padding_index: int = -10
     return whole
 
 
-def nested_concat(tensors: object, new_tensors: Any, padding_index: int = -100) -> Any:
+def nested_concat(tensors: Any, new_tensors: Any, padding_index: int = -100) -> Any:
     """Two structures of batches as one."""
     if isinstance(tensors, list | tuple):
         return type(tensors)(nested_concat(a, b, padding_index) for a, b in zip(tensors, new_tensors, strict=True))
@@ -279,7 +285,7 @@ def torch_distributed_zero_first(local_rank: int) -> Iterator[None]:
         torch.distributed.barrier()
 
 
-def reissue_pt_warnings(caught_warnings: Any) -> None:
+def reissue_pt_warnings(caught_warnings: Iterable[WarningMessage]) -> None:
     """Warn again of what was caught."""
     import warnings
 

@@ -83,7 +83,7 @@ class FieldsInit:
         self.function = function
         self.__doc__ = function.__doc__
 
-    def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> Callable[..., None]:
+    def __get__(self, instance: object, owner: type[PretrainedConfig]) -> Callable[..., None]:
         if instance is not None:
             return MethodType(self.function, instance)
 

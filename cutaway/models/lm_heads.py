@@ -241,7 +241,7 @@ class OutputHead(HeadModel):
             hidden = hidden * self.architecture.output_scale
         return self.get_submodule(self.head_spec.out)(hidden)  # type: ignore[no-any-return]
 
-    def row_logits(self, out: Any) -> Tensor:
+    def row_logits(self, out: HiddenOutput) -> Tensor:
         """Logits of real tokens only, padded back to [batch, length, vocabulary]."""
         hidden, rows = out.last_hidden_state, getattr(out, "rows", None)
         if rows is None or not rows.packed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -11,7 +11,10 @@ from cutaway.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
-    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.configured import ConfiguredModel
+
+# where a model goes, as `from_pretrained(device_map=...)` takes it
+DeviceMap: TypeAlias = str | int | torch.device | Mapping[str, str | int | torch.device] | None
 
 # whatever their value, they change nothing: code is never run, there is one attention, files are mapped
 _NEEDLESS = (
@@ -50,7 +53,7 @@ def take_arguments(arguments: dict[str, Any], who: str) -> torch.device | None:
     return read_device_map(arguments.pop("device_map", None))
 
 
-def read_device_map(value: Any) -> torch.device | None:
+def read_device_map(value: DeviceMap) -> torch.device | None:
     """The one device that a device_map names; None for the CPU.
 
     Args:
@@ -72,7 +75,7 @@ def read_device_map(value: Any) -> torch.device | None:
     return None if device.type == "cpu" else device
 
 
-def from_state(cls: type[Any], config: PretrainedConfig, state: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+def from_state(cls: type[Any], config: PretrainedConfig, state: object, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """A model with the weights of `state` (name -> tensor, published names or ours), and what was missing.
 
     Raises:
@@ -83,7 +86,7 @@ def from_state(cls: type[Any], config: PretrainedConfig, state: Any, options: Ma
         raise ConfigError(f"{cls.__name__}.from_pretrained(None, ...) needs config=, a PretrainedConfig.")
     if not isinstance(state, Mapping):
         raise ConfigError(f"state_dict must be a mapping of tensors, not {type(state).__name__}.")
-    model: PreTrainedModel = cls(config, **options)
+    model: ConfiguredModel = cls(config, **options)
     try:
         report = model.load_state_dict(state, strict=False)
     except RuntimeError as error:

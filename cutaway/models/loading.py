@@ -27,7 +27,8 @@ from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
 from cutaway.models.load_arguments import from_state, take_arguments
 from cutaway.models.memory_check import check_memory
-from cutaway.models.precision import FOUR, MODES, NARROWEST, Precision, set_up
+from cutaway.models.number_format import Precision
+from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
 from cutaway.models.state_dict import published_state
 from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.nn.cpu.memory import evict, mark_mapped
@@ -37,7 +38,7 @@ from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
-    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.configured import ConfiguredModel
 
 log = logging.getLogger("cutaway")
 
@@ -89,7 +90,7 @@ def to_dtype(value: object) -> torch.dtype | None:
     return _DTYPES[name]
 
 
-def init_std(model: PreTrainedModel) -> float:
+def init_std(model: ConfiguredModel) -> float:
     """The standard deviation of first weights: the config's initializer_range, or the family's own."""
     if getattr(model.config, "initializer_range", None) is None:
         return model.init_std
@@ -130,16 +131,8 @@ def set_tensor(model: nn.Module, name: str, value: Tensor) -> None:
         owner._buffers[last] = value
 
 
-def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
-    """Put `new` wherever `old` stands."""
-    for module in model.modules():
-        for name, p in module._parameters.items():
-            if p is old:
-                module._parameters[name] = new
-
-
 def fill(
-    model: PreTrainedModel,
+    model: ConfiguredModel,
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
     mismatched: bool = False,
@@ -227,7 +220,7 @@ def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
         log.warning("matrices of the GGUF types %s are not read in place; they become float32.", ", ".join(types))
 
 
-def _for_four_bits(model: PreTrainedModel, name: str, wanted: Tensor) -> bool:
+def _for_four_bits(model: ConfiguredModel, name: str, wanted: Tensor) -> bool:
     """Whether a weight is a matrix of a layer, or the table of tokens; a classifier's few outputs stay as they are."""
     owner = model.get_submodule(name.rpartition(".")[0])
     if not name.endswith(".weight") or wanted.dim() != 2 or wanted.shape[1] % GROUP or wanted.shape[0] < NARROWEST:
@@ -254,7 +247,7 @@ def _part(model: nn.Module, names: list[str]) -> None:
             model.get_submodule(above)._modules[last] = own
 
 
-def _untied(model: PreTrainedModel) -> bool:
+def _untied(model: ConfiguredModel) -> bool:
     """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
     output = model.get_output_embeddings()
     if output is None or output.weight is model.get_input_embeddings().weight:
@@ -280,7 +273,7 @@ def _place_all(model: nn.Module, names: list[str], value: Tensor) -> None:
 
 
 def _draw_missing(
-    model: PreTrainedModel,
+    model: ConfiguredModel,
     tensors: dict[str, Tensor],
     absent: list[list[str]],
     dtype: torch.dtype | None,
@@ -427,7 +420,7 @@ def _override(config: PretrainedConfig, fields: dict[str, Any], cls: type[Any]) 
     config._apply(overrides)
 
 
-def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
     """`model.save_pretrained`: see PreTrainedModel."""
     state = kwargs.pop("state_dict", None)
     for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):

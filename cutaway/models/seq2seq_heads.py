@@ -74,7 +74,7 @@ class Seq2SeqLM(OutputHead):
     def get_decoder(self) -> Stack:
         return self.base.decoder  # type: ignore[no-any-return]
 
-    def encode(self, *args: object, **kwargs: object) -> BaseModelOutput:
+    def encode(self, *args: object, **kwargs: Any) -> BaseModelOutput:
         """The encoder alone, as `encoder_outputs` for any number of forward passes."""
         return self.base.encode(*args, **kwargs)  # type: ignore[no-any-return]
 
