@@ -167,6 +167,7 @@ MODULES = {
 }  # fmt: skip
 # families whose folder upstream calls otherwise than ours, or that have only a tokenizer of their own
 _FOLDERS = {"mbart50": "mbart"}
+_FIRST = {"gemma3": "Gemma3"}  # whose class names begin otherwise than its config's
 
 
 def _package() -> Any:
@@ -182,7 +183,7 @@ def _families() -> dict[str, str]:
         if home.startswith("cutaway.families."):
             configs = [name for name in names.split() if name.endswith("Config")]
             found[home.rpartition(".")[2]] = configs[0].removesuffix("Config")
-    return found | {folder: found[ours] for folder, ours in _FOLDERS.items()}
+    return found | _FIRST | {folder: found[ours] for folder, ours in _FOLDERS.items()}
 
 
 def _family_names(path: str) -> tuple[str, ...] | None:
