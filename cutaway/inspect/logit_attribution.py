@@ -88,19 +88,19 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
 
 def _gather(tower: StackHandle, r: Recorder, layers: list[int], start: str) -> tuple[list[str], Tensor]:
     """The stream after `layers` of a stack that norms no sum, as the parts that were added: [n, B, L, H]."""
-    names, found = [start], [r[start][None]]
+    names, added = [start], [r[start][None]]
     for i in layers:
         for name in ("attn", "cross") if tower.spec.cross else ("attn",):
             heads, bias = _attention(tower, i, name)
             parts = [r[a] for a in heads]
             if bias:
                 parts.append(getattr(tower.block(i), name).o.bias.expand_as(parts[0]))
-            own, added = _joining(tower, i, name, [*heads, *bias], torch.stack(parts))
-            names, found = [*names, *own], [*found, added]
+            part_names, joined = _joining(tower, i, name, [*heads, *bias], torch.stack(parts))
+            names, added = [*names, *part_names], [*added, joined]
         out = tower.at(f"blocks.{i}.mlp.out")
-        own, added = _joining(tower, i, "mlp", [out], r[out][None])
-        names, found = [*names, *own], [*found, added]
-    return names, torch.cat(found)
+        part_names, joined = _joining(tower, i, "mlp", [out], r[out][None])
+        names, added = [*names, *part_names], [*added, joined]
+    return names, torch.cat(added)
 
 
 def _joining(tower: StackHandle, layer: int, name: str, names: list[str], parts: Tensor) -> tuple[list[str], Tensor]:
