@@ -186,6 +186,13 @@ def _families() -> dict[str, str]:
     return found | _FIRST | {folder: found[ours] for folder, ours in _FOLDERS.items()}
 
 
+@cache
+def _first_of(name: str) -> str:
+    """The family's part of a class name: the longest, since Gemma2Model is none of Gemma's."""
+    firsts = (first for first in _families().values() if name.startswith(first))
+    return max((first for first in firsts if not name[len(first) :][:1].islower()), key=len, default="")
+
+
 def _family_names(path: str) -> tuple[str, ...] | None:
     """The names of `models.bert`, `models.bert.modeling_bert` and their like; None for another path."""
     parts = path.split(".")
@@ -195,7 +202,7 @@ def _family_names(path: str) -> tuple[str, ...] | None:
     mine = [
         name
         for name, home in _package()._HOME.items()
-        if name.startswith(first) and not name[len(first) :][:1].islower() and not home.startswith("cutaway.compat")
+        if name.startswith(first) and _first_of(name) == first and not home.startswith("cutaway.compat")
     ]
     if len(parts) == 2:
         return tuple(mine)
