@@ -87,6 +87,34 @@ _MODULES = {
         "GemmaConfig GemmaPreTrainedModel GemmaModel GemmaForCausalLM GemmaForSequenceClassification "
         "GemmaForTokenClassification"
     ),
+    "cutaway.families.gemma2": (
+        "Gemma2Config Gemma2PreTrainedModel Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification "
+        "Gemma2ForTokenClassification"
+    ),
+    "cutaway.families.gemma3": (
+        "Gemma3TextConfig Gemma3PreTrainedModel Gemma3TextModel Gemma3ForCausalLM Gemma3TextForSequenceClassification"
+    ),
+    "cutaway.families.olmo2": (
+        "Olmo2Config Olmo2PreTrainedModel Olmo2Model Olmo2ForCausalLM Olmo2ForSequenceClassification"
+    ),
+    "cutaway.families.granite": ("GraniteConfig GranitePreTrainedModel GraniteModel GraniteForCausalLM"),
+    "cutaway.families.phi": (
+        "PhiConfig PhiPreTrainedModel PhiModel PhiForCausalLM PhiForSequenceClassification PhiForTokenClassification"
+    ),
+    "cutaway.families.stablelm": (
+        "StableLmConfig StableLmPreTrainedModel StableLmModel StableLmForCausalLM "
+        "StableLmForSequenceClassification StableLmForTokenClassification"
+    ),
+    "cutaway.families.cohere": ("CohereConfig CoherePreTrainedModel CohereModel CohereForCausalLM"),
+    "cutaway.families.cohere2": ("Cohere2Config Cohere2PreTrainedModel Cohere2Model Cohere2ForCausalLM"),
+    "cutaway.families.gptj": (
+        "GPTJConfig GPTJPreTrainedModel GPTJModel GPTJForCausalLM GPTJForQuestionAnswering "
+        "GPTJForSequenceClassification"
+    ),
+    "cutaway.families.gpt_neo": (
+        "GPTNeoConfig GPTNeoPreTrainedModel GPTNeoModel GPTNeoForCausalLM GPTNeoForQuestionAnswering "
+        "GPTNeoForSequenceClassification GPTNeoForTokenClassification"
+    ),
     "cutaway.families.phi3": (
         "Phi3Config Phi3PreTrainedModel Phi3Model Phi3ForCausalLM Phi3ForSequenceClassification "
         "Phi3ForTokenClassification"

@@ -163,6 +163,8 @@ from cutaway.families.bert import (
     BertModel,
     BertPreTrainedModel,
 )
+from cutaway.families.cohere import CohereConfig, CohereForCausalLM, CohereModel, CoherePreTrainedModel
+from cutaway.families.cohere2 import Cohere2Config, Cohere2ForCausalLM, Cohere2Model, Cohere2PreTrainedModel
 from cutaway.families.distilbert import (
     DistilBertConfig,
     DistilBertForMaskedLM,
@@ -193,6 +195,21 @@ from cutaway.families.gemma import (
     GemmaModel,
     GemmaPreTrainedModel,
 )
+from cutaway.families.gemma2 import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma2ForSequenceClassification,
+    Gemma2ForTokenClassification,
+    Gemma2Model,
+    Gemma2PreTrainedModel,
+)
+from cutaway.families.gemma3 import (
+    Gemma3ForCausalLM,
+    Gemma3PreTrainedModel,
+    Gemma3TextConfig,
+    Gemma3TextForSequenceClassification,
+    Gemma3TextModel,
+)
 from cutaway.families.gpt2 import (
     GPT2Config,
     GPT2ForQuestionAnswering,
@@ -201,6 +218,15 @@ from cutaway.families.gpt2 import (
     GPT2LMHeadModel,
     GPT2Model,
     GPT2PreTrainedModel,
+)
+from cutaway.families.gpt_neo import (
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    GPTNeoForQuestionAnswering,
+    GPTNeoForSequenceClassification,
+    GPTNeoForTokenClassification,
+    GPTNeoModel,
+    GPTNeoPreTrainedModel,
 )
 from cutaway.families.gpt_neox import (
     GPTNeoXConfig,
@@ -211,6 +237,15 @@ from cutaway.families.gpt_neox import (
     GPTNeoXModel,
     GPTNeoXPreTrainedModel,
 )
+from cutaway.families.gptj import (
+    GPTJConfig,
+    GPTJForCausalLM,
+    GPTJForQuestionAnswering,
+    GPTJForSequenceClassification,
+    GPTJModel,
+    GPTJPreTrainedModel,
+)
+from cutaway.families.granite import GraniteConfig, GraniteForCausalLM, GraniteModel, GranitePreTrainedModel
 from cutaway.families.llama import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -258,6 +293,13 @@ from cutaway.families.mpnet import (
     MPNetModel,
     MPNetPreTrainedModel,
 )
+from cutaway.families.olmo2 import (
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Olmo2ForSequenceClassification,
+    Olmo2Model,
+    Olmo2PreTrainedModel,
+)
 from cutaway.families.opt import (
     OPTConfig,
     OPTForCausalLM,
@@ -271,6 +313,14 @@ from cutaway.families.pegasus import (
     PegasusForConditionalGeneration,
     PegasusModel,
     PegasusPreTrainedModel,
+)
+from cutaway.families.phi import (
+    PhiConfig,
+    PhiForCausalLM,
+    PhiForSequenceClassification,
+    PhiForTokenClassification,
+    PhiModel,
+    PhiPreTrainedModel,
 )
 from cutaway.families.phi3 import (
     Phi3Config,
@@ -317,6 +367,14 @@ from cutaway.families.smollm3 import (
     SmolLM3ForTokenClassification,
     SmolLM3Model,
     SmolLM3PreTrainedModel,
+)
+from cutaway.families.stablelm import (
+    StableLmConfig,
+    StableLmForCausalLM,
+    StableLmForSequenceClassification,
+    StableLmForTokenClassification,
+    StableLmModel,
+    StableLmPreTrainedModel,
 )
 from cutaway.families.t5 import (
     T5Config,
@@ -575,6 +633,14 @@ __all__ = [
     "Cache",
     "CharSpan",
     "ClassifierFreeGuidanceLogitsProcessor",
+    "Cohere2Config",
+    "Cohere2ForCausalLM",
+    "Cohere2Model",
+    "Cohere2PreTrainedModel",
+    "CohereConfig",
+    "CohereForCausalLM",
+    "CohereModel",
+    "CoherePreTrainedModel",
     "CompileConfig",
     "CompressedTensorsConfig",
     "ContinuousBatchingConfig",
@@ -647,6 +713,19 @@ __all__ = [
     "GPT2PreTrainedModel",
     "GPT2Tokenizer",
     "GPT2TokenizerFast",
+    "GPTJConfig",
+    "GPTJForCausalLM",
+    "GPTJForQuestionAnswering",
+    "GPTJForSequenceClassification",
+    "GPTJModel",
+    "GPTJPreTrainedModel",
+    "GPTNeoConfig",
+    "GPTNeoForCausalLM",
+    "GPTNeoForQuestionAnswering",
+    "GPTNeoForSequenceClassification",
+    "GPTNeoForTokenClassification",
+    "GPTNeoModel",
+    "GPTNeoPreTrainedModel",
     "GPTNeoXConfig",
     "GPTNeoXForCausalLM",
     "GPTNeoXForQuestionAnswering",
@@ -657,6 +736,17 @@ __all__ = [
     "GPTNeoXTokenizer",
     "GPTNeoXTokenizerFast",
     "GPTQConfig",
+    "Gemma2Config",
+    "Gemma2ForCausalLM",
+    "Gemma2ForSequenceClassification",
+    "Gemma2ForTokenClassification",
+    "Gemma2Model",
+    "Gemma2PreTrainedModel",
+    "Gemma3ForCausalLM",
+    "Gemma3PreTrainedModel",
+    "Gemma3TextConfig",
+    "Gemma3TextForSequenceClassification",
+    "Gemma3TextModel",
     "GemmaConfig",
     "GemmaForCausalLM",
     "GemmaForSequenceClassification",
@@ -669,6 +759,10 @@ __all__ = [
     "GenerationConfig",
     "GenerationMixin",
     "GgufConfig",
+    "GraniteConfig",
+    "GraniteForCausalLM",
+    "GraniteModel",
+    "GranitePreTrainedModel",
     "GreedyLR",
     "HQQQuantizedLayer",
     "HfArgumentParser",
@@ -748,6 +842,11 @@ __all__ = [
     "OPTForSequenceClassification",
     "OPTModel",
     "OPTPreTrainedModel",
+    "Olmo2Config",
+    "Olmo2ForCausalLM",
+    "Olmo2ForSequenceClassification",
+    "Olmo2Model",
+    "Olmo2PreTrainedModel",
     "PegasusConfig",
     "PegasusForConditionalGeneration",
     "PegasusModel",
@@ -761,6 +860,12 @@ __all__ = [
     "Phi3ForTokenClassification",
     "Phi3Model",
     "Phi3PreTrainedModel",
+    "PhiConfig",
+    "PhiForCausalLM",
+    "PhiForSequenceClassification",
+    "PhiForTokenClassification",
+    "PhiModel",
+    "PhiPreTrainedModel",
     "Pipeline",
     "PreTrainedConfig",
     "PreTrainedModel",
@@ -822,6 +927,12 @@ __all__ = [
     "SmolLM3Model",
     "SmolLM3PreTrainedModel",
     "SpQRConfig",
+    "StableLmConfig",
+    "StableLmForCausalLM",
+    "StableLmForSequenceClassification",
+    "StableLmForTokenClassification",
+    "StableLmModel",
+    "StableLmPreTrainedModel",
     "StaticCache",
     "StopStringCriteria",
     "StoppingCriteria",

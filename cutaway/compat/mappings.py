@@ -59,7 +59,8 @@ def _class_name(kind: type[auto._AutoModel[Any]], model_type: str) -> str | None
     """The name of the family's class for a task; None where it has none."""
     module, first = auto.FAMILIES[model_type]
     name = f"{first}{kind.others.get(model_type, kind.ending)}"
-    return name if hasattr(importlib.import_module(module), name) else None
+    found = getattr(importlib.import_module(module), name, None)
+    return None if found is None else str(found.__name__)
 
 
 def _models(kind: type[auto._AutoModel[Any]]) -> dict[Any, Callable[[], Any]]:

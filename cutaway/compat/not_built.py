@@ -45,7 +45,8 @@ NAMES: dict[str, str] = {
         "AutoModelForNextSentencePrediction BertForNextSentencePrediction"
     ),
     "not built": (
-        "ContinuousMixin GroupWeightRename TextDiffusionStreamer"
+        "CohereTokenizer ContinuousMixin Gemma3Config Gemma3ForConditionalGeneration Gemma3ForSequenceClassification "
+        "Gemma3Model GroupWeightRename TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
@@ -141,12 +142,6 @@ NAMES: dict[str, str] = {
     ),
     "the family codegen is not built": (
         "CodeGenConfig CodeGenForCausalLM CodeGenModel CodeGenPreTrainedModel CodeGenTokenizer"
-    ),
-    "the family cohere is not built": (
-        "CohereConfig CohereForCausalLM CohereModel CoherePreTrainedModel CohereTokenizer"
-    ),
-    "the family cohere2 is not built": (
-        "Cohere2Config Cohere2ForCausalLM Cohere2Model Cohere2PreTrainedModel"
     ),
     "the family cohere2_moe is not built": (
         "Cohere2MoeConfig Cohere2MoeForCausalLM Cohere2MoeModel Cohere2MoePreTrainedModel"
@@ -268,10 +263,6 @@ NAMES: dict[str, str] = {
         "FunnelForQuestionAnswering FunnelForSequenceClassification FunnelForTokenClassification FunnelModel "
         "FunnelPreTrainedModel FunnelTokenizer"
     ),
-    "the family gemma2 is not built": (
-        "Gemma2Config Gemma2ForCausalLM Gemma2ForSequenceClassification Gemma2ForTokenClassification Gemma2Model "
-        "Gemma2PreTrainedModel"
-    ),
     "the family gemma4_assistant is not built": (
         "Gemma4AssistantConfig Gemma4AssistantForCausalLM Gemma4AssistantPreTrainedModel"
     ),
@@ -298,10 +289,6 @@ NAMES: dict[str, str] = {
         "GPTBigCodeConfig GPTBigCodeForCausalLM GPTBigCodeForSequenceClassification GPTBigCodeForTokenClassification "
         "GPTBigCodeModel GPTBigCodePreTrainedModel"
     ),
-    "the family gpt_neo is not built": (
-        "GPTNeoConfig GPTNeoForCausalLM GPTNeoForQuestionAnswering GPTNeoForSequenceClassification "
-        "GPTNeoForTokenClassification GPTNeoModel GPTNeoPreTrainedModel"
-    ),
     "the family gpt_neox_japanese is not built": (
         "GPTNeoXJapaneseConfig GPTNeoXJapaneseForCausalLM GPTNeoXJapaneseLayer GPTNeoXJapaneseModel "
         "GPTNeoXJapanesePreTrainedModel GPTNeoXJapaneseTokenizer"
@@ -312,13 +299,6 @@ NAMES: dict[str, str] = {
     ),
     "the family gpt_sw3 is not built": (
         "GPTSw3Tokenizer"
-    ),
-    "the family gptj is not built": (
-        "GPTJConfig GPTJForCausalLM GPTJForQuestionAnswering GPTJForSequenceClassification GPTJModel "
-        "GPTJPreTrainedModel"
-    ),
-    "the family granite is not built": (
-        "GraniteConfig GraniteForCausalLM GraniteModel GranitePreTrainedModel"
     ),
     "the family granite_swa is not built": (
         "GraniteSWAConfig GraniteSWAForCausalLM GraniteSWAModel GraniteSWAPreTrainedModel"
@@ -543,9 +523,6 @@ NAMES: dict[str, str] = {
     "the family olmo is not built": (
         "OlmoConfig OlmoForCausalLM OlmoForSequenceClassification OlmoModel OlmoPreTrainedModel"
     ),
-    "the family olmo2 is not built": (
-        "Olmo2Config Olmo2ForCausalLM Olmo2ForSequenceClassification Olmo2Model Olmo2PreTrainedModel"
-    ),
     "the family olmo3 is not built": (
         "Olmo3Config Olmo3ForCausalLM Olmo3ForSequenceClassification Olmo3Model Olmo3PreTrainedModel"
     ),
@@ -569,9 +546,6 @@ NAMES: dict[str, str] = {
     "the family persimmon is not built": (
         "PersimmonConfig PersimmonForCausalLM PersimmonForSequenceClassification PersimmonForTokenClassification "
         "PersimmonModel PersimmonPreTrainedModel"
-    ),
-    "the family phi is not built": (
-        "PhiConfig PhiForCausalLM PhiForSequenceClassification PhiForTokenClassification PhiModel PhiPreTrainedModel"
     ),
     "the family phimoe is not built": (
         "PhimoeConfig PhimoeForCausalLM PhimoeForSequenceClassification PhimoeModel PhimoePreTrainedModel"
@@ -643,10 +617,6 @@ NAMES: dict[str, str] = {
         "SqueezeBertConfig SqueezeBertForMaskedLM SqueezeBertForMultipleChoice SqueezeBertForQuestionAnswering "
         "SqueezeBertForSequenceClassification SqueezeBertForTokenClassification SqueezeBertModel SqueezeBertModule "
         "SqueezeBertPreTrainedModel SqueezeBertTokenizer SqueezeBertTokenizerFast"
-    ),
-    "the family stablelm is not built": (
-        "StableLmConfig StableLmForCausalLM StableLmForSequenceClassification StableLmForTokenClassification "
-        "StableLmModel StableLmPreTrainedModel"
     ),
     "the family starcoder2 is not built": (
         "Starcoder2Config Starcoder2ForCausalLM Starcoder2ForSequenceClassification Starcoder2ForTokenClassification "

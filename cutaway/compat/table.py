@@ -167,6 +167,7 @@ MODULES = {
 }  # fmt: skip
 # families whose folder upstream calls otherwise than ours, or that have only a tokenizer of their own
 _FOLDERS = {"mbart50": "mbart"}
+_FIRST = {"gemma3": "Gemma3"}  # whose class names begin otherwise than its config's
 
 
 def _package() -> Any:
@@ -182,7 +183,14 @@ def _families() -> dict[str, str]:
         if home.startswith("cutaway.families."):
             configs = [name for name in names.split() if name.endswith("Config")]
             found[home.rpartition(".")[2]] = configs[0].removesuffix("Config")
-    return found | {folder: found[ours] for folder, ours in _FOLDERS.items()}
+    return found | _FIRST | {folder: found[ours] for folder, ours in _FOLDERS.items()}
+
+
+@cache
+def _first_of(name: str) -> str:
+    """The family's part of a class name: the longest, since Gemma2Model is none of Gemma's."""
+    firsts = (first for first in _families().values() if name.startswith(first))
+    return max((first for first in firsts if not name[len(first) :][:1].islower()), key=len, default="")
 
 
 def _family_names(path: str) -> tuple[str, ...] | None:
@@ -194,7 +202,7 @@ def _family_names(path: str) -> tuple[str, ...] | None:
     mine = [
         name
         for name, home in _package()._HOME.items()
-        if name.startswith(first) and not name[len(first) :][:1].islower() and not home.startswith("cutaway.compat")
+        if name.startswith(first) and _first_of(name) == first and not home.startswith("cutaway.compat")
     ]
     if len(parts) == 2:
         return tuple(mine)

@@ -81,6 +81,7 @@ class RotaryScaling:
 class Rotary:
     """Rotary position embedding (Su et al., 2021) on the first `size` numbers of each head.
 
+    A number is turned with the one half of `size` after it; `interleaved`, neighbours are turned together (GPT-J).
     `longest` is the most tokens that one text can have, None where the formula serves any number.
     """
 
@@ -88,6 +89,7 @@ class Rotary:
     size: int
     longest: int | None
     scaling: RotaryScaling | None = None
+    interleaved: bool = False
 
     @property
     def by_length(self) -> bool:
@@ -117,6 +119,7 @@ class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
+    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
     """
 
     vocab_size: int
@@ -127,13 +130,16 @@ class Embedding:
     pad_id: int | None = None
     dropout: float = 0.0
     width: int | None = None
+    scales_inputs: bool = False
 
 
 @dataclass(frozen=True)
 class Attention:
     """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries.
 
-    `norm` is over the numbers of each query and key head, before their positions (Qwen3).
+    `norm` is of queries and keys, before their positions: over the numbers of each head (Qwen3), there with weights of
+    its "own" for each (Cohere) or in "parts" (StableLM: one layer for each), or over those of "all" heads (OLMo 2).
+    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2).
     """
 
     n_heads: int
@@ -145,6 +151,8 @@ class Attention:
     dropout: float = 0.0
     out_dropout: float | None = None
     norm: Norm | None = None
+    norm_over: Literal["head", "own", "parts", "all"] = "head"
+    softcap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +174,11 @@ class Stack:
         windows: how far each layer sees, () for everywhere: a layer with window w lets a token see those less than w
             places from it, on both sides, or before it where the stack is causal; None is no bound.
         layer_positions: the rotary positions of each layer, () where all have those in `positions`.
-        norm_place: before each layer, after it and the addition, or before both layers of a block, which read the same
-            input ("parallel", GPT-NeoX).
+        norm_place: before each layer ("pre"), after it and the addition ("post"), or before both layers of a block,
+            which read the same input ("parallel", GPT-NeoX) and maybe the same norm of it ("shared", GPT-J); before
+            each layer and on its result before the addition ("both", Gemma 2), or on its result alone ("result",
+            OLMo 2).
+        residual_scale: the factor on each layer's result before the addition.
         block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
@@ -180,7 +191,7 @@ class Stack:
     attention: Attention
     feed_forward: FeedForward
     norm: Norm
-    norm_place: Literal["pre", "post", "parallel"]
+    norm_place: Literal["pre", "post", "parallel", "shared", "both", "result"]
     final_norm: bool = False
     causal: bool = False
     cross: bool = False
@@ -191,6 +202,7 @@ class Stack:
     block_of: tuple[int, ...] = ()
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
+    residual_scale: float = 1.0
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -214,6 +226,11 @@ class Stack:
         return self.layer_positions or (same,) * self.n_layers
 
     @property
+    def interleaved(self) -> bool:
+        """Whether neighbouring numbers of a head are turned together."""
+        return any(rotary is not None and rotary.interleaved for rotary in self.rotary)
+
+    @property
     def longest(self) -> int | None:
         """The most tokens that one text can have, or None where the architecture sets no bound."""
         if self.embedding.positions is not None:
@@ -223,7 +240,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary."""
+    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary.
+
+    output_scale: the factor on what the output matrix reads. output_cap: a logit x becomes cap tanh(x / cap).
+    """
 
     stack: Stack
     decoder: Stack | None = None
@@ -231,3 +251,4 @@ class Architecture:
     init_std: float = 0.02
     tied_output: bool = True
     output_scale: float = 1.0
+    output_cap: float | None = None

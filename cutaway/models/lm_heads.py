@@ -239,7 +239,9 @@ class OutputHead(HeadModel):
             hidden = self.get_submodule(self.head_spec.norm)(hidden)
         if self.architecture.output_scale != 1.0:
             hidden = hidden * self.architecture.output_scale
-        return self.get_submodule(self.head_spec.out)(hidden)  # type: ignore[no-any-return]
+        logits: Tensor = self.get_submodule(self.head_spec.out)(hidden)
+        cap = self.architecture.output_cap
+        return logits if cap is None else (logits / cap).tanh() * cap
 
     def row_logits(self, out: HiddenOutput) -> Tensor:
         """Logits of real tokens only, padded back to [batch, length, vocabulary]."""

@@ -17,7 +17,7 @@ from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
-from cutaway.nn.block import Block
+from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import evaluating, scopes_of
@@ -62,7 +62,7 @@ class Embed(NamedModule):
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
-            x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
+            x = self.scaled(x)
         if self.spec.n_types:
             x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
         if self.spec.positions is not None:
@@ -73,6 +73,10 @@ class Embed(NamedModule):
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
         return x if self.spec.width is None else self.project(x)
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
+        return vectors * float(torch.tensor(self.spec.scale, dtype=vectors.dtype, device="cpu"))
 
 
 class Stack(NamedModule):
@@ -97,7 +101,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.spec = spec
     owner.recomputes = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
-    owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
+    owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
     if isinstance(spec.positions, Relative):
@@ -257,6 +261,8 @@ def embed_batch(stack: NamedModule, batch: Batch) -> Tensor:
     elif positions is not None:
         positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
     ids, vectors = batch.input_ids, batch.inputs_embeds
+    if vectors is not None and spec.embedding.scales_inputs:
+        vectors = stack.embed.scaled(vectors)
     for scope in scopes_of(stack):
         if scope.vectors is not None:
             ids, vectors = None, scope.vectors

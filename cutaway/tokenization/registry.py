@@ -65,6 +65,11 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "qwen3": Qwen2Tokenizer,
     "gpt_neox": GPTNeoXTokenizer,
     "gemma": GemmaTokenizer,
+    "gpt_neo": GPT2Tokenizer,
+    "gptj": GPT2Tokenizer,
+    "phi": GPT2Tokenizer,
+    "gemma3_text": GemmaTokenizer,
+    "gemma2": GemmaTokenizer,
     "pegasus": PegasusTokenizer,
 }
 
