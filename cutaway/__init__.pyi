@@ -163,6 +163,16 @@ from cutaway.families.bert import (
     BertModel,
     BertPreTrainedModel,
 )
+from cutaway.families.deberta_v2 import (
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    DebertaV2ForMultipleChoice,
+    DebertaV2ForQuestionAnswering,
+    DebertaV2ForSequenceClassification,
+    DebertaV2ForTokenClassification,
+    DebertaV2Model,
+    DebertaV2PreTrainedModel,
+)
 from cutaway.families.distilbert import (
     DistilBertConfig,
     DistilBertForMaskedLM,
@@ -438,6 +448,8 @@ from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer, MB
 from cutaway.tokenization.unigram import (
     AlbertTokenizer,
     AlbertTokenizerFast,
+    DebertaV2Tokenizer,
+    DebertaV2TokenizerFast,
     PegasusTokenizer,
     PegasusTokenizerFast,
     T5Tokenizer,
@@ -590,6 +602,16 @@ __all__ = [
     "DataCollatorForWholeWordMask",
     "DataCollatorWithFlattening",
     "DataCollatorWithPadding",
+    "DebertaV2Config",
+    "DebertaV2ForMaskedLM",
+    "DebertaV2ForMultipleChoice",
+    "DebertaV2ForQuestionAnswering",
+    "DebertaV2ForSequenceClassification",
+    "DebertaV2ForTokenClassification",
+    "DebertaV2Model",
+    "DebertaV2PreTrainedModel",
+    "DebertaV2Tokenizer",
+    "DebertaV2TokenizerFast",
     "DefaultDataCollator",
     "DefaultFlowCallback",
     "DistilBertConfig",

@@ -113,10 +113,47 @@ class Relative:
 
 
 @dataclass(frozen=True)
+class Distances:
+    """DeBERTa's scores of distances (He et al., 2021): one vector per distance, which each layer compares with queries
+    and with keys.
+
+    Attributes:
+        span: the table has 2 * span rows: distances from -span to span - 1, or buckets of distances.
+        longest: where the last bucket begins; 0 where each distance has a row of its own.
+        to_keys: whether queries are compared with distances as keys ("c2p").
+        to_queries: whether keys are compared with distances as queries ("p2c").
+        shared: whether a layer makes distances into keys and queries as it does words, else by matrices of their own.
+        norm: of the table, or None. dropout: of the table, in each layer.
+    """
+
+    span: int
+    longest: int
+    to_keys: bool
+    to_queries: bool
+    shared: bool
+    norm: Norm | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """DeBERTa-v2's sum of neighbouring words: norm(block(x) + activation(convolution(x))), after the first block.
+
+    size: how many words one sum reads, an odd number. groups: into how many parts the hidden size is cut for it.
+    """
+
+    size: int
+    groups: int
+    activation: Activation
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
 class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
+    takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
     vocab_size: int
@@ -127,13 +164,15 @@ class Embedding:
     pad_id: int | None = None
     dropout: float = 0.0
     width: int | None = None
+    takes_types: bool = False
 
 
 @dataclass(frozen=True)
 class Attention:
     """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries.
 
-    `norm` is over the numbers of each query and key head, before their positions (Qwen3).
+    `norm` is over the numbers of each query and key head, before their positions (Qwen3). With `distances`, scores have
+    a part that depends on how far a query and a key are apart, and on both of them.
     """
 
     n_heads: int
@@ -145,6 +184,7 @@ class Attention:
     dropout: float = 0.0
     out_dropout: float | None = None
     norm: Norm | None = None
+    distances: Distances | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +212,7 @@ class Stack:
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
+        convolution: what the first block adds of each word's neighbours, or None.
     """
 
     n_layers: int
@@ -191,6 +232,7 @@ class Stack:
     block_of: tuple[int, ...] = ()
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
+    convolution: Convolution | None = None
 
     @property
     def order(self) -> tuple[int, ...]:
