@@ -59,6 +59,10 @@ _MODULES = {
         "ModernBertConfig ModernBertPreTrainedModel ModernBertModel ModernBertForMaskedLM ModernBertForMultipleChoice "
         "ModernBertForQuestionAnswering ModernBertForSequenceClassification ModernBertForTokenClassification"
     ),
+    "cutaway.families.deberta_v2": (
+        "DebertaV2Config DebertaV2PreTrainedModel DebertaV2Model DebertaV2ForMaskedLM DebertaV2ForMultipleChoice "
+        "DebertaV2ForQuestionAnswering DebertaV2ForSequenceClassification DebertaV2ForTokenClassification"
+    ),
     "cutaway.families.gpt2": (
         "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2ForQuestionAnswering "
         "GPT2ForSequenceClassification GPT2ForTokenClassification"
@@ -186,8 +190,8 @@ _MODULES = {
     ),
     "cutaway.tokenization.sentencepiece_bpe": ("GemmaTokenizer GemmaTokenizerFast LlamaTokenizer LlamaTokenizerFast"),
     "cutaway.tokenization.unigram": (
-        "AlbertTokenizer AlbertTokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast "
-        "XLMRobertaTokenizer XLMRobertaTokenizerFast"
+        "AlbertTokenizer AlbertTokenizerFast DebertaV2Tokenizer DebertaV2TokenizerFast PegasusTokenizer "
+        "PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer XLMRobertaTokenizerFast"
     ),
     "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.nn.lora_config": "LoraConfig",

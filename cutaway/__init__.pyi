@@ -165,6 +165,16 @@ from cutaway.families.bert import (
 )
 from cutaway.families.cohere import CohereConfig, CohereForCausalLM, CohereModel, CoherePreTrainedModel
 from cutaway.families.cohere2 import Cohere2Config, Cohere2ForCausalLM, Cohere2Model, Cohere2PreTrainedModel
+from cutaway.families.deberta_v2 import (
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
+    DebertaV2ForMultipleChoice,
+    DebertaV2ForQuestionAnswering,
+    DebertaV2ForSequenceClassification,
+    DebertaV2ForTokenClassification,
+    DebertaV2Model,
+    DebertaV2PreTrainedModel,
+)
 from cutaway.families.distilbert import (
     DistilBertConfig,
     DistilBertForMaskedLM,
@@ -496,6 +506,8 @@ from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer, MB
 from cutaway.tokenization.unigram import (
     AlbertTokenizer,
     AlbertTokenizerFast,
+    DebertaV2Tokenizer,
+    DebertaV2TokenizerFast,
     PegasusTokenizer,
     PegasusTokenizerFast,
     T5Tokenizer,
@@ -656,6 +668,16 @@ __all__ = [
     "DataCollatorForWholeWordMask",
     "DataCollatorWithFlattening",
     "DataCollatorWithPadding",
+    "DebertaV2Config",
+    "DebertaV2ForMaskedLM",
+    "DebertaV2ForMultipleChoice",
+    "DebertaV2ForQuestionAnswering",
+    "DebertaV2ForSequenceClassification",
+    "DebertaV2ForTokenClassification",
+    "DebertaV2Model",
+    "DebertaV2PreTrainedModel",
+    "DebertaV2Tokenizer",
+    "DebertaV2TokenizerFast",
     "DefaultDataCollator",
     "DefaultFlowCallback",
     "DistilBertConfig",

@@ -37,6 +37,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "albert": ("cutaway.families.albert", "Albert"),
     "mpnet": ("cutaway.families.mpnet", "MPNet"),
     "modernbert": ("cutaway.families.modernbert", "ModernBert"),
+    "deberta-v2": ("cutaway.families.deberta_v2", "DebertaV2"),
     "gpt2": ("cutaway.families.gpt2", "GPT2"),
     "llama": ("cutaway.families.llama", "Llama"),
     "mistral": ("cutaway.families.mistral", "Mistral"),

@@ -43,6 +43,10 @@ SIZES |= {
     "Electra": {**_BERT, "embedding_size": 12, "summary_last_dropout": 0.0},
     "Albert": {**_BERT, "embedding_size": 12, "classifier_dropout_prob": 0.0},
     "MPNet": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "DebertaV2": {
+        **_BERT, "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 8, "share_att_key": True,
+        "norm_rel_ebd": "layer_norm", "position_biased_input": False, "conv_kernel_size": 3,
+    },
     "ModernBert": {
         "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
         "max_position_embeddings": 40, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
@@ -89,6 +93,7 @@ HEADS = {
     "Albert": f"{_THREE} MultipleChoice MaskedLM",
     "MPNet": f"{_THREE} MultipleChoice MaskedLM",
     "ModernBert": f"{_THREE} MultipleChoice MaskedLM",
+    "DebertaV2": f"{_THREE} MultipleChoice MaskedLM",
     "GPT2": f"{_THREE} LMHeadModel",
     **dict.fromkeys(("Llama", "Mistral", "SmolLM3", "Qwen2", "Qwen3", "GPTNeoX"), f"{_THREE} CausalLM"),
     **dict.fromkeys(("Gemma", "Phi3"), "SequenceClassification TokenClassification CausalLM"),

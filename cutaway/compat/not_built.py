@@ -167,11 +167,6 @@ NAMES: dict[str, str] = {
         "DebertaConfig DebertaForMaskedLM DebertaForQuestionAnswering DebertaForSequenceClassification "
         "DebertaForTokenClassification DebertaModel DebertaPreTrainedModel DebertaTokenizer"
     ),
-    "the family deberta_v2 is not built": (
-        "DebertaV2Config DebertaV2ForMaskedLM DebertaV2ForMultipleChoice DebertaV2ForQuestionAnswering "
-        "DebertaV2ForSequenceClassification DebertaV2ForTokenClassification DebertaV2Model DebertaV2PreTrainedModel "
-        "DebertaV2Tokenizer"
-    ),
     "the family deepseek_v2 is not built": (
         "DeepseekV2Config DeepseekV2ForCausalLM DeepseekV2ForSequenceClassification DeepseekV2Model "
         "DeepseekV2PreTrainedModel"

@@ -115,11 +115,48 @@ class Relative:
 
 
 @dataclass(frozen=True)
+class Distances:
+    """DeBERTa's scores of distances (He et al., 2021): one vector per distance, which each layer compares with queries
+    and with keys.
+
+    Attributes:
+        span: the table has 2 * span rows: distances from -span to span - 1, or buckets of distances.
+        longest: where the last bucket begins; 0 where each distance has a row of its own.
+        to_keys: whether queries are compared with distances as keys ("c2p").
+        to_queries: whether keys are compared with distances as queries ("p2c").
+        shared: whether a layer makes distances into keys and queries as it does words, else by matrices of their own.
+        norm: of the table, or None. dropout: of the table, in each layer.
+    """
+
+    span: int
+    longest: int
+    to_keys: bool
+    to_queries: bool
+    shared: bool
+    norm: Norm | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """DeBERTa-v2's sum of neighbouring words: norm(block(x) + activation(convolution(x))), after the first block.
+
+    size: how many words one sum reads, an odd number. groups: into how many parts the hidden size is cut for it.
+    """
+
+    size: int
+    groups: int
+    activation: Activation
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
 class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
     scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
     vocab_size: int
@@ -131,6 +168,7 @@ class Embedding:
     dropout: float = 0.0
     width: int | None = None
     scales_inputs: bool = False
+    takes_types: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +177,8 @@ class Attention:
 
     `norm` is of queries and keys, before their positions: over the numbers of each head (Qwen3), there with weights of
     its "own" for each (Cohere) or in "parts" (StableLM: one layer for each), or over those of "all" heads (OLMo 2).
-    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2).
+    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2). With `distances`,
+    scores have a part that depends on how far a query and a key are apart, and on both of them.
     """
 
     n_heads: int
@@ -153,6 +192,7 @@ class Attention:
     norm: Norm | None = None
     norm_over: Literal["head", "own", "parts", "all"] = "head"
     softcap: float | None = None
+    distances: Distances | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +223,7 @@ class Stack:
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
+        convolution: what the first block adds of each word's neighbours, or None.
     """
 
     n_layers: int
@@ -203,6 +244,7 @@ class Stack:
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
     residual_scale: float = 1.0
+    convolution: Convolution | None = None
 
     @property
     def order(self) -> tuple[int, ...]:

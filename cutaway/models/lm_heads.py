@@ -188,12 +188,24 @@ class Output:
     stored: str = ""
 
 
+@dataclass(frozen=True)
+class ByFlag:
+    """One head or another, by a field of the config."""
+
+    field: str
+    yes: Output
+    no: Output
+
+
 class OutputHead(HeadModel):
     """What masked and causal language models share."""
 
     head_spec: ClassVar[Output]
 
     def _build(self, config: PretrainedConfig) -> None:
+        declared = self.head_spec
+        if isinstance(declared, ByFlag):
+            self.head_spec = declared.yes if config.flag(declared.field) else declared.no  # type: ignore[misc]
         spec, stack = self.head_spec, self.architecture.stack
         size = stack.width
         if spec.dense:

@@ -99,7 +99,7 @@ def init_std(model: ConfiguredModel) -> float:
 
 def init_module(module: nn.Module, std: float) -> None:
     """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
-    if isinstance(module, (nn.Linear, nn.Embedding, RMSNorm, nn.LayerNorm)):
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, RMSNorm, nn.LayerNorm)):
         for name, p in module._parameters.items():
             if p is not None:
                 init_tensor(module, name, p, std)
@@ -112,7 +112,7 @@ def init_tensor(module: nn.Module, name: str, value: Tensor, std: float) -> None
         value.zero_()
     elif isinstance(module, Sinusoids):
         value.copy_(module.table())
-    elif isinstance(module, (nn.Linear, nn.Embedding)):
+    elif isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d)):
         value.normal_(0.0, std)
     else:
         value.fill_(1.0 - getattr(module, "offset", 0.0))

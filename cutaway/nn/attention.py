@@ -21,6 +21,7 @@ from cutaway.nn.attention_dropout import attention_with_dropout
 from cutaway.nn.attention_pattern import CacheLayout, TextLayout, expose_pattern, scores, value_grad_merge
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import decode_attention, varlen_attention
+from cutaway.nn.distances import DistanceBias, DistanceRows, DistanceScores, chunk_size
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
 from cutaway.nn.heads_norm import make_heads_norm
@@ -46,6 +47,7 @@ class Context:
         turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
+        distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
         memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
@@ -57,6 +59,7 @@ class Context:
     rotaries: tuple[Rotary | None, ...] = ()
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
+    distances: DistanceRows | None = None
     cache: Cache | None = None
     prefill: bool = True
     memory: Tensor | None = None
@@ -89,6 +92,8 @@ class Attention(NamedModule):
             self.q_norm, self.k_norm = (
                 make_heads_norm(spec.norm, n, spec.head_size, spec.norm_over) for n in (spec.n_heads, spec.n_kv_heads)
             )
+        if spec.distances is not None:
+            self.distances = DistanceScores(spec, hidden_size)
         self.packed = PackedCache()  # queries, keys and values side by side
 
     def forward(
@@ -175,6 +180,18 @@ class Attention(NamedModule):
         ]  # each [n, stretch, heads, head_size]
         return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
 
+    def _by_distance(
+        self, q: Tensor, k: Tensor, v: Tensor, scores_of: DistanceBias, places: Tensor | None
+    ) -> list[Tensor]:
+        """As _fast for some texts after others: what distances add to the scores is as large as all scores."""
+        size = chunk_size(q.shape[1], q.shape[2])
+        outputs = []
+        for start in range(0, q.shape[0], size):
+            some = slice(start, start + size)
+            there = None if places is None else places[some]
+            outputs.append(self._fast(q[some], k[some], v[some], scores_of(q[some], k[some], there), False))
+        return outputs
+
     def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
@@ -182,7 +199,8 @@ class Attention(NamedModule):
         # first choice: our kernel, all texts in one call; it knows neither a bias nor dropout nor padding that stayed.
         # With words hidden in the middle of a text, the columns beside a token are not its neighbours
         scattered = (context.bias is not None or window is not None) and context.rows.holes
-        if context.bias is None and context.rows.key_mask is None and not self._rate and not scattered:
+        plain = context.bias is None and context.distances is None
+        if plain and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window, self.spec.softcap)
             if fast is not None and not open_:
                 return fast
@@ -191,11 +209,18 @@ class Attention(NamedModule):
         block_values: list[Tensor] = []
         # else group by group: texts of one length are one unpadded block for torch's kernel
         blocks = (self._blocks(x, context.rows) for x in (q, k, v))
+        by_distance = None if context.distances is None else self.distances(self.q, self.k, context.distances)
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask = context.rows.key_mask
             causal = context.causal
             near = window is not None and g.length > window
-            if scattered:
+            if by_distance is not None:
+                places = context.rows.group_positions(g) if context.rows.holes else None
+                if not open_:
+                    outputs += self._by_distance(queries, keys, values, by_distance, places)
+                    continue
+                mask = by_distance(queries, keys, places)
+            elif scattered:
                 mask, causal, near = _seen(context.rows.group_positions(g), context.bias, window, causal), False, False
             elif context.bias is not None:
                 mask = _with_bias(context.bias[None, :, : g.length, : g.length], mask, causal)

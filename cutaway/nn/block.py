@@ -9,6 +9,7 @@ from cutaway.config.architecture import Stack
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
+from cutaway.nn.convolution import NeighbourSum
 from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
@@ -36,6 +37,9 @@ class Block(NamedModule):
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
         self.mlp = MLP(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
+        self.has_conv = spec.convolution is not None and number == 0
+        if self.has_conv and spec.convolution is not None:
+            self.conv = NeighbourSum(spec.convolution, spec.norm, spec.hidden_size)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         entered = x
@@ -47,6 +51,8 @@ class Block(NamedModule):
             if tap is not None:
                 x = tap.expose("resid_cross", x)
         x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
+        if self.has_conv:
+            x = self.conv(entered, x, context.rows, tap)
         if self.bounds_end:
             x = within_float16(x)
         if tap is not None:

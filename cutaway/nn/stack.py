@@ -21,6 +21,7 @@ from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import evaluating, scopes_of
+from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
@@ -106,6 +107,10 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
     if isinstance(spec.positions, Relative):
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
+    elif spec.attention.distances is not None:
+        owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
+        if spec.attention.distances.norm is not None:
+            owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
@@ -159,8 +164,10 @@ class Batch:
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
         # several texts in one row, which their position_ids tell apart, become a batch of texts
         several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
-        # in a window that holds only padding, a query would have nothing to look at
+        # in a window that holds only padding, a query would have nothing to look at; what depends on a word's
+        # neighbours, or on distances, is computed text by text
         may_stay_padded = not spec.causal and cache is None and not spec.windows
+        may_stay_padded = may_stay_padded and spec.attention.distances is None and spec.convolution is None
         if several is not None and position_ids is not None:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
@@ -365,6 +372,9 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
         elif cache is not None:
             queries = cache.ends()[:, None] + steps  # [batch, n]
             context.bias = stack.relative(queries, cache.positions()[:, None])
+    elif spec.attention.distances is not None:
+        norm = None if spec.attention.distances.norm is None else stack.relative_norm
+        context.distances = stack.relative.reaching(rows.reach, norm)
 
 
 def _keep_inputs(

@@ -20,7 +20,13 @@ from cutaway.tokenization.byte_level_bpe import (
 from cutaway.tokenization.loading import load
 from cutaway.tokenization.sentencepiece_bpe import GemmaTokenizer, LlamaTokenizer
 from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer
-from cutaway.tokenization.unigram import AlbertTokenizer, PegasusTokenizer, T5Tokenizer, XLMRobertaTokenizer
+from cutaway.tokenization.unigram import (
+    AlbertTokenizer,
+    DebertaV2Tokenizer,
+    PegasusTokenizer,
+    T5Tokenizer,
+    XLMRobertaTokenizer,
+)
 from cutaway.tokenization.wordpiece import BertTokenizer, DistilBertTokenizer, ElectraTokenizer, MPNetTokenizer
 
 __all__ = ["load_tokenizer"]
@@ -43,6 +49,7 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "GemmaTokenizer": GemmaTokenizer,
     "PegasusTokenizer": PegasusTokenizer,
     "MBartTokenizer": MBartTokenizer,
+    "DebertaV2Tokenizer": DebertaV2Tokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,
@@ -71,6 +78,7 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "gemma3_text": GemmaTokenizer,
     "gemma2": GemmaTokenizer,
     "pegasus": PegasusTokenizer,
+    "deberta-v2": DebertaV2Tokenizer,
 }
 
 

@@ -1,4 +1,6 @@
-"""The tokenizers of unigram pieces from a sentencepiece model: T5's, ALBERT's, XLM-RoBERTa's and PEGASUS's."""
+"""The tokenizers of unigram pieces from a sentencepiece model: T5's, ALBERT's, XLM-RoBERTa's, PEGASUS's and
+DeBERTa's.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ from cutaway.tokenization.sentencepiece_model import added_token, read_sentencep
 __all__ = [
     "AlbertTokenizer",
     "AlbertTokenizerFast",
+    "DebertaV2Tokenizer",
+    "DebertaV2TokenizerFast",
     "PegasusTokenizer",
     "PegasusTokenizerFast",
     "T5Tokenizer",
@@ -120,6 +124,60 @@ class AlbertTokenizer(PreTrainedTokenizerFast):
             )
 
 
+class DebertaV2Tokenizer(PreTrainedTokenizerFast):
+    """Unigram pieces between `[CLS]` and `[SEP]`. Settings: `do_lower_case`, `split_by_punct`.
+
+    Texts are normalized by the rules in spm.model, as in the model's training.
+    """
+
+    model_input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids")
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("spm.model",)}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "[CLS]",
+        "eos_token": "[SEP]",
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 1
+        if (path := settings.pop("vocab_file", None)) is not None:
+            model = read_sentencepiece(Path(path))
+            pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
+            settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
+        elif pieces is None:
+            names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+            pieces = [(str(settings[name]), 0.0) for name in names]
+        backend = unigram_backend(pieces, unk_id, b"")
+        steps: list[Any] = [normalizers.Lowercase()] if settings.get("do_lower_case") else []
+        words: list[Any] = [pre_tokenizers.Punctuation("isolated")] if settings.get("split_by_punct") else []
+        with guarded("The sentencepiece model's rules of normalization cannot be used"):
+            steps += [normalizers.Strip(), *([normalizers.Precompiled(charsmap)] if charsmap else [])]
+            backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(r" {2,}"), " ")])
+        words.append(pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True))
+        backend.pre_tokenizer = pre_tokenizers.Sequence(words)
+        return backend
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "tokenizer_class": type(self).__name__,
+            "do_lower_case": "Lowercase" in str(self._backend.normalizer),
+            "split_by_punct": "Punctuation" in str(self._backend.pre_tokenizer),
+        }
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            first, last = str(self.cls_token), str(self.sep_token)
+            self._backend.post_processor = framed(
+                f"{first}:0 $A:0 {last}:0",
+                f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+                [(first, self.cls_token_id), (last, self.sep_token_id)],
+            )
+
+
 class XLMRobertaTokenizer(PreTrainedTokenizerFast):
     """Unigram pieces between `<s>` and `</s>`; four tokens of its own stand before the model's pieces."""
 
@@ -197,5 +255,6 @@ class PegasusTokenizer(PreTrainedTokenizerFast):
 
 T5TokenizerFast = T5Tokenizer
 AlbertTokenizerFast = AlbertTokenizer
+DebertaV2TokenizerFast = DebertaV2Tokenizer
 XLMRobertaTokenizerFast = XLMRobertaTokenizer
 PegasusTokenizerFast = PegasusTokenizer

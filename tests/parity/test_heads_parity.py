@@ -105,6 +105,8 @@ def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> 
         if ending in EACH_TOKEN:
             real = where.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
             assert gap(mine[name][real], yours[name][real]) < TOLERANCE
+        elif family.startswith("deberta-v2") and problem == "number":  # upstream drops the column that labels go with
+            assert gap(mine[name], yours[name][:, None]) < TOLERANCE
         else:
             assert gap(mine[name], yours[name]) < TOLERANCE
     assert gap(mine.loss, yours.loss) < TOLERANCE, (mine.loss, yours.loss)

@@ -41,6 +41,33 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "ModernBert",
         {**BERT, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2},
     ),
+    # span / 2 = 2 distances of their own, then buckets; more words than the largest of these
+    "deberta-v2": (
+        "DebertaV2",
+        {
+            **BERT,
+            "relative_attention": True,
+            "position_buckets": 4,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+            "layer_norm_eps": 1e-7,
+            "max_position_embeddings": 12,
+        },
+    ),
+    "deberta-v2-conv": (
+        "DebertaV2",
+        {
+            **BERT,
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+            "type_vocab_size": 2,
+            "max_relative_positions": 5,
+        },
+    ),
     "gpt2": (
         "GPT2",
         {
@@ -282,6 +309,8 @@ VARIANTS = (
     "gptj",
     "gpt_neo",
 )
+# a second model of a family, with other fields
+SECOND = ("t5-gated", "deberta-v2-conv")
 ENCODER_DECODERS = ("t5", "t5-gated", "bart", "mbart", "marian", "pegasus")
 
 
@@ -318,6 +347,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "deberta-v2-conv": ("ForSequenceClassification",),
     "gpt2": (*LABELS, "LMHeadModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),
