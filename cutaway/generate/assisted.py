@@ -7,88 +7,24 @@ distribution p of the large model (Leviathan et al., 2023, section 2.3; Chen et 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
-from cutaway.generate.cache_reuse import common_prefix_length, positions_are_fixed
+from cutaway.generate.assistant import Assistant
 from cutaway.generate.options import Settings
 from cutaway.generate.plan import Plan
 from cutaway.generate.prompt import Prompt
 from cutaway.generate.prompt_lookup import LookupSearch
-from cutaway.nn.call_context import Evaluation
-from cutaway.nn.kv_cache import Cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cutaway.models.protocols import DecodeStepper, GenerativeModel
+    from cutaway.models.protocols import GenerativeModel
     from cutaway.tokenization.protocols import TokenizerLike
 
 N_AHEAD, CONFIDENT = 5, 0.4  # tokens written ahead, and the least probability with which one is
-
-
-class Assistant:
-    """The small model, with its cache of the text that it has read.
-
-    Args:
-        n_ahead: the most tokens that it writes ahead.
-        confident: it stops before a token that it finds less likely than this.
-    """
-
-    def __init__(self, model: GenerativeModel, n_ahead: int, confident: float) -> None:
-        self.model, self.n_ahead, self.confident = model, n_ahead, confident
-        self.evaluating = Evaluation(cast(nn.Module, model))
-        self.cache: Cache | None = None
-        self.stepper: DecodeStepper | None = None
-        self.read: list[int] = []  # what the cache holds
-
-    def write(
-        self, text: list[int], n: int, choose: Callable[[Tensor], tuple[int, Tensor]]
-    ) -> tuple[list[int], list[Tensor]]:
-        """At most n tokens after `text`, and the probabilities [V] that each was chosen from.
-
-        Args:
-            choose: logits [1, V] float32 -> a token, and the probabilities [V] of all.
-        """
-        guesses: list[int] = []
-        probabilities: list[Tensor] = []
-        with torch.no_grad(), self.evaluating():
-            logits = self._run(text)
-            while True:
-                token, probability = choose(logits.float())
-                if guesses and float(probability[token]) < self.confident:
-                    break
-                guesses.append(token)
-                probabilities.append(probability)
-                if len(guesses) == min(n, self.n_ahead):
-                    break
-                logits = self._run([*text, *guesses])
-        return guesses, probabilities
-
-    def _run(self, text: list[int]) -> Tensor:
-        """The logits [1, V] after `text`; what the cache holds of it is not run again."""
-        kept = min(common_prefix_length(self.read, text), len(text) - 1)
-        if self.cache is not None and kept < len(self.read):
-            if kept and positions_are_fixed(self.model):
-                self.cache.crop(kept)
-            else:
-                self.cache, self.stepper, kept = None, None, 0
-        device = next(cast(nn.Module, self.model).parameters()).device
-        ids = torch.tensor([text[kept if self.cache is not None else 0 :]], device=device)
-        if self.stepper is not None and self.stepper.is_unobserved and self.cache is not None:
-            logits = self.stepper(ids, self.cache, None, None)
-        else:
-            outputs = self.model(
-                input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, return_dict=True
-            )
-            self.cache, logits = outputs.past_key_values, outputs.logits
-            self.stepper = self.model.decode_stepper()
-        self.read = list(text)
-        return logits[:, -1]
 
 
 class AssistedSearch(LookupSearch):
@@ -145,7 +81,7 @@ def read_assistant(s: Settings, model: GenerativeModel, rows: int) -> Assistant 
     """The small model of a call, checked; None without one.
 
     Raises:
-        GenerationError: it cannot write, has another vocabulary or is the model itself; or the call is for several
+        GenerationError: it cannot write, or has another vocabulary; or the call is for several
             texts, beams, or an encoder-decoder.
     """
     small = s.call.get("assistant_model")
@@ -166,8 +102,6 @@ def read_assistant(s: Settings, model: GenerativeModel, rows: int) -> Assistant 
         raise GenerationError(
             f"assistant_model has {sizes[1]:,} tokens and the model {sizes[0]:,}: they must share one vocabulary."
         )
-    if small is model:
-        raise GenerationError("assistant_model is the model itself, which would write no faster. Pass a smaller one.")
     copies, beams = s.integer("num_return_sequences", 1) or 1, s.integer("num_beams", 1) or 1
     if rows > 1 or copies > 1 or beams > 1 or not s.flag("use_cache"):
         raise GenerationError(

@@ -18,7 +18,7 @@ from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
 
 if TYPE_CHECKING:
-    from cutaway.generate.assisted import Assistant
+    from cutaway.generate.assistant import Assistant
     from cutaway.tokenization.protocols import TokenizerLike
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
