@@ -31,7 +31,7 @@ class CanGenerate:
         self.of_class, self.of_model = of_class, of_model
         self.__doc__ = "Whether `generate` works on this model, or on models of this class."
 
-    def __get__(self, model: Any, owner: type) -> Callable[[], bool]:
+    def __get__(self, model: object, owner: type) -> Callable[[], bool]:
         answer = self.of_class if model is None or self.of_model is None else self.of_model(model)
         return lambda: answer
 
@@ -45,7 +45,10 @@ class GenerationMixin:
         @property
         def is_encoder_decoder(self) -> bool: ...
 
-    can_generate = CanGenerate(False)
+        @classmethod
+        def can_generate(cls) -> bool: ...  # what reading the descriptor gives; not every checker follows it
+    else:
+        can_generate = CanGenerate(False)
 
     @property
     def generation_config(self) -> GenerationConfig:

@@ -339,7 +339,8 @@ class MaskedLM(OutputHead):
 class CausalLM(OutputHead):
     """Which token comes next."""
 
-    can_generate = CanGenerate(True, lambda model: bool(model.architecture.stack.causal))
+    if not TYPE_CHECKING:
+        can_generate = CanGenerate(True, lambda model: bool(model.architecture.stack.causal))
 
     def decode_stepper(self) -> DecodeStepper | None:
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""

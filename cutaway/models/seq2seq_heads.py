@@ -62,7 +62,8 @@ class Seq2SeqLM(OutputHead):
         if self.logits_bias:
             self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
 
-    can_generate = CanGenerate(True)
+    if not TYPE_CHECKING:
+        can_generate = CanGenerate(True)
 
     def decode_stepper(self) -> DecodeStepper | None:
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""

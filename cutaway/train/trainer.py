@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, Unpack, overload
 
 import torch
 from torch import Tensor, nn
@@ -70,11 +70,6 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-class _HasSession(Protocol):
-    @property
-    def session(self) -> TrainingSession: ...
-
-
 class _OfSession(Generic[T]):
     """An attribute of the trainer that lives in its session, under the same name."""
 
@@ -88,15 +83,15 @@ class _OfSession(Generic[T]):
     def __get__(self, trainer: None, owner: type[object]) -> Self: ...
 
     @overload
-    def __get__(self, trainer: _HasSession, owner: type[object]) -> T: ...
+    def __get__(self, trainer: Trainer, owner: type[object]) -> T: ...
 
-    def __get__(self, trainer: _HasSession | None, owner: type[object]) -> T | Self:
+    def __get__(self, trainer: Trainer | None, owner: type[object]) -> T | Self:
         if trainer is None:
             return self
         value: T = getattr(trainer.session, self._name)
         return value
 
-    def __set__(self, trainer: _HasSession, value: T) -> None:
+    def __set__(self, trainer: Trainer, value: T) -> None:
         setattr(trainer.session, self._name, value)
 
 
