@@ -163,6 +163,15 @@ from cutaway.families.bert import (
     BertModel,
     BertPreTrainedModel,
 )
+from cutaway.families.bloom import (
+    BloomConfig,
+    BloomForCausalLM,
+    BloomForQuestionAnswering,
+    BloomForSequenceClassification,
+    BloomForTokenClassification,
+    BloomModel,
+    BloomPreTrainedModel,
+)
 from cutaway.families.cohere import CohereConfig, CohereForCausalLM, CohereModel, CoherePreTrainedModel
 from cutaway.families.cohere2 import Cohere2Config, Cohere2ForCausalLM, Cohere2Model, Cohere2PreTrainedModel
 from cutaway.families.distilbert import (
@@ -186,6 +195,15 @@ from cutaway.families.electra import (
     ElectraForTokenClassification,
     ElectraModel,
     ElectraPreTrainedModel,
+)
+from cutaway.families.falcon import (
+    FalconConfig,
+    FalconForCausalLM,
+    FalconForQuestionAnswering,
+    FalconForSequenceClassification,
+    FalconForTokenClassification,
+    FalconModel,
+    FalconPreTrainedModel,
 )
 from cutaway.families.gemma import (
     GemmaConfig,
@@ -630,6 +648,13 @@ __all__ = [
     "BertTokenizerFast",
     "BitNetQuantConfig",
     "BitsAndBytesConfig",
+    "BloomConfig",
+    "BloomForCausalLM",
+    "BloomForQuestionAnswering",
+    "BloomForSequenceClassification",
+    "BloomForTokenClassification",
+    "BloomModel",
+    "BloomPreTrainedModel",
     "Cache",
     "CharSpan",
     "ClassifierFreeGuidanceLogitsProcessor",
@@ -696,6 +721,13 @@ __all__ = [
     "Explanation",
     "ExponentialDecayLengthPenalty",
     "FPQuantConfig",
+    "FalconConfig",
+    "FalconForCausalLM",
+    "FalconForQuestionAnswering",
+    "FalconForSequenceClassification",
+    "FalconForTokenClassification",
+    "FalconModel",
+    "FalconPreTrainedModel",
     "FbgemmFp8Config",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",

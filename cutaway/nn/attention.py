@@ -46,6 +46,7 @@ class Context:
         turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
+        by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
         memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
@@ -57,6 +58,7 @@ class Context:
     rotaries: tuple[Rotary | None, ...] = ()
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
+    by_count: bool = False
     cache: Cache | None = None
     prefill: bool = True
     memory: Tensor | None = None
@@ -181,7 +183,8 @@ class Attention(NamedModule):
         fast = None
         # first choice: our kernel, all texts in one call; it knows neither a bias nor dropout nor padding that stayed.
         # With words hidden in the middle of a text, the columns beside a token are not its neighbours
-        scattered = (context.bias is not None or window is not None) and context.rows.holes
+        by_place = (context.bias is not None and not context.by_count) or window is not None
+        scattered = by_place and context.rows.holes
         if context.bias is None and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window, self.spec.softcap)
             if fast is not None and not open_:
