@@ -119,6 +119,14 @@ _MODULES = {
         "GPTNeoConfig GPTNeoPreTrainedModel GPTNeoModel GPTNeoForCausalLM GPTNeoForQuestionAnswering "
         "GPTNeoForSequenceClassification GPTNeoForTokenClassification"
     ),
+    "cutaway.families.falcon": (
+        "FalconConfig FalconPreTrainedModel FalconModel FalconForCausalLM FalconForQuestionAnswering "
+        "FalconForSequenceClassification FalconForTokenClassification"
+    ),
+    "cutaway.families.bloom": (
+        "BloomConfig BloomPreTrainedModel BloomModel BloomForCausalLM BloomForQuestionAnswering "
+        "BloomForSequenceClassification BloomForTokenClassification"
+    ),
     "cutaway.families.phi3": (
         "Phi3Config Phi3PreTrainedModel Phi3Model Phi3ForCausalLM Phi3ForSequenceClassification "
         "Phi3ForTokenClassification"

@@ -163,6 +163,15 @@ from cutaway.families.bert import (
     BertModel,
     BertPreTrainedModel,
 )
+from cutaway.families.bloom import (
+    BloomConfig,
+    BloomForCausalLM,
+    BloomForQuestionAnswering,
+    BloomForSequenceClassification,
+    BloomForTokenClassification,
+    BloomModel,
+    BloomPreTrainedModel,
+)
 from cutaway.families.cohere import CohereConfig, CohereForCausalLM, CohereModel, CoherePreTrainedModel
 from cutaway.families.cohere2 import Cohere2Config, Cohere2ForCausalLM, Cohere2Model, Cohere2PreTrainedModel
 from cutaway.families.deberta_v2 import (
@@ -196,6 +205,15 @@ from cutaway.families.electra import (
     ElectraForTokenClassification,
     ElectraModel,
     ElectraPreTrainedModel,
+)
+from cutaway.families.falcon import (
+    FalconConfig,
+    FalconForCausalLM,
+    FalconForQuestionAnswering,
+    FalconForSequenceClassification,
+    FalconForTokenClassification,
+    FalconModel,
+    FalconPreTrainedModel,
 )
 from cutaway.families.gemma import (
     GemmaConfig,
@@ -642,6 +660,13 @@ __all__ = [
     "BertTokenizerFast",
     "BitNetQuantConfig",
     "BitsAndBytesConfig",
+    "BloomConfig",
+    "BloomForCausalLM",
+    "BloomForQuestionAnswering",
+    "BloomForSequenceClassification",
+    "BloomForTokenClassification",
+    "BloomModel",
+    "BloomPreTrainedModel",
     "Cache",
     "CharSpan",
     "ClassifierFreeGuidanceLogitsProcessor",
@@ -718,6 +743,13 @@ __all__ = [
     "Explanation",
     "ExponentialDecayLengthPenalty",
     "FPQuantConfig",
+    "FalconConfig",
+    "FalconForCausalLM",
+    "FalconForQuestionAnswering",
+    "FalconForSequenceClassification",
+    "FalconForTokenClassification",
+    "FalconModel",
+    "FalconPreTrainedModel",
     "FbgemmFp8Config",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",

@@ -55,6 +55,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "cohere2": ("cutaway.families.cohere2", "Cohere2"),
     "gptj": ("cutaway.families.gptj", "GPTJ"),
     "gpt_neo": ("cutaway.families.gpt_neo", "GPTNeo"),
+    "falcon": ("cutaway.families.falcon", "Falcon"),
+    "bloom": ("cutaway.families.bloom", "Bloom"),
     "phi3": ("cutaway.families.phi3", "Phi3"),
     "gpt_neox": ("cutaway.families.gpt_neox", "GPTNeoX"),
     "opt": ("cutaway.families.opt", "OPT"),

@@ -74,6 +74,14 @@ SIZES |= {
         "attention_types": [[["global", "local"], 1]], "window_size": 4, "pad_token_id": 0, "bos_token_id": 1,
         "eos_token_id": 2, "classifier_dropout": 0.0,
     },
+    "Falcon": {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_hidden_size": 24,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "classifier_dropout": 0.0,
+    },
+    "Bloom": {
+        "hidden_size": 16, "n_layer": 2, "n_head": 2,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "classifier_dropout": 0.0,
+    },
     "OPT": {
         "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24,
         "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "dropout": 0.0,
@@ -106,6 +114,8 @@ HEADS = {
     "Cohere2": "CausalLM",
     "GPTJ": "SequenceClassification QuestionAnswering CausalLM",
     "GPTNeo": f"{_THREE} CausalLM",
+    "Falcon": f"{_THREE} CausalLM",
+    "Bloom": f"{_THREE} CausalLM",
     "OPT": "SequenceClassification QuestionAnswering CausalLM",
     "T5": f"{_THREE} ConditionalGeneration",
     "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",

@@ -56,7 +56,9 @@ def metadata_table(dialect: Dialect) -> FieldTable:
     if not dialect.groups:  # each head has its own keys, and positions are learned
         same = "it is what the heads already say"
         harmless |= dict.fromkeys(("attention.head_count_kv", "attention.key_length", "attention.value_length"), same)
-        harmless["rope.dimension_count"] = "positions are learned"
+        harmless["rope.dimension_count"] = "no positions are rotary"
+        unread = {"context_length", "feed_forward_length"} - used
+        harmless |= dict.fromkeys(unread, "the family has no such bound, or the tensors say it")
     refused = {
         **dict.fromkeys(_SCALES, only(None, 0.0, 1.0)),
         **dict.fromkeys(

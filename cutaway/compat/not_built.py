@@ -119,10 +119,6 @@ NAMES: dict[str, str] = {
         "BlenderbotSmallConfig BlenderbotSmallForCausalLM BlenderbotSmallForConditionalGeneration "
         "BlenderbotSmallModel BlenderbotSmallPreTrainedModel BlenderbotSmallTokenizer"
     ),
-    "the family bloom is not built": (
-        "BloomConfig BloomForCausalLM BloomForQuestionAnswering BloomForSequenceClassification "
-        "BloomForTokenClassification BloomModel BloomPreTrainedModel"
-    ),
     "the family blt is not built": (
         "BltConfig BltForCausalLM BltGlobalTransformerConfig BltLocalDecoderConfig BltLocalEncoderConfig BltModel "
         "BltPatcher BltPatcherConfig BltPreTrainedModel"
@@ -223,10 +219,6 @@ NAMES: dict[str, str] = {
     ),
     "the family exaone_moe is not built": (
         "ExaoneMoeConfig ExaoneMoeForCausalLM ExaoneMoeModel ExaoneMoePreTrainedModel"
-    ),
-    "the family falcon is not built": (
-        "FalconConfig FalconForCausalLM FalconForQuestionAnswering FalconForSequenceClassification "
-        "FalconForTokenClassification FalconModel FalconPreTrainedModel"
     ),
     "the family falcon_h1 is not built": (
         "FalconH1Config FalconH1ForCausalLM FalconH1Model FalconH1PreTrainedModel"

@@ -151,6 +151,17 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class Alibi:
+    """Scores that fall with distance, by a slope for each head (Press et al., 2021); hidden words are not counted.
+
+    scale: a factor on the slopes. rounded: slope times place is rounded to bfloat16 before all else (Falcon).
+    """
+
+    scale: float = 1.0
+    rounded: bool = False
+
+
+@dataclass(frozen=True)
 class Embedding:
     """How ids become the vectors that enter the first block.
 
@@ -236,7 +247,7 @@ class Stack:
     final_norm: bool = False
     causal: bool = False
     cross: bool = False
-    positions: Rotary | Relative | None = None
+    positions: Rotary | Relative | Alibi | None = None
     dropout: float = 0.0
     windows: tuple[int | None, ...] = ()
     layer_positions: tuple[Rotary | None, ...] = ()

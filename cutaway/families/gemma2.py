@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
-from cutaway.families.gemma_decoder import DEFAULTS, WEIGHTS, gemma_decoder
+from cutaway.families.gemma_decoder import DEFAULTS, WEIGHTS, cap, gemma_decoder
 from cutaway.families.llama_decoder import LABEL, TOKEN, USED, WINDOWS, WITHOUT_EFFECT
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -27,7 +29,9 @@ class Gemma2Config(PretrainedConfig):
 
 def to_architecture(config: Gemma2Config) -> Architecture:
     """The published config -> Architecture: from the first layer on, every other one has the window."""
-    return gemma_decoder(config, slides=lambda i: i % 2 == 0)
+    found = gemma_decoder(config, slides=lambda i: i % 2 == 0)
+    attention = replace(found.stack.attention, softcap=cap(config, "attn_logit_softcapping"))
+    return replace(found, stack=replace(found.stack, attention=attention))
 
 
 FAMILY = Family(to_architecture, WEIGHTS, "model")

@@ -25,7 +25,7 @@ class Gemma3TextConfig(PretrainedConfig):
     model_type = "gemma3_text"
     defaults = {
         **DEFAULTS, "vocab_size": 262208, "max_position_embeddings": 131072, "final_logit_softcapping": None,
-        "attn_logit_softcapping": None, "use_bidirectional_attention": False,
+        "use_bidirectional_attention": False,
     }  # fmt: skip
     used = (
         *(name for name in USED if name not in ("classifier_dropout", "hidden_dropout")),
@@ -36,6 +36,7 @@ class Gemma3TextConfig(PretrainedConfig):
     without_effect = {
         **WITHOUT_EFFECT,
         "hidden_act": "hidden_activation says it",
+        "attn_logit_softcapping": "the published model does not read it",
         "_sliding_window_pattern": "layer_types, which stands beside it, says it",
     }
     refused = {"use_bidirectional_attention": only(None, False)}

@@ -30,7 +30,7 @@ WEIGHTS = {
 
 
 def gemma_decoder(config: PretrainedConfig, slides: Callable[[int], bool]) -> Architecture:
-    """The decoder of a config with the fields of `DEFAULTS` and two `..._logit_softcapping`.
+    """The decoder of a config with the fields of `DEFAULTS` and `final_logit_softcapping`.
 
     Args:
         slides: as `llama_decoder.decoder` has it.
@@ -41,7 +41,6 @@ def gemma_decoder(config: PretrainedConfig, slides: Callable[[int], bool]) -> Ar
     attention = replace(
         stack.attention,
         scale=config.number("query_pre_attn_scalar", 1e-6, 1e6) ** -0.5,
-        softcap=_cap(config, "attn_logit_softcapping"),
     )
     stack = replace(
         stack,
@@ -50,8 +49,9 @@ def gemma_decoder(config: PretrainedConfig, slides: Callable[[int], bool]) -> Ar
         norm=replace(stack.norm, offset=1.0),
         norm_place="both",
     )
-    return replace(found, stack=stack, output_cap=_cap(config, "final_logit_softcapping"))
+    return replace(found, stack=stack, output_cap=cap(config, "final_logit_softcapping"))
 
 
-def _cap(config: PretrainedConfig, name: str) -> float | None:
+def cap(config: PretrainedConfig, name: str) -> float | None:
+    """The bound that a field sets, None where it sets none."""
     return None if getattr(config, name) is None else config.number(name, 1e-3, 1e6)

@@ -48,6 +48,7 @@ class Context:
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
         distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
+        by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
         memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
@@ -60,6 +61,7 @@ class Context:
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
     distances: DistanceRows | None = None
+    by_count: bool = False
     cache: Cache | None = None
     prefill: bool = True
     memory: Tensor | None = None
@@ -198,7 +200,8 @@ class Attention(NamedModule):
         fast = None
         # first choice: our kernel, all texts in one call; it knows neither a bias nor dropout nor padding that stayed.
         # With words hidden in the middle of a text, the columns beside a token are not its neighbours
-        scattered = (context.bias is not None or window is not None) and context.rows.holes
+        by_place = (context.bias is not None and not context.by_count) or window is not None
+        scattered = by_place and context.rows.holes
         plain = context.bias is None and context.distances is None
         if plain and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window, self.spec.softcap)

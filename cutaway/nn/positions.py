@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cutaway import native
-from cutaway.config.architecture import Relative, Rotary, RotaryScaling
+from cutaway.config.architecture import Alibi, Relative, Rotary, RotaryScaling
 from cutaway.nn.cpu.ops import at, run, serves
 from cutaway.nn.norm_mlp import Embedding
 from cutaway.nn.packed_batch import TextLengths
@@ -168,6 +168,29 @@ def _rotated_by_kernel(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         )
     )
     return out
+
+
+class AlibiTable:
+    """What ALiBi adds to scores, from the places of queries and keys."""
+
+    def __init__(self, spec: Alibi, n_heads: int) -> None:
+        self.spec = spec
+        near = 2 ** math.floor(math.log2(n_heads))
+        # a power of two of heads has a geometric series; the rest has every other term of the next finer one
+        slopes = [2.0 ** (-8.0 * (h + 1) / near) for h in range(near)]
+        slopes += [2.0 ** (-4.0 * (2 * h + 1) / near) for h in range(n_heads - near)]
+        self.slopes = torch.tensor(slopes, device="cpu")  # [heads]
+
+    def __call__(self, queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+        """queries [..., q] and keys [..., k] are places; the bias is [..., heads, q, k]."""
+        return (self._at(keys)[..., None, :] - self._at(queries)[..., None]).mul_(self.spec.scale).to(dtype)
+
+    def _at(self, places: Tensor) -> Tensor:
+        """places [..., n] -> [..., heads, n]."""
+        slopes, places = self.slopes.to(places.device)[:, None], places[..., None, :].float()
+        if self.spec.rounded:
+            return (slopes.bfloat16() * places.bfloat16()).float()
+        return slopes * places
 
 
 class RelativeBias(Embedding):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cutaway.config.architecture import Alibi, Learned, Relative, Rotary
 from cutaway.config.architecture import Embedding as EmbeddingSpec
-from cutaway.config.architecture import Learned, Relative, Rotary
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
@@ -29,7 +29,7 @@ from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
-from cutaway.nn.positions import RelativeBias, RotaryTable
+from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
 
 
@@ -111,6 +111,8 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
         owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
         if spec.attention.distances.norm is not None:
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
+    if isinstance(spec.positions, Alibi):
+        owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
@@ -351,7 +353,7 @@ def run_stack(
 
 
 def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
-    """Give the context what attention knows of positions: cosines and sines, or T5's bias by distance."""
+    """Give the context what attention knows of positions: cosines and sines, or a bias by distance."""
     spec: Spec = stack.spec
     rows, cache, prefill = batch.rows, batch.cache, context.prefill
     if stack.rotary:
@@ -375,6 +377,14 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
     elif spec.attention.distances is not None:
         norm = None if spec.attention.distances.norm is None else stack.relative_norm
         context.distances = stack.relative.reaching(rows.reach, norm)
+    elif isinstance(spec.positions, Alibi):
+        context.by_count = True
+        steps = torch.arange(rows.length, device=x.device)
+        if prefill:
+            context.bias = stack.alibi(steps, steps, x.dtype)
+        elif cache is not None:
+            keys = cache.counts()
+            context.bias = stack.alibi(keys[:, -rows.length :], keys, x.dtype)
 
 
 def _keep_inputs(

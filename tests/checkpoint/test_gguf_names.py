@@ -83,6 +83,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {
         False,
     ),
     "gptneox": ("GPTNeoXConfig", {**SIZES, "rope_parameters": HALF}, False),
+    "bloom": ("BloomConfig", {"vocab_size": VOCAB, "hidden_size": 64, "n_head": 4, "n_layer": 2}, False),
     "gpt2": ("GPT2Config", {"vocab_size": VOCAB, "n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 64}, False),
 }  # fmt: skip
 
@@ -105,7 +106,7 @@ def converted(arch: str, name: str, value: np.ndarray[Any, Any], heads: int) -> 
         return pairs.swapaxes(1, 2).reshape(value.shape)
     if arch.startswith("gemma") and name.endswith("norm.weight"):
         return value + 1
-    if arch == "gptneox" and "query_key_value" in name:
+    if arch in ("gptneox", "bloom") and "query_key_value" in name:
         each = value.reshape(heads, 3, value.shape[0] // heads // 3, *value.shape[1:])
         return np.concatenate([each[:, n].reshape(-1, *value.shape[1:]) for n in range(3)])
     if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
@@ -123,14 +124,14 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
     writer.add_feed_forward_length(4 * HIDDEN if arch == "gpt2" else INNER)
     writer.add_head_count(HEADS)
     size = getattr(config, "head_dim", None) or HIDDEN // HEADS
-    if arch in ("gptneox", "gpt2", "phi2", "stablelm", "command-r", "cohere2"):
+    if arch in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2"):
         writer.add_layer_norm_eps(1e-5)
     if arch in ("stablelm", "command-r", "cohere2"):
         writer.add_head_count_kv(KV)
     if arch in ("command-r", "cohere2"):
         writer.add_logit_scale(config.logit_scale)
         writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
-    if arch not in ("gptneox", "gpt2", "phi2", "stablelm", "command-r", "cohere2"):
+    if arch not in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2"):
         writer.add_head_count_kv(KV)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     if arch in ("qwen3", "gemma", "gemma2", "gemma3"):
@@ -176,6 +177,7 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         published = name.replace("lm_head", "embed_out") if arch == "gptneox" else name
+        published = published.removeprefix("transformer.") if arch == "bloom" else published
         stored = names.get_name(published, try_suffixes=(".weight", ".bias"))
         assert stored is not None and stored not in done, name
         done.add(stored)

@@ -228,6 +228,36 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "pad_token_id": 0,
         },
     ),
+    "falcon": (
+        "Falcon",
+        {
+            "vocab_size": 99,
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_hidden_size": 48,
+            # it cannot be set later, and upstream's default takes no mask where attentions are asked for
+            "attn_implementation": "eager",
+            "max_position_embeddings": 40,
+            "new_decoder_architecture": True,
+            "num_kv_heads": 2,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+    ),
+    "bloom": (
+        "Bloom",
+        {
+            "vocab_size": 99,
+            "hidden_size": 32,
+            "n_layer": 3,
+            "n_head": 4,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+    ),
     "phi3": (
         "Phi3",
         {
@@ -308,6 +338,8 @@ VARIANTS = (
     "cohere2",
     "gptj",
     "gpt_neo",
+    "falcon",
+    "bloom",
 )
 # a second model of a family, with other fields
 SECOND = ("t5-gated", "deberta-v2-conv")
@@ -366,6 +398,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "cohere2": ("ForCausalLM",),
     "gptj": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "gpt_neo": (*LABELS, "ForCausalLM"),
+    "falcon": (*LABELS, "ForCausalLM"),
+    "bloom": (*LABELS, "ForCausalLM"),
     "phi3": (*TEXT_AND_TOKEN, "ForCausalLM"),
     "gpt_neox": (*LABELS, "ForCausalLM"),
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
