@@ -42,6 +42,11 @@ _MODULES = {
         "XLMRobertaForMultipleChoice XLMRobertaForQuestionAnswering XLMRobertaForSequenceClassification "
         "XLMRobertaForTokenClassification"
     ),
+    "cutaway.families.camembert": (
+        "CamembertConfig CamembertPreTrainedModel CamembertModel CamembertForCausalLM CamembertForMaskedLM "
+        "CamembertForMultipleChoice CamembertForQuestionAnswering CamembertForSequenceClassification "
+        "CamembertForTokenClassification"
+    ),
     "cutaway.families.electra": (
         "ElectraConfig ElectraPreTrainedModel ElectraModel ElectraForCausalLM ElectraForMaskedLM "
         "ElectraForMultipleChoice ElectraForPreTraining ElectraForQuestionAnswering ElectraForSequenceClassification "
@@ -162,8 +167,9 @@ _MODULES = {
     ),
     "cutaway.tokenization.sentencepiece_bpe": ("GemmaTokenizer GemmaTokenizerFast LlamaTokenizer LlamaTokenizerFast"),
     "cutaway.tokenization.unigram": (
-        "AlbertTokenizer AlbertTokenizerFast DebertaV2Tokenizer DebertaV2TokenizerFast PegasusTokenizer "
-        "PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer XLMRobertaTokenizerFast"
+        "AlbertTokenizer AlbertTokenizerFast CamembertTokenizer CamembertTokenizerFast DebertaV2Tokenizer "
+        "DebertaV2TokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer "
+        "XLMRobertaTokenizerFast"
     ),
     "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.nn.lora_config": "LoraConfig",

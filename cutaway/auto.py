@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "distilbert": ("cutaway.families.distilbert", "DistilBert"),
     "roberta": ("cutaway.families.roberta", "Roberta"),
     "xlm-roberta": ("cutaway.families.xlm_roberta", "XLMRoberta"),
+    "camembert": ("cutaway.families.camembert", "Camembert"),
     "electra": ("cutaway.families.electra", "Electra"),
     "albert": ("cutaway.families.albert", "Albert"),
     "mpnet": ("cutaway.families.mpnet", "MPNet"),

@@ -40,6 +40,7 @@ _DECODER = {**SIZES["Llama"], "bos_token_id": 1, "eos_token_id": 2}
 SIZES |= {
     "Roberta": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
     "XLMRoberta": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "Camembert": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
     "Electra": {**_BERT, "embedding_size": 12, "summary_last_dropout": 0.0},
     "Albert": {**_BERT, "embedding_size": 12, "classifier_dropout_prob": 0.0},
     "MPNet": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
@@ -76,6 +77,7 @@ HEADS = {
     "DistilBert": f"{_THREE} MultipleChoice MaskedLM",
     "Roberta": f"{_THREE} MultipleChoice MaskedLM CausalLM",
     "XLMRoberta": "SequenceClassification MaskedLM",
+    "Camembert": "TokenClassification MaskedLM",
     "Electra": f"{_THREE} MultipleChoice MaskedLM CausalLM",
     "Albert": f"{_THREE} MultipleChoice MaskedLM",
     "MPNet": f"{_THREE} MultipleChoice MaskedLM",

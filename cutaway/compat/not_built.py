@@ -130,11 +130,6 @@ NAMES: dict[str, str] = {
         "BrosConfig BrosForTokenClassification BrosModel BrosPreTrainedModel BrosSpadeEEForTokenClassification "
         "BrosSpadeELForTokenClassification"
     ),
-    "the family camembert is not built": (
-        "CamembertConfig CamembertForCausalLM CamembertForMaskedLM CamembertForMultipleChoice "
-        "CamembertForQuestionAnswering CamembertForSequenceClassification CamembertForTokenClassification "
-        "CamembertModel CamembertPreTrainedModel CamembertTokenizer"
-    ),
     "the family canine is not built": (
         "CanineConfig CanineForMultipleChoice CanineForQuestionAnswering CanineForSequenceClassification "
         "CanineForTokenClassification CanineLayer CanineModel CaninePreTrainedModel CanineTokenizer"

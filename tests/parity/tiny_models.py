@@ -34,6 +34,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "roberta": ("Roberta", {**BERT, "max_position_embeddings": 44}),
     "xlm-roberta": ("XLMRoberta", {**BERT, "max_position_embeddings": 44}),
+    "camembert": ("Camembert", {**BERT, "max_position_embeddings": 44}),
     "electra": ("Electra", {**BERT, "embedding_size": 24}),
     "albert": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2}),
     "mpnet": ("MPNet", {**BERT, "max_position_embeddings": 44}),
@@ -190,6 +191,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
     # the rest of it is RoBERTa's declaration, word for word
     "xlm-roberta": ("ForSequenceClassification", "ForMaskedLM"),
+    "camembert": (*TEXT_AND_TOKEN, "ForMaskedLM", "ForCausalLM"),
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
     "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
@@ -218,5 +220,8 @@ EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending i
 
 def decoder_fields(family: str, ending: str) -> dict[str, Any]:
     """BERT's kin read the whole text unless the config says that they are decoders."""
-    wanted = family in ("bert", "roberta", "xlm-roberta", "electra") and ending in ("LMHeadModel", "ForCausalLM")
+    wanted = family in ("bert", "roberta", "xlm-roberta", "camembert", "electra") and ending in (
+        "LMHeadModel",
+        "ForCausalLM",
+    )
     return {"is_decoder": True} if wanted else {}
