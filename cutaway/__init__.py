@@ -117,6 +117,14 @@ _MODULES = {
         "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "
         "T5ForSequenceClassification T5ForTokenClassification"
     ),
+    "cutaway.families.mt5": (
+        "MT5Config MT5PreTrainedModel MT5Model MT5EncoderModel MT5ForConditionalGeneration MT5ForQuestionAnswering "
+        "MT5ForSequenceClassification MT5ForTokenClassification"
+    ),
+    "cutaway.families.umt5": (
+        "UMT5Config UMT5PreTrainedModel UMT5Model UMT5EncoderModel UMT5ForConditionalGeneration "
+        "UMT5ForQuestionAnswering UMT5ForSequenceClassification UMT5ForTokenClassification"
+    ),
     "cutaway.families.bart": (
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
         "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"

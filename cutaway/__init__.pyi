@@ -279,6 +279,16 @@ from cutaway.families.mpnet import (
     MPNetModel,
     MPNetPreTrainedModel,
 )
+from cutaway.families.mt5 import (
+    MT5Config,
+    MT5EncoderModel,
+    MT5ForConditionalGeneration,
+    MT5ForQuestionAnswering,
+    MT5ForSequenceClassification,
+    MT5ForTokenClassification,
+    MT5Model,
+    MT5PreTrainedModel,
+)
 from cutaway.families.opt import (
     OPTConfig,
     OPTForCausalLM,
@@ -348,6 +358,16 @@ from cutaway.families.t5 import (
     T5ForTokenClassification,
     T5Model,
     T5PreTrainedModel,
+)
+from cutaway.families.umt5 import (
+    UMT5Config,
+    UMT5EncoderModel,
+    UMT5ForConditionalGeneration,
+    UMT5ForQuestionAnswering,
+    UMT5ForSequenceClassification,
+    UMT5ForTokenClassification,
+    UMT5Model,
+    UMT5PreTrainedModel,
 )
 from cutaway.families.xlm_roberta import (
     XLMRobertaConfig,
@@ -755,6 +775,14 @@ __all__ = [
     "MPNetPreTrainedModel",
     "MPNetTokenizer",
     "MPNetTokenizerFast",
+    "MT5Config",
+    "MT5EncoderModel",
+    "MT5ForConditionalGeneration",
+    "MT5ForQuestionAnswering",
+    "MT5ForSequenceClassification",
+    "MT5ForTokenClassification",
+    "MT5Model",
+    "MT5PreTrainedModel",
     "MarianConfig",
     "MarianMTModel",
     "MarianModel",
@@ -911,6 +939,14 @@ __all__ = [
     "TrainingArguments",
     "TranslationPipeline",
     "TypicalLogitsWarper",
+    "UMT5Config",
+    "UMT5EncoderModel",
+    "UMT5ForConditionalGeneration",
+    "UMT5ForQuestionAnswering",
+    "UMT5ForSequenceClassification",
+    "UMT5ForTokenClassification",
+    "UMT5Model",
+    "UMT5PreTrainedModel",
     "UnbatchedClassifierFreeGuidanceLogitsProcessor",
     "VptqConfig",
     "WatermarkDetector",

@@ -53,6 +53,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "mbart": ("cutaway.families.mbart", "MBart"),
     "pegasus": ("cutaway.families.pegasus", "Pegasus"),
     "t5": ("cutaway.families.t5", "T5"),
+    "mt5": ("cutaway.families.mt5", "MT5"),
+    "umt5": ("cutaway.families.umt5", "UMT5"),
     "bart": ("cutaway.families.bart", "Bart"),
 }
 
@@ -296,7 +298,7 @@ class AutoModel(_AutoModel["Backbone"]):
 class AutoModelForTextEncoding(_AutoModel["Backbone"]):
     """The hidden states of a text: the base model, of T5 the encoder alone."""
 
-    others: ClassVar[dict[str, str]] = {"t5": "EncoderModel"}
+    others: ClassVar[dict[str, str]] = dict.fromkeys(("t5", "mt5", "umt5"), "EncoderModel")
 
 
 class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):

@@ -70,6 +70,7 @@ SIZES |= {
     "Marian": {**SIZES["Bart"], "pad_token_id": 0, "decoder_start_token_id": 0},
     "Pegasus": {**SIZES["Bart"], "pad_token_id": 0},
 }  # fmt: skip
+SIZES |= {"MT5": SIZES["T5"], "UMT5": SIZES["T5"]}
 LABELS = 3
 _THREE = "SequenceClassification TokenClassification QuestionAnswering"
 HEADS = {
@@ -88,6 +89,8 @@ HEADS = {
     **dict.fromkeys(("Gemma", "Phi3"), "SequenceClassification TokenClassification CausalLM"),
     "OPT": "SequenceClassification QuestionAnswering CausalLM",
     "T5": f"{_THREE} ConditionalGeneration",
+    "MT5": "ConditionalGeneration",
+    "UMT5": "TokenClassification ConditionalGeneration",
     "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",
     "MBart": "SequenceClassification QuestionAnswering ConditionalGeneration",
     "Marian": "MTModel",
@@ -103,7 +106,7 @@ EVERY = [
 def model(name: str, **fields: Any) -> Any:
     """A model by class name, the same weights each time, large enough that every gradient is."""
     family = next(f for f in sorted(SIZES, key=len, reverse=True) if name.startswith(f))
-    own = {"eos_token_id": 2} if family == "T5" else {}
+    own = {"eos_token_id": 2} if family.endswith("T5") else {}
     if family in ("Roberta", "Electra") and name.endswith("CausalLM"):
         own = {"is_decoder": True}
     given = {"vocab_size": 60, "num_labels": LABELS, **SIZES[family], **own, **fields}

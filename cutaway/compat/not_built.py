@@ -493,10 +493,6 @@ NAMES: dict[str, str] = {
         "MraConfig MraForMaskedLM MraForMultipleChoice MraForQuestionAnswering MraForSequenceClassification "
         "MraForTokenClassification MraLayer MraModel MraPreTrainedModel"
     ),
-    "the family mt5 is not built": (
-        "MT5Config MT5EncoderModel MT5ForConditionalGeneration MT5ForQuestionAnswering MT5ForSequenceClassification "
-        "MT5ForTokenClassification MT5Model MT5PreTrainedModel"
-    ),
     "the family musicflamingo is not built": (
         "MusicFlamingoConfig MusicFlamingoForConditionalGeneration MusicFlamingoModel MusicFlamingoPreTrainedModel"
     ),
@@ -665,10 +661,6 @@ NAMES: dict[str, str] = {
     "the family ultravbert is not built": (
         "UltraVBertConfig UltraVBertForMaskedLM UltraVBertForSequenceClassification UltraVBertForTokenClassification "
         "UltraVBertModel UltraVBertPreTrainedModel"
-    ),
-    "the family umt5 is not built": (
-        "UMT5Config UMT5EncoderModel UMT5ForConditionalGeneration UMT5ForQuestionAnswering "
-        "UMT5ForSequenceClassification UMT5ForTokenClassification UMT5Model UMT5PreTrainedModel"
     ),
     "the family vaultgemma is not built": (
         "VaultGemmaConfig VaultGemmaForCausalLM VaultGemmaModel VaultGemmaPreTrainedModel"

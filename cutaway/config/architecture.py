@@ -106,10 +106,14 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Relative:
-    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1), one table for all layers of a stack."""
+    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1).
+
+    per_layer: whether each layer has a table of its own (UMT5), where else all layers of a stack share one.
+    """
 
     buckets: int
     max_distance: int
+    per_layer: bool = False
 
 
 @dataclass(frozen=True)

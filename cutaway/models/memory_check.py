@@ -34,7 +34,9 @@ def _stack_count(stack: Stack) -> int:
     block = attended * (2 if stack.cross else 1) + width * mlp.size * (3 if mlp.gated else 2)
     learned, relative = stack.embedding.positions, stack.positions
     rows = (0 if learned is None else learned.size) + stack.embedding.n_types
-    buckets = relative.buckets * attention.n_heads if isinstance(relative, Relative) else 0
+    buckets = 0
+    if isinstance(relative, Relative):
+        buckets = relative.buckets * attention.n_heads * (stack.n_blocks if relative.per_layer else 1)
     distances = attention.distances
     if distances is not None:
         rows_of_own = 0 if distances.shared else distances.to_keys + distances.to_queries

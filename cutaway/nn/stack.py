@@ -101,7 +101,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
-    if isinstance(spec.positions, Relative):
+    if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
     elif spec.attention.distances is not None:
         owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
@@ -360,12 +360,13 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
         context.turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
     elif isinstance(spec.positions, Relative):
-        steps = torch.arange(rows.length, device=x.device)
-        if prefill:
-            context.bias = stack.relative(steps, steps)
-        elif cache is not None:
-            queries = cache.ends()[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, cache.positions()[:, None])
+        keys = queries = torch.arange(rows.length, device=x.device)
+        if not prefill and cache is not None:
+            queries, keys = cache.ends()[:, None] + queries, cache.positions()[:, None]  # [batch, n] and its keys
+        if spec.positions.per_layer:
+            context.bias_positions = queries, keys
+        else:
+            context.bias = stack.relative(queries, keys)
     elif spec.attention.distances is not None:
         norm = None if spec.attention.distances.norm is None else stack.relative_norm
         context.distances = stack.relative.reaching(rows.reach, norm)

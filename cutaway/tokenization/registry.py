@@ -61,6 +61,8 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "gpt2": GPT2Tokenizer,
     "llama": LlamaTokenizer,
     "t5": T5Tokenizer,
+    "mt5": T5Tokenizer,
+    "umt5": T5Tokenizer,
     "electra": ElectraTokenizer,
     "albert": AlbertTokenizer,
     "mpnet": MPNetTokenizer,

@@ -26,6 +26,7 @@ BART = {
     "decoder_ffn_dim": 40,
     "max_position_embeddings": 40,
 }
+T5 = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 3, "num_decoder_layers": 2, "d_ff": 48}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", BERT),
     "distilbert": (
@@ -152,6 +153,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "mt5": ("MT5", T5),
+    "umt5": ("UMT5", {**T5, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}),
     "bart": (
         "Bart",
         BART,
@@ -164,7 +167,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3", "gpt_neox", "opt")
 # a second model of a family, with other fields
 SECOND = ("t5-gated", "deberta-v2-conv")
-ENCODER_DECODERS = ("t5", "t5-gated", "bart", "mbart", "marian", "pegasus")
+ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus")
 
 
 def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> Any:
@@ -174,7 +177,7 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
     config_class = getattr(transformers, f"{first}Config")
     model = getattr(transformers, first + ending)(config_class(**{**config, **fields}))
     # T5's scores are not scaled: spread as far as the others' they saturate, and rounding alone exceeds 1e-5
-    spread = 1.5 if first == "T5" else 3.0
+    spread = 1.5 if first.endswith("T5") else 3.0
     with torch.no_grad():
         for p in model.parameters():
             if p.requires_grad:  # not positions that follow from a formula
@@ -210,6 +213,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
+    "mt5": ("ForConditionalGeneration",),
+    "umt5": (*LABELS, "ForConditionalGeneration"),
     "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "mbart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "marian": ("MTModel",),
