@@ -112,6 +112,7 @@ _MODULES = {
         "MBartConfig MBartPreTrainedModel MBartModel MBartForConditionalGeneration MBartForQuestionAnswering "
         "MBartForSequenceClassification"
     ),
+    "cutaway.families.m2m_100": ("M2M100Config M2M100PreTrainedModel M2M100Model M2M100ForConditionalGeneration"),
     "cutaway.families.pegasus": ("PegasusConfig PegasusPreTrainedModel PegasusModel PegasusForConditionalGeneration"),
     "cutaway.families.t5": (
         "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "

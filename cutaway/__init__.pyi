@@ -241,6 +241,7 @@ from cutaway.families.llama import (
     LlamaModel,
     LlamaPreTrainedModel,
 )
+from cutaway.families.m2m_100 import M2M100Config, M2M100ForConditionalGeneration, M2M100Model, M2M100PreTrainedModel
 from cutaway.families.marian import MarianConfig, MarianModel, MarianMTModel, MarianPreTrainedModel
 from cutaway.families.mbart import (
     MBartConfig,
@@ -757,6 +758,10 @@ __all__ = [
     "LogitsProcessorList",
     "LogitsWarper",
     "LoraConfig",
+    "M2M100Config",
+    "M2M100ForConditionalGeneration",
+    "M2M100Model",
+    "M2M100PreTrainedModel",
     "MBartConfig",
     "MBartForConditionalGeneration",
     "MBartForQuestionAnswering",

@@ -51,6 +51,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "opt": ("cutaway.families.opt", "OPT"),
     "marian": ("cutaway.families.marian", "Marian"),
     "mbart": ("cutaway.families.mbart", "MBart"),
+    "m2m_100": ("cutaway.families.m2m_100", "M2M100"),
     "pegasus": ("cutaway.families.pegasus", "Pegasus"),
     "t5": ("cutaway.families.t5", "T5"),
     "mt5": ("cutaway.families.mt5", "MT5"),

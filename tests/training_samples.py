@@ -69,6 +69,7 @@ SIZES |= {
     "MBart": SIZES["Bart"],
     "Marian": {**SIZES["Bart"], "pad_token_id": 0, "decoder_start_token_id": 0},
     "Pegasus": {**SIZES["Bart"], "pad_token_id": 0},
+    "M2M100": SIZES["Bart"],
 }  # fmt: skip
 SIZES |= {"MT5": SIZES["T5"], "UMT5": SIZES["T5"]}
 LABELS = 3
@@ -95,6 +96,7 @@ HEADS = {
     "MBart": "SequenceClassification QuestionAnswering ConditionalGeneration",
     "Marian": "MTModel",
     "Pegasus": "ConditionalGeneration",
+    "M2M100": "ConditionalGeneration",
 }
 EVERY = [
     f"{family}{'' if head in ('LMHeadModel', 'MTModel') else 'For'}{head}"

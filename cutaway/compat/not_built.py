@@ -45,7 +45,7 @@ NAMES: dict[str, str] = {
         "AutoModelForNextSentencePrediction BertForNextSentencePrediction"
     ),
     "not built": (
-        "ContinuousMixin GroupWeightRename TextDiffusionStreamer"
+        "ContinuousMixin GroupWeightRename M2M100Tokenizer TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
@@ -420,9 +420,6 @@ NAMES: dict[str, str] = {
     "the family lxmert is not built": (
         "LxmertConfig LxmertEncoder LxmertForPreTraining LxmertForQuestionAnswering LxmertModel LxmertPreTrainedModel "
         "LxmertXLayer"
-    ),
-    "the family m2m_100 is not built": (
-        "M2M100Config M2M100ForConditionalGeneration M2M100Model M2M100PreTrainedModel M2M100Tokenizer"
     ),
     "the family mamba is not built": (
         "MambaConfig MambaForCausalLM MambaModel MambaPreTrainedModel"

@@ -27,7 +27,7 @@ from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
+from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.positions import RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
@@ -45,7 +45,8 @@ class Embed(NamedModule):
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
-            self.positions = Sinusoids(rows, width) if learned.fixed else Embedding(rows, width)
+            kind = Sinusoids if learned.fixed else Embedding
+            self.positions = Waves(width, learned.offset - 1) if learned.endless else kind(rows, width)
         if spec.n_types:
             self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
@@ -69,7 +70,7 @@ class Embed(NamedModule):
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids)
+            x = x + self.positions(position_ids).to(x.dtype)
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())

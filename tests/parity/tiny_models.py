@@ -162,12 +162,13 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mbart": ("MBart", BART),
     "marian": ("Marian", {**BART, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}),
     "pegasus": ("Pegasus", BART),
+    "m2m_100": ("M2M100", {**BART, "scale_embedding": True}),
 }
 # the decoders that differ from those before them in a few choices
 VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3", "gpt_neox", "opt")
 # a second model of a family, with other fields
 SECOND = ("t5-gated", "deberta-v2-conv")
-ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus")
+ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m_100")
 
 
 def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> Any:
@@ -219,6 +220,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "mbart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "marian": ("MTModel",),
     "pegasus": ("ForConditionalGeneration",),
+    "m2m_100": ("ForConditionalGeneration",),
 }
 EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending in endings]
 
