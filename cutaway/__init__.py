@@ -42,6 +42,11 @@ _MODULES = {
         "XLMRobertaForMultipleChoice XLMRobertaForQuestionAnswering XLMRobertaForSequenceClassification "
         "XLMRobertaForTokenClassification"
     ),
+    "cutaway.families.camembert": (
+        "CamembertConfig CamembertPreTrainedModel CamembertModel CamembertForCausalLM CamembertForMaskedLM "
+        "CamembertForMultipleChoice CamembertForQuestionAnswering CamembertForSequenceClassification "
+        "CamembertForTokenClassification"
+    ),
     "cutaway.families.electra": (
         "ElectraConfig ElectraPreTrainedModel ElectraModel ElectraForCausalLM ElectraForMaskedLM "
         "ElectraForMultipleChoice ElectraForPreTraining ElectraForQuestionAnswering ElectraForSequenceClassification "
@@ -143,10 +148,19 @@ _MODULES = {
         "MBartConfig MBartPreTrainedModel MBartModel MBartForConditionalGeneration MBartForQuestionAnswering "
         "MBartForSequenceClassification"
     ),
+    "cutaway.families.m2m_100": ("M2M100Config M2M100PreTrainedModel M2M100Model M2M100ForConditionalGeneration"),
     "cutaway.families.pegasus": ("PegasusConfig PegasusPreTrainedModel PegasusModel PegasusForConditionalGeneration"),
     "cutaway.families.t5": (
         "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "
         "T5ForSequenceClassification T5ForTokenClassification"
+    ),
+    "cutaway.families.mt5": (
+        "MT5Config MT5PreTrainedModel MT5Model MT5EncoderModel MT5ForConditionalGeneration MT5ForQuestionAnswering "
+        "MT5ForSequenceClassification MT5ForTokenClassification"
+    ),
+    "cutaway.families.umt5": (
+        "UMT5Config UMT5PreTrainedModel UMT5Model UMT5EncoderModel UMT5ForConditionalGeneration "
+        "UMT5ForQuestionAnswering UMT5ForSequenceClassification UMT5ForTokenClassification"
     ),
     "cutaway.families.bart": (
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
@@ -198,8 +212,9 @@ _MODULES = {
     ),
     "cutaway.tokenization.sentencepiece_bpe": ("GemmaTokenizer GemmaTokenizerFast LlamaTokenizer LlamaTokenizerFast"),
     "cutaway.tokenization.unigram": (
-        "AlbertTokenizer AlbertTokenizerFast DebertaV2Tokenizer DebertaV2TokenizerFast PegasusTokenizer "
-        "PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer XLMRobertaTokenizerFast"
+        "AlbertTokenizer AlbertTokenizerFast CamembertTokenizer CamembertTokenizerFast DebertaV2Tokenizer "
+        "DebertaV2TokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer "
+        "XLMRobertaTokenizerFast"
     ),
     "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.nn.lora_config": "LoraConfig",

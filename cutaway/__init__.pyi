@@ -172,6 +172,17 @@ from cutaway.families.bloom import (
     BloomModel,
     BloomPreTrainedModel,
 )
+from cutaway.families.camembert import (
+    CamembertConfig,
+    CamembertForCausalLM,
+    CamembertForMaskedLM,
+    CamembertForMultipleChoice,
+    CamembertForQuestionAnswering,
+    CamembertForSequenceClassification,
+    CamembertForTokenClassification,
+    CamembertModel,
+    CamembertPreTrainedModel,
+)
 from cutaway.families.cohere import CohereConfig, CohereForCausalLM, CohereModel, CoherePreTrainedModel
 from cutaway.families.cohere2 import Cohere2Config, Cohere2ForCausalLM, Cohere2Model, Cohere2PreTrainedModel
 from cutaway.families.deberta_v2 import (
@@ -283,6 +294,7 @@ from cutaway.families.llama import (
     LlamaModel,
     LlamaPreTrainedModel,
 )
+from cutaway.families.m2m_100 import M2M100Config, M2M100ForConditionalGeneration, M2M100Model, M2M100PreTrainedModel
 from cutaway.families.marian import MarianConfig, MarianModel, MarianMTModel, MarianPreTrainedModel
 from cutaway.families.mbart import (
     MBartConfig,
@@ -320,6 +332,16 @@ from cutaway.families.mpnet import (
     MPNetForTokenClassification,
     MPNetModel,
     MPNetPreTrainedModel,
+)
+from cutaway.families.mt5 import (
+    MT5Config,
+    MT5EncoderModel,
+    MT5ForConditionalGeneration,
+    MT5ForQuestionAnswering,
+    MT5ForSequenceClassification,
+    MT5ForTokenClassification,
+    MT5Model,
+    MT5PreTrainedModel,
 )
 from cutaway.families.olmo2 import (
     Olmo2Config,
@@ -413,6 +435,16 @@ from cutaway.families.t5 import (
     T5ForTokenClassification,
     T5Model,
     T5PreTrainedModel,
+)
+from cutaway.families.umt5 import (
+    UMT5Config,
+    UMT5EncoderModel,
+    UMT5ForConditionalGeneration,
+    UMT5ForQuestionAnswering,
+    UMT5ForSequenceClassification,
+    UMT5ForTokenClassification,
+    UMT5Model,
+    UMT5PreTrainedModel,
 )
 from cutaway.families.xlm_roberta import (
     XLMRobertaConfig,
@@ -524,6 +556,8 @@ from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer, MB
 from cutaway.tokenization.unigram import (
     AlbertTokenizer,
     AlbertTokenizerFast,
+    CamembertTokenizer,
+    CamembertTokenizerFast,
     DebertaV2Tokenizer,
     DebertaV2TokenizerFast,
     PegasusTokenizer,
@@ -668,6 +702,17 @@ __all__ = [
     "BloomModel",
     "BloomPreTrainedModel",
     "Cache",
+    "CamembertConfig",
+    "CamembertForCausalLM",
+    "CamembertForMaskedLM",
+    "CamembertForMultipleChoice",
+    "CamembertForQuestionAnswering",
+    "CamembertForSequenceClassification",
+    "CamembertForTokenClassification",
+    "CamembertModel",
+    "CamembertPreTrainedModel",
+    "CamembertTokenizer",
+    "CamembertTokenizerFast",
     "CharSpan",
     "ClassifierFreeGuidanceLogitsProcessor",
     "Cohere2Config",
@@ -839,6 +884,10 @@ __all__ = [
     "LogitsProcessorList",
     "LogitsWarper",
     "LoraConfig",
+    "M2M100Config",
+    "M2M100ForConditionalGeneration",
+    "M2M100Model",
+    "M2M100PreTrainedModel",
     "MBartConfig",
     "MBartForConditionalGeneration",
     "MBartForQuestionAnswering",
@@ -857,6 +906,14 @@ __all__ = [
     "MPNetPreTrainedModel",
     "MPNetTokenizer",
     "MPNetTokenizerFast",
+    "MT5Config",
+    "MT5EncoderModel",
+    "MT5ForConditionalGeneration",
+    "MT5ForQuestionAnswering",
+    "MT5ForSequenceClassification",
+    "MT5ForTokenClassification",
+    "MT5Model",
+    "MT5PreTrainedModel",
     "MarianConfig",
     "MarianMTModel",
     "MarianModel",
@@ -1030,6 +1087,14 @@ __all__ = [
     "TrainingArguments",
     "TranslationPipeline",
     "TypicalLogitsWarper",
+    "UMT5Config",
+    "UMT5EncoderModel",
+    "UMT5ForConditionalGeneration",
+    "UMT5ForQuestionAnswering",
+    "UMT5ForSequenceClassification",
+    "UMT5ForTokenClassification",
+    "UMT5Model",
+    "UMT5PreTrainedModel",
     "UnbatchedClassifierFreeGuidanceLogitsProcessor",
     "VptqConfig",
     "WatermarkDetector",

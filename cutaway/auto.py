@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "distilbert": ("cutaway.families.distilbert", "DistilBert"),
     "roberta": ("cutaway.families.roberta", "Roberta"),
     "xlm-roberta": ("cutaway.families.xlm_roberta", "XLMRoberta"),
+    "camembert": ("cutaway.families.camembert", "Camembert"),
     "electra": ("cutaway.families.electra", "Electra"),
     "albert": ("cutaway.families.albert", "Albert"),
     "mpnet": ("cutaway.families.mpnet", "MPNet"),
@@ -62,8 +63,11 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "opt": ("cutaway.families.opt", "OPT"),
     "marian": ("cutaway.families.marian", "Marian"),
     "mbart": ("cutaway.families.mbart", "MBart"),
+    "m2m_100": ("cutaway.families.m2m_100", "M2M100"),
     "pegasus": ("cutaway.families.pegasus", "Pegasus"),
     "t5": ("cutaway.families.t5", "T5"),
+    "mt5": ("cutaway.families.mt5", "MT5"),
+    "umt5": ("cutaway.families.umt5", "UMT5"),
     "bart": ("cutaway.families.bart", "Bart"),
 }
 
@@ -307,7 +311,7 @@ class AutoModel(_AutoModel["Backbone"]):
 class AutoModelForTextEncoding(_AutoModel["Backbone"]):
     """The hidden states of a text: the base model, of T5 the encoder alone."""
 
-    others: ClassVar[dict[str, str]] = {"t5": "EncoderModel"}
+    others: ClassVar[dict[str, str]] = dict.fromkeys(("t5", "mt5", "umt5"), "EncoderModel")
 
 
 class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):

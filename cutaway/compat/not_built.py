@@ -46,7 +46,7 @@ NAMES: dict[str, str] = {
     ),
     "not built": (
         "CohereTokenizer ContinuousMixin Gemma3Config Gemma3ForConditionalGeneration Gemma3ForSequenceClassification "
-        "Gemma3Model GroupWeightRename TextDiffusionStreamer"
+        "Gemma3Model GroupWeightRename M2M100Tokenizer TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
@@ -126,11 +126,6 @@ NAMES: dict[str, str] = {
     "the family bros is not built": (
         "BrosConfig BrosForTokenClassification BrosModel BrosPreTrainedModel BrosSpadeEEForTokenClassification "
         "BrosSpadeELForTokenClassification"
-    ),
-    "the family camembert is not built": (
-        "CamembertConfig CamembertForCausalLM CamembertForMaskedLM CamembertForMultipleChoice "
-        "CamembertForQuestionAnswering CamembertForSequenceClassification CamembertForTokenClassification "
-        "CamembertModel CamembertPreTrainedModel CamembertTokenizer"
     ),
     "the family canine is not built": (
         "CanineConfig CanineForMultipleChoice CanineForQuestionAnswering CanineForSequenceClassification "
@@ -398,9 +393,6 @@ NAMES: dict[str, str] = {
         "LxmertConfig LxmertEncoder LxmertForPreTraining LxmertForQuestionAnswering LxmertModel LxmertPreTrainedModel "
         "LxmertXLayer"
     ),
-    "the family m2m_100 is not built": (
-        "M2M100Config M2M100ForConditionalGeneration M2M100Model M2M100PreTrainedModel M2M100Tokenizer"
-    ),
     "the family mamba is not built": (
         "MambaConfig MambaForCausalLM MambaModel MambaPreTrainedModel"
     ),
@@ -469,10 +461,6 @@ NAMES: dict[str, str] = {
     "the family mra is not built": (
         "MraConfig MraForMaskedLM MraForMultipleChoice MraForQuestionAnswering MraForSequenceClassification "
         "MraForTokenClassification MraLayer MraModel MraPreTrainedModel"
-    ),
-    "the family mt5 is not built": (
-        "MT5Config MT5EncoderModel MT5ForConditionalGeneration MT5ForQuestionAnswering MT5ForSequenceClassification "
-        "MT5ForTokenClassification MT5Model MT5PreTrainedModel"
     ),
     "the family musicflamingo is not built": (
         "MusicFlamingoConfig MusicFlamingoForConditionalGeneration MusicFlamingoModel MusicFlamingoPreTrainedModel"
@@ -632,10 +620,6 @@ NAMES: dict[str, str] = {
     "the family ultravbert is not built": (
         "UltraVBertConfig UltraVBertForMaskedLM UltraVBertForSequenceClassification UltraVBertForTokenClassification "
         "UltraVBertModel UltraVBertPreTrainedModel"
-    ),
-    "the family umt5 is not built": (
-        "UMT5Config UMT5EncoderModel UMT5ForConditionalGeneration UMT5ForQuestionAnswering "
-        "UMT5ForSequenceClassification UMT5ForTokenClassification UMT5Model UMT5PreTrainedModel"
     ),
     "the family vaultgemma is not built": (
         "VaultGemmaConfig VaultGemmaForCausalLM VaultGemmaModel VaultGemmaPreTrainedModel"

@@ -43,6 +43,7 @@ class Learned:
 
     `offset` rows of the table are never used (BART: 2). With `after_padding`, counting starts after `offset` and skips
     padding tokens by their id (RoBERTa). With `fixed`, the vectors are sines and cosines that no training changes.
+    With `endless`, they are sines and cosines for any position, which files do not hold (M2M-100).
     With `skips_hidden`, a token that the mask hides has no position of its own, also in the middle of a text (OPT).
     """
 
@@ -51,10 +52,13 @@ class Learned:
     after_padding: bool = False
     fixed: bool = False
     skips_hidden: bool = False
+    endless: bool = False
 
     @property
-    def longest(self) -> int:
-        """The most tokens that one text can have."""
+    def longest(self) -> int | None:
+        """The most tokens that one text can have, None where any number has positions."""
+        if self.endless:
+            return None
         return self.size - self.offset if self.after_padding else self.size
 
 
@@ -108,10 +112,14 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Relative:
-    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1), one table for all layers of a stack."""
+    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1).
+
+    per_layer: whether each layer has a table of its own (UMT5), where else all layers of a stack share one.
+    """
 
     buckets: int
     max_distance: int
+    per_layer: bool = False
 
 
 @dataclass(frozen=True)

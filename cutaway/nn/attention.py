@@ -7,7 +7,7 @@ queries and keys, so looking never changes the result.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.packed_batch import PackedBatch
-from cutaway.nn.positions import rotate, rotate_pairs
+from cutaway.nn.positions import RelativeBias, rotate, rotate_pairs
 from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
 
@@ -47,6 +47,7 @@ class Context:
         turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
+        bias_positions: the positions of queries and keys, where each layer makes a bias of its own of them.
         distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
         by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
@@ -60,6 +61,7 @@ class Context:
     rotaries: tuple[Rotary | None, ...] = ()
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
+    bias_positions: tuple[Tensor, Tensor] | None = None
     distances: DistanceRows | None = None
     by_count: bool = False
     cache: Cache | None = None
@@ -82,10 +84,14 @@ class Attention(NamedModule):
 
     side_by_side = ("q", "k", "v")  # the layers that `packed` multiplies as one
 
-    def __init__(self, spec: Spec, hidden_size: int, interleaved: bool = False) -> None:
+    def __init__(
+        self, spec: Spec, hidden_size: int, interleaved: bool = False, relative: RelativeBias | None = None
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.rotate = rotate_pairs if interleaved else rotate
+        if relative is not None:
+            self.relative = relative
         self.q = Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
         self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
@@ -122,6 +128,8 @@ class Attention(NamedModule):
             shown = (("attn.q", q), ("attn.k", k), ("attn.v", v))
             q, k, v = (tap.take_heads(part, y.flatten(0, -3)).view(y.shape) for part, y in shown)
         cache = context.cache
+        if context.bias_positions is not None:
+            context = replace(context, bias=self.relative(*context.bias_positions))
         # a decode step keeps [batch, n, ...]; whole texts become rows, so that padding takes no part
         if cache is not None and not context.prefill:
             z = self._cached(q, k, v, cache, context, layer, tap)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cutaway.config.architecture import Stack
+from cutaway.config.architecture import Relative, Stack
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
@@ -14,6 +14,7 @@ from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP, make_norm
+from cutaway.nn.positions import RelativeBias
 from cutaway.nn.residual import ResidualAdd
 
 
@@ -28,7 +29,9 @@ class Block(NamedModule):
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
         self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
-        self.attn = Attention(spec.attention, spec.hidden_size, spec.interleaved)
+        relative = spec.positions if isinstance(spec.positions, Relative) and spec.positions.per_layer else None
+        own_bias = None if relative is None else RelativeBias(relative, spec.attention.n_heads, spec.causal)
+        self.attn = Attention(spec.attention, spec.hidden_size, spec.interleaved, own_bias)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross

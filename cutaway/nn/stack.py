@@ -27,7 +27,7 @@ from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
+from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
@@ -45,7 +45,8 @@ class Embed(NamedModule):
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
-            self.positions = Sinusoids(rows, width) if learned.fixed else Embedding(rows, width)
+            kind = Sinusoids if learned.fixed else Embedding
+            self.positions = Waves(width, learned.offset - 1) if learned.endless else kind(rows, width)
         if spec.n_types:
             self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
@@ -69,7 +70,7 @@ class Embed(NamedModule):
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids)
+            x = x + self.positions(position_ids).to(x.dtype)
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
@@ -105,7 +106,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
-    if isinstance(spec.positions, Relative):
+    if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
     elif spec.attention.distances is not None:
         owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
@@ -368,12 +369,13 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
         context.turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
     elif isinstance(spec.positions, Relative):
-        steps = torch.arange(rows.length, device=x.device)
-        if prefill:
-            context.bias = stack.relative(steps, steps)
-        elif cache is not None:
-            queries = cache.ends()[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, cache.positions()[:, None])
+        keys = queries = torch.arange(rows.length, device=x.device)
+        if not prefill and cache is not None:
+            queries, keys = cache.ends()[:, None] + queries, cache.positions()[:, None]  # [batch, n] and its keys
+        if spec.positions.per_layer:
+            context.bias_positions = queries, keys
+        else:
+            context.bias = stack.relative(queries, keys)
     elif spec.attention.distances is not None:
         norm = None if spec.attention.distances.norm is None else stack.relative_norm
         context.distances = stack.relative.reaching(rows.reach, norm)

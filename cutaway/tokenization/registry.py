@@ -22,6 +22,7 @@ from cutaway.tokenization.sentencepiece_bpe import GemmaTokenizer, LlamaTokenize
 from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer
 from cutaway.tokenization.unigram import (
     AlbertTokenizer,
+    CamembertTokenizer,
     DebertaV2Tokenizer,
     PegasusTokenizer,
     T5Tokenizer,
@@ -50,6 +51,7 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "PegasusTokenizer": PegasusTokenizer,
     "MBartTokenizer": MBartTokenizer,
     "DebertaV2Tokenizer": DebertaV2Tokenizer,
+    "CamembertTokenizer": CamembertTokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,
@@ -59,6 +61,8 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "gpt2": GPT2Tokenizer,
     "llama": LlamaTokenizer,
     "t5": T5Tokenizer,
+    "mt5": T5Tokenizer,
+    "umt5": T5Tokenizer,
     "electra": ElectraTokenizer,
     "albert": AlbertTokenizer,
     "mpnet": MPNetTokenizer,
@@ -79,6 +83,7 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "gemma2": GemmaTokenizer,
     "pegasus": PegasusTokenizer,
     "deberta-v2": DebertaV2Tokenizer,
+    "camembert": CamembertTokenizer,
 }
 
 

@@ -1,5 +1,5 @@
-"""The tokenizers of unigram pieces from a sentencepiece model: T5's, ALBERT's, XLM-RoBERTa's, PEGASUS's and
-DeBERTa's.
+"""The tokenizers of unigram pieces from a sentencepiece model: of T5, ALBERT, XLM-RoBERTa, CamemBERT, PEGASUS
+and DeBERTa.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from cutaway.tokenization.sentencepiece_model import added_token, read_sentencep
 __all__ = [
     "AlbertTokenizer",
     "AlbertTokenizerFast",
+    "CamembertTokenizer",
+    "CamembertTokenizerFast",
     "DebertaV2Tokenizer",
     "DebertaV2TokenizerFast",
     "PegasusTokenizer",
@@ -219,6 +221,27 @@ class XLMRobertaTokenizer(PreTrainedTokenizerFast):
             )
 
 
+class CamembertTokenizer(XLMRobertaTokenizer):
+    """As XLM-RoBERTa's; before the model's pieces stand other tokens, some of them never used."""
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        pieces, charsmap = settings.pop("vocab", None), b""
+        unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
+        if pieces is None:
+            named = (unused[0], str(settings["pad_token"]), unused[1], str(settings["unk_token"]))
+            pieces = [*((token, 0.0) for token in named), (unused[2], -100.0)]
+            if (path := settings.pop("vocab_file", None)) is not None:
+                model = read_sentencepiece(Path(path))
+                charsmap = model.charsmap
+                pieces += model.pieces[1:]  # the model's own <unk> stands first
+                settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
+            pieces.append((str(settings["mask_token"]), 0.0))
+        mask = settings["mask_token"]
+        if isinstance(mask, str):  # a mask takes the space before it in
+            settings["mask_token"] = AddedToken(mask, lstrip=True, special=True, normalized=False)
+        return unigram_backend(pieces, 3, charsmap)
+
+
 class PegasusTokenizer(PreTrainedTokenizerFast):
     """Unigram pieces from spiece.model, behind 105 tokens that only training used. Setting: `offset`, their count."""
 
@@ -255,6 +278,7 @@ class PegasusTokenizer(PreTrainedTokenizerFast):
 
 T5TokenizerFast = T5Tokenizer
 AlbertTokenizerFast = AlbertTokenizer
+CamembertTokenizerFast = CamembertTokenizer
 DebertaV2TokenizerFast = DebertaV2Tokenizer
 XLMRobertaTokenizerFast = XLMRobertaTokenizer
 PegasusTokenizerFast = PegasusTokenizer

@@ -71,7 +71,12 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # the families of one kind of vocabulary file -> what the file is called
-PIECE_FILES = {"albert": "spiece.model", "xlm-roberta": "sentencepiece.bpe.model", "deberta-v2": "spm.model"}
+PIECE_FILES = {
+    "albert": "spiece.model",
+    "xlm-roberta": "sentencepiece.bpe.model",
+    "deberta-v2": "spm.model",
+    "camembert": "sentencepiece.bpe.model",
+}
 
 
 def trained_rules(model: Path) -> normalizers.Normalizer:
@@ -99,7 +104,8 @@ def folder_for(kind: str, request: pytest.FixtureRequest, to: Path) -> Path:
         (to / "config.json").write_text(f'{{"model_type": "{kind}"}}')
     elif kind in PIECE_FILES:
         name = PIECE_FILES[kind]
-        shutil.copy(request.getfixturevalue("pieces") / f"{kind}.model", to / name)
+        model = "xlm-roberta" if kind == "camembert" else kind
+        shutil.copy(request.getfixturevalue("pieces") / f"{model}.model", to / name)
         (to / "config.json").write_text(f'{{"model_type": "{kind}"}}')
     elif kind in ("gpt2", "roberta", "bart"):
         source: Path = request.getfixturevalue("byte_pairs")

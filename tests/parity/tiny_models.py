@@ -26,6 +26,7 @@ BART = {
     "decoder_ffn_dim": 40,
     "max_position_embeddings": 40,
 }
+T5 = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 3, "num_decoder_layers": 2, "d_ff": 48}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", BERT),
     "distilbert": (
@@ -34,6 +35,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "roberta": ("Roberta", {**BERT, "max_position_embeddings": 44}),
     "xlm-roberta": ("XLMRoberta", {**BERT, "max_position_embeddings": 44}),
+    "camembert": ("Camembert", {**BERT, "max_position_embeddings": 44}),
     "electra": ("Electra", {**BERT, "embedding_size": 24}),
     "albert": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2}),
     "mpnet": ("MPNet", {**BERT, "max_position_embeddings": 44}),
@@ -310,6 +312,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "mt5": ("MT5", T5),
+    "umt5": ("UMT5", {**T5, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}),
     "bart": (
         "Bart",
         BART,
@@ -317,6 +321,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mbart": ("MBart", BART),
     "marian": ("Marian", {**BART, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}),
     "pegasus": ("Pegasus", BART),
+    "m2m_100": ("M2M100", {**BART, "scale_embedding": True}),
 }
 # the decoders that differ from those before them in a few choices
 VARIANTS = (
@@ -343,7 +348,7 @@ VARIANTS = (
 )
 # a second model of a family, with other fields
 SECOND = ("t5-gated", "deberta-v2-conv")
-ENCODER_DECODERS = ("t5", "t5-gated", "bart", "mbart", "marian", "pegasus")
+ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m_100")
 
 
 # classes whose names do not begin as the family's others
@@ -358,7 +363,7 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
     name = first + ending
     model = getattr(transformers, OTHER_NAMES.get(name, name))(config_class(**{**config, **fields}))
     # T5's scores are not scaled: spread as far as the others' they saturate, and rounding alone exceeds 1e-5
-    spread = 1.5 if first == "T5" else 3.0
+    spread = 1.5 if first.endswith("T5") else 3.0
     with torch.no_grad():
         for p in model.parameters():
             if p.requires_grad:  # not positions that follow from a formula
@@ -375,6 +380,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
     # the rest of it is RoBERTa's declaration, word for word
     "xlm-roberta": ("ForSequenceClassification", "ForMaskedLM"),
+    "camembert": (*TEXT_AND_TOKEN, "ForMaskedLM", "ForCausalLM"),
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
     "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
@@ -405,10 +411,13 @@ HEADS: dict[str, tuple[str, ...]] = {
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
+    "mt5": ("ForConditionalGeneration",),
+    "umt5": (*LABELS, "ForConditionalGeneration"),
     "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "mbart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "marian": ("MTModel",),
     "pegasus": ("ForConditionalGeneration",),
+    "m2m_100": ("ForConditionalGeneration",),
 }
 CLASSIFYING = tuple(family for family in VARIANTS if "ForSequenceClassification" in HEADS[family])
 EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending in endings]
@@ -416,5 +425,8 @@ EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending i
 
 def decoder_fields(family: str, ending: str) -> dict[str, Any]:
     """BERT's kin read the whole text unless the config says that they are decoders."""
-    wanted = family in ("bert", "roberta", "xlm-roberta", "electra") and ending in ("LMHeadModel", "ForCausalLM")
+    wanted = family in ("bert", "roberta", "xlm-roberta", "camembert", "electra") and ending in (
+        "LMHeadModel",
+        "ForCausalLM",
+    )
     return {"is_decoder": True} if wanted else {}
