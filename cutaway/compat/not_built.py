@@ -41,17 +41,11 @@ NAMES: dict[str, str] = {
     "no family here reads tables": (
         "AutoModelForTableQuestionAnswering TableQuestionAnsweringPipeline"
     ),
-    "no head for the next sentence is built": (
-        "AutoModelForNextSentencePrediction BertForNextSentencePrediction"
-    ),
     "not built": (
         "ContinuousMixin GroupWeightRename TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
-    ),
-    "not built: use the two heads apart": (
-        "GPT2DoubleHeadsModel"
     ),
     "of upstream's own making": (
         "DummyObject TextKwargs"
@@ -723,9 +717,6 @@ NAMES: dict[str, str] = {
     ),
     "the family zaya is not built": (
         "ZayaConfig ZayaForCausalLM ZayaModel ZayaPreTrainedModel"
-    ),
-    "the head of the first training is built for ELECTRA alone": (
-        "AlbertForPreTraining BertForPreTraining"
     ),
     "what they do is in the pipeline of the fast tokenizer: tokenizer.backend_tokenizer": (
         "BasicTokenizer BertTokenizerLegacy WordpieceTokenizer"

@@ -38,7 +38,8 @@ HOMES = {
     ),
     "cutaway.compat.mappings": (
         "CONFIG_MAPPING_NAMES MODEL_FOR_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_MASKED_LM_MAPPING_NAMES "
-        "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES MODEL_FOR_PRETRAINING_MAPPING_NAMES "
+        "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES "
+        "MODEL_FOR_PRETRAINING_MAPPING_NAMES "
         "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES "
         "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES "
         "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES MODEL_MAPPING_NAMES TOKENIZER_MAPPING_NAMES "
@@ -57,7 +58,10 @@ HOMES = {
         "is_torch_device is_torch_dtype is_torch_tensor reshape squeeze strtobool tensor_size to_numpy to_py_obj "
         "torch_float torch_int transpose"
     ),
-    "cutaway.compat.availability": "is_deepspeed_zero3_enabled is_in_notebook is_torch_greater_or_equal",
+    "cutaway.compat.availability": (
+        "is_deepspeed_zero3_enabled is_in_notebook is_torch_bf16_available_on_device is_torch_fp16_available_on_device "
+        "is_torch_greater_or_equal"
+    ),
     "cutaway.compat.captured_logger": "CaptureLogger",
     "cutaway.compat.refused": "HfDeepSpeedConfig QuantizationConfigMixin",
     "cutaway.hub.upload": "Publishing PushToHubMixin",
@@ -250,4 +254,6 @@ def home(name: str) -> str | None:
         return "cutaway.compat.availability" if known(name) else None
     if (lives := absent_home(name)) is not None:
         return lives
+    if name in ("BertForPreTrainingOutput", "AlbertForPreTrainingOutput"):
+        return "cutaway.outputs"
     return "cutaway.modeling_outputs" if name.endswith(("Output", "OutputWithPast", "OutputWithPooling")) else None

@@ -23,7 +23,6 @@ _NEEDLESS = (
 _REFUSED = {
     "from_tf": "cutaway reads safetensors, PyTorch's files and GGUF; convert the checkpoint first",
     "from_flax": "cutaway reads safetensors, PyTorch's files and GGUF; convert the checkpoint first",
-    "variant": "files of a variant have other names; put them into a folder under the usual ones",
     "quantization_config": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
     "load_in_8bit": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
     "load_in_4bit": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',

@@ -320,7 +320,8 @@ def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Unpa
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
-    state = kwargs.pop("state_dict", None)
+    state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
+    attention = kwargs.get("attn_implementation")
     device = take_arguments(kwargs, cls.__name__)
     if "use_auth_token" in kwargs:  # the older name
         kwargs.setdefault("token", kwargs.pop("use_auth_token"))
@@ -361,7 +362,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     _check_family(name, getattr(config, "model_type", ""), cls)
     if kwargs:
         _override(config, kwargs, cls)
-    with open_checkpoint(files, gguf_file=gguf_file) as checkpoint:
+    with open_checkpoint(files, gguf_file=gguf_file, variant=variant) as checkpoint:
         if getattr(cls, "builds_on_meta", False):
             check_depth(cls, config, checkpoint)
             with torch.device("meta"):
@@ -369,7 +370,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         else:
             model = cls(config, *args, **model_options)
         report = fill(model, checkpoint, dtype, mismatched, four)
-    config._apply({"name_or_path": str(name)})
+    config._apply({"name_or_path": str(name)} | ({} if attention is None else {"attn_implementation": attention}))
     model.name_or_path = str(name)
     if report.missing:
         log.warning(
@@ -401,6 +402,20 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     return (model, report) if info else model
 
 
+def fresh(cls: type[Any], config: PretrainedConfig, kwargs: dict[str, Any]) -> Any:
+    """`cls.from_config`: see PreTrainedModel."""
+    asked, older = kwargs.pop("dtype", None), kwargs.pop("torch_dtype", None)
+    asked = older if asked is None else asked
+    stored = getattr(config, "dtype", None)
+    if asked is None and isinstance(stored, torch.dtype) and stored.is_floating_point:
+        asked = stored
+    if (attention := kwargs.get("attn_implementation")) is not None:
+        config._attn_implementation = attention
+    device = take_arguments(kwargs, cls.__name__)
+    model, dtype = cls(config, **kwargs), to_dtype(asked)
+    return model if dtype is None and device is None else model.to(device=device, dtype=dtype)
+
+
 def _check_family(name: object, declared: object, cls: type[Any]) -> None:
     expected = cls.config_class.model_type
     if expected and declared and declared != expected:
@@ -429,7 +444,7 @@ def _override(config: PretrainedConfig, fields: dict[str, Any], cls: type[Any]) 
 
 def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
     """`model.save_pretrained`: see PreTrainedModel."""
-    state = kwargs.pop("state_dict", None)
+    state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
     for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):
         if kwargs.pop(needless, None) and needless == "push_to_hub":
             raise ConfigError("save_pretrained only writes a folder; call model.push_to_hub(name) to upload.")
@@ -442,6 +457,6 @@ def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | st
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     with folder_save(folder):
         model.config.save_pretrained(folder)
-        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)
+        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size, variant=variant)
         if model.can_generate():
             model.generation_config.save_pretrained(folder)
