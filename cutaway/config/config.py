@@ -56,6 +56,7 @@ _COMMON: dict[str, Any] = {
 _QUIET = frozenset(_COMMON) - {"tie_word_embeddings"}
 _LABELS = ("num_labels", "id2label", "label2id")
 _PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+_MORE = ("num_decoder_layers", "decoder_layers")  # what also counts blocks
 _PROPERTIES = frozenset({*_LABELS, "dtype", "torch_dtype"})
 
 
@@ -113,7 +114,6 @@ class PreTrainedConfig(Bounds, Publishing):
     sub_configs: ClassVar[dict[str, Any]] = {}
     is_composition: ClassVar[bool] = False
     base_config_key: ClassVar[str] = ""
-    per_layer_config: ClassVar[None] = None  # all blocks of a model are alike
     # The rows of `config_fields` that a family adds: fields without a default, and what the others do.
     used: ClassVar[tuple[str, ...]] = ()
     without_effect: ClassVar[dict[str, str]] = {}
@@ -290,6 +290,14 @@ class PreTrainedConfig(Bounds, Publishing):
     @_attn_implementation.setter
     def _attn_implementation(self, value: str | None) -> None:
         self.__dict__["_attention_name"] = value
+
+    @property
+    def per_layer_config(self) -> tuple[PreTrainedConfig, ...]:
+        """The configuration of each block: this one, since all blocks of a model are alike."""
+        counts = (
+            self.__dict__.get(n) for n in (self.attribute_map.get("num_hidden_layers", "num_hidden_layers"), *_MORE)
+        )
+        return (self,) * max((n for n in counts if isinstance(n, int)), default=0)
 
     @property
     def name_or_path(self) -> str:

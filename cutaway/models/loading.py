@@ -25,7 +25,7 @@ from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_optio
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
-from cutaway.models.load_arguments import from_state, take_arguments
+from cutaway.models.load_arguments import check_attention, from_state, take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.precision import FOUR, MODES, NARROWEST, Precision, set_up
 from cutaway.models.state_dict import published_state
@@ -66,9 +66,14 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def __getitem__(self, key: str) -> list[Any]:
-        known: dict[str, list[Any]] = {
-            "missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": self.mismatched,
+    def keys(self) -> tuple[str, ...]:
+        """The names that a script reads: `info["missing_keys"]`."""
+        return ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+
+    def __getitem__(self, key: str) -> set[Any] | list[str]:
+        known: dict[str, set[Any] | list[str]] = {
+            "missing_keys": set(self.missing), "unexpected_keys": set(self.unexpected),
+            "mismatched_keys": set(self.mismatched), "error_msgs": [],
         }  # fmt: skip
         return known[key]
 
@@ -321,7 +326,7 @@ def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Unpa
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
     state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
-    attention = kwargs.get("attn_implementation")
+    check_attention(attention := kwargs.get("attn_implementation"))
     device = take_arguments(kwargs, cls.__name__)
     if "use_auth_token" in kwargs:  # the older name
         kwargs.setdefault("token", kwargs.pop("use_auth_token"))
@@ -409,7 +414,8 @@ def fresh(cls: type[Any], config: PretrainedConfig, kwargs: dict[str, Any]) -> A
     stored = getattr(config, "dtype", None)
     if asked is None and isinstance(stored, torch.dtype) and stored.is_floating_point:
         asked = stored
-    if (attention := kwargs.get("attn_implementation")) is not None:
+    check_attention(attention := kwargs.get("attn_implementation"))
+    if attention is not None:
         config._attn_implementation = attention
     device = take_arguments(kwargs, cls.__name__)
     model, dtype = cls(config, **kwargs), to_dtype(asked)

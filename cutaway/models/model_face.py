@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
+from cutaway.models.load_arguments import check_attention
 
 
 class ModelFace:
@@ -123,6 +124,7 @@ class ModelFace:
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Changes a name in the config and nothing else: there is one attention, which is fast and open."""
+        check_attention(attn_implementation)
         self.config._attn_implementation = attn_implementation
 
     # -- adapters, under the names that upstream's integration of PEFT has -------------------------------------------

@@ -25,7 +25,7 @@ IDS = torch.tensor([[5, 6, 7, 8, 9], [5, 9, 9, 6, 7]])
 def test_the_name_of_the_base_config_and_what_libraries_ask_of_a_class(tmp_path: Path) -> None:
     assert cutaway.PretrainedConfig is cutaway.PreTrainedConfig
     assert [c.__name__ for c in cutaway.GPT2Config.__mro__][1] == "PreTrainedConfig"
-    assert cutaway.GPT2Config().per_layer_config is None and cutaway.BertModel._supports_sdpa
+    assert len(cutaway.GPT2Config(n_layer=3).per_layer_config) == 3 and cutaway.BertModel._supports_sdpa
     config = cutaway.BertConfig(attn_implementation="eager")
     assert config._attn_implementation == "eager" and "eager" not in config.to_json_string()
     config._attn_implementation = "sdpa"
@@ -35,6 +35,11 @@ def test_the_name_of_the_base_config_and_what_libraries_ask_of_a_class(tmp_path:
     assert model.config._attn_implementation == "eager"
     model.set_attn_implementation("sdpa")
     assert model.config._attn_implementation == "sdpa"
+    for wrong in ("foo", 3):
+        with pytest.raises(ConfigError, match="not supported"):
+            model.set_attn_implementation(wrong)
+        with pytest.raises(ConfigError, match="not supported"):
+            cutaway.AutoModel.from_pretrained(folder, attn_implementation=wrong)
     kind = type(model.get_input_embeddings())
     assert type(model.resize_token_embeddings(model.config.vocab_size + 3)) is kind
 
@@ -227,3 +232,111 @@ def test_inputs_of_the_next_step_keep_what_a_script_adds() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = cutaway.AutoModelForCausalLM.from_pretrained(tiny.decoder(Path(folder)))
         assert model.prepare_inputs_for_generation(IDS, mine=3)["mine"] == 3
+
+
+def test_samplers_and_shards_give_upstreams_order() -> None:
+    import transformers.trainer_pt_utils as theirs
+
+    import cutaway.trainer_pt_utils as mine  # type: ignore[import-not-found]
+
+    lengths = [(7 * i) % 23 + 1 for i in range(53)]
+    rows = [{"input_ids": [1] * n} for n in lengths]
+    for given in ({"lengths": lengths}, {"dataset": rows}):
+        orders = [
+            list(m.LengthGroupedSampler(3, **given, generator=torch.Generator().manual_seed(4))) for m in (mine, theirs)
+        ]
+        assert orders[0] == orders[1] and sorted(orders[0]) == list(range(53))
+    for rank in (0, 1):
+        for drop_last in (False, True):
+            how = {"num_replicas": 2, "rank": rank, "drop_last": drop_last}
+            assert _same(mine, theirs, "DistributedLengthGroupedSampler", 4, lengths=lengths, **how)
+            how = {"num_processes": 2, "process_index": rank, "drop_last": drop_last}
+            for n in (9, 16, 3):
+                assert _same(mine, theirs, "ShardSampler", list(range(n)), 4, **how)
+                assert _same(mine, theirs, "IterableDatasetShard", list(range(n)), 4, **how)
+        for n in (9, 16):
+            how = {"num_replicas": 2, "rank": rank}
+            assert _same(mine, theirs, "DistributedSamplerWithLoop", list(range(n)), 4, **how)
+    with pytest.raises(ConfigError, match="input_ids"):
+        mine.LengthGroupedSampler(2, dataset=[{"text": "a"}])
+
+
+def _same(mine: Any, theirs: Any, name: str, *args: Any, **kwargs: Any) -> bool:
+    found, wanted = (list(getattr(m, name)(*args, **kwargs)) for m in (mine, theirs))
+    return bool(
+        found == wanted and len(getattr(mine, name)(*args, **kwargs)) == len(getattr(theirs, name)(*args, **kwargs))
+    )
+
+
+def test_small_parts_of_a_trainer(tmp_path: Path) -> None:
+    import transformers.trainer_pt_utils as their_parts
+    import transformers.trainer_utils as theirs
+
+    import cutaway.trainer_pt_utils as parts
+    import cutaway.trainer_utils as mine  # type: ignore[import-not-found]
+
+    for n in (5, 10, 15, 20):
+        (tmp_path / f"checkpoint-{n}").mkdir()
+    (tmp_path / "checkpoint-x").mkdir()
+    for best in (None, tmp_path / "checkpoint-5", tmp_path / "checkpoint-20"):
+        given = None if best is None else str(best)
+        found, wanted = (m.sort_checkpoints(str(tmp_path), best_model_checkpoint=given) for m in (mine, theirs))
+        assert [Path(p).name for p in found] == [Path(p).name for p in wanted]
+    mine.rotate_checkpoints(tmp_path, 2, tmp_path / "checkpoint-5")
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-5", "checkpoint-20", "checkpoint-x"}
+    mine.rotate_checkpoints(tmp_path, 1, tmp_path / "checkpoint-5")
+    assert len(list(tmp_path.iterdir())) == 3
+    patterns = (["attn", r".*\.mlp\..*"], ["layer.0.attn"], r".*attn.*", "layer.0.attn", [r".*mlp$"])
+    for pattern in patterns:
+        for key in ("layer.0.attn", "layer.1.mlp.up", "layer.1.mlp", "head"):
+            found, wanted = (m.check_target_module_exists(pattern, key, return_is_regex=True) for m in (mine, theirs))
+            assert found == wanted, (pattern, key)
+    for library in (mine, theirs):
+        tried: list[int] = []
+
+        @library.find_executable_batch_size(starting_batch_size=16, auto_find_batch_size=True)
+        def fits(batch_size: int, tried: list[int] = tried) -> int:
+            tried.append(batch_size)
+            if batch_size > 10:
+                raise RuntimeError("CUDA out of memory.")
+            return batch_size
+
+        assert fits() == 10 and tried == [16, 14, 12, 10]
+    collate = mine.RemoveColumnsCollator(lambda rows: rows, ["a"])
+    assert collate([{"a": 1, "b": 2}, [3]]) == [{"a": 1}, [3]]
+    for concat in (True, False):
+        arrays = []
+        for library in (parts, their_parts):
+            held = library.EvalLoopContainer(do_nested_concat=concat, padding_index=-100)
+            for n, width in ((2, 3), (1, 5)):
+                held.add((torch.ones(n, width), {"loss": torch.tensor(1.0 * n)}))
+                held.to_cpu_and_numpy()
+            arrays.append(held.get_arrays())
+        assert str(arrays[0]) == str(arrays[1])
+
+
+def test_guesses_tensors_and_the_report_of_a_load(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from cutaway.generation import PromptLookupCandidateGenerator  # type: ignore[import-not-found]
+    from cutaway.modeling_utils import load_state_dict  # type: ignore[import-not-found]
+    from cutaway.pytorch_utils import id_tensor_storage  # type: ignore[import-not-found]
+
+    text = torch.tensor([[7, 3, 4, 5, 0, 6, 3, 4]])
+    guesses = PromptLookupCandidateGenerator(num_output_tokens=3).get_candidates(text)[0]
+    assert guesses.tolist() == [[*text[0].tolist(), 5, 0, 6]]
+    ended = PromptLookupCandidateGenerator(eos_token_id=torch.tensor([0]), max_matching_ngram_size=1)
+    assert ended.get_candidates(text)[0].tolist() == [[*text[0].tolist(), 5]]
+    held = torch.arange(6.0)
+    assert id_tensor_storage(held) == id_tensor_storage(held[2:]) != id_tensor_storage(held.clone())
+    save_file({"a": held}, tmp_path / "a.safetensors")
+    torch.save({"a": held}, tmp_path / "a.bin")
+    for name in ("a.safetensors", "a.bin"):
+        assert torch.equal(load_state_dict(tmp_path / name)["a"], held)
+    theirs, _ = pair("gpt2", "Model")
+    theirs.save_pretrained(tmp_path / "theirs")
+    reports = [
+        library.GPT2ForTokenClassification.from_pretrained(tmp_path / "theirs", output_loading_info=True)[1]
+        for library in (cutaway, transformers)
+    ]
+    assert dict(reports[0]) == {name: reports[1][name] for name in reports[0].keys()}  # noqa: SIM118
