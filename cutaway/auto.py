@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.lm_heads import CausalLM, MaskedLM  # noqa: F401
     from cutaway.models.loading import LoadReport
     from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.pretraining_heads import NextSentence  # noqa: F401
     from cutaway.models.seq2seq_heads import Seq2SeqLM  # noqa: F401
     from cutaway.tokenization.base import PreTrainedTokenizerFast
     from cutaway.tokenization.protocols import TokenizerProtocol
@@ -301,7 +302,7 @@ class _AutoModel(Generic[Model]):
     def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Model:
         """A model with fresh random weights."""
         check_config(config)
-        return cls.class_for(config)(config, **kwargs)  # type: ignore[no-any-return]
+        return cls.class_for(config).from_config(config, **kwargs)  # type: ignore[no-any-return]
 
 
 class AutoModel(_AutoModel["Backbone"]):
@@ -321,9 +322,20 @@ class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):
 
 
 class AutoModelForPreTraining(_AutoModel["ReplacedTokens"]):
-    """What the family was trained for (ELECTRA: which tokens another model put there)."""
+    """What the family was first trained for (ELECTRA: which tokens another model put there)."""
 
     ending = "ForPreTraining"
+    others: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("distilbert", "roberta", "xlm-roberta", "mpnet"), "ForMaskedLM"),
+        "gpt2": "LMHeadModel",
+        **dict.fromkeys(("t5", "bart"), "ForConditionalGeneration"),
+    }
+
+
+class AutoModelForNextSentencePrediction(_AutoModel["NextSentence"]):
+    """Whether a text follows another."""
+
+    ending = "ForNextSentencePrediction"
 
 
 class AutoModelForCausalLM(_AutoModel["CausalLM"]):

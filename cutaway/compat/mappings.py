@@ -88,6 +88,7 @@ def _tokenizers() -> dict[Any, Callable[[], Any]]:
 TASKS: dict[str, str] = {
     "MODEL_MAPPING": "AutoModel",
     "MODEL_FOR_PRETRAINING_MAPPING": "AutoModelForPreTraining",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING": "AutoModelForNextSentencePrediction",
     "MODEL_FOR_CAUSAL_LM_MAPPING": "AutoModelForCausalLM",
     "MODEL_FOR_MASKED_LM_MAPPING": "AutoModelForMaskedLM",
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING": "AutoModelForSeq2SeqLM",

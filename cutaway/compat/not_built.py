@@ -41,18 +41,12 @@ NAMES: dict[str, str] = {
     "no family here reads tables": (
         "AutoModelForTableQuestionAnswering TableQuestionAnsweringPipeline"
     ),
-    "no head for the next sentence is built": (
-        "AutoModelForNextSentencePrediction BertForNextSentencePrediction"
-    ),
     "not built": (
         "CohereTokenizer ContinuousMixin Gemma3Config Gemma3ForConditionalGeneration Gemma3ForSequenceClassification "
         "Gemma3Model GroupWeightRename M2M100Tokenizer TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
-    ),
-    "not built: use the two heads apart": (
-        "GPT2DoubleHeadsModel"
     ),
     "of upstream's own making": (
         "DummyObject TextKwargs"
@@ -664,9 +658,6 @@ NAMES: dict[str, str] = {
     ),
     "the family zaya is not built": (
         "ZayaConfig ZayaForCausalLM ZayaModel ZayaPreTrainedModel"
-    ),
-    "the head of the first training is built for ELECTRA alone": (
-        "AlbertForPreTraining BertForPreTraining"
     ),
     "what they do is in the pipeline of the fast tokenizer: tokenizer.backend_tokenizer": (
         "BasicTokenizer BertTokenizerLegacy WordpieceTokenizer"

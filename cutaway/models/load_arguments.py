@@ -26,7 +26,6 @@ _NEEDLESS = (
 _REFUSED = {
     "from_tf": "cutaway reads safetensors, PyTorch's files and GGUF; convert the checkpoint first",
     "from_flax": "cutaway reads safetensors, PyTorch's files and GGUF; convert the checkpoint first",
-    "variant": "files of a variant have other names; put them into a folder under the usual ones",
     "quantization_config": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
     "load_in_8bit": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
     "load_in_4bit": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
@@ -36,6 +35,19 @@ _REFUSED = {
     "proxies": "set HTTPS_PROXY in the environment",
     "force_download": "remove the files from the hub's cache",
 }
+
+
+_ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+
+
+def check_attention(name: object) -> None:
+    """ConfigError unless `name` is what some software calls its attention, or None."""
+    base = str(name).removeprefix("paged|")
+    if name is not None and base not in _ATTENTIONS and "/" not in base:  # "owner/name": kernels from the hub
+        raise ConfigError(
+            f'Specified `attn_implementation="{name}"` is not supported: there is one attention here, whatever it is '
+            f"called; the names that are known are {', '.join(_ATTENTIONS)}."
+        )
 
 
 def take_arguments(arguments: dict[str, Any], who: str) -> torch.device | None:

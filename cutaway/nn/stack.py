@@ -101,7 +101,7 @@ class Stack(NamedModule):
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
-    owner.recomputes = False
+    owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
@@ -306,7 +306,7 @@ def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> T
     blocks = list(stack.blocks)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
-        again = stack.recomputes and torch.is_grad_enabled() and tap is None and context.cache is None
+        again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None
         if again and stack.training and not evaluating():
             x = checkpoint(with_call_context(blocks[n]), x, context, i, use_reentrant=False)
         else:

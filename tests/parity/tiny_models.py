@@ -375,19 +375,26 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
 LABELS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 TEXT_AND_TOKEN = LABELS[:2]
 HEADS: dict[str, tuple[str, ...]] = {
-    "bert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "LMHeadModel"),
+    "bert": (
+        *LABELS,
+        "ForMultipleChoice",
+        "ForMaskedLM",
+        "LMHeadModel",
+        "ForNextSentencePrediction",
+        "ForPreTraining",
+    ),
     "distilbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
     # the rest of it is RoBERTa's declaration, word for word
     "xlm-roberta": ("ForSequenceClassification", "ForMaskedLM"),
     "camembert": (*TEXT_AND_TOKEN, "ForMaskedLM", "ForCausalLM"),
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
-    "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForPreTraining"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2-conv": ("ForSequenceClassification",),
-    "gpt2": (*LABELS, "LMHeadModel"),
+    "gpt2": (*LABELS, "LMHeadModel", "DoubleHeadsModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),
     "smollm3": (*LABELS, "ForCausalLM"),
