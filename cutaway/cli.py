@@ -31,6 +31,7 @@ from cutaway.commands.lens import lens
 from cutaway.commands.models import models
 from cutaway.commands.patch import patch
 from cutaway.commands.serve import serve
+from cutaway.commands.studio import studio
 from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
@@ -75,7 +76,7 @@ def common(
 
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
-for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert):
+for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert, studio):
     app.command(epilog=epilog(command.__name__))(command)
 for spec in COMMANDS:
     app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))

@@ -5,6 +5,7 @@ from __future__ import annotations
 TEXT = '"A warm, funny film."'
 EXAMPLES: dict[str, str] = {
     "serve": "cutaway serve cutaway/sentiment",
+    "studio": "cutaway studio",
     "chat": "cutaway chat cutaway/smollm2",
     "explain": f"cutaway explain {TEXT} -o explain.html",
     "attend": f"cutaway attend {TEXT} --layer 3 --head 7 -o attention.png",

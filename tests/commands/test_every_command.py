@@ -235,7 +235,7 @@ def test_every_row_runs(invoke, places, tmp_path, row, request):
         assert invoke(f"classify {TEXT} -m {written[0]}")[0] == 0  # what was trained answers
 
 
-RUN_ON = {"serve", "chat"}  # they run until they are stopped: tests/serve has them
+RUN_ON = {"serve", "chat", "studio"}  # they run until they are stopped: tests/serve and tests/studio have them
 
 
 def commands():
