@@ -34,6 +34,9 @@ EXAMPLES: dict[str, str] = {
     "translate": 'cutaway translate "Good morning" --model translation-model',
     "rewrite": 'cutaway rewrite "translate English to German: Good morning"',
     "continue": "cutaway continue --input beginnings.txt --output texts.jsonl --max-new-tokens 50",
+    "search": 'cutaway search reviews.csv "too long and dull" --column review --top-k 5',
+    "dedupe": "cutaway dedupe reviews.csv --column review --threshold 0.9 -o unique.csv --drop",
+    "agree": "cutaway agree ann.csv ben.csv --label stars --key id -o differ.csv",
 }
 
 
