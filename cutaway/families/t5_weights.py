@@ -11,6 +11,7 @@ _ENCODER = {
     "blocks.{i}.attn.v": "block.{i}.layer.0.SelfAttention.v",
     "blocks.{i}.attn.o": "block.{i}.layer.0.SelfAttention.o",
     "relative": "block.0.layer.0.SelfAttention.relative_attention_bias",
+    "blocks.{i}.attn.relative": "block.{i}.layer.0.SelfAttention.relative_attention_bias",
     "blocks.{i}.attn_norm": "block.{i}.layer.0.layer_norm",
     "final_norm": "final_layer_norm",
 }
