@@ -10,9 +10,10 @@ from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.dropout import dropout as drop
+from cutaway.nn.experts import make_feed_forward
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import MLP, make_norm
+from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.residual import ResidualAdd
 
 
@@ -27,14 +28,14 @@ class Block(NamedModule):
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
         self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
-        self.attn = Attention(spec.attention, spec.hidden_size, spec.interleaved)
+        self.attn = Attention(spec.attention_of(number), spec.hidden_size, spec.interleaved)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
         if spec.cross:
             self.cross = CrossAttention(spec.attention, spec.hidden_size)
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
-        self.mlp = MLP(spec.feed_forward, spec.hidden_size)
+        self.mlp = make_feed_forward(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
