@@ -43,6 +43,7 @@ class Learned:
 
     `offset` rows of the table are never used (BART: 2). With `after_padding`, counting starts after `offset` and skips
     padding tokens by their id (RoBERTa). With `fixed`, the vectors are sines and cosines that no training changes.
+    With `endless`, they are sines and cosines for any position, which files do not hold (M2M-100).
     With `skips_hidden`, a token that the mask hides has no position of its own, also in the middle of a text (OPT).
     """
 
@@ -51,10 +52,13 @@ class Learned:
     after_padding: bool = False
     fixed: bool = False
     skips_hidden: bool = False
+    endless: bool = False
 
     @property
-    def longest(self) -> int:
-        """The most tokens that one text can have."""
+    def longest(self) -> int | None:
+        """The most tokens that one text can have, None where any number has positions."""
+        if self.endless:
+            return None
         return self.size - self.offset if self.after_padding else self.size
 
 
@@ -108,10 +112,50 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Relative:
-    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1), one table for all layers of a stack."""
+    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1).
+
+    per_layer: whether each layer has a table of its own (UMT5), where else all layers of a stack share one.
+    """
 
     buckets: int
     max_distance: int
+    per_layer: bool = False
+
+
+@dataclass(frozen=True)
+class Distances:
+    """DeBERTa's scores of distances (He et al., 2021): one vector per distance, which each layer compares with queries
+    and with keys.
+
+    Attributes:
+        span: the table has 2 * span rows: distances from -span to span - 1, or buckets of distances.
+        longest: where the last bucket begins; 0 where each distance has a row of its own.
+        to_keys: whether queries are compared with distances as keys ("c2p").
+        to_queries: whether keys are compared with distances as queries ("p2c").
+        shared: whether a layer makes distances into keys and queries as it does words, else by matrices of their own.
+        norm: of the table, or None. dropout: of the table, in each layer.
+    """
+
+    span: int
+    longest: int
+    to_keys: bool
+    to_queries: bool
+    shared: bool
+    norm: Norm | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """DeBERTa-v2's sum of neighbouring words: norm(block(x) + activation(convolution(x))), after the first block.
+
+    size: how many words one sum reads, an odd number. groups: into how many parts the hidden size is cut for it.
+    """
+
+    size: int
+    groups: int
+    activation: Activation
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +175,7 @@ class Embedding:
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
     scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
     vocab_size: int
@@ -142,6 +187,7 @@ class Embedding:
     dropout: float = 0.0
     width: int | None = None
     scales_inputs: bool = False
+    takes_types: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +196,8 @@ class Attention:
 
     `norm` is of queries and keys, before their positions: over the numbers of each head (Qwen3), there with weights of
     its "own" for each (Cohere) or in "parts" (StableLM: one layer for each), or over those of "all" heads (OLMo 2).
-    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2).
+    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2). With `distances`,
+    scores have a part that depends on how far a query and a key are apart, and on both of them.
     """
 
     n_heads: int
@@ -164,6 +211,7 @@ class Attention:
     norm: Norm | None = None
     norm_over: Literal["head", "own", "parts", "all"] = "head"
     softcap: float | None = None
+    distances: Distances | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +258,7 @@ class Stack:
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
+        convolution: what the first block adds of each word's neighbours, or None.
     """
 
     n_layers: int
@@ -230,6 +279,7 @@ class Stack:
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
     residual_scale: float = 1.0
+    convolution: Convolution | None = None
     layer_scales: tuple[float, ...] = ()
 
     def attention_of(self, number: int) -> Attention:

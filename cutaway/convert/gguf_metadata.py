@@ -27,9 +27,6 @@ def metadata_of(
         ConfigError: a field of the config has no place in GGUF of this family.
     """
     dialect, stack = DIALECTS[family], architecture.stack
-    for name, value in {**dialect.fixed, **dialect.derived(vars(config))}.items():
-        if name not in dialect.optional and (found := getattr(config, name, value)) != value:
-            raise ConfigError(f"{name} is {found!r}; GGUF of {family} has no place for it and stands for {value!r}.")
     metadata: dict[str, object] = {}
     for name, key in dialect.fields.items():
         value = getattr(config, name, None)

@@ -7,7 +7,7 @@ queries and keys, so looking never changes the result.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from cutaway.nn.attention_dropout import attention_with_dropout
 from cutaway.nn.attention_pattern import CacheLayout, TextLayout, expose_pattern, scores, value_grad_merge
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import decode_attention, varlen_attention
+from cutaway.nn.distances import DistanceBias, DistanceRows, DistanceScores, chunk_size
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
 from cutaway.nn.heads_norm import make_heads_norm
@@ -29,7 +30,7 @@ from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.packed_batch import PackedBatch
-from cutaway.nn.positions import rotate, rotate_pairs
+from cutaway.nn.positions import RelativeBias, rotate, rotate_pairs
 from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
 
@@ -46,6 +47,8 @@ class Context:
         turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
+        bias_positions: the positions of queries and keys, where each layer makes a bias of its own of them.
+        distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
         by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
@@ -58,6 +61,8 @@ class Context:
     rotaries: tuple[Rotary | None, ...] = ()
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
+    bias_positions: tuple[Tensor, Tensor] | None = None
+    distances: DistanceRows | None = None
     by_count: bool = False
     cache: Cache | None = None
     prefill: bool = True
@@ -79,10 +84,14 @@ class Attention(NamedModule):
 
     side_by_side = ("q", "k", "v")  # the layers that `packed` multiplies as one
 
-    def __init__(self, spec: Spec, hidden_size: int, interleaved: bool = False) -> None:
+    def __init__(
+        self, spec: Spec, hidden_size: int, interleaved: bool = False, relative: RelativeBias | None = None
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.rotate = rotate_pairs if interleaved else rotate
+        if relative is not None:
+            self.relative = relative
         self.q = Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
         self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
@@ -91,6 +100,8 @@ class Attention(NamedModule):
             self.q_norm, self.k_norm = (
                 make_heads_norm(spec.norm, n, spec.head_size, spec.norm_over) for n in (spec.n_heads, spec.n_kv_heads)
             )
+        if spec.distances is not None:
+            self.distances = DistanceScores(spec, hidden_size)
         self.packed = PackedCache()  # queries, keys and values side by side
 
     def forward(
@@ -117,6 +128,8 @@ class Attention(NamedModule):
             shown = (("attn.q", q), ("attn.k", k), ("attn.v", v))
             q, k, v = (tap.take_heads(part, y.flatten(0, -3)).view(y.shape) for part, y in shown)
         cache = context.cache
+        if context.bias_positions is not None:
+            context = replace(context, bias=self.relative(*context.bias_positions))
         # a decode step keeps [batch, n, ...]; whole texts become rows, so that padding takes no part
         if cache is not None and not context.prefill:
             z = self._cached(q, k, v, cache, context, layer, tap)
@@ -177,6 +190,18 @@ class Attention(NamedModule):
         ]  # each [n, stretch, heads, head_size]
         return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
 
+    def _by_distance(
+        self, q: Tensor, k: Tensor, v: Tensor, scores_of: DistanceBias, places: Tensor | None
+    ) -> list[Tensor]:
+        """As _fast for some texts after others: what distances add to the scores is as large as all scores."""
+        size = chunk_size(q.shape[1], q.shape[2])
+        outputs = []
+        for start in range(0, q.shape[0], size):
+            some = slice(start, start + size)
+            there = None if places is None else places[some]
+            outputs.append(self._fast(q[some], k[some], v[some], scores_of(q[some], k[some], there), False))
+        return outputs
+
     def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
@@ -185,7 +210,8 @@ class Attention(NamedModule):
         # With words hidden in the middle of a text, the columns beside a token are not its neighbours
         by_place = (context.bias is not None and not context.by_count) or window is not None
         scattered = by_place and context.rows.holes
-        if context.bias is None and context.rows.key_mask is None and not self._rate and not scattered:
+        plain = context.bias is None and context.distances is None
+        if plain and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window, self.spec.softcap)
             if fast is not None and not open_:
                 return fast
@@ -194,11 +220,18 @@ class Attention(NamedModule):
         block_values: list[Tensor] = []
         # else group by group: texts of one length are one unpadded block for torch's kernel
         blocks = (self._blocks(x, context.rows) for x in (q, k, v))
+        by_distance = None if context.distances is None else self.distances(self.q, self.k, context.distances)
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask = context.rows.key_mask
             causal = context.causal
             near = window is not None and g.length > window
-            if scattered:
+            if by_distance is not None:
+                places = context.rows.group_positions(g) if context.rows.holes else None
+                if not open_:
+                    outputs += self._by_distance(queries, keys, values, by_distance, places)
+                    continue
+                mask = by_distance(queries, keys, places)
+            elif scattered:
                 mask, causal, near = _seen(context.rows.group_positions(g), context.bias, window, causal), False, False
             elif context.bias is not None:
                 mask = _with_bias(context.bias[None, :, : g.length, : g.length], mask, causal)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cutaway.config.architecture import Stack
+from cutaway.config.architecture import Relative, Stack
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
+from cutaway.nn.convolution import NeighbourSum
 from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.experts import make_feed_forward
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
+from cutaway.nn.positions import RelativeBias
 from cutaway.nn.residual import ResidualAdd
 
 
@@ -28,7 +30,9 @@ class Block(NamedModule):
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
         self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
-        self.attn = Attention(spec.attention_of(number), spec.hidden_size, spec.interleaved)
+        relative = spec.positions if isinstance(spec.positions, Relative) and spec.positions.per_layer else None
+        own_bias = None if relative is None else RelativeBias(relative, spec.attention.n_heads, spec.causal)
+        self.attn = Attention(spec.attention_of(number), spec.hidden_size, spec.interleaved, own_bias)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
@@ -37,6 +41,9 @@ class Block(NamedModule):
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
         self.mlp = make_feed_forward(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
+        self.has_conv = spec.convolution is not None and number == 0
+        if self.has_conv and spec.convolution is not None:
+            self.conv = NeighbourSum(spec.convolution, spec.norm, spec.hidden_size)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         entered = x
@@ -48,6 +55,8 @@ class Block(NamedModule):
             if tap is not None:
                 x = tap.expose("resid_cross", x)
         x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
+        if self.has_conv:
+            x = self.conv(entered, x, context.rows, tap)
         if self.bounds_end:
             x = within_float16(x)
         if tap is not None:

@@ -21,12 +21,13 @@ from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import evaluating, scopes_of
+from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
+from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
@@ -44,7 +45,8 @@ class Embed(NamedModule):
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
-            self.positions = Sinusoids(rows, width) if learned.fixed else Embedding(rows, width)
+            kind = Sinusoids if learned.fixed else Embedding
+            self.positions = Waves(width, learned.offset - 1) if learned.endless else kind(rows, width)
         if spec.n_types:
             self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
@@ -68,7 +70,7 @@ class Embed(NamedModule):
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids)
+            x = x + self.positions(position_ids).to(x.dtype)
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
@@ -99,13 +101,17 @@ class Stack(NamedModule):
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
-    owner.recomputes = False
+    owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
-    if isinstance(spec.positions, Relative):
+    if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
+    elif spec.attention.distances is not None:
+        owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
+        if spec.attention.distances.norm is not None:
+            owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
     if isinstance(spec.positions, Alibi):
         owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
@@ -161,8 +167,10 @@ class Batch:
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
         # several texts in one row, which their position_ids tell apart, become a batch of texts
         several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
-        # in a window that holds only padding, a query would have nothing to look at
+        # in a window that holds only padding, a query would have nothing to look at; what depends on a word's
+        # neighbours, or on distances, is computed text by text
         may_stay_padded = not spec.causal and cache is None and not spec.windows
+        may_stay_padded = may_stay_padded and spec.attention.distances is None and spec.convolution is None
         if several is not None and position_ids is not None:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
@@ -298,7 +306,7 @@ def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> T
     blocks = list(stack.blocks)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
-        again = stack.recomputes and torch.is_grad_enabled() and tap is None and context.cache is None
+        again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None
         if again and stack.training and not evaluating():
             x = checkpoint(with_call_context(blocks[n]), x, context, i, use_reentrant=False)
         else:
@@ -361,12 +369,16 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
         context.turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
     elif isinstance(spec.positions, Relative):
-        steps = torch.arange(rows.length, device=x.device)
-        if prefill:
-            context.bias = stack.relative(steps, steps)
-        elif cache is not None:
-            queries = cache.ends()[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, cache.positions()[:, None])
+        keys = queries = torch.arange(rows.length, device=x.device)
+        if not prefill and cache is not None:
+            queries, keys = cache.ends()[:, None] + queries, cache.positions()[:, None]  # [batch, n] and its keys
+        if spec.positions.per_layer:
+            context.bias_positions = queries, keys
+        else:
+            context.bias = stack.relative(queries, keys)
+    elif spec.attention.distances is not None:
+        norm = None if spec.attention.distances.norm is None else stack.relative_norm
+        context.distances = stack.relative.reaching(rows.reach, norm)
     elif isinstance(spec.positions, Alibi):
         context.by_count = True
         steps = torch.arange(rows.length, device=x.device)

@@ -41,6 +41,9 @@ SMALL = {
 }  # fmt: skip
 
 
+SAME = {"attention_head_size": 8, "embedding_size": 16, "pooler_hidden_size": 16}
+
+
 def small(family: str, **fields: Any) -> Any:
     kind = config_class(family)
     mapped = set(kind.attribute_map)
@@ -92,6 +95,10 @@ def test_what_the_table_says_is_true(family: str) -> None:
         variants += [{"rope_parameters": rope}] if family not in ("modernbert", "gemma3_text") else []
     if "use_sliding_window" in base._class_defaults():
         variants += [{"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}]
+    if family == "deberta-v2":
+        variants += [
+            {"relative_attention": True, "pos_att_type": "c2p", "position_buckets": 8, "conv_kernel_size": 3, **SAME}
+        ]
     if family == "phi3":
         variants += [{"sliding_window": 4}]
     for variant in variants:

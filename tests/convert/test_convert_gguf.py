@@ -176,7 +176,7 @@ def test_gguf_to_gguf_keeps_template_tokens_and_settings(tmp_path):
 @pytest.mark.parametrize(
     ("first", "fields", "what"),
     [
-        ("Llama", {**SMALL, "hidden_act": "gelu"}, "hidden_act"),
+        ("Llama", {**SMALL, "hidden_act": "gelu"}, "activation"),
         ("Mistral", {**SMALL, "sliding_window": 8}, "sliding_window is 8"),
         ("Llama", {**SMALL, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic"),
         ("Llama", {**SMALL, "rope_parameters": {**YARN, "beta_fast": 20.0}}, "beta_fast"),

@@ -27,6 +27,7 @@ BART = {
     "decoder_ffn_dim": 40,
     "max_position_embeddings": 40,
 }
+T5 = {"vocab_size": 99, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 3, "num_decoder_layers": 2, "d_ff": 48}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", BERT),
     "distilbert": (
@@ -35,12 +36,40 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "roberta": ("Roberta", {**BERT, "max_position_embeddings": 44}),
     "xlm-roberta": ("XLMRoberta", {**BERT, "max_position_embeddings": 44}),
+    "camembert": ("Camembert", {**BERT, "max_position_embeddings": 44}),
     "electra": ("Electra", {**BERT, "embedding_size": 24}),
     "albert": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2}),
     "mpnet": ("MPNet", {**BERT, "max_position_embeddings": 44}),
     "modernbert": (
         "ModernBert",
         {**BERT, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2},
+    ),
+    # span / 2 = 2 distances of their own, then buckets; more words than the largest of these
+    "deberta-v2": (
+        "DebertaV2",
+        {
+            **BERT,
+            "relative_attention": True,
+            "position_buckets": 4,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": "p2c|c2p",
+            "position_biased_input": False,
+            "layer_norm_eps": 1e-7,
+            "max_position_embeddings": 12,
+        },
+    ),
+    "deberta-v2-conv": (
+        "DebertaV2",
+        {
+            **BERT,
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+            "type_vocab_size": 2,
+            "max_relative_positions": 5,
+        },
     ),
     "gpt2": (
         "GPT2",
@@ -311,6 +340,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": False,
         },
     ),
+    "mt5": ("MT5", T5),
+    "umt5": ("UMT5", {**T5, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 6}),
     "bart": (
         "Bart",
         BART,
@@ -318,6 +349,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mbart": ("MBart", BART),
     "marian": ("Marian", {**BART, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}),
     "pegasus": ("Pegasus", BART),
+    "m2m_100": ("M2M100", {**BART, "scale_embedding": True}),
 }
 # the decoders that differ from those before them in a few choices
 VARIANTS = (
@@ -344,7 +376,9 @@ VARIANTS = (
     "qwen3_moe",
     "olmoe",
 )
-ENCODER_DECODERS = ("t5", "t5-gated", "bart", "mbart", "marian", "pegasus")
+# a second model of a family, with other fields
+SECOND = ("t5-gated", "deberta-v2-conv")
+ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m_100")
 
 
 # classes whose names do not begin as the family's others
@@ -359,7 +393,7 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
     name = first + ending
     model = getattr(transformers, OTHER_NAMES.get(name, name))(config_class(**{**config, **fields}))
     # T5's scores are not scaled: spread as far as the others' they saturate, and rounding alone exceeds 1e-5
-    spread = 1.5 if first == "T5" else 3.0
+    spread = 1.5 if first.endswith("T5") else 3.0
     with torch.no_grad():
         for p in model.parameters():
             if p.requires_grad:  # not positions that follow from a formula
@@ -371,16 +405,26 @@ def make(family: str, ending: str = "Model", seed: int = 0, **fields: Any) -> An
 LABELS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 TEXT_AND_TOKEN = LABELS[:2]
 HEADS: dict[str, tuple[str, ...]] = {
-    "bert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "LMHeadModel"),
+    "bert": (
+        *LABELS,
+        "ForMultipleChoice",
+        "ForMaskedLM",
+        "LMHeadModel",
+        "ForNextSentencePrediction",
+        "ForPreTraining",
+    ),
     "distilbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "roberta": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM"),
     # the rest of it is RoBERTa's declaration, word for word
     "xlm-roberta": ("ForSequenceClassification", "ForMaskedLM"),
+    "camembert": (*TEXT_AND_TOKEN, "ForMaskedLM", "ForCausalLM"),
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
-    "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForPreTraining"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
-    "gpt2": (*LABELS, "LMHeadModel"),
+    "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
+    "deberta-v2-conv": ("ForSequenceClassification",),
+    "gpt2": (*LABELS, "LMHeadModel", "DoubleHeadsModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),
     "smollm3": (*LABELS, "ForCausalLM"),
@@ -406,10 +450,13 @@ HEADS: dict[str, tuple[str, ...]] = {
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
+    "mt5": ("ForConditionalGeneration",),
+    "umt5": (*LABELS, "ForConditionalGeneration"),
     "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "mbart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "marian": ("MTModel",),
     "pegasus": ("ForConditionalGeneration",),
+    "m2m_100": ("ForConditionalGeneration",),
 }
 CLASSIFYING = tuple(family for family in VARIANTS if "ForSequenceClassification" in HEADS[family])
 EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending in endings]
@@ -417,7 +464,10 @@ EVERY_HEAD = [(family, ending) for family, endings in HEADS.items() for ending i
 
 def decoder_fields(family: str, ending: str) -> dict[str, Any]:
     """BERT's kin read the whole text unless the config says that they are decoders."""
-    wanted = family in ("bert", "roberta", "xlm-roberta", "electra") and ending in ("LMHeadModel", "ForCausalLM")
+    wanted = family in ("bert", "roberta", "xlm-roberta", "camembert", "electra") and ending in (
+        "LMHeadModel",
+        "ForCausalLM",
+    )
     return {"is_decoder": True} if wanted else {}
 
 

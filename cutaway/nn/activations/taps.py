@@ -42,7 +42,10 @@ def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
             addresses.append(f"{block}.resid_cross")
         if stack.feed_forward.experts is not None:
             addresses.append(f"{block}.mlp.router")
-        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
+        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out"]
+        if stack.convolution is not None and i == 0:
+            addresses.append(f"{block}.conv")
+        addresses.append(f"{block}.resid")
     if stack.final_norm:
         addresses.append(f"{prefix}final_norm")
     return addresses

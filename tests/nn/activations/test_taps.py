@@ -72,6 +72,8 @@ def test_values_add_up(family: str) -> None:
                 assert gap((mid + added[1])[mask], r[f"{at}resid"][mask]) < TOLERANCE
             else:
                 after = block.mlp_norm(mid + r[f"{at}mlp.out"]).detach()
+                if block.has_conv:
+                    after = block.conv.norm(after + r[f"{at}conv"]).detach()
                 assert gap(after[mask], r[f"{at}resid"][mask]) < TOLERANCE
             down = F.linear(r[f"{at}mlp.act"], block.mlp.down.weight, block.mlp.down.bias)
             assert gap(down[mask], r[f"{at}mlp.out"][mask]) < TOLERANCE
