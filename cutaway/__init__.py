@@ -134,6 +134,11 @@ _MODULES = {
         "BloomConfig BloomPreTrainedModel BloomModel BloomForCausalLM BloomForQuestionAnswering "
         "BloomForSequenceClassification BloomForTokenClassification"
     ),
+    "cutaway.families.qwen3_moe": (
+        "Qwen3MoeConfig Qwen3MoePreTrainedModel Qwen3MoeModel Qwen3MoeForCausalLM "
+        "Qwen3MoeForQuestionAnswering Qwen3MoeForSequenceClassification Qwen3MoeForTokenClassification"
+    ),
+    "cutaway.families.olmoe": ("OlmoeConfig OlmoePreTrainedModel OlmoeModel OlmoeForCausalLM"),
     "cutaway.families.phi3": (
         "Phi3Config Phi3PreTrainedModel Phi3Model Phi3ForCausalLM Phi3ForSequenceClassification "
         "Phi3ForTokenClassification"

@@ -356,6 +356,7 @@ from cutaway.families.olmo2 import (
     Olmo2Model,
     Olmo2PreTrainedModel,
 )
+from cutaway.families.olmoe import OlmoeConfig, OlmoeForCausalLM, OlmoeModel, OlmoePreTrainedModel
 from cutaway.families.opt import (
     OPTConfig,
     OPTForCausalLM,
@@ -403,6 +404,15 @@ from cutaway.families.qwen3 import (
     Qwen3ForTokenClassification,
     Qwen3Model,
     Qwen3PreTrainedModel,
+)
+from cutaway.families.qwen3_moe import (
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+    Qwen3MoeForQuestionAnswering,
+    Qwen3MoeForSequenceClassification,
+    Qwen3MoeForTokenClassification,
+    Qwen3MoeModel,
+    Qwen3MoePreTrainedModel,
 )
 from cutaway.families.roberta import (
     RobertaConfig,
@@ -970,6 +980,10 @@ __all__ = [
     "Olmo2ForSequenceClassification",
     "Olmo2Model",
     "Olmo2PreTrainedModel",
+    "OlmoeConfig",
+    "OlmoeForCausalLM",
+    "OlmoeModel",
+    "OlmoePreTrainedModel",
     "PegasusConfig",
     "PegasusForConditionalGeneration",
     "PegasusModel",
@@ -1021,6 +1035,13 @@ __all__ = [
     "Qwen3ForSequenceClassification",
     "Qwen3ForTokenClassification",
     "Qwen3Model",
+    "Qwen3MoeConfig",
+    "Qwen3MoeForCausalLM",
+    "Qwen3MoeForQuestionAnswering",
+    "Qwen3MoeForSequenceClassification",
+    "Qwen3MoeForTokenClassification",
+    "Qwen3MoeModel",
+    "Qwen3MoePreTrainedModel",
     "Qwen3PreTrainedModel",
     "RepetitionPenaltyLogitsProcessor",
     "RerankPipeline",

@@ -59,6 +59,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "gpt_neo": ("cutaway.families.gpt_neo", "GPTNeo"),
     "falcon": ("cutaway.families.falcon", "Falcon"),
     "bloom": ("cutaway.families.bloom", "Bloom"),
+    "qwen3_moe": ("cutaway.families.qwen3_moe", "Qwen3Moe"),
+    "olmoe": ("cutaway.families.olmoe", "Olmoe"),
     "phi3": ("cutaway.families.phi3", "Phi3"),
     "gpt_neox": ("cutaway.families.gpt_neox", "GPTNeoX"),
     "opt": ("cutaway.families.opt", "OPT"),

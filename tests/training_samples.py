@@ -83,6 +83,8 @@ SIZES |= {
         "hidden_size": 16, "n_layer": 2, "n_head": 2,
         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "classifier_dropout": 0.0,
     },
+    "Qwen3Moe": {**_DECODER, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12},
+    "Olmoe": {**_DECODER, "num_experts": 4, "num_experts_per_tok": 2},
     "OPT": {
         "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24,
         "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "dropout": 0.0,
@@ -120,6 +122,8 @@ HEADS = {
     "GPTNeo": f"{_THREE} CausalLM",
     "Falcon": f"{_THREE} CausalLM",
     "Bloom": f"{_THREE} CausalLM",
+    "Qwen3Moe": f"{_THREE} CausalLM",
+    "Olmoe": "CausalLM",
     "OPT": "SequenceClassification QuestionAnswering CausalLM",
     "T5": f"{_THREE} ConditionalGeneration",
     "MT5": "ConditionalGeneration",

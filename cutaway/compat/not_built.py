@@ -498,9 +498,6 @@ NAMES: dict[str, str] = {
     "the family olmo_hybrid is not built": (
         "OlmoHybridConfig OlmoHybridForCausalLM OlmoHybridModel OlmoHybridPreTrainedModel"
     ),
-    "the family olmoe is not built": (
-        "OlmoeConfig OlmoeForCausalLM OlmoeModel OlmoePreTrainedModel"
-    ),
     "the family openai is not built": (
         "OpenAIGPTConfig OpenAIGPTDoubleHeadsModel OpenAIGPTForSequenceClassification OpenAIGPTLMHeadModel "
         "OpenAIGPTModel OpenAIGPTPreTrainedModel OpenAIGPTTokenizer"
@@ -530,10 +527,6 @@ NAMES: dict[str, str] = {
     "the family qwen2_moe is not built": (
         "Qwen2MoeConfig Qwen2MoeForCausalLM Qwen2MoeForQuestionAnswering Qwen2MoeForSequenceClassification "
         "Qwen2MoeForTokenClassification Qwen2MoeModel Qwen2MoePreTrainedModel"
-    ),
-    "the family qwen3_moe is not built": (
-        "Qwen3MoeConfig Qwen3MoeForCausalLM Qwen3MoeForQuestionAnswering Qwen3MoeForSequenceClassification "
-        "Qwen3MoeForTokenClassification Qwen3MoeModel Qwen3MoePreTrainedModel"
     ),
     "the family qwen3_next is not built": (
         "Qwen3NextConfig Qwen3NextForCausalLM Qwen3NextForQuestionAnswering Qwen3NextForSequenceClassification "

@@ -5,7 +5,7 @@ A family turns its published config.json into one `Architecture`; nothing else a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Activation = Literal["gelu", "gelu_tanh", "gelu_quick", "relu", "silu", "tanh"]
@@ -215,14 +215,29 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """`n` feed-forward layers, of which a router gives each token `top`; their weights may be made to sum to 1."""
+
+    n: int
+    top: int
+    renormalized: bool = False
+
+
+@dataclass(frozen=True)
 class FeedForward:
-    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020)."""
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020); or many of them."""
 
     size: int
     activation: Activation
     gated: bool = False
     bias: bool = True
     dropout: float = 0.0
+    experts: Experts | None = None
+
+    @property
+    def width(self) -> int:
+        """The inner numbers of a token, all experts together."""
+        return self.size * (1 if self.experts is None else self.experts.n)
 
 
 @dataclass(frozen=True)
@@ -237,6 +252,7 @@ class Stack:
             which read the same input ("parallel", GPT-NeoX) and maybe the same norm of it ("shared", GPT-J); before
             each layer and on its result before the addition ("both", Gemma 2), or on its result alone ("result",
             OLMo 2).
+        layer_scales: a factor on the scores of each layer, () where there is none (GPT-2 as Mistral trained it).
         residual_scale: the factor on each layer's result before the addition.
         block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
@@ -264,6 +280,12 @@ class Stack:
     float16_bound: Literal["", "additions", "blocks"] = ""
     residual_scale: float = 1.0
     convolution: Convolution | None = None
+    layer_scales: tuple[float, ...] = ()
+
+    def attention_of(self, number: int) -> Attention:
+        """The attention of block `number`."""
+        attention = self.attention
+        return replace(attention, scale=attention.scale * self.layer_scales[number]) if self.layer_scales else attention
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -33,6 +33,9 @@ def metadata_of(
         metadata[f"{family}.{key}"] = stack.feed_forward.size if value is None and "feed_forward" in key else value
     for name, key in dialect.optional.items():
         metadata[f"{family}.{key}"] = getattr(config, name, None)
+    if not dialect.groups:  # programs want these of every family
+        metadata.setdefault(f"{family}.context_length", getattr(config, "seq_length", None) or 2048)
+        metadata.setdefault(f"{family}.feed_forward_length", stack.feed_forward.size)
     metadata[f"{family}.attention.head_count"] = stack.attention.n_heads
     extra: dict[str, torch.Tensor] = {}
     if dialect.groups:
@@ -47,7 +50,17 @@ def metadata_of(
             if stack.positions.scaling is not None:
                 more, extra = _scaling(family, stack.positions, stack.positions.scaling)
                 metadata |= more
+            near = {turns for turns in stack.layer_positions if turns not in (None, stack.positions)}
+            for turns in near:
+                metadata[f"{family}.rope.freq_base_swa"] = _window_base(family, turns)
     return {key: value for key, value in metadata.items() if value is not None}, extra
+
+
+def _window_base(family: str, turns: Rotary | None) -> float:
+    """The base of the positions that layers with a window have."""
+    if turns is None or turns.scaling is not None:
+        raise ConfigError(f"Stretched rotary positions in layers with a window have no form in GGUF of {family}.")
+    return float(turns.theta)
 
 
 def _scaling(family: str, rotary: Rotary, scaling: RotaryScaling) -> tuple[dict[str, object], dict[str, torch.Tensor]]:

@@ -76,7 +76,7 @@ def _positions(config: Gemma3TextConfig, size: int) -> tuple[Rotary, Rotary]:
     given = getattr(config, "rope_local_base_freq", None) is not None
     far = rotary(config, size, base=1_000_000.0)
     theta = config.number("rope_local_base_freq", 1.0, 1e12) if given else 10_000.0
-    return far, Rotary(theta, size, far.longest)
+    return far, Rotary(theta, size, config.integer("max_position_embeddings", 1, 100_000_000))
 
 
 FAMILY = Family(to_architecture, WEIGHTS, "model")

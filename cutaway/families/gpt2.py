@@ -47,18 +47,19 @@ class GPT2Config(PretrainedConfig):
         "reorder_and_upcast_attn": "rounding in float16 alone",
         **dict.fromkeys(("n_ctx", "n_special", "predict_special_tokens"), "of an older version; nobody reads it"),
     }
-    refused = {"scale_attn_by_inverse_layer_idx": only(False), "add_cross_attention": only(False)}
+    refused = {"add_cross_attention": only(False)}
 
 
 def to_architecture(config: GPT2Config) -> Architecture:
     """The published config -> Architecture."""
     hidden, n_heads = config.integer("n_embd", 1, 65_536), config.integer("n_head", 1, 1024)
-    size = config.divided("n_embd", "n_head")
+    size, n = config.divided("n_embd", "n_head"), config.integer("n_layer", 1, 1000)
+    by_layer = tuple(1.0 / (i + 1) for i in range(n)) if config.flag("scale_attn_by_inverse_layer_idx") else ()
     norm = Norm("layer", config.number("layer_norm_epsilon", 0.0, 1.0))
     inner = 4 * hidden if config.n_inner is None else config.integer("n_inner", 1, 1_000_000)
     return Architecture(
         Stack(
-            n_layers=config.integer("n_layer", 1, 1000),
+            n_layers=n,
             hidden_size=hidden,
             embedding=Embedding(
                 vocab_size=config.integer("vocab_size", 1, 10_000_000),
@@ -78,6 +79,7 @@ def to_architecture(config: GPT2Config) -> Architecture:
             final_norm=True,
             causal=True,
             dropout=config.number("resid_pdrop", 0.0, 1.0),
+            layer_scales=by_layer,
         ),
         init_std=config.number("initializer_range", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),

@@ -31,7 +31,7 @@ def _stack_count(stack: Stack) -> int:
     """All but the table of tokens, which two stacks share."""
     width, attention, mlp = stack.hidden_size, stack.attention, stack.feed_forward
     attended = 2 * width * attention.head_size * (attention.n_heads + attention.n_kv_heads)
-    block = attended * (2 if stack.cross else 1) + width * mlp.size * (3 if mlp.gated else 2)
+    block = attended * (2 if stack.cross else 1) + width * mlp.width * (3 if mlp.gated else 2)
     learned, relative = stack.embedding.positions, stack.positions
     rows = (0 if learned is None or learned.endless else learned.size) + stack.embedding.n_types
     buckets = 0

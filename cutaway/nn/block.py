@@ -11,9 +11,10 @@ from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.convolution import NeighbourSum
 from cutaway.nn.dropout import dropout as drop
+from cutaway.nn.experts import make_feed_forward
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import MLP, make_norm
+from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import RelativeBias
 from cutaway.nn.residual import ResidualAdd
@@ -32,14 +33,14 @@ class Block(PaddedHooks, NamedModule):
         self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
         relative = spec.positions if isinstance(spec.positions, Relative) and spec.positions.per_layer else None
         own_bias = None if relative is None else RelativeBias(relative, spec.attention.n_heads, spec.causal)
-        self.attn = Attention(spec.attention, spec.hidden_size, spec.interleaved, own_bias)
+        self.attn = Attention(spec.attention_of(number), spec.hidden_size, spec.interleaved, own_bias)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
         if spec.cross:
             self.cross = CrossAttention(spec.attention, spec.hidden_size)
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
-        self.mlp = MLP(spec.feed_forward, spec.hidden_size)
+        self.mlp = make_feed_forward(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
         self.has_conv = spec.convolution is not None and number == 0
         if self.has_conv and spec.convolution is not None:

@@ -76,6 +76,8 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "qwen3": Qwen2Tokenizer,
     "gpt_neox": GPTNeoXTokenizer,
     "gemma": GemmaTokenizer,
+    "olmoe": GPTNeoXTokenizer,
+    "qwen3_moe": Qwen2Tokenizer,
     "gpt_neo": GPT2Tokenizer,
     "gptj": GPT2Tokenizer,
     "phi": GPT2Tokenizer,

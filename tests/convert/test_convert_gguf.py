@@ -42,25 +42,35 @@ CASES = [
     ("SmolLM3", {**SMALL, "no_rope_layers": [1, 1]}),
     ("Gemma", {**SMALL, "head_dim": 32}),
     ("Phi3", {**SMALL, "num_key_value_heads": 4, "original_max_position_embeddings": 48, "rope_parameters": LONG}),
-    ("Gemma2", {**SMALL, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
-    ("Gemma3Text", {**SMALL, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
-    ("Olmo2", SMALL),
-    ("Granite", {**SMALL, "attention_multiplier": 0.3, "logits_scaling": 2.0, "residual_multiplier": 0.5}),
-    ("Phi", {**SMALL, "num_key_value_heads": 4, "partial_rotary_factor": 0.5}),
-    ("StableLm", {**SMALL, "use_qkv_bias": True}),
-    ("Cohere", {**SMALL, "logit_scale": 0.25}),
-    ("Cohere2", {**SMALL, "logit_scale": 0.25, "sliding_window": 8}),
     ("GPTNeoX", {**NEOX, "rotary_pct": 0.25}),
+    ("Gemma2", {**SMALL, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 8}),
+    (
+        "Gemma3Text",
+        {**SMALL, "num_hidden_layers": 7, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 8,
+         "rope_parameters": {
+             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
+             "sliding_attention": {"rope_type": "default", "rope_theta": 2000.0},
+         }},
+    ),
+    ("Olmo2", SMALL),
+    (
+        "Granite",
+        {**SMALL, "embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2,
+         "logits_scaling": 4.0},
+    ),
+    ("Phi", {**SMALL, "num_key_value_heads": 4}),
+    ("StableLm", {**SMALL, "use_qkv_bias": True, "use_parallel_residual": True}),
+    ("Cohere", {**SMALL, "use_qk_norm": True}),
+    ("Cohere2", {**SMALL, "num_hidden_layers": 5, "sliding_window": 8}),
+    ("Bloom", {"vocab_size": 257, "hidden_size": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
     ("GPT2", {"vocab_size": 257, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}),
-]
-ENDINGS = {"GPT2": "LMHeadModel"}
-NAMES = {"Gemma3Text": "Gemma3"}
+]  # fmt: skip
 
 
 def made(tmp_path, first, fields):
     torch.manual_seed(0)
     config = getattr(transformers, f"{first}Config")(**fields)
-    model = getattr(transformers, NAMES.get(first, first) + ENDINGS.get(first, "ForCausalLM"))(config)
+    model = transformers.AutoModelForCausalLM.from_config(config)
     for name, p in model.named_parameters():
         if "norm" in name or "ln_" in name or name.endswith("bias"):
             torch.nn.init.normal_(p, 1.0 if name.endswith("weight") else 0.0, 0.2)

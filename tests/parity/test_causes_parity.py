@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity.pairs import FAMILIES, gap, inputs, load
-from parity.tiny_models import ENCODER_DECODERS, HEADS, make
+from parity.tiny_models import ALL_EXPERTS, ENCODER_DECODERS, HEADS, make
 
 from cutaway.errors import InputError
 from cutaway.inspect import (
@@ -46,7 +46,7 @@ BATCHES = st.tuples(st.lists(st.integers(3, 9), min_size=1, max_size=3), st.samp
 @cache
 def model_of(family: str, dtype: torch.dtype) -> Any:
     """A language model; its weights are half as far apart as elsewhere, so that a path integral needs few steps."""
-    theirs = make(family, LANGUAGE[family])
+    theirs = make(family, LANGUAGE[family], **ALL_EXPERTS.get(family, {}))
     with torch.no_grad():
         for p in theirs.parameters():
             if p.dim() > 1 and p.requires_grad:

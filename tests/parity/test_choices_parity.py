@@ -12,6 +12,11 @@ OLD_FALCON = {"new_decoder_architecture": False, "num_kv_heads": None}
 ALIBI = {"alibi": True, "attn_implementation": "sdpa"}  # upstream's other way adds the slopes twice
 SIX_HEADS = {"hidden_size": 36, "num_attention_heads": 6}  # no power of two
 CHOICES: list[tuple[str, dict[str, Any]]] = [
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False}),
+    ("qwen3_moe", {"norm_topk_prob": False, "num_experts_per_tok": 3, "attention_bias": True}),
+    ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 3}),
+    ("olmoe", {"norm_topk_prob": True, "num_experts_per_tok": 4}),
     ("falcon", {"num_ln_in_parallel_attn": 1}),
     ("falcon", {**OLD_FALCON, "bias": True}),
     ("falcon", {**OLD_FALCON, "multi_query": False}),
@@ -43,7 +48,7 @@ CHOICES: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("family", "fields"), CHOICES, ids=[f"{f}-{i}" for i, (f, _) in enumerate(CHOICES)])
 @torch.no_grad()
 def test_a_choice(family: str, fields: dict[str, Any]) -> None:
-    theirs, ours = pair(family, "ForCausalLM", **fields)
+    theirs, ours = pair(family, "LMHeadModel" if family == "gpt2" else "ForCausalLM", **fields)
     for lengths in ((9, 9), (9, 4, 7)):
         given = inputs(family, lengths)
         asked = {"output_hidden_states": True}

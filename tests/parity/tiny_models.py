@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -260,6 +261,33 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "eos_token_id": 2,
         },
     ),
+    "qwen3_moe": (
+        "Qwen3Moe",
+        {
+            **BERT,
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "eos_token_id": 2,
+            "bos_token_id": 1,
+            "head_dim": 16,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "norm_topk_prob": True,
+        },
+    ),
+    "olmoe": (
+        "Olmoe",
+        {
+            **BERT,
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "eos_token_id": 2,
+            "bos_token_id": 1,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+    ),
     "phi3": (
         "Phi3",
         {
@@ -345,6 +373,8 @@ VARIANTS = (
     "gpt_neo",
     "falcon",
     "bloom",
+    "qwen3_moe",
+    "olmoe",
 )
 # a second model of a family, with other fields
 SECOND = ("t5-gated", "deberta-v2-conv")
@@ -413,6 +443,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "gpt_neo": (*LABELS, "ForCausalLM"),
     "falcon": (*LABELS, "ForCausalLM"),
     "bloom": (*LABELS, "ForCausalLM"),
+    "qwen3_moe": (*LABELS, "ForCausalLM"),
+    "olmoe": ("ForCausalLM",),
     "phi3": (*TEXT_AND_TOKEN, "ForCausalLM"),
     "gpt_neox": (*LABELS, "ForCausalLM"),
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
@@ -437,3 +469,29 @@ def decoder_fields(family: str, ending: str) -> dict[str, Any]:
         "ForCausalLM",
     )
     return {"is_decoder": True} if wanted else {}
+
+
+# with every expert at work: where a token changes its experts, the model makes a step, which no gradient knows of
+ALL_EXPERTS = {"qwen3_moe": {"num_experts_per_tok": 5}, "olmoe": {"num_experts_per_tok": 4}}
+EXPERT = re.compile(r"(.*\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
+
+
+def upstream_expert_name(name: str) -> str:
+    """The tensor in which upstream's class, not its file, holds a matrix of one expert; other names as they are."""
+    found = EXPERT.fullmatch(name)
+    return name if found is None else f"{found[1]}{'down' if found[3] == 'down' else 'gate_up'}_proj"
+
+
+def with_joined_experts(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors by published name, and those of experts as upstream's class holds them: [experts, out, in]."""
+    each: dict[str, dict[int, dict[str, torch.Tensor]]] = {}
+    for name, value in values.items():
+        if (found := EXPERT.fullmatch(name)) is not None:
+            each.setdefault(upstream_expert_name(name), {}).setdefault(int(found[2]), {})[found[3]] = value
+    joined = {
+        name: torch.stack(
+            [torch.cat([of[p] for p in ("gate", "up", "down") if p in of]) for _, of in sorted(own.items())]
+        )
+        for name, own in each.items()
+    }
+    return {name: value for name, value in values.items() if EXPERT.fullmatch(name) is None} | joined

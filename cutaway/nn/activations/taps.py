@@ -40,6 +40,8 @@ def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
             addresses += [f"{block}.cross.{part}" for part in _ATTENTION]
             addresses += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
             addresses.append(f"{block}.resid_cross")
+        if stack.feed_forward.experts is not None:
+            addresses.append(f"{block}.mlp.router")
         addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out"]
         if stack.convolution is not None and i == 0:
             addresses.append(f"{block}.conv")

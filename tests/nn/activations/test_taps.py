@@ -77,7 +77,7 @@ def test_values_add_up(family: str) -> None:
                 assert gap(after[mask], r[f"{at}resid"][mask]) < TOLERANCE
             down = F.linear(r[f"{at}mlp.act"], block.mlp.down.weight, block.mlp.down.bias)
             assert gap(down[mask], r[f"{at}mlp.out"][mask]) < TOLERANCE
-            assert r[f"{at}mlp.pre"].shape == r[f"{at}mlp.act"].shape == (*mask.shape, spec.feed_forward.size)
+            assert r[f"{at}mlp.pre"].shape == r[f"{at}mlp.act"].shape == (*mask.shape, spec.feed_forward.width)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
