@@ -470,6 +470,7 @@ from cutaway.tokenization.byte_level_bpe import (
     RobertaTokenizer,
     RobertaTokenizerFast,
 )
+from cutaway.tokenization.many_languages import M2M100Tokenizer, NllbTokenizer, NllbTokenizerFast
 from cutaway.tokenization.sentencepiece_bpe import (
     GemmaTokenizer,
     GemmaTokenizerFast,
@@ -762,6 +763,7 @@ __all__ = [
     "M2M100ForConditionalGeneration",
     "M2M100Model",
     "M2M100PreTrainedModel",
+    "M2M100Tokenizer",
     "MBartConfig",
     "MBartForConditionalGeneration",
     "MBartForQuestionAnswering",
@@ -819,6 +821,8 @@ __all__ = [
     "Mxfp4Config",
     "NVFP4Config",
     "NerPipeline",
+    "NllbTokenizer",
+    "NllbTokenizerFast",
     "NoBadWordsLogitsProcessor",
     "NoRepeatNGramLogitsProcessor",
     "OPTConfig",

@@ -45,7 +45,7 @@ NAMES: dict[str, str] = {
         "AutoModelForNextSentencePrediction BertForNextSentencePrediction"
     ),
     "not built": (
-        "ContinuousMixin GroupWeightRename M2M100Tokenizer TextDiffusionStreamer"
+        "ContinuousMixin GroupWeightRename TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
