@@ -161,6 +161,7 @@ class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
+    projects_tokens: whether that matrix has no bias and makes token vectors wide before positions are added (OPT-350m).
     takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
@@ -172,6 +173,7 @@ class Embedding:
     pad_id: int | None = None
     dropout: float = 0.0
     width: int | None = None
+    projects_tokens: bool = False
     takes_types: bool = False
 
 
@@ -220,6 +222,7 @@ class Stack:
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
+        projects_out: whether states leave the stack in the width of token vectors, by a matrix without bias (OPT-350m).
         convolution: what the first block adds of each word's neighbours, or None.
     """
 
@@ -241,6 +244,12 @@ class Stack:
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
     convolution: Convolution | None = None
+    projects_out: bool = False
+
+    @property
+    def out_size(self) -> int:
+        """The width of the states that heads read."""
+        return self.width if self.projects_out else self.hidden_size
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -46,13 +46,14 @@ class Embed(NamedModule):
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
             kind = Sinusoids if learned.fixed else Embedding
-            self.positions = Waves(width, learned.offset - 1) if learned.endless else kind(rows, width)
+            size = hidden_size if spec.projects_tokens else width
+            self.positions = Waves(size, learned.offset - 1) if learned.endless else kind(rows, size)
         if spec.n_types:
             self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
             self.norm = make_norm(spec.norm, width)
         if spec.width is not None:
-            self.project = Linear(width, hidden_size)
+            self.project = Linear(width, hidden_size, bias=not spec.projects_tokens)
 
     def forward(
         self,
@@ -65,6 +66,8 @@ class Embed(NamedModule):
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
             x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
+        if self.spec.projects_tokens:
+            x = self.project(x)
         if self.spec.n_types:
             x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
         if self.spec.positions is not None:
@@ -74,7 +77,7 @@ class Embed(NamedModule):
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
-        return x if self.spec.width is None else self.project(x)
+        return x if self.spec.width is None or self.spec.projects_tokens else self.project(x)
 
 
 class Stack(NamedModule):
@@ -102,6 +105,8 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
+    if spec.projects_out:
+        owner.project_out = Linear(spec.hidden_size, spec.width, bias=False)
     if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
     elif spec.attention.distances is not None:
@@ -342,6 +347,8 @@ def run_stack(
             rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
             x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
             x = _offer(stack, taps, "final_norm", x, rows)
+        if spec.projects_out:
+            x = _offer(stack, taps, "project_out", stack.project_out(x), rows)
     return x
 
 

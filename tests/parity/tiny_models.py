@@ -128,6 +128,21 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "pad_token_id": 0,
         },
     ),
+    # as OPT-350m
+    "opt-narrow": (
+        "OPT",
+        {
+            "vocab_size": 99,
+            "hidden_size": 32,
+            "word_embed_proj_dim": 24,
+            "do_layer_norm_before": False,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 48,
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+        },
+    ),
     "t5": (
         "T5",
         {
@@ -165,9 +180,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "m2m_100": ("M2M100", {**BART, "scale_embedding": True}),
 }
 # the decoders that differ from those before them in a few choices
-VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3", "gpt_neox", "opt")
+VARIANTS = ("mistral", "smollm3", "qwen2", "qwen3", "gemma", "phi3", "gpt_neox", "opt", "opt-narrow")
 # a second model of a family, with other fields
-SECOND = ("t5-gated", "deberta-v2-conv")
+SECOND = ("t5-gated", "deberta-v2-conv", "opt-narrow")
 ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m_100")
 
 
@@ -212,6 +227,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "phi3": (*TEXT_AND_TOKEN, "ForCausalLM"),
     "gpt_neox": (*LABELS, "ForCausalLM"),
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
+    "opt-narrow": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
     "mt5": ("ForConditionalGeneration",),
