@@ -199,13 +199,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020)."""
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020).
+
+    down_bias: whether the last layer has a bias, where it is otherwise than in the others.
+    """
 
     size: int
     activation: Activation
     gated: bool = False
     bias: bool = True
     dropout: float = 0.0
+    down_bias: bool | None = None
 
 
 @dataclass(frozen=True)

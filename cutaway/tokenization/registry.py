@@ -83,6 +83,9 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "deberta-v2": DebertaV2Tokenizer,
     "camembert": CamembertTokenizer,
     "m2m_100": M2M100Tokenizer,
+    "nomic_bert": BertTokenizer,
+    "gte": XLMRobertaTokenizer,
+    "jina_embeddings_v3": XLMRobertaTokenizer,
 }
 
 

@@ -70,6 +70,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_relative_positions": 5,
         },
     ),
+    "nomic_bert": ("NomicBert", BERT),
+    "gte": ("Gte", {**BERT, "type_vocab_size": 0}),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3", BERT),
     "gpt2": (
         "GPT2",
         {
@@ -217,6 +220,9 @@ HEADS: dict[str, tuple[str, ...]] = {
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2-conv": ("ForSequenceClassification",),
+    "nomic_bert": (*TEXT_AND_TOKEN, "ForMaskedLM"),
+    "gte": (*TEXT_AND_TOKEN, "ForMaskedLM"),
+    "jina_embeddings_v3": (*LABELS, "ForMaskedLM"),
     "gpt2": (*LABELS, "LMHeadModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),
