@@ -173,6 +173,19 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
         "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"
     ),
+    "cutaway.tokenization.many_languages": ("M2M100Tokenizer NllbTokenizer NllbTokenizerFast"),
+    "cutaway.families.nomic_bert": (
+        "NomicBertConfig NomicBertPreTrainedModel NomicBertModel NomicBertForMaskedLM "
+        "NomicBertForSequenceClassification NomicBertForTokenClassification"
+    ),
+    "cutaway.families.gte": (
+        "GteConfig GtePreTrainedModel GteModel GteForMaskedLM GteForSequenceClassification GteForTokenClassification"
+    ),
+    "cutaway.families.jina_embeddings_v3": (
+        "JinaEmbeddingsV3Config JinaEmbeddingsV3PreTrainedModel JinaEmbeddingsV3Model JinaEmbeddingsV3ForMaskedLM "
+        "JinaEmbeddingsV3ForSequenceClassification JinaEmbeddingsV3ForTokenClassification "
+        "JinaEmbeddingsV3ForQuestionAnswering"
+    ),
     "cutaway.tokenization.base": (
         "PreTrainedTokenizer PreTrainedTokenizerBase PreTrainedTokenizerFast TokenizersBackend"
     ),

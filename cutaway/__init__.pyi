@@ -291,6 +291,23 @@ from cutaway.families.gptj import (
     GPTJPreTrainedModel,
 )
 from cutaway.families.granite import GraniteConfig, GraniteForCausalLM, GraniteModel, GranitePreTrainedModel
+from cutaway.families.gte import (
+    GteConfig,
+    GteForMaskedLM,
+    GteForSequenceClassification,
+    GteForTokenClassification,
+    GteModel,
+    GtePreTrainedModel,
+)
+from cutaway.families.jina_embeddings_v3 import (
+    JinaEmbeddingsV3Config,
+    JinaEmbeddingsV3ForMaskedLM,
+    JinaEmbeddingsV3ForQuestionAnswering,
+    JinaEmbeddingsV3ForSequenceClassification,
+    JinaEmbeddingsV3ForTokenClassification,
+    JinaEmbeddingsV3Model,
+    JinaEmbeddingsV3PreTrainedModel,
+)
 from cutaway.families.llama import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -348,6 +365,14 @@ from cutaway.families.mt5 import (
     MT5ForTokenClassification,
     MT5Model,
     MT5PreTrainedModel,
+)
+from cutaway.families.nomic_bert import (
+    NomicBertConfig,
+    NomicBertForMaskedLM,
+    NomicBertForSequenceClassification,
+    NomicBertForTokenClassification,
+    NomicBertModel,
+    NomicBertPreTrainedModel,
 )
 from cutaway.families.olmo2 import (
     Olmo2Config,
@@ -562,6 +587,7 @@ from cutaway.tokenization.byte_level_bpe import (
     RobertaTokenizer,
     RobertaTokenizerFast,
 )
+from cutaway.tokenization.many_languages import M2M100Tokenizer, NllbTokenizer, NllbTokenizerFast
 from cutaway.tokenization.sentencepiece_bpe import (
     GemmaTokenizer,
     GemmaTokenizerFast,
@@ -885,12 +911,25 @@ __all__ = [
     "GraniteModel",
     "GranitePreTrainedModel",
     "GreedyLR",
+    "GteConfig",
+    "GteForMaskedLM",
+    "GteForSequenceClassification",
+    "GteForTokenClassification",
+    "GteModel",
+    "GtePreTrainedModel",
     "HQQQuantizedLayer",
     "HfArgumentParser",
     "HiggsConfig",
     "HqqConfig",
     "InfNanRemoveLogitsProcessor",
     "IntervalStrategy",
+    "JinaEmbeddingsV3Config",
+    "JinaEmbeddingsV3ForMaskedLM",
+    "JinaEmbeddingsV3ForQuestionAnswering",
+    "JinaEmbeddingsV3ForSequenceClassification",
+    "JinaEmbeddingsV3ForTokenClassification",
+    "JinaEmbeddingsV3Model",
+    "JinaEmbeddingsV3PreTrainedModel",
     "KernelConfig",
     "LlamaConfig",
     "LlamaForCausalLM",
@@ -910,6 +949,7 @@ __all__ = [
     "M2M100ForConditionalGeneration",
     "M2M100Model",
     "M2M100PreTrainedModel",
+    "M2M100Tokenizer",
     "MBartConfig",
     "MBartForConditionalGeneration",
     "MBartForQuestionAnswering",
@@ -967,8 +1007,16 @@ __all__ = [
     "Mxfp4Config",
     "NVFP4Config",
     "NerPipeline",
+    "NllbTokenizer",
+    "NllbTokenizerFast",
     "NoBadWordsLogitsProcessor",
     "NoRepeatNGramLogitsProcessor",
+    "NomicBertConfig",
+    "NomicBertForMaskedLM",
+    "NomicBertForSequenceClassification",
+    "NomicBertForTokenClassification",
+    "NomicBertModel",
+    "NomicBertPreTrainedModel",
     "OPTConfig",
     "OPTForCausalLM",
     "OPTForQuestionAnswering",

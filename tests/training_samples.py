@@ -94,6 +94,7 @@ SIZES |= {
     "Pegasus": {**SIZES["Bart"], "pad_token_id": 0},
     "M2M100": SIZES["Bart"],
 }  # fmt: skip
+SIZES |= dict.fromkeys(("NomicBert", "Gte", "JinaEmbeddingsV3"), _BERT)
 SIZES |= {"MT5": SIZES["T5"], "UMT5": SIZES["T5"]}
 LABELS = 3
 _THREE = "SequenceClassification TokenClassification QuestionAnswering"
@@ -108,6 +109,7 @@ HEADS = {
     "MPNet": f"{_THREE} MultipleChoice MaskedLM",
     "ModernBert": f"{_THREE} MultipleChoice MaskedLM",
     "DebertaV2": f"{_THREE} MultipleChoice MaskedLM",
+    **dict.fromkeys(("NomicBert", "Gte", "JinaEmbeddingsV3"), "SequenceClassification MaskedLM"),
     "GPT2": f"{_THREE} LMHeadModel",
     **dict.fromkeys(("Llama", "Mistral", "SmolLM3", "Qwen2", "Qwen3", "GPTNeoX"), f"{_THREE} CausalLM"),
     **dict.fromkeys(("Gemma", "Phi3"), "SequenceClassification TokenClassification CausalLM"),

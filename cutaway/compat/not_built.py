@@ -5,8 +5,9 @@ NAMES: dict[str, str] = {
         "MBart50Tokenizer"
     ),
     "a part of upstream's own models; here there is one engine": (
-        "AttentionInterface AttentionMaskInterface BertLayer GPTNeoXLayer GradientCheckpointingLayer MPNetLayer "
-        "Qwen2RMSNorm RopeParameters dynamic_rope_update kernelize model_addition_debugger_context"
+        "AttentionInterface AttentionMaskInterface BertLayer GPTNeoXLayer GradientCheckpointingLayer "
+        "JinaEmbeddingsV3Layer MPNetLayer Qwen2RMSNorm RopeParameters dynamic_rope_update kernelize "
+        "model_addition_debugger_context"
     ),
     "a step of upstream's loader; here a family's table of weights says it": (
         "Chunk Concatenate ConversionOps MergeModulelist PermuteForRope SplitModulelist WeightConverter"
@@ -43,7 +44,7 @@ NAMES: dict[str, str] = {
     ),
     "not built": (
         "CohereTokenizer ContinuousMixin Gemma3Config Gemma3ForConditionalGeneration Gemma3ForSequenceClassification "
-        "Gemma3Model GroupWeightRename M2M100Tokenizer TextDiffusionStreamer"
+        "Gemma3Model GroupWeightRename TextDiffusionStreamer"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
@@ -291,9 +292,6 @@ NAMES: dict[str, str] = {
     "the family granitemoeshared is not built": (
         "GraniteMoeSharedConfig GraniteMoeSharedForCausalLM GraniteMoeSharedModel GraniteMoeSharedPreTrainedModel"
     ),
-    "the family gte is not built": (
-        "GteConfig GteForMaskedLM GteForSequenceClassification GteForTokenClassification GteModel GtePreTrainedModel"
-    ),
     "the family helium is not built": (
         "HeliumConfig HeliumForCausalLM HeliumForSequenceClassification HeliumForTokenClassification HeliumModel "
         "HeliumPreTrainedModel"
@@ -336,11 +334,6 @@ NAMES: dict[str, str] = {
     ),
     "the family jetmoe is not built": (
         "JetMoeConfig JetMoeForCausalLM JetMoeForSequenceClassification JetMoeModel JetMoePreTrainedModel"
-    ),
-    "the family jina_embeddings_v3 is not built": (
-        "JinaEmbeddingsV3Config JinaEmbeddingsV3ForMaskedLM JinaEmbeddingsV3ForQuestionAnswering "
-        "JinaEmbeddingsV3ForSequenceClassification JinaEmbeddingsV3ForTokenClassification JinaEmbeddingsV3Layer "
-        "JinaEmbeddingsV3Model JinaEmbeddingsV3PreTrainedModel"
     ),
     "the family kimi_linear is not built": (
         "KimiLinearConfig KimiLinearForCausalLM KimiLinearModel KimiLinearPreTrainedModel"
@@ -479,10 +472,6 @@ NAMES: dict[str, str] = {
     "the family nllb_moe is not built": (
         "NllbMoeConfig NllbMoeForConditionalGeneration NllbMoeModel NllbMoePreTrainedModel NllbMoeSparseMLP "
         "NllbMoeTop2Router"
-    ),
-    "the family nomic_bert is not built": (
-        "NomicBertConfig NomicBertForMaskedLM NomicBertForSequenceClassification NomicBertForTokenClassification "
-        "NomicBertModel NomicBertPreTrainedModel"
     ),
     "the family nystromformer is not built": (
         "NystromformerConfig NystromformerForMaskedLM NystromformerForMultipleChoice "

@@ -175,6 +175,7 @@ class Embedding:
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
     scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    projects_tokens: whether that matrix has no bias and makes token vectors wide before positions are added (OPT-350m).
     takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
@@ -187,6 +188,7 @@ class Embedding:
     dropout: float = 0.0
     width: int | None = None
     scales_inputs: bool = False
+    projects_tokens: bool = False
     takes_types: bool = False
 
 
@@ -225,13 +227,17 @@ class Experts:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020); or many of them."""
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated (Shazeer, 2020); or many of them.
+
+    down_bias: whether the last layer has a bias, where it is otherwise than in the others.
+    """
 
     size: int
     activation: Activation
     gated: bool = False
     bias: bool = True
     dropout: float = 0.0
+    down_bias: bool | None = None
     experts: Experts | None = None
 
     @property
@@ -258,6 +264,7 @@ class Stack:
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
+        projects_out: whether states leave the stack in the width of token vectors, by a matrix without bias (OPT-350m).
         convolution: what the first block adds of each word's neighbours, or None.
     """
 
@@ -280,12 +287,18 @@ class Stack:
     float16_bound: Literal["", "additions", "blocks"] = ""
     residual_scale: float = 1.0
     convolution: Convolution | None = None
+    projects_out: bool = False
     layer_scales: tuple[float, ...] = ()
 
     def attention_of(self, number: int) -> Attention:
         """The attention of block `number`."""
         attention = self.attention
         return replace(attention, scale=attention.scale * self.layer_scales[number]) if self.layer_scales else attention
+
+    @property
+    def out_size(self) -> int:
+        """The width of the states that heads read."""
+        return self.width if self.projects_out else self.hidden_size
 
     @property
     def order(self) -> tuple[int, ...]:

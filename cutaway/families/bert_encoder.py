@@ -72,6 +72,6 @@ def bert_stack(config: PretrainedConfig, positions: Learned, width: int | None =
         ),
         norm=norm,
         norm_place="post",
-        causal=config.flag("is_decoder"),
+        causal=hasattr(config, "is_decoder") and config.flag("is_decoder"),
         dropout=dropout,
     )

@@ -14,7 +14,6 @@ from cutaway.config.architecture import (
 )
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
-from cutaway.errors import ConfigError
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -43,10 +42,8 @@ class OPTConfig(PretrainedConfig):
 
 def to_architecture(config: OPTConfig) -> Architecture:
     """The published config -> Architecture."""
-    if config.word_embed_proj_dim not in (None, config.hidden_size):
-        raise ConfigError(
-            "word_embed_proj_dim is not hidden_size: token vectors of another width are not built for OPT."
-        )
+    narrow = config.word_embed_proj_dim not in (None, config.hidden_size)
+    width = config.integer("word_embed_proj_dim", 1, 65_536) if narrow else None
     n_heads, size = config.integer("num_attention_heads", 1, 1024), config.divided("hidden_size", "num_attention_heads")
     bias, pre = config.flag("enable_bias"), config.flag("do_layer_norm_before")
     return Architecture(
@@ -59,6 +56,8 @@ def to_architecture(config: OPTConfig) -> Architecture:
                     config.integer("max_position_embeddings", 1, 10_000_000), offset=2, skips_hidden=True
                 ),
                 pad_id=config.pad_token_id,
+                width=width,
+                projects_tokens=narrow,
             ),
             attention=Attention(
                 n_heads,
@@ -79,6 +78,7 @@ def to_architecture(config: OPTConfig) -> Architecture:
             final_norm=pre and not config.aside("_remove_final_layer_norm", False),
             causal=True,
             dropout=config.number("dropout", 0.0, 1.0),
+            projects_out=narrow,
         ),
         init_std=config.number("init_std", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
@@ -88,6 +88,8 @@ def to_architecture(config: OPTConfig) -> Architecture:
 WEIGHTS = {
     "embed.tokens": "decoder.embed_tokens",
     "embed.positions": "decoder.embed_positions",
+    "project_out": "decoder.project_out",
+    "embed.project": "decoder.project_in",
     "final_norm": "decoder.final_layer_norm",
     "blocks.{i}.attn.k": "decoder.layers.{i}.self_attn.k_proj",
     "blocks.{i}.attn.v": "decoder.layers.{i}.self_attn.v_proj",

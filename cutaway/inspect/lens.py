@@ -66,7 +66,7 @@ def read_state(model: GenerativeModel, state: Tensor, tower: StackHandle) -> Ten
     normed here, once.
     """
     normed = tower.stack.final_norm(state) if tower.spec.final_norm else state
-    return model.logits(normed)
+    return model.logits(tower.stack.project_out(normed) if tower.spec.projects_out else normed)
 
 
 def _lens(model: GenerativeModel, inputs: Inputs, translate: Callable[[int, Tensor], Tensor], top: int) -> Lens:

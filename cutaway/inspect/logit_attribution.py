@@ -134,6 +134,8 @@ def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None
         handle.at("blocks.*.resid"),
     ]
     wanted += [handle.at("blocks.*.cross.head.*.out")] if spec.cross else []
+    summed = handle.at(f"blocks.{last}.conv") if spec.convolution is not None and last == 0 else ""
+    wanted += [summed] if summed else []
     with model.record(*wanted) as r:
         model(**inputs)
     if pre:
@@ -142,7 +144,7 @@ def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None
         if spec.final_norm:
             names, parts = _norm_parts(handle.stack.final_norm, state, parts, names, handle.at("final_norm.bias"))
             state = handle.stack.final_norm(state)
-        return StateParts(names, parts, state)
+        return _projected(handle, names, parts, state)
     start = handle.at(f"blocks.{last - 1}.resid") if last else handle.at("embed")
     names, parts = [start], r[start][None]
     block = handle.block(last)
@@ -157,11 +159,21 @@ def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None
     out = handle.at(f"blocks.{last}.mlp.out")
     names, parts = [*names, out], torch.cat((parts, r[out][None]))
     names, parts = _norm_parts(block.mlp_norm, parts.sum(0), parts, names, handle.at(f"blocks.{last}.mlp_norm.bias"))
+    if summed:
+        names, parts = [*names, summed], torch.cat((parts, r[summed][None]))
+        names, parts = _norm_parts(block.conv.norm, parts.sum(0), parts, names, f"{summed}.norm.bias")
     state = r[handle.at(f"blocks.{last}.resid")]
     if spec.final_norm:
         names, parts = _norm_parts(handle.stack.final_norm, state, parts, names, handle.at("final_norm.bias"))
         state = handle.stack.final_norm(state)
-    return StateParts(names, parts, state)
+    return _projected(handle, names, parts, state)
+
+
+def _projected(handle: StackHandle, names: list[str], parts: Tensor, state: Tensor) -> StateParts:
+    """The parts at the width that the head reads; the matrix has no bias, so they sum to the state as before."""
+    if not handle.spec.projects_out:
+        return StateParts(names, parts, state)
+    return StateParts(names, handle.stack.project_out(parts), handle.stack.project_out(state))
 
 
 def _linear(model: LabelHead) -> bool:

@@ -79,7 +79,10 @@ def promoted_tokens(
     if not 0 <= neuron < column.shape[1]:
         raise InputError(f"neuron={neuron} must lie in 0..{column.shape[1] - 1}.")
     out = cast(nn.Linear, model.get_output_embeddings())
-    change = out.weight @ column[:, neuron] * model.architecture.output_scale
+    written = column[:, neuron]
+    if handle.spec.projects_out:
+        written = handle.stack.project_out(written)
+    change = out.weight @ written * model.architecture.output_scale
     k = min(top, len(change))
     up, down = change.topk(k), change.topk(k, largest=False)
     return Promoted(up.indices, up.values, down.indices, down.values)

@@ -67,9 +67,17 @@ class Backbone(PreTrainedModel, Generic[Out]):
     wraps: ClassVar[bool] = False
     # whether a model with a head lists the head's parameters before those of the base model (XLM-RoBERTa)
     head_stands_first: ClassVar[bool] = False
+    # whether the family's pooler is there where nobody says
+    pools: ClassVar[bool] = True
 
     def __init_subclass__(
-        cls, *, family: Family | None = None, shifts_input: bool | None = None, wraps: bool = False, **kwargs: Any
+        cls,
+        *,
+        family: Family | None = None,
+        shifts_input: bool | None = None,
+        wraps: bool = False,
+        pools: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         if family is not None:
@@ -77,8 +85,9 @@ class Backbone(PreTrainedModel, Generic[Out]):
         if shifts_input is not None:
             cls.shifts_input = shifts_input
         cls.wraps = cls.wraps or wraps
+        cls.pools = cls.pools and pools
 
-    def __init__(self, config: PretrainedConfig, add_pooling_layer: bool = True) -> None:
+    def __init__(self, config: PretrainedConfig, add_pooling_layer: bool | None = None) -> None:
         super().__init__(config)
         if not isinstance(config, self.config_class) and type(config).model_type:
             raise ConfigError(
@@ -86,7 +95,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
                 f"{type(config).__name__}; use AutoModel.from_config(config)."
             )
         check_special_ids(config)
-        self.architecture = self._architecture(config, add_pooling_layer)
+        self.architecture = self._architecture(config, self.pools if add_pooling_layer is None else add_pooling_layer)
         check_memory(config, parameter_count(self.architecture))
         self.init_std = self.architecture.init_std
         self._build()

@@ -90,7 +90,7 @@ class LabelHead(HeadModel):
         return int(config.num_labels)
 
     def _build(self, config: PretrainedConfig) -> None:
-        spec, size = self.head_spec, self.architecture.stack.hidden_size
+        spec, size = self.head_spec, self.architecture.stack.out_size
         self.rate = config_dropout(config, spec.dropout, spec.usual)
         self.dense_rate = config_dropout(config, spec.dense_dropout, 0.0)
         check_memory(config, size * (self._outputs(config) + (size if spec.dense else 0)))

@@ -44,7 +44,7 @@ def _stack_count(stack: Stack) -> int:
         buckets += 2 * distances.span * width
     if stack.convolution is not None:
         buckets += width * width * stack.convolution.size // stack.convolution.groups
-    leading = 0 if stack.embedding.width is None else width * stack.width
+    leading = 0 if stack.embedding.width is None else width * stack.width * (1 + stack.projects_out)
     return stack.n_blocks * block + rows * stack.width + leading + buckets
 
 

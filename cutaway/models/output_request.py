@@ -44,6 +44,7 @@ class OutputRequest:
         hidden = wanted_layers(hidden_states, self.n_hidden, "output_hidden_states")
         attended = wanted_layers(attentions, self.n_layers, "output_attentions")
         last = f"{prefix}final_norm" if spec.final_norm else f"{prefix}blocks.{spec.n_layers - 1}.resid"
+        last = f"{prefix}project_out" if spec.projects_out else last
         places = [f"{prefix}embed", *(f"{prefix}blocks.{i}.resid" for i in range(spec.n_layers - 1)), last]
         self.hidden = {i: places[i] for i in hidden}
         self.attended = {i: f"{prefix}blocks.{i}.attn.pattern" for i in attended}

@@ -140,7 +140,7 @@ class MLP(PaddedHooks, NamedModule):
             self.gate = Linear(hidden_size, spec.size, bias=spec.bias)
             self.packed = PackedGate()
         self.up = Linear(hidden_size, spec.size, bias=spec.bias)
-        self.down = Linear(spec.size, hidden_size, bias=spec.bias)
+        self.down = Linear(spec.size, hidden_size, bias=spec.bias if spec.down_bias is None else spec.down_bias)
 
     def forward(self, x: Tensor, tap: Tap | None = None, join: ResidualAdd | None = None) -> Tensor:
         """down(activation(up(x))), joined to the stream where it is given."""

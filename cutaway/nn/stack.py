@@ -47,13 +47,14 @@ class Embed(PaddedHooks, NamedModule):
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
             kind = Sinusoids if learned.fixed else Embedding
-            self.positions = Waves(width, learned.offset - 1) if learned.endless else kind(rows, width)
+            size = hidden_size if spec.projects_tokens else width
+            self.positions = Waves(size, learned.offset - 1) if learned.endless else kind(rows, size)
         if spec.n_types:
             self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
             self.norm = make_norm(spec.norm, width)
         if spec.width is not None:
-            self.project = Linear(width, hidden_size)
+            self.project = Linear(width, hidden_size, bias=not spec.projects_tokens)
 
     def forward(
         self,
@@ -66,6 +67,8 @@ class Embed(PaddedHooks, NamedModule):
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
             x = self.scaled(x)
+        if self.spec.projects_tokens:
+            x = self.project(x)
         if self.spec.n_types:
             if token_type_ids is None and (type(self.types) is not Embedding or hooked(self.types)):
                 token_type_ids = torch.zeros(x.shape[:-1], dtype=torch.long, device=x.device)
@@ -77,7 +80,7 @@ class Embed(PaddedHooks, NamedModule):
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
-        return x if self.spec.width is None else self.project(x)
+        return x if self.spec.width is None or self.spec.projects_tokens else self.project(x)
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
@@ -109,6 +112,8 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
+    if spec.projects_out:
+        owner.project_out = Linear(spec.hidden_size, spec.width, bias=False)
     if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
     elif spec.attention.distances is not None:
@@ -353,6 +358,8 @@ def run_stack(
             rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
             x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
             x = _offer(stack, taps, "final_norm", x, rows)
+        if spec.projects_out:
+            x = _offer(stack, taps, "project_out", stack.project_out(x), rows)
     return x
 
 

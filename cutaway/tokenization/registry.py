@@ -18,6 +18,7 @@ from cutaway.tokenization.byte_level_bpe import (
     RobertaTokenizer,
 )
 from cutaway.tokenization.loading import load
+from cutaway.tokenization.many_languages import M2M100Tokenizer, NllbTokenizer
 from cutaway.tokenization.sentencepiece_bpe import GemmaTokenizer, LlamaTokenizer
 from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer
 from cutaway.tokenization.unigram import (
@@ -52,6 +53,8 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "MBartTokenizer": MBartTokenizer,
     "DebertaV2Tokenizer": DebertaV2Tokenizer,
     "CamembertTokenizer": CamembertTokenizer,
+    "M2M100Tokenizer": M2M100Tokenizer,
+    "NllbTokenizer": NllbTokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,
@@ -86,6 +89,10 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "pegasus": PegasusTokenizer,
     "deberta-v2": DebertaV2Tokenizer,
     "camembert": CamembertTokenizer,
+    "m2m_100": M2M100Tokenizer,
+    "nomic_bert": BertTokenizer,
+    "gte": XLMRobertaTokenizer,
+    "jina_embeddings_v3": XLMRobertaTokenizer,
 }
 
 

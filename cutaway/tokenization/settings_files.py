@@ -66,8 +66,9 @@ _CLASS = "the class and the vocabulary say it"
 TABLE = FieldTable(
     CONFIG_FILE,
     used=frozenset({
-        *_TOKENS, *_EXTRA, *_FLAGS, "added_tokens_decoder", "chat_template", "extra_ids", "keep_accents", "max_len",
-        "model_input_names", "model_max_length", "pad_token_type_id", "padding_side", "src_lang", "strip_accents",
+        *_TOKENS, *_EXTRA, *_FLAGS, "added_tokens_decoder", "chat_template", "extra_ids", "keep_accents",
+        "language_codes", "legacy_behaviour", "max_len", "model_input_names", "model_max_length", "pad_token_type_id",
+        "padding_side", "src_lang", "strip_accents",
         "tgt_lang", "tokenizer_class", "truncation_side",
     }),
     without_effect={
@@ -77,12 +78,12 @@ TABLE = FieldTable(
             _IN_CALLS,
         ),
         **dict.fromkeys(
-            ("tokenizer_file", "vocab_file", "merges_file", "source_spm", "target_spm", "sp_model_file",
+            ("tokenizer_file", "vocab_file", "merges_file", "spm_file", "source_spm", "target_spm", "sp_model_file",
              "special_tokens_map_file", "name_or_path", "tokenizer_object", "vocab", "merges"),
             _FOUND,
         ),
         **dict.fromkeys(
-            ("vocab_size", "offset", "mask_token_sent", "source_lang", "target_lang", "language_codes", "vocab_type",
+            ("vocab_size", "offset", "mask_token_sent", "source_lang", "target_lang", "num_madeup_words", "vocab_type",
              "unk_id"),
             _CLASS,
         ),

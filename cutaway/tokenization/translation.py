@@ -155,9 +155,55 @@ def _one_language(vocab: Mapping[str, int], spm: Path, settings: Mapping[str, An
     return backend
 
 
-class MBartTokenizer(LanguageTokenizer):
+class CodedTokenizer(LanguageTokenizer):
+    """A tokenizer whose texts name their language by a token. Settings: `src_lang`, `tgt_lang`."""
+
+    usual: ClassVar[str] = ""  # the language that is read where none is given
+
+    def code_token(self, code: str) -> str:
+        """The token of a language."""
+        return code
+
+    def _frames(self, code: str, end: str) -> tuple[str, str]:
+        """Where the code's token and the end-of-text token stand in a text, and in a pair of texts."""
+        raise NotImplementedError
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        self.tgt_lang: str | None = settings.get("tgt_lang")
+        self._twin: CodedTokenizer | None = None
+        self.src_lang = settings.get("src_lang") or self.usual
+
+    @property
+    def src_lang(self) -> str:
+        """The code of the language that is read. Setting it changes how texts are framed."""
+        return self._src_lang
+
+    @src_lang.setter
+    def src_lang(self, code: str) -> None:
+        token = self.code_token(str(code))
+        index = self._backend.token_to_id(token)
+        if index is None:
+            raise TokenizerError(f"{code!r:.40} is no language of this tokenizer; its codes look like {self.usual!r}.")
+        self._src_lang, end = str(code), str(self.eos_token)
+        special = [(end, self.eos_token_id), (token, index)]
+        self._backend.post_processor = framed(*self._frames(token, end), special)
+
+    def _written(self) -> PreTrainedTokenizerFast:
+        code = self.tgt_lang or self.src_lang
+        if self._twin is None:
+            self._twin = copy.deepcopy(self)
+        if self._twin.src_lang != code:
+            self._twin.src_lang = code
+        return self._twin
+
+    def _facts(self) -> dict[str, Any]:
+        return {"tokenizer_class": type(self).__name__, "src_lang": self.src_lang, "tgt_lang": self.tgt_lang}
+
+
+class MBartTokenizer(CodedTokenizer):
     """Unigram pieces; a text ends with `</s>` and the code of its language. Settings: `src_lang`, `tgt_lang`."""
 
+    usual: ClassVar[str] = "en_XX"
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("sentencepiece.bpe.model",)}
     defaults: ClassVar[Mapping[str, Any]] = {
         "bos_token": "<s>",
@@ -179,37 +225,8 @@ class MBartTokenizer(LanguageTokenizer):
         settings.setdefault("extra_special_tokens", list(_CODES))
         return unigram_backend([*first, *pieces, *last], 3, charsmap)
 
-    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
-        self.tgt_lang: str | None = settings.get("tgt_lang")
-        self._twin: MBartTokenizer | None = None
-        self.src_lang = settings.get("src_lang") or "en_XX"
-
-    @property
-    def src_lang(self) -> str:
-        """The code of the language that is read. Setting it changes how texts end."""
-        return self._src_lang
-
-    @src_lang.setter
-    def src_lang(self, code: str) -> None:
-        index = self._backend.token_to_id(str(code))
-        if index is None:
-            raise TokenizerError(
-                f"{code!r:.40} is no language of this tokenizer; its codes look like 'en_XX', 'ro_RO'."
-            )
-        self._src_lang, end = str(code), str(self.eos_token)
-        special = [(end, self.eos_token_id), (self._src_lang, index)]
-        self._backend.post_processor = framed(f"$A {end} {code}", f"$A $B {end} {code}", special)
-
-    def _written(self) -> PreTrainedTokenizerFast:
-        code = self.tgt_lang or self.src_lang
-        if self._twin is None:
-            self._twin = copy.deepcopy(self)
-        if self._twin.src_lang != code:
-            self._twin.src_lang = code
-        return self._twin
-
-    def _facts(self) -> dict[str, Any]:
-        return {"tokenizer_class": "MBartTokenizer", "src_lang": self.src_lang, "tgt_lang": self.tgt_lang}
+    def _frames(self, code: str, end: str) -> tuple[str, str]:
+        return f"$A {end} {code}", f"$A $B {end} {code}"
 
 
 MBartTokenizerFast = MBartTokenizer

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from inspect_models import FAMILIES, gap, texts, tiny
 
+import cutaway
 from cutaway.errors import InputError
-from cutaway.inspect import TunedLens, direct_logit_attribution, last_state, logit_lens
+from cutaway.inspect import TunedLens, direct_logit_attribution, last_state, logit_lens, promoted_tokens
 from cutaway.inspect.target import Target
 
 
@@ -80,3 +83,40 @@ def test_contributions_to_a_label() -> None:
     assert found.total == pytest.approx(float(model(**given).logits[0, 1]), abs=1e-10)
     with pytest.raises(InputError, match="last_state"):
         direct_logit_attribution(tiny("bert"), texts("bert", (6,)))
+
+
+def narrow() -> Any:
+    """An OPT whose states are wider than its token vectors."""
+    torch.manual_seed(0)
+    config = cutaway.OPTConfig(
+        vocab_size=60, hidden_size=16, word_embed_proj_dim=12, num_hidden_layers=2, num_attention_heads=2, ffn_dim=24,
+        max_position_embeddings=32, do_layer_norm_before=False, init_std=0.5, pad_token_id=0,
+    )  # fmt: skip
+    return cutaway.OPTForCausalLM(config).eval()
+
+
+@torch.no_grad()
+def test_states_wider_than_token_vectors() -> None:
+    model, inputs = narrow(), {"input_ids": torch.randint(3, 60, (1, 7))}
+    logits = model(**inputs).logits
+    assert torch.allclose(logit_lens(model, inputs).logits[-1], logits, atol=1e-4)
+    state = last_state(model, inputs)
+    assert gap(state.parts.sum(0), state.state) < 1e-5 and gap(state.state @ model.lm_head.weight.T, logits) < 1e-5
+    found = direct_logit_attribution(model, inputs, Target(index=5))
+    assert found.total == pytest.approx(float(logits[0, -1, 5]), rel=1e-4)
+    column = model.model.blocks[1].mlp.down.weight[:, 3]
+    wanted = model.lm_head.weight @ model.model.project_out.weight @ column
+    promoted = promoted_tokens(model, 1, 3, top=60)
+    assert torch.allclose(promoted.raised_by, wanted.sort(descending=True).values, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_sum_of_neighbours_is_a_part_of_the_only_block() -> None:
+    torch.manual_seed(0)
+    config = cutaway.DebertaV2Config(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        conv_kernel_size=3, relative_attention=True, pos_att_type="c2p", initializer_range=0.5,
+    )  # fmt: skip
+    model = cutaway.DebertaV2ForMaskedLM(config).eval()
+    state = last_state(model, {"input_ids": torch.randint(3, 60, (1, 7))})
+    assert "blocks.0.conv" in state.names and gap(state.parts.sum(0), state.state) < 1e-5

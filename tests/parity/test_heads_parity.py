@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -133,6 +134,8 @@ def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> 
     for out in (mine, yours):
         (out.loss + out["mc_loss"] if "mc_loss" in out else out.loss).backward()
     found = with_joined_experts(gradients(ours))
+    if family in FILES:
+        found = as_in_the_class(family, found)
     if "embed_out.weight" in found:  # GPT-NeoX's files have another name than its class
         found["lm_head.weight"] = found["embed_out.weight"]
     assert {id(p) for n, p in theirs.named_parameters(remove_duplicate=False) if n in found} == {
@@ -144,6 +147,42 @@ def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> 
         largest = float(wanted.abs().max())
         # a key's bias shifts all scores of a query alike: its gradient is 0 and only rounding is seen
         assert float((found[name] - wanted).abs().max()) <= max(GRADIENT * largest, 1e-6), name
+
+
+# families whose files have other names than their classes, which transformers translates: pattern -> name
+FILES: dict[str, dict[str, str]] = {
+    "nomic_bert": {
+        "emb_ln": "embeddings.LayerNorm", r"encoder\.layers": "layers", r"attn\.Wqkv": "self_attn.q_proj k_proj v_proj",
+        r"attn\.out_proj": "self_attn.o_proj", "norm1": "post_attention_layernorm", "norm2": "post_mlp_layernorm",
+        r"mlp\.fc11": "mlp.up_proj", r"mlp\.fc12": "mlp.gate_proj", r"mlp\.fc2": "mlp.down_proj",
+    },
+    "jina_embeddings_v3": {
+        "emb_ln": "embeddings.LayerNorm", r"encoder\.layers": "layers",
+        r"mixer\.Wqkv": "self_attn.q_proj k_proj v_proj",
+        r"mixer\.out_proj": "self_attn.o_proj", "norm1": "post_attention_layernorm", "norm2": "post_mlp_layernorm",
+    },
+    "gte": {
+        r"encoder\.layer\.": "layers.", r"attention\.qkv_proj": "self_attn.q_proj k_proj v_proj",
+        r"attention\.o_proj": "self_attn.o_proj", "attn_ln": "post_attention_layernorm",
+        "mlp_ln": "post_mlp_layernorm", r"mlp\.up_gate_proj": "mlp.up_proj gate_proj",
+        r"lm_head\.norm": "lm_head.layer_norm",
+    },
+}  # fmt: skip
+
+
+def as_in_the_class(family: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors under the names of transformers' class; one layer of the file may be several of it."""
+    named: dict[str, Tensor] = {}
+    for name, value in found.items():
+        for pattern, other in FILES[family].items():
+            name = re.sub(pattern, other, name)
+        first, *more = name.split(" ")
+        leaf = name.rpartition(".")[2] if more else ""
+        above = first.rpartition(".")[0]
+        parts = [first, *(f"{above}.{part}" for part in more)]
+        whole = [part if not leaf or part.endswith(f".{leaf}") else f"{part}.{leaf}" for part in parts]
+        named |= dict(zip(whole, value.chunk(len(whole)) if more else [value], strict=True))
+    return named
 
 
 def gradients(model: Any) -> dict[str, Tensor]:

@@ -71,6 +71,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_relative_positions": 5,
         },
     ),
+    "nomic_bert": ("NomicBert", BERT),
+    "gte": ("Gte", {**BERT, "type_vocab_size": 0}),
+    "jina_embeddings_v3": ("JinaEmbeddingsV3", BERT),
     "gpt2": (
         "GPT2",
         {
@@ -315,6 +318,21 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "pad_token_id": 0,
         },
     ),
+    # as OPT-350m
+    "opt-narrow": (
+        "OPT",
+        {
+            "vocab_size": 99,
+            "hidden_size": 32,
+            "word_embed_proj_dim": 24,
+            "do_layer_norm_before": False,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 48,
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+        },
+    ),
     "t5": (
         "T5",
         {
@@ -361,6 +379,7 @@ VARIANTS = (
     "phi3",
     "gpt_neox",
     "opt",
+    "opt-narrow",
     "gemma2",
     "gemma3_text",
     "olmo2",
@@ -377,7 +396,7 @@ VARIANTS = (
     "olmoe",
 )
 # a second model of a family, with other fields
-SECOND = ("t5-gated", "deberta-v2-conv")
+SECOND = ("t5-gated", "deberta-v2-conv", "opt-narrow")
 ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m_100")
 
 
@@ -424,6 +443,9 @@ HEADS: dict[str, tuple[str, ...]] = {
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2-conv": ("ForSequenceClassification",),
+    "nomic_bert": (*TEXT_AND_TOKEN, "ForMaskedLM"),
+    "gte": (*TEXT_AND_TOKEN, "ForMaskedLM"),
+    "jina_embeddings_v3": (*LABELS, "ForMaskedLM"),
     "gpt2": (*LABELS, "LMHeadModel", "DoubleHeadsModel"),
     "llama": (*LABELS, "ForCausalLM"),
     "mistral": (*LABELS, "ForCausalLM"),
@@ -448,6 +470,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "phi3": (*TEXT_AND_TOKEN, "ForCausalLM"),
     "gpt_neox": (*LABELS, "ForCausalLM"),
     "opt": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
+    "opt-narrow": ("ForSequenceClassification", "ForQuestionAnswering", "ForCausalLM"),
     "t5": (*LABELS, "ForConditionalGeneration"),
     "t5-gated": (*LABELS, "ForConditionalGeneration"),
     "mt5": ("ForConditionalGeneration",),

@@ -59,3 +59,43 @@ def test_a_language_that_the_model_lacks(parts):
         pipe("a", tgt_lang="klingon")
     with pytest.raises(InputError, match="src_lang='tlh_XX'"):
         pipe("a", src_lang="tlh_XX")
+
+
+@pytest.mark.parametrize("kind", ["nllb", "m2m"])
+def test_the_codes_of_models_for_many_languages(kind, tmp_path):
+    import json
+
+    import sentencepiece
+
+    import cutaway
+
+    spm = tmp_path / "sentencepiece.bpe"
+    texts = ["a house", "ein haus", "la maison"] * 9
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=str(spm), model_type="bpe", vocab_size=30, minloglevel=2,
+        hard_vocab_limit=False,
+    )  # fmt: skip
+    if kind == "nllb":
+        tokenizer, codes = cutaway.NllbTokenizer.from_pretrained(tmp_path), ("deu_Latn", "fra_Latn")
+    else:
+        pieces = sentencepiece.SentencePieceProcessor(str(spm.with_suffix(".bpe.model")))
+        tokens = ["<s>", "<pad>", "</s>", "<unk>", *(pieces.id_to_piece(i) for i in range(3, pieces.get_piece_size()))]
+        (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+        tokenizer, codes = cutaway.M2M100Tokenizer.from_pretrained(tmp_path), ("de", "fr")
+    torch.manual_seed(0)
+    config = cutaway.M2M100Config(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2,
+    )  # fmt: skip
+    model = cutaway.M2M100ForConditionalGeneration(config).eval()
+    ids = [tokenizer.convert_tokens_to_ids(tokenizer.code_token(code)) for code in codes]
+    text = [ids[0], *tokenizer("ein haus", add_special_tokens=False)["input_ids"], 2]
+    options = {"max_new_tokens": 5, "do_sample": False}
+    wanted = model.generate(torch.tensor([text]), forced_bos_token_id=ids[1], **options)[0, 1:].tolist()
+    pipe = pipeline("translation", model, tokenizer)
+    (result,) = pipe.each(["ein haus"], src_lang=codes[0], tgt_lang=codes[1], **options)
+    assert list(result.tokens[0]) == wanted and wanted[0] == ids[1]
+    (short,) = pipeline(f"translation_{codes[0][:3]}_to_{codes[1][:3]}", model, tokenizer).each(["ein haus"], **options)
+    assert short.tokens == result.tokens
+    with pytest.raises(InputError, match="tgt_lang='klingon' is no language code"):
+        pipe("a", tgt_lang="klingon")

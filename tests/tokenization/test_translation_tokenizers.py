@@ -1,13 +1,15 @@
-"""The tokenizers of Marian and mBART against transformers, on sentencepiece models trained in the test."""
+"""The tokenizers of translators against transformers, on sentencepiece models trained in the test."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
 import transformers
+from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
 import cutaway
 from cutaway.errors import TokenizerError
@@ -17,10 +19,10 @@ GERMAN = ["das haus ist klein", "ein kleines haus", "wo ist der garten", "der ga
 TEXTS = ["the house", "  where  is the small garden ", "", "a hedge", "HOUSE ö"]
 
 
-def train(path: Path, texts: list[str], size: int) -> list[str]:
+def train(path: Path, texts: list[str], size: int, kind: str = "unigram") -> list[str]:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts * 4), model_prefix=str(path.with_suffix("")), vocab_size=size, minloglevel=2,
-        hard_vocab_limit=False,
+        hard_vocab_limit=False, model_type=kind,
     )  # fmt: skip
     path.with_suffix(".model").rename(path)
     model = sentencepiece.SentencePieceProcessor(str(path))
@@ -78,3 +80,78 @@ def test_mbart(tmp_path: Path) -> None:
     assert ours("a house")["input_ids"] == theirs("a house")["input_ids"]
     with pytest.raises(TokenizerError, match="no language"):
         ours.src_lang = "xx_XX"
+
+
+def test_nllb(tmp_path: Path) -> None:
+    """From the file of pieces, and saved and loaded both ways; the code stands first, or last as in older files."""
+    train(tmp_path / "sentencepiece.bpe.model", ENGLISH + GERMAN, 90, "bpe")
+    for legacy in (False, True):
+        how: dict[str, Any] = {"src_lang": "eng_Latn", "tgt_lang": "deu_Latn", "legacy_behaviour": legacy}
+        ours = cutaway.NllbTokenizer.from_pretrained(tmp_path, **how)
+        # from the file of pieces alone, transformers 5 has no codes, and a mask in their place
+        theirs = transformers.NllbTokenizer.from_pretrained(tmp_path, mask_token="ace_Arab", **how)
+        theirs.add_special_tokens({"extra_special_tokens": [*FAIRSEQ_LANGUAGE_CODES, "<mask>"]})
+        theirs.set_src_lang_special_tokens("eng_Latn")
+        ours.save_pretrained(tmp_path / "saved")
+        again = cutaway.AutoTokenizer.from_pretrained(tmp_path / "saved")
+        back = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
+        assert type(again) is cutaway.NllbTokenizer and len(ours) == len(again) == len(theirs) == len(back)
+        code = ours.convert_tokens_to_ids("eng_Latn")
+        for text in [*TEXTS, "the deu_Latn house </s>"]:
+            wanted = theirs(text)["input_ids"]
+            assert ours(text)["input_ids"] == again(text)["input_ids"] == back(text)["input_ids"] == wanted, text
+            assert wanted[-1 if legacy else 0] == code
+            assert ours(text_target=text)["input_ids"] == theirs(text_target=text)["input_ids"]
+            assert ours("a", text_target=text)["labels"] == again("a", text_target=text)["labels"]
+            assert ours.decode(wanted, skip_special_tokens=True) == theirs.decode(wanted, skip_special_tokens=True)
+        assert ours("a", "b")["input_ids"] == theirs("a", "b")["input_ids"]
+        ours.src_lang = theirs.src_lang = "fra_Latn"
+        assert ours("a house")["input_ids"] == theirs("a house")["input_ids"]
+    with pytest.raises(TokenizerError, match="'eng_Latn'"):
+        ours.src_lang = "en_XX"
+
+
+@pytest.mark.parametrize("codes", ["m2m100", "wmt21"])
+def test_m2m_100(tmp_path: Path, codes: str) -> None:
+    pieces = train(tmp_path / "sentencepiece.bpe.model", ENGLISH + GERMAN, 90, "bpe")
+    vocab = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *reversed(pieces[3:])])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+    settings = {"tokenizer_class": "M2M100Tokenizer", "language_codes": codes, "num_madeup_words": 8, "src_lang": "en"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "tgt_lang": "de"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "m2m_100"}))
+    theirs = transformers.M2M100Tokenizer.from_pretrained(tmp_path)
+    ours = cutaway.AutoTokenizer.from_pretrained(tmp_path)
+    ours.save_pretrained(tmp_path / "saved")
+    again = cutaway.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    back = transformers.M2M100Tokenizer.from_pretrained(tmp_path / "saved")
+    assert type(again) is type(ours) is cutaway.M2M100Tokenizer
+    for text in [*TEXTS, "the  house "]:
+        wanted = theirs(text)["input_ids"]
+        assert ours(text)["input_ids"] == again(text)["input_ids"] == back(text)["input_ids"] == wanted, text
+        assert ours(text_target=text)["input_ids"] == theirs(text_target=text)["input_ids"]
+        assert ours("a", text_target=text)["labels"] == again("a", text_target=text)["labels"]
+        # transformers 5 writes the language's token in front, which its version 4 and its documents do not
+        words = [
+            t for t in theirs.convert_ids_to_tokens(wanted) if not t.startswith("__") and t not in ("</s>", "<unk>")
+        ]
+        if "<unk>" not in theirs.convert_ids_to_tokens(wanted):
+            assert ours.decode(wanted, skip_special_tokens=True) == theirs.sp_model.decode(words)
+    for code in ("en", "de", "zh"):
+        assert ours.get_lang_id(code) == again.get_lang_id(code) == theirs.get_lang_id(code)
+        assert (
+            ours.get_lang_token(code)
+            == theirs.get_lang_token(code)
+            == ours.convert_ids_to_tokens(ours.get_lang_id(code))
+        )
+    ours.src_lang = theirs.src_lang = "ru"
+    assert ours("a house", "b")["input_ids"] == theirs("a house", "b")["input_ids"]
+    with pytest.raises(TokenizerError, match="no language"):
+        ours.get_lang_id("klingon")
+    with pytest.raises(TokenizerError, match="language_codes"):
+        cutaway.M2M100Tokenizer.from_pretrained(tmp_path, language_codes="all")
+
+
+def test_m2m_100_needs_both_files(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(TokenizerError, match=r"sentencepiece\.bpe\.model"):
+        cutaway.M2M100Tokenizer.from_pretrained(tmp_path)

@@ -48,6 +48,8 @@ def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
         addresses.append(f"{block}.resid")
     if stack.final_norm:
         addresses.append(f"{prefix}final_norm")
+    if stack.projects_out:
+        addresses.append(f"{prefix}project_out")
     return addresses
 
 
