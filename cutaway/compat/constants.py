@@ -59,3 +59,14 @@ class TruncationStrategy(StrEnum):
     ONLY_SECOND = "only_second"
     LONGEST_FIRST = "longest_first"
     DO_NOT_TRUNCATE = "do_not_truncate"
+
+
+class OptimizerNames(ExplicitEnum):
+    """What `optim` may be."""
+
+    ADAMW_TORCH = "adamw_torch"
+    ADAMW_TORCH_FUSED = "adamw_torch_fused"
+    ADAFACTOR = "adafactor"
+    ADAGRAD = "adagrad"
+    RMSPROP = "rmsprop"
+    SGD = "sgd"

@@ -16,7 +16,7 @@ HOMES = {
     "cutaway.compat.argument_parser": "HfArg string_to_bool",
     "cutaway.compat.constants": (
         "ADAPTER_CONFIG_NAME ADAPTER_SAFE_WEIGHTS_NAME ADAPTER_WEIGHTS_NAME DUMMY_INPUTS DUMMY_MASK "
-        "ENV_VARS_TRUE_VALUES ExplicitEnum GENERATION_CONFIG_NAME LARGE_INTEGER PaddingStrategy "
+        "ENV_VARS_TRUE_VALUES ExplicitEnum OptimizerNames GENERATION_CONFIG_NAME LARGE_INTEGER PaddingStrategy "
         "SAFE_WEIGHTS_INDEX_NAME SAFE_WEIGHTS_NAME SENTENCEPIECE_UNDERLINE TRAINER_STATE_NAME TRAINING_ARGS_NAME "
         "TruncationStrategy VERY_LARGE_INTEGER WEIGHTS_INDEX_NAME"
     ),
@@ -55,9 +55,9 @@ HOMES = {
     ),
     "cutaway.compat.versions": ("check_min_version require_version require_version_core send_example_telemetry"),
     "cutaway.compat.tensors": (
-        "ContextManagers cached_file can_return_loss expand_dims find_labels flatten_dict is_numpy_array is_tensor "
-        "id_tensor_storage is_torch_device is_torch_dtype load_state_dict is_torch_tensor reshape squeeze strtobool "
-        "tensor_size to_numpy to_py_obj torch_float torch_int transpose"
+        "ContextManagers cached_file can_return_loss expand_dims find_labels flatten_dict id_tensor_storage "
+        "is_numpy_array is_tensor is_torch_device is_torch_dtype is_torch_tensor load_state_dict reshape "
+        "shift_tokens_right squeeze strtobool tensor_size to_numpy to_py_obj torch_float torch_int transpose"
     ),
     "cutaway.compat.availability": (
         "is_deepspeed_zero3_enabled is_in_notebook is_torch_bf16_available_on_device is_torch_fp16_available_on_device "
@@ -162,7 +162,7 @@ MODULES = {
         "get_last_checkpoint has_length is_main_process rotate_checkpoints seed_worker set_seed sort_checkpoints "
         "speed_metrics"
     ),
-    "training_args": "ParallelMode TrainingArguments",
+    "training_args": "OptimizerNames ParallelMode TrainingArguments",
     "training_args_seq2seq": "Seq2SeqTrainingArguments",
     "utils": (
         "CONFIG_NAME ModelOutput PaddingStrategy PushToHubMixin TensorType WEIGHTS_NAME check_min_version "

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cutaway.checkpoint.safetensors import SafetensorsFile
 from cutaway.checkpoint.torch_pickle import TorchFile
 from cutaway.errors import ConfigError, HubError
+from cutaway.nn.decoder_inputs import shift_right, wrap_right
 
 
 class ContextManagers:
@@ -187,3 +188,14 @@ def load_state_dict(
     else:
         opened = TorchFile(path)
     return {name: opened.read(name).to(map_location) for name in opened.names()}
+
+
+def shift_tokens_right(input_ids: Tensor, pad_token_id: int, decoder_start_token_id: int | None = None) -> Tensor:
+    """What a decoder reads when it must say `input_ids` [batch, length], labels of -100 as padding.
+
+    Args:
+        decoder_start_token_id: what it begins with; None for each text's own last token, as mBART does.
+    """
+    if decoder_start_token_id is None:
+        return wrap_right(input_ids, pad_token_id)
+    return shift_right(input_ids, decoder_start_token_id, pad_token_id)

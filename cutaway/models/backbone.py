@@ -130,6 +130,11 @@ class Backbone(PreTrainedModel, Generic[Out]):
     def published_prefix(self) -> str:
         return self.family.prefix
 
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the table has."""
+        return self.architecture.stack.embedding.vocab_size
+
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed.tokens  # type: ignore[no-any-return]
 

@@ -162,6 +162,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         size = old.num_embeddings if n is None else n
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"resize_token_embeddings needs a positive number of tokens, not {n!r}.")
+        if pad_to_multiple_of is not None and (type(pad_to_multiple_of) is not int or pad_to_multiple_of < 0):
+            raise InputError(f"pad_to_multiple_of is {pad_to_multiple_of!r}; give a whole number, or None.")
         if pad_to_multiple_of:
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         if size == old.num_embeddings:

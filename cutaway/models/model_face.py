@@ -25,7 +25,7 @@ class ModelFace:
     _supports_flash_attn: ClassVar[bool] = False
     _supports_flash_attn_2: ClassVar[bool] = False
     _supports_flex_attn: ClassVar[bool] = False
-    _supports_attention_backend: ClassVar[bool] = False
+    _supports_attention_backend: ClassVar[bool] = True
     _can_compile_fullgraph: ClassVar[bool] = False
     _is_stateful: ClassVar[bool] = False
     _no_split_modules: ClassVar[list[str] | None] = None

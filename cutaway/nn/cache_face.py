@@ -12,9 +12,9 @@ from cutaway.errors import InputError
 
 
 class CacheLayer:
-    """One layer of a cache: `keys` and `values` [batch, n_kv_heads, tokens of the longest text, head_size].
+    """One layer of a cache: `keys` and `values` [batch, n_kv_heads, columns, head_size], in the columns of the input.
 
-    They are views: every text ends in the last column, and what lies before a shorter one's first token is zero.
+    They are views where the input had no padding; else copies, with zeros at padding, which the cache does not hold.
     """
 
     is_sliding = False
@@ -27,7 +27,7 @@ class CacheLayer:
         if self._cross:
             return self._cache.cross[self._layer][which] if self._layer in self._cache.cross else None
         buffer = self._cache.buffer
-        return None if buffer is None else buffer[2 * self._layer + which, :, :, : self._cache.longest]
+        return None if buffer is None else self._cache.padded(buffer[2 * self._layer + which])
 
     @property
     def keys(self) -> Tensor | None:
@@ -50,8 +50,8 @@ class CacheLayer:
         return None if self.keys is None else self.keys.device
 
     def get_seq_length(self) -> int:
-        """Tokens held by the longest text."""
-        return 0 if self.keys is None else self.keys.shape[2]
+        """Columns of the input that are held, padding included."""
+        return 0 if self.keys is None else self._cache.seen
 
     def get_max_length(self) -> int:
         """How many tokens there can be; -1 for any number."""
@@ -99,6 +99,10 @@ class CacheFace:
         @property
         def batch(self) -> int: ...
 
+        @property
+        def seen(self) -> int: ...
+
+        def padded(self, x: Tensor) -> Tensor: ...
         def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor: ...
         def _set_lengths(self, lengths: list[int], device: torch.device) -> None: ...
         def select(self, index: Tensor) -> None: ...

@@ -117,8 +117,18 @@ class Cache(CacheFace):
         return self.longest if self._positions is None else int(self._positions[:, -1].max()) + 1
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens held by the longest text."""
-        return self.longest
+        """Columns of the input that are held, padding included: where a loop of one's own goes on."""
+        return self.seen
+
+    def padded(self, x: Tensor) -> Tensor:
+        """x [batch, n_kv_heads, capacity, head_size] of the buffer, in the columns of the padded input."""
+        held = x[:, :, : self.longest]
+        if self.columns is None:
+            return held
+        out = held.new_zeros(*held.shape[:2], self.seen, held.shape[3])
+        for b, real in enumerate(self.columns):
+            out[b, :, real] = held[b, :, self.longest - int(self.lengths[b]) :]
+        return out
 
     @contextmanager
     def appending(self, rows: PackedBatch, layers: int) -> Iterator[None]:

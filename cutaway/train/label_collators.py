@@ -115,7 +115,7 @@ class DataCollatorForSeq2Seq:
         longest = -(-longest // multiple) * multiple
         side = getattr(self.tokenizer, "padding_side", "right")
         batch["labels"] = padded_labels(labels, longest, self.label_pad_token_id, side)
-        if self.model is not None:
+        if self.model is not None and not isinstance(self.model, str):  # a name says nothing of a decoder
             if not getattr(self.model, "is_encoder_decoder", False):
                 raise ConfigError(f"{type(self.model).__name__} has no decoder of its own; leave model= out.")
             batch["decoder_input_ids"] = decoder_reads(self.model, batch["labels"])

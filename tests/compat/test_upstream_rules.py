@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tiny
@@ -226,6 +226,48 @@ def test_a_checkpoint_of_format_2_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(torch.equal(value, weights[0][name]) for name, value in again.items())
     with pytest.raises(CheckpointError, match="reads 2 and 3"):
         trained("older", str(tmp_path / "whole-1" / "checkpoint-2"))
+
+
+def test_a_loop_of_ones_own_goes_on_after_padding() -> None:
+    theirs, ours = pair("llama", "ForCausalLM")
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    both = []
+    for model in (theirs, ours):
+        with torch.no_grad():
+            cache = model(IDS, attention_mask=mask, use_cache=True).past_key_values
+        both.append((cache.get_seq_length(), cache.layers[0].get_seq_length(), cache.layers[1].keys[1]))
+        assert cache.layers[0].keys.shape == (2, 2, 5, 8) and cache.layers[0].values.shape[2] == 5
+    assert both[0][:2] == both[1][:2] == (5, 5) and torch.allclose(both[0][2], both[1][2], atol=1e-5)
+    with torch.no_grad():
+        plain = ours(IDS, use_cache=True).past_key_values
+    assert plain.layers[0].keys.data_ptr() == plain.buffer[0].data_ptr()  # a view
+
+
+def test_small_names_that_model_code_imports() -> None:
+    from transformers.models.bart.modeling_bart import shift_tokens_right as theirs
+
+    from cutaway.models.bart.modeling_bart import shift_tokens_right  # type: ignore[import-not-found]
+    from cutaway.training_args import OptimizerNames  # type: ignore[import-not-found]
+
+    labels = torch.tensor([[5, 6, -100], [7, 8, 9]])
+    assert torch.equal(shift_tokens_right(labels, 1, 2), theirs(labels, 1, 2))
+    assert shift_tokens_right(labels, 1).tolist() == [[6, 5, 6], [9, 7, 8]]
+    args = cutaway.TrainingArguments("x", optim=OptimizerNames.ADAFACTOR, use_cpu=True)
+    assert args.optim == "adafactor" and OptimizerNames("sgd") is OptimizerNames.SGD
+    from cutaway.train.arguments import Optim
+
+    assert {one.value for one in OptimizerNames} == set(get_args(Optim))
+    model = pair("gpt2", "Model")[1]
+    assert model.vocab_size == 99 and model.resize_token_embeddings(101).num_embeddings == model.vocab_size == 101
+    with pytest.raises(InputError, match="pad_to_multiple_of"):
+        model.resize_token_embeddings(101, pad_to_multiple_of=1.3)
+
+
+def test_a_collator_takes_the_name_of_a_model() -> None:
+    tokenizer = tiny.wordpiece()
+    rows = [{"input_ids": [5, 6], "labels": [7]}, {"input_ids": [5], "labels": [7, 8]}]
+    batch = cutaway.DataCollatorForSeq2Seq(tokenizer, model="google-t5/t5-small")(rows)
+    assert batch["labels"].tolist() == [[7, -100], [7, 8]] and "decoder_input_ids" not in batch
 
 
 def test_inputs_of_the_next_step_keep_what_a_script_adds() -> None:
