@@ -31,6 +31,7 @@ _MODULES = {
     "cutaway.inspect.trace.trace": "Trace",
     "cutaway.inspect.trace.trace_comparison": "compare_traces",
     "cutaway.inspect.generated_attribution": "WrittenAttribution written_attribution",
+    "cutaway.studio.notebook": "studio",
     "cutaway.nn.activations.edits": "Edit",
     "cutaway.nn.activations.recorder": "Recorder",
 }

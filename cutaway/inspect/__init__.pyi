@@ -30,6 +30,7 @@ from cutaway.inspect.trace.trace import Trace
 from cutaway.inspect.trace.trace_comparison import compare_traces
 from cutaway.nn.activations.edits import Edit
 from cutaway.nn.activations.recorder import Recorder
+from cutaway.studio.notebook import studio
 
 __all__ = [
     "Ablation",
@@ -86,6 +87,7 @@ __all__ = [
     "promoted_tokens",
     "shapley_values",
     "steering_vector",
+    "studio",
     "top_neurons",
     "value_norms",
     "written_attribution",

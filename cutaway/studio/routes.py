@@ -18,12 +18,15 @@ from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call, Route, Stream
 from cutaway.serve.served_model import ServedModel
 from cutaway.show.label import printable
-from cutaway.studio import changes, web
+from cutaway.studio import changes, comparing, training, web
 from cutaway.studio.analysis import Analysis
+from cutaway.studio.comparing import CompareBody
 from cutaway.studio.feed import Feed
 from cutaway.studio.keeping import KINDS, CodeBody, ExportBody, KeptBody, KeptRuns, as_code, export
 from cutaway.studio.lab import side_by_side
 from cutaway.studio.sweep import SweepBody, sweep
+from cutaway.studio.table import TableBody, rows
+from cutaway.studio.training import TrainingBody
 from cutaway.studio.workbench import Workbench
 from cutaway.studio.writing import WriteBody, Writer, last_distribution
 
@@ -73,6 +76,10 @@ class Studio:
             Route("POST", "/studio/lab", self.lab, "An answer before and after changes.", LabBody),
             Route("POST", "/studio/export", self.export, "A view as a file.", ExportBody),
             Route("POST", "/studio/code", self.code, "A view as Python, and as a command.", CodeBody),
+            Route("POST", "/studio/compare", self.compare, "Two runs side by side.", CompareBody),
+            Route("POST", "/studio/table", self.table, "Texts with labels and a map, as events.", TableBody),
+            Route("GET", "/studio/trainings", self.trainings, "The trainings in the folders that were given."),
+            Route("POST", "/studio/training", self.training, "What a training logged.", TrainingBody),
             Route("GET", "/studio/kept", self.kept, "The runs that are kept."),
             Route("POST", "/studio/kept", self.keep, "Keep, rename, delete or open a run.", KeptBody),
             Route("POST", "/studio/sweep", self.sweep, "What an answer loses without each head.", SweepBody),
@@ -179,6 +186,35 @@ class Studio:
     async def keep(self, call: Call) -> object:
         runs = KeptRuns(self.bench.kept)
         return await asyncio.get_running_loop().run_in_executor(None, runs.do, call.body)
+
+    async def compare(self, call: Call) -> object:
+        body: CompareBody = call.body
+        if body.other_model is None and body.other_text is None:
+            raise Problem(400, "other_text: give a second text, or a second model.", param="other_text")
+        first = await self.bench.served(body.model)
+        second = await self.bench.served(body.other_model or body.model)
+        other = body.text if body.other_text is None else body.other_text
+        return await call.service.compute(comparing.side_by_side, first, second, body.text, other)
+
+    async def table(self, call: Call) -> object:
+        body: TableBody = call.body
+        served = await self.bench.served(body.model)
+        feed = Feed(asyncio.get_running_loop())
+        self.bench.stream(feed, rows(served, body, feed))
+        return Stream(feed.pieces())
+
+    async def trainings(self, call: Call) -> object:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(None, training.trainings, self.bench.folders)
+        return {"trainings": [{"name": name, "label": printable(name)} for name in found]}
+
+    async def training(self, call: Call) -> object:
+        body: TrainingBody = call.body
+        loop = asyncio.get_running_loop()
+        known = await loop.run_in_executor(None, training.trainings, self.bench.folders)
+        if body.name not in known:
+            raise Problem(404, f"name={body.name!r:.200} is no training in the folders of --folder.", param="name")
+        return await loop.run_in_executor(None, training.read, known[body.name])
 
     async def sweep(self, call: Call) -> object:
         body: SweepBody = call.body

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cutaway.errors import nearest
 from cutaway.serve.problem import Problem
 from cutaway.studio.feed import Feed, Steps
+from cutaway.studio.training import checkpoints, trainings
 
 if TYPE_CHECKING:
     from cutaway.hub.local_models import Entry
@@ -49,6 +50,9 @@ class Workbench:
         }
         for entry in entries():
             found.setdefault(entry.name, (entry.name, entry))
+        for training in trainings(self.folders).values():
+            for path in checkpoints(training):
+                found.setdefault(str(path), (str(path), None))
         for folder in self.folders:
             for entry in entries_below(folder):
                 source = str(Path(entry.folder) / entry.file) if entry.file else entry.folder

@@ -163,7 +163,10 @@ def test_writing_branches_and_the_last_distribution(opened, loaded):
         second = model(input_ids=ids).logits[0, -1].topk(2).indices[1]
     more = model.generate(torch.cat((ids, second[None, None]), 1), max_new_tokens=8, do_sample=False)[0].tolist()
     assert found.value(path) == more
-    act(found, "all('#branches button')[0].click(); await nap(20)")
+    act(
+        found,
+        "all('#branches button')[0].click(); await until(() => cutaway.writing.leaf === cutaway.writing.leaves[0])",
+    )
     assert found.value(path) == want
     act(
         found,
@@ -218,6 +221,51 @@ def test_views_are_kept(opened, studio):
         act(found, f"await click('#save-{form}'); await until(() => !one('#save-{form}').disabled)")
     act(found, "await until(() => !one('[role=alert]')); [...all('#kept li button')].at(-1).click(); "
                "await until(() => one('#kept li').innerText.startsWith('Nothing'))")  # fmt: skip
+
+
+def test_a_table_its_mistakes_and_a_row_in_the_views(opened, loaded):
+    """The way of research: a file, its mistakes, the map, a row opened, and the table saved."""
+    model, tokenizer = loaded["labels"]
+    texts = ["a good film .", "a bad film .", 'great , "very" good', "not good", "i believe it ."]
+    names = [str(model.config.id2label[i]) for i in range(3)]
+    with torch.no_grad():
+        p = [model(**tokenizer(text, return_tensors="pt")).logits[0].softmax(-1) for text in texts]
+    said = [names[int(row.argmax())] for row in p]
+    true = [*said[:3], *(next(name for name in names if name != label) for label in said[3:])]
+    lines = "\n".join('"{}",{}'.format(t.replace('"', '""'), label) for t, label in zip(texts, true, strict=True))
+    found = opened()
+    act(found, f"await view('labels', '{TEXT}', 'texts'); "
+               f"const file = new File([{('review,label' + chr(10) + lines)!r}], 'rated.csv'); "
+               "const held = new DataTransfer(); held.items.add(file); one('#file').files = held.files; "
+               "one('#file').dispatchEvent(new Event('change', { bubbles: true })); await until(() => one('#label')); "
+               "await click('#label'); await until(() => one('#map'))")  # fmt: skip
+    cells = "all('#rows tbody tr').map((row) => [...row.cells].map((cell) => cell.innerText.trim()))"
+    rows = act(found, "", cells)
+    assert [row[1] for row in rows] == texts and [row[2] for row in rows] == true
+    assert [row[3].removesuffix("✗").strip() for row in rows] == said
+    assert [row[4] for row in rows] == [f"{100 * float(row.max()):.1f}%" for row in p]
+    assert found.value("document.querySelector('#accuracy').textContent") == "60.0%"
+    choose = (
+        "const list = one('#{}'); list.selectedIndex = 1; list.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+    )
+    mistakes = act(found, f"{choose.format('only')}; await nap(20)", cells)
+    assert [row[1] for row in mistakes] == texts[3:]
+    least = act(found, f"{choose.format('order')}; await nap(20)", cells)
+    assert [row[4] for row in least] == sorted((row[4] for row in mistakes), key=lambda c: float(c[:-1]))
+    act(found, "await click('#color'); await until(() => all('#rows .word').length > 4)")
+    act(found, "await click('#save-table')")
+    first = least[0][1]
+    act(found, f"one('#rows .row').click(); await until(() => cutaway.studio.shownText === {first!r})")
+    assert found.value("cutaway.page.view") == "attention"
+
+
+def test_two_texts_side_by_side(opened):
+    found = opened()
+    act(found, f"await view('labels', '{TEXT}', 'compare'); "
+               "enter(one('#other-text'), 'i believe that the eu is bad .'); "
+               "await click('#compare'); await until(() => one('#distance'))")  # fmt: skip
+    assert "part first at" in found.value("document.querySelector('#parting').innerText")
+    assert found.value("document.querySelectorAll('#distance td.cell').length") == 3 * 9  # one of ten words is another
 
 
 def test_hostile_texts_and_names_are_shown_as_text(opened, studio, folders, tmp_path_factory):

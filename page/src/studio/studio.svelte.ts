@@ -75,7 +75,7 @@ class Studio {
       const heads = packed.shape[1];
       return tensor(packed.tensor ?? "", `?at=${Math.floor(at / heads)}.${at % heads}`);
     });
-    page.views = [...VIEWS, ["write", "Write on"], ["lab", "Lab"], ["keep", "Keep"]];
+    page.views = [...VIEWS, ["write", "Write on"], ["lab", "Lab"], ["compare", "Compare"], ["texts", "Texts"], ["training", "Training"], ["keep", "Keep"]];
     try {
       const start = await ask<{ models: Model[]; words: Words; version: string }>("/studio/start");
       [this.models, this.#words, this.version] = [start.models, start.words, start.version];
