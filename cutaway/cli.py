@@ -21,6 +21,7 @@ from cutaway.commands.attend import attend
 from cutaway.commands.attribute import attribute
 from cutaway.commands.bench import bench
 from cutaway.commands.chat import chat
+from cutaway.commands.cluster import cluster
 from cutaway.commands.compare import compare
 from cutaway.commands.convert import convert
 from cutaway.commands.dedupe import dedupe
@@ -29,6 +30,7 @@ from cutaway.commands.evaluate import evaluate
 from cutaway.commands.examples import epilog
 from cutaway.commands.explain import explain
 from cutaway.commands.generate import generate
+from cutaway.commands.label import label
 from cutaway.commands.lens import lens
 from cutaway.commands.models import models
 from cutaway.commands.patch import patch
@@ -79,7 +81,7 @@ def common(
 
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
-TEXTS = (search, dedupe, agree)
+TEXTS = (search, cluster, dedupe, agree, label)
 for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert, studio, *TEXTS):
     app.command(epilog=epilog(command.__name__))(command)
 for spec in COMMANDS:

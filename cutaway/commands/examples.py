@@ -35,6 +35,8 @@ EXAMPLES: dict[str, str] = {
     "rewrite": 'cutaway rewrite "translate English to German: Good morning"',
     "continue": "cutaway continue --input beginnings.txt --output texts.jsonl --max-new-tokens 50",
     "search": 'cutaway search reviews.csv "too long and dull" --column review --top-k 5',
+    "cluster": "cutaway cluster reviews.csv --column review --topics 12 -o topics.html -o topics.csv",
+    "label": "cutaway label reviews.csv --column review --label good --label bad -o labelled.csv",
     "dedupe": "cutaway dedupe reviews.csv --column review --threshold 0.9 -o unique.csv --drop",
     "agree": "cutaway agree ann.csv ben.csv --label stars --key id -o differ.csv",
 }

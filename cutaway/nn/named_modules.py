@@ -149,13 +149,13 @@ class NamedModule(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         to_engine_names(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         if recurse:
             for child in self._modules.values():
                 if child is not None:
-                    child._apply(fn)  # type: ignore[no-untyped-call]
+                    child._apply(fn)
         return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
@@ -246,7 +246,7 @@ class ModuleGroupView(Unhookable):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         for _, child in self.published_items() if recurse else ():
-            child._apply(fn)  # type: ignore[no-untyped-call]
+            child._apply(fn)
         return self
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:

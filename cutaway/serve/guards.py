@@ -9,7 +9,7 @@ import logging
 import re
 import time
 import uuid
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cutaway.serve.problem import Problem, form_of, own_path
 from cutaway.serve.service import Service
+from cutaway.serve.settings import Access, Limits
 from cutaway.serve.tracing import Spans
 
 logger = logging.getLogger("cutaway.serve.requests")
@@ -61,10 +62,26 @@ class Journal:
             logger.info(json.dumps(line, ensure_ascii=True, default=str))
 
 
+class Guarded(Protocol):
+    """What the gate asks of whatever it stands before."""
+
+    @property
+    def access(self) -> Access:
+        """Who may call."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may take."""
+
+    @property
+    def open_paths(self) -> frozenset[str]:
+        """What is answered without a key."""
+
+
 class Gate:
     """Host, Origin and key, for every path there is or is not."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Guarded) -> None:
         self.app, self.access, self.limits, self.service = app, service.access, service.limits, service
         self.key = None if service.access.key is None else service.access.key.encode()
 

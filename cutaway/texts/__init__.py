@@ -4,6 +4,7 @@ from cutaway.texts.agreement import Agreement, agree
 from cutaway.texts.duplicates import Copy, Duplicates, dedupe
 from cutaway.texts.table import TextTable, read_texts
 from cutaway.texts.text_search import Hit, TextSearch, search
+from cutaway.texts.topics import Topic, Topics, cluster
 from cutaway.texts.vectors import TextVectors, text_vectors
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "TextSearch",
     "TextTable",
     "TextVectors",
+    "Topic",
+    "Topics",
     "agree",
+    "cluster",
     "dedupe",
     "read_texts",
     "search",

@@ -87,6 +87,12 @@ RUNS = [
     "search LABELLED 'a bad film' film -m BASE --top-k 2 --least -1 -o OUT/a.csv --overwrite --half --index exact",
     "search TABLE film -m BASE --column review --vectors OUT/kept.vectors -o OUT/b.jsonl",
     "search SEMICOLONS - -m BASE --encoding cp1252 --delimiter ; < LINES",
+    "cluster LABELLED -m BASE --topics 2 --words 3 --map pca --title T --dark -o OUT/a.html -o OUT/a.png -o OUT/a.csv",
+    "cluster SEMICOLONS -m BASE --method hdbscan --encoding cp1252 --delimiter ; --vectors OUT/v --half --column text",
+    "cluster LABELLED -m BASE -o OUT/b.jsonl --overwrite",
+    "label LABELLED --label-column label --journal OUT/j --by ann --column text --no-page -o OUT/a.csv --overwrite",
+    "label SEMICOLONS --encoding cp1252 --delimiter ; --label a --label b --label-column label --no-page -o OUT/b.csv",
+    "label LINES -m ENC --no-page -o OUT/c.jsonl",
     "dedupe LABELLED -m BASE --threshold 0.99 --keep longest -o OUT/a.csv --overwrite --vectors OUT/v --half",
     "dedupe TABLE --column review --exact -o OUT/b.parquet --drop",
     "dedupe SEMICOLONS --exact --encoding cp1252 --delimiter ;",
@@ -135,6 +141,7 @@ ELSEWHERE = {  # options that other tests run, and where
     "--revision": "tests/hub/test_files.py", "--on": "tests/distributed", "--workers": "tests/distributed",
     "--address": "tests/distributed", "--resume": "tests/tuning/test_tuning.py",
     "--encoding": "tests/jobs/test_tables.py",
+    "--port": "tests/texts/test_labelling.py", "--open": "tests/texts/test_labelling.py",
     "--delimiter": "tests/jobs/test_tables.py", "--src-lang": "tests/pipelines/test_translation.py",
     "--tgt-lang": "tests/pipelines/test_translation.py", "--help": "test_help_ends_with_an_example",
 }  # fmt: skip
@@ -250,7 +257,8 @@ def test_every_row_runs(invoke, places, tmp_path, row, request):
         assert invoke(f"classify {TEXT} -m {written[0]}")[0] == 0  # what was trained answers
 
 
-WITHOUT_ERRORS = {"search", "dedupe", "agree"}  # their tables hold what was found, not a row's answer or error
+# their tables hold what was found, not a row's answer or error
+WITHOUT_ERRORS = {"search", "cluster", "dedupe", "agree", "label"}
 RUN_ON = {"serve", "chat", "studio"}  # they run until they are stopped: tests/serve and tests/studio have them
 
 
@@ -318,6 +326,11 @@ MISTAKES = [
     ("search LABELLED TABLE -m BASE", "the table comes first"),
     ("search LABELLED film -m BASE -o OUT/a.txt", "answers have columns"),
     ("search LABELLED film -m BASE --vectors OUT/nothing/v", "there is no folder"),
+    ("cluster nothing.csv", "there is no such file"),
+    ("cluster LABELLED -m BASE -o OUT/a.gif", "the name must end in"),
+    ("cluster LABELLED -m BASE -o OUT/nothing/a.html", "there is no folder"),
+    ("label nothing.csv --label a --label b", "there is no such file"),
+    ("label LABELLED --label a --label b --label-column label --journal SCHEMA", "this is no answer"),
     ("dedupe nothing.csv", "there is no such file"),
     ("dedupe LABELLED --exact --drop", "give --output"),
     ("agree LABELLED nothing.csv", "there is no such file"),
@@ -325,6 +338,10 @@ MISTAKES = [
     # a wrong column
     ("search TABLE film -m BASE", "no column 'text'"),
     ("search SEMICOLONS film -m BASE --encoding cp1252", "--delimiter"),
+    ("cluster TABLE", "no column 'text'"),
+    ("label TABLE --label a --label b", "no column 'text'"),
+    ("label LABELLED --label-column stars", "no column 'stars'"),
+    ("label LABELLED --label a --label b --no-page -o OUT/a.csv", "--label-column"),
     ("dedupe TABLE --column revue --exact", "Did you mean 'review'"),
     ("agree LABELLED LABELLED --label stars", "no column 'stars'"),
     ("agree LABELLED LABELLED --key number", "no column 'number'"),
@@ -357,6 +374,13 @@ MISTAKES = [
     ("summarize -m T5 -i LINES --long window", "not a way that this task has"),
     ("classify -m ENC -i LINES --columns --top-k 1", "give one"),
     ("embed -m BASE -i LINES --columns", "no scores"),
+    ("cluster LABELLED -m BASE --topics 1", "2 or more"),
+    ("cluster LABELLED -m BASE --topics 99", "too few"),
+    ("cluster LABELLED -m BASE --topics 3 --method hdbscan", "by itself"),
+    ("label LINES", "which labels there are"),
+    ("label LINES --label one", "2 to 100"),
+    ("label LINES --label one --label two --no-page", "give --output"),
+    ("label LINES --label one --label two -m ENC", "none of these labels"),
     ("dedupe LABELLED --threshold 95", "between 0 and 1"),
     ("dedupe LABELLED --exact -m BASE", "runs no model"),
     ("agree LABELLED LABELLED --level interval", "labels are numbers"),
@@ -364,6 +388,9 @@ MISTAKES = [
     # a wrong model
     ("search LABELLED film -m nothing/there", "cannot be reached"),
     ("agree LABELLED nothing/there", "cannot be reached"),
+    ("cluster LABELLED -m nothing/there", "cannot be reached"),
+    ("label LINES -m nothing/there", "cannot be reached"),
+    ("label LINES -m NUMBER", "no classifier"),
     ("generate 'a film' -m ENC", "writes no text"),
     ("lens 'a film' -m ENC", "language model"),
     ("fill-mask 'a [MASK] film' -m DEC", "ForMaskedLM"),
@@ -416,6 +443,10 @@ def test_a_mistake_ends_in_one_sentence_before_the_work(invoke, monkeypatch, row
         ("seqeval.metrics", "evaluate TAGS TAGGED --task token-classification"),
         ("sacrebleu", "evaluate T5 WRITTEN --task translation"),
         ("rouge_score", "evaluate T5 WRITTEN --task summarization"),
+        ("matplotlib", "cluster LABELLED -m BASE -o OUT/a.png"),
+        ("sklearn", "cluster LABELLED -m BASE"),
+        ("umap", "cluster LABELLED -m BASE --map umap"),
+        ("starlette", "label LINES --label a --label b"),
         ("usearch", "search LABELLED film -m BASE --index usearch"),
     ],
 )  # fmt: skip
