@@ -21,6 +21,7 @@ from cutaway.commands.attribute import attribute
 from cutaway.commands.bench import bench
 from cutaway.commands.chat import chat
 from cutaway.commands.compare import compare
+from cutaway.commands.convert import convert
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
 from cutaway.commands.examples import epilog
@@ -74,7 +75,7 @@ def common(
 
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
-for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat):
+for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert):
     app.command(epilog=epilog(command.__name__))(command)
 for spec in COMMANDS:
     app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))

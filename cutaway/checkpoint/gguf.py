@@ -89,7 +89,11 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
     CheckpointError for a family that is not known or a damaged file, MissingExtraError without the package `gguf`.
     """
     path = Path(path)
-    header = read_header(path)
+    return described(path, read_header(path), GGUFTensors)
+
+
+def described(path: Path, header: Header, tensors_class: type[GGUFTensors]) -> GGUF:
+    """What a header says, with `tensors_class` for the tensors; errors are those of `read_gguf`."""
     family = header.metadata.get("general.architecture")
     if not isinstance(family, str) or family not in DIALECTS:
         raise CheckpointError(
@@ -97,7 +101,7 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
         )
     _check_metadata(path, header, family)
     heads, kv_heads = _heads(path, header, family)
-    tensors = GGUFTensors(path, header, DIALECTS[family], heads, kv_heads)
+    tensors = tensors_class(path, header, DIALECTS[family], heads, kv_heads)
     tokenizer = {key: value for key, value in header.metadata.items() if key.startswith("tokenizer.")}
     return GGUF(_config(path, header, family, kv_heads, tensors), tensors, tokenizer)
 

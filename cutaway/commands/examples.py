@@ -15,6 +15,7 @@ EXAMPLES: dict[str, str] = {
     "tokenize": f"cutaway tokenize {TEXT}",
     "generate": 'cutaway generate "What is the capital of France?" --max-new-tokens 20',
     "models": "cutaway models --folder trained",
+    "convert": "cutaway convert cutaway/smollm2 smollm2-q8.gguf --quantize q8_0",
     "evaluate": "cutaway evaluate cutaway/sentiment rated.csv --column label=stars -o report.json",
     "bench": "cutaway bench cutaway/sentiment --dtype int8",
     "train": "cutaway train distilbert-base-uncased mails.csv -o mails --column body --column label=kind",
