@@ -77,7 +77,7 @@ class UpdateLoss:
         running = self.session.objective
         return measured_objective(self.session) if running is None else running
 
-    def share(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
+    def loss_share(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
         """The share of the update's loss that a batch has; the whole loss of the batch outside of an update."""
         hooks, update, match_upstream = self.hooks, self.session.update, self.session.args.match_upstream
         if update is None:  # training_step by itself
