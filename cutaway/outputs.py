@@ -423,3 +423,48 @@ class MultipleChoiceModelOutput(ModelOutput):
     logits: Tensor = ABSENT
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class NextSentencePredictorOutput(ModelOutput):
+    """logits [batch, 2]: the second text follows the first, or does not."""
+
+    loss: Tensor | None = None
+    logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class BertForPreTrainingOutput(ModelOutput):
+    """prediction_logits [batch, length, vocabulary]; seq_relationship_logits [batch, 2]."""
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor = ABSENT
+    seq_relationship_logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class AlbertForPreTrainingOutput(ModelOutput):
+    """prediction_logits [batch, length, vocabulary]; sop_logits [batch, 2]: the order is right, or turned round."""
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor = ABSENT
+    sop_logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class GPT2DoubleHeadsModelOutput(ModelOutput):
+    """logits [batch, choices, length, vocabulary] with `loss`; mc_logits [batch, choices] with `mc_loss`."""
+
+    loss: Tensor | None = None
+    mc_loss: Tensor | None = None
+    logits: Tensor = ABSENT
+    mc_logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None

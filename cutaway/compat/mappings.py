@@ -59,7 +59,8 @@ def _class_name(kind: type[auto._AutoModel[Any]], model_type: str) -> str | None
     """The name of the family's class for a task; None where it has none."""
     module, first = auto.FAMILIES[model_type]
     name = f"{first}{kind.others.get(model_type, kind.ending)}"
-    return name if hasattr(importlib.import_module(module), name) else None
+    found = getattr(importlib.import_module(module), name, None)
+    return None if found is None else str(found.__name__)
 
 
 def _models(kind: type[auto._AutoModel[Any]]) -> dict[Any, Callable[[], Any]]:
@@ -87,6 +88,7 @@ def _tokenizers() -> dict[Any, Callable[[], Any]]:
 TASKS: dict[str, str] = {
     "MODEL_MAPPING": "AutoModel",
     "MODEL_FOR_PRETRAINING_MAPPING": "AutoModelForPreTraining",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING": "AutoModelForNextSentencePrediction",
     "MODEL_FOR_CAUSAL_LM_MAPPING": "AutoModelForCausalLM",
     "MODEL_FOR_MASKED_LM_MAPPING": "AutoModelForMaskedLM",
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING": "AutoModelForSeq2SeqLM",

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cutaway.checkpoint.safetensors import SafetensorsFile
+from cutaway.checkpoint.torch_pickle import TorchFile
 from cutaway.errors import ConfigError, HubError
 
 
@@ -163,3 +165,25 @@ def cached_file(path_or_repo_id: str | Path, filename: str, **kwargs: object) ->
             raise
         return None
     return str(found)
+
+
+def id_tensor_storage(tensor: Tensor) -> tuple[torch.device, int, int]:
+    """What tells the memory of a tensor: the device, the address of its storage, the bytes of it."""
+    storage = tensor.untyped_storage()
+    return tensor.device, storage.data_ptr(), storage.nbytes()
+
+
+def load_state_dict(
+    checkpoint_file: str | Path, map_location: str | torch.device = "cpu", weights_only: bool = True
+) -> dict[str, Tensor]:
+    """The tensors of one file, safetensors or PyTorch's; `weights_only`: code of a pickle is never run.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds more than tensors.
+    """
+    path = Path(checkpoint_file)
+    if path.suffix == ".safetensors":
+        opened: SafetensorsFile | TorchFile = SafetensorsFile(path)
+    else:
+        opened = TorchFile(path)
+    return {name: opened.read(name).to(map_location) for name in opened.names()}

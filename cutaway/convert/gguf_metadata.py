@@ -27,13 +27,12 @@ def metadata_of(
         ConfigError: a field of the config has no place in GGUF of this family.
     """
     dialect, stack = DIALECTS[family], architecture.stack
-    for name, value in dialect.fixed.items():
-        if (found := getattr(config, name, value)) != value:
-            raise ConfigError(f"{name} is {found!r}; GGUF of {family} has no place for it and stands for {value!r}.")
     metadata: dict[str, object] = {}
     for name, key in dialect.fields.items():
         value = getattr(config, name, None)
         metadata[f"{family}.{key}"] = stack.feed_forward.size if value is None and "feed_forward" in key else value
+    for name, key in dialect.optional.items():
+        metadata[f"{family}.{key}"] = getattr(config, name, None)
     metadata[f"{family}.attention.head_count"] = stack.attention.n_heads
     extra: dict[str, torch.Tensor] = {}
     if dialect.groups:

@@ -23,6 +23,7 @@ from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.activations.taps import resolve
 from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.linear import PackedCache
+from cutaway.nn.norm_mlp import Embedding
 
 
 class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):
@@ -43,6 +44,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
                 f"checkpoint use {type(self).__name__}.from_pretrained(name)."
             )
         self.config = config
+        if config._attn_implementation is None:
+            config._attn_implementation = "sdpa"  # the name that other libraries expect
         self.name_or_path = getattr(config, "name_or_path", "")
 
     def train(self, mode: bool = True) -> Self:
@@ -142,11 +145,11 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         self._recompute(False)
 
     def _recompute(self, wanted: bool) -> None:
-        stacks = [m for m in self.modules() if hasattr(m, "recomputes")]
+        stacks = [m for m in self.modules() if hasattr(m, "gradient_checkpointing")]
         if not stacks:
             raise ConfigError(f"gradient checkpointing: {type(self).__name__} has no blocks of cutaway's engine.")
         for stack in stacks:
-            stack.recomputes = wanted  # type: ignore[assignment]
+            stack.gradient_checkpointing = wanted  # type: ignore[assignment]
 
     def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
         """Make room for n tokens: old rows stay, new ones start at the mean of the old (Hewitt, 2021).
@@ -162,7 +165,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         if size == old.num_embeddings:
             return old
-        new = nn.Embedding(size, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
+        kind = Embedding if isinstance(old, Embedding) else nn.Embedding
+        new = kind(size, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
         new.weight = nn.Parameter(_resized(old.weight, size), requires_grad=old.weight.requires_grad)
         output = self.get_output_embeddings()
         self.set_input_embeddings(new)

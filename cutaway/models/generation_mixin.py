@@ -150,13 +150,12 @@ class GenerationMixin:
         inputs["attention_mask"] = attention_mask
         ids = input_ids[:, seen:]
         if self.is_encoder_decoder:
-            inputs |= {k: v for k, v in kwargs.items() if k in ("encoder_outputs", "decoder_attention_mask")}
-            return {**inputs, "decoder_input_ids": ids}
+            return {**kwargs, **inputs, "decoder_input_ids": ids}
         if inputs_embeds is not None and not seen:
-            return {**inputs, "inputs_embeds": inputs_embeds}
-        beside = {k: kwargs[k] for k in ("position_ids", "token_type_ids") if kwargs.get(k) is not None}
+            return {**kwargs, **inputs, "inputs_embeds": inputs_embeds}
+        beside = {k: kwargs.pop(k) for k in ("position_ids", "token_type_ids") if kwargs.get(k) is not None}
         inputs |= {k: v[:, seen:] for k, v in beside.items()}
-        return {**inputs, "input_ids": ids.contiguous()}
+        return {**kwargs, **inputs, "input_ids": ids.contiguous()}
 
     def _validate_model_kwargs(self, model_kwargs: Mapping[str, Any]) -> None:
         """`generate` checks its own arguments."""

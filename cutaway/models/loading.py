@@ -10,6 +10,7 @@ import copy
 import functools
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,12 +21,12 @@ from torch import Tensor, nn
 from cutaway.checkpoint.block_quantize import GROUP, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError, nearest
+from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
-from cutaway.models.load_arguments import from_state, take_arguments
+from cutaway.models.load_arguments import check_attention, take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.number_format import Precision
 from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
@@ -67,9 +68,14 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def __getitem__(self, key: str) -> list[Any]:
-        known: dict[str, list[Any]] = {
-            "missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": self.mismatched,
+    def keys(self) -> tuple[str, ...]:
+        """The names that a script reads: `info["missing_keys"]`."""
+        return ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+
+    def __getitem__(self, key: str) -> set[Any] | list[str]:
+        known: dict[str, set[Any] | list[str]] = {
+            "missing_keys": set(self.missing), "unexpected_keys": set(self.unexpected),
+            "mismatched_keys": set(self.mismatched), "error_msgs": [],
         }  # fmt: skip
         return known[key]
 
@@ -99,7 +105,7 @@ def init_std(model: ConfiguredModel) -> float:
 
 def init_module(module: nn.Module, std: float) -> None:
     """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
-    if isinstance(module, (nn.Linear, nn.Embedding, RMSNorm, nn.LayerNorm)):
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, RMSNorm, nn.LayerNorm)):
         for name, p in module._parameters.items():
             if p is not None:
                 init_tensor(module, name, p, std)
@@ -112,7 +118,7 @@ def init_tensor(module: nn.Module, name: str, value: Tensor, std: float) -> None
         value.zero_()
     elif isinstance(module, Sinusoids):
         value.copy_(module.table())
-    elif isinstance(module, (nn.Linear, nn.Embedding)):
+    elif isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d)):
         value.normal_(0.0, std)
     else:
         value.fill_(1.0 - getattr(module, "offset", 0.0))
@@ -313,7 +319,8 @@ def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Unpa
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
-    state = kwargs.pop("state_dict", None)
+    state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
+    check_attention(attention := kwargs.get("attn_implementation"))
     device = take_arguments(kwargs, cls.__name__)
     if "use_auth_token" in kwargs:  # the older name
         kwargs.setdefault("token", kwargs.pop("use_auth_token"))
@@ -340,7 +347,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
             config = cls.config_class.from_dict(config_fields(name, gguf_file=gguf_file, **how))
         if kwargs and config is not None:
             _override(config, kwargs, cls)
-        model, keys = from_state(cls, config, state, model_options)
+        model, keys = _from_state(cls, config, state, model_options)
         report = LoadReport(list(keys.missing_keys), list(keys.unexpected_keys))
         model = model.to(device=device, dtype=dtype)
         return (model, report) if info else model
@@ -354,7 +361,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     _check_family(name, getattr(config, "model_type", ""), cls)
     if kwargs:
         _override(config, kwargs, cls)
-    with open_checkpoint(files, gguf_file=gguf_file) as checkpoint:
+    with open_checkpoint(files, gguf_file=gguf_file, variant=variant) as checkpoint:
         if getattr(cls, "builds_on_meta", False):
             check_depth(cls, config, checkpoint)
             with torch.device("meta"):
@@ -362,7 +369,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         else:
             model = cls(config, *args, **model_options)
         report = fill(model, checkpoint, dtype, mismatched, four)
-    config._apply({"name_or_path": str(name)})
+    config._apply({"name_or_path": str(name)} | ({} if attention is None else {"attn_implementation": attention}))
     model.name_or_path = str(name)
     if report.missing:
         log.warning(
@@ -394,6 +401,40 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     return (model, report) if info else model
 
 
+def fresh(cls: type[Any], config: PretrainedConfig, kwargs: dict[str, Any]) -> Any:
+    """`cls.from_config`: see PreTrainedModel."""
+    asked, older = kwargs.pop("dtype", None), kwargs.pop("torch_dtype", None)
+    asked = older if asked is None else asked
+    stored = getattr(config, "dtype", None)
+    if asked is None and isinstance(stored, torch.dtype) and stored.is_floating_point:
+        asked = stored
+    check_attention(attention := kwargs.get("attn_implementation"))
+    if attention is not None:
+        config._attn_implementation = attention
+    device = take_arguments(kwargs, cls.__name__)
+    model, dtype = cls(config, **kwargs), to_dtype(asked)
+    return model if dtype is None and device is None else model.to(device=device, dtype=dtype)
+
+
+def _from_state(cls: type[Any], config: PretrainedConfig, state: object, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A model with the weights of `state` (name -> tensor, published names or ours), and what was missing.
+
+    Raises:
+        ConfigError: no configuration, or no mapping of tensors.
+        CheckpointError: a tensor of another shape.
+    """
+    if not hasattr(config, "to_dict"):
+        raise ConfigError(f"{cls.__name__}.from_pretrained(None, ...) needs config=, a PretrainedConfig.")
+    if not isinstance(state, Mapping):
+        raise ConfigError(f"state_dict must be a mapping of tensors, not {type(state).__name__}.")
+    model: ConfiguredModel = cls(config, **options)
+    try:
+        report = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"state_dict does not fit {cls.__name__}: {error}") from error
+    return model.eval(), report
+
+
 def _check_family(name: object, declared: object, cls: type[Any]) -> None:
     expected = cls.config_class.model_type
     if expected and declared and declared != expected:
@@ -422,7 +463,7 @@ def _override(config: PretrainedConfig, fields: dict[str, Any], cls: type[Any]) 
 
 def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
     """`model.save_pretrained`: see PreTrainedModel."""
-    state = kwargs.pop("state_dict", None)
+    state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
     for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):
         if kwargs.pop(needless, None) and needless == "push_to_hub":
             raise ConfigError("save_pretrained only writes a folder; call model.push_to_hub(name) to upload.")
@@ -435,6 +476,6 @@ def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | st
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     with folder_save(folder):
         model.config.save_pretrained(folder)
-        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)
+        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size, variant=variant)
         if model.can_generate():
             model.generation_config.save_pretrained(folder)

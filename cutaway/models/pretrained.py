@@ -52,8 +52,14 @@ class PreTrainedModel(ConfiguredModel):
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Self:
-        """A model with fresh random weights."""
-        return cls(config, **kwargs)
+        """A model with fresh random weights, in evaluation as in training mode as `cls(config)` is.
+
+        Args:
+            **kwargs: dtype (or torch_dtype) of the weights, by default the config's; what the class takes beside it.
+        """
+        return cast(Self, loading.fresh(cls, config, dict(kwargs)))
+
+    _from_config = from_config
 
     @also_called(save_directory="folder")
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: object) -> None:

@@ -111,6 +111,8 @@ class Seq2SeqLM(OutputHead):
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if labels is not None and self.logits_bias:  # as upstream: BART and its kin keep nothing of a known answer
+            use_cache = False
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,

@@ -345,7 +345,7 @@ class Callbacks:
         for place, callback in enumerate(self.all):
             for entry in left:
                 if entry[0] == type(callback).__name__:
-                    if made and "exported" in entry[1] and isinstance(callback, ExportableState):
+                    if made and "args" in entry[1].get("exported", {}) and isinstance(callback, ExportableState):
                         callback = self.all[place] = type(callback).from_state(entry[1]["exported"])
                     if entry[1]:
                         _load_state(callback, entry[1])
@@ -354,6 +354,15 @@ class Callbacks:
         lost = [name for name, state in left if state]
         if made and lost:
             log.warning("the checkpoint has states of callbacks that are not here now: %s.", ", ".join(lost))
+
+
+def states_of_format_2(states: list[Any]) -> list[Any]:
+    """Callbacks' states of a checkpoint of format 2, which held one kind for each, as `state_dict` has them today."""
+    found: list[Any] = []
+    for name, state in states:
+        exported = list(state) == ["attributes"]
+        found.append([name, {"exported" if exported else "own": state} if state else {}])
+    return found
 
 
 def _state_of(callback: object) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from cutaway.errors import CheckpointError, ConfigError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import rng, saving
 from cutaway.train.batches import RankBatch, moved
-from cutaway.train.callback import best_value, bigger_is_better
+from cutaway.train.callback import best_value, bigger_is_better, states_of_format_2
 from cutaway.train.dataloader import EpochBatches
 from cutaway.train.ema import EMA
 from cutaway.train.objective import added, summed, total
@@ -387,8 +387,10 @@ class Loop:
         """
         session = self.session
         rest = unpack(_read(folder / _REST), read_tensors(folder / _TENSORS))
-        if rest["format"] != _VERSION:
-            raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads {_VERSION}.")
+        if rest["format"] == 2:  # the callbacks' states apart, it is the format of today
+            rest["callbacks"] = states_of_format_2(rest["callbacks"])
+        elif rest["format"] != _VERSION:
+            raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads 2 and {_VERSION}.")
         every = [{"lost": rest["lost"], "chance": rest["chance"]}, *rest.get("others", [])]
         self._same_updates(folder, rest["plan"]["gradient_accumulation_steps"], len(every))
         for name, value in self._plan().items():

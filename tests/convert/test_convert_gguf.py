@@ -42,16 +42,25 @@ CASES = [
     ("SmolLM3", {**SMALL, "no_rope_layers": [1, 1]}),
     ("Gemma", {**SMALL, "head_dim": 32}),
     ("Phi3", {**SMALL, "num_key_value_heads": 4, "original_max_position_embeddings": 48, "rope_parameters": LONG}),
+    ("Gemma2", {**SMALL, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
+    ("Gemma3Text", {**SMALL, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8}),
+    ("Olmo2", SMALL),
+    ("Granite", {**SMALL, "attention_multiplier": 0.3, "logits_scaling": 2.0, "residual_multiplier": 0.5}),
+    ("Phi", {**SMALL, "num_key_value_heads": 4, "partial_rotary_factor": 0.5}),
+    ("StableLm", {**SMALL, "use_qkv_bias": True}),
+    ("Cohere", {**SMALL, "logit_scale": 0.25}),
+    ("Cohere2", {**SMALL, "logit_scale": 0.25, "sliding_window": 8}),
     ("GPTNeoX", {**NEOX, "rotary_pct": 0.25}),
     ("GPT2", {"vocab_size": 257, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}),
 ]
 ENDINGS = {"GPT2": "LMHeadModel"}
+NAMES = {"Gemma3Text": "Gemma3"}
 
 
 def made(tmp_path, first, fields):
     torch.manual_seed(0)
     config = getattr(transformers, f"{first}Config")(**fields)
-    model = getattr(transformers, first + ENDINGS.get(first, "ForCausalLM"))(config)
+    model = getattr(transformers, NAMES.get(first, first) + ENDINGS.get(first, "ForCausalLM"))(config)
     for name, p in model.named_parameters():
         if "norm" in name or "ln_" in name or name.endswith("bias"):
             torch.nn.init.normal_(p, 1.0 if name.endswith("weight") else 0.0, 0.2)
@@ -157,7 +166,7 @@ def test_gguf_to_gguf_keeps_template_tokens_and_settings(tmp_path):
 @pytest.mark.parametrize(
     ("first", "fields", "what"),
     [
-        ("Llama", {**SMALL, "hidden_act": "gelu"}, "hidden_act"),
+        ("Llama", {**SMALL, "hidden_act": "gelu"}, "activation"),
         ("Mistral", {**SMALL, "sliding_window": 8}, "sliding_window is 8"),
         ("Llama", {**SMALL, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic"),
         ("Llama", {**SMALL, "rope_parameters": {**YARN, "beta_fast": 20.0}}, "beta_fast"),
