@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
-from cutaway.errors import CheckpointError, ConfigError
-
-if TYPE_CHECKING:
-    from cutaway.config.config import PretrainedConfig
-    from cutaway.models.configured import ConfiguredModel
+from cutaway.errors import ConfigError
 
 # where a model goes, as `from_pretrained(device_map=...)` takes it
 DeviceMap: TypeAlias = str | int | torch.device | Mapping[str, str | int | torch.device] | None
@@ -85,22 +81,3 @@ def read_device_map(value: DeviceMap) -> torch.device | None:
     except (RuntimeError, TypeError) as error:
         raise ConfigError(f"device_map={value!r} is no device: {error}") from None
     return None if device.type == "cpu" else device
-
-
-def from_state(cls: type[Any], config: PretrainedConfig, state: object, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """A model with the weights of `state` (name -> tensor, published names or ours), and what was missing.
-
-    Raises:
-        ConfigError: no configuration, or no mapping of tensors.
-        CheckpointError: a tensor of another shape.
-    """
-    if not hasattr(config, "to_dict"):
-        raise ConfigError(f"{cls.__name__}.from_pretrained(None, ...) needs config=, a PretrainedConfig.")
-    if not isinstance(state, Mapping):
-        raise ConfigError(f"state_dict must be a mapping of tensors, not {type(state).__name__}.")
-    model: ConfiguredModel = cls(config, **options)
-    try:
-        report = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f"state_dict does not fit {cls.__name__}: {error}") from error
-    return model.eval(), report

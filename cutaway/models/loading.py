@@ -10,6 +10,7 @@ import copy
 import functools
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,12 +21,12 @@ from torch import Tensor, nn
 from cutaway.checkpoint.block_quantize import GROUP, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.config.config import PretrainedConfig
-from cutaway.errors import ConfigError, nearest
+from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
-from cutaway.models.load_arguments import check_attention, from_state, take_arguments
+from cutaway.models.load_arguments import check_attention, take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.number_format import Precision
 from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
@@ -363,7 +364,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
             config = cls.config_class.from_dict(config_fields(name, gguf_file=gguf_file, **how))
         if kwargs and config is not None:
             _override(config, kwargs, cls)
-        model, keys = from_state(cls, config, state, model_options)
+        model, keys = _from_state(cls, config, state, model_options)
         report = LoadReport(list(keys.missing_keys), list(keys.unexpected_keys))
         model = model.to(device=device, dtype=dtype)
         return (model, report) if info else model
@@ -430,6 +431,25 @@ def fresh(cls: type[Any], config: PretrainedConfig, kwargs: dict[str, Any]) -> A
     device = take_arguments(kwargs, cls.__name__)
     model, dtype = cls(config, **kwargs), to_dtype(asked)
     return model if dtype is None and device is None else model.to(device=device, dtype=dtype)
+
+
+def _from_state(cls: type[Any], config: PretrainedConfig, state: object, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A model with the weights of `state` (name -> tensor, published names or ours), and what was missing.
+
+    Raises:
+        ConfigError: no configuration, or no mapping of tensors.
+        CheckpointError: a tensor of another shape.
+    """
+    if not hasattr(config, "to_dict"):
+        raise ConfigError(f"{cls.__name__}.from_pretrained(None, ...) needs config=, a PretrainedConfig.")
+    if not isinstance(state, Mapping):
+        raise ConfigError(f"state_dict must be a mapping of tensors, not {type(state).__name__}.")
+    model: ConfiguredModel = cls(config, **options)
+    try:
+        report = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"state_dict does not fit {cls.__name__}: {error}") from error
+    return model.eval(), report
 
 
 def _check_family(name: object, declared: object, cls: type[Any]) -> None:

@@ -41,15 +41,85 @@ class TrainerCallback:
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
 
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """The trainer is made."""
 
-def _nothing(
-    self: object, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-) -> None:
-    """Called at this event."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """A training begins, or goes on from a checkpoint."""
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """A training has ended; the best model is loaded, if that was asked for."""
 
-for _event in EVENTS:
-    setattr(TrainerCallback, _event, _nothing)
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """An epoch begins."""
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """An epoch has ended."""
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """An update begins: before its first batch."""
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """A batch of an update is computed, and more follow."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """The gradients of an update are there and clipped; the weights are still the old ones."""
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """The optimizer has changed the weights; gradients are still there."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """An update is made."""
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """An evaluation has ended; `metrics` is at hand."""
+
+    def on_predict(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """A prediction has ended; `metrics` is at hand."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """A checkpoint is written."""
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """Something was logged; `logs` is at hand."""
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """A batch of an evaluation or a prediction is computed."""
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *values: Any, **kwargs: Any
+    ) -> TrainerControl | None:
+        """An upload begins."""
 
 
 class ExportableState:
@@ -248,7 +318,8 @@ class Callbacks:
     ) -> TrainerControl:
         """Call the event of every callback; the control, or the one that a callback gave instead."""
         for callback in list(self.all):
-            given = getattr(callback, event, _nothing.__get__(callback))(args, state, control, **at_hand)
+            method = getattr(callback, event, None)  # a callback may have some of the events alone
+            given = None if method is None else method(args, state, control, **at_hand)
             control = given if isinstance(given, TrainerControl) else control
         return control
 

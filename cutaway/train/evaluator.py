@@ -26,6 +26,7 @@ from cutaway.train.evaluation import (
 from cutaway.train.hooks import ItemCount, overridden, takes
 from cutaway.train.objective import LabelCounts, Objective, joined, total
 from cutaway.train.rng import capture, restore
+from cutaway.train.update_loss import ComputesLoss, has_own_loss, measured_objective
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -33,12 +34,11 @@ if TYPE_CHECKING:
     from cutaway.train.session import TrainingSession
 
 
-class EvaluationHooks(Protocol):
+class EvaluationHooks(ComputesLoss, Protocol):
     """What an evaluation calls and asks, by upstream's names; `Trainer` is one such set of hooks."""
 
     compute_metrics: Callable[..., dict[str, Any]] | None
     preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None
-    compute_loss_func: Callable[..., Tensor] | None
     label_names: list[str]
     eval_dataset: Any
 
@@ -71,15 +71,6 @@ class EvaluationHooks(Protocol):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Any, Any, Any]:
         """(loss, logits, labels) of a batch."""
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The loss of a batch."""
 
     def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
         """What a loss is computed inside."""
@@ -157,11 +148,11 @@ class Evaluator:
         model = hooks._wrap_model(session.model, training=False)
         before = capture()
         streams = args.batch_eval_metrics and hooks.compute_metrics is not None
-        objective = self.objective()
+        objective = measured_objective(session)
         hooked = overridden(hooks, "prediction_step")
         # a loss of the user's, or upstream's, may depend on the batch; and ranks must stay in step
         whole = (
-            not keep or self.own_loss or hooked or objective.match_upstream or ranks.sharded
+            not keep or has_own_loss(hooks) or hooked or objective.match_upstream or ranks.sharded
             or (ranks.size > 1 and streams)
         )  # fmt: skip
 
@@ -209,7 +200,7 @@ class Evaluator:
         """`Trainer.prediction_step`: (the loss, the logits, the labels) of one batch; None for what there is not."""
         inputs = self.hooks._prepare_inputs(inputs)
         with torch.no_grad(), Evaluation(self.session.model)(), self.hooks.compute_loss_context_manager():
-            answer = self.answer(model, self.objective(), inputs, not loss_only, ignore)
+            answer = self.answer(model, measured_objective(self.session), inputs, not loss_only, ignore)
         loss = None if answer.sums is None else joined(answer.sums, answer.sizes).detach()
         return loss, answer.logits, answer.labels
 
@@ -221,7 +212,7 @@ class Evaluator:
         sums: dict[str, Tensor] | None = None
         if labels is None:
             outputs = model(**batch)
-        elif self.own_loss:
+        elif has_own_loss(self.hooks):
             outputs, sizes, sums = self._with_own_loss(model, batch, sizes)
         else:
             sums, outputs = objective.sums(model, batch, sizes, shown=keep)
@@ -249,14 +240,3 @@ class Evaluator:
         """What is kept of the logits until compute_metrics."""
         shrink = self.hooks.preprocess_logits_for_metrics
         return logits if shrink is None or logits is None else shrink(logits, labels)
-
-    # -- the loss ------------------------------------------------------------------------------------------------------
-
-    def objective(self) -> Objective:
-        """The loss that is measured: without label smoothing and class weights, which belong to training."""
-        return Objective(self.session.model, match_upstream=self.session.args.match_upstream)
-
-    @property
-    def own_loss(self) -> bool:
-        """Whether the loss is the user's own."""
-        return self.hooks.compute_loss_func is not None or overridden(self.hooks, "compute_loss")

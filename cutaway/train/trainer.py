@@ -622,14 +622,14 @@ class Trainer:
             model.train()
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
-            loss = self._loss.share(model, inputs, num_items_in_batch)
+            loss = self._loss.loss_share(model, inputs, num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
 
     def first_loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The loss of a first batch, whose graph tells which weights are used."""
         with self.compute_loss_context_manager():
-            return self._loss.share(model, batch, None)
+            return self._loss.loss_share(model, batch, None)
 
     def compute_loss(
         self,

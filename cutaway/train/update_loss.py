@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from cutaway.train.session import TrainingSession
 
 
-class LossHooks(Protocol):
-    """What a loss is computed with, by upstream's names; `Trainer` is one such set of hooks."""
+class ComputesLoss(Protocol):
+    """How a loss is computed, by upstream's names."""
 
     compute_loss_func: Callable[..., Tensor] | None
-    loss_is_scaled_for_ga: bool | None
-    model_accepts_loss_kwargs: bool
 
     def compute_loss(
         self,
@@ -32,6 +30,18 @@ class LossHooks(Protocol):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The loss of a batch."""
+
+
+class LossHooks(ComputesLoss, Protocol):
+    """What an update's loss is computed with; `Trainer` is one such set of hooks."""
+
+    loss_is_scaled_for_ga: bool | None
+    model_accepts_loss_kwargs: bool
+
+
+def has_own_loss(hooks: ComputesLoss) -> bool:
+    """Whether the loss is the user's own."""
+    return hooks.compute_loss_func is not None or overridden(hooks, "compute_loss")
 
 
 def training_objective(session: TrainingSession, rows: Rows | Stream | None) -> Objective:
@@ -51,6 +61,11 @@ def training_objective(session: TrainingSession, rows: Rows | Stream | None) -> 
     return Objective(model, args.label_smoothing_factor, weights, args.match_upstream)
 
 
+def measured_objective(session: TrainingSession) -> Objective:
+    """What an evaluation measures: without label smoothing and class weights, which belong to training."""
+    return Objective(session.model, match_upstream=session.args.match_upstream)
+
+
 class UpdateLoss:
     """The loss of a session's updates; it knows the session and the hooks, and no trainer."""
 
@@ -58,12 +73,11 @@ class UpdateLoss:
         self.session, self.hooks = session, hooks
 
     def objective(self) -> Objective:
-        """The objective of the training that runs; outside of one, without label smoothing and class weights."""
-        if self.session.objective is not None:
-            return self.session.objective
-        return Objective(self.session.model, match_upstream=self.session.args.match_upstream)
+        """The objective of the training that runs; outside of one, that of an evaluation."""
+        running = self.session.objective
+        return measured_objective(self.session) if running is None else running
 
-    def share(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
+    def loss_share(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
         """The share of the update's loss that a batch has; the whole loss of the batch outside of an update."""
         hooks, update, match_upstream = self.hooks, self.session.update, self.session.args.match_upstream
         if update is None:  # training_step by itself
@@ -71,7 +85,7 @@ class UpdateLoss:
             return alone
         sizes, whole = update.sizes[update.current], update.whole
         redefined = overridden(hooks, "compute_loss")
-        if not redefined and hooks.compute_loss_func is None:
+        if not has_own_loss(hooks):
             return self.objective().loss_share(model, inputs, sizes, whole, update.parts)
         n = total(whole) if num_items is None else float(num_items)
         count = ItemCount.of(n)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import cutaway
-from cutaway import AutoModelForCausalLM, AutoTokenizer, BertModel, Explanation, Trainer, explain, pipeline
+from cutaway import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertModel,
+    Explanation,
+    Trainer,
+    TrainingArguments,
+    explain,
+    pipeline,
+)
 from cutaway.inspect import logit_lenz  # mypy: attr-defined
 from cutaway.inspect import logit_lens
+from cutaway.train import TrainerCallback, TrainerState
 
 
 def mistakes(name: str, ids: Tensor) -> None:
@@ -32,3 +42,25 @@ def mistakes(name: str, ids: Tensor) -> None:
     model.record(3)  # mypy: arg-type
     model.generate(ids, streamer="out")  # mypy: call-overload
     Trainer(model).fit()  # mypy: attr-defined
+    Trainer(name)  # mypy: arg-type
+    Trainer(model, optimizers=(None, 0.1))  # mypy: arg-type
+    Trainer(model).state.global_steps  # mypy: attr-defined
+    Trainer(model).train().loss  # mypy: attr-defined
+    Trainer(model).hyperparameter_search(trials=3)  # mypy: call-arg
+
+
+class Mistaken(Trainer):
+    """Overrides that do not fit."""
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:  # mypy: override
+        return model(**inputs).loss  # mypy: no-any-return
+
+    def get_train_dataloader(self) -> list[int]:  # mypy: override
+        return []
+
+
+class MistakenCallback(TrainerCallback):
+    """An event with the arguments in another order, and one too few."""
+
+    def on_step_end(self, state: TrainerState, args: TrainingArguments) -> None:  # mypy: override
+        """Never right."""

@@ -245,6 +245,19 @@ class Twice(TrainerCallback):
         control.should_log = state.global_step % 2 == 0
         return control
 
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().on_evaluate(args, state, control, metrics=metrics, **kwargs)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        assert state.global_step <= state.max_steps
+
 
 def training(name: str, rows: list[dict[str, list[int]]]) -> None:
     args = TrainingArguments("out", learning_rate=1e-4, num_train_epochs=1, eval_strategy="epoch")
