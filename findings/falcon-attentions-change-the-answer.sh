@@ -5,6 +5,7 @@
 set -euo pipefail
 python3 - <<'PYTHON'
 import torch
+import transformers
 from transformers import FalconConfig, FalconModel
 
 torch.manual_seed(0)

@@ -28,7 +28,7 @@ def capped_attention(
     """
     length = q.shape[2]
     k, v = repeat_kv(k, q.shape[1]), repeat_kv(v, q.shape[1])
-    found = []
+    stretches = []
     for start in range(0, length, STRETCH):
         end = min(start + STRETCH, length)
         seen = slice(0, end) if causal else slice(None)
@@ -38,5 +38,5 @@ def capped_attention(
             hidden = torch.ones(s.shape[2:], dtype=torch.bool, device=s.device).triu(start + 1)
             s = s.masked_fill(hidden, -torch.inf)
         pattern = drop(torch.softmax(s, -1), rate)
-        found.append(weighted_values(pattern, v[:, :, seen]).unflatten(0, (q.shape[0], -1)))
-    return torch.cat(found, 1).flatten(0, 1)  # [n * a, heads, size]
+        stretches.append(weighted_values(pattern, v[:, :, seen]).unflatten(0, (q.shape[0], -1)))
+    return torch.cat(stretches, 1).flatten(0, 1)  # [n * a, heads, size]
