@@ -88,9 +88,9 @@ class Experts(NamedModule):
     ) -> Tensor:
         """Show the inner numbers; the result [rows, hidden], computed from them where it must be."""
         n, size = len(self.experts), self.spec.size
-        at = torch.cat([own for _, own, _ in routes])  # [pairs]
-        ids = torch.cat([torch.full_like(own, expert) for expert, own, _ in routes])  # [pairs]
-        weights = torch.cat([own for _, _, own in routes])  # [pairs, 1]
+        at = torch.cat([rows_of for _, rows_of, _ in routes])  # [pairs]
+        ids = torch.cat([torch.full_like(rows_of, expert) for expert, rows_of, _ in routes])  # [pairs]
+        weights = torch.cat([share for _, _, share in routes])  # [pairs, 1]
 
         def laid(values: Tensor) -> Tensor:
             """[pairs, size] -> [..., experts * size], zero where a token does not go."""
@@ -98,19 +98,19 @@ class Experts(NamedModule):
             return empty.index_put((at, ids), values).view(*shape[:-1], n * size)
 
         first = "gate" if self.spec.gated else "up"
-        inner = torch.cat([getattr(self.experts[expert], first)(rows[own]) for expert, own, _ in routes])
+        inner = torch.cat([getattr(self.experts[expert], first)(rows[rows_of]) for expert, rows_of, _ in routes])
         if tap.wants("mlp.pre"):
             shown = tap.expose("mlp.pre", laid(inner))
             inner = shown.view(len(rows), n, size)[at, ids] if tap.is_live("mlp.pre") else inner
         act = ACTIVATION[self.spec.activation](inner)
         if self.spec.gated:
-            act = act * torch.cat([self.experts[expert].up(rows[own]) for expert, own, _ in routes])  # type: ignore[operator]
+            act = act * torch.cat([self.experts[expert].up(rows[rows_of]) for expert, rows_of, _ in routes])  # type: ignore[operator]
         act = laid(act * weights)
         act = tap.expose("mlp.act", act)
         out = fast
         if tap.is_live("mlp.pre", "mlp.act"):
             parts = act.view(len(rows), n, size).unbind(1)  # [rows, size] each
-            out = torch.stack([expert.down(own) for expert, own in zip(self.experts, parts, strict=True)]).sum(0)  # type: ignore[operator]
+            out = torch.stack([expert.down(part) for expert, part in zip(self.experts, parts, strict=True)]).sum(0)  # type: ignore[operator]
             if not tap.edits("mlp.pre", "mlp.act"):
                 out = value_grad_merge(fast, out)
         return tap.expose("mlp.out", out.view(shape)).reshape(rows.shape)
