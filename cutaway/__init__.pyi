@@ -206,6 +206,14 @@ from cutaway.families.electra import (
     ElectraModel,
     ElectraPreTrainedModel,
 )
+from cutaway.families.eurobert import (
+    EuroBertConfig,
+    EuroBertForMaskedLM,
+    EuroBertForSequenceClassification,
+    EuroBertForTokenClassification,
+    EuroBertModel,
+    EuroBertPreTrainedModel,
+)
 from cutaway.families.gemma import (
     GemmaConfig,
     GemmaForCausalLM,
@@ -719,6 +727,12 @@ __all__ = [
     "EosTokenCriteria",
     "EpsilonLogitsWarper",
     "EtaLogitsWarper",
+    "EuroBertConfig",
+    "EuroBertForMaskedLM",
+    "EuroBertForSequenceClassification",
+    "EuroBertForTokenClassification",
+    "EuroBertModel",
+    "EuroBertPreTrainedModel",
     "EvalPrediction",
     "Explanation",
     "ExponentialDecayLengthPenalty",
