@@ -16,11 +16,14 @@ from typing import Annotated
 
 import typer
 
+from cutaway.commands.agree import agree
 from cutaway.commands.attend import attend
 from cutaway.commands.attribute import attribute
 from cutaway.commands.bench import bench
 from cutaway.commands.chat import chat
 from cutaway.commands.compare import compare
+from cutaway.commands.convert import convert
+from cutaway.commands.dedupe import dedupe
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
 from cutaway.commands.examples import epilog
@@ -29,7 +32,9 @@ from cutaway.commands.generate import generate
 from cutaway.commands.lens import lens
 from cutaway.commands.models import models
 from cutaway.commands.patch import patch
+from cutaway.commands.search import search
 from cutaway.commands.serve import serve
+from cutaway.commands.studio import studio
 from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
@@ -74,7 +79,8 @@ def common(
 
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
-for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat):
+TEXTS = (search, dedupe, agree)
+for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert, studio, *TEXTS):
     app.command(epilog=epilog(command.__name__))(command)
 for spec in COMMANDS:
     app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))

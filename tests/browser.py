@@ -20,9 +20,9 @@ REQUIRED = bool(os.environ.get("CUTAWAY_REQUIRE_BROWSER"))
 
 
 class Page:
-    """A file opened in a browser of its own. `requests` and `errors` fill while it runs."""
+    """A file, or an address of this machine, in a browser of its own. `requests` and `errors` fill while it runs."""
 
-    def __init__(self, path: Path, profile: Path, *, size: str = "1280,1000") -> None:
+    def __init__(self, path: Path | str, profile: Path, *, size: str = "1280,1000") -> None:
         assert CHROMIUM is not None, MISSING
         self.requests: list[str] = []
         self.errors: list[str] = []
@@ -32,7 +32,7 @@ class Page:
         flags = [
             "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}",
             f"--window-size={size}", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ]  # fmt: skip
         words = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self._process = subprocess.Popen(
@@ -47,7 +47,7 @@ class Page:
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for part in ("Page", "Network", "Runtime", "Log"):
             self.send(f"{part}.enable", session=True)
-        self.address = path.as_uri()
+        self.address = path if isinstance(path, str) else path.as_uri()
         self.send("Page.navigate", session=True, url=self.address)
         began = time.monotonic()
         while self.value("document.documentElement?.dataset.ready") != "yes":

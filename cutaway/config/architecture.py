@@ -85,6 +85,7 @@ class RotaryScaling:
 class Rotary:
     """Rotary position embedding (Su et al., 2021) on the first `size` numbers of each head.
 
+    A number is turned with the one half of `size` after it; `interleaved`, neighbours are turned together (GPT-J).
     `longest` is the most tokens that one text can have, None where the formula serves any number.
     """
 
@@ -92,6 +93,7 @@ class Rotary:
     size: int
     longest: int | None
     scaling: RotaryScaling | None = None
+    interleaved: bool = False
 
     @property
     def by_length(self) -> bool:
@@ -157,11 +159,23 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class Alibi:
+    """Scores that fall with distance, by a slope for each head (Press et al., 2021); hidden words are not counted.
+
+    scale: a factor on the slopes. rounded: slope times place is rounded to bfloat16 before all else (Falcon).
+    """
+
+    scale: float = 1.0
+    rounded: bool = False
+
+
+@dataclass(frozen=True)
 class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
     projects_tokens: whether that matrix has no bias and makes token vectors wide before positions are added (OPT-350m).
+    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
     takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
@@ -174,6 +188,7 @@ class Embedding:
     dropout: float = 0.0
     width: int | None = None
     projects_tokens: bool = False
+    scales_inputs: bool = False
     takes_types: bool = False
 
 
@@ -181,8 +196,10 @@ class Embedding:
 class Attention:
     """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries.
 
-    `norm` is over the numbers of each query and key head, before their positions (Qwen3). With `distances`, scores have
-    a part that depends on how far a query and a key are apart, and on both of them.
+    `norm` is of queries and keys, before their positions: over the numbers of each head (Qwen3), there with weights of
+    its "own" for each (Cohere) or in "parts" (StableLM: one layer for each), or over those of "all" heads (OLMo 2).
+    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2). With `distances`,
+    scores have a part that depends on how far a query and a key are apart, and on both of them.
     """
 
     n_heads: int
@@ -194,6 +211,8 @@ class Attention:
     dropout: float = 0.0
     out_dropout: float | None = None
     norm: Norm | None = None
+    norm_over: Literal["head", "own", "parts", "all"] = "head"
+    softcap: float | None = None
     distances: Distances | None = None
 
 
@@ -220,8 +239,11 @@ class Stack:
         windows: how far each layer sees, () for everywhere: a layer with window w lets a token see those less than w
             places from it, on both sides, or before it where the stack is causal; None is no bound.
         layer_positions: the rotary positions of each layer, () where all have those in `positions`.
-        norm_place: before each layer, after it and the addition, or before both layers of a block, which read the same
-            input ("parallel", GPT-NeoX).
+        norm_place: before each layer ("pre"), after it and the addition ("post"), or before both layers of a block,
+            which read the same input ("parallel", GPT-NeoX) and maybe the same norm of it ("shared", GPT-J); before
+            each layer and on its result before the addition ("both", Gemma 2), or on its result alone ("result",
+            OLMo 2).
+        residual_scale: the factor on each layer's result before the addition.
         block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
@@ -236,17 +258,18 @@ class Stack:
     attention: Attention
     feed_forward: FeedForward
     norm: Norm
-    norm_place: Literal["pre", "post", "parallel"]
+    norm_place: Literal["pre", "post", "parallel", "shared", "both", "result"]
     final_norm: bool = False
     causal: bool = False
     cross: bool = False
-    positions: Rotary | Relative | None = None
+    positions: Rotary | Relative | Alibi | None = None
     dropout: float = 0.0
     windows: tuple[int | None, ...] = ()
     layer_positions: tuple[Rotary | None, ...] = ()
     block_of: tuple[int, ...] = ()
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
+    residual_scale: float = 1.0
     convolution: Convolution | None = None
     projects_out: bool = False
 
@@ -277,6 +300,11 @@ class Stack:
         return self.layer_positions or (same,) * self.n_layers
 
     @property
+    def interleaved(self) -> bool:
+        """Whether neighbouring numbers of a head are turned together."""
+        return any(rotary is not None and rotary.interleaved for rotary in self.rotary)
+
+    @property
     def longest(self) -> int | None:
         """The most tokens that one text can have, or None where the architecture sets no bound."""
         if self.embedding.positions is not None:
@@ -286,7 +314,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary."""
+    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary.
+
+    output_scale: the factor on what the output matrix reads. output_cap: a logit x becomes cap tanh(x / cap).
+    """
 
     stack: Stack
     decoder: Stack | None = None
@@ -294,3 +325,4 @@ class Architecture:
     init_std: float = 0.02
     tied_output: bool = True
     output_scale: float = 1.0
+    output_cap: float | None = None

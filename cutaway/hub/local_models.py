@@ -38,7 +38,7 @@ def entries() -> Iterator[Entry]:
         one = PACKAGED[name]
         folder = one.folder()
         assert folder is not None
-        yield gguf_entry(name, "package", folder / one.gguf_file)
+        yield gguf_entry(name, "package", folder / one.gguf_file) if one.gguf_file else _entry(name, "package", folder)
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)

@@ -97,6 +97,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
         self.init_std = self.architecture.init_std
         self._build()
         attach_published_names(self, self.layer_sources)
+        if getattr(config, "gradient_checkpointing", False) is True:
+            self.gradient_checkpointing_enable()
         if not next(self.parameters()).is_meta:
             self.init_weights()
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cutaway.config.architecture import Alibi, Learned, Relative, Rotary
 from cutaway.config.architecture import Embedding as EmbeddingSpec
-from cutaway.config.architecture import Learned, Relative, Rotary
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
-from cutaway.nn.block import Block
+from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import evaluating, scopes_of
@@ -29,7 +29,7 @@ from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
-from cutaway.nn.positions import RelativeBias, RotaryTable
+from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
 
 
@@ -65,7 +65,7 @@ class Embed(NamedModule):
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
-            x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
+            x = self.scaled(x)
         if self.spec.projects_tokens:
             x = self.project(x)
         if self.spec.n_types:
@@ -78,6 +78,10 @@ class Embed(NamedModule):
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
         return x if self.spec.width is None or self.spec.projects_tokens else self.project(x)
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
+        return vectors * float(torch.tensor(self.spec.scale, dtype=vectors.dtype, device="cpu"))
 
 
 class Stack(NamedModule):
@@ -100,9 +104,9 @@ class Stack(NamedModule):
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
-    owner.recomputes = False
+    owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
-    owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
+    owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
     if spec.projects_out:
@@ -113,6 +117,8 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
         owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
         if spec.attention.distances.norm is not None:
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
+    if isinstance(spec.positions, Alibi):
+        owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
@@ -270,6 +276,8 @@ def embed_batch(stack: NamedModule, batch: Batch) -> Tensor:
     elif positions is not None:
         positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
     ids, vectors = batch.input_ids, batch.inputs_embeds
+    if vectors is not None and spec.embedding.scales_inputs:
+        vectors = stack.embed.scaled(vectors)
     for scope in scopes_of(stack):
         if scope.vectors is not None:
             ids, vectors = None, scope.vectors
@@ -303,7 +311,7 @@ def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> T
     blocks = list(stack.blocks)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
-        again = stack.recomputes and torch.is_grad_enabled() and tap is None and context.cache is None
+        again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None
         if again and stack.training and not evaluating():
             x = checkpoint(with_call_context(blocks[n]), x, context, i, use_reentrant=False)
         else:
@@ -353,7 +361,7 @@ def run_stack(
 
 
 def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
-    """Give the context what attention knows of positions: cosines and sines, or T5's bias by distance."""
+    """Give the context what attention knows of positions: cosines and sines, or a bias by distance."""
     spec: Spec = stack.spec
     rows, cache, prefill = batch.rows, batch.cache, context.prefill
     if stack.rotary:
@@ -378,6 +386,14 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
     elif spec.attention.distances is not None:
         norm = None if spec.attention.distances.norm is None else stack.relative_norm
         context.distances = stack.relative.reaching(rows.reach, norm)
+    elif isinstance(spec.positions, Alibi):
+        context.by_count = True
+        steps = torch.arange(rows.length, device=x.device)
+        if prefill:
+            context.bias = stack.alibi(steps, steps, x.dtype)
+        elif cache is not None:
+            keys = cache.counts()
+            context.bias = stack.alibi(keys[:, -rows.length :], keys, x.dtype)
 
 
 def _keep_inputs(
