@@ -186,6 +186,10 @@ _MODULES = {
         "JinaEmbeddingsV3ForSequenceClassification JinaEmbeddingsV3ForTokenClassification "
         "JinaEmbeddingsV3ForQuestionAnswering"
     ),
+    "cutaway.families.eurobert": (
+        "EuroBertConfig EuroBertPreTrainedModel EuroBertModel EuroBertForMaskedLM EuroBertForSequenceClassification "
+        "EuroBertForTokenClassification"
+    ),
     "cutaway.tokenization.base": (
         "PreTrainedTokenizer PreTrainedTokenizerBase PreTrainedTokenizerFast TokenizersBackend"
     ),

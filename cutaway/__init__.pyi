@@ -222,6 +222,14 @@ from cutaway.families.electra import (
     ElectraModel,
     ElectraPreTrainedModel,
 )
+from cutaway.families.eurobert import (
+    EuroBertConfig,
+    EuroBertForMaskedLM,
+    EuroBertForSequenceClassification,
+    EuroBertForTokenClassification,
+    EuroBertModel,
+    EuroBertPreTrainedModel,
+)
 from cutaway.families.falcon import (
     FalconConfig,
     FalconForCausalLM,
@@ -831,6 +839,12 @@ __all__ = [
     "EosTokenCriteria",
     "EpsilonLogitsWarper",
     "EtaLogitsWarper",
+    "EuroBertConfig",
+    "EuroBertForMaskedLM",
+    "EuroBertForSequenceClassification",
+    "EuroBertForTokenClassification",
+    "EuroBertModel",
+    "EuroBertPreTrainedModel",
     "EvalPrediction",
     "Explanation",
     "ExponentialDecayLengthPenalty",

@@ -40,6 +40,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "mpnet": ("cutaway.families.mpnet", "MPNet"),
     "modernbert": ("cutaway.families.modernbert", "ModernBert"),
     "deberta-v2": ("cutaway.families.deberta_v2", "DebertaV2"),
+    "eurobert": ("cutaway.families.eurobert", "EuroBert"),
     "nomic_bert": ("cutaway.families.nomic_bert", "NomicBert"),
     "gte": ("cutaway.families.gte", "Gte"),
     "jina_embeddings_v3": ("cutaway.families.jina_embeddings_v3", "JinaEmbeddingsV3"),

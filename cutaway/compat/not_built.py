@@ -199,10 +199,6 @@ NAMES: dict[str, str] = {
         "EsmcConfig EsmcForMaskedLM EsmcForSequenceClassification EsmcForTokenClassification EsmcModel "
         "EsmcPreTrainedModel EsmcTokenizer"
     ),
-    "the family eurobert is not built": (
-        "EuroBertConfig EuroBertForMaskedLM EuroBertForSequenceClassification EuroBertForTokenClassification "
-        "EuroBertModel EuroBertPreTrainedModel"
-    ),
     "the family exaone4 is not built": (
         "Exaone4Config Exaone4ForCausalLM Exaone4ForQuestionAnswering Exaone4ForSequenceClassification "
         "Exaone4ForTokenClassification Exaone4Model Exaone4PreTrainedModel"

@@ -179,7 +179,7 @@ def _projected(handle: StackHandle, names: list[str], parts: Tensor, state: Tens
 def _linear(model: LabelHead) -> bool:
     """Whether the head is one matrix on one token's state."""
     spec = model.head_spec
-    return not (spec.dense or spec.norm or model.mean) and spec.pick in ("first", "last")
+    return not (spec.dense or spec.norm or model.mean or model.late) and spec.pick in ("first", "last")
 
 
 def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:

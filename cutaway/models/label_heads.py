@@ -57,8 +57,8 @@ class Classifier:
         pick: the pooler's vector, the first token, the last real one, or the last end-of-text token.
         dropout: config fields that may hold the rate; usual: what it is where none of them is set.
         drops: before `dense`, after its activation and norm, or both.
-        activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says "cls", or
-            "mean" for the mean of all tokens.
+        activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says one of
+            `picks`: the first token, "mean" for the mean of all tokens, or "late" for the mean of their logits.
         dense_field: a config field that says whether `dense` is there, or ""; the activation stays without it.
         shares: whether labels [batch, labels] of no stated kind are shares of one label, not several at once.
         dense_dropout: config fields that may hold a rate of its own for what `dense` reads.
@@ -75,6 +75,7 @@ class Classifier:
     norm: str = ""
     activation_field: str = ""
     pick_field: str = ""
+    picks: tuple[str, ...] = ("cls", "mean")
     dense_bias: str = ""
     dense_field: str = ""
     dense_dropout: tuple[str, ...] = ()
@@ -102,7 +103,8 @@ class LabelHead(HeadModel):
             register_at(self, spec.norm, make_norm(self.architecture.stack.norm, size))
         named = config.choice(spec.activation_field, ACTIVATIONS) if spec.activation_field else None
         self.activation = spec.activation if named is None else ACTIVATIONS[named]
-        self.mean = bool(spec.pick_field) and config.choice(spec.pick_field, {"cls", "mean"}) == "mean"
+        said = config.choice(spec.pick_field, spec.picks) if spec.pick_field else ""
+        self.mean, self.late = said == "mean", said == "late"
         register_at(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
     def picked(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
@@ -174,7 +176,13 @@ def mean_token(hidden: Tensor, rows: PackedBatch | None) -> Tensor:
 
 
 class TextHead(LabelHead):
-    """An answer for a whole text, read from one vector of it."""
+    """An answer for a whole text, read from one vector of it (or the mean of what is read from each token's)."""
+
+    def text_logits(self, out: HiddenOutput, input_ids: Tensor | None) -> Tensor:
+        """[batch, labels]."""
+        if self.late:
+            return mean_token(self.labels_logits(out.last_hidden_state), out.rows)
+        return self.labels_logits(self.picked(out, input_ids))
 
     def _reads_pooler(self) -> bool:
         return self.head_spec.pick == "pooler"
@@ -202,7 +210,7 @@ class SequenceClassification(TextHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache or False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
+        logits = self.shown(self.text_logits(out, input_ids), out)
         shares = self.head_spec.shares
         loss = None if labels is None else losses.classification(logits, labels, self.config, shares=shares)
         result: ModelOutput
@@ -361,7 +369,7 @@ class MultipleChoice(TextHead):
             for x in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         ]
         out = self.base(*flat, None, False, output_attentions, output_hidden_states, return_dict=True)
-        logits = self.labels_logits(self.picked(out, flat[0])).view(-1, choices)  # [batch, choices]
+        logits = self.text_logits(out, flat[0]).view(-1, choices)  # [batch, choices]
         logits = self.shown(logits, out)
         loss = None if labels is None else losses.cross_entropy(logits, labels)
         return self.finish(MultipleChoiceModelOutput(loss=loss, logits=logits, **shown(out)), return_dict)

@@ -70,3 +70,22 @@ def test_gte_takes_types_that_it_does_not_have() -> None:
     given = inputs("gte", (6, 6))
     types = torch.tensor([[0, 0, 0, 1, 1, 1]] * 2)
     assert gap(ours(**given, token_type_ids=types)[0], theirs(**given, token_type_ids=types)[0]) < TOLERANCE
+
+
+@pytest.mark.parametrize("pooling", ["bos", "mean", "late"])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.no_grad()
+def test_each_way_of_eurobert_to_read_a_text(pooling: str, bias: bool) -> None:
+    theirs, ours = pair(
+        "eurobert", "ForSequenceClassification", classifier_pooling=pooling, mlp_bias=bias, num_labels=3
+    )
+    given = inputs("eurobert", (9, 4, 7))
+    assert gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE
+    assert ours.late == (pooling == "late")
+
+
+@torch.no_grad()
+def test_eurobert_output_has_a_bias_where_the_config_says_so() -> None:
+    theirs, ours = pair("eurobert", "ForMaskedLM", mlp_bias=True)
+    given = inputs("eurobert", (6, 6))
+    assert ours.lm_head.bias is not None and gap(ours(**given).logits, theirs(**given).logits) < TOLERANCE

@@ -71,6 +71,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_relative_positions": 5,
         },
     ),
+    "eurobert": (
+        "EuroBert",
+        {**BERT, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3},
+    ),
     "nomic_bert": ("NomicBert", BERT),
     "gte": ("Gte", {**BERT, "type_vocab_size": 0}),
     "jina_embeddings_v3": ("JinaEmbeddingsV3", BERT),
@@ -443,6 +447,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2-conv": ("ForSequenceClassification",),
+    "eurobert": (*TEXT_AND_TOKEN, "ForMaskedLM"),
     "nomic_bert": (*TEXT_AND_TOKEN, "ForMaskedLM"),
     "gte": (*TEXT_AND_TOKEN, "ForMaskedLM"),
     "jina_embeddings_v3": (*LABELS, "ForMaskedLM"),
