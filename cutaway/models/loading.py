@@ -24,8 +24,9 @@ from cutaway.errors import ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
+from cutaway.models.attention_names import check_attention
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
-from cutaway.models.load_arguments import check_attention, from_state, take_arguments
+from cutaway.models.load_arguments import from_state, take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.precision import FOUR, MODES, NARROWEST, Precision, set_up
 from cutaway.models.state_dict import published_state
