@@ -79,7 +79,7 @@ class GenerateEncoderDecoderOutput(ModelOutput):
 
     As `GenerateDecoderOnlyOutput`, with decoder_attentions and decoder_hidden_states in the place of attentions and
     hidden_states, cross_attentions per step and layer ([B, heads, P or 1, S]), and of the one run of the encoder, per
-    layer: encoder_attentions [B, heads, S, S] and encoder_hidden_states [B, S, H].
+    layer: encoder_attentions [prompts, heads, S, S] and encoder_hidden_states [prompts, S, H].
     """
 
     sequences: Tensor = ABSENT
@@ -195,7 +195,7 @@ class StepRecorder:
 
         for name, value in self.encoder.items():
             if value is None:
-                self.encoder[name] = each_layer(outputs[name], lambda t: t if copies is None else t[copies])
+                self.encoder[name] = each_layer(outputs[name], lambda t: t)  # one row for each prompt, as upstream
         for name, steps in self.per_step.items():
             steps.append(each_layer(outputs[name], place))
 

@@ -33,19 +33,6 @@ _REFUSED = {
 }
 
 
-_ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
-
-
-def check_attention(name: object) -> None:
-    """ConfigError unless `name` is what some software calls its attention, or None."""
-    base = str(name).removeprefix("paged|")
-    if name is not None and base not in _ATTENTIONS and "/" not in base:  # "owner/name": kernels from the hub
-        raise ConfigError(
-            f'Specified `attn_implementation="{name}"` is not supported: there is one attention here, whatever it is '
-            f"called; the names that are known are {', '.join(_ATTENTIONS)}."
-        )
-
-
 def take_arguments(arguments: dict[str, Any], who: str) -> torch.device | None:
     """Takes these arguments out of `arguments`; the device that the model goes to, or None to leave it on the CPU.
 

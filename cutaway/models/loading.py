@@ -25,8 +25,9 @@ from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
+from cutaway.models.attention_names import check_attention
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
-from cutaway.models.load_arguments import check_attention, take_arguments
+from cutaway.models.load_arguments import take_arguments
 from cutaway.models.memory_check import check_memory
 from cutaway.models.number_format import Precision
 from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
-from cutaway.models.load_arguments import check_attention
+from cutaway.models.attention_names import check_attention
 from cutaway.nn.engine_modules import EngineTree
 
 

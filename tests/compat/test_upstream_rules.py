@@ -150,6 +150,19 @@ def test_shapes_of_what_generate_shows_without_a_cache(family: str, ending: str)
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize("how", [{"num_beams": 2}, {"num_beams": 2, "num_return_sequences": 2},
+                                 {"do_sample": True, "num_return_sequences": 2}])  # fmt: skip
+def test_what_the_encoder_said_has_one_row_for_each_prompt(how: dict[str, Any]) -> None:
+    shapes = []
+    for model in pair("t5", SEQ2SEQ, decoder_start_token_id=0):
+        asked = {"output_attentions": True, "output_hidden_states": True, "return_dict_in_generate": True}
+        model.set_attn_implementation("eager")
+        out = model.generate(IDS, max_new_tokens=2, min_new_tokens=2, **asked, **how)
+        found = [x.shape for name in ("encoder_attentions", "encoder_hidden_states") for x in out[name]]
+        shapes.append([*found, out.cross_attentions[0][0].shape, out.decoder_attentions[1][0].shape])
+    assert shapes[0] == shapes[1]
+
+
 def test_a_known_answer_leaves_no_cache_where_upstream_leaves_none() -> None:
     ids = {"decoder_start_token_id": 0, "pad_token_id": 0}
     for family, ending in (("bart", SEQ2SEQ), ("t5", SEQ2SEQ), ("marian", "MTModel")):

@@ -351,7 +351,7 @@ def test_the_record_of_an_encoder_decoder() -> None:
         "cross_attentions",
         "decoder_hidden_states",
     ]
-    assert out.encoder_hidden_states[0].shape[0] == 4
+    assert out.encoder_hidden_states[0].shape[0] == 2  # one row for each prompt, as upstream
     assert len(out.encoder_attentions) == 1
     assert [step[0].shape for step in out.decoder_attentions] == [(4, 2, 1, 1), (4, 2, 1, 2), (4, 2, 1, 3)]
 
