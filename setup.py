@@ -19,7 +19,7 @@ def kernels(name, *defined):
         [f"cutaway/native/{file}.c" for file in ("tile", "blocks", "linear", "attention", "step", "norm", "play")],
         depends=[
             "setup.py",
-            *(f"cutaway/native/{file}.h" for file in ("avx2", "blocks", "norm", "op", "tile", "vector")),
+            *(f"cutaway/native/{file}.h" for file in ("avx2", "blocks", "norm", "op", "team", "tile", "vector")),
         ],
         define_macros=[(macro, "1") for macro in defined],
         # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads

@@ -17,8 +17,9 @@ __version__ = "0.1.0"
 _MODULES = {
     "cutaway.auto": (
         "AutoConfig AutoTokenizer AutoModel AutoModelForCausalLM AutoModelForMaskedLM AutoModelForMultipleChoice "
-        "AutoModelForPreTraining AutoModelForQuestionAnswering AutoModelForSeq2SeqLM "
-        "AutoModelForSequenceClassification AutoModelForTextEncoding AutoModelForTokenClassification"
+        "AutoModelForNextSentencePrediction AutoModelForPreTraining AutoModelForQuestionAnswering "
+        "AutoModelForSeq2SeqLM AutoModelForSequenceClassification AutoModelForTextEncoding "
+        "AutoModelForTokenClassification"
     ),
     "cutaway.config.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
@@ -26,7 +27,8 @@ _MODULES = {
     "cutaway.models.pretrained": "PreTrainedModel",
     "cutaway.families.bert": (
         "BertConfig BertPreTrainedModel BertModel BertForMaskedLM BertLMHeadModel BertForMultipleChoice "
-        "BertForQuestionAnswering BertForSequenceClassification BertForTokenClassification"
+        "BertForNextSentencePrediction BertForPreTraining BertForQuestionAnswering BertForSequenceClassification "
+        "BertForTokenClassification"
     ),
     "cutaway.families.distilbert": (
         "DistilBertConfig DistilBertPreTrainedModel DistilBertModel DistilBertForMaskedLM DistilBertForMultipleChoice "
@@ -42,6 +44,11 @@ _MODULES = {
         "XLMRobertaForMultipleChoice XLMRobertaForQuestionAnswering XLMRobertaForSequenceClassification "
         "XLMRobertaForTokenClassification"
     ),
+    "cutaway.families.camembert": (
+        "CamembertConfig CamembertPreTrainedModel CamembertModel CamembertForCausalLM CamembertForMaskedLM "
+        "CamembertForMultipleChoice CamembertForQuestionAnswering CamembertForSequenceClassification "
+        "CamembertForTokenClassification"
+    ),
     "cutaway.families.electra": (
         "ElectraConfig ElectraPreTrainedModel ElectraModel ElectraForCausalLM ElectraForMaskedLM "
         "ElectraForMultipleChoice ElectraForPreTraining ElectraForQuestionAnswering ElectraForSequenceClassification "
@@ -49,7 +56,7 @@ _MODULES = {
     ),
     "cutaway.families.albert": (
         "AlbertConfig AlbertPreTrainedModel AlbertModel AlbertForMaskedLM AlbertForMultipleChoice "
-        "AlbertForQuestionAnswering AlbertForSequenceClassification AlbertForTokenClassification"
+        "AlbertForPreTraining AlbertForQuestionAnswering AlbertForSequenceClassification AlbertForTokenClassification"
     ),
     "cutaway.families.mpnet": (
         "MPNetConfig MPNetPreTrainedModel MPNetModel MPNetForMaskedLM MPNetForMultipleChoice MPNetForQuestionAnswering "
@@ -59,8 +66,12 @@ _MODULES = {
         "ModernBertConfig ModernBertPreTrainedModel ModernBertModel ModernBertForMaskedLM ModernBertForMultipleChoice "
         "ModernBertForQuestionAnswering ModernBertForSequenceClassification ModernBertForTokenClassification"
     ),
+    "cutaway.families.deberta_v2": (
+        "DebertaV2Config DebertaV2PreTrainedModel DebertaV2Model DebertaV2ForMaskedLM DebertaV2ForMultipleChoice "
+        "DebertaV2ForQuestionAnswering DebertaV2ForSequenceClassification DebertaV2ForTokenClassification"
+    ),
     "cutaway.families.gpt2": (
-        "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2ForQuestionAnswering "
+        "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2DoubleHeadsModel GPT2ForQuestionAnswering "
         "GPT2ForSequenceClassification GPT2ForTokenClassification"
     ),
     "cutaway.families.llama": (
@@ -87,6 +98,42 @@ _MODULES = {
         "GemmaConfig GemmaPreTrainedModel GemmaModel GemmaForCausalLM GemmaForSequenceClassification "
         "GemmaForTokenClassification"
     ),
+    "cutaway.families.gemma2": (
+        "Gemma2Config Gemma2PreTrainedModel Gemma2Model Gemma2ForCausalLM Gemma2ForSequenceClassification "
+        "Gemma2ForTokenClassification"
+    ),
+    "cutaway.families.gemma3": (
+        "Gemma3TextConfig Gemma3PreTrainedModel Gemma3TextModel Gemma3ForCausalLM Gemma3TextForSequenceClassification"
+    ),
+    "cutaway.families.olmo2": (
+        "Olmo2Config Olmo2PreTrainedModel Olmo2Model Olmo2ForCausalLM Olmo2ForSequenceClassification"
+    ),
+    "cutaway.families.granite": ("GraniteConfig GranitePreTrainedModel GraniteModel GraniteForCausalLM"),
+    "cutaway.families.phi": (
+        "PhiConfig PhiPreTrainedModel PhiModel PhiForCausalLM PhiForSequenceClassification PhiForTokenClassification"
+    ),
+    "cutaway.families.stablelm": (
+        "StableLmConfig StableLmPreTrainedModel StableLmModel StableLmForCausalLM "
+        "StableLmForSequenceClassification StableLmForTokenClassification"
+    ),
+    "cutaway.families.cohere": ("CohereConfig CoherePreTrainedModel CohereModel CohereForCausalLM"),
+    "cutaway.families.cohere2": ("Cohere2Config Cohere2PreTrainedModel Cohere2Model Cohere2ForCausalLM"),
+    "cutaway.families.gptj": (
+        "GPTJConfig GPTJPreTrainedModel GPTJModel GPTJForCausalLM GPTJForQuestionAnswering "
+        "GPTJForSequenceClassification"
+    ),
+    "cutaway.families.gpt_neo": (
+        "GPTNeoConfig GPTNeoPreTrainedModel GPTNeoModel GPTNeoForCausalLM GPTNeoForQuestionAnswering "
+        "GPTNeoForSequenceClassification GPTNeoForTokenClassification"
+    ),
+    "cutaway.families.falcon": (
+        "FalconConfig FalconPreTrainedModel FalconModel FalconForCausalLM FalconForQuestionAnswering "
+        "FalconForSequenceClassification FalconForTokenClassification"
+    ),
+    "cutaway.families.bloom": (
+        "BloomConfig BloomPreTrainedModel BloomModel BloomForCausalLM BloomForQuestionAnswering "
+        "BloomForSequenceClassification BloomForTokenClassification"
+    ),
     "cutaway.families.phi3": (
         "Phi3Config Phi3PreTrainedModel Phi3Model Phi3ForCausalLM Phi3ForSequenceClassification "
         "Phi3ForTokenClassification"
@@ -103,10 +150,19 @@ _MODULES = {
         "MBartConfig MBartPreTrainedModel MBartModel MBartForConditionalGeneration MBartForQuestionAnswering "
         "MBartForSequenceClassification"
     ),
+    "cutaway.families.m2m_100": ("M2M100Config M2M100PreTrainedModel M2M100Model M2M100ForConditionalGeneration"),
     "cutaway.families.pegasus": ("PegasusConfig PegasusPreTrainedModel PegasusModel PegasusForConditionalGeneration"),
     "cutaway.families.t5": (
         "T5Config T5PreTrainedModel T5Model T5EncoderModel T5ForConditionalGeneration T5ForQuestionAnswering "
         "T5ForSequenceClassification T5ForTokenClassification"
+    ),
+    "cutaway.families.mt5": (
+        "MT5Config MT5PreTrainedModel MT5Model MT5EncoderModel MT5ForConditionalGeneration MT5ForQuestionAnswering "
+        "MT5ForSequenceClassification MT5ForTokenClassification"
+    ),
+    "cutaway.families.umt5": (
+        "UMT5Config UMT5PreTrainedModel UMT5Model UMT5EncoderModel UMT5ForConditionalGeneration "
+        "UMT5ForQuestionAnswering UMT5ForSequenceClassification UMT5ForTokenClassification"
     ),
     "cutaway.families.bart": (
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
@@ -152,14 +208,16 @@ _MODULES = {
     "cutaway.compat.docstrings": "DataCollator add_end_docstrings add_start_docstrings requires_backends",
     "cutaway.compat.mappings": (
         "CONFIG_MAPPING MODEL_FOR_CAUSAL_LM_MAPPING MODEL_FOR_MASKED_LM_MAPPING MODEL_FOR_MULTIPLE_CHOICE_MAPPING "
-        "MODEL_FOR_PRETRAINING_MAPPING MODEL_FOR_QUESTION_ANSWERING_MAPPING MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING "
+        "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING MODEL_FOR_PRETRAINING_MAPPING MODEL_FOR_QUESTION_ANSWERING_MAPPING "
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING "
         "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING MODEL_FOR_TEXT_ENCODING_MAPPING MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING "
         "MODEL_MAPPING TOKENIZER_MAPPING get_values"
     ),
     "cutaway.tokenization.sentencepiece_bpe": ("GemmaTokenizer GemmaTokenizerFast LlamaTokenizer LlamaTokenizerFast"),
     "cutaway.tokenization.unigram": (
-        "AlbertTokenizer AlbertTokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast "
-        "XLMRobertaTokenizer XLMRobertaTokenizerFast"
+        "AlbertTokenizer AlbertTokenizerFast CamembertTokenizer CamembertTokenizerFast DebertaV2Tokenizer "
+        "DebertaV2TokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer "
+        "XLMRobertaTokenizerFast"
     ),
     "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.nn.lora_config": "LoraConfig",

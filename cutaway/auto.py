@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # named below as strings, so that no torch is loaded here
     from cutaway.models.lm_heads import CausalLM, MaskedLM  # noqa: F401
     from cutaway.models.loading import LoadReport
     from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.pretraining_heads import NextSentence  # noqa: F401
     from cutaway.models.seq2seq_heads import Seq2SeqLM  # noqa: F401
     from cutaway.tokenization.base import PreTrainedTokenizerFast
     from cutaway.tokenization.protocols import TokenizerProtocol
@@ -33,10 +34,12 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "distilbert": ("cutaway.families.distilbert", "DistilBert"),
     "roberta": ("cutaway.families.roberta", "Roberta"),
     "xlm-roberta": ("cutaway.families.xlm_roberta", "XLMRoberta"),
+    "camembert": ("cutaway.families.camembert", "Camembert"),
     "electra": ("cutaway.families.electra", "Electra"),
     "albert": ("cutaway.families.albert", "Albert"),
     "mpnet": ("cutaway.families.mpnet", "MPNet"),
     "modernbert": ("cutaway.families.modernbert", "ModernBert"),
+    "deberta-v2": ("cutaway.families.deberta_v2", "DebertaV2"),
     "gpt2": ("cutaway.families.gpt2", "GPT2"),
     "llama": ("cutaway.families.llama", "Llama"),
     "mistral": ("cutaway.families.mistral", "Mistral"),
@@ -44,13 +47,28 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "qwen2": ("cutaway.families.qwen2", "Qwen2"),
     "qwen3": ("cutaway.families.qwen3", "Qwen3"),
     "gemma": ("cutaway.families.gemma", "Gemma"),
+    "gemma2": ("cutaway.families.gemma2", "Gemma2"),
+    "gemma3_text": ("cutaway.families.gemma3", "Gemma3Text"),
+    "olmo2": ("cutaway.families.olmo2", "Olmo2"),
+    "granite": ("cutaway.families.granite", "Granite"),
+    "phi": ("cutaway.families.phi", "Phi"),
+    "stablelm": ("cutaway.families.stablelm", "StableLm"),
+    "cohere": ("cutaway.families.cohere", "Cohere"),
+    "cohere2": ("cutaway.families.cohere2", "Cohere2"),
+    "gptj": ("cutaway.families.gptj", "GPTJ"),
+    "gpt_neo": ("cutaway.families.gpt_neo", "GPTNeo"),
+    "falcon": ("cutaway.families.falcon", "Falcon"),
+    "bloom": ("cutaway.families.bloom", "Bloom"),
     "phi3": ("cutaway.families.phi3", "Phi3"),
     "gpt_neox": ("cutaway.families.gpt_neox", "GPTNeoX"),
     "opt": ("cutaway.families.opt", "OPT"),
     "marian": ("cutaway.families.marian", "Marian"),
     "mbart": ("cutaway.families.mbart", "MBart"),
+    "m2m_100": ("cutaway.families.m2m_100", "M2M100"),
     "pegasus": ("cutaway.families.pegasus", "Pegasus"),
     "t5": ("cutaway.families.t5", "T5"),
+    "mt5": ("cutaway.families.mt5", "MT5"),
+    "umt5": ("cutaway.families.umt5", "UMT5"),
     "bart": ("cutaway.families.bart", "Bart"),
 }
 
@@ -284,7 +302,7 @@ class _AutoModel(Generic[Model]):
     def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Model:
         """A model with fresh random weights."""
         check_config(config)
-        return cls.class_for(config)(config, **kwargs)  # type: ignore[no-any-return]
+        return cls.class_for(config).from_config(config, **kwargs)  # type: ignore[no-any-return]
 
 
 class AutoModel(_AutoModel["Backbone"]):
@@ -294,7 +312,7 @@ class AutoModel(_AutoModel["Backbone"]):
 class AutoModelForTextEncoding(_AutoModel["Backbone"]):
     """The hidden states of a text: the base model, of T5 the encoder alone."""
 
-    others: ClassVar[dict[str, str]] = {"t5": "EncoderModel"}
+    others: ClassVar[dict[str, str]] = dict.fromkeys(("t5", "mt5", "umt5"), "EncoderModel")
 
 
 class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):
@@ -304,9 +322,20 @@ class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):
 
 
 class AutoModelForPreTraining(_AutoModel["ReplacedTokens"]):
-    """What the family was trained for (ELECTRA: which tokens another model put there)."""
+    """What the family was first trained for (ELECTRA: which tokens another model put there)."""
 
     ending = "ForPreTraining"
+    others: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("distilbert", "roberta", "xlm-roberta", "mpnet"), "ForMaskedLM"),
+        "gpt2": "LMHeadModel",
+        **dict.fromkeys(("t5", "bart"), "ForConditionalGeneration"),
+    }
+
+
+class AutoModelForNextSentencePrediction(_AutoModel["NextSentence"]):
+    """Whether a text follows another."""
+
+    ending = "ForNextSentencePrediction"
 
 
 class AutoModelForCausalLM(_AutoModel["CausalLM"]):

@@ -23,6 +23,7 @@ from cutaway.commands.bench import bench
 from cutaway.commands.chat import chat
 from cutaway.commands.cluster import cluster
 from cutaway.commands.compare import compare
+from cutaway.commands.convert import convert
 from cutaway.commands.dedupe import dedupe
 from cutaway.commands.display import write
 from cutaway.commands.evaluate import evaluate
@@ -35,6 +36,7 @@ from cutaway.commands.models import models
 from cutaway.commands.patch import patch
 from cutaway.commands.search import search
 from cutaway.commands.serve import serve
+from cutaway.commands.studio import studio
 from cutaway.commands.task import COMMANDS
 from cutaway.commands.task import command as task_command
 from cutaway.commands.tokenize import tokenize
@@ -80,7 +82,7 @@ def common(
 
 INSIDE = (explain, attend, lens, attribute, patch, compare)
 TEXTS = (search, cluster, dedupe, agree, label)
-for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, *TEXTS):
+for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert, studio, *TEXTS):
     app.command(epilog=epilog(command.__name__))(command)
 for spec in COMMANDS:
     app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))

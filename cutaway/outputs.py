@@ -133,7 +133,7 @@ class ModelOutput(dict[str, Any]):
     else:
         __getattribute__ = _read
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _KINDS.append(cls)
         if _register is not None:
@@ -180,7 +180,7 @@ class ModelOutput(dict[str, Any]):
         own = object.__getattribute__(self, "__dict__")
         return {name: own[name] for name in type(self).__dataclass_fields__ if own.get(name) is not None}
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """A field, or `default` where it is absent."""
         return self.__dict__[name] if name in self else default
 
@@ -215,7 +215,7 @@ class ModelOutput(dict[str, Any]):
         """The present fields in order: what `return_dict=False` returns."""
         return tuple(self.values())
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
             if key in self:
                 return self.__dict__[key]
@@ -421,5 +421,50 @@ class MultipleChoiceModelOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class NextSentencePredictorOutput(ModelOutput):
+    """logits [batch, 2]: the second text follows the first, or does not."""
+
+    loss: Tensor | None = None
+    logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class BertForPreTrainingOutput(ModelOutput):
+    """prediction_logits [batch, length, vocabulary]; seq_relationship_logits [batch, 2]."""
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor = ABSENT
+    seq_relationship_logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class AlbertForPreTrainingOutput(ModelOutput):
+    """prediction_logits [batch, length, vocabulary]; sop_logits [batch, 2]: the order is right, or turned round."""
+
+    loss: Tensor | None = None
+    prediction_logits: Tensor = ABSENT
+    sop_logits: Tensor = ABSENT
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class GPT2DoubleHeadsModelOutput(ModelOutput):
+    """logits [batch, choices, length, vocabulary] with `loss`; mc_logits [batch, choices] with `mc_loss`."""
+
+    loss: Tensor | None = None
+    mc_loss: Tensor | None = None
+    logits: Tensor = ABSENT
+    mc_logits: Tensor = ABSENT
+    past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None

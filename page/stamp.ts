@@ -48,8 +48,12 @@ export function stamp(): Plugin {
     writeBundle({ dir }, bundle) {
       const built = Object.keys(bundle).sort();
       const sums = built.map((name) => [name, sha(readFileSync(join(dir ?? "", name)))] as const);
-      const found = { sources: sources(), ...Object.fromEntries(sums) };
-      writeFileSync(join(HERE, "built.json"), `${JSON.stringify(found, null, 2)}\n`);
+      const path = join(HERE, "built.json"); // each entry adds its own files
+      const before = JSON.parse(readFileSync(path, "utf8")) as Record<string, string>;
+      const found: Record<string, string> = { ...before, ...Object.fromEntries(sums) };
+      const rest = Object.keys(found).sort().filter((name) => name !== "sources");
+      const stamped = { sources: sources(), ...Object.fromEntries(rest.map((name) => [name, found[name]])) };
+      writeFileSync(path, `${JSON.stringify(stamped, null, 2)}\n`);
     },
   };
 }

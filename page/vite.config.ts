@@ -3,9 +3,12 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 import { stamp } from "./stamp.ts";
 
-// One classic script and one style sheet, which cutaway/inspect/page.py puts into every page. The content policy of a
+// Two entries, the page of a run and the studio (`--mode studio`), each
+// one classic script and one style sheet, which cutaway/inspect/page.py puts into every page. The content policy of a
 // page lets no string become markup, so elements are made by calls ("tree") and never parsed from a template.
-export default defineConfig({
+const name = (mode: string): string => (mode === "studio" ? "studio" : "page");
+
+export default defineConfig(({ mode }) => ({
   plugins: [
     svelte({
       configFile: false,
@@ -23,8 +26,8 @@ export default defineConfig({
     modulePreload: false,
     cssCodeSplit: false,
     rolldownOptions: {
-      input: fileURLToPath(new URL("src/main.ts", import.meta.url)),
-      output: { format: "iife", entryFileNames: "page.js", assetFileNames: "page[extname]" },
+      input: fileURLToPath(new URL(`src/${mode === "studio" ? "studio/main" : "main"}.ts`, import.meta.url)),
+      output: { format: "iife", entryFileNames: `${name(mode)}.js`, assetFileNames: `${name(mode)}[extname]` },
     },
   },
-});
+}));

@@ -7,7 +7,7 @@ import importlib.util
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tiny
@@ -15,6 +15,7 @@ import torch
 import uvicorn
 
 from cutaway.serve.asgi import app_of
+from cutaway.serve.route import Route
 from cutaway.serve.service import Service
 from cutaway.serve.worker import TimedProtocol
 
@@ -63,11 +64,12 @@ def packaged(package: str) -> Path:
 
 
 @contextlib.contextmanager
-def serving(service: Service, *, wait: bool = True) -> Iterator[str]:
+def serving(service: Service, *, wait: bool = True, routes: Sequence[Route] = ()) -> Iterator[str]:
     """The address of a server of `service`, ready to answer."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     config = uvicorn.Config(
-        app_of(service), http=TimedProtocol.bound_to(service.limits), log_level="error", lifespan="on", ws="none",
+        app_of(service, routes), http=TimedProtocol.bound_to(service.limits), log_level="error", lifespan="on",
+        ws="none",
         log_config=None,  # uvicorn's own closes all handlers that are there, and absl's closes pytest's stream
         h11_max_incomplete_event_size=service.limits.header_bytes, timeout_graceful_shutdown=5,
     )  # fmt: skip

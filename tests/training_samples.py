@@ -40,9 +40,14 @@ _DECODER = {**SIZES["Llama"], "bos_token_id": 1, "eos_token_id": 2}
 SIZES |= {
     "Roberta": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
     "XLMRoberta": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "Camembert": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
     "Electra": {**_BERT, "embedding_size": 12, "summary_last_dropout": 0.0},
     "Albert": {**_BERT, "embedding_size": 12, "classifier_dropout_prob": 0.0},
     "MPNet": {**_BERT, "pad_token_id": 1, "max_position_embeddings": 44},
+    "DebertaV2": {
+        **_BERT, "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 8, "share_att_key": True,
+        "norm_rel_ebd": "layer_norm", "position_biased_input": False, "conv_kernel_size": 3,
+    },
     "ModernBert": {
         "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
         "max_position_embeddings": 40, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
@@ -57,6 +62,27 @@ SIZES |= {
     "GPTNeoX": {
         **{name: size for name, size in _DECODER.items() if name != "num_key_value_heads"},
     },
+    "Gemma2": {**_DECODER, "head_dim": 8},
+    "Olmo2": _DECODER,
+    "Granite": {**_DECODER, "residual_multiplier": 0.5},
+    "Phi": _DECODER,
+    "StableLm": {**_DECODER, "use_parallel_residual": True},
+    "Cohere": _DECODER,
+    "Cohere2": _DECODER,
+    "GPTJ": {**SIZES["GPT2"], "rotary_dim": 4, "n_inner": 24},
+    "GPTNeo": {
+        "hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 24, "max_position_embeddings": 40,
+        "attention_types": [[["global", "local"], 1]], "window_size": 4, "pad_token_id": 0, "bos_token_id": 1,
+        "eos_token_id": 2, "classifier_dropout": 0.0,
+    },
+    "Falcon": {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_hidden_size": 24,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "classifier_dropout": 0.0,
+    },
+    "Bloom": {
+        "hidden_size": 16, "n_layer": 2, "n_head": 2,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "classifier_dropout": 0.0,
+    },
     "OPT": {
         "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24,
         "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "dropout": 0.0,
@@ -64,7 +90,9 @@ SIZES |= {
     "MBart": SIZES["Bart"],
     "Marian": {**SIZES["Bart"], "pad_token_id": 0, "decoder_start_token_id": 0},
     "Pegasus": {**SIZES["Bart"], "pad_token_id": 0},
+    "M2M100": SIZES["Bart"],
 }  # fmt: skip
+SIZES |= {"MT5": SIZES["T5"], "UMT5": SIZES["T5"]}
 LABELS = 3
 _THREE = "SequenceClassification TokenClassification QuestionAnswering"
 HEADS = {
@@ -72,19 +100,35 @@ HEADS = {
     "DistilBert": f"{_THREE} MultipleChoice MaskedLM",
     "Roberta": f"{_THREE} MultipleChoice MaskedLM CausalLM",
     "XLMRoberta": "SequenceClassification MaskedLM",
+    "Camembert": "TokenClassification MaskedLM",
     "Electra": f"{_THREE} MultipleChoice MaskedLM CausalLM",
     "Albert": f"{_THREE} MultipleChoice MaskedLM",
     "MPNet": f"{_THREE} MultipleChoice MaskedLM",
     "ModernBert": f"{_THREE} MultipleChoice MaskedLM",
+    "DebertaV2": f"{_THREE} MultipleChoice MaskedLM",
     "GPT2": f"{_THREE} LMHeadModel",
     **dict.fromkeys(("Llama", "Mistral", "SmolLM3", "Qwen2", "Qwen3", "GPTNeoX"), f"{_THREE} CausalLM"),
     **dict.fromkeys(("Gemma", "Phi3"), "SequenceClassification TokenClassification CausalLM"),
+    "Gemma2": "SequenceClassification TokenClassification CausalLM",
+    "Olmo2": "SequenceClassification CausalLM",
+    "Granite": "CausalLM",
+    "Phi": "SequenceClassification TokenClassification CausalLM",
+    "StableLm": "SequenceClassification TokenClassification CausalLM",
+    "Cohere": "CausalLM",
+    "Cohere2": "CausalLM",
+    "GPTJ": "SequenceClassification QuestionAnswering CausalLM",
+    "GPTNeo": f"{_THREE} CausalLM",
+    "Falcon": f"{_THREE} CausalLM",
+    "Bloom": f"{_THREE} CausalLM",
     "OPT": "SequenceClassification QuestionAnswering CausalLM",
     "T5": f"{_THREE} ConditionalGeneration",
+    "MT5": "ConditionalGeneration",
+    "UMT5": "TokenClassification ConditionalGeneration",
     "Bart": "SequenceClassification QuestionAnswering ConditionalGeneration",
     "MBart": "SequenceClassification QuestionAnswering ConditionalGeneration",
     "Marian": "MTModel",
     "Pegasus": "ConditionalGeneration",
+    "M2M100": "ConditionalGeneration",
 }
 EVERY = [
     f"{family}{'' if head in ('LMHeadModel', 'MTModel') else 'For'}{head}"
@@ -96,7 +140,7 @@ EVERY = [
 def model(name: str, **fields: Any) -> Any:
     """A model by class name, the same weights each time, large enough that every gradient is."""
     family = next(f for f in sorted(SIZES, key=len, reverse=True) if name.startswith(f))
-    own = {"eos_token_id": 2} if family == "T5" else {}
+    own = {"eos_token_id": 2} if family.endswith("T5") else {}
     if family in ("Roberta", "Electra") and name.endswith("CausalLM"):
         own = {"is_decoder": True}
     given = {"vocab_size": 60, "num_labels": LABELS, **SIZES[family], **own, **fields}

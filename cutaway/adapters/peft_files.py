@@ -26,7 +26,7 @@ _LEAF = re.compile(r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector(
 _LORA = {"lora_A.weight": "A", "lora_B.weight": "B"}
 
 
-def write(model: Any, adapter: Adapter, folder: Path) -> None:
+def write(model: nn.Module, adapter: Adapter, folder: Path) -> None:
     """Write both files into `folder`, both or neither."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; save_adapter needs a folder.")
@@ -154,7 +154,7 @@ class _Found:
             raise self.wrong(f"{name} has shape {list(value.shape)}, but the model asks for {shape}")
         return value
 
-    def parts(self, model: Any) -> dict[str, dict[str, Tensor]]:
+    def parts(self, model: nn.Module) -> dict[str, dict[str, Tensor]]:
         """{path of our layer: its tensors}: A, B and magnitude of its own rows, or its weights as we hold them."""
         found: dict[str, dict[str, Tensor]] = {}
         groups = parts_of(linear_spots(model))
@@ -200,7 +200,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.inference_mode(False)
-def read(model: Any, name: str | Path, **how: Unpack[HubOptions]) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
+def read(
+    model: nn.Module, name: str | Path, **how: Unpack[HubOptions]
+) -> tuple[LoraConfig, dict[str, Lora | ReplacedLayer]]:
     """The config of a saved adapter, and what it holds for the layers of `model`."""
     found = _Found(name, **how)
     by_path = {s.path: s for s in spots(model)}
@@ -227,7 +229,7 @@ def read(model: Any, name: str | Path, **how: Unpack[HubOptions]) -> tuple[LoraC
     return found.config, held
 
 
-def restore(model: Any, adapter: Adapter, folder: str | Path) -> None:
+def restore(model: nn.Module, adapter: Adapter, folder: str | Path) -> None:
     """Copy the numbers of a saved adapter into one that is there."""
     found = _Found(folder)
     parts = found.parts(model)

@@ -131,26 +131,41 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(files: Files, *, gguf_file: str | None = None) -> Checkpoint:
+def varied(name: str, variant: str | None) -> str:
+    """The name of a file of a variant: model.safetensors of "fp16" is model.fp16.safetensors.
+
+    CheckpointError unless the variant is a word that file names can hold.
+    """
+    if variant is None:
+        return name
+    if not isinstance(variant, str) or not re.fullmatch(r"[\w+-]{1,40}", variant):
+        raise CheckpointError(f"variant is {variant!r:.80}; give a short word, such as 'fp16'.")
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{variant}.{ending}"
+
+
+def open_checkpoint(files: Files, *, gguf_file: str | None = None, variant: str | None = None) -> Checkpoint:
     """Open the weights among `files`.
 
-    In this order: `gguf_file` if it is given, model.safetensors, its shards, pytorch_model.bin, its shards, .pt.
-    HubError if there are none, CheckpointError if they are damaged or unsafe.
+    In this order: `gguf_file` if it is given, model.safetensors, its shards, pytorch_model.bin, its shards, .pt; with a
+    variant, its files alone. HubError if there are none, CheckpointError if they are damaged or unsafe.
     """
     if gguf_file is not None:
         from cutaway.checkpoint.gguf import read_gguf
 
         return Checkpoint("gguf", {gguf_file: read_gguf(files.require(gguf_file)).tensors})
-    if path := files.get(WEIGHTS):
-        return Checkpoint("safetensors", {WEIGHTS: SafetensorsFile(path)})
-    if index := files.get(WEIGHTS + INDEX):
+    weights = varied(WEIGHTS, variant)
+    if path := files.get(weights):
+        return Checkpoint("safetensors", {weights: SafetensorsFile(path)})
+    if index := files.get(varied(WEIGHTS + INDEX, variant)):
         return _open_shards(files, index)
     for name in TORCH_WEIGHTS:
-        if path := files.get(name):
-            return Checkpoint("torch", {name: TorchFile(path)})
-        if index := files.get(name + INDEX):
+        if path := files.get(varied(name, variant)):
+            return Checkpoint("torch", {varied(name, variant): TorchFile(path)})
+        if index := files.get(varied(name + INDEX, variant)):
             return _open_shards(files, index)
-    raise HubError(files.missing(f"{WEIGHTS} (nor {WEIGHTS}{INDEX}, {', '.join(TORCH_WEIGHTS)})"))
+    others = ", ".join(varied(name, variant) for name in TORCH_WEIGHTS)
+    raise HubError(files.missing(f"{weights} (nor {varied(WEIGHTS + INDEX, variant)}, {others})"))
 
 
 def _open_shards(files: Files, index: Path) -> Checkpoint:
@@ -212,17 +227,20 @@ def save_checkpoint(
     *,
     max_shard_size: int | str = "5GB",
     int8: bool = False,
+    variant: str | None = None,
 ) -> None:
     """Write model.safetensors into `folder` (made if needed), or shards with an index if it is larger than the limit.
 
     All files are written aside and then count at once (`hub.folder_save`), so an existing checkpoint, even one that is
     mapped now, is never half replaced. Tensors that share memory are the caller's business: pass each once. With
-    `int8`, floating matrices are stored as int8 rows with scales (`quantize_rows`), which only cutaway reads.
+    `int8`, floating matrices are stored as int8 rows with scales (`quantize_rows`), which only cutaway reads. With a
+    `variant` its word stands in the files' names (`varied`), and only an earlier save of that variant is replaced.
     """
     limit = _bytes(max_shard_size)
     shards = _planned(_stored(tensors, int8), limit)
     count = len(shards)
-    names = [WEIGHTS] if count == 1 else [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+    first, ending = varied(WEIGHTS, variant).removesuffix(".safetensors"), ".safetensors"
+    names = [first + ending] if count == 1 else [f"{first}-{i + 1:05}-of-{count:05}{ending}" for i in range(count)]
     metadata = {"format": "pt"} | ({INT8: "rows"} if int8 else {})
     with folder_save(folder) as save:
         for name, shard in zip(names, shards, strict=True):
@@ -230,9 +248,15 @@ def save_checkpoint(
         if count > 1:
             where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
             total = sum(t.nbytes for shard in shards for t in shard.values())
-            save.write_text(WEIGHTS + INDEX, _index(where, total))
+            save.write_text(varied(WEIGHTS + INDEX, variant), _index(where, total))
         # what an earlier save left would be read instead of, or beside, the new files
-        save.remove(*(old.name for old in save.folder.iterdir() if _OURS.fullmatch(old.name)))
+        replaced = _OURS if variant is None else _of_variant(variant)
+        save.remove(*(old.name for old in save.folder.iterdir() if replaced.fullmatch(old.name)))
+
+
+def _of_variant(variant: str) -> re.Pattern[str]:
+    word = re.escape(variant)
+    return re.compile(rf"model\.{word}(-\d{{5}}-of-\d{{5}})?\.safetensors|model\.safetensors\.index\.{word}\.json")
 
 
 def _stored(tensors: Mapping[str, torch.Tensor], int8: bool) -> dict[str, torch.Tensor]:

@@ -41,7 +41,12 @@ _SCALES = ("logit_scale", "residual_scale", "embedding_scale", "attention.output
 def metadata_table(dialect: Dialect) -> FieldTable:
     """What each metadata key of a family does, without the family's name before it (`general.` keys are notes)."""
     groups = {"attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.sliding_window"}
-    used = {*dialect.fields.values(), "attention.head_count", *((groups | {*_ROPE}) if dialect.groups else ())}
+    used = {
+        *dialect.fields.values(),
+        *dialect.optional.values(),
+        "attention.head_count",
+        *((groups | {*_ROPE}) if dialect.groups else ()),
+    }
     harmless = {
         "vocab_size": "the table of tokens says it",
         "tensor_data_layout": "the tensors say it",
@@ -51,7 +56,9 @@ def metadata_table(dialect: Dialect) -> FieldTable:
     if not dialect.groups:  # each head has its own keys, and positions are learned
         same = "it is what the heads already say"
         harmless |= dict.fromkeys(("attention.head_count_kv", "attention.key_length", "attention.value_length"), same)
-        harmless["rope.dimension_count"] = "positions are learned"
+        harmless["rope.dimension_count"] = "no positions are rotary"
+        unread = {"context_length", "feed_forward_length"} - used
+        harmless |= dict.fromkeys(unread, "the family has no such bound, or the tensors say it")
     refused = {
         **dict.fromkeys(_SCALES, only(None, 0.0, 1.0)),
         **dict.fromkeys(
@@ -72,6 +79,7 @@ def metadata_table(dialect: Dialect) -> FieldTable:
         "rope.scaling.yarn_beta_slow": only(None, 1.0),
         **({} if "use_parallel_residual" in used else {"use_parallel_residual": only(None, False)}),
     }  # fmt: skip
+    refused = {name: allowed for name, allowed in refused.items() if name not in used}
     return FieldTable("GGUF metadata", frozenset(used), harmless, refused)
 
 
@@ -89,7 +97,11 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
     CheckpointError for a family that is not known or a damaged file, MissingExtraError without the package `gguf`.
     """
     path = Path(path)
-    header = read_header(path)
+    return described(path, read_header(path), GGUFTensors)
+
+
+def described(path: Path, header: Header, tensors_class: type[GGUFTensors]) -> GGUF:
+    """What a header says, with `tensors_class` for the tensors; errors are those of `read_gguf`."""
     family = header.metadata.get("general.architecture")
     if not isinstance(family, str) or family not in DIALECTS:
         raise CheckpointError(
@@ -97,7 +109,7 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
         )
     _check_metadata(path, header, family)
     heads, kv_heads = _heads(path, header, family)
-    tensors = GGUFTensors(path, header, DIALECTS[family], heads, kv_heads)
+    tensors = tensors_class(path, header, DIALECTS[family], heads, kv_heads)
     tokenizer = {key: value for key, value in header.metadata.items() if key.startswith("tokenizer.")}
     return GGUF(_config(path, header, family, kv_heads, tensors), tensors, tokenizer)
 
@@ -131,18 +143,23 @@ def _config(path: Path, header: Header, family: str, kv_heads: int, tensors: GGU
         if f"{family}.{key}" not in metadata:
             raise CheckpointError(f"{path} has no {family}.{key} in its metadata, which {name} is read from.")
         config[name] = metadata[f"{family}.{key}"]
+    for name, key in dialect.optional.items():
+        if f"{family}.{key}" in metadata:
+            config[name] = metadata[f"{family}.{key}"]
     names = set(tensors.names())
     config["vocab_size"] = tensors.shape(dialect.tokens)[0]
     config["tie_word_embeddings"] = dialect.output not in names
     for name, layer in dialect.biases.items():
         config[name] = f"{dialect.blocks.format(i=0)}{layer}.bias" in names
+    for name, layer in dialect.layers.items():
+        config[name] = f"{dialect.blocks.format(i=0)}{layer}.weight" in names
     for name, key in _TOKENS.items():
         if f"tokenizer.ggml.{key}_token_id" in metadata:
             config[name] = metadata[f"tokenizer.ggml.{key}_token_id"]
     if dialect.groups:
         config["num_key_value_heads"] = kv_heads
         _rotary(path, header, family, config, tensors)
-    return config
+    return config | dialect.derived(config)
 
 
 def _rotary(path: Path, header: Header, family: str, config: dict[str, Any], tensors: GGUFTensors) -> None:
@@ -159,7 +176,7 @@ def _rotary(path: Path, header: Header, family: str, config: dict[str, Any], ten
         config["partial_rotary_factor"] = (
             rotated / size if isinstance(size, int) and size and isinstance(rotated, int) else 1.0
         )
-    config["rope_theta"] = metadata.get(f"{family}.rope.freq_base", 10000.0)
+    config["rope_theta"] = metadata.get(f"{family}.rope.freq_base", DIALECTS[family].theta)
     config["rope_scaling"] = _scaling(path, header, family, config, tensors)
     if window := metadata.get(f"{family}.attention.sliding_window"):
         config["sliding_window"] = window

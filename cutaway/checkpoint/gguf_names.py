@@ -5,7 +5,7 @@ Names are those of gguf-py/gguf/constants.py; the changes are those of llama.cpp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +41,12 @@ class Dialect:
         top, block: layers by their GGUF names -> published names, outside and inside of a block.
         blocks: what stands before the published names in block {i}.
         fields: config field -> metadata key, without the architecture's name before it.
+        optional: the same of fields that a file may lack.
         fixed: config fields that every such file has.
+        derived: config fields that follow from those that were read.
         biases: config field -> the published layer of a block whose bias says that it is true.
+        layers: config field -> the published layer of a block that says, by being there, that it is true.
+        theta: the base of rotary frequencies where the file gives none.
         groups: whether key/value heads, head size and rotary positions are in the metadata.
         partial: whether heads may be rotary in part.
         rotated: the layers whose rows are in the order of GGUF's own rotary embedding -> the count of their heads.
@@ -57,8 +61,12 @@ class Dialect:
     block: Mapping[str, str] = field(default_factory=lambda: _LLAMA_BLOCK)
     blocks: str = "model.layers.{i}."
     fields: Mapping[str, str] = field(default_factory=lambda: _RMS)
+    optional: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=lambda: {"hidden_act": "silu"})
+    derived: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
     biases: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
+    theta: float = 10_000.0
     groups: bool = True
     partial: bool = False
     rotated: tuple[str, ...] = ()
@@ -77,6 +85,23 @@ class Dialect:
         return f"{self.top['output']}.weight"
 
 
+_LAYER = {**_FIELDS, "layer_norm_eps": "attention.layer_norm_epsilon"}
+_HEADS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+_RESULTS = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+_CAPS = {name: name for name in ("attn_logit_softcapping", "final_logit_softcapping")}
+
+
+def _gemma_scale(largest: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """How scores are scaled, which files do not say: by the size of a head, in the largest model the width's."""
+
+    def derived(config: Mapping[str, Any]) -> dict[str, Any]:
+        width, heads, size = (config[name] for name in ("hidden_size", "num_attention_heads", "head_dim"))
+        by_width = config["num_hidden_layers"] == largest and isinstance(width, int) and isinstance(heads, int)
+        return {"query_pre_attn_scalar": width // heads if by_width else size}
+
+    return derived
+
+
 DIALECTS = {
     "llama": Dialect("llama", "LlamaForCausalLM", biases=_BIASES, rotated=("attn_q", "attn_k")),
     "smollm3": Dialect("smollm3", "SmolLM3ForCausalLM", biases=_BIASES, rotated=("attn_q", "attn_k")),
@@ -84,7 +109,7 @@ DIALECTS = {
     "qwen3": Dialect(
         "qwen3",
         "Qwen3ForCausalLM",
-        block={**_LLAMA_BLOCK, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"},
+        block={**_LLAMA_BLOCK, **_HEADS},
         biases={"attention_bias": "self_attn.q_proj"},
     ),
     "gemma": Dialect(
@@ -93,6 +118,83 @@ DIALECTS = {
         fixed={"hidden_act": "gelu_pytorch_tanh"},
         biases={"attention_bias": "self_attn.q_proj"},
         norm_offset=1.0,
+    ),
+    "gemma2": Dialect(
+        "gemma2",
+        "Gemma2ForCausalLM",
+        block={**_LLAMA_BLOCK, **_RESULTS, "ffn_norm": "pre_feedforward_layernorm"},
+        optional=_CAPS,
+        fixed={"hidden_activation": "gelu_pytorch_tanh", **dict.fromkeys(_CAPS)},
+        derived=_gemma_scale(46),
+        norm_offset=1.0,
+    ),
+    "gemma3": Dialect(
+        "gemma3_text",
+        "Gemma3ForCausalLM",
+        block={**_LLAMA_BLOCK, **_RESULTS, **_HEADS, "ffn_norm": "pre_feedforward_layernorm"},
+        optional={"final_logit_softcapping": "final_logit_softcapping", "rope_local_base_freq": "rope.freq_base_swa"},
+        fixed={"hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6},
+        derived=_gemma_scale(62),
+        norm_offset=1.0,
+        theta=1_000_000.0,
+    ),
+    "olmo2": Dialect(
+        "olmo2",
+        "Olmo2ForCausalLM",
+        block={
+            **{name: layer for name, layer in _LLAMA_BLOCK.items() if name not in ("attn_norm", "ffn_norm")},
+            **_RESULTS,
+            **_HEADS,
+        },
+        biases={"attention_bias": "self_attn.q_proj"},
+    ),
+    "granite": Dialect(
+        "granite",
+        "GraniteForCausalLM",
+        optional={
+            "attention_multiplier": "attention.scale",
+            "embedding_multiplier": "embedding_scale",
+            "residual_multiplier": "residual_scale",
+            "logits_scaling": "logit_scale",
+        },
+        biases=_BIASES,
+        rotated=("attn_q", "attn_k"),
+    ),
+    "phi2": Dialect(
+        "phi",
+        "PhiForCausalLM",
+        top={"token_embd": "model.embed_tokens", "output_norm": "model.final_layernorm", "output": "lm_head"},
+        block={
+            "attn_norm": "input_layernorm",
+            **{f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"},
+            "attn_output": "self_attn.dense",
+            "ffn_up": "mlp.fc1",
+            "ffn_down": "mlp.fc2",
+        },
+        fields=_LAYER,
+        fixed={"hidden_act": "gelu_new"},
+        partial=True,
+    ),
+    "stablelm": Dialect(
+        "stablelm",
+        "StableLmForCausalLM",
+        fields={**_LAYER, "use_parallel_residual": "use_parallel_residual"},
+        biases={"use_qkv_bias": "self_attn.q_proj"},
+        partial=True,
+    ),
+    "command-r": Dialect(
+        "cohere",
+        "CohereForCausalLM",
+        block={**_LLAMA_BLOCK, **_HEADS},
+        fields={**_LAYER, "logit_scale": "logit_scale"},
+        biases={"attention_bias": "self_attn.q_proj"},
+        layers={"use_qk_norm": "self_attn.q_norm"},
+    ),
+    "cohere2": Dialect(
+        "cohere2",
+        "Cohere2ForCausalLM",
+        fields={**_LAYER, "logit_scale": "logit_scale"},
+        biases={"attention_bias": "self_attn.q_proj"},
     ),
     "phi3": Dialect(
         "phi3",
@@ -128,6 +230,34 @@ DIALECTS = {
         fixed={"hidden_act": "gelu"},
         biases={"attention_bias": "attention.query_key_value"},
         partial=True,
+        per_head="attn_qkv",
+    ),
+    "bloom": Dialect(
+        "bloom",
+        "BloomForCausalLM",
+        top={
+            "token_embd": "transformer.word_embeddings",
+            "token_embd_norm": "transformer.word_embeddings_layernorm",
+            "output_norm": "transformer.ln_f",
+            "output": "lm_head",
+        },
+        block={
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "self_attention.query_key_value",
+            "attn_output": "self_attention.dense",
+            "ffn_norm": "post_attention_layernorm",
+            "ffn_up": "mlp.dense_h_to_4h",
+            "ffn_down": "mlp.dense_4h_to_h",
+        },
+        blocks="transformer.h.{i}.",
+        fields={
+            "hidden_size": "embedding_length",
+            "n_head": "attention.head_count",
+            "n_layer": "block_count",
+            "layer_norm_epsilon": "attention.layer_norm_epsilon",
+        },
+        fixed={},
+        groups=False,
         per_head="attn_qkv",
     ),
     "gpt2": Dialect(

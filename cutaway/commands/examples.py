@@ -5,6 +5,7 @@ from __future__ import annotations
 TEXT = '"A warm, funny film."'
 EXAMPLES: dict[str, str] = {
     "serve": "cutaway serve cutaway/sentiment",
+    "studio": "cutaway studio",
     "chat": "cutaway chat cutaway/smollm2",
     "explain": f"cutaway explain {TEXT} -o explain.html",
     "attend": f"cutaway attend {TEXT} --layer 3 --head 7 -o attention.png",
@@ -15,6 +16,7 @@ EXAMPLES: dict[str, str] = {
     "tokenize": f"cutaway tokenize {TEXT}",
     "generate": 'cutaway generate "What is the capital of France?" --max-new-tokens 20',
     "models": "cutaway models --folder trained",
+    "convert": "cutaway convert cutaway/smollm2 smollm2-q8.gguf --quantize q8_0",
     "evaluate": "cutaway evaluate cutaway/sentiment rated.csv --column label=stars -o report.json",
     "bench": "cutaway bench cutaway/sentiment --dtype int8",
     "train": "cutaway train distilbert-base-uncased mails.csv -o mails --column body --column label=kind",

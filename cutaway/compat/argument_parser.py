@@ -9,7 +9,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -60,7 +60,7 @@ class HfArgumentParser(argparse.ArgumentParser):
         ConfigError: a field whose type has no single form on the command line.
     """
 
-    def __init__(self, dataclass_types: Any = None, **kwargs: Any) -> None:
+    def __init__(self, dataclass_types: type[Any] | Iterable[type[Any]] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(**kwargs)
         if dataclass_types is None:
@@ -73,9 +73,9 @@ class HfArgumentParser(argparse.ArgumentParser):
         for kind in kinds:
             self._add_dataclass(kind)
 
-    def _add_dataclass(self, kind: Any) -> None:
+    def _add_dataclass(self, kind: type[Any]) -> None:
         name = getattr(kind, "_argument_group_name", None)
-        where: Any = self if name is None else self.add_argument_group(name)
+        where = self if name is None else self.add_argument_group(name)
         try:
             hints = typing.get_type_hints(kind)
         except NameError as error:
@@ -159,11 +159,11 @@ class HfArgumentParser(argparse.ArgumentParser):
         return self.parse_dict(values, allow_extra_keys)
 
 
-def _names(kind: Any) -> list[str]:
+def _names(kind: type[Any]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
-def _default(field: Any) -> dict[str, Any]:
+def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
     """The default for argparse, or that there must be a value."""
     if field.default is not dataclasses.MISSING:
         return {"default": field.default}
@@ -200,7 +200,7 @@ class Several:
         order = {bool: 3, int: 1, float: 2}
         self.kinds, self.many = sorted(kinds, key=lambda kind: order.get(kind, 0)), many
 
-    def __call__(self, word: str) -> Any:
+    def __call__(self, word: str) -> object:
         """The value of a word; ValueError where it fits none."""
         for kind in self.kinds:
             if typing.get_origin(kind) is Literal:
@@ -219,7 +219,7 @@ def _choice(values: list[Any]) -> Callable[[str], Any]:
     return lambda word: by_text.get(word, word)
 
 
-def _add_field(where: Any, field: Any, hint: object, owner: str) -> None:
+def _add_field(where: argparse._ActionsContainer, field: dataclasses.Field[Any], hint: object, owner: str) -> None:
     """The option of one field."""
     names = [f"--{field.name}", *([f"--{field.name.replace('_', '-')}"] if "_" in field.name else [])]
     options = dict(field.metadata)

@@ -39,6 +39,7 @@ _NEVER = frozenset(
         "tf", "flax", "torch_npu", "torch_hpu", "torch_mlu", "torch_musa", "torch_neuron", "torch_neuroncore",
         "torch_xla", "torch_xpu", "torch_tpu", "torch_tensorrt_fx", "flash_attn_2", "flash_attn_3", "flash_attn_4",
         "sagemaker_dp", "sagemaker_mp", "fbgemm_gpu", "keras_nlp", "tensorflow_text", "tensorflow_probability",
+        "deepspeed",
     )
 )  # fmt: skip
 
@@ -87,7 +88,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     what = name.removeprefix("is_").removesuffix("_available")
 
-    def answer(*version: Any, **kwargs: Any) -> bool:
+    def answer(*version: object, **kwargs: object) -> bool:
         if what in _ASKED:
             return _torch(_ASKED[what])
         return what not in _NEVER and _installed(PACKAGES[what])
@@ -119,6 +120,16 @@ def is_in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     found = None if shell is None else shell.get_ipython()
     return found is not None and "IPKernelApp" in getattr(found, "config", {})
+
+
+def is_torch_bf16_available_on_device(device: str) -> bool:
+    """Whether a device computes in bfloat16: every one that torch names does, some slowly."""
+    return device != "cuda" or _torch(_ASKED["torch_bf16_gpu"])
+
+
+def is_torch_fp16_available_on_device(device: str) -> bool:
+    """Whether a device computes in float16: every one that torch names does, some slowly."""
+    return device != "cuda" or _torch(_ASKED["torch_cuda"])
 
 
 def is_deepspeed_zero3_enabled() -> bool:

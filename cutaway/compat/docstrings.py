@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from cutaway.errors import MissingExtraError
@@ -42,7 +42,7 @@ def replace_return_docstrings(*args: object, **kwargs: object) -> Callable[[F], 
 add_code_sample_docstrings = replace_return_docstrings
 
 
-def requires_backends(obj: object, backends: Any) -> None:
+def requires_backends(obj: object, backends: str | Iterable[str]) -> None:
     """MissingExtraError for the first of these packages that is not installed; `obj` is what needs it."""
     from cutaway.compat import availability
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from cutaway import auto
 from cutaway.errors import ConfigError, nearest
+
+T = TypeVar("T")
 
 
 class LazyMapping(Mapping[Any, Any]):
     """A mapping whose keys and values are imported when they are read."""
 
-    def __init__(self, name: str, pairs: Callable[[], dict[Any, Callable[[], Any]]], register: Any) -> None:
+    def __init__(
+        self, name: str, pairs: Callable[[], dict[Any, Callable[[], Any]]], register: Callable[..., None]
+    ) -> None:
         self._name, self._pairs, self._register = name, pairs, register
 
     def __getitem__(self, key: Any) -> Any:
@@ -30,12 +34,12 @@ class LazyMapping(Mapping[Any, Any]):
     def __len__(self) -> int:
         return len(self._pairs())
 
-    def register(self, key: Any, value: Any, exist_ok: bool = False) -> None:
+    def register(self, key: object, value: object, exist_ok: bool = False) -> None:
         """Add a class of your own, as `AutoConfig.register` and `AutoModel.register` do."""
         self._register(key, value, exist_ok=exist_ok)
 
 
-def _refuse(key: Any, value: Any, exist_ok: bool = False) -> None:
+def _refuse(key: object, value: object, exist_ok: bool = False) -> None:
     raise ConfigError("no family of cutaway is built for this task, so nothing can be registered for it.")
 
 
@@ -43,7 +47,7 @@ def _import(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _itself(value: Any) -> Any:
+def _itself(value: T) -> T:
     return value
 
 
@@ -51,14 +55,15 @@ def _configs() -> dict[Any, Callable[[], Any]]:
     return {t: partial(auto.config_class, t) for t in (*auto.FAMILIES, *auto._CONFIGS)}
 
 
-def _class_name(kind: Any, model_type: str) -> str | None:
+def _class_name(kind: type[auto._AutoModel[Any]], model_type: str) -> str | None:
     """The name of the family's class for a task; None where it has none."""
     module, first = auto.FAMILIES[model_type]
     name = f"{first}{kind.others.get(model_type, kind.ending)}"
-    return name if hasattr(importlib.import_module(module), name) else None
+    found = getattr(importlib.import_module(module), name, None)
+    return None if found is None else str(found.__name__)
 
 
-def _models(kind: Any) -> dict[Any, Callable[[], Any]]:
+def _models(kind: type[auto._AutoModel[Any]]) -> dict[Any, Callable[[], Any]]:
     found: dict[Any, Callable[[], Any]] = {}
     for model_type, (module, _) in auto.FAMILIES.items():
         if (name := _class_name(kind, model_type)) is not None:
@@ -83,6 +88,7 @@ def _tokenizers() -> dict[Any, Callable[[], Any]]:
 TASKS: dict[str, str] = {
     "MODEL_MAPPING": "AutoModel",
     "MODEL_FOR_PRETRAINING_MAPPING": "AutoModelForPreTraining",
+    "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING": "AutoModelForNextSentencePrediction",
     "MODEL_FOR_CAUSAL_LM_MAPPING": "AutoModelForCausalLM",
     "MODEL_FOR_MASKED_LM_MAPPING": "AutoModelForMaskedLM",
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING": "AutoModelForSeq2SeqLM",

@@ -8,7 +8,7 @@ calls it, or anything on it, hears what there is instead. The same holds for eve
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from cutaway.errors import CutawayError
 
@@ -60,10 +60,10 @@ class _Refusing(type):
     def _error(cls) -> CutawayError:
         return CutawayError(f"cutaway has no {cls.__name__}: {cls._instead}. See docs/upstream-names.md.")
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
         raise cls._error()
 
-    def __getattr__(cls, name: str) -> Any:
+    def __getattr__(cls, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
         raise cls._error()

@@ -28,7 +28,8 @@ HOMES = {
         "default_compute_objective denumpify_detensorize distributed_concat find_batch_size get_last_checkpoint "
         "get_model_param_count get_parameter_names has_length is_main_process nested_concat nested_detach "
         "nested_numpify nested_truncate numpy_pad_and_concatenate prune_linear_layer reissue_pt_warnings seed_worker "
-        "speed_metrics torch_pad_and_concatenate unwrap_model"
+        "speed_metrics torch_pad_and_concatenate unwrap_model EvalLoopContainer RemoveColumnsCollator "
+        "check_target_module_exists find_executable_batch_size rotate_checkpoints sort_checkpoints"
     ),
     "cutaway.compat.activations": (
         "ACT2CLS ACT2FN AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh "
@@ -38,7 +39,8 @@ HOMES = {
     ),
     "cutaway.compat.mappings": (
         "CONFIG_MAPPING_NAMES MODEL_FOR_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_MASKED_LM_MAPPING_NAMES "
-        "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES MODEL_FOR_PRETRAINING_MAPPING_NAMES "
+        "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES "
+        "MODEL_FOR_PRETRAINING_MAPPING_NAMES "
         "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES "
         "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES "
         "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES MODEL_MAPPING_NAMES TOKENIZER_MAPPING_NAMES "
@@ -54,10 +56,13 @@ HOMES = {
     "cutaway.compat.versions": ("check_min_version require_version require_version_core send_example_telemetry"),
     "cutaway.compat.tensors": (
         "ContextManagers cached_file can_return_loss expand_dims find_labels flatten_dict is_numpy_array is_tensor "
-        "is_torch_device is_torch_dtype is_torch_tensor reshape squeeze strtobool tensor_size to_numpy to_py_obj "
-        "torch_float torch_int transpose"
+        "id_tensor_storage is_torch_device is_torch_dtype load_state_dict is_torch_tensor reshape squeeze strtobool "
+        "tensor_size to_numpy to_py_obj torch_float torch_int transpose"
     ),
-    "cutaway.compat.availability": "is_deepspeed_zero3_enabled is_in_notebook is_torch_greater_or_equal",
+    "cutaway.compat.availability": (
+        "is_deepspeed_zero3_enabled is_in_notebook is_torch_bf16_available_on_device is_torch_fp16_available_on_device "
+        "is_torch_greater_or_equal"
+    ),
     "cutaway.compat.captured_logger": "CaptureLogger",
     "cutaway.compat.refused": "HfDeepSpeedConfig QuantizationConfigMixin",
     "cutaway.hub.upload": "Publishing PushToHubMixin",
@@ -72,6 +77,11 @@ HOMES = {
     "cutaway.pipelines.factory": "PipelineRegistry TASKS SUPPORTED_TASKS TASK_ALIASES check_task",
     "cutaway.generate.stopping_criteria": "ConfidenceCriteria validate_stopping_criteria",
     "cutaway.generate.streaming": "BaseStreamer",
+    "cutaway.generate.prompt_lookup": "PromptLookupCandidateGenerator",
+    "cutaway.compat.samplers": (
+        "DistributedLengthGroupedSampler DistributedSamplerWithLoop IterableDatasetShard LengthGroupedSampler "
+        "ShardSampler get_length_grouped_indices"
+    ),
     "cutaway.generate.settings": "GenerationMode",
     "cutaway.generate.results": (
         "GenerateBeamDecoderOnlyOutput GenerateBeamEncoderDecoderOutput GenerateDecoderOnlyOutput "
@@ -141,13 +151,16 @@ MODULES = {
     ),
     "trainer_pt_utils": (
         "LabelSmoother distributed_concat find_batch_size get_model_param_count get_parameter_names nested_concat "
-        "nested_detach nested_numpify nested_truncate torch_distributed_zero_first"
+        "nested_detach nested_numpify nested_truncate torch_distributed_zero_first DistributedLengthGroupedSampler "
+        "DistributedSamplerWithLoop EvalLoopContainer IterableDatasetShard LengthGroupedSampler ShardSampler"
     ),
     "trainer_seq2seq": "Seq2SeqTrainer",
     "trainer_utils": (
         "BestRun EvalLoopOutput EvalPrediction HubStrategy IntervalStrategy PREFIX_CHECKPOINT_DIR PredictionOutput "
         "SaveStrategy SchedulerType TrainOutput default_compute_objective denumpify_detensorize "
-        "enable_full_determinism get_last_checkpoint has_length is_main_process seed_worker set_seed speed_metrics"
+        "RemoveColumnsCollator check_target_module_exists enable_full_determinism find_executable_batch_size "
+        "get_last_checkpoint has_length is_main_process rotate_checkpoints seed_worker set_seed sort_checkpoints "
+        "speed_metrics"
     ),
     "training_args": "ParallelMode TrainingArguments",
     "training_args_seq2seq": "Seq2SeqTrainingArguments",
@@ -167,6 +180,7 @@ MODULES = {
 }  # fmt: skip
 # families whose folder upstream calls otherwise than ours, or that have only a tokenizer of their own
 _FOLDERS = {"mbart50": "mbart"}
+_FIRST = {"gemma3": "Gemma3"}  # whose class names begin otherwise than its config's
 
 
 def _package() -> Any:
@@ -182,7 +196,14 @@ def _families() -> dict[str, str]:
         if home.startswith("cutaway.families."):
             configs = [name for name in names.split() if name.endswith("Config")]
             found[home.rpartition(".")[2]] = configs[0].removesuffix("Config")
-    return found | {folder: found[ours] for folder, ours in _FOLDERS.items()}
+    return found | _FIRST | {folder: found[ours] for folder, ours in _FOLDERS.items()}
+
+
+@cache
+def _first_of(name: str) -> str:
+    """The family's part of a class name: the longest, since Gemma2Model is none of Gemma's."""
+    firsts = (first for first in _families().values() if name.startswith(first))
+    return max((first for first in firsts if not name[len(first) :][:1].islower()), key=len, default="")
 
 
 def _family_names(path: str) -> tuple[str, ...] | None:
@@ -194,7 +215,7 @@ def _family_names(path: str) -> tuple[str, ...] | None:
     mine = [
         name
         for name, home in _package()._HOME.items()
-        if name.startswith(first) and not name[len(first) :][:1].islower() and not home.startswith("cutaway.compat")
+        if name.startswith(first) and _first_of(name) == first and not home.startswith("cutaway.compat")
     ]
     if len(parts) == 2:
         return tuple(mine)
@@ -250,4 +271,6 @@ def home(name: str) -> str | None:
         return "cutaway.compat.availability" if known(name) else None
     if (lives := absent_home(name)) is not None:
         return lives
+    if name in ("BertForPreTrainingOutput", "AlbertForPreTrainingOutput"):
+        return "cutaway.outputs"
     return "cutaway.modeling_outputs" if name.endswith(("Output", "OutputWithPast", "OutputWithPooling")) else None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from cutaway.checkpoint.safetensors import SafetensorsFile
+from cutaway.checkpoint.torch_pickle import TorchFile
 from cutaway.errors import ConfigError, HubError
 
 
@@ -25,8 +29,10 @@ class ContextManagers:
         for one in self.context_managers:
             self.stack.enter_context(one)
 
-    def __exit__(self, *error: Any) -> None:
-        self.stack.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stack.__exit__(kind, error, traceback)
 
 
 def strtobool(value: object) -> int:
@@ -92,58 +98,58 @@ def flatten_dict(d: MutableMapping[str, Any], parent_key: str = "", delimiter: s
     return found
 
 
-def transpose(array: Any, axes: Any = None) -> Any:
+def transpose(array: Tensor | NDArray[Any], axes: Sequence[int] | None = None) -> Tensor | NDArray[Any]:
     """The axes of a tensor or array in another order; by default turned round."""
     order = tuple(range(array.ndim))[::-1] if axes is None else tuple(axes)
     return array.permute(*order) if isinstance(array, Tensor) else np.transpose(array, order)
 
 
-def reshape(array: Any, newshape: Any) -> Any:
+def reshape(array: Tensor | NDArray[Any], newshape: Sequence[int]) -> Tensor | NDArray[Any]:
     """Another shape of a tensor or array."""
     return array.reshape(*newshape) if isinstance(array, Tensor) else np.reshape(array, newshape)
 
 
-def squeeze(array: Any, axis: Any = None) -> Any:
+def squeeze(array: Tensor | NDArray[Any], axis: int | None = None) -> Tensor | NDArray[Any]:
     """Without axes of length 1."""
     if isinstance(array, Tensor):
         return array.squeeze() if axis is None else array.squeeze(axis)
     return np.squeeze(array, axis=axis)
 
 
-def expand_dims(array: Any, axis: int) -> Any:
+def expand_dims(array: Tensor | NDArray[Any], axis: int) -> Tensor | NDArray[Any]:
     """With one more axis of length 1."""
     return array.unsqueeze(axis) if isinstance(array, Tensor) else np.expand_dims(array, axis)
 
 
-def tensor_size(array: Any) -> int:
+def tensor_size(array: Tensor | NDArray[Any]) -> int:
     """How many numbers it holds."""
     return int(array.numel()) if isinstance(array, Tensor) else int(np.size(array))
 
 
-def torch_int(x: Any) -> Any:
+def torch_int(x: Tensor | float) -> Tensor | int:
     """A whole number; a tensor while torch traces."""
     return x.to(torch.int64) if isinstance(x, Tensor) else int(x)
 
 
-def torch_float(x: Any) -> Any:
+def torch_float(x: Tensor | float) -> Tensor | float:
     """A number; a tensor while torch traces."""
     return x.to(torch.float32) if isinstance(x, Tensor) else float(x)
 
 
-def find_labels(model_class: Any) -> list[str]:
+def find_labels(model_class: type[nn.Module]) -> list[str]:
     """The arguments of a model's forward that are labels."""
     takes = inspect.signature(model_class.forward).parameters
     span = ("start_positions", "end_positions") if "QuestionAnswering" in model_class.__name__ else ()
     return [name for name in takes if "label" in name or name in span]
 
 
-def can_return_loss(model_class: Any) -> bool:
+def can_return_loss(model_class: type[nn.Module]) -> bool:
     """Whether a model's forward gives a loss without labels, where it is asked to."""
     takes = inspect.signature(model_class.forward).parameters
     return "return_loss" in takes and takes["return_loss"].default is True
 
 
-def cached_file(path_or_repo_id: Any, filename: str, **kwargs: object) -> str | None:
+def cached_file(path_or_repo_id: str | Path, filename: str, **kwargs: object) -> str | None:
     """The local path of a file of a folder or a repository on the hub.
 
     `revision`, `token`, `cache_dir`, `local_files_only` and `subfolder` say where. None where it is not there and
@@ -159,3 +165,25 @@ def cached_file(path_or_repo_id: Any, filename: str, **kwargs: object) -> str | 
             raise
         return None
     return str(found)
+
+
+def id_tensor_storage(tensor: Tensor) -> tuple[torch.device, int, int]:
+    """What tells the memory of a tensor: the device, the address of its storage, the bytes of it."""
+    storage = tensor.untyped_storage()
+    return tensor.device, storage.data_ptr(), storage.nbytes()
+
+
+def load_state_dict(
+    checkpoint_file: str | Path, map_location: str | torch.device = "cpu", weights_only: bool = True
+) -> dict[str, Tensor]:
+    """The tensors of one file, safetensors or PyTorch's; `weights_only`: code of a pickle is never run.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds more than tensors.
+    """
+    path = Path(checkpoint_file)
+    if path.suffix == ".safetensors":
+        opened: SafetensorsFile | TorchFile = SafetensorsFile(path)
+    else:
+        opened = TorchFile(path)
+    return {name: opened.read(name).to(map_location) for name in opened.names()}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
+from warnings import WarningMessage
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
@@ -47,7 +50,7 @@ class BestRun(NamedTuple):
     run_id: str
     objective: float | list[float]
     hyperparameters: dict[str, Any]
-    run_summary: Any = None
+    run_summary: object = None
 
 
 def get_last_checkpoint(folder: str | Path) -> str | None:
@@ -72,10 +75,10 @@ def seed_worker(worker_id: int, num_workers: int, rank: int) -> None:
     set_seed(num_workers * rank + torch.initial_seed() % 2**32)
 
 
-def has_length(dataset: Any) -> bool:
+def has_length(dataset: object) -> bool:
     """Whether a data set knows how many rows it has."""
     try:
-        return len(dataset) is not None
+        return len(dataset) is not None  # type: ignore[arg-type]
     except TypeError:
         return False
 
@@ -86,7 +89,11 @@ def is_main_process(local_rank: int) -> bool:
 
 
 def speed_metrics(
-    split: str, start_time: float, num_samples: int | None = None, num_steps: int | None = None, num_tokens: Any = None
+    split: str,
+    start_time: float,
+    num_samples: int | None = None,
+    num_steps: int | None = None,
+    num_tokens: float | None = None,
 ) -> dict[str, float]:
     """How fast something was that began at `start_time` (time.time())."""
     import time
@@ -142,7 +149,7 @@ def nested_detach(tensors: object) -> Any:
 def nested_numpify(tensors: object) -> Any:
     """The same structure in NumPy; bfloat16, which it does not know, as float32."""
 
-    def array(x: Any) -> Any:
+    def array(x: Tensor) -> NDArray[Any]:
         x = x.cpu()
         return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
@@ -154,7 +161,7 @@ def nested_truncate(tensors: object, limit: int) -> Any:
     return _mapped(tensors, lambda x: x[:limit])
 
 
-def atleast_1d(value: Any) -> Any:
+def atleast_1d(value: Tensor | ArrayLike) -> Any:
     """A tensor or array with at least one axis."""
     return torch.atleast_1d(value) if isinstance(value, Tensor) else np.atleast_1d(value)
 
@@ -171,7 +178,7 @@ def torch_pad_and_concatenate(tensor1: Tensor, tensor2: Tensor, padding_index: i
     return whole
 
 
-def numpy_pad_and_concatenate(array1: Any, array2: Any, padding_index: int = -100) -> Any:
+def numpy_pad_and_concatenate(array1: ArrayLike, array2: ArrayLike, padding_index: int = -100) -> NDArray[Any]:
     """The same of NumPy's arrays."""
     a, b = np.atleast_1d(array1), np.atleast_1d(array2)
     if a.ndim == 1 or a.shape[1] == b.shape[1]:
@@ -183,7 +190,7 @@ def numpy_pad_and_concatenate(array1: Any, array2: Any, padding_index: int = -10
     return whole
 
 
-def nested_concat(tensors: object, new_tensors: Any, padding_index: int = -100) -> Any:
+def nested_concat(tensors: Any, new_tensors: Any, padding_index: int = -100) -> Any:
     """Two structures of batches as one."""
     if isinstance(tensors, list | tuple):
         return type(tensors)(nested_concat(a, b, padding_index) for a, b in zip(tensors, new_tensors, strict=True))
@@ -279,7 +286,7 @@ def torch_distributed_zero_first(local_rank: int) -> Iterator[None]:
         torch.distributed.barrier()
 
 
-def reissue_pt_warnings(caught_warnings: Any) -> None:
+def reissue_pt_warnings(caught_warnings: Iterable[WarningMessage]) -> None:
     """Warn again of what was caught."""
     import warnings
 
@@ -340,3 +347,180 @@ def prune_linear_layer(layer: nn.Linear, index: Tensor, dim: int = 0) -> nn.Line
 
 
 ALL_LAYERNORM_LAYERS = [nn.LayerNorm]
+
+
+def sort_checkpoints(
+    output_dir: str | Path,
+    checkpoint_prefix: str = PREFIX_CHECKPOINT_DIR,
+    use_mtime: bool = False,
+    best_model_checkpoint: str | Path | None = None,
+) -> list[str]:
+    """The checkpoints of a folder, the oldest first; the best one stands last but one, unless it is the last.
+
+    Args:
+        use_mtime: by the time of the last change, not by the number in the name.
+    """
+    named = re.compile(rf"{re.escape(checkpoint_prefix)}-(\d+)")
+    found = [(path, m) for path in Path(output_dir).iterdir() if path.is_dir() and (m := named.fullmatch(path.name))]
+    found.sort(key=lambda one: one[0].stat().st_mtime if use_mtime else int(one[1][1]))
+    paths = [path for path, _ in found]
+    best = None if best_model_checkpoint is None else Path(best_model_checkpoint)
+    if best in paths[:-1]:
+        paths.remove(best)
+        paths.insert(-1, best)
+    return [str(path) for path in paths]
+
+
+def rotate_checkpoints(
+    output_dir: str | Path,
+    save_total_limit: int | None = None,
+    best_model_checkpoint: str | Path | None = None,
+    use_mtime: bool = False,
+    checkpoint_prefix: str = PREFIX_CHECKPOINT_DIR,
+) -> None:
+    """Remove the oldest checkpoints over the limit; the newest and the best one always stay."""
+    import shutil
+
+    if save_total_limit is None or save_total_limit <= 0:
+        return
+    paths = sort_checkpoints(output_dir, checkpoint_prefix, use_mtime, best_model_checkpoint)
+    best = None if best_model_checkpoint is None else str(Path(best_model_checkpoint))
+    spared = {*paths[-1:], *([best] if best in paths else [])}
+    removable = [path for path in paths if path not in spared]
+    for path in removable[: max(0, len(paths) - save_total_limit)]:
+        shutil.rmtree(path)
+
+
+_NO_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator: can't allocate memory", "cuDNN error", "out of memory")
+
+
+def find_executable_batch_size(
+    function: Callable[..., Any] | None = None, starting_batch_size: int = 128, auto_find_batch_size: bool = False
+) -> Callable[..., Any]:
+    """Calls `function(batch_size, ...)` with ever smaller batches, a tenth less each time, while memory lacks.
+
+    Without `auto_find_batch_size` it is called once. Used as a decorator, with or without arguments.
+
+    Raises:
+        RuntimeError: not even one row fits.
+    """
+    if function is None:
+        return partial(
+            find_executable_batch_size,
+            starting_batch_size=starting_batch_size,
+            auto_find_batch_size=auto_find_batch_size,
+        )
+    if not auto_find_batch_size:
+        return partial(function, starting_batch_size)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        size = starting_batch_size
+        while size > 0:
+            try:
+                return function(size, *args, **kwargs)
+            except Exception as error:
+                lacks = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+                    s in str(error) for s in _NO_MEMORY
+                )
+                if not lacks:
+                    raise
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                size = int(size * 0.9)
+        raise RuntimeError("No executable batch size found, reached zero.")
+
+    return call
+
+
+class RemoveColumnsCollator:
+    """A collator that hands on only the columns that a model takes.
+
+    Args:
+        data_collator: gets what is left. signature_columns: the names that stay.
+        logger, model_name, description: for one line in the log about what is left out.
+    """
+
+    def __init__(
+        self,
+        data_collator: Callable[[list[Any]], Any],
+        signature_columns: Sequence[str],
+        logger: logging.Logger | None = None,
+        model_name: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        self.data_collator, self.signature_columns = data_collator, signature_columns
+        self.logger, self.model_name, self.description = logger, model_name, description
+        self.message_logged = False
+
+    def _remove_columns(self, feature: Any) -> Any:
+        if not isinstance(feature, dict):
+            return feature
+        left_out = [name for name in feature if name not in self.signature_columns]
+        if left_out and not self.message_logged and self.logger is not None and self.model_name:
+            self.message_logged = True
+            where = "" if self.description is None else f" of the {self.description} set"
+            self.logger.info("%s.forward takes no %s%s: left out.", self.model_name, ", ".join(left_out), where)
+        return {name: value for name, value in feature.items() if name in self.signature_columns}
+
+    def __call__(self, features: list[Any]) -> Any:
+        """The batch of the rows without those columns."""
+        return self.data_collator([self._remove_columns(feature) for feature in features])
+
+
+class EvalLoopContainer:
+    """Gathers what an evaluation loop of one's own gives, batch by batch, in nested lists, tuples and dicts.
+
+    Args:
+        do_nested_concat: one array of all batches, padded to one length with `padding_index`; else a list of them.
+    """
+
+    def __init__(self, do_nested_concat: bool = True, padding_index: int = -100) -> None:
+        self.do_nested_concat, self.padding_index = do_nested_concat, padding_index
+        self.tensors: Any = None
+        self.arrays: Any = None
+
+    def add(self, tensors: Any) -> None:
+        """One batch."""
+        if self.tensors is None:
+            self.tensors = tensors if self.do_nested_concat else [tensors]
+        elif self.do_nested_concat:
+            self.tensors = nested_concat(self.tensors, tensors, padding_index=self.padding_index)
+        else:
+            self.tensors.append(tensors)
+
+    def to_cpu_and_numpy(self) -> None:
+        """Takes what was added so far off the device."""
+        if self.tensors is None:
+            return
+        fresh = nested_numpify(self.tensors)
+        if self.arrays is None:
+            self.arrays = fresh
+        elif self.do_nested_concat:
+            self.arrays = nested_concat(self.arrays, fresh, padding_index=self.padding_index)
+        else:
+            self.arrays.extend(fresh)
+        self.tensors = None
+
+    def get_arrays(self) -> Any:
+        """Everything, as NumPy's arrays; None where nothing was added."""
+        self.to_cpu_and_numpy()
+        return self.arrays
+
+
+def check_target_module_exists(
+    optim_target_modules: str | Sequence[str], key: str, return_is_regex: bool = False
+) -> bool | tuple[bool, bool]:
+    """Whether a module's name is meant by a pattern, or by one of several names or patterns.
+
+    Args:
+        return_is_regex: also say whether it was a pattern, and not a name or a part of one, that fits.
+    """
+    if isinstance(optim_target_modules, str):
+        fits = re.fullmatch(optim_target_modules, key) is not None
+        is_regex = optim_target_modules != key
+    elif key in optim_target_modules or any(part in key for part in optim_target_modules):
+        fits, is_regex = True, False
+    else:
+        fits = is_regex = any(re.fullmatch(pattern, key) is not None for pattern in optim_target_modules)
+    return (fits, is_regex) if return_is_regex else fits

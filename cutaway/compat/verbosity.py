@@ -11,9 +11,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from logging import CRITICAL, DEBUG, ERROR, FATAL, INFO, NOTSET, WARN, WARNING
-from typing import Any
+from typing import Any, TextIO
 
 from cutaway.errors import ConfigError, nearest
 
@@ -38,7 +38,7 @@ class Handler(logging.StreamHandler[Any]):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> Any:
+    def stream(self) -> TextIO:
         return sys.stderr
 
     @stream.setter
@@ -49,7 +49,7 @@ class Handler(logging.StreamHandler[Any]):
 class _State:
     handler: logging.Handler | None = None
     bars = True
-    tqdm_hook: Any = None
+    tqdm_hook: Callable[..., Any] | None = None
 
 
 def _root() -> logging.Logger:
@@ -104,7 +104,7 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
         return getattr(self.logger, name)
 
 
-def get_logger(name: str | None = None) -> Any:
+def get_logger(name: str | None = None) -> Logger:
     """The library's logger, or the one of this name, with `warning_once`."""
     root = _root()
     return Logger(root if name is None else logging.getLogger(name), {})
@@ -232,7 +232,7 @@ def _hub_bars(name: str) -> None:
         getattr(hub, name)()
 
 
-def set_tqdm_hook(hook: object) -> Any:
+def set_tqdm_hook(hook: Callable[..., Any] | None) -> Callable[..., Any] | None:
     """Let `hook(factory, args, kwargs)` make the bars; returns the hook before it, None for none."""
     before, _State.tqdm_hook = _State.tqdm_hook, hook
     return before
@@ -244,10 +244,10 @@ class _NoBar:
     def __init__(self, iterable: Iterable[Any] | None = None, *args: object, **kwargs: object) -> None:
         self._items = iterable
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._items if self._items is not None else ())
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
 
     def __enter__(self) -> _NoBar:

@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from cutaway.errors import CutawayError
 
@@ -69,6 +68,6 @@ def require_version_core(requirement: str) -> None:
     require_version(requirement)
 
 
-def send_example_telemetry(example_name: str, *args: Any, **kwargs: Any) -> None:
+def send_example_telemetry(example_name: str, *args: object, **kwargs: object) -> None:
     """Sends nothing: cutaway counts nobody. The call is there so that upstream's examples run."""
     log.debug("send_example_telemetry(%r): nothing is sent.", example_name)

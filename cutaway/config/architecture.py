@@ -43,6 +43,7 @@ class Learned:
 
     `offset` rows of the table are never used (BART: 2). With `after_padding`, counting starts after `offset` and skips
     padding tokens by their id (RoBERTa). With `fixed`, the vectors are sines and cosines that no training changes.
+    With `endless`, they are sines and cosines for any position, which files do not hold (M2M-100).
     With `skips_hidden`, a token that the mask hides has no position of its own, also in the middle of a text (OPT).
     """
 
@@ -51,10 +52,13 @@ class Learned:
     after_padding: bool = False
     fixed: bool = False
     skips_hidden: bool = False
+    endless: bool = False
 
     @property
-    def longest(self) -> int:
-        """The most tokens that one text can have."""
+    def longest(self) -> int | None:
+        """The most tokens that one text can have, None where any number has positions."""
+        if self.endless:
+            return None
         return self.size - self.offset if self.after_padding else self.size
 
 
@@ -81,6 +85,7 @@ class RotaryScaling:
 class Rotary:
     """Rotary position embedding (Su et al., 2021) on the first `size` numbers of each head.
 
+    A number is turned with the one half of `size` after it; `interleaved`, neighbours are turned together (GPT-J).
     `longest` is the most tokens that one text can have, None where the formula serves any number.
     """
 
@@ -88,6 +93,7 @@ class Rotary:
     size: int
     longest: int | None
     scaling: RotaryScaling | None = None
+    interleaved: bool = False
 
     @property
     def by_length(self) -> bool:
@@ -106,10 +112,61 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Relative:
-    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1), one table for all layers of a stack."""
+    """T5's bucketed relative position bias (Raffel et al., 2020, section 2.1).
+
+    per_layer: whether each layer has a table of its own (UMT5), where else all layers of a stack share one.
+    """
 
     buckets: int
     max_distance: int
+    per_layer: bool = False
+
+
+@dataclass(frozen=True)
+class Distances:
+    """DeBERTa's scores of distances (He et al., 2021): one vector per distance, which each layer compares with queries
+    and with keys.
+
+    Attributes:
+        span: the table has 2 * span rows: distances from -span to span - 1, or buckets of distances.
+        longest: where the last bucket begins; 0 where each distance has a row of its own.
+        to_keys: whether queries are compared with distances as keys ("c2p").
+        to_queries: whether keys are compared with distances as queries ("p2c").
+        shared: whether a layer makes distances into keys and queries as it does words, else by matrices of their own.
+        norm: of the table, or None. dropout: of the table, in each layer.
+    """
+
+    span: int
+    longest: int
+    to_keys: bool
+    to_queries: bool
+    shared: bool
+    norm: Norm | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """DeBERTa-v2's sum of neighbouring words: norm(block(x) + activation(convolution(x))), after the first block.
+
+    size: how many words one sum reads, an odd number. groups: into how many parts the hidden size is cut for it.
+    """
+
+    size: int
+    groups: int
+    activation: Activation
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Alibi:
+    """Scores that fall with distance, by a slope for each head (Press et al., 2021); hidden words are not counted.
+
+    scale: a factor on the slopes. rounded: slope times place is rounded to bfloat16 before all else (Falcon).
+    """
+
+    scale: float = 1.0
+    rounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +174,8 @@ class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
+    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
 
     vocab_size: int
@@ -127,13 +186,18 @@ class Embedding:
     pad_id: int | None = None
     dropout: float = 0.0
     width: int | None = None
+    scales_inputs: bool = False
+    takes_types: bool = False
 
 
 @dataclass(frozen=True)
 class Attention:
     """Scaled dot-product attention; `n_kv_heads` < `n_heads` shares each key/value head among several queries.
 
-    `norm` is over the numbers of each query and key head, before their positions (Qwen3).
+    `norm` is of queries and keys, before their positions: over the numbers of each head (Qwen3), there with weights of
+    its "own" for each (Cohere) or in "parts" (StableLM: one layer for each), or over those of "all" heads (OLMo 2).
+    With `softcap`, a score s becomes softcap tanh(s / softcap) before anything is hidden (Gemma 2). With `distances`,
+    scores have a part that depends on how far a query and a key are apart, and on both of them.
     """
 
     n_heads: int
@@ -145,6 +209,9 @@ class Attention:
     dropout: float = 0.0
     out_dropout: float | None = None
     norm: Norm | None = None
+    norm_over: Literal["head", "own", "parts", "all"] = "head"
+    softcap: float | None = None
+    distances: Distances | None = None
 
 
 @dataclass(frozen=True)
@@ -166,12 +233,16 @@ class Stack:
         windows: how far each layer sees, () for everywhere: a layer with window w lets a token see those less than w
             places from it, on both sides, or before it where the stack is causal; None is no bound.
         layer_positions: the rotary positions of each layer, () where all have those in `positions`.
-        norm_place: before each layer, after it and the addition, or before both layers of a block, which read the same
-            input ("parallel", GPT-NeoX).
+        norm_place: before each layer ("pre"), after it and the addition ("post"), or before both layers of a block,
+            which read the same input ("parallel", GPT-NeoX) and maybe the same norm of it ("shared", GPT-J); before
+            each layer and on its result before the addition ("both", Gemma 2), or on its result alone ("result",
+            OLMo 2).
+        residual_scale: the factor on each layer's result before the addition.
         block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
+        convolution: what the first block adds of each word's neighbours, or None.
     """
 
     n_layers: int
@@ -180,17 +251,19 @@ class Stack:
     attention: Attention
     feed_forward: FeedForward
     norm: Norm
-    norm_place: Literal["pre", "post", "parallel"]
+    norm_place: Literal["pre", "post", "parallel", "shared", "both", "result"]
     final_norm: bool = False
     causal: bool = False
     cross: bool = False
-    positions: Rotary | Relative | None = None
+    positions: Rotary | Relative | Alibi | None = None
     dropout: float = 0.0
     windows: tuple[int | None, ...] = ()
     layer_positions: tuple[Rotary | None, ...] = ()
     block_of: tuple[int, ...] = ()
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
+    residual_scale: float = 1.0
+    convolution: Convolution | None = None
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -214,6 +287,11 @@ class Stack:
         return self.layer_positions or (same,) * self.n_layers
 
     @property
+    def interleaved(self) -> bool:
+        """Whether neighbouring numbers of a head are turned together."""
+        return any(rotary is not None and rotary.interleaved for rotary in self.rotary)
+
+    @property
     def longest(self) -> int | None:
         """The most tokens that one text can have, or None where the architecture sets no bound."""
         if self.embedding.positions is not None:
@@ -223,7 +301,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary."""
+    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary.
+
+    output_scale: the factor on what the output matrix reads. output_cap: a logit x becomes cap tanh(x / cap).
+    """
 
     stack: Stack
     decoder: Stack | None = None
@@ -231,3 +312,4 @@ class Architecture:
     init_std: float = 0.02
     tied_output: bool = True
     output_scale: float = 1.0
+    output_cap: float | None = None

@@ -56,6 +56,7 @@ _COMMON: dict[str, Any] = {
 _QUIET = frozenset(_COMMON) - {"tie_word_embeddings"}
 _LABELS = ("num_labels", "id2label", "label2id")
 _PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
+_MORE = ("num_decoder_layers", "decoder_layers")  # what also counts blocks
 _PROPERTIES = frozenset({*_LABELS, "dtype", "torch_dtype"})
 
 
@@ -83,7 +84,7 @@ class FieldsInit:
         self.function = function
         self.__doc__ = function.__doc__
 
-    def __get__(self, instance: Any, owner: type[PretrainedConfig]) -> Callable[..., None]:
+    def __get__(self, instance: object, owner: type[PretrainedConfig]) -> Callable[..., None]:
         if instance is not None:
             return MethodType(self.function, instance)
 
@@ -100,7 +101,7 @@ def _lists_fields(function: Init) -> Init:
     return cast("Init", FieldsInit(function))
 
 
-class PretrainedConfig(Bounds, Publishing):
+class PreTrainedConfig(Bounds, Publishing):
     """Base of all configurations, and itself a configuration of anything.
 
     A family declares `model_type`, `defaults` (published field names and their defaults) and `attribute_map` (other
@@ -124,7 +125,7 @@ class PretrainedConfig(Bounds, Publishing):
     @_lists_fields
     def __init__(self, **kwargs: object) -> None:
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
-        self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None)
+        self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None, _attention_name=None)
         self.__dict__.update(_id2label=None, _label2id=None)
         for name, value in {**_COMMON, **self._class_defaults()}.items():
             setattr(self, name, copy.deepcopy(value))
@@ -161,7 +162,9 @@ class PretrainedConfig(Bounds, Publishing):
         for name, value in fields.items():
             if name in _LABELS:
                 continue
-            if name == "name_or_path":
+            if name == "attn_implementation":
+                self.__dict__["_attention_name"] = value
+            elif name == "name_or_path":
                 self.__dict__["_name_or_path"] = value
             elif name == "model_type":
                 if not type(self).model_type and isinstance(value, str):
@@ -277,6 +280,24 @@ class PretrainedConfig(Bounds, Publishing):
     @torch_dtype.setter
     def torch_dtype(self, value: object) -> None:
         self.dtype = value
+
+    @property
+    def _attn_implementation(self) -> str | None:
+        """What a script calls the attention: a name and nothing else, since there is one, which is fast and open."""
+        own: str | None = self._attention_name or self._aside.get("_attn_implementation")
+        return own
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, value: str | None) -> None:
+        self.__dict__["_attention_name"] = value
+
+    @property
+    def per_layer_config(self) -> tuple[PreTrainedConfig, ...]:
+        """The configuration of each block: this one, since all blocks of a model are alike."""
+        counts = (
+            self.__dict__.get(n) for n in (self.attribute_map.get("num_hidden_layers", "num_hidden_layers"), *_MORE)
+        )
+        return (self,) * max((n for n in counts if isinstance(n, int)), default=0)
 
     @property
     def name_or_path(self) -> str:
@@ -432,12 +453,12 @@ class PretrainedConfig(Bounds, Publishing):
     __hash__ = None  # type: ignore[assignment]
 
     def _compared(self) -> dict[str, Any]:
-        hidden = {"_given", "_name_or_path", "_id2label", "_label2id"}
+        hidden = {"_given", "_name_or_path", "_id2label", "_label2id", "_attention_name"}
         fields = {k: v for k, v in self.__dict__.items() if k not in hidden}
         return fields | {"id2label": self.id2label, "label2id": self.label2id}
 
 
-PreTrainedConfig = PretrainedConfig
+PretrainedConfig = PreTrainedConfig
 
 
 def _copied(value: object) -> object:

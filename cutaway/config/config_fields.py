@@ -22,7 +22,7 @@ USED = (
     "tie_word_embeddings", "is_encoder_decoder",
     "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id",
     "tokenizer_class", "task_specific_params",
-    "sentence_transformers", "sbert_ce_default_activation_function",
+    "gradient_checkpointing", "sentence_transformers", "sbert_ce_default_activation_function",
 )  # fmt: skip
 
 # Settings of generation, which older files keep in config.json: each is what generation_config.json says of it.
@@ -55,7 +55,7 @@ WITHOUT_EFFECT: dict[str, str] = {
          "_flash_attn_2_enabled", "xla_device", "memory_efficient", "fused_mlp", "fused_bias_fc",
          "tf_legacy_loss", "use_xformers", "static_cache", "base_model_tp_plan"), _SPEED),
     **dict.fromkeys(("auto_map", "custom_pipelines", "trust_remote_code"), _CODE),
-    **dict.fromkeys(("gradient_checkpointing", "finetuning_task", "fine_tuning_task", "train_batch_size",
+    **dict.fromkeys(("finetuning_task", "fine_tuning_task", "train_batch_size",
                      "learning_rate", "use_gradient_checkpointing", "output_past", "loss_type"), _TRAINED),
     **dict.fromkeys(("sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "prefix", "model_max_length",
                      "do_lower_case", "padding_side", "pad_token", "eos_token", "bos_token"), _TOKENIZER),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
 from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
-from cutaway.models import label_heads, lm_heads
+from cutaway.models import label_heads, lm_heads, pretraining_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
@@ -75,6 +75,7 @@ _OUTPUT = Output(
 )
 _LABEL = Classifier(dropout=("classifier_dropout_prob", "hidden_dropout_prob"))
 _SPAN = Classifier("qa_outputs", drops="none")
+_ORDER = Classifier("sop_classifier.classifier", dropout=("classifier_dropout_prob",))
 
 
 class AlbertPreTrainedModel(PreTrainedModel, config=AlbertConfig, prefix="albert"):
@@ -103,3 +104,9 @@ class AlbertForQuestionAnswering(label_heads.QuestionAnswering, backbone=AlbertM
 
 class AlbertForMultipleChoice(label_heads.MultipleChoice, backbone=AlbertModel, head=_LABEL):
     """Which text is right."""
+
+
+class AlbertForPreTraining(
+    pretraining_heads.TokensAndSentenceOrder, backbone=AlbertModel, head=_OUTPUT, sentence=_ORDER
+):
+    """Masked tokens, and which of two texts was first."""

@@ -75,17 +75,24 @@ def _stack(config: PretrainedConfig, side: str, positions: Learned, embedding_no
 
 
 def bart_stacks(
-    config: PretrainedConfig, *, fixed: bool = False, embedding_norm: bool = True, pre: bool = False
+    config: PretrainedConfig,
+    *,
+    fixed: bool = False,
+    positions: Learned | None = None,
+    embedding_norm: bool = True,
+    pre: bool = False,
 ) -> Architecture:
     """The encoder-decoder of Lewis et al. (2020).
 
     Args:
         fixed: whether positions are sines and cosines, not trained (and without BART's two spare rows).
+        positions: of a kind of the family's own.
         embedding_norm: whether what enters the first block is normed.
         pre: whether norms come before the layers, and after the last block.
     """
-    size = config.integer("max_position_embeddings", 1, 10_000_000)
-    positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
+    if positions is None:
+        size = config.integer("max_position_embeddings", 1, 10_000_000)
+        positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
     return Architecture(
         _stack(config, "encoder", positions, embedding_norm, pre),
         decoder=_stack(config, "decoder", positions, embedding_norm, pre),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
 from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
-from cutaway.models import label_heads, lm_heads
+from cutaway.models import label_heads, lm_heads, pretraining_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
@@ -43,6 +43,7 @@ _OUTPUT = Output(
     activation="hidden_act",
 )
 _SPAN = Classifier("qa_outputs", drops="none")
+_NEXT = Classifier("cls.seq_relationship", drops="none")
 
 
 class BertPreTrainedModel(PreTrainedModel, config=BertConfig, prefix="bert"):
@@ -75,3 +76,11 @@ class BertForQuestionAnswering(label_heads.QuestionAnswering, backbone=BertModel
 
 class BertForMultipleChoice(label_heads.MultipleChoice, backbone=BertModel, head=Classifier()):
     """Which text is right."""
+
+
+class BertForNextSentencePrediction(pretraining_heads.NextSentence, backbone=BertModel, head=_NEXT):
+    """Whether a text follows another."""
+
+
+class BertForPreTraining(pretraining_heads.TokensAndNextSentence, backbone=BertModel, head=_OUTPUT, sentence=_NEXT):
+    """Masked tokens, and whether a text follows another."""

@@ -14,7 +14,7 @@ from cutaway.config.architecture import (
 )
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
-from cutaway.models import label_heads, lm_heads
+from cutaway.models import label_heads, lm_heads, pretraining_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
@@ -39,22 +39,12 @@ class GPT2Config(PretrainedConfig):
         "activation_function": "gelu_new", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
         "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False, "bos_token_id": 50256,
-        "eos_token_id": 50256, "use_cache": True,
+        "eos_token_id": 50256, "use_cache": True, "summary_type": "cls_index", "summary_use_proj": True,
+        "summary_activation": None, "summary_proj_to_labels": True, "summary_first_dropout": 0.1,
     }  # fmt: skip
-    used = ("classifier_dropout", "hidden_dropout")
+    used = ("classifier_dropout", "hidden_dropout", "summary_last_dropout")
     without_effect = {
         "reorder_and_upcast_attn": "rounding in float16 alone",
-        **dict.fromkeys(
-            (
-                "summary_type",
-                "summary_use_proj",
-                "summary_activation",
-                "summary_proj_to_labels",
-                "summary_first_dropout",
-                "summary_last_dropout",
-            ),
-            "of GPT2DoubleHeadsModel alone, which is not built",
-        ),
         **dict.fromkeys(("n_ctx", "n_special", "predict_special_tokens"), "of an older version; nobody reads it"),
     }
     refused = {"scale_attn_by_inverse_layer_idx": only(False), "add_cross_attention": only(False)}
@@ -135,3 +125,7 @@ class GPT2ForTokenClassification(label_heads.TokenClassification, backbone=GPT2M
 
 class GPT2ForQuestionAnswering(label_heads.QuestionAnswering, backbone=GPT2Model, head=_SPAN):
     """Where the answer stands."""
+
+
+class GPT2DoubleHeadsModel(pretraining_heads.DoubleHeads, backbone=GPT2Model, head=Output("lm_head")):
+    """Which token comes next, and which of several texts is right."""

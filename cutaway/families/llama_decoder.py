@@ -63,6 +63,10 @@ def decoder(
     out_bias: bool = False,
     mlp_bias: bool = False,
     slides: Callable[[int], bool] = lambda i: False,
+    activation: str = "hidden_act",
+    gated: bool = True,
+    norm: Norm | None = None,
+    theta: float = 10_000.0,
 ) -> Architecture:
     """The pre-norm decoder of Touvron et al. (2023).
 
@@ -70,6 +74,8 @@ def decoder(
         bias, out_bias, mlp_bias: whether queries, keys and values, the attention's output, the feed-forward layer have
             a bias.
         slides: whether the i-th layer sees only the last `sliding_window` tokens; `layer_types` goes before it.
+        activation: the field that names it. gated: whether there is a gate. norm: None for an RMS norm.
+        theta: the base of rotary frequencies of a config that gives none.
 
     Raises:
         ConfigError: a field is out of bounds, or heads cannot be shared as it says.
@@ -96,15 +102,15 @@ def decoder(
             ),
             feed_forward=FeedForward(
                 config.integer("intermediate_size", 1, 1_000_000),
-                ACTIVATIONS[config.choice("hidden_act", ACTIVATIONS)],
-                gated=True,
+                ACTIVATIONS[config.choice(activation, ACTIVATIONS)],
+                gated=gated,
                 bias=mlp_bias,
             ),
-            norm=Norm("rms", config.number("rms_norm_eps", 0.0, 1.0)),
+            norm=norm or Norm("rms", config.number("rms_norm_eps", 0.0, 1.0)),
             norm_place="pre",
             final_norm=True,
             causal=True,
-            positions=rotary(config, size),
+            positions=rotary(config, size, base=theta),
             windows=windows(config, slides),
         ),
         init_std=config.number("initializer_range", 0.0, 10.0),

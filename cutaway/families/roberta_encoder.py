@@ -1,4 +1,4 @@
-"""What RoBERTa and XLM-RoBERTa share: all but the vocabulary."""
+"""What RoBERTa, XLM-RoBERTa and CamemBERT share: all but the vocabulary."""
 
 from __future__ import annotations
 

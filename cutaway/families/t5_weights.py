@@ -12,6 +12,7 @@ _ENCODER = {
     "blocks.{i}.attn.v": "block.{i}.layer.0.SelfAttention.v",
     "blocks.{i}.attn.o": "block.{i}.layer.0.SelfAttention.o",
     "relative": "block.0.layer.0.SelfAttention.relative_attention_bias",
+    "blocks.{i}.attn.relative": "block.{i}.layer.0.SelfAttention.relative_attention_bias",
     "final_norm": "final_layer_norm",
 }
 _CROSS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from cutaway.adapters.mixin import Adaptable
 from cutaway.errors import GenerationError, UnfinishedError
+from cutaway.generate.assisted import AssistedSearch, read_assistant
 from cutaway.generate.beam import BeamSearch
 from cutaway.generate.cache_reuse import check_hidden
 from cutaway.generate.incremental_decoding import IncrementalDecoder
 from cutaway.generate.logprobs import search_logprobs
 from cutaway.generate.options import Settings
-from cutaway.generate.plan import make_plan
-from cutaway.generate.prompt import read_prompt
+from cutaway.generate.plan import Plan, make_plan
+from cutaway.generate.prompt import Prompt, read_prompt
 from cutaway.generate.prompt_lookup import LookupSearch
 from cutaway.generate.results import GenerateOutput
 from cutaway.generate.search import Search
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from cutaway.models.protocols import AdapterChoice, GenerativeModel, LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
-INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs")
+INPUTS = ("decoder_input_ids", "decoder_attention_mask", "encoder_outputs", "inputs_embeds")
 
 
 def generate(
@@ -56,7 +58,9 @@ def generate(
         streamer: gets the prompt and each step's tokens (`put`), and `end` when it is over.
         tokenizer: needed by `stop_strings`, `json_schema`, `regex` and `grammar`; gives log-probabilities their texts.
         settings: any of `cutaway.generate.settings.DEFAULTS`; also `decoder_input_ids`, `decoder_attention_mask` and
-            `encoder_outputs`. `token_type_ids` is ignored, and `position_ids` may only be what they are without.
+            `encoder_outputs`. `inputs_embeds` [B, L, hidden] is read in the place of ids; the result of a decoder is
+            then the answers alone, or begins with the input_ids that are given too. `token_type_ids` is ignored, and
+            `position_ids` may only be what they are without.
 
             Length: `max_new_tokens`, or `max_length`, which counts the prompt; without either, 20 new tokens, or as
             many as the model has positions for. `min_new_tokens`, `min_length`, `eos_token_id` (one or several),
@@ -72,6 +76,11 @@ def generate(
             `prompt_lookup_num_tokens`: greedy search guesses that many tokens from what followed the same words
             (`max_matching_ngram_size`, 2) earlier in the text, and checks them in one pass: the same text, up to
             rounding, in fewer passes where it repeats itself.
+
+            `assistant_model`: a smaller decoder with the same vocabulary writes up to `num_assistant_tokens` (5) ahead
+            (greedily no token that it finds less likely than `assistant_confidence_threshold`, 0.4), and the model
+            checks them in one pass. The text is the one of greedy search, up to rounding; sampled, it has the same
+            distribution as without, though not the same text for the same seed.
 
             Sampling (`do_sample=True`): `temperature`, `top_k` (50 unless given; 0 for none), `top_p`, `min_p`, and
             `seed`. One seed is every prompt's, a list has one for each. Prompt b's sequence c of `num_return_sequences`
@@ -110,7 +119,7 @@ def generate(
         )
     try:
         if streamer is not None:
-            streamer.put(search.sequences[:, : search.width].cpu())
+            streamer.put(search.sequences[:, search.unnamed : search.width].cpu())
         while not search.done:
             search.step()
             if streamer is not None:
@@ -120,7 +129,7 @@ def generate(
             streamer.end()
         search.close()
     require_finished(search)
-    sequences = search.sequences[:, : search.width]
+    sequences = search.sequences[:, search.unnamed : search.width]
     if search.recorder is None:
         return sequences
     with search.adapted(all_rows=True):
@@ -238,6 +247,20 @@ def check_positions(positions: object, input_ids: object, attention_mask: object
         )
 
 
+def check_embedded(prompt: Prompt, plan: Plan, encoder_decoder: bool) -> None:
+    """GenerationError where a prompt that is given as vectors meets what needs its ids."""
+    if prompt.embeds is None or encoder_decoder:
+        return
+    needs = {
+        "use_cache=False": not plan.use_cache, "past_key_values": plan.past is not None,
+        "output_logprobs": plan.logprobs is not None, "prompt_lookup_num_tokens": plan.prompt_lookup is not None,
+        "guidance_scale": plan.rules.guidance != 1.0,
+    }  # fmt: skip
+    for name, asked in needs.items():
+        if asked:
+            raise GenerationError(f"{name} needs the ids of the prompt, and inputs_embeds has none: leave {name} out.")
+
+
 def prepare(
     model: GenerativeModel,
     input_ids: TokenIds | None,
@@ -280,13 +303,19 @@ def prepare(
         vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
         tokenizer=tokenizer,
     )
-    kind = BeamSearch if plan.beams is not None else Search if plan.prompt_lookup is None else LookupSearch
+    plan = replace(plan, assistant=read_assistant(call, model, prompt.ids.shape[0]))
+    kind: type[Search] = Search if plan.prompt_lookup is None else LookupSearch
+    if plan.assistant is not None:
+        kind = AssistedSearch
+    if plan.beams is not None:
+        kind = BeamSearch
     if plan.past is not None and model.is_encoder_decoder:
         raise GenerationError(
             "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "
             "encoder_outputs to spare the encoder, and leave past_key_values out."
         )
     check_hidden(prompt, plan.past, plan.logprobs)
+    check_embedded(prompt, plan, model.is_encoder_decoder)
     search = kind(model, prompt, plan, tokenizer)
     search.adapters = read_adapters(model, adapters, prompt.ids.shape[0])
     return search

@@ -59,13 +59,13 @@ def _ids(name: str, value: object) -> Tensor:
     return found.long()
 
 
-def above_zero(name: str, value: Any, most: float = math.inf, *, below: bool = False) -> float:
+def above_zero(name: str, value: object, most: float = math.inf, *, below: bool = False) -> float:
     """A number above 0 and at most (or `below`) `most`; GenerationError for anything else."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most
-    if not fits or (below and value == most):
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 < number <= most or (below and number == most):
         limit = "" if most == math.inf else f" and {'below' if below else 'at most'} {most:g}"
         raise GenerationError(f"{name}={value!r}: pass a number above 0{limit}.")
-    return float(value)
+    return float(number)
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:

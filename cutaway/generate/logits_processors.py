@@ -42,15 +42,17 @@ class LogitsProcessors:
     ) -> None:
         self.plan, rules, device = plan, plan.rules, prompt.ids.device
         self.width = prompt.ids.shape[1]
+        self.unnamed = self.width if prompt.unnamed else 0  # columns without ids
         self.sequences = prompt.ids  # [total, columns], padding included: what a user's functions are given
         self.rows: Tensor | None = None
         self.texts: Tensor | None = None  # [A, max_length] ids of the running texts; -1 at padding
         copies = torch.arange(prompt.ids.shape[0], device=device).repeat_interleave(plan.copies)
         if rules.reads_text:
             self.texts = prompt.ids.new_full((len(copies), plan.max_length), -1)
-            self.texts[:, : self.width] = without_padding(prompt.ids, prompt.mask)[copies]
+            if not prompt.unnamed:
+                self.texts[:, : self.width] = without_padding(prompt.ids, prompt.mask)[copies]
         self.source: Tensor | None = None  # [A, S] what "the source" of the texts is; -1 at padding
-        if rules.source_no_repeat_ngram or rules.source_penalty != 1.0:
+        if (rules.source_no_repeat_ngram or rules.source_penalty != 1.0) and not prompt.unnamed:
             self.source = source_of(prompt, model.is_encoder_decoder)[copies]
         self.newest = prompt.ids[:, -1][copies]  # [A]
         self.guidance: Guidance | None = None
@@ -80,11 +82,11 @@ class LogitsProcessors:
         table: list[tuple[bool, Rule]] = [
             (guidance is not None, self.guided),
             (bool(rules.phrases), lambda x: phrases.bias(x, self.text)),
-            (rules.source_penalty != 1.0, self.favour_source),
+            (self.source is not None and rules.source_penalty != 1.0, self.favour_source),
             (rules.repetition_penalty != 1.0, self.penalize_repetition),
             (rules.no_repeat_ngram > 0, lambda x: no_repeat_ngram(x, self.text, rules.no_repeat_ngram)),
             (
-                rules.source_no_repeat_ngram > 0,
+                self.source is not None and rules.source_no_repeat_ngram > 0,
                 lambda x: no_repeat_ngram(x, self.text, rules.source_no_repeat_ngram, self.source),
             ),
             (bool(rules.bad_words), lambda x: bad.bias(x, self.text)),
@@ -151,6 +153,8 @@ class LogitsProcessors:
         return self.constraint.mask(scores)
 
     def penalize_repetition(self, scores: Tensor) -> Tensor:
+        if self.width == self.unnamed:  # nothing is said yet
+            return scores
         seen = torch.where(self.text < 0, self.text[:, -1:], self.text)  # the newest token, said twice, for padding
         return sampling.repetition_penalty(scores, seen, self.plan.rules.repetition_penalty)
 

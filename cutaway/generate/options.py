@@ -35,8 +35,6 @@ class Settings:
     def refuse_what_is_not_built(self) -> None:
         for name, off in NOT_BUILT.items():
             value = self.call.get(name, None if name in self.off else self.stored.get(name))
-            if hasattr(value, "shape"):  # a tensor's numbers say nothing
-                raise GenerationError(f"{name} is not built: pass ids, or call the model with {name} for one step.")
             if value is None or value == off or (not value and not off):
                 continue
             where = "" if name in self.call else " in the model's generation_config.json"
@@ -84,8 +82,8 @@ class Settings:
         if hasattr(value, "tolist"):
             value = value.tolist()
         several = list(value) if isinstance(value, list | tuple | set) else [] if value is None else [value]
-        if name == "eos_token_id":
-            several = [i for i in several if i != -1]  # upstream's way to say that nothing ends a text
+        if name in ("eos_token_id", "pad_token_id"):
+            several = [i for i in several if i != -1]  # upstream's way to say that there is none
         if name not in self.call:
             several = [i for i in several if isinstance(i, int) and 0 <= i < (vocab_size or math.inf)]
         for i in several:

@@ -18,6 +18,7 @@ from cutaway.generate.stopping import Limits, read_limits
 from cutaway.nn.kv_cache import Cache
 
 if TYPE_CHECKING:
+    from cutaway.generate.assistant import Assistant
     from cutaway.tokenization.protocols import TokenizerLike
 
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
@@ -65,6 +66,7 @@ class Plan:
     limits: Limits
     past: Cache | None
     prompt_lookup: tuple[int, int] | None  # tokens guessed at a time, and the longest run of tokens that is looked up
+    assistant: Assistant | None = None
 
 
 def refuse_contradictions(s: Settings) -> None:

@@ -25,7 +25,8 @@ TokenIds = Tensor | Sequence[Sequence[int]]
 class Prompt:
     """ids [B, L] that the answers follow, and what the encoder reads (encoder-decoder only).
 
-    `mask` is None where every position is a real token.
+    `mask` is None where every position is a real token. `embeds` [B, L, H] is read in the place of a decoder's ids, or
+    of what an encoder reads; without ids of the caller (`unnamed`) the ids only hold the places.
     """
 
     ids: Tensor
@@ -33,6 +34,8 @@ class Prompt:
     encoder_ids: Tensor | None = None
     encoder_mask: Tensor | None = None
     encoder_outputs: ModelOutput | tuple[Tensor, ...] | None = None
+    embeds: Tensor | None = None
+    unnamed: bool = False
 
     @property
     def longest(self) -> int:
@@ -71,6 +74,18 @@ def read_ids(name: str, value: object, device: torch.device) -> Tensor:
     return ids.long()
 
 
+def read_embeds(value: object, ids: Tensor | None, device: torch.device) -> Tensor:
+    """Vectors [B, L, H] on the model's device; InputError where they do not fit the ids."""
+    if not isinstance(value, Tensor) or value.dim() != 3 or 0 in value.shape or not value.is_floating_point():
+        raise InputError("inputs_embeds must be a tensor of numbers [batch, length, hidden], none of them 0.")
+    if ids is not None and ids.shape != value.shape[:2]:
+        raise InputError(
+            f"inputs_embeds is of [batch, length] {list(value.shape[:2])} and input_ids {list(ids.shape)}: they must "
+            "be the same, or leave input_ids out."
+        )
+    return value.to(device)
+
+
 def read_mask(value: object, ids: Tensor, pad: int | None, eos: tuple[int, ...]) -> Tensor | None:
     """The mask of `ids`, None where all of it is real.
 
@@ -91,6 +106,21 @@ def read_mask(value: object, ids: Tensor, pad: int | None, eos: tuple[int, ...])
         if not bool(mask.any(dim=1).all()):
             raise InputError("attention_mask leaves a row without a single token. Give every row at least one.")
     return None if bool(mask.all()) else mask.long()
+
+
+def embedded(
+    s: Settings, embeds: object, input_ids: object, attention_mask: object, pad: int | None, device: torch.device
+) -> Prompt:
+    """The prompt of a decoder that is given as vectors; ids beside them are what the answer follows in the result."""
+    ids = None if input_ids is None else read_ids("input_ids", input_ids, device)
+    vectors = read_embeds(embeds, ids, device)
+    places = torch.full(vectors.shape[:2], pad or 0, device=device) if ids is None else ids
+    mask = read_mask(torch.ones_like(places) if attention_mask is None else attention_mask, places, None, ())
+    numbers = torch.arange(places.shape[1], device=device).expand_as(places)
+    order, _ = pad_left(numbers, mask)  # [B, L]
+    places, mask = pad_left(places, mask)
+    vectors = vectors.gather(1, order[..., None].expand_as(vectors))
+    return Prompt(places, mask, embeds=vectors, unnamed=ids is None)
 
 
 def pad_left(ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -122,10 +152,12 @@ def read_prompt(
     pad, eos, bos = s.one_id("pad_token_id", None), s.ids("eos_token_id", None), s.one_id("bos_token_id", None)
     if not model.is_encoder_decoder:
         for name, value in inputs.items():
-            if value is not None:
+            if value is not None and name != "inputs_embeds":
                 raise GenerationError(
                     f"{name} is an input of encoder-decoder models; this model is not one. Leave it out."
                 )
+        if inputs.get("inputs_embeds") is not None:
+            return embedded(s, inputs["inputs_embeds"], input_ids, attention_mask, pad, device)
         if input_ids is None:
             if bos is None:
                 raise GenerationError(
@@ -135,8 +167,15 @@ def read_prompt(
         ids = read_ids("input_ids", input_ids, device)
         return Prompt(*pad_left(ids, read_mask(attention_mask, ids, pad, eos)))
     outputs = inputs.get("encoder_outputs")
-    encoder_ids = encoder_mask = None
-    if input_ids is not None:
+    encoder_ids = encoder_mask = embeds = None
+    if inputs.get("inputs_embeds") is not None:
+        if input_ids is not None or outputs is not None:
+            raise GenerationError("inputs_embeds stands for what the encoder reads: leave the other inputs of it out.")
+        embeds = read_embeds(inputs["inputs_embeds"], None, device)
+        rows = embeds.shape[0]
+        if attention_mask is not None:
+            encoder_mask = read_mask(attention_mask, embeds[..., 0], None, ())
+    elif input_ids is not None:
         encoder_ids = read_ids("input_ids", input_ids, device)
         encoder_mask = read_mask(attention_mask, encoder_ids, pad, eos)
         rows = encoder_ids.shape[0]
@@ -156,7 +195,8 @@ def read_prompt(
                 "decoder_start_token_id is not set, neither in the call nor in the model's files: pass it, or "
                 "decoder_input_ids."
             )
-        return Prompt(torch.full((rows, 1), start, device=device), None, encoder_ids, encoder_mask, outputs)
+        begun = torch.full((rows, 1), start, device=device)
+        return Prompt(begun, None, encoder_ids, encoder_mask, outputs, embeds)
     ids = read_ids("decoder_input_ids", decoder_ids, device)
     if ids.shape[0] != rows:
         raise InputError(
@@ -166,4 +206,4 @@ def read_prompt(
     if start is not None and bool((ids[:, 0] != start).all()):  # as upstream: the decoder always begins with it
         ids = torch.cat([ids.new_full((rows, 1), start), ids], dim=1)
         mask = None if mask is None else torch.cat([mask.new_ones((rows, 1)), mask], dim=1)
-    return Prompt(*pad_left(ids, mask), encoder_ids, encoder_mask, outputs)
+    return Prompt(*pad_left(ids, mask), encoder_ids, encoder_mask, outputs, embeds)

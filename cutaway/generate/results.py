@@ -57,11 +57,10 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     attentions: per step and layer, [B, heads, P, P] in the first step, then [B, heads, 1, P + step]; columns are those
         of `sequences`; 0 at padding and for sequences that have ended. With a list of layers: those, by layer number.
     hidden_states: per step and layer (embeddings first), [B, P, H] in the first step, then [B, 1, H].
+        With use_cache=False each step runs the whole text: both then have P + step rows in place of the 1.
     past_key_values: the cache at the end, for the sequences that were still running.
     prompt_logprobs, logprobs: of each sequence the tokens of its prompt and of its answer (its end token included, no
         padding), as `cutaway.generate.TokenLogprob`: by the model alone, before rules and temperature.
-
-    `use_cache` changes none of these shapes.
     """
 
     sequences: Tensor = ABSENT
@@ -190,14 +189,8 @@ class StepRecorder:
                 if self.plan.pad < scores.shape[-1]:
                     placed[ended, self.plan.pad] = 0.0
             self.scores.append(placed)
-        again = next(iter(self.per_step.values()), None)
-        last_only = (
-            bool(again) and not self.plan.use_cache
-        )  # without a cache the model returns the whole text each time
 
         def place(tensor: Tensor) -> Tensor:
-            if last_only:
-                tensor = tensor[..., -1:, :]
             return tensor[copies] if copies is not None else scatter_rows(tensor, rows, total)
 
         for name, value in self.encoder.items():

@@ -61,6 +61,7 @@ class Search:
         ids = prompt.ids if self.copies is None else prompt.ids[self.copies]
         mask = prompt.mask if prompt.mask is None or self.copies is None else prompt.mask[self.copies]
         self.width = ids.shape[1]
+        self.unnamed = self.width if prompt.unnamed else 0  # columns that hold places of vectors, and no ids
         self.sequences = torch.full((self.total, plan.max_length), plan.pad, device=device)
         self.sequences[:, : self.width] = ids
         self.rows: Tensor | None = None  # [A] places of the running sequences; None while all run
@@ -101,7 +102,7 @@ class Search:
 
     def contexts(self) -> list[list[int]]:
         """The last tokens of each sequence's prompt, which its answer is read after; none for an encoder-decoder."""
-        if self.model.is_encoder_decoder:
+        if self.model.is_encoder_decoder or self.prompt.unnamed:
             return [[] for _ in range(self.total)]
         return [[*ids] for ids in real_ids(self.prompt) for _ in range(self.plan.copies)]
 
@@ -165,10 +166,17 @@ class Search:
         inputs = dict(self.asked)
         if self.cache is not None:
             inputs["past_key_values"] = self.cache
-        if not self.model.is_encoder_decoder:
-            outputs: CausalLMOutputWithPast | Seq2SeqLMOutput = self.model(input_ids=ids, attention_mask=mask, **inputs)
+        begins = runs_text and self.width == self.plan.prompt_columns and self.prompt.embeds is not None
+        if begins and not self.model.is_encoder_decoder:
+            outputs: CausalLMOutputWithPast | Seq2SeqLMOutput = self.model(
+                inputs_embeds=self.prompt.embeds, attention_mask=mask, **inputs
+            )
+        elif not self.model.is_encoder_decoder:
+            outputs = self.model(input_ids=ids, attention_mask=mask, **inputs)
         else:
-            if self.encoded is None:
+            if self.encoded is None and self.prompt.embeds is not None:
+                inputs["inputs_embeds"] = self.prompt.embeds
+            elif self.encoded is None:
                 inputs["input_ids"] = self.prompt.encoder_ids
             else:
                 inputs["encoder_outputs"] = self.encoded
@@ -190,6 +198,8 @@ class Search:
         that the prompts are not run as they are.
         """
         past = self.plan.past
+        if self.prompt.embeds is not None:
+            return None
         if past is not None and past.buffer is None:
             self.cache = past  # a new one, to be filled
             return None
@@ -223,6 +233,8 @@ class Search:
 
     def close(self) -> None:
         """Tells the cache which tokens it holds, so that a later call can go on from it."""
+        if self.prompt.embeds is not None and not self.model.is_encoder_decoder:
+            return  # nobody knows the ids of what it holds
         if isinstance(self.cache, Cache) and not self.model.is_encoder_decoder and self.cache.batch:
             rows = range(self.total) if self.rows is None else self.rows.tolist()
             pads = [n for n in self.prompt.padding for _ in range(self.plan.copies)]
@@ -247,7 +259,7 @@ class Search:
 
     def process(self, logits: Tensor) -> Tensor:
         """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules."""
-        return self.rules.apply(logits, self.sequences[:, : self.width], self.rows)
+        return self.rules.apply(logits, self.sequences[:, self.unnamed : self.width], self.rows)
 
     def warp(self, scores: Tensor) -> Tensor:
         """The scores [A, V or fewer] with what sampling rules out at -inf."""
@@ -306,7 +318,7 @@ class Search:
             stopped = self.stops.ended(tokens)
             ended = stopped if ended is None else ended | stopped
         if self.plan.rules.criteria:
-            stopped = self.stopped_by_user(self.sequences[:, : self.width])
+            stopped = self.stopped_by_user(self.sequences[:, self.unnamed : self.width])
             stopped = stopped if self.rows is None else stopped[self.rows]
             ended = stopped if ended is None else ended | stopped
         if self.width == self.plan.max_length or self.deadline.over():

@@ -105,7 +105,6 @@ NOT_BUILT: dict[str, Any] = {
     "watermarking_config": None,
     "token_healing": False,
     "dola_layers": None,
-    "inputs_embeds": None,
     "custom_generate": None,
 }
 # Hints about speed or memory that do not change the result; cutaway has its own ways.
@@ -131,6 +130,7 @@ HINTS = frozenset(
         "assistant_ensemble_weight",
         "speculation_type",
         "continuous_batching_config",
+        "logits_to_keep",  # no more logits are computed than a step needs
         "assistant_model",  # it changes how fast a text is written, not the text
     }
 )
@@ -143,7 +143,7 @@ TABLE = FieldTable(
         **dict.fromkeys(sorted(HINTS), "speed or memory; cutaway has its own ways"),
         **dict.fromkeys(("transformers_version", "_from_model_config", "_name_or_path"), "a note on the file"),
     },
-    refused={name: only(None, off) for name, off in NOT_BUILT.items() if name != "inputs_embeds"},
+    refused={name: only(None, off) for name, off in NOT_BUILT.items()},
 )
 
 

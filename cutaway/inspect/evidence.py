@@ -5,7 +5,7 @@ Each is one of the measures, called on the text of the run. What a model does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from cutaway.inspect.explanation import Attention, Kind
     from cutaway.models.protocols import GenerativeModel, LanguageModel
 
+# what can be gathered; "quick" are the two attributions that a reader who types does not wait for
+ALL = ("attention", "attribution", "parts", "lens", "planes", "branches")
+QUICK = "quick"
 LENS_NUMBERS = 100_000_000  # logits that a lens may hold at a time
 LENS_TOP = 3
 ATTRIBUTED_TOKENS = 256  # above, gradients and occlusion take longer than a reader waits
@@ -36,6 +39,7 @@ def gather(
     position: int | None,
     attention: Mapping[str, Attention],
     label: Callable[[int], str],
+    want: Collection[str] = ALL,
 ) -> Evidence:
     """The evidence of one run.
 
@@ -43,6 +47,7 @@ def gather(
         inputs: what the model read in all, generated tokens too. asked: what stood before the answer was known.
         position: where the answer stands, in models that answer at every position; None for the last place.
         label: the name of an answer's index.
+        want: which of `ALL`, or `QUICK`; what is not asked for is empty.
     """
     import torch
 
@@ -53,7 +58,7 @@ def gather(
     from cutaway.inspect.target import Target
 
     norms, rollout, missing = {}, {}, {}
-    for name, entry in attention.items():
+    for name, entry in attention.items() if "attention" in want else ():
         if entry.rows == entry.columns:
             rollout[name] = np.asarray(attention_rollout(torch.from_numpy(entry.pattern)).shares.numpy())
         try:
@@ -62,42 +67,44 @@ def gather(
             missing["values"] = str(e)
     scores_by_method: list[Scores] = []
     parts, answer, lens = None, "", None
-    if kind != "states":
+    attributes = "attribution" in want or QUICK in want
+    if kind != "states" and (attributes or "parts" in want):
         target = Target(position=position)
         try:
             fixed = target.fixed(model, asked)
             answer = label(int(fixed.index or 0))
             length = int(asked["input_ids"].shape[1])
-            if length > ATTRIBUTED_TOKENS:
+            if attributes and length > ATTRIBUTED_TOKENS:
                 raise CutawayError(f"{length} tokens; attribution is made for at most {ATTRIBUTED_TOKENS}.")
-            made = [
-                integrated_gradients(model, asked, fixed, most=IG_POINTS),
-                input_x_gradient(model, asked, fixed),
-                occlude(model, asked, fixed),
-            ]
+            made = [input_x_gradient(model, asked, fixed), occlude(model, asked, fixed)] if attributes else []
             runs = _shapley_runs(int(model.num_parameters()), length)
-            if runs:
+            if "attribution" not in want:
+                pass
+            elif runs:
                 made.append(shapley_values(model, asked, fixed, samples=runs))
             else:
                 missing["shapley"] = (
                     f"{length} tokens would need at least {SHAPLEY_LEAST * length:,} runs of this model; "
                     "cutaway attribute --method shapley takes that time."
                 )
+            if "attribution" in want:
+                made.insert(0, integrated_gradients(model, asked, fixed, most=IG_POINTS))
             for a in made:
                 scores = a.scores.detach().float().cpu().numpy()
                 scores_by_method.append(Scores(a.method, scores, a.value, a.base, a.residual, a.steps, a.note))
         except CutawayError as e:
             missing["attribution"] = str(e)
         try:
-            c = direct_logit_attribution(model, asked, target)
-            parts = Parts(c.names, c.values.float().cpu().numpy(), c.total, c.logit)
+            if "parts" in want:
+                c = direct_logit_attribution(model, asked, target)
+                parts = Parts(c.names, c.values.float().cpu().numpy(), c.total, c.logit)
         except CutawayError as e:
             missing["parts"] = str(e)
-        if kind != "labels":
-            try:
-                lens = _lens(cast("GenerativeModel", model), kind, inputs, label)
-            except CutawayError as e:
-                missing["lens"] = str(e)
+    if kind not in ("states", "labels") and "lens" in want:
+        try:
+            lens = _lens(cast("GenerativeModel", model), kind, inputs, label)
+        except CutawayError as e:
+            missing["lens"] = str(e)
     return Evidence(norms, rollout, lens, scores_by_method, parts, answer=answer, missing=missing)
 
 

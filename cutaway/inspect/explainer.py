@@ -6,6 +6,7 @@ which gives every step's probabilities, attention and states at once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from cutaway.hub.class_endings import ending_of
 from cutaway.inspect import measures
 from cutaway.inspect.attention import attention_of, chosen
 from cutaway.inspect.branches import branches
-from cutaway.inspect.evidence import gather
+from cutaway.inspect.evidence import ALL, gather
 from cutaway.inspect.explanation import (
     Attention,
     AttentionCheck,
@@ -236,8 +237,8 @@ class Run:
             certificate=self.certificate,
         )
 
-    def evidence(self, explanation: Explanation) -> Evidence:
-        """Outside of inference mode, whose tensors have no gradients."""
+    def evidence(self, explanation: Explanation, want: Collection[str] = ALL) -> Evidence:
+        """What of the evidence is wanted; called outside of inference mode, whose tensors have no gradients."""
         inputs = {key: value.clone() for key, value in self.run.items()}
         asked, position = dict(inputs), None
         if self.kind == "next-token":
@@ -252,15 +253,16 @@ class Run:
                 return str(self.model.config.id2label[index])
             return self._label(index)
 
-        it = gather(self.model, self.kind, inputs, asked, position, explanation.attention, label)
+        it = gather(self.model, self.kind, inputs, asked, position, explanation.attention, label, want)
         planes = {}
-        for name, stacked in self.hidden.items():
+        for name, stacked in self.hidden.items() if "planes" in want else ():
             if stacked.shape[0] * stacked.shape[1] > 1:
                 # lengths apart: the first token's would leave no room for the others in most decoders
                 lengths = np.linalg.norm(stacked, axis=-1, keepdims=True)
                 points, shares = principal_plane(stacked / np.maximum(lengths, 1e-30))
                 planes[name] = Plane(points.astype(np.float32), shares.tolist())
-        ways = branches(cast("GenerativeModel", self.model), self.kind, inputs, explanation.steps, self._label)
+        steps = explanation.steps if "branches" in want else []
+        ways = branches(cast("GenerativeModel", self.model), self.kind, inputs, steps, self._label)
         return replace(it, planes=planes, branches=ways)
 
     def _label(self, id: int) -> str:

@@ -14,6 +14,7 @@ from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, one_text, tower_of
 from cutaway.models.label_heads import LabelHead
 from cutaway.models.lm_heads import OutputHead
+from cutaway.nn.block import ResultBlock
 from cutaway.nn.norm_mlp import RMSNorm
 from cutaway.show.sheet import Bars, Sheet
 
@@ -86,18 +87,32 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
 
 
 def _gather(tower: StackHandle, r: Recorder, layers: list[int], start: str) -> tuple[list[str], Tensor]:
-    """The stream after `layers` of a pre-norm stack, as the parts that were added: [n, B, L, H]."""
-    names, parts = [start], [r[start]]
+    """The stream after `layers` of a stack that norms no sum, as the parts that were added: [n, B, L, H]."""
+    names, added = [start], [r[start][None]]
     for i in layers:
         for name in ("attn", "cross") if tower.spec.cross else ("attn",):
             heads, bias = _attention(tower, i, name)
-            names += [*heads, *bias]
-            parts += [r[a] for a in heads]
+            parts = [r[a] for a in heads]
             if bias:
                 parts.append(getattr(tower.block(i), name).o.bias.expand_as(parts[0]))
-        names.append(tower.at(f"blocks.{i}.mlp.out"))
-        parts.append(r[names[-1]])
-    return names, torch.stack(parts)
+            part_names, joined = _joining(tower, i, name, [*heads, *bias], torch.stack(parts))
+            names, added = [*names, *part_names], [*added, joined]
+        out = tower.at(f"blocks.{i}.mlp.out")
+        part_names, joined = _joining(tower, i, "mlp", [out], r[out][None])
+        names, added = [*names, *part_names], [*added, joined]
+    return names, torch.cat(added)
+
+
+def _joining(tower: StackHandle, layer: int, name: str, names: list[str], parts: Tensor) -> tuple[list[str], Tensor]:
+    """The parts [n, B, L, H] of a layer's result as they join the stream: normed with its own scale, and scaled."""
+    block = tower.block(layer)
+    if not isinstance(block, ResultBlock):
+        return names, parts
+    norm = block.attn_result_norm if name == "attn" else block.mlp_result_norm
+    if not isinstance(norm, nn.Identity):
+        at = tower.at(f"blocks.{layer}.{name}_result_norm.bias")
+        names, parts = _norm_parts(norm, parts.sum(0), parts, names, at)
+    return names, parts * block.scale
 
 
 @torch.no_grad()
@@ -105,8 +120,9 @@ def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None
     """The state that the head reads, as a sum, exactly.
 
     Pre-norm: every head, bias and feed-forward layer since the embedding, through the last norm with the scale that the
-    whole state gave it (frozen). Post-norm: each block norms what came before, so only the last block is taken apart:
-    its input, heads and biases through both of its norms, its feed-forward layer through the second.
+    whole state gave it (frozen); where a layer's result is normed or scaled before it is added, so are its parts, with
+    the scale that the whole result gave. Post-norm: each block norms what came before, so only the last block is taken
+    apart: its input, heads and biases through both of its norms, its feed-forward layer through the second.
     """
     handle = tower_of(model, tower)
     spec, last = handle.spec, handle.spec.n_layers - 1
@@ -172,12 +188,21 @@ def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     )
 
 
+def _bounded_share(model: LanguageModel, logit: Tensor) -> Tensor | float:
+    """What a logit becomes when it is bounded, as a factor on it."""
+    cap = model.architecture.output_cap if isinstance(model, OutputHead) else None
+    if cap is None or not bool(logit):
+        return 1.0
+    return (logit / cap).tanh() * cap / logit
+
+
 @torch.no_grad()
 def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Target | None = None) -> Contributions:
     """What each part of the model adds to a logit, directly; the parts sum to the logit exactly (Elhage et al., 2021).
 
     logit = u . (sum of parts of `last_state`) + bias, with u the output matrix's row (or the difference of two). What a
-    part does through later layers is not in its share; what later layers did with it is in theirs.
+    part does through later layers is not in its share; what later layers did with it is in theirs. Logits with a bound
+    (Gemma 2) are their unbounded values times a factor, which is frozen as the norm's scale is.
 
     Args:
         inputs: one text. target: the logit; by default the likeliest token after the last position.
@@ -196,12 +221,19 @@ def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Targe
     if position is None:
         first = isinstance(model, LabelHead) and model.head_spec.pick == "first"
         position = 0 if first else state_parts.state.shape[1] - 1
-    direction = weight[fixed.index] if fixed.against is None else weight[fixed.index] - weight[fixed.against]
-    values = state_parts.parts[:, 0, position] @ direction * factor
-    names = state_parts.names
-    if bias is not None:
-        head_bias = bias[fixed.index] if fixed.against is None else bias[fixed.index] - bias[fixed.against]
-        names, values = [*names, "logits.bias"], torch.cat((values, head_bias[None]))
     assert fixed.index is not None
+    parts, names = state_parts.parts[:, 0, position], state_parts.names  # [n, H]
+    if bias is not None:
+        names = [*names, "logits.bias"]
+
+    def shares(index: int) -> Tensor:
+        """What each part adds to one logit, [n]."""
+        each = parts @ weight[index] * factor
+        each = each if bias is None else torch.cat((each, bias[index][None]))
+        return each * _bounded_share(model, each.sum())
+
+    values = shares(fixed.index)
+    if fixed.against is not None:
+        values = values - shares(fixed.against)
     logit = float(fixed.of(r["logits"]))
     return Contributions(names, values, float(values.sum()), logit, fixed.index, fixed.against, position)

@@ -55,10 +55,8 @@ class StackHandle:
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as the engine rounds it."""
-        scale = self.stack.embed.spec.scale
-        if scale == 1.0:
-            return vectors
-        return vectors * float(torch.tensor(scale, dtype=vectors.dtype, device="cpu"))
+        embed: Any = self.stack.embed
+        return vectors if embed.spec.scale == 1.0 else embed.scaled(vectors)
 
     @contextmanager
     def reading(self, vectors: Tensor) -> Iterator[None]:

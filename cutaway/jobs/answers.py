@@ -86,7 +86,7 @@ def with_label_columns(answers: Answers, labels: Sequence[str]) -> Answers:
     return replace(answers, writes=("label", "score", *(f"score_{name}" for name in labels)), columns=columns)
 
 
-def _candidates(answer: Any) -> tuple[Any, ...]:
+def _candidates(answer: Mapping[str, Any]) -> tuple[Any, ...]:
     pairs = [{"label": label, "score": score} for label, score in zip(answer["labels"], answer["scores"], strict=True)]
     return pairs[0]["label"], pairs[0]["score"], pairs
 

@@ -88,6 +88,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
         self.init_std = self.architecture.init_std
         self._build()
         attach_published_names(self, self.layer_sources)
+        if getattr(config, "gradient_checkpointing", False) is True:
+            self.gradient_checkpointing_enable()
         if not next(self.parameters()).is_meta:
             self.init_weights()
 
@@ -212,7 +214,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
             use_cache = False  # several texts in a row are read, not continued
         cache = self.cache_for(past_key_values, use_cache, spec.causal)
         if token_type_ids is not None and not spec.embedding.n_types:
-            if spec.causal is False and bool((torch.as_tensor(token_type_ids) != 0).any()):
+            if not (spec.causal or spec.embedding.takes_types) and bool((torch.as_tensor(token_type_ids) != 0).any()):
                 raise InputError(
                     "token_type_ids is not 0 everywhere, but this model has no token types; leave them out."
                 )

@@ -20,6 +20,7 @@ from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.call_context import scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
+from cutaway.nn.heads_norm import AllHeadsNorm, OwnHeadsNorm
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
@@ -34,7 +35,18 @@ if TYPE_CHECKING:
     from cutaway.nn.stack import Stack
 
 # modules beside `NamedModule` whose forward reads nothing but their attributes
-_PLAIN = (RMSNorm, LayerNorm, Embedding, Sinusoids, RelativeBias, nn.LayerNorm, nn.Embedding, nn.Identity)
+_PLAIN = (
+    RMSNorm,
+    AllHeadsNorm,
+    OwnHeadsNorm,
+    LayerNorm,
+    Embedding,
+    Sinusoids,
+    RelativeBias,
+    nn.LayerNorm,
+    nn.Embedding,
+    nn.Identity,
+)
 _NOTHING = Taps(())
 RECORDED = 2  # the step whose kernel calls are captured: by then all weights are packed
 

@@ -31,7 +31,7 @@ class CanGenerate:
         self.of_class, self.of_model = of_class, of_model
         self.__doc__ = "Whether `generate` works on this model, or on models of this class."
 
-    def __get__(self, model: Any, owner: type) -> Callable[[], bool]:
+    def __get__(self, model: object, owner: type) -> Callable[[], bool]:
         answer = self.of_class if model is None or self.of_model is None else self.of_model(model)
         return lambda: answer
 
@@ -45,7 +45,10 @@ class GenerationMixin:
         @property
         def is_encoder_decoder(self) -> bool: ...
 
-    can_generate = CanGenerate(False)
+        @classmethod
+        def can_generate(cls) -> bool: ...  # what reading the descriptor gives; not every checker follows it
+    else:
+        can_generate = CanGenerate(False)
 
     @property
     def generation_config(self) -> GenerationConfig:
@@ -147,13 +150,12 @@ class GenerationMixin:
         inputs["attention_mask"] = attention_mask
         ids = input_ids[:, seen:]
         if self.is_encoder_decoder:
-            inputs |= {k: v for k, v in kwargs.items() if k in ("encoder_outputs", "decoder_attention_mask")}
-            return {**inputs, "decoder_input_ids": ids}
+            return {**kwargs, **inputs, "decoder_input_ids": ids}
         if inputs_embeds is not None and not seen:
-            return {**inputs, "inputs_embeds": inputs_embeds}
-        beside = {k: kwargs[k] for k in ("position_ids", "token_type_ids") if kwargs.get(k) is not None}
+            return {**kwargs, **inputs, "inputs_embeds": inputs_embeds}
+        beside = {k: kwargs.pop(k) for k in ("position_ids", "token_type_ids") if kwargs.get(k) is not None}
         inputs |= {k: v[:, seen:] for k, v in beside.items()}
-        return {**inputs, "input_ids": ids.contiguous()}
+        return {**kwargs, **inputs, "input_ids": ids.contiguous()}
 
     def _validate_model_kwargs(self, model_kwargs: Mapping[str, Any]) -> None:
         """`generate` checks its own arguments."""

@@ -60,6 +60,8 @@ class Classifier:
         activation_field, pick_field, dense_bias: config fields that say it instead, or ""; pick_field says "cls", or
             "mean" for the mean of all tokens.
         dense_field: a config field that says whether `dense` is there, or ""; the activation stays without it.
+        shares: whether labels [batch, labels] of no stated kind are shares of one label, not several at once.
+        dense_dropout: config fields that may hold a rate of its own for what `dense` reads.
     """
 
     out: str = "classifier"
@@ -75,6 +77,8 @@ class Classifier:
     pick_field: str = ""
     dense_bias: str = ""
     dense_field: str = ""
+    dense_dropout: tuple[str, ...] = ()
+    shares: bool = False
 
 
 class LabelHead(HeadModel):
@@ -88,6 +92,7 @@ class LabelHead(HeadModel):
     def _build(self, config: PretrainedConfig) -> None:
         spec, size = self.head_spec, self.architecture.stack.hidden_size
         self.rate = config_dropout(config, spec.dropout, spec.usual)
+        self.dense_rate = config_dropout(config, spec.dense_dropout, 0.0)
         check_memory(config, size * (self._outputs(config) + (size if spec.dense else 0)))
         if spec.dense:
             there = not spec.dense_field or config.flag(spec.dense_field)
@@ -149,6 +154,8 @@ class LabelHead(HeadModel):
         spec = self.head_spec
         if spec.drops in ("before", "both"):
             x = dropout(x, self.rate, self.training)
+        if spec.dense_dropout:
+            x = dropout(x, self.dense_rate, self.training)
         if spec.dense:
             x = ACTIVATION[self.activation](self.get_submodule(spec.dense)(x))
             if spec.norm:
@@ -196,7 +203,8 @@ class SequenceClassification(TextHead):
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
         logits = self.shown(self.labels_logits(self.picked(out, input_ids)), out)
-        loss = None if labels is None else losses.classification(logits, labels, self.config)
+        shares = self.head_spec.shares
+        loss = None if labels is None else losses.classification(logits, labels, self.config, shares=shares)
         result: ModelOutput
         if self.architecture.stack.causal:
             cache = out.get("past_key_values")

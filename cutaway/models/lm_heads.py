@@ -188,12 +188,24 @@ class Output:
     stored: str = ""
 
 
+@dataclass(frozen=True)
+class ByFlag:
+    """One head or another, by a field of the config."""
+
+    field: str
+    yes: Output
+    no: Output
+
+
 class OutputHead(HeadModel):
     """What masked and causal language models share."""
 
     head_spec: ClassVar[Output]
 
     def _build(self, config: PretrainedConfig) -> None:
+        declared = self.head_spec
+        if isinstance(declared, ByFlag):
+            self.head_spec = declared.yes if config.flag(declared.field) else declared.no  # type: ignore[misc]
         spec, stack = self.head_spec, self.architecture.stack
         size = stack.width
         if spec.dense:
@@ -239,9 +251,11 @@ class OutputHead(HeadModel):
             hidden = self.get_submodule(self.head_spec.norm)(hidden)
         if self.architecture.output_scale != 1.0:
             hidden = hidden * self.architecture.output_scale
-        return self.get_submodule(self.head_spec.out)(hidden)  # type: ignore[no-any-return]
+        logits: Tensor = self.get_submodule(self.head_spec.out)(hidden)
+        cap = self.architecture.output_cap
+        return logits if cap is None else (logits / cap).tanh() * cap
 
-    def row_logits(self, out: Any) -> Tensor:
+    def row_logits(self, out: HiddenOutput) -> Tensor:
         """Logits of real tokens only, padded back to [batch, length, vocabulary]."""
         hidden, rows = out.last_hidden_state, getattr(out, "rows", None)
         if rows is None or not rows.packed:
@@ -325,7 +339,8 @@ class MaskedLM(OutputHead):
 class CausalLM(OutputHead):
     """Which token comes next."""
 
-    can_generate = CanGenerate(True, lambda model: bool(model.architecture.stack.causal))
+    if not TYPE_CHECKING:
+        can_generate = CanGenerate(True, lambda model: bool(model.architecture.stack.causal))
 
     def decode_stepper(self) -> DecodeStepper | None:
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""

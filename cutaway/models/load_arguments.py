@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -11,7 +11,10 @@ from cutaway.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
-    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.configured import ConfiguredModel
+
+# where a model goes, as `from_pretrained(device_map=...)` takes it
+DeviceMap: TypeAlias = str | int | torch.device | Mapping[str, str | int | torch.device] | None
 
 # whatever their value, they change nothing: code is never run, there is one attention, files are mapped
 _NEEDLESS = (
@@ -23,7 +26,6 @@ _NEEDLESS = (
 _REFUSED = {
     "from_tf": "cutaway reads safetensors, PyTorch's files and GGUF; convert the checkpoint first",
     "from_flax": "cutaway reads safetensors, PyTorch's files and GGUF; convert the checkpoint first",
-    "variant": "files of a variant have other names; put them into a folder under the usual ones",
     "quantization_config": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
     "load_in_8bit": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
     "load_in_4bit": 'dtype="int8" computes with bytes, and gguf_file= loads weights of 4 to 8 bits',
@@ -33,6 +35,19 @@ _REFUSED = {
     "proxies": "set HTTPS_PROXY in the environment",
     "force_download": "remove the files from the hub's cache",
 }
+
+
+_ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+
+
+def check_attention(name: object) -> None:
+    """ConfigError unless `name` is what some software calls its attention, or None."""
+    base = str(name).removeprefix("paged|")
+    if name is not None and base not in _ATTENTIONS and "/" not in base:  # "owner/name": kernels from the hub
+        raise ConfigError(
+            f'Specified `attn_implementation="{name}"` is not supported: there is one attention here, whatever it is '
+            f"called; the names that are known are {', '.join(_ATTENTIONS)}."
+        )
 
 
 def take_arguments(arguments: dict[str, Any], who: str) -> torch.device | None:
@@ -50,7 +65,7 @@ def take_arguments(arguments: dict[str, Any], who: str) -> torch.device | None:
     return read_device_map(arguments.pop("device_map", None))
 
 
-def read_device_map(value: Any) -> torch.device | None:
+def read_device_map(value: DeviceMap) -> torch.device | None:
     """The one device that a device_map names; None for the CPU.
 
     Args:
@@ -72,7 +87,7 @@ def read_device_map(value: Any) -> torch.device | None:
     return None if device.type == "cpu" else device
 
 
-def from_state(cls: type[Any], config: PretrainedConfig, state: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+def from_state(cls: type[Any], config: PretrainedConfig, state: object, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """A model with the weights of `state` (name -> tensor, published names or ours), and what was missing.
 
     Raises:
@@ -83,7 +98,7 @@ def from_state(cls: type[Any], config: PretrainedConfig, state: Any, options: Ma
         raise ConfigError(f"{cls.__name__}.from_pretrained(None, ...) needs config=, a PretrainedConfig.")
     if not isinstance(state, Mapping):
         raise ConfigError(f"state_dict must be a mapping of tensors, not {type(state).__name__}.")
-    model: PreTrainedModel = cls(config, **options)
+    model: ConfiguredModel = cls(config, **options)
     try:
         report = model.load_state_dict(state, strict=False)
     except RuntimeError as error:

@@ -25,9 +25,10 @@ from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_optio
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
-from cutaway.models.load_arguments import from_state, take_arguments
+from cutaway.models.load_arguments import check_attention, from_state, take_arguments
 from cutaway.models.memory_check import check_memory
-from cutaway.models.precision import FOUR, MODES, NARROWEST, Precision, set_up
+from cutaway.models.number_format import Precision
+from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
 from cutaway.models.state_dict import published_state
 from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.nn.cpu.memory import evict, mark_mapped
@@ -37,7 +38,7 @@ from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
-    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.configured import ConfiguredModel
 
 log = logging.getLogger("cutaway")
 
@@ -66,9 +67,14 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def __getitem__(self, key: str) -> list[Any]:
-        known: dict[str, list[Any]] = {
-            "missing_keys": self.missing, "unexpected_keys": self.unexpected, "mismatched_keys": self.mismatched,
+    def keys(self) -> tuple[str, ...]:
+        """The names that a script reads: `info["missing_keys"]`."""
+        return ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+
+    def __getitem__(self, key: str) -> set[Any] | list[str]:
+        known: dict[str, set[Any] | list[str]] = {
+            "missing_keys": set(self.missing), "unexpected_keys": set(self.unexpected),
+            "mismatched_keys": set(self.mismatched), "error_msgs": [],
         }  # fmt: skip
         return known[key]
 
@@ -89,7 +95,7 @@ def to_dtype(value: object) -> torch.dtype | None:
     return _DTYPES[name]
 
 
-def init_std(model: PreTrainedModel) -> float:
+def init_std(model: ConfiguredModel) -> float:
     """The standard deviation of first weights: the config's initializer_range, or the family's own."""
     if getattr(model.config, "initializer_range", None) is None:
         return model.init_std
@@ -98,7 +104,7 @@ def init_std(model: PreTrainedModel) -> float:
 
 def init_module(module: nn.Module, std: float) -> None:
     """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
-    if isinstance(module, (nn.Linear, nn.Embedding, RMSNorm, nn.LayerNorm)):
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, RMSNorm, nn.LayerNorm)):
         for name, p in module._parameters.items():
             if p is not None:
                 init_tensor(module, name, p, std)
@@ -111,7 +117,7 @@ def init_tensor(module: nn.Module, name: str, value: Tensor, std: float) -> None
         value.zero_()
     elif isinstance(module, Sinusoids):
         value.copy_(module.table())
-    elif isinstance(module, (nn.Linear, nn.Embedding)):
+    elif isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d)):
         value.normal_(0.0, std)
     else:
         value.fill_(1.0 - getattr(module, "offset", 0.0))
@@ -130,16 +136,8 @@ def set_tensor(model: nn.Module, name: str, value: Tensor) -> None:
         owner._buffers[last] = value
 
 
-def replace_parameter(model: nn.Module, old: nn.Parameter, new: nn.Parameter) -> None:
-    """Put `new` wherever `old` stands."""
-    for module in model.modules():
-        for name, p in module._parameters.items():
-            if p is old:
-                module._parameters[name] = new
-
-
 def fill(
-    model: PreTrainedModel,
+    model: ConfiguredModel,
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
     mismatched: bool = False,
@@ -227,7 +225,7 @@ def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
         log.warning("matrices of the GGUF types %s are not read in place; they become float32.", ", ".join(types))
 
 
-def _for_four_bits(model: PreTrainedModel, name: str, wanted: Tensor) -> bool:
+def _for_four_bits(model: ConfiguredModel, name: str, wanted: Tensor) -> bool:
     """Whether a weight is a matrix of a layer, or the table of tokens; a classifier's few outputs stay as they are."""
     owner = model.get_submodule(name.rpartition(".")[0])
     if not name.endswith(".weight") or wanted.dim() != 2 or wanted.shape[1] % GROUP or wanted.shape[0] < NARROWEST:
@@ -254,7 +252,7 @@ def _part(model: nn.Module, names: list[str]) -> None:
             model.get_submodule(above)._modules[last] = own
 
 
-def _untied(model: PreTrainedModel) -> bool:
+def _untied(model: ConfiguredModel) -> bool:
     """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
     output = model.get_output_embeddings()
     if output is None or output.weight is model.get_input_embeddings().weight:
@@ -280,7 +278,7 @@ def _place_all(model: nn.Module, names: list[str], value: Tensor) -> None:
 
 
 def _draw_missing(
-    model: PreTrainedModel,
+    model: ConfiguredModel,
     tensors: dict[str, Tensor],
     absent: list[list[str]],
     dtype: torch.dtype | None,
@@ -320,7 +318,8 @@ def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Unpa
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""
-    state = kwargs.pop("state_dict", None)
+    state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
+    check_attention(attention := kwargs.get("attn_implementation"))
     device = take_arguments(kwargs, cls.__name__)
     if "use_auth_token" in kwargs:  # the older name
         kwargs.setdefault("token", kwargs.pop("use_auth_token"))
@@ -361,7 +360,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     _check_family(name, getattr(config, "model_type", ""), cls)
     if kwargs:
         _override(config, kwargs, cls)
-    with open_checkpoint(files, gguf_file=gguf_file) as checkpoint:
+    with open_checkpoint(files, gguf_file=gguf_file, variant=variant) as checkpoint:
         if getattr(cls, "builds_on_meta", False):
             check_depth(cls, config, checkpoint)
             with torch.device("meta"):
@@ -369,7 +368,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         else:
             model = cls(config, *args, **model_options)
         report = fill(model, checkpoint, dtype, mismatched, four)
-    config._apply({"name_or_path": str(name)})
+    config._apply({"name_or_path": str(name)} | ({} if attention is None else {"attn_implementation": attention}))
     model.name_or_path = str(name)
     if report.missing:
         log.warning(
@@ -401,6 +400,21 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     return (model, report) if info else model
 
 
+def fresh(cls: type[Any], config: PretrainedConfig, kwargs: dict[str, Any]) -> Any:
+    """`cls.from_config`: see PreTrainedModel."""
+    asked, older = kwargs.pop("dtype", None), kwargs.pop("torch_dtype", None)
+    asked = older if asked is None else asked
+    stored = getattr(config, "dtype", None)
+    if asked is None and isinstance(stored, torch.dtype) and stored.is_floating_point:
+        asked = stored
+    check_attention(attention := kwargs.get("attn_implementation"))
+    if attention is not None:
+        config._attn_implementation = attention
+    device = take_arguments(kwargs, cls.__name__)
+    model, dtype = cls(config, **kwargs), to_dtype(asked)
+    return model if dtype is None and device is None else model.to(device=device, dtype=dtype)
+
+
 def _check_family(name: object, declared: object, cls: type[Any]) -> None:
     expected = cls.config_class.model_type
     if expected and declared and declared != expected:
@@ -427,9 +441,9 @@ def _override(config: PretrainedConfig, fields: dict[str, Any], cls: type[Any]) 
     config._apply(overrides)
 
 
-def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
+def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: Any) -> None:
     """`model.save_pretrained`: see PreTrainedModel."""
-    state = kwargs.pop("state_dict", None)
+    state, variant = kwargs.pop("state_dict", None), kwargs.pop("variant", None)
     for needless in ("safe_serialization", "is_main_process", "save_function", "push_to_hub"):
         if kwargs.pop(needless, None) and needless == "push_to_hub":
             raise ConfigError("save_pretrained only writes a folder; call model.push_to_hub(name) to upload.")
@@ -442,6 +456,6 @@ def save(model: PreTrainedModel, folder: str | Path, *, max_shard_size: int | st
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     with folder_save(folder):
         model.config.save_pretrained(folder)
-        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size)
+        save_checkpoint(folder, published_state(model, state), max_shard_size=max_shard_size, variant=variant)
         if model.can_generate():
             model.generation_config.save_pretrained(folder)

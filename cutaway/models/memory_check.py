@@ -33,8 +33,17 @@ def _stack_count(stack: Stack) -> int:
     attended = 2 * width * attention.head_size * (attention.n_heads + attention.n_kv_heads)
     block = attended * (2 if stack.cross else 1) + width * mlp.size * (3 if mlp.gated else 2)
     learned, relative = stack.embedding.positions, stack.positions
-    rows = (0 if learned is None else learned.size) + stack.embedding.n_types
-    buckets = relative.buckets * attention.n_heads if isinstance(relative, Relative) else 0
+    rows = (0 if learned is None or learned.endless else learned.size) + stack.embedding.n_types
+    buckets = 0
+    if isinstance(relative, Relative):
+        buckets = relative.buckets * attention.n_heads * (stack.n_blocks if relative.per_layer else 1)
+    distances = attention.distances
+    if distances is not None:
+        rows_of_own = 0 if distances.shared else distances.to_keys + distances.to_queries
+        block += rows_of_own * width * attention.head_size * attention.n_heads
+        buckets += 2 * distances.span * width
+    if stack.convolution is not None:
+        buckets += width * width * stack.convolution.size // stack.convolution.groups
     leading = 0 if stack.embedding.width is None else width * stack.width
     return stack.n_blocks * block + rows * stack.width + leading + buckets
 

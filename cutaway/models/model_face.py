@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
+from cutaway.models.load_arguments import check_attention
 
 
 class ModelFace:
@@ -18,9 +19,22 @@ class ModelFace:
     framework: ClassVar[str] = "pt"
     is_parallelizable: ClassVar[bool] = False
     model_tags: Sequence[str] | None = None
+    # what other libraries ask before they choose an attention; there is one here, whatever it is called
+    _supports_sdpa: ClassVar[bool] = True
+    _supports_flash_attn: ClassVar[bool] = False
+    _supports_flash_attn_2: ClassVar[bool] = False
+    _supports_flex_attn: ClassVar[bool] = False
+    _supports_attention_backend: ClassVar[bool] = False
+    _can_compile_fullgraph: ClassVar[bool] = False
+    _is_stateful: ClassVar[bool] = False
+    _no_split_modules: ClassVar[list[str] | None] = None
+    _keys_to_ignore_on_save: ClassVar[list[str] | None] = None
+    _keys_to_ignore_on_load_missing: ClassVar[list[str] | None] = None
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str] | None] = None
 
     if TYPE_CHECKING:
         base_model: Any
+        config: Any
         named_parameters: Callable[..., Any]
         parameters: Callable[..., Any]
         buffers: Callable[..., Any]
@@ -74,7 +88,7 @@ class ModelFace:
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether blocks are computed twice in training."""
-        return any(m.__dict__.get("recomputes", False) for m in self.modules())
+        return any(m.__dict__.get("gradient_checkpointing", False) for m in self.modules())
 
     is_activation_checkpointing = is_gradient_checkpointing
 
@@ -103,8 +117,15 @@ class ModelFace:
         weights = sum(int(p.numel()) for p in self.parameters() if id(p) not in left_out)
         return 6 * self.estimate_tokens(input_dict) * weights
 
-    def set_attn_implementation(self, attn_implementation: object) -> None:
-        """Changes nothing: there is one attention, which is fast and open."""
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """Whether `set_attn_implementation` can be called."""
+        return True
+
+    def set_attn_implementation(self, attn_implementation: str) -> None:
+        """Changes a name in the config and nothing else: there is one attention, which is fast and open."""
+        check_attention(attn_implementation)
+        self.config._attn_implementation = attn_implementation
 
     # -- adapters, under the names that upstream's integration of PEFT has -------------------------------------------
 

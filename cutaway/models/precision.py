@@ -11,7 +11,6 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.errors import CutawayError
+from cutaway.models.number_format import Candidate as Candidate
+from cutaway.models.number_format import Precision as Precision
 from cutaway.nn import linear
 
 if TYPE_CHECKING:
-    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.configured import ConfiguredModel
     from cutaway.outputs import ModelOutput
 
 log = logging.getLogger("cutaway.precision")
@@ -50,37 +51,7 @@ TEXTS = (
 )
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One format as measured on the probe.
-
-    Attributes:
-        name: "bfloat16" or "int8".
-        speedup: how many times as fast as the stored format.
-        agreement: of the answers with those in the stored format, up to 1.
-    """
-
-    name: str
-    speedup: float
-    agreement: float
-
-
-@dataclass(frozen=True)
-class Precision:
-    """What a model computes with, and why.
-
-    Attributes:
-        name: "float32", "bfloat16", "int8" or another dtype's name.
-        why: one sentence.
-        measured: what `dtype="fastest"` tried.
-    """
-
-    name: str
-    why: str
-    measured: tuple[Candidate, ...] = ()
-
-
-def set_up(model: PreTrainedModel, mode: str, name: Any, how: dict[str, Any]) -> PreTrainedModel:
+def set_up(model: ConfiguredModel, mode: str, name: str | Path, how: dict[str, Any]) -> ConfiguredModel:
     """The model in int8 (`mode` "int8"), or in the format that a measurement chooses ("fastest").
 
     `name` and `how` say where the tokenizer is that the probe is read with.
@@ -96,16 +67,16 @@ def set_up(model: PreTrainedModel, mode: str, name: Any, how: dict[str, Any]) ->
     return model
 
 
-def enable_int8(model: PreTrainedModel) -> None:
+def enable_int8(model: ConfiguredModel) -> None:
     """Let every layer of `model` that is large enough multiply bytes."""
     for module in model.modules():
         if type(module) is linear.Linear and min(module.in_features, module.out_features) >= NARROWEST:
             module.int8 = True
 
 
-def _choose(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> PreTrainedModel:
+def _choose(model: ConfiguredModel, name: str | Path, how: dict[str, Any]) -> ConfiguredModel:
     stored = str(model.dtype).removeprefix("torch.")
-    tried: dict[str, PreTrainedModel] = {}
+    tried: dict[str, ConfiguredModel] = {}
     if model.dtype == torch.float32 and torch.bfloat16 in linear.DTYPES:
         tried["bfloat16"] = copy.deepcopy(model).bfloat16()
     # the weights are shared: only what is packed from them is its own
@@ -132,7 +103,7 @@ def _choose(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> Pr
     return chosen
 
 
-def _probe(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> dict[str, Tensor]:
+def _probe(model: ConfiguredModel, name: str | Path, how: dict[str, Any]) -> dict[str, Tensor]:
     """Texts as ids and mask [texts, longest]; ids at random where the checkpoint has no tokenizer."""
     from cutaway.tokenization.registry import load_tokenizer
 
@@ -155,7 +126,7 @@ def _probe(model: PreTrainedModel, name: str | Path, how: dict[str, Any]) -> dic
 
 
 @torch.inference_mode()
-def _measure(models: list[PreTrainedModel], batch: dict[str, Tensor]) -> tuple[list[float], list[Any]]:
+def _measure(models: list[ConfiguredModel], batch: dict[str, Tensor]) -> tuple[list[float], list[Any]]:
     """Seconds of each model, the best of ROUNDS in turns, and its output for `batch`.
 
     A model that writes is timed on one token, which is what it does most; others on the batch.

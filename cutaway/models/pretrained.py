@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, Self, cast
 
-import torch
-from torch import Tensor, nn
-
-from cutaway.adapters.mixin import Adaptable
 from cutaway.config.config import PretrainedConfig
-from cutaway.config.config_fields import check_training
-from cutaway.errors import ConfigError, InputError
 from cutaway.hub.argument_names import also_called
-from cutaway.hub.upload import Publishing
 from cutaway.models import loading
-from cutaway.models.generation_mixin import GenerationMixin
-from cutaway.models.model_face import ModelFace
-from cutaway.models.precision import Precision
+from cutaway.models.configured import ConfiguredModel
 from cutaway.models.state_dict import engine_state
-from cutaway.nn.activations.edits import Change, Edits
-from cutaway.nn.activations.recorder import Recorder
-from cutaway.nn.activations.taps import resolve
-from cutaway.nn.call_context import EvaluationAware, Scope, within
-from cutaway.nn.linear import PackedCache
 
 
-class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):
+class PreTrainedModel(ConfiguredModel):
     """Base of all models, and of a user's own: subclass it, set `config_class`, and build your layers in `__init__`."""
-
-    config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
-    base_model_prefix: ClassVar[str] = ""
-    init_std: float = 0.02
 
     def __init_subclass__(
         cls, *, config: type[PretrainedConfig] | None = None, prefix: str | None = None, **kwargs: object
@@ -44,25 +25,6 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             cls.config_class = config
         if prefix is not None:
             cls.base_model_prefix = prefix
-
-    _precision: Precision | None = None
-    _generation_config: Any = None
-
-    def __init__(self, config: PretrainedConfig, *args: object, **kwargs: object) -> None:
-        super().__init__()
-        if not isinstance(config, PretrainedConfig):
-            raise ConfigError(
-                f"{type(self).__name__}(config) needs a PretrainedConfig, not {type(config).__name__}; to load a "
-                f"checkpoint use {type(self).__name__}.from_pretrained(name)."
-            )
-        self.config = config
-        self.name_or_path = getattr(config, "name_or_path", "")
-
-    def train(self, mode: bool = True) -> Self:
-        """Training mode (dropout), or not. ConfigError where the config asks for what is not built in training."""
-        if mode:
-            check_training(self.config)
-        return super().train(mode)
 
     # -- loading and saving ------------------------------------------------------------------------------------------
 
@@ -90,8 +52,14 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: object) -> Self:
-        """A model with fresh random weights."""
-        return cls(config, **kwargs)
+        """A model with fresh random weights, in evaluation as in training mode as `cls(config)` is.
+
+        Args:
+            **kwargs: dtype (or torch_dtype) of the weights, by default the config's; what the class takes beside it.
+        """
+        return cast(Self, loading.fresh(cls, config, dict(kwargs)))
+
+    _from_config = from_config
 
     @also_called(save_directory="folder")
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str = "5GB", **kwargs: object) -> None:
@@ -119,200 +87,3 @@ class PreTrainedModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         std = loading.init_std(self)
         for module in self.modules():
             loading.init_module(module, std)
-
-    # -- what it is --------------------------------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
-
-    @property
-    def precision(self) -> Precision:
-        """What this model computes with, and why."""
-        chosen = self._precision
-        name = str(self.dtype).removeprefix("torch.")
-        # a model that was converted since computes with what it was converted to
-        lasting = ("int8", name, "int4") if name == "float32" else ("int8", name)
-        if chosen is None or chosen.name not in lasting:
-            return Precision(name, "The weights are held in this dtype.")
-        return chosen
-
-    @precision.setter
-    def precision(self, value: Precision) -> None:
-        self._precision = value
-
-    @property
-    def base_model(self) -> Any:
-        """The model without its task head; itself where it has none."""
-        return self._modules.get(self.base_model_prefix) or self
-
-    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """How many numbers the weights hold; tied weights count once."""
-        left_out = (
-            {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)} if exclude_embeddings else set()
-        )
-        return sum(
-            p.numel() for p in self.parameters() if (p.requires_grad or not only_trainable) and id(p) not in left_out
-        )
-
-    def tie_weights(self) -> None:
-        """Make weights that are one in the published model one here; models with an output matrix override this."""
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        base = self.base_model
-        if base is self:
-            raise ConfigError(f"{type(self).__name__} has no input embeddings that cutaway knows of.")
-        return base.get_input_embeddings()  # type: ignore[no-any-return]
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        self.base_model.set_input_embeddings(value)
-        self.tie_weights()
-
-    def get_output_embeddings(self) -> nn.Module | None:
-        return None
-
-    @property
-    def is_encoder_decoder(self) -> bool:
-        return bool(getattr(self.config, "is_encoder_decoder", False))
-
-    def repack(self) -> None:
-        """Lay this model's weights out anew at their next use.
-
-        On a CPU a linear layer's weight lies a second time in the processor's own order, which follows the weight. The
-        next forward or `generate` finds by itself whatever torch counts, what goes through `.data`, an optimizer's step
-        and another parameter. Other writes are found by a few numbers of each weight that each pass compares: from a
-        numpy array or a `.data` held from before, a buffer that parameters are views of, a copy of storages,
-        `torch._fused_adamw_`, another process that shares the memory. One to all of a weight is found in the next pass,
-        one to a whole row or column within max(rows, columns) / 4 passes.
-
-        Call this after such a write to single numbers or to a part of a row, to a part of a weight that is a page of a
-        mapped file, and wherever the very next pass must know of a row. A text that is being generated goes on with the
-        weights that it began with: the steps of one `generate` do not look.
-        """
-        for module in self.modules():
-            packed = getattr(module, "packed", None)
-            if isinstance(packed, PackedCache):
-                packed.forget()
-
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
-        """In training, keep only what enters each block and compute the rest again for gradients (Chen et al., 2016).
-
-        The gradients are the same; a step takes about a third longer and far less memory. The argument is upstream's
-        and has nothing left to choose.
-        """
-        self._recompute(True)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep everything for the gradients again."""
-        self._recompute(False)
-
-    def _recompute(self, wanted: bool) -> None:
-        stacks = [m for m in self.modules() if hasattr(m, "recomputes")]
-        if not stacks:
-            raise ConfigError(f"gradient checkpointing: {type(self).__name__} has no blocks of cutaway's engine.")
-        for stack in stacks:
-            stack.recomputes = wanted  # type: ignore[assignment]
-
-    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
-        """Make room for n tokens: old rows stay, new ones start at the mean of the old (Hewitt, 2021).
-
-        Raises:
-            InputError: n is not a positive whole number.
-        """
-        old = self.get_input_embeddings()
-        size = old.num_embeddings if n is None else n
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"resize_token_embeddings needs a positive number of tokens, not {n!r}.")
-        if pad_to_multiple_of:
-            size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
-        if size == old.num_embeddings:
-            return old
-        new = nn.Embedding(size, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
-        new.weight = nn.Parameter(_resized(old.weight, size), requires_grad=old.weight.requires_grad)
-        output = self.get_output_embeddings()
-        self.set_input_embeddings(new)
-        if isinstance(output, nn.Linear):
-            if output.weight.shape[0] != size:
-                output.weight = nn.Parameter(_resized(output.weight, size))
-            if output.bias is not None:
-                loading.replace_parameter(self, output.bias, nn.Parameter(_resized(output.bias, size, 0.0)))
-            output.out_features = size
-        final = dict(self.named_buffers()).get("final_logits_bias")
-        if final is not None:
-            self.final_logits_bias = _resized(final.T, size, 0.0).T
-        self.config.vocab_size = size
-        self.tie_weights()
-        return new
-
-    # -- looking inside ----------------------------------------------------------------------------------------------
-
-    def addresses(self) -> list[str]:
-        """Every activation of this model that has an address, in the order in which it is computed."""
-        base = self.base_model
-        if base is self:
-            raise InputError(
-                f"{type(self).__name__} is not built from cutaway's engine; call .addresses() on its parts."
-            )
-        return [*base.addresses(), "logits"]
-
-    @contextmanager
-    def record(self, *addresses: str, to: str | Path | None = None) -> Iterator[Recorder]:
-        """Keep activations while the model runs: `with model.record("blocks.*.attn.pattern", "logits") as r: ...`.
-
-        Only what is named is computed in the open, and the results stay what they are without, bit for bit. Values are
-        [batch, length, ...] with zeros at packed-away padding. Where gradients are on, the loss follows from what was
-        recorded: after `loss.backward()`, `r.grad(address)` is its gradient.
-
-        Recorded are the calls of this thread or asyncio task, and of tasks made inside (`asyncio.to_thread` too). A
-        thread that is started inside is recorded only if it is run in a copy of the context
-        (`contextvars.copy_context().run`).
-
-        Args:
-            to: a new folder; each pass is written there as it ends, one safetensors file, and read when it is asked for
-                (`Recorder.load(folder)` opens it again). The values then carry no gradients.
-
-        Raises:
-            AddressError: an address that this model does not have; the nearest are listed.
-            InputError: `to` is a folder that holds something.
-        """
-        recorder = Recorder(resolve(addresses, self.addresses()), to)
-        try:
-            with within(Scope(self.base_model, recorder=recorder)):
-                yield recorder
-        finally:
-            recorder.close()
-
-    @contextmanager
-    def edit(self, changes: Mapping[str, Change]) -> Iterator[Edits]:
-        """Change activations while the model runs: `with model.edit({"blocks.3.attn.head.7.out": 0}): ...`.
-
-        Only in the calls of this thread or asyncio task, as with `record`.
-
-        Args:
-            changes: {address, or a pattern with *: what stands there instead}: a number, a tensor, a function of the
-                padded value [batch, length, ...], another run's recording, or an `Edit` (or several) that says for
-                which rows, positions and heads. Edits inside edits are applied after the outer ones. What follows is
-                computed from the changed value; a recording shows it. In scores, hidden keys stay hidden.
-
-        Raises:
-            AddressError: an address that this model does not have; the nearest are listed.
-            InputError: a value that does not fit the place; at the end, positions that were in no pass.
-        """
-        known = self.addresses()
-        edits = Edits(changes, lambda pattern: resolve([pattern], known))
-        with within(Scope(self.base_model, edits=edits)):
-            yield edits
-        edits.check()
-
-
-def _resized(old: Tensor, size: int, fill: float | None = None) -> Tensor:
-    """The first `size` rows; missing ones are `fill`, or the mean of all rows."""
-    with torch.no_grad():
-        if size <= old.shape[0]:
-            return old[:size].clone()
-        rows = old.mean(0, keepdim=True) if fill is None else torch.full_like(old[:1], fill)
-        return torch.cat((old, rows.expand(size - old.shape[0], *old.shape[1:])))

@@ -62,7 +62,8 @@ class Seq2SeqLM(OutputHead):
         if self.logits_bias:
             self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
 
-    can_generate = CanGenerate(True)
+    if not TYPE_CHECKING:
+        can_generate = CanGenerate(True)
 
     def decode_stepper(self) -> DecodeStepper | None:
         """Runs single steps of decoding; None where a subclass has its own `forward`, or somebody watches modules."""
@@ -74,7 +75,7 @@ class Seq2SeqLM(OutputHead):
     def get_decoder(self) -> Stack:
         return self.base.decoder  # type: ignore[no-any-return]
 
-    def encode(self, *args: object, **kwargs: object) -> BaseModelOutput:
+    def encode(self, *args: object, **kwargs: Any) -> BaseModelOutput:
         """The encoder alone, as `encoder_outputs` for any number of forward passes."""
         return self.base.encode(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -110,6 +111,8 @@ class Seq2SeqLM(OutputHead):
         """
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if labels is not None and self.logits_bias:  # as upstream: BART and its kin keep nothing of a known answer
+            use_cache = False
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
             inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,

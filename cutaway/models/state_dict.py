@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
-    from cutaway.models.pretrained import PreTrainedModel
+    from cutaway.models.configured import ConfiguredModel
 
 
-def published_state(model: PreTrainedModel, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+def published_state(model: ConfiguredModel, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """The weights under published names, each tied weight once."""
     where = sources(model)
     tensors = tensors_of(model)

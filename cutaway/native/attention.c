@@ -192,8 +192,8 @@ static int texts_large(const void *op) {
     return products > SMALL;
 }
 
-TARGET static int texts_run(const void *op, char *shared) {
-    (void)shared;
+TARGET static int texts_run(const void *op, char *shared, Member *member) {
+    (void)shared, (void)member;
     const Attention *a = op;
     int64_t longest = 0;
     for (int64_t t = 0; t < a->texts; t++)
@@ -201,7 +201,7 @@ TARGET static int texts_run(const void *op, char *shared) {
     const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4;
     const int64_t workspace = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
     char *own = malloc(workspace);
-#pragma omp for schedule(dynamic, 4)
+#pragma omp for schedule(dynamic, 4) nowait
     for (int64_t job = 0; job < jobs; job++)
         if (own) heads_of(a, job / a->kv_heads, job % a->kv_heads, own, (int32_t *)(own + panel + scores));
     free(own);

@@ -9,6 +9,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include "blocks.h"
+#include "team.h"
 #include "tile.h"
 #include "vector.h"
 
@@ -431,16 +432,25 @@ static ToFloats *const FLOATS_OF[TYPES] = {ALL_BLOCKS(NAMED_FLOATS) ALL_FLOATS(N
 int cw_block_rows(const Part *part, const int64_t *rows, int64_t count, int64_t k, float *out, int threads) {
     for (int64_t i = 0; i < count; i++)
         if (rows[i] < 0 || rows[i] >= part->n) return 1;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && count * k > 500000)
-    for (int64_t i = 0; i < count; i++) {
-        float last[256];
-        const uint8_t *w = row_at(part, rows[i]);
-        for (int64_t from = 0; from < k; from += 256) {
-            const int64_t n = k - from < 256 ? k - from : 256;
-            FLOATS_OF[part->type](w, from, k, last);
-            memcpy(out + i * k + from, last, n * sizeof(float));
+    const uint64_t start = __rdtsc();
+    Team team __attribute__((aligned(64))) = {0};
+    threads = threads > 1 && count * k > 500000 ? cw_members(threads, start) : 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Member member = cw_join(&team);
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < count; i++) {
+            float last[256];
+            const uint8_t *w = row_at(part, rows[i]);
+            for (int64_t from = 0; from < k; from += 256) {
+                const int64_t n = k - from < 256 ? k - from : 256;
+                FLOATS_OF[part->type](w, from, k, last);
+                memcpy(out + i * k + from, last, n * sizeof(float));
+            }
         }
+        cw_leave(&member);
     }
+    if (threads > 1) cw_judge(&team, threads, start);
     return 0;
 }
 

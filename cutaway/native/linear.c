@@ -245,22 +245,23 @@ static Halves halves_of(const Weight *weight, int64_t panel) {
 }
 
 /* The product with a weight of BLOCKS. */
-TARGET static int blocks_run(const Product *p, char *workspace) {
+TARGET static int blocks_run(const Product *p, char *workspace, Member *member) {
     const int64_t rows = p->op.rows, k = p->weight->k, panels = (p->weight->n + PANEL - 1) / PANEL;
     const Blocks *blocks = (const Blocks *)p->weight->packed;
     const Job job = {p->weight, p->x, {0, 0}, NULL, p->residual, p->out, 0, p->activation, 0, 0};
     workspace += -(intptr_t)workspace & 63;
     const BlockRows x = {p->x, p->stride, workspace, cw_block_row_bytes(k)};
     if (blocks->bytes) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t r = 0; r < rows; r++) cw_block_row(x.floats + r * p->stride, k, workspace + r * x.bytes_row);
+        cw_wait(member);
     }
     char *opened = rows < OPENED ? NULL : malloc(cw_panel_bytes(k));
     const int failed = rows >= OPENED && !opened;
     int64_t block = CACHED / (ROWS * k) * ROWS;
     if (block < 4 * ROWS) block = 4 * ROWS; /* a panel is read for all of them */
     const int64_t n_blocks = (rows + block - 1) / block;
-#pragma omp for collapse(2) schedule(static)
+#pragma omp for collapse(2) schedule(static) nowait
     for (int64_t b = 0; b < n_blocks; b++)
         for (int64_t n = 0; n < panels; n++) {
             if (failed) continue;
@@ -282,9 +283,9 @@ TARGET static int blocks_run(const Product *p, char *workspace) {
     return failed;
 }
 
-TARGET static int product_run(const void *op, char *workspace) {
+TARGET static int product_run(const void *op, char *workspace, Member *member) {
     const Product *p = op;
-    if (p->weight->kind == BLOCKS) return blocks_run(p, workspace);
+    if (p->weight->kind == BLOCKS) return blocks_run(p, workspace, member);
     const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
     Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, workspace);
     job.few = rows <= FEW;
@@ -292,11 +293,12 @@ TARGET static int product_run(const void *op, char *workspace) {
     if (block < ROWS) block = ROWS;
     const int64_t blocks = (rows + block - 1) / block;
     if (job.rows) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t r = 0; r < rows; r++) row_of(&job, p->x, p->stride, r);
+        cw_wait(member);
     }
     if (p->norm) {
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
         for (int64_t b = 0; b < blocks; b++) {
             const int64_t end = rows - b * block < block ? rows : (b + 1) * block;
             for (int64_t n = 0; n < panels; n++) panel_of(&job, b * block, end, n);
@@ -305,7 +307,7 @@ TARGET static int product_run(const void *op, char *workspace) {
         return 0;
     }
     /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
-#pragma omp for collapse(2) schedule(static)
+#pragma omp for collapse(2) schedule(static) nowait
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t n = 0; n < panels; n++)
             panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, n);
@@ -328,8 +330,8 @@ static int chain_large(const void *op) {
 
 /* The product with `weight` and its activation, then with `down` and the residual: to the last bit what two products give,
  * but what lies between is a few rows that stay in the cache. */
-TARGET static int chain_run(const void *op, char *shared) {
-    (void)shared;
+TARGET static int chain_run(const void *op, char *shared, Member *member) {
+    (void)shared, (void)member;
     const Product *p = op;
     const int64_t size = p->bf16 ? 2 : 4, width = p->down->k, n = p->down->n, rows = p->op.rows;
     int64_t block = CHAINED / (ROWS * width * size) * ROWS;
@@ -337,7 +339,7 @@ TARGET static int chain_run(const void *op, char *shared) {
     const int64_t blocks = (rows + block - 1) / block;
     const int64_t between = block * width * size, first_workspace = workspace_of(p->weight, block), second_workspace = workspace_of(p->down, block);
     char *workspace = malloc(between + first_workspace + second_workspace), *other = workspace + between;
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t b = 0; b < blocks; b++) {
         if (!workspace) continue;
         const int64_t from = b * block, count = rows - from < block ? rows - from : block;

@@ -11,10 +11,10 @@ static int norm_large(const void *op) {
     return p->op.rows * p->n > SMALL;
 }
 
-TARGET static int norm_run(const void *op, char *workspace) {
-    (void)workspace;
+TARGET static int norm_run(const void *op, char *workspace, Member *member) {
+    (void)workspace, (void)member;
     const Norm *p = op;
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < p->op.rows; r++)
         norm_at(p, p->x, r / p->heads * p->stride + r % p->heads * p->n, p->out, r * p->n);
     return 0;
@@ -56,10 +56,10 @@ static int rope_large(const void *op) {
     return p->op.rows * p->heads * p->size > SMALL;
 }
 
-TARGET static int rope_run(const void *op, char *workspace) {
-    (void)workspace;
+TARGET static int rope_run(const void *op, char *workspace, Member *member) {
+    (void)workspace, (void)member;
     const Rope *p = op;
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < p->op.rows; r++) {
         const int64_t from = r * p->stride, to = r * p->heads * p->size, at = r * p->rotated;
         if (p->bf16) rope_row(p->x, from, p->out, to, p->cos, p->sin, at, p->heads, p->size, p->rotated, 1);

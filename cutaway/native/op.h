@@ -2,6 +2,8 @@
 #ifndef CW_OP_H
 #define CW_OP_H
 
+#include "team.h"
+
 #include <stdint.h>
 
 enum { PRODUCT, CHAIN, NORM, ROPE, TEXTS, PUT, STEP };
@@ -11,9 +13,9 @@ typedef struct {
     int64_t kind, rows;
 } Op;
 
-/* One kind of kernel. All threads of a team call `run` for the same op, and none leaves before all is written. */
+/* One kind of kernel. All threads of a team call `run` for the same op; what it has written is there for all after their next wait. */
 typedef struct {
-    int (*run)(const void *op, char *workspace);  /* 0, or 1 where memory is short */
+    int (*run)(const void *op, char *workspace, Member *member); /* 0, or 1 where memory is short */
     int64_t (*workspace)(const void *op);         /* bytes that the team shares, or NULL for none */
     int (*large)(const void *op);            /* whether other threads are worth waking */
     int64_t size;                            /* bytes of its structure, as __init__.py has to lay it out */

@@ -20,6 +20,28 @@ int64_t cw_sizes(int64_t *sizes, int64_t n) {
     return kinds + 2;
 }
 
+#define DOUBLED 5 /* times at most */
+
+/* What the calling thread knows of those that help it. */
+static __thread struct {
+    uint64_t alone_until;
+    int late; /* how often they were, of late */
+} past;
+
+int cw_members(int threads, uint64_t now) { return now < past.alone_until ? 1 : threads; }
+
+/* Alone, the first thread would have worked for all. Where waiting took longer than that, it goes on alone for as long as the
+ * others have cost it, and twice as long each time they do so again: a busy machine costs little, and a hiccup is soon forgotten. */
+void cw_judge(const Team *team, int threads, uint64_t start) {
+    const uint64_t now = __rdtsc(), alone = team->worked * threads;
+    if (now - start <= alone) {
+        past.late -= past.late > 0;
+        return;
+    }
+    past.alone_until = now + ((now - start - alone) << past.late);
+    past.late += past.late < DOUBLED;
+}
+
 /* Runs n ops in order; each finds what those before it have written. Returns 0, or 1 where memory is short. */
 int cw_replay(const Op *const *ops, int64_t n, int threads) {
     int64_t bytes = 0;
@@ -32,8 +54,19 @@ int cw_replay(const Op *const *ops, int64_t n, int threads) {
     }
     char *workspace = bytes ? malloc(bytes) : NULL;
     if (bytes && !workspace) return 1;
-#pragma omp parallel num_threads(threads) if (threads > 1 && large) reduction(| : failed)
-    for (int64_t i = 0; i < n; i++) failed |= KINDS[ops[i]->kind]->run(ops[i], workspace);
+    const uint64_t start = __rdtsc();
+    Team team __attribute__((aligned(64))) = {0};
+    threads = threads > 1 && large ? cw_members(threads, start) : 1;
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    {
+        Member member = cw_join(&team);
+        for (int64_t i = 0; i < n; i++) {
+            if (i) cw_wait(&member);
+            failed |= KINDS[ops[i]->kind]->run(ops[i], workspace, &member);
+        }
+        cw_leave(&member);
+    }
+    if (threads > 1) cw_judge(&team, threads, start);
     free(workspace);
     return failed;
 }

@@ -202,12 +202,12 @@ static int step_large(const void *op) {
     return s->op.rows * s->heads * *s->columns * s->size > SMALL;
 }
 
-TARGET static int step_run(const void *op, char *shared) {
-    (void)shared;
+TARGET static int step_run(const void *op, char *shared, Member *member) {
+    (void)shared, (void)member;
     const Step *s = op;
     const int64_t columns = *s->columns;
     float *workspace = malloc(workspace_of(s, columns) * sizeof *workspace);
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t job = 0; job < s->op.rows * s->kv_heads; job++) {
         if (!workspace) continue;
         if (s->bf16) heads_of(s, job, columns, workspace, 1);
@@ -224,11 +224,11 @@ static int put_large(const void *op) {
     return p->op.rows * p->kv_heads * p->width > SMALL;
 }
 
-static int put_run(const void *op, char *workspace) {
-    (void)workspace;
+static int put_run(const void *op, char *workspace, Member *member) {
+    (void)workspace, (void)member;
     const Put *p = op;
     const int64_t size = p->bf16 ? 2 : 4;
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < p->op.rows; r++)
         for (int64_t h = 0; h < p->kv_heads; h++) {
             const int64_t column = *p->columns - p->n + r % p->n;

@@ -7,7 +7,7 @@ queries and keys, so looking never changes the result.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,19 +16,21 @@ from torch import Tensor
 from cutaway.config.architecture import Attention as Spec
 from cutaway.config.architecture import Rotary
 from cutaway.nn.activations.taps import Tap
+from cutaway.nn.attention_capped import capped_attention
 from cutaway.nn.attention_dropout import attention_with_dropout
 from cutaway.nn.attention_pattern import CacheLayout, TextLayout, expose_pattern, scores, value_grad_merge
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import decode_attention, varlen_attention
+from cutaway.nn.distances import DistanceBias, DistanceRows, DistanceScores, chunk_size
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
+from cutaway.nn.heads_norm import make_heads_norm
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
-from cutaway.nn.positions import rotate
+from cutaway.nn.positions import RelativeBias, rotate, rotate_pairs
 from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
 
@@ -45,6 +47,9 @@ class Context:
         turns: cosines and sines for the rows, of each of these.
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
+        bias_positions: the positions of queries and keys, where each layer makes a bias of its own of them.
+        distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
+        by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
         memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
@@ -56,6 +61,9 @@ class Context:
     rotaries: tuple[Rotary | None, ...] = ()
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
+    bias_positions: tuple[Tensor, Tensor] | None = None
+    distances: DistanceRows | None = None
+    by_count: bool = False
     cache: Cache | None = None
     prefill: bool = True
     memory: Tensor | None = None
@@ -76,15 +84,24 @@ class Attention(NamedModule):
 
     side_by_side = ("q", "k", "v")  # the layers that `packed` multiplies as one
 
-    def __init__(self, spec: Spec, hidden_size: int) -> None:
+    def __init__(
+        self, spec: Spec, hidden_size: int, interleaved: bool = False, relative: RelativeBias | None = None
+    ) -> None:
         super().__init__()
         self.spec = spec
+        self.rotate = rotate_pairs if interleaved else rotate
+        if relative is not None:
+            self.relative = relative
         self.q = Linear(hidden_size, spec.n_heads * spec.head_size, bias=spec.bias)
         self.k = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.v = Linear(hidden_size, spec.n_kv_heads * spec.head_size, bias=spec.bias)
         self.o = Linear(spec.n_heads * spec.head_size, hidden_size, bias=spec.out_bias)
         if spec.norm is not None:
-            self.q_norm, self.k_norm = make_norm(spec.norm, spec.head_size), make_norm(spec.norm, spec.head_size)
+            self.q_norm, self.k_norm = (
+                make_heads_norm(spec.norm, n, spec.head_size, spec.norm_over) for n in (spec.n_heads, spec.n_kv_heads)
+            )
+        if spec.distances is not None:
+            self.distances = DistanceScores(spec, hidden_size)
         self.packed = PackedCache()  # queries, keys and values side by side
 
     def forward(
@@ -106,11 +123,13 @@ class Attention(NamedModule):
         rotation = context.rotation(layer)
         if rotation is not None:
             cos, sin = rotation
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            q, k = self.rotate(q, cos, sin), self.rotate(k, cos, sin)
         if tap is not None:
             shown = (("attn.q", q), ("attn.k", k), ("attn.v", v))
             q, k, v = (tap.take_heads(part, y.flatten(0, -3)).view(y.shape) for part, y in shown)
         cache = context.cache
+        if context.bias_positions is not None:
+            context = replace(context, bias=self.relative(*context.bias_positions))
         # a decode step keeps [batch, n, ...]; whole texts become rows, so that padding takes no part
         if cache is not None and not context.prefill:
             z = self._cached(q, k, v, cache, context, layer, tap)
@@ -139,6 +158,8 @@ class Attention(NamedModule):
     def _fast(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """The fast kernel on [n, heads, length, head_size]; the result is [n * length, heads, head_size]."""
         dtype = q.dtype
+        if self.spec.softcap is not None:
+            return capped_attention(q, k, v, mask, causal, self.spec.scale, self.spec.softcap, self._rate)
         # the gradients of this kernel take three times longer in bfloat16 than in float32 on a CPU
         in_float32 = dtype == torch.bfloat16 and q.requires_grad and q.device.type == "cpu"
         if in_float32:
@@ -169,15 +190,29 @@ class Attention(NamedModule):
         ]  # each [n, stretch, heads, head_size]
         return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
 
+    def _by_distance(
+        self, q: Tensor, k: Tensor, v: Tensor, scores_of: DistanceBias, places: Tensor | None
+    ) -> list[Tensor]:
+        """As _fast for some texts after others: what distances add to the scores is as large as all scores."""
+        size = chunk_size(q.shape[1], q.shape[2])
+        outputs = []
+        for start in range(0, q.shape[0], size):
+            some = slice(start, start + size)
+            there = None if places is None else places[some]
+            outputs.append(self._fast(q[some], k[some], v[some], scores_of(q[some], k[some], there), False))
+        return outputs
+
     def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
         """Attention inside each text; q, k, v [rows, heads, head_size] -> [rows, heads, head_size]."""
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         fast = None
         # first choice: our kernel, all texts in one call; it knows neither a bias nor dropout nor padding that stayed.
         # With words hidden in the middle of a text, the columns beside a token are not its neighbours
-        scattered = (context.bias is not None or window is not None) and context.rows.holes
-        if context.bias is None and context.rows.key_mask is None and not self._rate and not scattered:
-            fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window)
+        by_place = (context.bias is not None and not context.by_count) or window is not None
+        scattered = by_place and context.rows.holes
+        plain = context.bias is None and context.distances is None
+        if plain and context.rows.key_mask is None and not self._rate and not scattered:
+            fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window, self.spec.softcap)
             if fast is not None and not open_:
                 return fast
         outputs: list[Tensor] = []
@@ -185,11 +220,18 @@ class Attention(NamedModule):
         block_values: list[Tensor] = []
         # else group by group: texts of one length are one unpadded block for torch's kernel
         blocks = (self._blocks(x, context.rows) for x in (q, k, v))
+        by_distance = None if context.distances is None else self.distances(self.q, self.k, context.distances)
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask = context.rows.key_mask
             causal = context.causal
             near = window is not None and g.length > window
-            if scattered:
+            if by_distance is not None:
+                places = context.rows.group_positions(g) if context.rows.holes else None
+                if not open_:
+                    outputs += self._by_distance(queries, keys, values, by_distance, places)
+                    continue
+                mask = by_distance(queries, keys, places)
+            elif scattered:
                 mask, causal, near = _seen(context.rows.group_positions(g), context.bias, window, causal), False, False
             elif context.bias is not None:
                 mask = _with_bias(context.bias[None, :, : g.length, : g.length], mask, causal)
@@ -206,7 +248,7 @@ class Attention(NamedModule):
                     mask = band(g.length, window, causal, q.device)
                 elif causal:
                     mask = torch.ones(g.length, g.length, dtype=torch.bool, device=q.device).tril()
-                block_scores.append(scores(queries, keys, mask, self.spec.scale))
+                block_scores.append(scores(queries, keys, mask, self.spec.scale, self.spec.softcap))
                 block_values.append(values)
         if open_ and tap is not None:
             outputs = expose_pattern(
@@ -223,7 +265,7 @@ class Attention(NamedModule):
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         fast = None
         if bias is None and not self._rate:
-            fast = decode_attention(q, keys, values, cache, self.spec.scale, window)
+            fast = decode_attention(q, keys, values, cache, self.spec.scale, window, self.spec.softcap)
             if fast is not None and not open_:
                 return fast
         queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
@@ -240,7 +282,7 @@ class Attention(NamedModule):
         else:
             z = self._fast(queries, keys, values, mask, False)
         if open_ and tap is not None:
-            s = scores(queries, keys, mask, self.spec.scale)
+            s = scores(queries, keys, mask, self.spec.scale, self.spec.softcap)
             return expose_pattern("attn", [z], [s], [values], CacheLayout(cache), tap, self._rate)[0]
         return z
 
@@ -326,7 +368,7 @@ class CrossAttention(Attention):
             own_mask = mask if mask is None or g.texts is None else mask[g.texts]
             outputs.append(self._fast(queries, own_k, own_v, own_mask, False))
             if open_:
-                block_scores.append(scores(queries, own_k, own_mask, self.spec.scale))
+                block_scores.append(scores(queries, own_k, own_mask, self.spec.scale, self.spec.softcap))
                 block_values.append(own_v)
         if open_ and tap is not None:
             outputs = expose_pattern(

@@ -101,10 +101,15 @@ class CacheLayout:
         return [self.cache.unalign(padded)]
 
 
-def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """q k^T * scale + mask (Vaswani et al., 2017, eq. 1): q [n, heads, a, d], k [n, kv heads, b, d]."""
+def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, softcap: float | None = None) -> Tensor:
+    """q k^T * scale + mask (Vaswani et al., 2017, eq. 1): q [n, heads, a, d], k [n, kv heads, b, d].
+
+    With `softcap`, the products are bounded by it before the mask: softcap tanh(s / softcap).
+    """
     # in place: there are many of them, and no gradient needs what is overwritten
     s = (q @ repeat_kv(k, q.shape[1]).transpose(-1, -2)).mul_(scale)
+    if softcap is not None:
+        s = s.div_(softcap).tanh() * softcap
     if mask is None:
         return s
     return s.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask

@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cutaway.config.architecture import Stack
+from cutaway.config.architecture import Relative, Stack
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
+from cutaway.nn.convolution import NeighbourSum
+from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP, make_norm
+from cutaway.nn.positions import RelativeBias
 from cutaway.nn.residual import ResidualAdd
 
 
@@ -26,7 +29,9 @@ class Block(NamedModule):
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
         self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
-        self.attn = Attention(spec.attention, spec.hidden_size)
+        relative = spec.positions if isinstance(spec.positions, Relative) and spec.positions.per_layer else None
+        own_bias = None if relative is None else RelativeBias(relative, spec.attention.n_heads, spec.causal)
+        self.attn = Attention(spec.attention, spec.hidden_size, spec.interleaved, own_bias)
         normed = spec.first_norm or number > 0
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
@@ -35,6 +40,9 @@ class Block(NamedModule):
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
         self.mlp = MLP(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
+        self.has_conv = spec.convolution is not None and number == 0
+        if self.has_conv and spec.convolution is not None:
+            self.conv = NeighbourSum(spec.convolution, spec.norm, spec.hidden_size)
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         entered = x
@@ -46,6 +54,8 @@ class Block(NamedModule):
             if tap is not None:
                 x = tap.expose("resid_cross", x)
         x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
+        if self.has_conv:
+            x = self.conv(entered, x, context.rows, tap)
         if self.bounds_end:
             x = within_float16(x)
         if tap is not None:
@@ -54,14 +64,69 @@ class Block(NamedModule):
 
     def _add(self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
         """x plus what `part` makes of `read`, with the norm on its side."""
-        inside = norm(read) if self.pre else read
+        return self._join(part, norm(read) if self.pre else read, x, None if self.pre else norm, *args)
+
+    def _join(self, part: NamedModule, inside: Tensor, x: Tensor, after: nn.Module | None, *args: object) -> Tensor:
+        """after(x plus what `part` makes of `inside`)."""
         dropout = self.attn_dropout if part is self.attn else self.dropout
-        join = ResidualAdd(x, dropout, self.training and not evaluating(), None if self.pre else norm)
+        join = ResidualAdd(x, dropout, self.training and not evaluating(), after)
         if hooked(part):  # a hook is shown the part's own output
             x = join(part(inside, *args))
         else:
             x = part(inside, *args, join=join)
         return within_float16(x) if self.bounds_sums else x
+
+
+class SharedNormBlock(Block):
+    """A parallel block whose layers read the same norm of its input (GPT-J, Phi, Falcon, Cohere)."""
+
+    def __init__(self, spec: Stack, number: int) -> None:
+        super().__init__(spec, number)
+        del self.mlp_norm
+
+    def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
+        """As Block.forward."""
+        inside = self.attn_norm(x)
+        x = self._join(self.attn, inside, x, None, context, layer, tap)
+        if tap is not None:
+            x = tap.expose("resid_mid", x)
+        x = self._join(self.mlp, inside, x, None, tap)
+        if tap is not None:
+            x = tap.expose("resid", x)
+        return x
+
+
+class ResultBlock(Block):
+    """A block that norms or scales what each layer makes before it joins the stream (Gemma 2, OLMo 2, Granite).
+
+    The addition cannot be the last step of a product here.
+    """
+
+    def __init__(self, spec: Stack, number: int) -> None:
+        super().__init__(spec, number)
+        self.scale = spec.residual_scale
+        if spec.norm_place == "result":
+            self.attn_norm, self.mlp_norm = nn.Identity(), nn.Identity()
+        if spec.norm_place in ("both", "result"):
+            self.attn_result_norm = make_norm(spec.norm, spec.hidden_size)
+            self.mlp_result_norm = make_norm(spec.norm, spec.hidden_size)
+        else:
+            self.attn_result_norm, self.mlp_result_norm = nn.Identity(), nn.Identity()
+
+    def _add(self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
+        """x plus what `part` makes of `read`, normed and scaled."""
+        at_attention = part is self.attn
+        out = (self.attn_result_norm if at_attention else self.mlp_result_norm)(part(norm(read), *args))
+        rate = self.attn_dropout if at_attention else self.dropout
+        return torch.add(x, drop(out, rate, self.training and not evaluating()), alpha=self.scale)
+
+
+def make_block(spec: Stack, number: int) -> Block:
+    """Block `number` of a stack."""
+    if spec.norm_place == "shared":
+        return SharedNormBlock(spec, number)
+    on_result = spec.norm_place in ("both", "result") or spec.residual_scale != 1.0
+    return (ResultBlock if on_result else Block)(spec, number)
 
 
 def within_float16(x: Tensor) -> Tensor:

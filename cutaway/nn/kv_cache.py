@@ -262,6 +262,11 @@ class Cache(CacheFace):
         columns = torch.arange(self.longest + self._new, device=self.lengths.device)
         return columns[None] if self.equal else columns - (self.longest - self.lengths)[:, None]
 
+    def counts(self) -> Tensor:
+        """[batch or 1, longest + n]: how many of its text's tokens each column has before it; 0 before the text."""
+        columns = torch.arange(self.longest + self._new, device=self.lengths.device)
+        return columns[None] if self.equal else (columns - (self.longest - self.lengths)[:, None]).clamp(min=0)
+
     def _new_positions(self) -> Tensor:
         """[batch, n]: the positions of the new tokens."""
         return self.ends()[:, None] + torch.arange(self._new, device=self.lengths.device)

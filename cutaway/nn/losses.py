@@ -68,9 +68,9 @@ def next_token(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits[:, :-1], labels[:, 1:])
 
 
-def classification(logits: Tensor, labels: Tensor, config: PretrainedConfig) -> Tensor:
+def classification(logits: Tensor, labels: Tensor, config: PretrainedConfig, *, shares: bool = False) -> Tensor:
     """By config.problem_type; where it is not set: one output is a regression, whole-number labels name one class each,
-    other labels are several at once.
+    other labels are several at once, or with `shares` how much of each class is right.
     """
     _check(labels, whole=False)
     kind = config.problem_type
@@ -94,7 +94,10 @@ def classification(logits: Tensor, labels: Tensor, config: PretrainedConfig) -> 
         raise InputError(
             f"labels has shape {list(labels.shape)}, but several labels at once need {list(logits.shape)}."
         )
-    return F.binary_cross_entropy_with_logits(logits.float(), labels.to(logits.device).float())
+    labels = labels.to(logits.device).float()
+    if shares and config.problem_type is None:
+        return F.cross_entropy(logits.float(), labels)
+    return F.binary_cross_entropy_with_logits(logits.float(), labels)
 
 
 def yes_or_no(logits: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:

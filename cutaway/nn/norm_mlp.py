@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +43,36 @@ class Sinusoids(Embedding):
         steps = torch.arange(width, dtype=torch.float64, device="cpu").div(2, rounding_mode="floor") * 2 / width
         angles = torch.arange(rows, dtype=torch.float64, device="cpu")[:, None] / 10000**steps  # [rows, width]
         return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 1)
+
+
+class Waves(nn.Module):
+    """Positions of any number as sines, then cosines, of wavelengths from 2 pi to 10,000 * 2 pi; no weights.
+
+    As in tensor2tensor, the longest wave is that of the last sine (in `Sinusoids`, one more would have it).
+    """
+
+    num_embeddings = 2**31  # the bound of positions that a caller gives
+
+    def __init__(self, width: int, empty: int) -> None:
+        super().__init__()
+        self.width, self.empty = width, empty  # `empty`: the position of padding, whose vector is zeros
+        self._held = torch.empty(0, width)
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        """position_ids [...] -> float32 [..., width]."""
+        needed = int(position_ids.max()) + 1 if position_ids.numel() else 0
+        if self._held.shape[0] < needed or self._held.device != position_ids.device:
+            with torch.inference_mode(False):  # training may use it later
+                self._held = self._table(max(256, 2 * needed)).to(position_ids.device)
+        return self._held[position_ids]
+
+    def _table(self, rows: int) -> Tensor:
+        half = self.width // 2
+        frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000) / max(half - 1, 1)))
+        angles = torch.arange(rows, dtype=torch.float32)[:, None] * frequencies  # [rows, half]
+        table = torch.cat((angles.sin(), angles.cos(), torch.zeros(rows, self.width % 2)), 1)
+        table[self.empty] = 0
+        return table
 
 
 class LayerNorm(nn.LayerNorm):

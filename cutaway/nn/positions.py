@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cutaway import native
-from cutaway.config.architecture import Relative, Rotary, RotaryScaling
+from cutaway.config.architecture import Alibi, Relative, Rotary, RotaryScaling
 from cutaway.nn.cpu.ops import at, run, serves
 from cutaway.nn.norm_mlp import Embedding
 from cutaway.nn.packed_batch import TextLengths
@@ -106,7 +106,7 @@ class RotaryTable:
             return torch.where(here, made[1][0], made[0][0]), torch.where(here, made[1][1], made[0][1])
         by_text = [rotary_frequencies(self.rotary, n) for n in texts.lengths]
         frequencies = torch.stack([f for f, _ in by_text]).to(positions.device)  # [texts, size / 2]
-        return _waves(positions[..., None] * frequencies[texts.owners], by_text[0][1])
+        return self._waves(positions[..., None] * frequencies[texts.owners], by_text[0][1])
 
     def _looked_up(self, regime: int, length: int, longest: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         held = self._held.get(regime)
@@ -114,17 +114,18 @@ class RotaryTable:
             frequencies, factor = rotary_frequencies(self.rotary, length)
             steps = torch.arange(max(256, 2 * longest), dtype=torch.float32)
             angles = steps[:, None] * frequencies  # [rows, size / 2]
-            held = self._held[regime] = _waves(angles.to(positions.device), factor)
+            held = self._held[regime] = self._waves(angles.to(positions.device), factor)
         cos, sin = held
         return cos[positions], sin[positions]
 
-
-def _waves(angles: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """angles [..., size / 2] -> cosines and sines [..., size]."""
-    angles = torch.cat((angles, angles), -1)
-    sin = angles.sin() * factor
-    sin[..., : sin.shape[-1] // 2].neg_()  # so that a rotation is one shift, one product and one sum
-    return angles.cos() * factor, sin
+    def _waves(self, angles: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        """angles [..., size / 2] -> cosines and sines [..., size]."""
+        pairs = self.rotary.interleaved
+        angles = angles.repeat_interleave(2, -1) if pairs else torch.cat((angles, angles), -1)
+        sin = angles.sin() * factor
+        # so that a rotation is one exchange, one product and one sum
+        (sin[..., ::2] if pairs else sin[..., : sin.shape[-1] // 2]).neg_()
+        return angles.cos() * factor, sin
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -138,6 +139,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return _rotated_by_kernel(x, cos.contiguous(), sin.contiguous())
     rotated, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
     rotated = torch.addcmul(rotated * cos, rotated.roll(size // 2, -1), sin)
+    return rotated if rest is None else torch.cat((rotated, rest), -1)
+
+
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `rotate` where neighbouring numbers are a pair (GPT-J): the sines of the first of each are negative."""
+    size = cos.shape[-1]
+    rotated, rest = (x, None) if size == x.shape[-1] else (x[..., :size], x[..., size:])
+    exchanged = rotated.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # [..., heads, size]
+    rotated = torch.addcmul(rotated * cos, exchanged, sin)
     return rotated if rest is None else torch.cat((rotated, rest), -1)
 
 
@@ -158,6 +168,29 @@ def _rotated_by_kernel(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         )
     )
     return out
+
+
+class AlibiTable:
+    """What ALiBi adds to scores, from the places of queries and keys."""
+
+    def __init__(self, spec: Alibi, n_heads: int) -> None:
+        self.spec = spec
+        near = 2 ** math.floor(math.log2(n_heads))
+        # a power of two of heads has a geometric series; the rest has every other term of the next finer one
+        slopes = [2.0 ** (-8.0 * (h + 1) / near) for h in range(near)]
+        slopes += [2.0 ** (-4.0 * (2 * h + 1) / near) for h in range(n_heads - near)]
+        self.slopes = torch.tensor(slopes, device="cpu")  # [heads]
+
+    def __call__(self, queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+        """queries [..., q] and keys [..., k] are places; the bias is [..., heads, q, k]."""
+        return (self._at(keys)[..., None, :] - self._at(queries)[..., None]).mul_(self.spec.scale).to(dtype)
+
+    def _at(self, places: Tensor) -> Tensor:
+        """places [..., n] -> [..., heads, n]."""
+        slopes, places = self.slopes.to(places.device)[:, None], places[..., None, :].float()
+        if self.spec.rounded:
+            return (slopes.bfloat16() * places.bfloat16()).float()
+        return slopes * places
 
 
 class RelativeBias(Embedding):

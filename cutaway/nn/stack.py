@@ -11,24 +11,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cutaway.config.architecture import Alibi, Learned, Relative, Rotary
 from cutaway.config.architecture import Embedding as EmbeddingSpec
-from cutaway.config.architecture import Learned, Relative, Rotary
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
-from cutaway.nn.block import Block
+from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import evaluating, scopes_of
+from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.norm_mlp import Embedding, Sinusoids, make_norm
+from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
-from cutaway.nn.positions import RelativeBias, RotaryTable
+from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
 
 
@@ -44,7 +45,8 @@ class Embed(NamedModule):
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
-            self.positions = Sinusoids(rows, width) if learned.fixed else Embedding(rows, width)
+            kind = Sinusoids if learned.fixed else Embedding
+            self.positions = Waves(width, learned.offset - 1) if learned.endless else kind(rows, width)
         if spec.n_types:
             self.types = Embedding(spec.n_types, width)
         if spec.norm is not None:
@@ -62,17 +64,21 @@ class Embed(NamedModule):
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.spec.scale != 1.0 and inputs_embeds is None:
-            x = x * float(torch.tensor(self.spec.scale, dtype=x.dtype, device="cpu"))  # rounded, as published
+            x = self.scaled(x)
         if self.spec.n_types:
             x = x + (self.types.weight[0] if token_type_ids is None else self.types(token_type_ids))
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids)
+            x = x + self.positions(position_ids).to(x.dtype)
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
         return x if self.spec.width is None else self.project(x)
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
+        return vectors * float(torch.tensor(self.spec.scale, dtype=vectors.dtype, device="cpu"))
 
 
 class Stack(NamedModule):
@@ -95,13 +101,19 @@ class Stack(NamedModule):
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
     """Give `owner` the modules of one stack."""
     owner.spec = spec
-    owner.recomputes = False
+    owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
-    owner.blocks = nn.ModuleList(Block(spec, i) for i in range(spec.n_blocks))
+    owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
-    if isinstance(spec.positions, Relative):
+    if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
+    elif spec.attention.distances is not None:
+        owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
+        if spec.attention.distances.norm is not None:
+            owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
+    if isinstance(spec.positions, Alibi):
+        owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
@@ -155,8 +167,10 @@ class Batch:
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
         # several texts in one row, which their position_ids tell apart, become a batch of texts
         several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
-        # in a window that holds only padding, a query would have nothing to look at
+        # in a window that holds only padding, a query would have nothing to look at; what depends on a word's
+        # neighbours, or on distances, is computed text by text
         may_stay_padded = not spec.causal and cache is None and not spec.windows
+        may_stay_padded = may_stay_padded and spec.attention.distances is None and spec.convolution is None
         if several is not None and position_ids is not None:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
@@ -257,6 +271,8 @@ def embed_batch(stack: NamedModule, batch: Batch) -> Tensor:
     elif positions is not None:
         positions = pack(positions) if learned is None or learned.after_padding else pack(positions) + learned.offset
     ids, vectors = batch.input_ids, batch.inputs_embeds
+    if vectors is not None and spec.embedding.scales_inputs:
+        vectors = stack.embed.scaled(vectors)
     for scope in scopes_of(stack):
         if scope.vectors is not None:
             ids, vectors = None, scope.vectors
@@ -290,7 +306,7 @@ def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> T
     blocks = list(stack.blocks)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
-        again = stack.recomputes and torch.is_grad_enabled() and tap is None and context.cache is None
+        again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None
         if again and stack.training and not evaluating():
             x = checkpoint(with_call_context(blocks[n]), x, context, i, use_reentrant=False)
         else:
@@ -338,7 +354,7 @@ def run_stack(
 
 
 def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:
-    """Give the context what attention knows of positions: cosines and sines, or T5's bias by distance."""
+    """Give the context what attention knows of positions: cosines and sines, or a bias by distance."""
     spec: Spec = stack.spec
     rows, cache, prefill = batch.rows, batch.cache, context.prefill
     if stack.rotary:
@@ -353,12 +369,24 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
         context.turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
     elif isinstance(spec.positions, Relative):
+        keys = queries = torch.arange(rows.length, device=x.device)
+        if not prefill and cache is not None:
+            queries, keys = cache.ends()[:, None] + queries, cache.positions()[:, None]  # [batch, n] and its keys
+        if spec.positions.per_layer:
+            context.bias_positions = queries, keys
+        else:
+            context.bias = stack.relative(queries, keys)
+    elif spec.attention.distances is not None:
+        norm = None if spec.attention.distances.norm is None else stack.relative_norm
+        context.distances = stack.relative.reaching(rows.reach, norm)
+    elif isinstance(spec.positions, Alibi):
+        context.by_count = True
         steps = torch.arange(rows.length, device=x.device)
         if prefill:
-            context.bias = stack.relative(steps, steps)
+            context.bias = stack.alibi(steps, steps, x.dtype)
         elif cache is not None:
-            queries = cache.ends()[:, None] + steps  # [batch, n]
-            context.bias = stack.relative(queries, cache.positions()[:, None])
+            keys = cache.counts()
+            context.bias = stack.alibi(keys[:, -rows.length :], keys, x.dtype)
 
 
 def _keep_inputs(

@@ -22,6 +22,9 @@ Device = str | int | torch.device
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cutaway.models.protocols import LanguageModel
+    from cutaway.tokenization.protocols import TokenizerLike
+
 # How much is read before it is sorted and computed: inputs of a list, inputs of a stream, tokens of either.
 LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536
 READ_AT_ONCE = 64
@@ -49,8 +52,8 @@ class Pipeline(ABC):
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any = None,
+        model: LanguageModel,
+        tokenizer: TokenizerLike | None = None,
         *,
         task: str = "",
         device: Device | None = None,
@@ -58,8 +61,8 @@ class Pipeline(ABC):
         **settings: object,
     ) -> None:
         """Raises InputError for a setting that the pipeline does not have, or a batch size below 1."""
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model: Any = model
+        self.tokenizer: Any = tokenizer
         self.task = task
         self.batch_size = _batch_size(batch_size)
         self.defaults = self._known(settings)

@@ -7,7 +7,7 @@ the others have the defaults below. Our own pipelines have other steps, in which
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class Steps:
         """The answer; by default what the model gave."""
         return model_outputs
 
-    def forward(self, model_inputs: object, **params: Any) -> Any:
+    def forward(self, model_inputs: object, **params: Any) -> object:
         """`_forward` on the model's device, without gradients; its tensors come back to the processor."""
         with torch.inference_mode():
             return moved(self._forward(moved(model_inputs, self.device), **params), "cpu")
@@ -108,14 +108,23 @@ class Steps:
 
 
 def _several(inputs: object) -> bool:
-    return isinstance(inputs, Iterable) or (hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"))
+    return isinstance(inputs, Iterable | Places)
 
 
-def walked(inputs: Any) -> Iterator[Any]:
+@runtime_checkable
+class Places(Protocol):
+    """What has a length and places: a torch data set."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def walked(inputs: object) -> Iterator[Any]:
     """The items of an iterable, or of anything with a length and places (a torch data set)."""
     if isinstance(inputs, Iterable):
         yield from inputs
-    else:
+    elif isinstance(inputs, Places):
         for i in range(len(inputs)):
             yield inputs[i]
 

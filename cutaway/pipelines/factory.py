@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -148,7 +149,7 @@ TASKS: dict[str, Task] = {
 class OwnTask(Task):
     """A task that a program has registered: `kind` is the pipeline's class, `autos` what loads its model."""
 
-    kind: Any = None
+    kind: Callable[..., Pipeline] | None = None
     autos: tuple[Any, ...] = ()
     revision: str | None = None
 
@@ -171,8 +172,8 @@ class PipelineRegistry:
     def register_pipeline(
         self,
         task: str,
-        pipeline_class: object,
-        pt_model: Any = None,
+        pipeline_class: Callable[..., Pipeline],
+        pt_model: object = None,
         default: object = None,
         type: str | None = None,
         **others: object,
@@ -453,7 +454,7 @@ def pipeline(
 
     if pipeline_class is not None:
         kind = pipeline_class
-    elif isinstance(entry, OwnTask):
+    elif isinstance(entry, OwnTask) and entry.kind is not None:
         kind = entry.kind
     else:
         kind = getattr(import_module(entry.module), entry.pipeline)

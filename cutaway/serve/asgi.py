@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cutaway.serve.guards import Capacity, Gate, Journal
 from cutaway.serve.openapi import make_document
 from cutaway.serve.problem import Problem, form_of, own_path
+from cutaway.serve.route import Route
 from cutaway.serve.routes import ROUTES
 from cutaway.serve.service import Service
 from cutaway.serve.settings import Access, Limits
@@ -42,9 +43,10 @@ def make_app(
     return app_of(Service(models, limits, access, log_texts, **options))
 
 
-def app_of(service: Service) -> Starlette:
-    """The app of a service; `app.state.service` is it."""
+def app_of(service: Service, routes: Sequence[Route] = ()) -> Starlette:
+    """The app of a service; `app.state.service` is it. `routes`: more of them, behind the same guards."""
     service.document = partial(make_document, ROUTES)
+    service.open_paths = frozenset(route.path for route in routes if route.is_open)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -66,7 +68,7 @@ def app_of(service: Service) -> Starlette:
         return problem.response(form_of(own_path(request.scope)))
 
     app = Starlette(
-        routes=[Path(route.path, route.asgi(service), methods=[route.method]) for route in ROUTES],
+        routes=[Path(route.path, route.asgi(service), methods=[route.method]) for route in (*routes, *ROUTES)],
         middleware=[Middleware(guard, service) for guard in (Journal, Gate, Capacity, Starter)],
         exception_handlers={HTTPException: refused},
         lifespan=lifespan,

@@ -73,12 +73,16 @@ class Guarded(Protocol):
     def limits(self) -> Limits:
         """What one request may take."""
 
+    @property
+    def open_paths(self) -> frozenset[str]:
+        """Paths that ask for no key."""
+
 
 class Gate:
     """Host, Origin and key, for every path there is or is not."""
 
     def __init__(self, app: ASGIApp, service: Guarded) -> None:
-        self.app, self.access, self.limits = app, service.access, service.limits
+        self.app, self.access, self.limits, self.service = app, service.access, service.limits, service
         self.key = None if service.access.key is None else service.access.key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +100,8 @@ class Gate:
             if allowed and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
                 await self._preflight(origin or "", headers, send)
                 return
-            self._check_key(headers)
+            if scope["method"] != "GET" or own_path(scope) not in self.service.open_paths:
+                self._check_key(headers)
         except Problem as problem:
             await problem.response(form_of(own_path(scope)))(scope, receive, send)
             return

@@ -65,6 +65,7 @@ class Route:
     read: type[Body] | None = None
     answer: object = None  # what a 200 holds, for the document
     form: Form | None = None
+    is_open: bool = False  # served without the key: it holds nothing of anybody's
 
     def asgi(self, service: Service) -> Endpoint:
         return Endpoint(self, service)

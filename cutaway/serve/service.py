@@ -66,6 +66,7 @@ class Service:
         self.models: dict[str, ServedModel] = {}
         self.ready, self.error = threading.Event(), ""
         self.document: Callable[[], dict[str, Any]] = dict  # the OpenAPI document, which the app knows
+        self.open_paths: frozenset[str] = frozenset()  # that ask for no key
         self.requests = 0  # in the server now
         self.pending_bytes = 0
         self.spent = 1.0  # seconds that requests have taken of late, for Retry-After
@@ -83,10 +84,7 @@ class Service:
         try:
             self.engine.start()
             for name, source in self.sources.items():
-                pipe = load_pipeline(source, self.options)
-                served = ServedModel(name, pipe, self.engine, self.jobs, self.limits, self.metrics)
-                self.jobs.submit(served.warm).result()
-                self.models[name] = served
+                self.add(name, source)
             self.document()  # takes a second, in which nobody should wait
             self.ready.set()
         except Exception as error:
@@ -95,6 +93,14 @@ class Service:
                 logger.exception("loading failed")
         if then is not None:
             then()
+
+    def add(self, name: str, source: object) -> ServedModel:
+        """Load one more model, and serve it under its name; it takes the seconds that loading takes."""
+        pipe = load_pipeline(source, self.options)
+        served = ServedModel(name, pipe, self.engine, self.jobs, self.limits, self.metrics)
+        self.jobs.submit(served.warm).result()
+        self.models[name] = served
+        return served
 
     def close(self) -> None:
         """End the engine and the tokenizers' threads."""

@@ -8,13 +8,14 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cutaway.serve.asgi import app_of
+from cutaway.serve.route import Route
 from cutaway.serve.service import Service
 from cutaway.serve.settings import Limits
 
@@ -63,14 +64,20 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run_worker(service: Service, listener: socket.socket, announce: Callable[[], None] | None = None) -> int:
-    """Serve until a signal; the exit code. `announce` is called once all models are ready.
+def run_worker(
+    service: Service,
+    listener: socket.socket,
+    announce: Callable[[], None] | None = None,
+    routes: Sequence[Route] = (),
+) -> int:
+    """Serve until a signal; the exit code. `announce` is called once all models are ready. `routes`: see
+    `app_of`.
 
     A model that cannot be loaded ends it with 1: the reason stands in `service.error`.
     """
     limits = service.limits
     config = uvicorn.Config(
-        app_of(service),
+        app_of(service, routes),
         http=TimedProtocol.bound_to(limits),
         ws="none",
         lifespan="on",

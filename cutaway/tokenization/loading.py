@@ -60,6 +60,7 @@ _SETTINGS = (
     "model_input_names",
     "model_max_length",
     "padding_side",
+    "split_by_punct",
     "split_special_tokens",
     "src_lang",
     "strip_accents",

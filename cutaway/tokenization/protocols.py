@@ -89,6 +89,20 @@ class TokenizerProtocol(Protocol):
     def num_special_tokens_to_add(self, pair: bool = False) -> int: ...
 
 
+class PaddingTokenizer(Protocol):
+    """What a collator asks of a tokenizer."""
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        *,
+        return_tensors: str | None = None,
+    ) -> Any: ...
+
+
 # What a parameter says. Not every type checker sees that the tokenizer's descriptors (`pad_token_id`) are the
 # protocol's properties, so the library's own class is named beside it.
 TokenizerLike: TypeAlias = "PreTrainedTokenizerFast | TokenizerProtocol"

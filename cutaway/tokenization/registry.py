@@ -20,7 +20,14 @@ from cutaway.tokenization.byte_level_bpe import (
 from cutaway.tokenization.loading import load
 from cutaway.tokenization.sentencepiece_bpe import GemmaTokenizer, LlamaTokenizer
 from cutaway.tokenization.translation import MarianTokenizer, MBartTokenizer
-from cutaway.tokenization.unigram import AlbertTokenizer, PegasusTokenizer, T5Tokenizer, XLMRobertaTokenizer
+from cutaway.tokenization.unigram import (
+    AlbertTokenizer,
+    CamembertTokenizer,
+    DebertaV2Tokenizer,
+    PegasusTokenizer,
+    T5Tokenizer,
+    XLMRobertaTokenizer,
+)
 from cutaway.tokenization.wordpiece import BertTokenizer, DistilBertTokenizer, ElectraTokenizer, MPNetTokenizer
 
 __all__ = ["load_tokenizer"]
@@ -43,6 +50,8 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "GemmaTokenizer": GemmaTokenizer,
     "PegasusTokenizer": PegasusTokenizer,
     "MBartTokenizer": MBartTokenizer,
+    "DebertaV2Tokenizer": DebertaV2Tokenizer,
+    "CamembertTokenizer": CamembertTokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,
@@ -52,6 +61,8 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "gpt2": GPT2Tokenizer,
     "llama": LlamaTokenizer,
     "t5": T5Tokenizer,
+    "mt5": T5Tokenizer,
+    "umt5": T5Tokenizer,
     "electra": ElectraTokenizer,
     "albert": AlbertTokenizer,
     "mpnet": MPNetTokenizer,
@@ -65,7 +76,14 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "qwen3": Qwen2Tokenizer,
     "gpt_neox": GPTNeoXTokenizer,
     "gemma": GemmaTokenizer,
+    "gpt_neo": GPT2Tokenizer,
+    "gptj": GPT2Tokenizer,
+    "phi": GPT2Tokenizer,
+    "gemma3_text": GemmaTokenizer,
+    "gemma2": GemmaTokenizer,
     "pegasus": PegasusTokenizer,
+    "deberta-v2": DebertaV2Tokenizer,
+    "camembert": CamembertTokenizer,
 }
 
 

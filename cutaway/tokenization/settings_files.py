@@ -53,6 +53,7 @@ _FLAGS = (
     "add_bos_token",
     "add_eos_token",
     "clean_up_tokenization_spaces",
+    "split_by_punct",
     "split_special_tokens",
     "legacy",
 )
@@ -81,7 +82,9 @@ TABLE = FieldTable(
             _FOUND,
         ),
         **dict.fromkeys(
-            ("vocab_size", "offset", "mask_token_sent", "source_lang", "target_lang", "language_codes"), _CLASS
+            ("vocab_size", "offset", "mask_token_sent", "source_lang", "target_lang", "language_codes", "vocab_type",
+             "unk_id"),
+            _CLASS,
         ),
         **dict.fromkeys(("auto_map", "trust_remote_code", "processor_class"), "code from a checkpoint is never run"),
         **dict.fromkeys(

@@ -1,4 +1,6 @@
-"""The tokenizers of unigram pieces from a sentencepiece model: T5's, ALBERT's, XLM-RoBERTa's and PEGASUS's."""
+"""The tokenizers of unigram pieces from a sentencepiece model: of T5, ALBERT, XLM-RoBERTa, CamemBERT, PEGASUS
+and DeBERTa.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,10 @@ from cutaway.tokenization.sentencepiece_model import added_token, read_sentencep
 __all__ = [
     "AlbertTokenizer",
     "AlbertTokenizerFast",
+    "CamembertTokenizer",
+    "CamembertTokenizerFast",
+    "DebertaV2Tokenizer",
+    "DebertaV2TokenizerFast",
     "PegasusTokenizer",
     "PegasusTokenizerFast",
     "T5Tokenizer",
@@ -120,6 +126,60 @@ class AlbertTokenizer(PreTrainedTokenizerFast):
             )
 
 
+class DebertaV2Tokenizer(PreTrainedTokenizerFast):
+    """Unigram pieces between `[CLS]` and `[SEP]`. Settings: `do_lower_case`, `split_by_punct`.
+
+    Texts are normalized by the rules in spm.model, as in the model's training.
+    """
+
+    model_input_names: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids")
+    vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("spm.model",)}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "[CLS]",
+        "eos_token": "[SEP]",
+        "unk_token": "[UNK]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 1
+        if (path := settings.pop("vocab_file", None)) is not None:
+            model = read_sentencepiece(Path(path))
+            pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
+            settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
+        elif pieces is None:
+            names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+            pieces = [(str(settings[name]), 0.0) for name in names]
+        backend = unigram_backend(pieces, unk_id, b"")
+        steps: list[Any] = [normalizers.Lowercase()] if settings.get("do_lower_case") else []
+        words: list[Any] = [pre_tokenizers.Punctuation("isolated")] if settings.get("split_by_punct") else []
+        with guarded("The sentencepiece model's rules of normalization cannot be used"):
+            steps += [normalizers.Strip(), *([normalizers.Precompiled(charsmap)] if charsmap else [])]
+            backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(r" {2,}"), " ")])
+        words.append(pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True))
+        backend.pre_tokenizer = pre_tokenizers.Sequence(words)
+        return backend
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "tokenizer_class": type(self).__name__,
+            "do_lower_case": "Lowercase" in str(self._backend.normalizer),
+            "split_by_punct": "Punctuation" in str(self._backend.pre_tokenizer),
+        }
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            first, last = str(self.cls_token), str(self.sep_token)
+            self._backend.post_processor = framed(
+                f"{first}:0 $A:0 {last}:0",
+                f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+                [(first, self.cls_token_id), (last, self.sep_token_id)],
+            )
+
+
 class XLMRobertaTokenizer(PreTrainedTokenizerFast):
     """Unigram pieces between `<s>` and `</s>`; four tokens of its own stand before the model's pieces."""
 
@@ -161,6 +221,27 @@ class XLMRobertaTokenizer(PreTrainedTokenizerFast):
             )
 
 
+class CamembertTokenizer(XLMRobertaTokenizer):
+    """As XLM-RoBERTa's; before the model's pieces stand other tokens, some of them never used."""
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        pieces, charsmap = settings.pop("vocab", None), b""
+        unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"]
+        if pieces is None:
+            named = (unused[0], str(settings["pad_token"]), unused[1], str(settings["unk_token"]))
+            pieces = [*((token, 0.0) for token in named), (unused[2], -100.0)]
+            if (path := settings.pop("vocab_file", None)) is not None:
+                model = read_sentencepiece(Path(path))
+                charsmap = model.charsmap
+                pieces += model.pieces[1:]  # the model's own <unk> stands first
+                settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
+            pieces.append((str(settings["mask_token"]), 0.0))
+        mask = settings["mask_token"]
+        if isinstance(mask, str):  # a mask takes the space before it in
+            settings["mask_token"] = AddedToken(mask, lstrip=True, special=True, normalized=False)
+        return unigram_backend(pieces, 3, charsmap)
+
+
 class PegasusTokenizer(PreTrainedTokenizerFast):
     """Unigram pieces from spiece.model, behind 105 tokens that only training used. Setting: `offset`, their count."""
 
@@ -197,5 +278,7 @@ class PegasusTokenizer(PreTrainedTokenizerFast):
 
 T5TokenizerFast = T5Tokenizer
 AlbertTokenizerFast = AlbertTokenizer
+CamembertTokenizerFast = CamembertTokenizer
+DebertaV2TokenizerFast = DebertaV2Tokenizer
 XLMRobertaTokenizerFast = XLMRobertaTokenizer
 PegasusTokenizerFast = PegasusTokenizer

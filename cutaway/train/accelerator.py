@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,11 +101,11 @@ class Accelerator:
         """Go on when all are here."""
         self._session.ranks.sum([0.0])
 
-    def clip_grad_norm_(self, parameters: Any, max_norm: float, norm_type: float = 2.0) -> Tensor:
+    def clip_grad_norm_(self, parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
         """As torch's."""
         return torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
 
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[None]:
         """The precision that the arguments name."""
         return self._session.precision()
 

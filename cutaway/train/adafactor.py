@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import ParamsT
 
 from cutaway.errors import ConfigError
 
@@ -40,7 +41,7 @@ class Adafactor(Optimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: ParamsT,
         lr: float | None = None,
         eps: tuple[float, float] = (1e-30, 1e-3),
         clip_threshold: float = 1.0,
@@ -135,7 +136,7 @@ class Adafactor(Optimizer):
 class AdafactorSchedule(LambdaLR):
     """Tells the rate that an `Adafactor` with relative steps makes itself, where a trainer wants a schedule."""
 
-    def __init__(self, optimizer: Any, initial_lr: float = 0.0) -> None:
+    def __init__(self, optimizer: Optimizer, initial_lr: float = 0.0) -> None:
         for group in optimizer.param_groups:
             group["initial_lr"] = initial_lr
         super().__init__(optimizer, lambda _: initial_lr)

@@ -193,7 +193,7 @@ class TrainingArguments(
 
     output_dir: str = field(default="trainer_output", kw_only=False)
 
-    def __init__(self, output_dir: Any = None, **settings: Any) -> None:
+    def __init__(self, output_dir: str | Path | None = None, **settings: Any) -> None:
         fields = {f.name: f for f in dataclasses.fields(self)}
         if output_dir is not None:
             settings["output_dir"] = output_dir
@@ -205,7 +205,7 @@ class TrainingArguments(
     def __post_init__(self) -> None:
         """Every setting in its type, and what does not go together refused; a dataclass of your own ends here too."""
         kinds = _kinds(TrainingArguments)
-        folder: Any = self.output_dir
+        folder: object = self.output_dir
         folder = "trainer_output" if folder is None else str(folder)
         self.output_dir = str(Path(folder).expanduser()) if folder.startswith("~") else folder
         if self.activation_checkpointing is not None:
@@ -372,7 +372,7 @@ def _signature(owner: type[Any]) -> inspect.Signature:
 class _Signature:
     """What `inspect.signature` shows of TrainingArguments and its kinds; a dataclass of one's own has its own."""
 
-    def __get__(self, instance: Any, owner: type[Any]) -> inspect.Signature:
+    def __get__(self, instance: object, owner: type[Any]) -> inspect.Signature:
         if "__init__" in vars(owner) and owner is not TrainingArguments:
             raise AttributeError("__signature__")
         return _signature(owner)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cutaway.errors import ConfigError
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 log = logging.getLogger("cutaway")
 
@@ -37,7 +42,9 @@ class TrainerCallback:
         """Take back what `state_dict` gave."""
 
 
-def _nothing(self: Any, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+def _nothing(
+    self: object, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+) -> None:
     """Called at this event."""
 
 
@@ -53,7 +60,7 @@ class ExportableState:
         raise NotImplementedError(f"{type(self).__name__} is an ExportableState; write its state().")
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Any:
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """One that is as `state` says."""
         one = cls(**state["args"])
         for name, value in state["attributes"].items():
@@ -64,7 +71,9 @@ class ExportableState:
 class DefaultFlowCallback(TrainerCallback):
     """Asks for what the arguments' strategies say."""
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """After a step: what falls on this one."""
         step, last = state.global_step, state.global_step >= state.max_steps
         if args.logging_strategy == IntervalStrategy.STEPS and step % state.logging_steps == 0:
@@ -82,7 +91,9 @@ class DefaultFlowCallback(TrainerCallback):
                 control.should_evaluate = True
             control.should_save = control.should_save or args.save_strategy == SaveStrategy.STEPS
 
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """After an epoch."""
         if args.logging_strategy == IntervalStrategy.EPOCH:
             control.should_log = True
@@ -105,14 +116,18 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         self.early_stopping_patience_counter = 0
         self.best: float | None = None
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Refuses settings under which it could never stop."""
         if args.eval_strategy == IntervalStrategy.NO or args.metric_for_best_model is None:
             raise ConfigError(
                 "EarlyStoppingCallback needs eval_strategy 'steps' or 'epoch', and metric_for_best_model."
             )
 
-    def check_metric_value(self, args: Any, state: TrainerState, control: TrainerControl, metric_value: float) -> None:
+    def check_metric_value(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metric_value: float
+    ) -> None:
         """Count one evaluation."""
         best, sign = state.best_metric if self.best is None else self.best, 1 if bigger_is_better(args) else -1
         fine = not math.isnan(metric_value)
@@ -122,7 +137,12 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
             self.early_stopping_patience_counter += 1
 
     def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, Any], **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, Any],
+        **kwargs: object,
     ) -> None:
         """Counts evaluations without improvement."""
         self.check_metric_value(args, state, control, best_value(args, metrics))
@@ -172,17 +192,17 @@ class Callbacks:
 
     def __init__(
         self,
-        callbacks: Iterable[Any],
-        model: Any = None,
-        processing_class: Any = None,
-        optimizer: Any = None,
-        lr_scheduler: Any = None,
+        callbacks: Iterable[object],
+        model: nn.Module | None = None,
+        processing_class: object = None,
+        optimizer: Optimizer | None = None,
+        lr_scheduler: LRScheduler | None = None,
     ) -> None:
         self.all: list[Any] = []
         self.model, self.processing_class = model, processing_class
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.train_dataloader: Any = None
-        self.eval_dataloader: Any = None
+        self.train_dataloader: Iterable[Any] | None = None
+        self.eval_dataloader: Iterable[Any] | None = None
         for callback in callbacks:
             self.add(callback)
 
@@ -196,7 +216,7 @@ class Callbacks:
         """The names of their classes, one a line."""
         return "\n".join(type(callback).__name__ for callback in self.all)
 
-    def add(self, callback: Any) -> None:
+    def add(self, callback: object) -> None:
         """Add a callback, or make one of a class.
 
         Raises:
@@ -209,7 +229,7 @@ class Callbacks:
             log.warning("there is a %s among the callbacks already; now there are two.", type(one).__name__)
         self.all.append(one)
 
-    def take(self, callback: Any) -> Any:
+    def take(self, callback: object) -> object:
         """Remove a callback, or the first of a class, and return it; None if there is none."""
         for own in self.all:
             if own is callback or (isinstance(callback, type) and type(own) is callback):
@@ -219,12 +239,12 @@ class Callbacks:
 
     add_callback, pop_callback = add, take
 
-    def remove_callback(self, callback: Any) -> None:
+    def remove_callback(self, callback: object) -> None:
         """Remove a callback, or the first of a class."""
         self.take(callback)
 
     def call(
-        self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any
+        self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **at_hand: object
     ) -> TrainerControl:
         """Call the event of every callback; the control, or the one that a callback gave instead."""
         for callback in list(self.all):
@@ -233,7 +253,7 @@ class Callbacks:
         return control
 
     def call_event(
-        self, event: str, args: Any, state: TrainerState, control: TrainerControl, **at_hand: Any
+        self, event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl, **at_hand: object
     ) -> TrainerControl:
         """As `call`, with the model and the rest that this was made with at hand."""
         names = ("model", "processing_class", "optimizer", "lr_scheduler", "train_dataloader", "eval_dataloader")
@@ -254,7 +274,7 @@ class Callbacks:
         for place, callback in enumerate(self.all):
             for entry in left:
                 if entry[0] == type(callback).__name__:
-                    if made and "exported" in entry[1] and isinstance(callback, ExportableState):
+                    if made and "args" in entry[1].get("exported", {}) and isinstance(callback, ExportableState):
                         callback = self.all[place] = type(callback).from_state(entry[1]["exported"])
                     if entry[1]:
                         _load_state(callback, entry[1])
@@ -265,7 +285,16 @@ class Callbacks:
             log.warning("the checkpoint has states of callbacks that are not here now: %s.", ", ".join(lost))
 
 
-def _state_of(callback: Any) -> dict[str, Any]:
+def states_of_format_2(states: list[Any]) -> list[Any]:
+    """Callbacks' states of a checkpoint of format 2, which held one kind for each, as `state_dict` has them today."""
+    found: list[Any] = []
+    for name, state in states:
+        exported = list(state) == ["attributes"]
+        found.append([name, {"exported" if exported else "own": state} if state else {}])
+    return found
+
+
+def _state_of(callback: object) -> dict[str, Any]:
     found = {"own": callback.state_dict() if hasattr(callback, "state_dict") else {}}
     if isinstance(callback, ExportableState):
         found["exported"] = callback.state()
@@ -281,7 +310,12 @@ def _load_state(callback: Any, values: dict[str, Any]) -> None:
 
 def _event_of(event: str) -> Callable[..., TrainerControl]:
     def call(
-        self: Callbacks, args: object, state: TrainerState, control: TrainerControl, *values: object, **at_hand: object
+        self: Callbacks,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *values: object,
+        **at_hand: object,
     ) -> TrainerControl:
         more = dict(zip(_VALUES.get(event, ()), values, strict=True))
         return self.call_event(event, args, state, control, **more, **at_hand)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.tokenization.batch_encoding import BatchEncoding
+from cutaway.tokenization.protocols import PaddingTokenizer
 
 
 @dataclass
@@ -22,7 +23,7 @@ class DataCollatorWithPadding:
         return_tensors: "pt" or "np".
     """
 
-    tokenizer: Any
+    tokenizer: PaddingTokenizer
     padding: bool | str = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, cast
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
+from cutaway.errors import InputError
 from cutaway.train import rng
+from cutaway.train.arguments import TrainingArguments
+from cutaway.train.batch_plan import Plan, lengths_of
 from cutaway.train.batches import STREAM, Batches, RankBatch
-from cutaway.train.dataset import Rows
+from cutaway.train.dataset import Rows, Stream
 from cutaway.train.distributed import ProcessGroup
 
 
@@ -79,7 +82,7 @@ class PlannedLoader(DataLoader[Any]):
         batches: they. epoch: which one is read next; it goes on with each reading of training data.
     """
 
-    def __init__(self, batches: Batches, data: Any, sampler: Any, *, training: bool) -> None:
+    def __init__(self, batches: Batches, data: Any, sampler: Sampler[int] | None, *, training: bool) -> None:
         self.batches, self.epoch, self.training = batches, 0, training
         if isinstance(batches.source, Rows):
             if isinstance(sampler, PlannedSampler):
@@ -99,7 +102,7 @@ class PlannedLoader(DataLoader[Any]):
             stream = data if isinstance(data, IterableDataset) else _Endless(batches)
             super().__init__(stream, batch_size=batches.size, collate_fn=batches.collate, drop_last=batches.drop_last)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         epoch = self.epoch
         self.epoch += int(self.training)
         return (turn.batch for turn in self.batches.turns(epoch, ProcessGroup()))
@@ -160,6 +163,84 @@ class LoadedBatches:
             at += ranks.size if self._shared_out else len(taken)
 
 
-def batches_of(loader: Any, seed: int, ranks: int = 1) -> Any:
+class EpochBatches(Protocol):
+    """The batches of each epoch, as a training reads them; `Batches` and `LoadedBatches` are such."""
+
+    size: int
+    seed: int
+    drop_last: bool
+
+    @property
+    def source(self) -> Any: ...
+
+    @property
+    def plan(self) -> Plan | None: ...
+
+    @property
+    def count(self) -> int | None: ...
+
+    def turns(self, number: int, ranks: ProcessGroup, start: int = 0) -> Iterator[RankBatch]: ...
+
+
+def batches_of(loader: Iterable[Any], seed: int, ranks: int = 1) -> EpochBatches:
     """The batches behind a loader: the library's own, or those that it gives each of so many processes."""
     return loader.batches if isinstance(loader, PlannedLoader) else LoadedBatches(loader, seed, ranks)
+
+
+def training_order(args: TrainingArguments, data: Any) -> PlannedSampler | None:
+    """The order of the training rows that the arguments ask for; None for rows without a length."""
+    if data is None or not hasattr(data, "__len__"):
+        return None
+    if args.train_sampling_strategy == "sequential":
+        return SequentialOrder(data)
+    return ByLength(data) if args.train_sampling_strategy == "group_by_length" else RandomOrder(data)
+
+
+def loader_of(
+    args: TrainingArguments,
+    source: Rows | Stream,
+    data: Any,
+    collate: Callable[[list[Any]], Any],
+    size: int,
+    sampler: Sampler[int] | None,
+    *,
+    training: bool,
+) -> DataLoader[Any]:
+    """A loader of the rows `source` of `data` in batches of `size`, in the order of `sampler`.
+
+    A sampler of the user's own is read by torch's loader; the library's orders by a `PlannedLoader`.
+
+    Raises:
+        InputError: batches by length are asked for, and the rows have no length.
+    """
+    workers = args.dataloader_num_workers
+    if isinstance(source, Rows) and sampler is not None and not isinstance(sampler, PlannedSampler):
+        return DataLoader(
+            PlannedDataset(source),
+            batch_size=size,
+            sampler=sampler,
+            collate_fn=collate,
+            drop_last=args.dataloader_drop_last,
+            num_workers=workers,
+        )
+    if not training:
+        batches = Batches(source, collate, size, args.seed, shuffle=False, workers=workers)
+        return PlannedLoader(batches, data, sampler, training=False)
+    seed = args.seed if args.data_seed is None else args.data_seed
+    lengths: list[int] | None = None
+    if args.train_sampling_strategy == "group_by_length" or args.per_device_train_batch_tokens:
+        if isinstance(source, Stream):
+            raise InputError("batches by length need to know all lengths first; give rows with a length.")
+        lengths = lengths_of(source, args.length_column_name, seed)
+    batches = Batches(
+        source,
+        collate,
+        size,
+        seed,
+        shuffle=not isinstance(sampler, SequentialOrder),
+        drop_last=args.dataloader_drop_last,
+        workers=workers,
+        lengths=lengths,
+        tokens=args.per_device_train_batch_tokens,
+    )
+    return PlannedLoader(batches, data, sampler, training=True)

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from cutaway.errors import InputError
 
 LABELS = ("label", "label_ids", "labels")
@@ -56,7 +58,7 @@ class Stream:
     A generator can be read once; a function or an iterable gives the same rows in each epoch.
     """
 
-    def __init__(self, data: Any, columns: set[str] | None = None) -> None:
+    def __init__(self, data: Iterable[Any] | Callable[[], Iterable[Any]], columns: set[str] | None = None) -> None:
         self.data, self.columns = data, columns
         self.read = 0
 
@@ -83,7 +85,7 @@ def open_rows(data: Any, columns: set[str] | None = None) -> Rows | Stream:
     return Rows(data, columns)
 
 
-def _iterates(data: Any) -> bool:
+def _iterates(data: object) -> bool:
     return hasattr(data, "__iter__") or hasattr(data, "__next__")
 
 
@@ -100,7 +102,7 @@ def chosen(row: Any, columns: set[str] | None) -> Any:
     return kept
 
 
-def taken_columns(model: Any, more: Iterable[str] = ()) -> set[str] | None:
+def taken_columns(model: nn.Module, more: Iterable[str] = ()) -> set[str] | None:
     """The columns that a model's forward takes, and labels; None where it takes any."""
     forward: Callable[..., Any] = model.forward
     parameters = inspect.signature(forward).parameters.values()

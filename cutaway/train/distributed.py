@@ -16,13 +16,16 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError, CutawayError
 from cutaway.train import sharding
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup as TorchProcessGroup
 
 T = TypeVar("T")
 _PATIENCE = timedelta(seconds=60)  # for those that come late to the end
@@ -37,7 +40,7 @@ class ProcessGroup:
         sharded: whether each holds only a part of the weights.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, local: int = 0, host: Any = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, local: int = 0, host: TorchProcessGroup | None = None) -> None:
         self.rank, self.size, self.local, self._host = rank, size, local, host
         self.sharded = False
         self._whole: dict[str, Tensor] | None = None
@@ -157,7 +160,7 @@ class ProcessGroup:
             sharding.shard(model, device)
             self.sharded = True
 
-    def joint(self, model: nn.Module, loss: Tensor, unused: bool | None) -> Any:
+    def joint(self, model: nn.Module, loss: Tensor, unused: bool | None) -> nn.Module:
         """The model as training calls it: after backward, gradients are the means over all ranks.
 
         Args:
@@ -171,7 +174,7 @@ class ProcessGroup:
         return nn.parallel.DistributedDataParallel(model, device_ids=place, find_unused_parameters=unused)
 
     @contextmanager
-    def turn(self, joint: Any, last: bool) -> Iterator[None]:
+    def turn(self, joint: nn.Module, last: bool) -> Iterator[None]:
         """Around one part of an update: unless it is the `last`, gradients stay here and add up."""
         if self.size == 1:
             yield

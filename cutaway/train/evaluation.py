@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.models.lm_heads import OutputHead
 from cutaway.train.batches import RankBatch
@@ -97,7 +97,7 @@ def run_pass(
     finite: bool = True,
     each: Callable[..., dict[str, Any]] | None = None,
     cut: Callable[[Any], list[Any]] = lambda batch: [batch],
-    after: Callable[[], None] = lambda: None,
+    after: Callable[[], object] = lambda: None,
     include: tuple[str, ...] = (),
     join: bool = True,
 ) -> Pass:
@@ -196,7 +196,7 @@ def _in_parts(turns: Iterator[RankBatch], cut: Callable[[Any], list[Any]]) -> It
             yield RankBatch(part, turn.mine, turn.held), i == len(parts), last and i == len(parts)
 
 
-def cut_by_logits(model: Any, batch: Any) -> list[Any]:
+def cut_by_logits(model: nn.Module, batch: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of a batch in parts whose logits over a vocabulary take little room; anything else is left whole."""
     if not isinstance(model, OutputHead) or not model.own_forward:
         return [batch]
@@ -204,13 +204,12 @@ def cut_by_logits(model: Any, batch: Any) -> list[Any]:
     rows = _rows_of(batch)
     if texts is None or any(not isinstance(v, Tensor) or v.dim() == 0 or len(v) != rows for v in batch.values()):
         return [batch]
-    matrix: Any = model.get_output_embeddings()
-    numbers = texts[0].numel() * len(matrix.weight)
+    numbers = texts[0].numel() * len(model.get_output_embeddings().weight)  # type: ignore[arg-type]
     size = max(1, _LOGITS // max(1, numbers))
     return [{k: v[i : i + size] for k, v in batch.items()} for i in range(0, rows, size)]
 
 
-def _rows_of(batch: Any) -> int:
+def _rows_of(batch: Mapping[str, object]) -> int:
     return next((int(v.shape[0]) for v in batch.values() if isinstance(v, Tensor) and v.dim()), 1)
 
 

@@ -135,6 +135,38 @@ def _note(given: Iterable[object]) -> None:
             _note(one)
 
 
+class ItemNumber(float):
+    """`num_items_in_batch.item()`: a number that notes in its count when it is calculated with."""
+
+    count: ItemCount
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*map(cls._plain, args), **{name: cls._plain(value) for name, value in (kwargs or {}).items()})
+
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        if isinstance(value, cls):
+            value.count.used = True
+            return float(value)
+        return type(value)(map(cls._plain, value)) if type(value) in (list, tuple) else value
+
+
+def _calculating(name: str) -> Callable[..., Any]:
+    of_float = getattr(float, name)
+
+    def calculate(self: ItemNumber, *others: Any) -> Any:
+        self.count.used = True
+        return of_float(self, *others)
+
+    return calculate
+
+
+_SIDES = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow")
+for _name in (*_SIDES, *(f"r{side}" for side in _SIDES), "neg", "abs"):
+    setattr(ItemNumber, f"__{_name}__", _calculating(f"__{_name}__"))
+
+
 class ItemCount(Tensor):
     """`num_items_in_batch` as a compute_loss of one's own gets it: a number that notes whether it was calculated with.
 
@@ -152,7 +184,18 @@ class ItemCount(Tensor):
 
     def __format__(self, how: str) -> str:
         with without_torch_function():
-            return format(self.item(), how)
+            return format(super().item(), how)
+
+    def item(self) -> ItemNumber:
+        """The number; it is used once that is calculated with."""
+        with without_torch_function():
+            found = ItemNumber(super().item())
+        found.count = self
+        return found
+
+    def tolist(self) -> ItemNumber:  # type: ignore[override]
+        """As `item`."""
+        return self.item()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ItemCount:
         return self

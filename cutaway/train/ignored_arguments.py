@@ -15,7 +15,7 @@ class IgnoredArgument:
     values: tuple[Any, ...] | None
     instead: str = "leave it out"
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: object) -> None:
         """ConfigError where the value asks for something that is not built."""
         if self.values is None or value is None or value in ([], "", {}):
             return

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.nn.decoder_inputs import decoder_reads
 from cutaway.nn.losses import IGNORED
 from cutaway.tokenization.batch_encoding import BatchEncoding
+from cutaway.tokenization.protocols import PaddingTokenizer
 from cutaway.train.collator import as_asked
 
 _NAMES = ("label", "labels", "label_ids")
@@ -42,7 +43,7 @@ def padded_labels(labels: list[list[int]], length: int, fill: int, side: str) ->
 class DataCollatorForTokenClassification:
     """Pad texts with the tokenizer, and their labels with -100 on the same side."""
 
-    tokenizer: Any
+    tokenizer: PaddingTokenizer
     padding: bool | str = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
@@ -83,8 +84,8 @@ class DataCollatorForSeq2Seq:
         model: whose config says how a decoder's text begins; without one, decoder_input_ids are left to the model.
     """
 
-    tokenizer: Any
-    model: Any = None
+    tokenizer: PaddingTokenizer
+    model: nn.Module | None = None
     padding: bool | str = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
@@ -128,7 +129,7 @@ class DataCollatorForMultipleChoice:
     Each row holds a list of ids (and of masks) for each choice, and the number of the right one as `label`.
     """
 
-    tokenizer: Any
+    tokenizer: PaddingTokenizer
     padding: bool | str = True
     max_length: int | None = None
     pad_to_multiple_of: int | None = None

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from cutaway.errors import CheckpointError
+from cutaway.errors import CheckpointError, ConfigError
 from cutaway.jsonfile import MEGABYTE, read_json
 from cutaway.train import rng, saving
-from cutaway.train.batches import Batches, RankBatch, moved
-from cutaway.train.callback import best_value, bigger_is_better
+from cutaway.train.batches import RankBatch, moved
+from cutaway.train.callback import best_value, bigger_is_better, states_of_format_2
+from cutaway.train.dataloader import EpochBatches
 from cutaway.train.ema import EMA
 from cutaway.train.objective import added, summed, total
 from cutaway.train.serialization import pack, read_tensors, unpack, write_tensors
@@ -54,7 +55,7 @@ class Loop:
         self,
         session: TrainingSession,
         hooks: TrainingHooks,
-        batches: Batches,
+        batches: EpochBatches,
         total: int,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> None:
@@ -64,7 +65,8 @@ class Loop:
             batches,
             ignore_keys_for_eval,
         )
-        self.args, self.model, self.device, self.ranks = session.args, session.model, session.device, session.ranks
+        self.args, self.device, self.ranks = session.args, session.device, session.ranks
+        self.model: nn.Module = session.model
         args, state = self.args, session.state
         state.max_steps, state.train_batch_size = total, args.per_device_train_batch_size
         state.logging_steps = args.steps("logging_steps", total)
@@ -74,14 +76,17 @@ class Loop:
         if batches.count is not None:
             state.num_train_epochs = math.ceil(total / math.ceil(batches.count / self.per_update))
         hooks.create_optimizer_and_scheduler(num_training_steps=total)
-        self.optimizer, self.schedule = session.optimizer, session.lr_scheduler
-        self.joint: Any = None
+        optimizer, schedule = session.optimizer, session.lr_scheduler
+        if optimizer is None or schedule is None:
+            raise ConfigError("create_optimizer_and_scheduler must set trainer.optimizer and trainer.lr_scheduler.")
+        self.optimizer, self.schedule = optimizer, schedule
+        self.joint: nn.Module | None = None
         self.average = EMA(self.model, args.ema_decay) if args.ema_decay else None
         self.epoch = self.done = self.counted = 0
         self.lost = torch.zeros((), dtype=torch.float64, device=self.device)
         self.not_numbers = torch.zeros((), dtype=torch.int64, device=self.device)
         self.logged = (0.0, 0)
-        self.norm: Any = None
+        self.norm: Tensor | float | None = None
         self.rate = 0.0
         self.began = time.time()
 
@@ -150,22 +155,22 @@ class Loop:
             log.warning("the generator of training rows is used up; pass the function that makes it to go on.")
             self.session.control.should_training_stop = True
 
-    def step(self, group: list[RankBatch], n_items: Any = None) -> None:
+    def step(self, group: list[RankBatch], n_items: Tensor | int | None = None) -> None:
         """One update from the batches of `group`, everyone's, as if they were one batch."""
         session, hooks, ranks = self.session, self.hooks, self.ranks
         update = session.update
         if update is None or not update.fits([turn.batch for turn in group]):
             update = session.update = measure(session, group)
         if n_items is None:
-            n_items = items(update)
-        elif len(update.whole) == 1 and float(n_items) != items(update):
+            n_items = num_items(total(update.whole))
+        elif len(update.whole) == 1 and float(n_items) != total(update.whole):
             update.whole = {"places": float(n_items)}  # a hook counts otherwise
-        self._join(group[0])
+        joint = self._join(group[0])
         for i, turn in enumerate(group):
             update.current, session.last_part = i, i == len(group) - 1
             session.backward_scale = (float(ranks.size) if turn.mine else 0.0) if ranks.size > 1 else 1.0
-            with ranks.turn(self.joint, last=session.last_part):
-                loss = hooks.training_step(self.joint, turn.batch, n_items)
+            with ranks.turn(joint, last=session.last_part):
+                loss = hooks.training_step(joint, turn.batch, n_items)
             if turn.mine:
                 self._add(loss)
             session.flos += float(hooks.floating_point_ops(turn.batch)) if turn.mine else 0.0
@@ -173,8 +178,8 @@ class Loop:
             if not session.last_part:
                 session.tell("on_substep_end")
         session.backward_scale = 1.0
-        norm = hooks._clip_grad_norm(self.joint) if self.args.max_grad_norm > 0 else None
-        self.norm = hooks._get_grad_norm(self.joint, grad_norm=norm)
+        norm = hooks._clip_grad_norm(joint) if self.args.max_grad_norm > 0 else None
+        self.norm = hooks._get_grad_norm(joint, grad_norm=norm)
         self.rate = hooks._get_learning_rate()
         session.tell("on_pre_optimizer_step")
         self.optimizer.step()
@@ -196,18 +201,25 @@ class Loop:
             loss = loss.where(fine, mean)
         self.lost += loss
 
-    def _join(self, turn: RankBatch) -> None:
+    @property
+    def _called(self) -> nn.Module:
+        """The model as all ranks compute it together; the model itself before the first update."""
+        return self.model if self.joint is None else self.joint
+
+    def _join(self, turn: RankBatch) -> nn.Module:
         """Before the first update: join the models of all ranks, which takes a look at a loss."""
         if self.joint is not None:
-            return
+            return self.joint
         if self.session.objective is not None:
             self.session.objective.note_problem(turn.batch)
-        self.joint = self.hooks._wrap_model(self.model)
+        joint = self.hooks._wrap_model(self.model)
         if self.ranks.size > 1 and not self.ranks.sharded:
             before = rng.capture()
-            outputs = self.hooks.first_loss(self.joint, moved(turn.batch, self.device))
+            outputs = self.hooks.first_loss(joint, moved(turn.batch, self.device))
             rng.restore(before)
-            self.joint = self.ranks.joint(self.joint, outputs, self.args.ddp_find_unused_parameters)
+            joint = self.ranks.joint(joint, outputs, self.args.ddp_find_unused_parameters)
+        self.joint = joint
+        return joint
 
     def _after(self) -> None:
         """Log, evaluate and save, as far as it was asked for."""
@@ -215,7 +227,7 @@ class Loop:
         self.hooks._maybe_log_save_evaluate(
             (self.lost - self.logged[0] / self.ranks.size).float(),
             self.norm,
-            self.joint,
+            self._called,
             self.session.trial,
             self.epoch,
             self.ignore_keys_for_eval,
@@ -248,7 +260,7 @@ class Loop:
         session.control.should_evaluate = False
         if session.control.should_save:
             session.control.should_save = False
-            hooks._save_checkpoint(self.joint, session.trial)
+            hooks._save_checkpoint(self._called, session.trial)
             if self.args.push_to_hub and self.args.hub_strategy != "end":
                 session.tell("on_push_begin")
             session.tell("on_save")
@@ -375,8 +387,10 @@ class Loop:
         """
         session = self.session
         rest = unpack(_read(folder / _REST), read_tensors(folder / _TENSORS))
-        if rest["format"] != _VERSION:
-            raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads {_VERSION}.")
+        if rest["format"] == 2:  # the callbacks' states apart, it is the format of today
+            rest["callbacks"] = states_of_format_2(rest["callbacks"])
+        elif rest["format"] != _VERSION:
+            raise CheckpointError(f"{folder} has the format {rest['format']}; this version reads 2 and {_VERSION}.")
         every = [{"lost": rest["lost"], "chance": rest["chance"]}, *rest.get("others", [])]
         self._same_updates(folder, rest["plan"]["gradient_accumulation_steps"], len(every))
         for name, value in self._plan().items():
@@ -463,16 +477,16 @@ def measure(session: TrainingSession, group: list[RankBatch]) -> Update:
     return Update([turn.batch for turn in group], sizes, summed(whole, session.ranks), parts)
 
 
-def items(update: Update) -> float:
-    """`num_items_in_batch`: how many labelled places the whole update has."""
-    return total(update.whole)
+def num_items(n: float) -> int | Tensor:
+    """`num_items_in_batch` in upstream's types: `n` labelled places; class weights make it a fraction."""
+    return int(n) if n.is_integer() else torch.tensor(n, dtype=torch.float64)
 
 
 def _list(rates: list[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates))
 
 
-def _write(path: Path, values: Any) -> None:
+def _write(path: Path, values: object) -> None:
     path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -66,7 +66,7 @@ class DataCollatorForLanguageModeling:
         Without masks (mlm=False) rows that bring labels, one for each token, keep them, such as -100 for a prompt.
 
         Raises:
-            InputError: no rows, or labels that are not one for each token.
+            InputError: no rows, labels that are not one for each token, or rows with labels among rows without.
         """
         if len(features) == 0:
             raise InputError("DataCollatorForLanguageModeling was given no examples; a batch needs at least one.")
@@ -83,7 +83,12 @@ class DataCollatorForLanguageModeling:
             batch["input_ids"], batch["labels"] = self.masked(ids, real & ~self._special(ids, real, special))
         else:
             batch["labels"] = ids.where(real, IGNORED)
-            if len(own) == len(rows):
+            if own and len(own) < len(rows):
+                raise InputError(
+                    f"{len(own)} of the {len(rows)} rows of a batch have labels and the others none; give labels to "
+                    "every row (a copy of input_ids where all tokens are to be learned), or to none."
+                )
+            if own:
                 side = getattr(self.tokenizer, "padding_side", "right")
                 batch["labels"] = padded_labels(own, ids.shape[1], IGNORED, side).where(real, IGNORED)
         found: BatchEncoding = as_asked(batch, return_tensors or self.return_tensors)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.models.label_heads import (
@@ -33,7 +33,7 @@ LabelCounts = dict[str, float]
 Number = TypeVar("Number", Tensor, float)
 
 
-def kind_of(model: Any) -> Kind:
+def kind_of(model: nn.Module) -> Kind:
     """What the labels of a model stand for: a text, places, the next token, a target text, a span, every real token.
 
     "unknown" for a model that is not built from cutaway's heads: its loss is taken to be a mean over its labels.
@@ -64,7 +64,7 @@ class Objective:
     """
 
     def __init__(
-        self, model: Any, smoothing: float = 0.0, weights: Tensor | None = None, match_upstream: bool = False
+        self, model: nn.Module, smoothing: float = 0.0, weights: Tensor | None = None, match_upstream: bool = False
     ) -> None:
         self.kind = kind_of(model)
         # upstream shifts these models' labels, but counts the first one of each text too
@@ -90,7 +90,7 @@ class Objective:
             return "multi_label_classification"
         return "single_label_classification" if labels is not None else None
 
-    def note_problem(self, batch: Any) -> None:
+    def note_problem(self, batch: object) -> None:
         """Write the kind of classification that these labels make it into the model's config, where it is not told.
 
         Otherwise whoever loads the saved model would have to guess, and a pipeline would squash a regression.
@@ -102,7 +102,7 @@ class Objective:
 
     # -- how much is labelled ------------------------------------------------------------------------------------------
 
-    def sizes(self, batch: Any) -> LabelCounts:
+    def sizes(self, batch: object) -> LabelCounts:
         """How many labelled places a batch holds, for each of the means that the loss is made of."""
         if not isinstance(batch, Mapping):  # for a training_step or a prediction_step of one's own
             return {"places": 1.0}
@@ -136,7 +136,7 @@ class Objective:
     # -- sums and shares -----------------------------------------------------------------------------------------------
 
     def loss_share(
-        self, model: Any, batch: Mapping[str, Any], own: LabelCounts, whole: LabelCounts, parts: int = 1
+        self, model: nn.Module, batch: Mapping[str, Any], own: LabelCounts, whole: LabelCounts, parts: int = 1
     ) -> Tensor:
         """This part's share of the loss of the whole; the shares of all parts add up to the loss.
 
@@ -156,7 +156,7 @@ class Objective:
         return joined(self.sums(model, batch, own, shown=False)[0], whole)
 
     def sums(
-        self, model: Any, batch: Mapping[str, Any], own: LabelCounts, *, shown: bool = True
+        self, model: nn.Module, batch: Mapping[str, Any], own: LabelCounts, *, shown: bool = True
     ) -> tuple[dict[str, Tensor], Any]:
         """(the sum of losses over the labelled places, for each mean that the loss is made of; the model's output).
 
@@ -174,7 +174,7 @@ class Objective:
             return {"places": self._sum(batch, outputs)}, outputs
         return {"places": self._mean(batch, outputs, own) * places}, outputs
 
-    def _run(self, model: Any, batch: Mapping[str, Any], *, shown: bool) -> Any:
+    def _run(self, model: nn.Module, batch: Mapping[str, Any], *, shown: bool) -> Any:
         given = dict(batch)
         if not shown and not self.own:
             given |= loss_only(bare(model))
@@ -195,7 +195,7 @@ class Objective:
             )
         return loss.mean()
 
-    def _sum(self, batch: Mapping[str, Any], outputs: Any) -> Tensor:
+    def _sum(self, batch: Mapping[str, Any], outputs: Mapping[str, Tensor]) -> Tensor:
         """The sum of weighted, smoothed -log p(label) over labelled places."""
         labels, logits = batch.get("labels"), _logits(outputs)
         if labels is None or self._problem(labels) in _NUMBERS:
@@ -212,7 +212,7 @@ class Objective:
             reduction="sum",
         )
 
-    def _span(self, model: Any, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+    def _span(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
         """Beginnings and ends are two means, each over the texts that hold theirs."""
         given = {k: v for k, v in batch.items() if k not in ("start_positions", "end_positions")}
         outputs = model(**given)
@@ -250,10 +250,10 @@ def span_targets(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     return found[0], found[1]
 
 
-def _logits(outputs: Any) -> Tensor:
+def _logits(outputs: Mapping[str, Tensor]) -> Tensor:
     for name in ("logits", "start_logits"):
         if name in outputs:
-            return outputs[name]  # type: ignore[no-any-return]
+            return outputs[name]
     raise InputError(f"the model's output has no logits; it has {sorted(outputs)}. Override Trainer.compute_loss.")
 
 

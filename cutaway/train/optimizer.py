@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cutaway.errors import ConfigError
 from cutaway.models.pretrained import PreTrainedModel
@@ -24,7 +25,7 @@ def make_optimizer(
     model: nn.Module,
     args: TrainingArguments,
     decaying: Collection[str] | None = None,
-    kind: Any = None,
+    kind: type[Optimizer] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Optimizer:
     """An optimizer over the weights that train. Each distinct rate is a group of its own.
@@ -134,7 +135,7 @@ _OTHERS: dict[str, Any] = {
 }
 
 
-def make_schedule(optimizer: Optimizer, args: TrainingArguments, total: int) -> Any:
+def make_schedule(optimizer: Optimizer, args: TrainingArguments, total: int) -> LRScheduler:
     """The schedule over `total` steps."""
     more = args.lr_scheduler_kwargs
     return get_scheduler(args.lr_scheduler_type, optimizer, args.warmup(total), total, more)  # type: ignore[arg-type]

@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ParallelMode(StrEnum):
@@ -36,7 +39,7 @@ class ProcessFacts:
     log_level_replica: str
 
     @property
-    def device(self) -> Any:
+    def device(self) -> torch.device:
         """The torch.device that this process trains on."""
         import torch
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.state import TrainerControl, TrainerState
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _SHORT = {"learning_rate": "rate", "grad_norm": "norm", "train_runtime": "seconds"}
 _LEFT_OUT = ("train_samples_per_second", "train_steps_per_second")
@@ -17,8 +20,8 @@ class ProgressCallback(TrainerCallback):
     """Says on standard error what is logged, and how long the rest will take."""
 
     def __init__(self) -> None:
-        self.bar: Any = None
-        self.task: Any = None
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
         self.began, self.first = 0.0, 0
 
     def on_train_begin(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
@@ -35,7 +38,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_step_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Moves the bar."""
-        if self.bar is not None:
+        if self.bar is not None and self.task is not None:
             self.bar.update(self.task, completed=state.global_step)
 
     def on_log(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cutaway.errors import HubError
 from cutaway.hub.upload import made_repository, upload
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.session import TrainingSession
+from cutaway.train.state import TrainerControl, TrainerState
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 log = logging.getLogger("cutaway")
 
@@ -18,7 +22,7 @@ log = logging.getLogger("cutaway")
 _REST = ("training.json", "training.safetensors", "training_args.json", "trainer_state.json", "manifest.json")
 
 
-def push(session: TrainingSession, commit_message: str, token: str | None, revision: str | None) -> Any:
+def push(session: TrainingSession, commit_message: str, token: str | None, revision: str | None) -> CommitInfo:
     """Upload output_dir, but for its checkpoints; see `Trainer.push_to_hub`."""
     args, output = session.args, Path(session.args.output_dir)
     return session.ranks.on_first_rank(
@@ -37,11 +41,13 @@ def push(session: TrainingSession, commit_message: str, token: str | None, revis
 class Pushes(TrainerCallback):
     """Uploads the model of each checkpoint. That the hub fails in between is said, and stops no training."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Makes the repository: what cannot be uploaded is to be known before the training."""
         made_repository(name_of(args), args.hub_private_repo, args.hub_token)
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
         """Uploads, unless only the end is wanted."""
         if args.hub_strategy == "end":
             return

@@ -6,7 +6,7 @@ import json
 import logging
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from cutaway.jsonfile import write_text
 from cutaway.train.session import TrainingSession
@@ -39,6 +39,20 @@ def save_state(session: TrainingSession) -> None:
     output = Path(session.args.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     _write(output / "trainer_state.json", session.state.to_dict())
+
+
+class CardFields(TypedDict, total=False):
+    """What a model card says beside the evaluations and the settings."""
+
+    language: str | list[str] | None
+    license: str | None
+    tags: str | list[str] | None
+    model_name: str | None
+    finetuned_from: str | None
+    tasks: str | list[str] | None
+    dataset_tags: str | list[str] | None
+    dataset: str | list[str] | None
+    dataset_args: str | list[str] | None
 
 
 def create_model_card(

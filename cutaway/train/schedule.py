@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from cutaway.errors import ConfigError, nearest
 from cutaway.train.strategy import SchedulerType
@@ -264,7 +264,7 @@ def get_reduce_on_plateau_schedule(optimizer: Optimizer, **kwargs: Any) -> Reduc
     return ReduceLROnPlateau(optimizer, **kwargs)
 
 
-_MAKERS: dict[SchedulerType, Callable[..., Any]] = {
+_MAKERS: dict[SchedulerType, Callable[..., LRScheduler]] = {
     SchedulerType.LINEAR: get_linear_schedule_with_warmup,
     SchedulerType.COSINE: get_cosine_schedule_with_warmup,
     SchedulerType.COSINE_WITH_RESTARTS: get_cosine_with_hard_restarts_schedule_with_warmup,
@@ -286,7 +286,7 @@ def get_scheduler(
     num_warmup_steps: int | None = None,
     num_training_steps: int | None = None,
     scheduler_specific_kwargs: dict[str, Any] | None = None,
-) -> Any:
+) -> LRScheduler:
     """A schedule by its name.
 
     Args:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
+
+from torch import nn
 
 from cutaway.errors import ConfigError
 from cutaway.train import saving
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import best_value, bigger_is_better
 from cutaway.train.distributed import refuse_several
-from cutaway.train.session import TrainingSession
+from cutaway.train.session import TrainingSession, Trial
 from cutaway.train.study import Attempt, Study
 from cutaway.train.weights import load_weights
+
+if TYPE_CHECKING:
+    import optuna
 
 _SPEED = ("runtime", "per_second")
 
@@ -28,7 +33,7 @@ class BestRun(NamedTuple):
     run_summary: str
 
 
-def default_space(trial: Any) -> dict[str, Any]:
+def default_space(trial: optuna.Trial) -> dict[str, Any]:
     """The settings that a search tries unless it is told: rate, epochs, seed and batch size."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 1e-6, 1e-4, log=True),
@@ -38,22 +43,32 @@ def default_space(trial: Any) -> dict[str, Any]:
     }
 
 
+class SearchSettings(TypedDict, total=False):
+    """What `Trainer.hyperparameter_search` takes beside its named arguments; it says what each is."""
+
+    storage: str | Path | None
+    study_name: str
+    sampler: optuna.samplers.BaseSampler | None
+    pruner: optuna.pruners.BasePruner | None
+    timeout: float | None
+
+
 class Trains(Protocol):
     """What a search asks of a trainer."""
 
-    model_init: Callable[..., Any] | None
-    eval_dataset: Any
+    model_init: Callable[..., nn.Module] | None
+    eval_dataset: object
 
-    def train(self, resume_from_checkpoint: Any = None) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None) -> object:
         """Train a fresh model."""
 
     def evaluate(self) -> dict[str, float]:
         """The metrics of the model."""
 
-    def save_model(self, output_dir: Any = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
         """Write the model into output_dir."""
 
-    def call_model_init(self, trial: Any = None) -> Any:
+    def call_model_init(self, trial: Trial = None) -> nn.Module:
         """A fresh model."""
 
 
@@ -64,13 +79,13 @@ def run(
     compute_objective: Callable[[dict[str, float]], float] | None,
     n_trials: int,
     direction: str,
-    backend: Any,
+    backend: object,
     hp_name: Callable[[Any], str] | None = None,
     *,
     storage: str | Path | None = None,
     study_name: str = "cutaway",
-    sampler: Any = None,
-    pruner: Any = None,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
     timeout: float | None = None,
 ) -> BestRun:
     """`Trainer.hyperparameter_search`, which tells what the arguments are."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cutaway.errors import ConfigError
 from cutaway.generate.settings import GenerationConfig
 from cutaway.nn.call_context import Evaluation
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.evaluation import Answer, PredictionOutput
+from cutaway.train.evaluator import Evaluator
 from cutaway.train.objective import Objective
+from cutaway.train.session import TrainingSession
 from cutaway.train.trainer import Trainer
 
 
@@ -35,7 +40,7 @@ class Seq2SeqTrainingArguments(TrainingArguments):
     predict_with_generate: bool = False
     generation_max_length: int | None = None
     generation_num_beams: int | None = None
-    generation_config: Any = None
+    generation_config: GenerationConfig | str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,28 +55,46 @@ class Seq2SeqTrainingArguments(TrainingArguments):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 up, or None.")
 
 
+class WritingEvaluator(Evaluator):
+    """An `Evaluator` whose answers are the texts that the model writes, where the arguments ask for them."""
+
+    def __init__(self, session: TrainingSession, trainer: Seq2SeqTrainer) -> None:
+        super().__init__(session, trainer)
+        self.writer = trainer
+
+    def answer(
+        self, model: nn.Module, objective: Objective, batch: dict[str, Any], keep: bool, ignore: list[str] | None
+    ) -> Answer:
+        """The ids of the texts in the place of logits; the loss is that of the labels all the same."""
+        if not (keep and self.writer.writes):
+            return super().answer(model, objective, batch, keep, ignore)
+        labels = self.labels(batch)
+        sizes, sums = objective.sizes(batch), None
+        if labels is not None:
+            sizes, sums, _, _ = super().answer(model, objective, batch, False, ignore)
+        return Answer(sizes, sums, self.writer.written(dict(batch)), labels)
+
+
 class Seq2SeqTrainer(Trainer):
     """A `Trainer` whose evaluate and predict can write texts; arguments of `generate` may be given to both."""
 
-    args: Any
-
     def __init__(
         self,
-        model: Any = None,
-        args: Any = None,
-        data_collator: Any = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        model_init: Any = None,
-        compute_loss_func: Any = None,
-        compute_metrics: Any = None,
-        callbacks: list[Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
-        preprocess_logits_for_metrics: Any = None,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], Any] | None = None,
+        train_dataset: object = None,
+        eval_dataset: object = None,
+        processing_class: object = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: Callable[..., Tensor] | None = None,
+        compute_metrics: Callable[..., dict[str, Any]] | None = None,
+        callbacks: Sequence[object] | None = None,
+        optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
-        tokenizer: Any = None,
+        tokenizer: object = None,
     ) -> None:
         super().__init__(
             model, Seq2SeqTrainingArguments() if args is None else args, data_collator, train_dataset, eval_dataset,
@@ -83,7 +106,7 @@ class Seq2SeqTrainer(Trainer):
             self.model.generation_config = self.load_generation_config(self.args.generation_config)
 
     @staticmethod
-    def load_generation_config(gen_config_arg: Any) -> GenerationConfig:
+    def load_generation_config(gen_config_arg: GenerationConfig | str | Path) -> GenerationConfig:
         """A GenerationConfig from itself, from a name or a folder, or from a file."""
         if isinstance(gen_config_arg, GenerationConfig):
             return copy.deepcopy(gen_config_arg)
@@ -106,7 +129,7 @@ class Seq2SeqTrainer(Trainer):
         eval_dataset: Any = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-        **gen_kwargs: Any,
+        **gen_kwargs: object,
     ) -> dict[str, float]:
         """As `Trainer.evaluate`; `gen_kwargs` are for `generate`."""
         self._gen_kwargs = self._settings(gen_kwargs)
@@ -117,7 +140,7 @@ class Seq2SeqTrainer(Trainer):
         test_dataset: Any,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "test",
-        **gen_kwargs: Any,
+        **gen_kwargs: object,
     ) -> PredictionOutput:
         """As `Trainer.predict`; `gen_kwargs` are for `generate`."""
         self._gen_kwargs = self._settings(gen_kwargs)
@@ -130,30 +153,23 @@ class Seq2SeqTrainer(Trainer):
         """Whether an evaluation writes texts."""
         return bool(self.args.predict_with_generate) and not self.args.prediction_loss_only
 
-    def _answer(
-        self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
-    ) -> Answer:
-        if not (keep and self.writes):
-            return super()._answer(model, objective, batch, keep, ignore)
-        labels = self._labels(batch)
-        own, sums = objective.sizes(batch), None
-        if labels is not None:
-            own, sums, _, _ = super()._answer(model, objective, batch, False, ignore)
-        return Answer(own, sums, self._kept(self.written(dict(batch)), labels), labels)
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return WritingEvaluator(self.session, self)
 
     def prediction_step(
         self,
-        model: Any,
-        inputs: Any,
+        model: nn.Module,
+        inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-        **gen_kwargs: Any,
+        **gen_kwargs: object,
     ) -> tuple[Any, Any, Any]:
         """As `Trainer.prediction_step`; with predict_with_generate the ids of the texts are in the place of logits."""
         if prediction_loss_only or not self.writes:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
-        labels = self._labels(inputs)
+        labels = self._evaluator.labels(inputs)
         loss = None if labels is None else super().prediction_step(model, inputs, True, ignore_keys)[0]
         before = self._gen_kwargs
         self._gen_kwargs = {**before, **gen_kwargs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def unpack(value: object, tensors: dict[str, Tensor]) -> Any:
     return {k: unpack(v, tensors) for k, v in value.items()}
 
 
-def read_tensors(path: Any) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a safetensors file, in memory of its own."""
     from cutaway.checkpoint.safetensors import SafetensorsFile
 
@@ -84,7 +85,7 @@ def read_tensors(path: Any) -> dict[str, Tensor]:
         file.close()
 
 
-def write_tensors(path: Any, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file; empty files of tensors are allowed."""
     from safetensors.torch import save_file
 

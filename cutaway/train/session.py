@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import Callbacks
@@ -17,19 +19,31 @@ from cutaway.train.objective import LabelCounts, Objective
 from cutaway.train.state import TrainerControl, TrainerState
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import optuna
+    from torch.utils.data import DataLoader
+
     from cutaway.train.batches import RankBatch
+
+# what is tried: optuna's trial, settings by name, or None outside a search
+Trial: TypeAlias = "optuna.Trial | dict[str, Any] | None"
 
 
 class TrainingHooks(Protocol):
     """What a training calls, by upstream's names and with its arguments; `Trainer` is one such set of hooks."""
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
         """(the batches of the next update, how many labelled places they hold)."""
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """One part of an update, with its backward pass; its share of the loss."""
 
-    def first_loss(self, model: Any, batch: Any) -> Tensor:
+    def first_loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The loss of a first batch, whose graph tells which weights are used."""
 
     def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
@@ -38,35 +52,39 @@ class TrainingHooks(Protocol):
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         """Keep and tell what is logged."""
 
-    def save_model(self, output_dir: Any = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
         """Write the model."""
 
-    def floating_point_ops(self, inputs: Any) -> int:
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """What a batch costs."""
 
     def store_flos(self) -> None:
         """Add it to the state."""
 
-    def _track_num_input_tokens(self, inputs: Any) -> None: ...
-    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any: ...
-    def _clip_grad_norm(self, model: Any) -> Any: ...
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any: ...
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None: ...
+    def _wrap_model(
+        self, model: nn.Module, training: bool = True, dataloader: DataLoader[Any] | None = None
+    ) -> nn.Module: ...
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor | float | None: ...
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None: ...
     def _get_learning_rate(self) -> float: ...
     def _maybe_log_save_evaluate(
         self,
         tr_loss: Tensor,
-        grad_norm: Any,
-        model: Any,
-        trial: Any,
+        grad_norm: Tensor | float | None,
+        model: nn.Module,
+        trial: Trial,
         epoch: float,
         ignore_keys_for_eval: list[str] | None,
         start_time: float,
         learning_rate: float | None = None,
     ) -> None: ...
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]: ...
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool: ...
-    def _save_checkpoint(self, model: Any, trial: Any) -> None: ...
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None: ...
+    def _evaluate(
+        self, trial: Trial, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]: ...
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Trial) -> bool: ...
+    def _save_checkpoint(self, model: nn.Module, trial: Trial) -> None: ...
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None: ...
 
 
 @dataclass
@@ -89,6 +107,19 @@ class Update:
         return len(batches) == len(self.batches) and all(a is b for a, b in zip(batches, self.batches, strict=True))
 
 
+class RunningLoop(Protocol):
+    """What the hooks ask of the training that runs."""
+
+    def judge(self, metrics: dict[str, float]) -> bool:
+        """Whether these are the best metrics so far."""
+
+    def log_save_evaluate(self) -> None:
+        """Log, evaluate and save, as far as it was asked for."""
+
+    def save(self) -> Path:
+        """Write checkpoint-N."""
+
+
 @dataclass
 class TrainingSession:
     """What a training is while it runs.
@@ -100,10 +131,10 @@ class TrainingSession:
         flos: floating point operations that the state does not hold yet.
     """
 
-    args: Any = None
+    args: TrainingArguments = field(init=False)
     model: Any = None
-    optimizer: Any = None
-    lr_scheduler: Any = None
+    optimizer: Optimizer | None = None
+    lr_scheduler: LRScheduler | None = None
     processing_class: Any = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ranks: ProcessGroup = field(default_factory=ProcessGroup)
@@ -115,16 +146,15 @@ class TrainingSession:
     pending: list[RankBatch] = field(default_factory=list)
     backward_scale: float = 1.0
     last_part: bool = True
-    loop: Any = None
-    trial: Any = None
+    loop: RunningLoop | None = None
+    trial: Trial = None
     flos: float = 0.0
 
     def precision(self) -> AbstractContextManager[Any]:
         """Inside, the model computes in the precision that the arguments name."""
-        args: TrainingArguments = self.args
-        return torch.autocast(self.device.type, torch.bfloat16) if args.bf16 else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.args.bf16 else nullcontext()
 
-    def tell(self, event: str, **at_hand: Any) -> TrainerControl:
+    def tell(self, event: str, **at_hand: object) -> TrainerControl:
         """Call an event of all callbacks; one of them may give a control of its own."""
         self.control = self.callbacks.call(
             event,

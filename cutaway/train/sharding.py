@@ -6,13 +6,16 @@ weights) is one more. A checkpoint is written from the whole weights, so it is t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
 from cutaway.nn.linear import Linear
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def shard(model: nn.Module, device: torch.device) -> None:
@@ -47,8 +50,8 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     """{name: whole tensor, on the processor} on rank 0, {} elsewhere; all ranks call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    whole: Any = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    return dict(whole)
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type]
 
 
 def whole(value: Any, keep: bool) -> Any:
@@ -63,7 +66,7 @@ def whole(value: Any, keep: bool) -> Any:
     return found.cpu() if keep else None
 
 
-def like(place: Any, value: Tensor) -> Tensor:
+def like(place: Tensor, value: Tensor) -> Tensor:
     """This rank's part of a whole `value`, split as the tensor `place` is."""
     if not _split(place) or value.shape != place.shape:
         return value
@@ -74,10 +77,10 @@ def like(place: Any, value: Tensor) -> Tensor:
 
 def entire(value: Tensor) -> Tensor:
     """A result that each rank has a part of, whole on every rank."""
-    return value.full_tensor() if _split(value) else value  # type: ignore[attr-defined]
+    return value.full_tensor() if _split(value) else value
 
 
-def _split(value: object) -> bool:
+def _split(value: object) -> TypeGuard[DTensor]:
     if not isinstance(value, Tensor) or type(value) in (Tensor, nn.Parameter):
         return False
     from torch.distributed.tensor import DTensor

@@ -10,7 +10,7 @@ log = logging.getLogger("cutaway")
 _NAMES = ("eos_token_id", "bos_token_id", "pad_token_id")
 
 
-def align_special_tokens(model: Any, tokenizer: Any) -> dict[str, Any]:
+def align_special_tokens(model: object, tokenizer: object) -> dict[str, Any]:
     """Give the config of `model`, and that of its generation, the ids of the tokenizer's special tokens.
 
     What the tokenizer ends texts with is what the model learns to end them with, so the saved model must know it. Other
@@ -45,6 +45,6 @@ def align_special_tokens(model: Any, tokenizer: Any) -> dict[str, Any]:
     return changed
 
 
-def _ids(config: Any, name: str) -> list[int]:
+def _ids(config: object, name: str) -> list[int]:
     found = getattr(config, name, None)
     return [] if found is None else list(found) if isinstance(found, list) else [found]

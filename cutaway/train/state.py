@@ -50,7 +50,7 @@ class TrainerState:
         """The fields, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
-    def compute_steps(self, args: Any, max_steps: int) -> None:
+    def compute_steps(self, args: object, max_steps: int) -> None:
         """Take the steps between logs, evaluations and saves from `args`; below 1 they are a part of `max_steps`."""
         for name in ("logging_steps", "eval_steps", "save_steps"):
             value = getattr(args, name)

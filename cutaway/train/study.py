@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING, Any
 from cutaway.errors import ConfigError, InputError, MissingExtraError, OutputError
 from cutaway.jsonfile import write_aside, write_text
 from cutaway.output_lock import OutputLock
+from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.state import TrainerControl, TrainerState
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    import optuna
 
 MOST_ATTEMPTS = 3  # of the same settings: what kills the process each time (memory, say) would do so for ever
 BEST, TABLE = "best_settings.json", "trials.csv"
@@ -46,7 +49,7 @@ class Attempt:
     settings: dict[str, Any]
     folder: Path
     watch: Watch
-    optuna: Any
+    optuna: optuna.Trial
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class Study:
     seed: int = 42
     about: Mapping[str, Any] = field(default_factory=dict)
     name: str = "cutaway"
-    sampler: Any = None
-    pruner: Any = None
+    sampler: optuna.samplers.BaseSampler | None = None
+    pruner: optuna.pruners.BasePruner | None = None
     _held: Any = field(default=None, init=False)
     _storage: Any = field(default=None, init=False)
 
@@ -199,7 +202,7 @@ class Study:
             study.set_user_attr(name, about[name])
         return study
 
-    def _take_up(self, study: Any) -> None:
+    def _take_up(self, study: optuna.Study) -> None:
         """Mark what was cut off, and line its settings up again."""
         states = _optuna().trial.TrialState
         for trial in study.get_trials(states=(states.RUNNING,)):
@@ -216,7 +219,7 @@ class Study:
             kept = {"again": trial.number, "attempt": attempts + 1, "folder": own["folder"]}
             study.enqueue_trial(trial.params, user_attrs=kept)
 
-    def _done(self, study: Any) -> int:
+    def _done(self, study: optuna.Study) -> int:
         """How many trials are over and are not tried again."""
         return sum(
             trial.state.is_finished()
@@ -224,7 +227,9 @@ class Study:
             for trial in study.trials
         )
 
-    def _try(self, study: Any, space: Callable[[Any], Mapping[str, Any]], attempt: Callable[[Attempt], Any]) -> int:
+    def _try(
+        self, study: optuna.Study, space: Callable[[Any], Mapping[str, Any]], attempt: Callable[[Attempt], Any]
+    ) -> int:
         """One trial; its number."""
         optuna = _optuna()
         if self.sampler is None:
@@ -256,7 +261,7 @@ class Study:
                 study.tell(trial, state=states.FAIL)
         return int(trial.number)
 
-    def _tried(self, trial: Any) -> Tried:
+    def _tried(self, trial: optuna.trial.FrozenTrial) -> Tried:
         own, states = trial.user_attrs, _optuna().trial.TrialState
         named = {states.COMPLETE: "finished", states.PRUNED: "pruned"}
         seconds = trial.duration.total_seconds() if trial.duration is not None else 0.0
@@ -266,7 +271,7 @@ class Study:
             trial,
         )  # fmt: skip
 
-    def _tidy(self, study: Any) -> None:
+    def _tidy(self, study: optuna.Study) -> None:
         """Remove the folders of trials that are over, but for the best one's."""
         kept = {_best(study)}
         spared = {t.user_attrs.get("folder") for t in study.trials if t.number in kept or not t.state.is_finished()}
@@ -279,24 +284,30 @@ class Study:
 class Watch(TrainerCallback):
     """Reports each evaluation of a training to its trial, and ends it where the pruner says so."""
 
-    def __init__(self, trial: Any, pruned: type[Exception]) -> None:
+    def __init__(self, trial: optuna.Trial, pruned: type[Exception]) -> None:
         self.trial, self.pruned = trial, pruned
         self.objective: Callable[[dict[str, Any]], float] = lambda metrics: float(metrics["eval_loss"])
         self.training, self.told = False, 0
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Reports what an earlier attempt has already logged."""
         self.training = True
         self._report(state)
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Reports; at the end of the training there is nothing left to prune."""
         if self.training:
             self._report(state)
             if state.global_step < state.max_steps and self.trial.should_prune():
                 raise self.pruned
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """What is evaluated from here on is the result."""
         self.training = False
 
@@ -307,11 +318,11 @@ class Watch(TrainerCallback):
             self.told += 1
 
 
-def _best(study: Any) -> int | None:
+def _best(study: optuna.Study) -> int | None:
     """The number of the finished trial with the best value."""
     finished = study.get_trials(states=(_optuna().trial.TrialState.COMPLETE,))
     sign = 1 if study.direction.name == "MINIMIZE" else -1
-    return min(finished, key=lambda t: (sign * t.value, t.number)).number if finished else None
+    return min(finished, key=lambda t: (sign * float(t.value or 0.0), t.number)).number if finished else None
 
 
 def _optuna() -> ModuleType:

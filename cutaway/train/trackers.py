@@ -55,13 +55,20 @@ class Tracker(TrainerCallback):
         """Close the run; whole: whether its training ended as it should."""
         raise NotImplementedError
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Opens the run."""
         self.training = True
         self._open(args, state, kwargs.get("model"))
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: object
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any],
+        **kwargs: object,
     ) -> None:
         """Writes the numbers."""
         if not state.is_world_process_zero:

@@ -5,66 +5,61 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, Unpack, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader, Sampler
 
 from cutaway.errors import ConfigError, InputError
 from cutaway.hub.folder_save import folder_save
-from cutaway.nn.call_context import Evaluation
 from cutaway.train import pushing, reporting, saving, search
 from cutaway.train.accelerator import Accelerator
 from cutaway.train.arguments import TrainingArguments
-from cutaway.train.batch_plan import lengths_of
 from cutaway.train.batches import Batches, moved
 from cutaway.train.callback import Callbacks, DefaultFlowCallback, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
 from cutaway.train.dataloader import (
-    ByLength,
-    PlannedDataset,
-    PlannedLoader,
-    PlannedSampler,
-    RandomOrder,
+    EpochBatches,
     SequentialOrder,
     batches_of,
+    loader_of,
+    training_order,
 )
-from cutaway.train.dataset import Rows, Stream, open_rows, taken_columns
+from cutaway.train.dataset import Rows, open_rows, taken_columns
 from cutaway.train.distributed import ProcessGroup
-from cutaway.train.evaluation import (
-    EVALUATION,
-    Answer,
-    EvalLoopOutput,
-    EvalPrediction,
-    PredictionOutput,
-    cut_by_logits,
-    predicted,
-    run_pass,
-)
-from cutaway.train.hooks import ItemCount, check_overrides, overridden, takes
-from cutaway.train.loop import Loop, items, measure
-from cutaway.train.objective import LabelCounts, Objective, balanced, joined, total
+from cutaway.train.evaluation import EvalLoopOutput, PredictionOutput
+from cutaway.train.evaluator import Evaluator
+from cutaway.train.hooks import check_overrides, overridden, takes
+from cutaway.train.loop import Loop, measure, num_items
+from cutaway.train.objective import Objective, total
 from cutaway.train.optimizer import decaying_names, make_optimizer, make_schedule, optimizer_of
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
-from cutaway.train.rng import capture, restore, set_seed
-from cutaway.train.search import BestRun
-from cutaway.train.session import TrainingSession
+from cutaway.train.reporting import CardFields
+from cutaway.train.rng import set_seed
+from cutaway.train.search import BestRun, SearchSettings
+from cutaway.train.session import RunningLoop, TrainingSession, Trial
 from cutaway.train.sharding import entire
 from cutaway.train.signals import SignalStop
 from cutaway.train.special_tokens import align_special_tokens
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
+from cutaway.train.update_loss import UpdateLoss, training_objective
 from cutaway.train.weights import load_weights, save_weights
 
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
 logger = logging.getLogger("cutaway")
+T = TypeVar("T")
 
 
 class TrainOutput(NamedTuple):
@@ -75,16 +70,29 @@ class TrainOutput(NamedTuple):
     metrics: dict[str, float]
 
 
-def _of_session(name: str, doc: str) -> Any:
-    """An attribute of the trainer that lives in its session."""
+class _OfSession(Generic[T]):
+    """An attribute of the trainer that lives in its session, under the same name."""
 
-    def read(self: Any) -> Any:
-        return getattr(self.session, name)
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
 
-    def write(self: Any, value: Any) -> None:
-        setattr(self.session, name, value)
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
 
-    return property(read, write, doc=doc)
+    @overload
+    def __get__(self, trainer: None, owner: type[object]) -> Self: ...
+
+    @overload
+    def __get__(self, trainer: Trainer, owner: type[object]) -> T: ...
+
+    def __get__(self, trainer: Trainer | None, owner: type[object]) -> T | Self:
+        if trainer is None:
+            return self
+        value: T = getattr(trainer.session, self._name)
+        return value
+
+    def __set__(self, trainer: Trainer, value: T) -> None:
+        setattr(trainer.session, self._name, value)
 
 
 class Trainer:
@@ -121,35 +129,35 @@ class Trainer:
 
     loss_is_scaled_for_ga: bool | None = None
 
-    args: Any = _of_session("args", "The TrainingArguments.")
-    model: Any = _of_session("model", "The model itself.")
-    optimizer: Any = _of_session("optimizer", "The optimizer, once it is made.")
-    lr_scheduler: Any = _of_session("lr_scheduler", "The schedule of the learning rate, once it is made.")
-    processing_class: Any = _of_session("processing_class", "The tokenizer.")
-    state: Any = _of_session("state", "Where the training stands: a TrainerState.")
-    control: Any = _of_session("control", "What callbacks ask for: a TrainerControl.")
-    callbacks: Callbacks = _of_session("callbacks", "All callbacks.")
-    ranks: ProcessGroup = _of_session("ranks", "The processes that train together.")
-    device: torch.device = _of_session("device", "The device of this process.")
-    objective: Any = _of_session("objective", "What a training minimizes.")
+    args = _OfSession[TrainingArguments]("The TrainingArguments.")
+    model: Any = _OfSession("The model itself.")
+    optimizer = _OfSession[Optimizer | None]("The optimizer, once it is made.")
+    lr_scheduler = _OfSession[LRScheduler | None]("The schedule of the learning rate, once it is made.")
+    processing_class: Any = _OfSession("The tokenizer.")
+    state = _OfSession[TrainerState]("Where the training stands: a TrainerState.")
+    control = _OfSession[TrainerControl]("What callbacks ask for: a TrainerControl.")
+    callbacks = _OfSession[Callbacks]("All callbacks.")
+    ranks = _OfSession[ProcessGroup]("The processes that train together.")
+    device = _OfSession[torch.device]("The device of this process.")
+    objective = _OfSession[Objective | None]("What a training minimizes.")
 
     def __init__(
         self,
-        model: Any = None,
+        model: nn.Module | None = None,
         args: TrainingArguments | None = None,
         data_collator: Callable[[list[Any]], Any] | None = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        processing_class: Any = None,
-        model_init: Callable[..., Any] | None = None,
-        compute_loss_func: Callable[..., Any] | None = None,
+        train_dataset: object = None,
+        eval_dataset: object = None,
+        processing_class: object = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: Callable[..., Tensor] | None = None,
         compute_metrics: Callable[..., dict[str, Any]] | None = None,
-        callbacks: list[Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        callbacks: Sequence[object] | None = None,
+        optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         *,
-        tokenizer: Any = None,
+        tokenizer: object = None,
     ) -> None:
         check_overrides(type(self))
         if model_init is not None and (model is not None or any(optimizers)):
@@ -177,7 +185,8 @@ class Trainer:
         self.data_collator = data_collator or (
             DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
         )
-        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.train_dataset: Any = train_dataset
+        self.eval_dataset: Any = eval_dataset
         self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
         self.optimizer, self.lr_scheduler = optimizers
         self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
@@ -202,6 +211,14 @@ class Trainer:
     def session(self) -> TrainingSession:
         """What the training is while it runs; loop, evaluation, uploads and searches share it."""
         return TrainingSession()
+
+    @cached_property
+    def _loss(self) -> UpdateLoss:
+        return UpdateLoss(self.session, self)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.session, self)
 
     def _validate_args(self) -> None:
         """Refuse arguments that do not go together."""
@@ -246,14 +263,13 @@ class Trainer:
         """The data set as it is read; columns that the model does not take are left out row by row."""
         return dataset
 
-    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+    def _get_collator_with_removed_columns(
+        self, data_collator: Callable[..., Any], description: str | None = None
+    ) -> Callable[..., Any]:
         """The collator; its rows have only the columns that the model takes."""
         return data_collator
 
-    def _open(self, data: Any) -> Rows | Stream:
-        return open_rows(data, self._columns())
-
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches to train on. One of your own may give them otherwise: each process computes its share of them.
 
         Raises:
@@ -270,7 +286,7 @@ class Trainer:
             is_training=True,
         )
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """The batches of `eval_dataset`: rows, or the name of one of the trainer's; by default the trainer's own."""
         if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, Mapping):
             eval_dataset = self.eval_dataset[eval_dataset]
@@ -281,7 +297,7 @@ class Trainer:
             sampler_fn=self._get_eval_sampler,
         )
 
-    def get_test_dataloader(self, test_dataset: Any) -> Any:
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """The batches of `test_dataset`."""
         return self._get_dataloader(
             dataset=test_dataset,
@@ -295,69 +311,31 @@ class Trainer:
         dataset: Any,
         description: str,
         batch_size: int,
-        sampler_fn: Callable[[Any], Any] | None = None,
+        sampler_fn: Callable[[Any], Sampler[int] | None] | None = None,
         is_training: bool = False,
         dataloader_key: str | None = None,
-    ) -> Any:
+    ) -> DataLoader[Any]:
         """A loader of `dataset` in batches, in the order of what `sampler_fn` gives."""
-        args = self.args
         if hasattr(dataset, "remove_columns"):
             dataset = self._remove_unused_columns(dataset, description=description)
         collate = self._get_collator_with_removed_columns(self.data_collator, description=description)
-        source = self._open(dataset)
+        source = open_rows(dataset, self._columns())
         sampler = sampler_fn(dataset) if sampler_fn is not None and isinstance(source, Rows) else None
-        if isinstance(source, Rows) and sampler is not None and not isinstance(sampler, PlannedSampler):
-            return torch.utils.data.DataLoader(
-                PlannedDataset(source),
-                batch_size=batch_size,
-                sampler=sampler,
-                collate_fn=collate,
-                drop_last=args.dataloader_drop_last,
-                num_workers=args.dataloader_num_workers,
-            )
-        batches = self._batches(source, collate, batch_size, sampler, is_training)
-        return PlannedLoader(batches, dataset, sampler, training=is_training)
+        return loader_of(self.args, source, dataset, collate, batch_size, sampler, training=is_training)
 
-    def _batches(self, source: Rows | Stream, collate: Any, size: int, sampler: Any, training: bool) -> Batches:
-        args = self.args
-        if not training:
-            return Batches(source, collate, size, args.seed, shuffle=False, workers=args.dataloader_num_workers)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        lengths: list[int] | None = None
-        if args.train_sampling_strategy == "group_by_length" or args.per_device_train_batch_tokens:
-            if isinstance(source, Stream):
-                raise InputError("batches by length need to know all lengths first; give rows with a length.")
-            lengths = lengths_of(source, args.length_column_name, seed)
-        return Batches(
-            source,
-            collate,
-            size,
-            seed,
-            shuffle=not isinstance(sampler, SequentialOrder),
-            drop_last=args.dataloader_drop_last,
-            workers=args.dataloader_num_workers,
-            lengths=lengths,
-            tokens=args.per_device_train_batch_tokens,
-        )
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """The order of the training rows. One of your own (a torch Sampler) is drawn anew in each epoch."""
         data = self.train_dataset if train_dataset is None else train_dataset
-        if data is None or not hasattr(data, "__len__"):
-            return None
-        strategy = self.args.train_sampling_strategy
-        if strategy == "sequential":
-            return SequentialOrder(data)
-        return ByLength(data) if strategy == "group_by_length" else RandomOrder(data)
+        return training_order(self.args, data)
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
         """The order of the rows in an evaluation: theirs."""
         return SequentialOrder(eval_dataset) if hasattr(eval_dataset, "__len__") else None
 
-    def num_examples(self, dataloader: Any) -> int:
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
         """How many rows a loader reads, or about how many where its data has no length."""
         try:
-            return len(dataloader.dataset)
+            return len(dataloader.dataset)  # type: ignore[arg-type]  # a TypeError is expected
         except (NameError, AttributeError, TypeError):
             return len(dataloader) * int(self.args.per_device_train_batch_size)
 
@@ -365,7 +343,7 @@ class Trainer:
         """A batch, or a part of one, with its tensors on the trainer's device."""
         return moved(data, self.device)
 
-    def _prepare_inputs(self, inputs: Any) -> Any:
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """A batch as the model takes it.
 
         Raises:
@@ -381,7 +359,7 @@ class Trainer:
     def train(
         self,
         resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
+        trial: Trial = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """Train, from the beginning or from where a checkpoint stopped.
@@ -410,7 +388,7 @@ class Trainer:
         align_special_tokens(self.model, self.processing_class)
         loader = self.callbacks.train_dataloader = self.get_train_dataloader()
         batches = batches_of(loader, args.seed if args.data_seed is None else args.data_seed, self.ranks.size)
-        self.objective = self._objective(batches.source if isinstance(batches, Batches) else None, training=True)
+        self.objective = training_objective(session, batches.source if isinstance(batches, Batches) else None)
         self._prepare()
         self.state, self.control = self._new_state(), TrainerControl()
         session.flos = 0.0
@@ -497,7 +475,7 @@ class Trainer:
         """What a loss is computed inside: by default the precision that the arguments name."""
         return self.autocast_smart_context_manager()
 
-    def _steps(self, batches: Any) -> int:
+    def _steps(self, batches: EpochBatches) -> int:
         if self.args.max_steps > 0:
             return int(self.args.max_steps)
         if batches.count is None:
@@ -527,6 +505,7 @@ class Trainer:
 
     def _load_best_model(self) -> None:
         """Load the weights of the best checkpoint, if it is whole."""
+        assert self.state.best_model_checkpoint is not None
         best = Path(self.state.best_model_checkpoint)
         why = self.ranks.on_first_rank(lambda: saving.fault(best))
         if why is None:
@@ -534,21 +513,9 @@ class Trainer:
         else:
             logger.warning("the best model in %s is not loaded, the last one stays: %s.", best, why)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights of a checkpoint into the model."""
         load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
-
-    def _objective(self, rows: Rows | Stream | None = None, training: bool = False) -> Objective:
-        args = self.args
-        weights: Tensor | None = None
-        if args.class_weights is not None and training:
-            if args.class_weights == "balanced":
-                if not isinstance(rows, Rows):
-                    raise InputError("class_weights='balanced' must count the labels first; give rows with a length.")
-                weights = balanced(rows.labels(), int(self.model.config.num_labels))
-            else:
-                weights = torch.tensor(args.class_weights)
-        return Objective(self.model, args.label_smoothing_factor if training else 0.0, weights, args.match_upstream)
 
     # -- the optimizer -------------------------------------------------------------------------------------------------
 
@@ -557,7 +524,7 @@ class Trainer:
         self.create_optimizer()
         self.create_scheduler(num_training_steps=num_training_steps, optimizer=self.optimizer)
 
-    def create_optimizer(self, model: Any = None) -> Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """The optimizer of the arguments; override it for one of your own."""
         if self.optimizer is None:
             model = self.model if model is None else model
@@ -565,22 +532,24 @@ class Trainer:
             self.optimizer = make_optimizer(
                 model, self.args, self.get_decay_parameter_names(model), kind, dict(settings)
             )
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
         """The schedule of the arguments; override it for one of your own."""
         if self.lr_scheduler is None:
             self.lr_scheduler = make_schedule(
-                self.optimizer if optimizer is None else optimizer, self.args, num_training_steps
+                self._made_optimizer() if optimizer is None else optimizer, self.args, num_training_steps
             )
         return self.lr_scheduler
 
     @staticmethod
-    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    def get_optimizer_cls_and_kwargs(
+        args: TrainingArguments, model: nn.Module | None = None
+    ) -> tuple[type[Optimizer], dict[str, Any]]:
         """(the class of the optimizer that the arguments name, what it is given)."""
         return optimizer_of(args)
 
-    def get_decay_parameter_names(self, model: Any) -> list[str]:
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """The names of the weights that weight decay reaches: neither biases nor norms."""
         return decaying_names(model)
 
@@ -596,7 +565,7 @@ class Trainer:
         """
         return [group["lr"] for group in self._made_optimizer().param_groups]
 
-    def get_optimizer_group(self, param: Any = None) -> Any:
+    def get_optimizer_group(self, param: Tensor | None = None) -> dict[str, Any] | list[list[Tensor]] | None:
         """The group that holds a weight, or all groups.
 
         Raises:
@@ -610,20 +579,22 @@ class Trainer:
     def _made_optimizer(self) -> Optimizer:
         if self.optimizer is None:
             raise ConfigError("Trainer optimizer is None: it is made by train(); call create_optimizer() before it.")
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
     def _get_learning_rate(self) -> float:
         """The rate of the first group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self._made_optimizer().param_groups[0]["lr"])
 
     # -- one update ----------------------------------------------------------------------------------------------------
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
         """(the next `num_batches` batches or what is left of them, how many labelled places the update has)."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         return batches, self._get_num_items_in_batch(batches, device)
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
         """How many labelled places these batches hold, with those of the other processes; None for no batch."""
         if not batch_samples:
             return None
@@ -631,11 +602,13 @@ class Trainer:
         if len(pending) == len(batch_samples):
             group = [turn._replace(batch=batch) for turn, batch in zip(pending, batch_samples, strict=True)]
             session.update = measure(session, group)
-            return items(session.update)
-        objective = self.objective or self._objective()
-        return sum(total(objective.sizes(batch)) for batch in batch_samples)
+            return num_items(total(session.update.whole))
+        objective = self._loss.objective()
+        return num_items(sum(total(objective.sizes(batch)) for batch in batch_samples))
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """Compute one batch of an update, forward and backward.
 
         Args:
@@ -649,41 +622,21 @@ class Trainer:
             model.train()
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
-            loss = self._share(model, inputs, num_items_in_batch)
+            loss = self._loss.share(model, inputs, num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
 
-    def first_loss(self, model: Any, batch: Any) -> Tensor:
+    def first_loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """The loss of a first batch, whose graph tells which weights are used."""
         with self.compute_loss_context_manager():
-            return self._share(model, batch, None)
-
-    def _share(self, model: Any, inputs: Any, num_items: Any) -> Tensor:
-        """The share of an update's loss that a batch has."""
-        update = self.session.update
-        if update is None:  # training_step by itself
-            found: Tensor = self.compute_loss(model, inputs)
-            return found
-        own, whole = update.sizes[update.current], update.whole
-        if not self._own_loss:
-            return self.objective.loss_share(model, inputs, own, whole, update.parts)  # type: ignore[no-any-return]
-        n = total(whole) if num_items is None else float(num_items)
-        count = ItemCount.of(n)
-        if not overridden(self, "compute_loss"):
-            return self.compute_loss(model, inputs, num_items_in_batch=count)  # type: ignore[no-any-return]
-        more: dict[str, Any] = {"num_items_in_batch": count} if takes(self.compute_loss, "num_items_in_batch") else {}
-        loss: Tensor = self.compute_loss(model, inputs, **more)
-        scaled = count.used if self.loss_is_scaled_for_ga is None else self.loss_is_scaled_for_ga
-        if self.args.match_upstream and self.loss_is_scaled_for_ga is None:
-            scaled = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
-        if scaled:
-            return loss
-        if self.args.match_upstream:
-            return loss / update.parts
-        return loss * (total(own) / n if n else 0.0)
+            return self._loss.share(model, batch, None)
 
     def compute_loss(
-        self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The loss over the labels of `inputs`; override it for a loss of your own.
 
@@ -691,46 +644,31 @@ class Trainer:
         override counts as a share of the update's where it was calculated with num_items_in_batch, and otherwise as a
         mean, which is weighed by how many labels the batch holds.
         """
-        objective = self.objective or self._objective()
-        own = objective.sizes(inputs)
-        if self.compute_loss_func is not None:
-            outputs = model(**{k: v for k, v in inputs.items() if k != "labels"})
-            count = ItemCount.of(total(own)) if num_items_in_batch is None else num_items_in_batch
-            loss = self.compute_loss_func(outputs, inputs.get("labels"), num_items_in_batch=count)
-            return (loss, outputs) if return_outputs else loss
-        sums, outputs = objective.sums(model, inputs, own, shown=return_outputs)
-        whole, update = own, self.session.update
-        if num_items_in_batch is not None:
-            n = float(num_items_in_batch)
-            whole = update.whole if update is not None and total(update.whole) == n else _counted(own, n)
-        loss = joined(sums, whole)
-        return (loss, outputs) if return_outputs else loss
+        return self._loss.compute(model, inputs, return_outputs, num_items_in_batch)
 
-    @property
-    def _own_loss(self) -> bool:
-        return self.compute_loss_func is not None or overridden(self, "compute_loss")
-
-    def _clip_grad_norm(self, model: Any) -> Any:
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor | float | None:
         """Clip the gradients at max_grad_norm; their norm before."""
         return self._norm(float(self.args.max_grad_norm))
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
         """The norm of the gradients, unless it is known already."""
         return self._norm(math.inf) if grad_norm is None else grad_norm
 
     def _norm(self, limit: float) -> Tensor:
-        weights = [p for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None]
+        weights = [p for g in self._made_optimizer().param_groups for p in g["params"] if p.grad is not None]
         return entire(torch.nn.utils.clip_grad_norm_(weights, limit)) if weights else torch.zeros(())
 
-    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+    def _wrap_model(
+        self, model: nn.Module, training: bool = True, dataloader: DataLoader[Any] | None = None
+    ) -> nn.Module:
         """The model as it is called; several processes join what this gives."""
         return model
 
-    def _move_model_to_device(self, model: Any, device: Any) -> None:
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
         """Put the model on the trainer's device."""
         model.to(device)
 
-    def floating_point_ops(self, inputs: Any) -> int:
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Operations of a batch, forward and backward: 6 for each token and each weight that is no embedding.
 
         Kaplan et al., 2020 (arXiv:2001.08361), section 2.1. 0 where the model cannot tell its weights.
@@ -752,7 +690,7 @@ class Trainer:
         self.state.total_flos += self.ranks.sum([self.session.flos])[0]
         self.session.flos = 0.0
 
-    def _track_num_input_tokens(self, inputs: Any) -> None:
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         """Count the tokens of a batch in state.num_input_tokens_seen, as include_num_input_tokens_seen asks."""
         how = self.args.include_num_input_tokens_seen
         if how in (False, "no"):
@@ -775,193 +713,73 @@ class Trainer:
         Args:
             ignore_keys: outputs of the model that predictions leave out.
         """
-        data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if isinstance(data, Mapping):
-            found: dict[str, float] = {}
-            for name, one in data.items():
-                found |= self.evaluate(
-                    eval_dataset=name if eval_dataset is None else one,
-                    ignore_keys=ignore_keys,
-                    metric_key_prefix=f"{metric_key_prefix}_{name}",
-                )
-            return found
-        loader = self.get_eval_dataloader(data if eval_dataset is not None else None)
-        only_loss = True if self.compute_metrics is None else None
-        metrics = self._measured(loader, "Evaluation", only_loss, ignore_keys, metric_key_prefix).metrics
-        self.log(metrics)
-        self.tell("on_evaluate", metrics=metrics)
-        return metrics
+        return self._evaluator.evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
         """What the model says about each row, its labels if there are any, and the metrics."""
-        found = self._measured(
-            self.get_test_dataloader(test_dataset), "Prediction", None, ignore_keys, metric_key_prefix
-        )
-        self.tell("on_predict", metrics=found.metrics)
-        return PredictionOutput(found.predictions, found.label_ids, found.metrics)
-
-    def _measured(self, loader: Any, what: str, only_loss: bool | None, ignore: Any, prefix: str) -> EvalLoopOutput:
-        """An evaluation with its speed."""
-        began = time.perf_counter()
-        found = self.evaluation_loop(
-            loader, description=what, prediction_loss_only=only_loss, ignore_keys=ignore, metric_key_prefix=prefix
-        )
-        seconds = max(time.perf_counter() - began, 1e-9)
-        size = self.args.per_device_eval_batch_size * self.ranks.size
-        metrics = found.metrics
-        metrics[f"{prefix}_runtime"] = seconds
-        metrics[f"{prefix}_samples_per_second"] = found.num_samples / seconds
-        metrics[f"{prefix}_steps_per_second"] = math.ceil(found.num_samples / size) / seconds
-        # what follows from them must be the same everywhere
-        return EvalLoopOutput(found[0], found[1], self.ranks.broadcast(metrics), found[3])
+        return self._evaluator.predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self,
-        dataloader: Any,
+        dataloader: DataLoader[Any],
         description: str,
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """One pass over a loader: predictions and labels (unless only the loss is wanted), and the metrics."""
-        args, prefix = self.args, metric_key_prefix
-        only_loss = args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only
-        keep = not only_loss
-        self.callbacks.eval_dataloader = dataloader
-        model = self._wrap_model(self.model, training=False)
-        before = capture()
-        streams = args.batch_eval_metrics and self.compute_metrics is not None
-        objective = self._objective()
-        hooked = overridden(self, "prediction_step")
-        # a loss of the user's, or upstream's, may depend on the batch; and ranks must stay in step
-        whole = (
-            not keep or self._own_loss or hooked or objective.match_upstream or self.ranks.sharded
-            or (self.ranks.size > 1 and streams)
-        )  # fmt: skip
-
-        def answers(batch: Any) -> Answer:
-            if not hooked:
-                said = self._answer(model, objective, self._prepare_inputs(batch), keep, ignore_keys)
-                return said._replace(logits=self._kept(said.logits, said.labels)) if keep else said
-            loss, logits, labels = self.prediction_step(model, batch, not keep, ignore_keys=ignore_keys)
-            n = total(objective.sizes(batch))
-            sums = None if loss is None else {"places": loss.detach().mean() * n}
-            return Answer({"places": n}, sums, self._kept(logits, labels) if keep else None, labels)
-
-        try:
-            with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
-                found = run_pass(
-                    batches_of(dataloader, args.seed, self.ranks.size).turns(EVALUATION, self.ranks),
-                    answers,
-                    self.ranks,
-                    keep=keep,
-                    by_rows=objective.match_upstream,
-                    finite=args.logging_nan_inf_filter,
-                    each=self.compute_metrics if keep and streams else None,
-                    cut=lambda batch: [batch] if whole else cut_by_logits(self.model, batch),
-                    after=lambda: self.tell("on_prediction_step"),
-                    include=self._included(),
-                    join=args.eval_do_concat_batches,
-                )
-            metrics: dict[str, float] = {} if found.loss is None else {f"{prefix}_loss": found.loss}
-            named: Mapping[str, Any] = found.measured or {}
-            if not streams and self.compute_metrics is not None and keep and found.label_ids is not None:
-                shown = EvalPrediction(found.predictions, found.label_ids, found.inputs, found.losses)
-                named = self.compute_metrics(shown)
-            for name, value in named.items():
-                key = name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
-                metrics[key] = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-        finally:
-            restore(before)  # evaluating more or less often changes no training
-        return EvalLoopOutput(found.predictions, found.label_ids, metrics, found.rows)
-
-    def _included(self) -> tuple[str, ...]:
-        more = ("inputs",) if self.args.include_inputs_for_metrics else ()
-        return (*self.args.include_for_metrics, *more)
-
-    def _kept(self, logits: Any, labels: Any) -> Any:
-        """What is kept of the logits until compute_metrics."""
-        shrink = self.preprocess_logits_for_metrics
-        return logits if shrink is None or logits is None else shrink(logits, labels)
-
-    def _labels(self, batch: Mapping[str, Any]) -> Any:
-        given = [batch[name] for name in self.label_names if batch.get(name) is not None]
-        return None if not given else given[0] if len(given) == 1 else tuple(given)
-
-    def _answer(
-        self, model: Any, objective: Objective, batch: Mapping[str, Any], keep: bool, ignore: list[str] | None
-    ) -> Answer:
-        """What the model says of a batch; its logits are all of them."""
-        own, labels = objective.sizes(batch), self._labels(batch)
-        sums: dict[str, Tensor] | None = None
-        if labels is None:
-            outputs = model(**batch)
-        elif self._own_loss:
-            outputs, own, sums = self._with_own_loss(model, batch, own)
-        else:
-            sums, outputs = objective.sums(model, batch, own, shown=keep)
-        if not keep:
-            return Answer(own, sums)
-        return Answer(own, sums, predicted(outputs, ignore), labels)
-
-    def _with_own_loss(
-        self, model: Any, batch: Mapping[str, Any], own: LabelCounts
-    ) -> tuple[Any, LabelCounts, dict[str, Tensor]]:
-        """(output, sizes, sums of losses) by the user's own loss, which is a mean or a sum over the labelled places."""
-        n = total(own)
-        more: dict[str, Any] = (
-            {"num_items_in_batch": ItemCount.of(n)} if takes(self.compute_loss, "num_items_in_batch") else {}
-        )
-        loss, outputs = self.compute_loss(model, batch, return_outputs=True, **more)
-        return outputs, {"places": n}, {"places": loss.detach() * n}
+        return self._evaluator.loop(dataloader, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """(the loss, the logits, the labels) of one batch; None for what there is not, or is not wanted."""
-        inputs, keep = self._prepare_inputs(inputs), not prediction_loss_only
-        with torch.no_grad(), Evaluation(self.model)(), self.compute_loss_context_manager():
-            said = self._answer(model, self._objective(), inputs, keep, ignore_keys)
-        loss = None if said.sums is None else joined(said.sums, said.sizes).detach()
-        return loss, said.logits, said.labels
+        return self._evaluator.step(model, inputs, prediction_loss_only, ignore_keys)
 
-    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+    def _evaluate(
+        self, trial: Trial, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
         """An evaluation in a training; a schedule that follows a metric takes its step."""
-        more = {} if ignore_keys_for_eval is None else {"ignore_keys": ignore_keys_for_eval}
-        metrics: dict[str, float] = self.evaluate(**more)
+        more: dict[str, Any] = {} if ignore_keys_for_eval is None else {"ignore_keys": ignore_keys_for_eval}
+        metrics = self.evaluate(**more)
         if isinstance(self.lr_scheduler, ReduceLROnPlateau) and not skip_scheduler:
             self.lr_scheduler.step(best_value(self.args, metrics))
         return metrics
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+    def _running(self) -> RunningLoop:
+        if self.session.loop is None:
+            raise ConfigError("nothing is being trained: this method is called by train() while it runs.")
+        return self.session.loop
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Trial) -> bool:
         """Whether these metrics are the best so far; the state notes it."""
-        return bool(self.session.loop.judge(metrics))
+        return self._running().judge(metrics)
 
     def _maybe_log_save_evaluate(
         self,
         tr_loss: Tensor,
-        grad_norm: Any,
-        model: Any,
-        trial: Any,
+        grad_norm: Tensor | float | None,
+        model: nn.Module,
+        trial: Trial,
         epoch: float,
         ignore_keys_for_eval: list[str] | None,
         start_time: float,
         learning_rate: float | None = None,
     ) -> None:
         """After an update and an epoch: log, evaluate and save, as far as `control` asks for it."""
-        self.session.loop.log_save_evaluate()
+        self._running().log_save_evaluate()
 
     # -- saving, saying ------------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any = None) -> str:
+    def _get_output_dir(self, trial: Trial = None) -> str:
         """The folder of the checkpoints."""
         return str(self.args.output_dir)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Trial) -> None:
         """Write checkpoint-N with all that a resume needs."""
-        self.session.loop.save()
+        self._running().save()
 
     def save_model(self, output_dir: str | Path | None = None, _internal_call: bool = False) -> None:
         """Write the weights, the config and the tokenizer, for from_pretrained: all of them, or none.
@@ -994,19 +812,19 @@ class Trainer:
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.tell("on_log", logs=logs)
 
-    def add_callback(self, callback: Any) -> None:
+    def add_callback(self, callback: object) -> None:
         """Add a TrainerCallback, or a class of one."""
         self.callbacks.add(callback)
 
-    def pop_callback(self, callback: Any) -> Any:
+    def pop_callback(self, callback: object) -> object:
         """Remove a callback, or the first of a class, and return it."""
         return self.callbacks.take(callback)
 
-    def remove_callback(self, callback: Any) -> None:
+    def remove_callback(self, callback: object) -> None:
         """Remove a callback, or the first of a class."""
         self.callbacks.take(callback)
 
-    def tell(self, event: str, **at_hand: Any) -> None:
+    def tell(self, event: str, **at_hand: object) -> None:
         """Call an event of all callbacks."""
         self.session.tell(event, **at_hand)
 
@@ -1059,8 +877,8 @@ class Trainer:
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
-        **card: Any,
-    ) -> Any:
+        **card: Unpack[CardFields],
+    ) -> CommitInfo:
         """Save the model, write a model card, and upload output_dir, but for its checkpoints.
 
         The repository is hub_model_id, or else has the name of the folder. Of several processes all call it, and the
@@ -1091,9 +909,9 @@ class Trainer:
         compute_objective: Callable[[dict[str, float]], float] | None = None,
         n_trials: int = 20,
         direction: str = "minimize",
-        backend: Any = "optuna",
+        backend: object = "optuna",
         hp_name: Callable[[Any], str] | None = None,
-        **search_settings: Any,
+        **search_settings: Unpack[SearchSettings],
     ) -> BestRun:
         """Train with different settings, and compare what `evaluate` says of the models.
 
@@ -1122,7 +940,7 @@ class Trainer:
             self.session, self, hp_space, compute_objective, n_trials, direction, backend, hp_name, **search_settings
         )
 
-    def call_model_init(self, trial: Any = None) -> Any:
+    def call_model_init(self, trial: Trial = None) -> nn.Module:
         """What model_init makes; it may take the trial of a search, which is None outside one.
 
         Raises:
@@ -1140,9 +958,3 @@ class Trainer:
     def end(self) -> None:
         """Called at the very end of a script, when no process needs another any more; nothing is left to close."""
         self.accelerator.end_training()
-
-
-def _counted(own: LabelCounts, n: float) -> LabelCounts:
-    """Sizes where a caller says how many items there are in all."""
-    here = total(own)
-    return {name: size * n / here for name, size in own.items()} if here else own

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from cutaway.adapters.mixin import base_trains
+from cutaway.adapters.mixin import Adaptable, base_trains
 from cutaway.adapters.peft_files import CONFIG
 from cutaway.checkpoint.checkpoint import open_checkpoint, save_checkpoint
 from cutaway.errors import CheckpointError
@@ -18,16 +18,23 @@ from cutaway.nn.lora import layer_name
 from cutaway.train.sharding import like
 
 
-def save_weights(model: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+@runtime_checkable
+class SavesItself(Protocol):
+    """A model that writes its own files: one of this library, or of another."""
+
+    def save_pretrained(self, save_directory: Path, **options: object) -> object: ...
+
+
+def save_weights(model: nn.Module, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """As the model saves itself; for a plain module, model.safetensors with its own names, tied weights once.
 
     Where only an adapter learns, the adapter alone. `weights`: {name: tensor} where the model itself holds only parts.
     """
-    if getattr(model, "active_adapter", None) is not None:
+    if isinstance(model, Adaptable) and model.active_adapter is not None:
         model.save_adapter(folder)
         if not base_trains(model):
             return
-    if hasattr(model, "save_pretrained"):
+    if isinstance(model, SavesItself):
         model.save_pretrained(folder, **({} if weights is None else {"state_dict": weights}))
         return
     seen: set[int] = set()
@@ -39,14 +46,14 @@ def save_weights(model: Any, folder: Path, weights: dict[str, Tensor] | None = N
     save_checkpoint(folder, tensors)
 
 
-def load_weights(model: Any, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path) -> None:
     """Copy the weights of `folder` into the model, whose parameters stay the same objects.
 
     Raises:
         CheckpointError: a weight is missing there, or is none of this model's.
     """
     if (folder / CONFIG).is_file():
-        if getattr(model, "active_adapter", None) is None:
+        if not isinstance(model, Adaptable) or model.active_adapter is None:
             raise CheckpointError(f"{folder} holds an adapter; give the model one like it with add_adapter.")
         model.restore_adapter(folder)
         if not base_trains(model):

@@ -1,6 +1,6 @@
 // The ramps of cutaway/show/palette.py, turned round in the dark.
 import type { Color, Figure, Run } from "./data";
-import { run } from "./run";
+import { run } from "./run.svelte";
 import { page } from "./page.svelte";
 
 /** The colour of a share from 0 to 1; what is no number has the colour of 0. */

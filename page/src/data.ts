@@ -24,6 +24,8 @@ export interface Packed {
   broken: boolean;
   /** one for each matrix: base64 of its deflated codes */
   blocks: string[];
+  /** where the matrices are served, in place of blocks */
+  tensor?: string;
 }
 
 export interface Attention {

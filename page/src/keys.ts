@@ -1,6 +1,7 @@
 // The arrow keys, and Home and End: to the first or last of a row.
 import type { Attachment } from "svelte/attachments";
 import { between } from "./figure";
+import { held } from "./run.svelte";
 
 const ARROWS: Record<string, [down: number, right: number]> = {
   ArrowUp: [-1, 0],
@@ -29,6 +30,7 @@ export function arrows(move: (down: number, right: number) => void): (event: Key
 export function roving(width: number, moved: (index: number) => void = () => {}): Attachment<HTMLElement> {
   return (group) => {
     const all = (): HTMLButtonElement[] => [...group.querySelectorAll("button")];
+    void held.current; // with another run there are other buttons
     let home = all().find((button) => button.ariaPressed === "true") ?? all()[0];
     if (home) home.tabIndex = 0;
     const came = (event: FocusEvent): void => {

@@ -1,10 +1,12 @@
 import { flushSync, mount } from "svelte";
 import App from "./App.svelte";
 import "./look.css";
-import { run } from "./run";
-import { page } from "./page.svelte";
-import { weight } from "./weights";
+import { held, run } from "./run.svelte";
+import { page, VIEWS } from "./page.svelte";
+import { weight } from "./weights.svelte";
 
+if (run.steps.length) page.views = [...VIEWS, ["generation", run.kind === "mask" ? "Filled in" : "Generation"]];
+page.adopt(held.current);
 document.title = `cutaway: ${run.text.slice(0, 60)}`;
 mount(App, { target: document.getElementById("page") as HTMLElement });
 flushSync();

@@ -1,25 +1,22 @@
 // What the reader chose. The views draw themselves from it.
-import type { Attention, StripName } from "./data";
+import type { Attention, Run, StripName } from "./data";
 import { between, figure, percent } from "./figure";
 import { layOut, type Layout, type Marks } from "./matrix";
-import { run, strip } from "./run";
-import { matrixOf } from "./weights";
+import { held, run, strip } from "./run.svelte";
+import { matrixOf } from "./weights.svelte";
 
 const LONGEST_LINES = 48; // tokens of a text whose heads can be drawn as lines
 const system = matchMedia("(prefers-color-scheme: dark)");
 
 export type Theme = "" | "light" | "dark";
 export type Form = "matrix" | "lines";
-export type View = "attention" | "layers" | "attribution" | "answer" | "generation";
-
-/** The views of this run, by name. */
-export const VIEWS: [View, string][] = [
+/** What the views of a run are called. */
+export const VIEWS: [string, string][] = [
   ["attention", "Attention"],
   ["layers", "Layers"],
   ["attribution", "Attribution"],
   ["answer", "Answer and why"],
 ];
-if (run.steps.length) VIEWS.push(["generation", run.kind === "mask" ? "Filled in" : "Generation"]);
 
 /** What is drawn of a head: weights, weights times their values' lengths, or shares of the rollout; [rows * columns]. */
 export interface Matrix {
@@ -30,12 +27,14 @@ export interface Matrix {
 }
 
 class Page {
-  view = $state<View>("attention");
+  view = $state("attention");
+  /** the names and the words of all views, in their order */
+  views = $state.raw(VIEWS);
   theme = $state<Theme>("");
   #systemDark = $state(system.matches);
   dark = $derived(this.theme ? this.theme === "dark" : this.#systemDark);
 
-  kind = $state(run.shown);
+  kind = $state("");
   entry: Attention = $derived(run.attention[this.kind]);
   measure = $state("entropy");
   layer = $state(0);
@@ -64,7 +63,7 @@ class Page {
   /** the token that is followed, in the open view's own strip */
   token = $state(0);
   /** the strip whose token is followed through the layers: of an encoder-decoder, either */
-  #through = $state<StripName>(run.evidence.lens?.tokens ?? run.attention[run.shown].rows);
+  #through = $state<StripName>("tokens");
   followed: StripName = $derived.by(() => {
     if (this.view === "attribution") return "tokens";
     return this.view === "layers" ? this.#through : this.entry.rows;
@@ -88,8 +87,25 @@ class Page {
 
   constructor() {
     system.addEventListener("change", () => (this.#systemDark = system.matches));
-    [this.layer, this.head] = [this.entry.layer, this.entry.head];
-    this.token = this.#first();
+  }
+
+  /** Shows a run: its own first choices, or, where `keep` says so and they are there, those that were made before. */
+  adopt(next: Run, keep = false): void {
+    held.current = next;
+    this.point(-1, -1);
+    this.free();
+    if (keep && this.kind in next.attention) {
+      this.choose(this.layer, this.head);
+      this.token = between(this.token, strip(this.view === "layers" ? this.#through : this.followed).length);
+      if (!this.hasLines) this.form = "matrix";
+    } else {
+      this.kind = next.shown;
+      [this.layer, this.head] = [this.entry.layer, this.entry.head];
+      this.#through = next.evidence.lens?.tokens ?? this.entry.rows;
+      this.token = this.#first();
+    }
+    this.method = between(this.method, Math.max(next.evidence.attributions.length, 1));
+    this.step = between(this.step, Math.max(next.steps.length, 1));
   }
 
   #first(): number {
@@ -112,7 +128,7 @@ class Page {
     return (row === this.alone && rows === this.aloneIn) || (column === this.alone && columns === this.aloneIn);
   }
 
-  open(view: View): void {
+  open(view: string): void {
     this.view = view;
     const { matrix, followed } = this;
     this.token = between(this.token, view === "attention" ? matrix.rows : strip(followed).length);

@@ -25,6 +25,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "electra": {**_BERT, "embedding_size": 6},
     "albert": {**_BERT, "embedding_size": 8},
     "mpnet": {**_BERT, "max_position_embeddings": 18},
+    "deberta-v2": {
+        **_BERT, "relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 4, "conv_kernel_size": 3,
+    },
     "modernbert": {**_BERT, "local_attention": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
     "gpt2": {"vocab_size": 40, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 12},
     "llama": {**_BERT, "num_key_value_heads": 1},

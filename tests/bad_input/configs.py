@@ -23,6 +23,7 @@ SIZE_FIELDS: dict[str, tuple[str, ...]] = {
     "electra": ("embedding_size", "hidden_size"),
     "albert": ("embedding_size", "hidden_size", "num_hidden_groups", "inner_group_num"),
     "mpnet": ("max_position_embeddings", "relative_attention_num_buckets"),
+    "deberta-v2": (*_BERT, "max_position_embeddings", "conv_groups"),
     "modernbert": (*_BERT, "max_position_embeddings", "local_attention", "global_attn_every_n_layers"),
     "gpt2": ("vocab_size", "n_embd", "n_layer", "n_head", "n_inner", "n_positions"),
     "llama": (*_BERT, "max_position_embeddings", "num_key_value_heads", "head_dim"),
@@ -46,6 +47,7 @@ RATE_FIELDS = {
     "bart": ("dropout", "attention_dropout", "activation_dropout"),
 }
 FLAG_FIELDS = {
+    "deberta-v2": ("relative_attention", "position_biased_input"),
     "bert": ("is_decoder", "tie_word_embeddings"),
     "gpt2": ("scale_attn_weights", "tie_word_embeddings"),
     "modernbert": ("norm_bias", "mlp_bias", "decoder_bias", "attention_bias"),
@@ -53,6 +55,7 @@ FLAG_FIELDS = {
     "bart": ("scale_embedding",),
 }
 CHOICE_FIELDS = {
+    "deberta-v2": ("norm_rel_ebd",),
     "bert": ("hidden_act", "position_embedding_type"),
     "distilbert": ("activation",),
     "electra": ("summary_type",),

@@ -6,7 +6,8 @@ import tiny
 import torch
 
 from cutaway import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, pipeline
-from cutaway.checkpoint.block_quantize import four_bits
+from cutaway.checkpoint import block_quantize
+from cutaway.checkpoint.block_quantize import TYPES, four_bits, quantize
 from cutaway.errors import CheckpointError, ConfigError
 from cutaway.nn.cpu.block_weight import BlockWeight
 
@@ -60,3 +61,47 @@ def test_a_model_that_has_nothing_to_hold_in_four_bits_is_refused(tmp_path):
     BertForSequenceClassification(config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="multiple of 32"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype="int4")
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_each_format_is_read_as_the_gguf_package_reads_it_and_lies_within_its_step(name):
+    """The largest error of a number is at most half the distance of two neighbours, and a rounded scale's share."""
+    torch.manual_seed(1)
+    weight = torch.randn(9, 512) * torch.rand(9, 1) + 0.1
+    weight[2], weight[3] = 0.0, 0.5
+    weight[4] = weight[4].abs()
+    weight[5] = -weight[5].abs()
+    blocks = quantize(weight, name)
+    kind = gguf.GGMLQuantizationType[name]
+    data = blocks.data.numpy()
+    theirs = data.view("f4") if name == "F32" else gguf.quants.dequantize(data, kind)
+    theirs = torch.from_numpy(theirs.copy()).reshape(weight.shape)
+    torch.testing.assert_close(BlockWeight(blocks).dequantize(), theirs)
+    span = (weight.amax(1) - weight.amin(1).clamp_max(0)).clamp_min(1e-6)
+    bits = {"F32": 24, "F16": 11, "BF16": 7}.get(name) or int(name[1])
+    rms = (theirs - weight).square().mean(1).sqrt()
+    assert (rms <= span / 2**bits / 2).all()
+    assert theirs[2].abs().max() == 0
+
+
+@pytest.mark.parametrize(("name", "plain"), [("Q4_K", "Q4_0"), ("Q5_K", "Q5_0"), ("Q6_K", "Q5_1")])
+def test_scales_of_least_squares_are_nearer_than_plain_ones(name, plain):
+    torch.manual_seed(2)
+    weight = torch.randn(64, 512)
+    rows = torch.arange(64)
+    errors = [(quantize(weight, n).dequantized(rows) - weight).square().mean() for n in (name, plain)]
+    assert errors[0] < errors[1]
+
+
+def test_rows_in_parts_are_the_same_as_at_once(monkeypatch):
+    weight = torch.randn(7, 512)
+    whole = quantize(weight, "Q4_K").data
+    monkeypatch.setattr(block_quantize, "ROWS", 1024)
+    assert torch.equal(quantize(weight, "Q4_K").data, whole)
+
+
+def test_rows_that_are_no_whole_blocks_and_numbers_without_a_place_are_refused():
+    with pytest.raises(CheckpointError, match="blocks of 256"):
+        quantize(torch.zeros(2, 96), "Q6_K")
+    with pytest.raises(CheckpointError, match="Q8_0"):
+        quantize(torch.full((2, 32), torch.inf), "Q8_0")

@@ -39,6 +39,43 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "qwen2": ("Qwen2Config", {**GROUPS, "rope_parameters": ROPE}, True),
     "qwen3": ("Qwen3Config", {**GROUPS, "rope_parameters": ROPE, "head_dim": 128}, True),
     "gemma": ("GemmaConfig", {**GROUPS, "head_dim": 32}, False),
+    "gemma2": (
+        "Gemma2Config",
+        {**GROUPS, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 5, "attn_logit_softcapping": 2.0},
+        False,
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {
+            **GROUPS,
+            "num_hidden_layers": 7,
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 5,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        },
+        False,
+    ),
+    "olmo2": ("Olmo2Config", {**GROUPS, "rope_parameters": ROPE}, False),
+    "granite": (
+        "GraniteConfig",
+        {
+            **GROUPS,
+            "rope_parameters": ROPE,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 4.0,
+        },
+        False,
+    ),
+    "phi2": ("PhiConfig", {**SIZES, "rope_parameters": HALF}, False),
+    "stablelm": ("StableLmConfig", {**GROUPS, "rope_parameters": HALF, "use_qkv_bias": True}, False),
+    "command-r": ("CohereConfig", {**GROUPS, "rope_parameters": ROPE, "use_qk_norm": True}, False),
+    "cohere2": ("Cohere2Config", {**GROUPS, "rope_parameters": ROPE, "sliding_window": 5}, False),
     "phi3": ("Phi3Config", {**GROUPS, "rope_parameters": ROPE, "sliding_window": 7}, False),
     "phi3-long": (
         "Phi3Config",
@@ -46,6 +83,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {
         False,
     ),
     "gptneox": ("GPTNeoXConfig", {**SIZES, "rope_parameters": HALF}, False),
+    "bloom": ("BloomConfig", {"vocab_size": VOCAB, "hidden_size": 64, "n_head": 4, "n_layer": 2}, False),
     "gpt2": ("GPT2Config", {"vocab_size": VOCAB, "n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 64}, False),
 }  # fmt: skip
 
@@ -62,13 +100,13 @@ def make(family: str) -> Any:
 
 def converted(arch: str, name: str, value: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
     """What llama.cpp's converter makes of a published tensor."""
-    if arch in ("llama", "smollm3") and (".q_proj." in name or ".k_proj." in name):
+    if arch in ("llama", "smollm3", "granite") and (".q_proj." in name or ".k_proj." in name):
         heads = KV if ".k_proj." in name else heads
         pairs = value.reshape(heads, 2, value.shape[0] // heads // 2, *value.shape[1:])
         return pairs.swapaxes(1, 2).reshape(value.shape)
-    if arch == "gemma" and name.endswith("norm.weight"):
+    if arch.startswith("gemma") and name.endswith("norm.weight"):
         return value + 1
-    if arch == "gptneox" and "query_key_value" in name:
+    if arch in ("gptneox", "bloom") and "query_key_value" in name:
         each = value.reshape(heads, 3, value.shape[0] // heads // 3, *value.shape[1:])
         return np.concatenate([each[:, n].reshape(-1, *value.shape[1:]) for n in range(3)])
     if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
@@ -77,7 +115,7 @@ def converted(arch: str, name: str, value: np.ndarray[Any, Any], heads: int) -> 
 
 
 def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
-    arch = family.partition("-")[0]
+    arch = family.removesuffix("-long")
     config, layers = model.config, model.config.num_hidden_layers
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(layers)
@@ -86,21 +124,40 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
     writer.add_feed_forward_length(4 * HIDDEN if arch == "gpt2" else INNER)
     writer.add_head_count(HEADS)
     size = getattr(config, "head_dim", None) or HIDDEN // HEADS
-    if arch in ("gptneox", "gpt2"):
+    if arch in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2"):
         writer.add_layer_norm_eps(1e-5)
-    else:
+    if arch in ("stablelm", "command-r", "cohere2"):
+        writer.add_head_count_kv(KV)
+    if arch in ("command-r", "cohere2"):
+        writer.add_logit_scale(config.logit_scale)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    if arch not in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2"):
         writer.add_head_count_kv(KV)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    if arch in ("qwen3", "gemma"):
+    if arch in ("qwen3", "gemma", "gemma2", "gemma3"):
         writer.add_key_length(size)
         writer.add_value_length(size)
-    if arch == "gptneox":
-        writer.add_parallel_residual(True)
-    elif arch in ("llama", "smollm3", "qwen2", "qwen3") or family == "phi3":
+    if arch in ("gptneox", "stablelm"):
+        writer.add_parallel_residual(config.use_parallel_residual)
+    elif (
+        arch in ("llama", "smollm3", "qwen2", "qwen3", "gemma3", "olmo2", "granite", "command-r", "cohere2")
+        or family == "phi3"
+    ):
         writer.add_rope_freq_base(5000.0)
-    if arch in ("gptneox", "phi3", "llama"):
+    if arch in ("gptneox", "phi3", "llama", "phi2", "stablelm", "cohere2"):
         writer.add_rope_dimension_count(int(size * config.rope_parameters.get("partial_rotary_factor", 1.0)))
-    if getattr(config, "sliding_window", None) and arch == "phi3":
+    if arch == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if arch == "gemma3":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(8.0)
+    if arch == "granite":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
+    if getattr(config, "sliding_window", None) and arch in ("phi3", "gemma2", "gemma3", "cohere2"):
         writer.add_sliding_window(config.sliding_window)
     if family == "phi3-long":
         writer.add_rope_scaling_orig_ctx_len(8)
@@ -114,12 +171,13 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template("{{ messages[0].content }}")
-    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, arch.upper()), layers)
+    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, arch.upper().replace("-", "_")), layers)
     done = set()
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         published = name.replace("lm_head", "embed_out") if arch == "gptneox" else name
+        published = published.removeprefix("transformer.") if arch == "bloom" else published
         stored = names.get_name(published, try_suffixes=(".weight", ".bias"))
         assert stored is not None and stored not in done, name
         done.add(stored)
@@ -214,10 +272,10 @@ def test_the_tokenizer_inside(tmp_path: Path) -> None:
 
 
 def test_a_family_that_is_not_known(tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "gemma2")
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "grok")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(CheckpointError, match=r"'gemma2'; cutaway reads GGUF of llama, .*gpt2"):
+    with pytest.raises(CheckpointError, match=r"'grok'; cutaway reads GGUF of llama, .*gpt2"):
         read_gguf(tmp_path / "x.gguf")

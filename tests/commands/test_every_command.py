@@ -58,6 +58,7 @@ RUNS = [
     f"generate {TEXT} -m T5 --max-new-tokens 3",
     "models --folder MODELS",
     "models get ENC",
+    "convert DEC OUT/a.gguf --quantize q8_0", "convert ENC OUT/half --dtype float16",
     # how good, how fast
     "evaluate ENC LABELLED -o OUT/a.png -o OUT/a.json --against ENC --truncation",
     "evaluate ENC LABELLED --column label=label --column text",
@@ -259,14 +260,9 @@ def test_every_row_runs(invoke, places, tmp_path, row, request):
         assert invoke(f"classify {TEXT} -m {written[0]}")[0] == 0  # what was trained answers
 
 
-WITHOUT_ERRORS = {
-    "search",
-    "cluster",
-    "dedupe",
-    "agree",
-    "label",
-}  # their tables hold what was found, not a row's answer or error
-RUN_ON = {"serve", "chat"}  # they run until they are stopped: tests/serve has them
+# their tables hold what was found, not a row's answer or error
+WITHOUT_ERRORS = {"search", "cluster", "dedupe", "agree", "label"}
+RUN_ON = {"serve", "chat", "studio"}  # they run until they are stopped: tests/serve and tests/studio have them
 
 
 def commands():
@@ -408,6 +404,12 @@ MISTAKES = [
     ("train nothing/there LABELLED -o OUT/x", "cannot be reached"),
     ("train cutaway/smollm2 LABELLED -o OUT/x", "GGUF"),
     ("train some.gguf LABELLED -o OUT/x", "GGUF"),
+    ("convert ENC OUT/a.gguf", "bert"),
+    ("convert DEC OUT/a.gguf --quantize q9", "q8_0"),
+    ("convert DEC OUT/folder --quantize q8_0", ".gguf"),
+    ("convert DEC OUT/a.gguf --dtype float16", "--quantize"),
+    ("convert DEC OUT/folder --dtype int8", "bfloat16"),
+    ("convert DEC DEC", "own folder"),
     ("evaluate nothing/there LABELLED", "cannot be reached"),
     ("models get nothing/there", "cannot be reached"),
     ("models remove nothing/there", "has no model"),

@@ -12,7 +12,7 @@ import tiny
 import torch
 
 import cutaway
-from cutaway.errors import ConfigError, CutawayError, GenerationError, TokenizerError
+from cutaway.errors import ConfigError, CutawayError, GenerationError, InputError, TokenizerError
 
 # It names families that it does not load, silences a logger for one call, asks about DeepSpeed, groups parameters by
 # their names, follows a schedule, and writes at the end.
@@ -194,8 +194,8 @@ def test_what_may_be_asked_of_a_class_and_what_has_two_names(tmp_path: Path) -> 
                   {"torch_dtype": "bfloat16"}, {"torch_dtype": "float16", "dtype": None}):  # fmt: skip
         mine, theirs = (m.PretrainedConfig(**given).dtype for m in (cutaway, transformers))
         assert str(mine).removeprefix("torch.") == str(theirs).removeprefix("torch."), given
-    with pytest.raises(GenerationError, match="inputs_embeds is not built"):
-        model.generate(inputs_embeds=torch.zeros(2, 3, 32))
+    with pytest.raises(InputError, match=r"\[batch, length, hidden\]"):
+        model.generate(inputs_embeds=torch.zeros(2, 3))
 
 
 def test_names_and_folders_under_their_published_names(tmp_path: Path) -> None:

@@ -32,13 +32,16 @@ from cutaway.tokenization.registry import load_tokenizer
 SMALL = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 50,
     "max_position_embeddings": 32, "embedding_size": 16, "num_key_value_heads": 2, "head_dim": 8,
-    "word_embed_proj_dim": None,
+    "word_embed_proj_dim": None, "rotary_dim": 4,
     "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2, "dim": 16, "n_layers": 2,
     "n_heads": 2, "hidden_dim": 24, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32, "d_model": 16,
     "d_kv": 8,
     "d_ff": 24, "num_layers": 2, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 24,
     "decoder_ffn_dim": 24, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "ffn_dim": 24,
 }  # fmt: skip
+
+
+SAME = {"attention_head_size": 8, "embedding_size": 16, "pooler_hidden_size": 16}
 
 
 def small(family: str, **fields: Any) -> Any:
@@ -89,9 +92,13 @@ def test_what_the_table_says_is_true(family: str) -> None:
     variants: list[dict[str, Any]] = [{}]
     rope = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 5000.0}
     if config_fields.rows(config_class(family))["rope_scaling"].does == "used":
-        variants += [{"rope_parameters": rope}] if family != "modernbert" else []
+        variants += [{"rope_parameters": rope}] if family not in ("modernbert", "gemma3_text") else []
     if "use_sliding_window" in base._class_defaults():
         variants += [{"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}]
+    if family == "deberta-v2":
+        variants += [
+            {"relative_attention": True, "pos_att_type": "c2p", "position_buckets": 8, "conv_kernel_size": 3, **SAME}
+        ]
     if family == "phi3":
         variants += [{"sliding_window": 4}]
     for variant in variants:

@@ -17,7 +17,7 @@ import cutaway
 from cutaway import AutoModel, AutoModelForSequenceClassification, pipeline
 from cutaway.errors import ConfigError
 from cutaway.models import precision
-from cutaway.models.precision import Candidate
+from cutaway.models.number_format import Candidate
 from cutaway.nn.linear import Linear
 
 SENTENCES = ["a good film", "a bad film !", "not very good and not bad", "i believe that the eu is great ."] * 3

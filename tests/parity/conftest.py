@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 import transformers
 from tokenizer_strings import KINDS, Pair, package, strings
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from cutaway.tokenization.registry import load_tokenizer
 
@@ -59,10 +59,33 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_id=-1, eos_id=-1, user_defined_symbols=["[CLS]", "[SEP]", "[MASK]"], character_coverage=0.99, **common,
     )  # fmt: skip
     sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_prefix=str(folder / "deberta-v2"), model_type="unigram", pad_id=0, bos_id=1,
+        eos_id=2, unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]", unk_piece="[UNK]",
+        character_coverage=0.99, **common,
+    )  # fmt: skip
+    sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text), model_prefix=str(folder / "xlm-roberta"), model_type="unigram",
         character_coverage=0.99, **common,
     )  # fmt: skip
     return folder
+
+
+# the families of one kind of vocabulary file -> what the file is called
+PIECE_FILES = {
+    "albert": "spiece.model",
+    "xlm-roberta": "sentencepiece.bpe.model",
+    "deberta-v2": "spm.model",
+    "camembert": "sentencepiece.bpe.model",
+}
+
+
+def trained_rules(model: Path) -> normalizers.Normalizer:
+    """The normalization that a sentencepiece model was trained with."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    rules = sentencepiece_model_pb2.ModelProto.FromString(model.read_bytes()).normalizer_spec
+    steps = [normalizers.Strip(), normalizers.Precompiled(rules.precompiled_charsmap)]
+    return normalizers.Sequence([*steps, normalizers.Replace(tokenizers.Regex(" {2,}"), " ")])
 
 
 def folder_for(kind: str, request: pytest.FixtureRequest, to: Path) -> Path:
@@ -79,9 +102,10 @@ def folder_for(kind: str, request: pytest.FixtureRequest, to: Path) -> Path:
             vocabulary = "".join(f"{token}\n" for token in ("<s>", "<pad>", "</s>")) + vocabulary + "<mask>\n"
         (to / "vocab.txt").write_text(vocabulary)
         (to / "config.json").write_text(f'{{"model_type": "{kind}"}}')
-    elif kind in ("albert", "xlm-roberta"):
-        name = "spiece.model" if kind == "albert" else "sentencepiece.bpe.model"
-        shutil.copy(request.getfixturevalue("pieces") / f"{kind}.model", to / name)
+    elif kind in PIECE_FILES:
+        name = PIECE_FILES[kind]
+        model = "xlm-roberta" if kind == "camembert" else kind
+        shutil.copy(request.getfixturevalue("pieces") / f"{model}.model", to / name)
         (to / "config.json").write_text(f'{{"model_type": "{kind}"}}')
     elif kind in ("gpt2", "roberta", "bart"):
         source: Path = request.getfixturevalue("byte_pairs")
@@ -117,5 +141,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             digits = pre_tokenizers.Digits(individual_digits=True)
             byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
             theirs.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+        if kind == "deberta-v2":  # transformers 5 leaves out the rules in the file, which version 4 followed
+            theirs.backend_tokenizer.normalizer = trained_rules(folder / "spm.model")
         _made[kind] = load_tokenizer(str(folder), **arguments), theirs
     return _made[kind]

@@ -15,7 +15,7 @@ PAD = 0
 SETTINGS: dict[str, Any] = {"max_new_tokens": 12, "pad_token_id": PAD}
 
 
-FAMILIES = (*VARIANTS, "mbart", "marian", "pegasus")
+FAMILIES = (*VARIANTS, "mbart", "marian", "pegasus", "mt5", "umt5", "m2m_100")
 
 
 @functools.cache

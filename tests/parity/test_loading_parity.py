@@ -73,7 +73,7 @@ def test_base_from_head_and_head_from_base(
         if wanted is not None:
             assert gap(ours(**inputs(family, (6, 6)))[0], wanted) < TOLERANCE
 
-    ours, report = getattr(cutaway, first + ending).from_pretrained(tmp_path / "base", output_loading_info=True)
+    ours, report = getattr(cutaway, type(head).__name__).from_pretrained(tmp_path / "base", output_loading_info=True)
     _, info = type(head).from_pretrained(tmp_path / "base", output_loading_info=True)
     twins = {
         "cls.predictions.decoder.bias",

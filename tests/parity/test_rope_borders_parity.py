@@ -144,7 +144,7 @@ def test_generate_across_the_border(scheme: str) -> None:
             ours.generate(ids, attention_mask=mask, **settings, **more, use_cache=cached) for cached in (True, False)
         ]
         assert torch.equal(*both), more
-    if scheme == "longrope":  # upstream recomputes the past in the same place
+    if scheme == "longrope":  # upstream gradient_checkpointing the past in the same place
         assert theirs.generate(given[0][None], **settings, do_sample=False)[0, -new:].tolist() == wanted[0]
 
 

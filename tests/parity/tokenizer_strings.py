@@ -63,7 +63,14 @@ def package(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-FEW = ("electra", "mpnet", "albert", "xlm-roberta")  # close to others: tried on fewer strings
+FEW = (
+    "electra",
+    "mpnet",
+    "albert",
+    "xlm-roberta",
+    "deberta-v2",
+    "camembert",
+)  # close to others: tried on fewer strings
 KINDS = ("bert", "bert-cased", "gpt2", "roberta", "bart", "t5", "llama", "smollm2", *FEW)
 Pair = tuple[PreTrainedTokenizerFast, Any]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from collections.abc import Iterator
+from typing import Any, assert_type
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
 
 import cutaway
 from cutaway import (
@@ -57,7 +61,8 @@ from cutaway.models.lm_heads import CausalLM, MaskedLM
 from cutaway.models.protocols import LanguageModel
 from cutaway.nn.kv_cache import Cache
 from cutaway.tokenization.protocols import TokenizerLike
-from cutaway.train import EvalPrediction, TrainerCallback, TrainOutput
+from cutaway.train import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainOutput
+from cutaway.train.evaluation import EvalLoopOutput
 
 
 def loading(name: str) -> None:
@@ -163,6 +168,84 @@ class Tell(TrainerCallback):
     """A callback of the user's own."""
 
 
+class Weighted(Trainer):
+    """A trainer of the user's own, with the annotations that upstream's documents show."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        return (2 * loss, outputs) if return_outputs else 2 * loss
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor | Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        return loss, logits, labels
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset[Any] | dict[str, Dataset[Any]] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.train_dataset, batch_size=self.args.train_batch_size, collate_fn=self.data_collator)
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset[Any] | None = None) -> DataLoader[Any]:
+        return super().get_eval_dataloader(eval_dataset)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        self.optimizer = torch.optim.SGD((model or self.model).parameters(), lr=self.args.learning_rate)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log({**logs, "step": self.state.global_step}, start_time)
+
+
+class Twice(TrainerCallback):
+    """A callback with upstream's annotations."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        control.should_log = state.global_step % 2 == 0
+        return control
+
+
 def training(name: str, rows: list[dict[str, list[int]]]) -> None:
     args = TrainingArguments("out", learning_rate=1e-4, num_train_epochs=1, eval_strategy="epoch")
     assert_type(args.learning_rate, float)
@@ -178,3 +261,7 @@ def training(name: str, rows: list[dict[str, list[int]]]) -> None:
     assert_type(trainer.train(), TrainOutput)
     assert_type(trainer.train().training_loss, float)
     assert_type(trainer.evaluate(), dict[str, float])
+    assert_type(trainer.args, TrainingArguments)
+    assert_type(trainer.state, TrainerState)
+    assert_type(trainer.optimizer, Optimizer | None)
+    Weighted(trainer.model, args, train_dataset=rows, callbacks=[Twice]).train()

@@ -56,6 +56,28 @@ def embedded(data: object) -> str:
 
 def page_data(explanation: Explanation) -> dict[str, Any]:
     """What the page's script reads: `Explanation.to_dict` with the attention packed, and the words around it."""
+    data = run_data(explanation)
+    data |= words()
+    _add_packed(data, explanation)
+    worst = max((entry["packed"]["error"] for entry in data["attention"].values()), default=0.0)
+    data["provenance"] = (
+        f"Made by cutaway {explanation.version}. Attention weights here differ by at most {worst:.1g} from the "
+        "model's; measures are made from the exact ones."
+    )
+    return data
+
+
+def words() -> dict[str, Any]:
+    """What a page says of every run: the meanings of measures, what stands behind each "?", and the colours."""
+    ramps = {
+        "attention": [palette.rgb(color) for color in palette.ATTENTION],
+        "measure": [palette.rgb(color) for color in palette.MEASURE],
+    }
+    return {"meanings": MEANING, "guide": GUIDE, "ramps": ramps}
+
+
+def run_data(explanation: Explanation) -> dict[str, Any]:
+    """Everything of one run but its attention weights, every label made visible."""
     it = explanation
     data = it.to_dict(patterns=False)
     evidence = it.evidence or Evidence()
@@ -65,26 +87,14 @@ def page_data(explanation: Explanation) -> dict[str, Any]:
             entry["value_norms"] = _digits(evidence.value_norms[name])
     for state in data["states"].values():
         del state["first"]  # the page draws the lengths and the angles
-    data["evidence"] = _evidence(evidence)
+    data["evidence"] = evidence_data(evidence)
     model = it.model
     data["text"], data["generated"] = printable(it.text), printable(it.generated)
     data["summary"] = (
         f"{printable(model.name)}: {model.class_name} ({model.family}), {model.layers} layers x {model.heads} heads, "
         f"{model.hidden_size} wide, {model.parameters:,} parameters, {model.dtype}"
     )
-    data["meanings"], data["guide"] = MEANING, GUIDE
-    data["ramps"] = {
-        "attention": [palette.rgb(color) for color in palette.ATTENTION],
-        "measure": [palette.rgb(color) for color in palette.MEASURE],
-    }
-    data = dict(_visible(data))
-    _add_packed(data, it)
-    worst = max((entry["packed"]["error"] for entry in data["attention"].values()), default=0.0)
-    data["provenance"] = (
-        f"Made by cutaway {it.version}. Attention weights here differ by at most {worst:.1g} from the model's; "
-        "measures are made from the exact ones."
-    )
-    return data
+    return dict(_visible(data))
 
 
 def _add_packed(data: dict[str, Any], it: Explanation) -> None:
@@ -113,7 +123,8 @@ def _packed(values: Array, characters: float, error: float = 0.0) -> dict[str, A
     }
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
+def evidence_data(evidence: Evidence) -> dict[str, Any]:
+    """The evidence as the page's script reads it."""
     lens, parts = evidence.lens, evidence.parts
     return {
         "answer": evidence.answer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from cutaway.show.label import clipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.typing import ColorType
     from numpy.typing import ArrayLike, NDArray
 
 Scale = Literal["share", "measure", "signed"]
@@ -122,9 +123,9 @@ def ink_on(cell: tuple[float, ...], paper: str, ink: str) -> str:
     """Of the paper's and the ink's colour, the one that stands out more on this cell (WCAG's contrast)."""
     from matplotlib.colors import to_rgb
 
-    def light(color: Any) -> float:
+    def light(color: ColorType) -> float:
         parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
         return float(np.dot(parts, (0.2126, 0.7152, 0.0722)))
 
-    own = light(cell[:3])
+    own = light((cell[0], cell[1], cell[2]))
     return max((paper, ink), key=lambda c: (max(light(c), own) + 0.05) / (min(light(c), own) + 0.05))

@@ -40,7 +40,10 @@ def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
             addresses += [f"{block}.cross.{part}" for part in _ATTENTION]
             addresses += [f"{block}.cross.head.{h}.out" for h in range(stack.attention.n_heads)]
             addresses.append(f"{block}.resid_cross")
-        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out", f"{block}.resid"]
+        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out"]
+        if stack.convolution is not None and i == 0:
+            addresses.append(f"{block}.conv")
+        addresses.append(f"{block}.resid")
     if stack.final_norm:
         addresses.append(f"{prefix}final_norm")
     return addresses

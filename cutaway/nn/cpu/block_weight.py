@@ -8,10 +8,11 @@ other operator gets the matrix dequantized, for as long as it runs. It cannot be
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsIndex, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cutaway import native
@@ -72,7 +73,7 @@ class BlockWeight(Tensor):
         return out
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(cls, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
         """What torch computes with such a weight: of its numbers, where `func` looks at any."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
@@ -120,25 +121,25 @@ class BlockWeight(Tensor):
             return self
         return self.dequantize().to(*args, **kwargs)
 
-    def float(self, *args: Any, **kwargs: Any) -> Tensor:
+    def float(self, *args: object, **kwargs: object) -> Tensor:
         """The same."""
         return self
 
-    def cpu(self, *args: Any, **kwargs: Any) -> Tensor:
+    def cpu(self, *args: object, **kwargs: object) -> Tensor:
         """The same."""
         return self
 
     # -- what looks at memory that is not there ----------------------------------------------------------------------
 
-    def contiguous(self, *args: Any, **kwargs: Any) -> Tensor:
+    def contiguous(self, *args: object, **kwargs: object) -> Tensor:
         """The numbers, dequantized: who asks for this reads the memory."""
         return self.dequantize()
 
-    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+    def numpy(self, *args: object, **kwargs: object) -> NDArray[Any]:
         """The numbers as an array."""
         return self.dequantize().numpy()
 
-    def tolist(self) -> Any:
+    def tolist(self) -> list[list[Any]]:
         """The numbers as lists."""
         return self.dequantize().tolist()
 
@@ -176,7 +177,7 @@ class BlockWeight(Tensor):
             raise ConfigError(FIXED)
         return self
 
-    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+    def __repr__(self, **_: object) -> str:  # type: ignore[override]
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
     def _is(self, other: object) -> bool:
@@ -189,19 +190,20 @@ class BlockWeight(Tensor):
         """Another parameter on the same blocks, which never change."""
         copied = type(self)(self.blocks)
         memo[id(self)] = copied
-        return _as_parameter(copied) if isinstance(self, nn.Parameter) else copied
+        return cast(BlockWeight, _as_parameter(copied)) if isinstance(self, nn.Parameter) else copied
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Pickled as its numbers: a plain tensor or parameter, which torch.load reads without trusting the file."""
         values = self.dequantize()
-        return (_as_parameter(values) if isinstance(self, nn.Parameter) else values).__reduce_ex__(protocol)
+        whole = _as_parameter(values) if isinstance(self, nn.Parameter) else values
+        return whole.__reduce_ex__(protocol)  # type: ignore[no-any-return]
 
 
-def _as_parameter(weight: Tensor) -> Any:
+def _as_parameter(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight, requires_grad=False)
 
 
-def _holds(x: Any) -> bool:
+def _holds(x: object) -> bool:
     return any(map(_holds, x)) if isinstance(x, (list, tuple)) else isinstance(x, BlockWeight)
 
 
@@ -211,7 +213,7 @@ def _changes(name: str) -> bool:
     return name.endswith("_")
 
 
-def _as_it_is(func: Any, args: Any, kwargs: Any) -> Any:
+def _as_it_is(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     with without_torch_function():
         return func(*args, **kwargs)
 
@@ -222,7 +224,7 @@ def _plain(x: Any) -> Any:
     return type(x)(map(_plain, x)) if isinstance(x, (list, tuple)) else x
 
 
-def in_blocks(parameter: Any) -> bool:
+def in_blocks(parameter: object) -> bool:
     """Whether a layer's parameter is such a weight."""
     return type(parameter) is BlockWeight
 

@@ -176,16 +176,23 @@ def _op(
 
 
 def varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, rows: PackedBatch, scale: float, causal: bool, window: int | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: PackedBatch,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    softcap: float | None = None,
 ) -> Tensor | None:
     """softmax(scale q k^T) v inside each text: q [rows, heads, size], k and v [rows, kv heads, size] -> as q.
 
-    None where the kernel does not serve: it was not built, gradients are asked for, another dtype or head size. To the
-    last bit, a text's result does not depend on the other texts.
+    None where the kernel does not serve: it was not built, gradients are asked for, another dtype or head size, scores
+    with a cap. To the last bit, a text's result does not depend on the other texts.
     """
     count, heads, size = q.shape
     kv_heads = k.shape[1]
-    if size % 32 or scale <= 0 or not serves(q, k, v):
+    if size % 32 or scale <= 0 or softcap is not None or not serves(q, k, v):
         return None
     if q.dtype == torch.bfloat16 and not native.BF16:
         return None
@@ -225,7 +232,13 @@ def varlen_attention(
 
 
 def decode_attention(
-    q: Tensor, keys: Tensor, values: Tensor, cache: CacheColumns, scale: float, window: int | None
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cache: CacheColumns,
+    scale: float,
+    window: int | None,
+    softcap: float | None = None,
 ) -> Tensor | None:
     """Attention of new tokens to what a cache holds, themselves included.
 
@@ -233,7 +246,7 @@ def decode_attention(
     [batch * n, heads, size]; None where the kernel does not serve.
     """
     batch, n, heads, size = q.shape
-    if not serves(q, keys, values) or keys.stride() != values.stride():
+    if softcap is not None or not serves(q, keys, values) or keys.stride() != values.stride():
         return None
     if window is not None and cache.scattered:  # the kernel takes a column's number for its position
         return None

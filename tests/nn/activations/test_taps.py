@@ -13,6 +13,7 @@ from parity.tiny_models import make
 from cutaway.errors import AddressError
 from cutaway.nn import packed_batch
 from cutaway.nn.activations.taps import resolve
+from cutaway.nn.block import ResultBlock
 from cutaway.nn.call_context import scopes_of
 
 EXACT = 1e-6
@@ -62,12 +63,17 @@ def test_values_add_up(family: str) -> None:
                 assert gap(heads[mask] + bias, out[mask]) < TOLERANCE
             before = r[f"{prefix}embed"] if i == 0 else r[f"{prefix}blocks.{i - 1}.resid"]
             mid = r[f"{at}resid_cross"] if spec.cross else r[f"{at}resid_mid"]
-            joined = before + r[f"{at}attn.out"] if spec.norm_place != "post" else None
-            if joined is not None:
-                assert gap(joined[mask], r[f"{at}resid_mid"][mask]) < TOLERANCE
-                assert gap((mid + r[f"{at}mlp.out"])[mask], r[f"{at}resid"][mask]) < TOLERANCE
+            added = [r[f"{at}{name}.out"] for name in ("attn", "mlp")]
+            if isinstance(block, ResultBlock):  # what a layer makes is normed and scaled before it is added
+                norms = block.attn_result_norm, block.mlp_result_norm
+                added = [norm(out).detach() * spec.residual_scale for norm, out in zip(norms, added, strict=True)]
+            if spec.norm_place != "post":
+                assert gap((before + added[0])[mask], r[f"{at}resid_mid"][mask]) < TOLERANCE
+                assert gap((mid + added[1])[mask], r[f"{at}resid"][mask]) < TOLERANCE
             else:
                 after = block.mlp_norm(mid + r[f"{at}mlp.out"]).detach()
+                if block.has_conv:
+                    after = block.conv.norm(after + r[f"{at}conv"]).detach()
                 assert gap(after[mask], r[f"{at}resid"][mask]) < TOLERANCE
             down = F.linear(r[f"{at}mlp.act"], block.mlp.down.weight, block.mlp.down.bias)
             assert gap(down[mask], r[f"{at}mlp.out"][mask]) < TOLERANCE

@@ -1,0 +1,59 @@
+"""Norms of queries and keys, [..., heads, size], but for the one that has the same weights for every head."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway.config.architecture import Norm
+from cutaway.nn.norm_mlp import LayerNorm, RMSNorm, make_norm
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class AllHeadsNorm(RMSNorm):
+    """An RMS norm over the numbers of all heads (OLMo 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., heads, size] -> the same shape."""
+        return super().forward(x.flatten(-2)).view(x.shape)  # [..., heads, size]
+
+
+class OwnHeadsNorm(nn.Module):
+    """A LayerNorm without bias over each head, with weights of its own [heads, size] for each (Cohere)."""
+
+    def __init__(self, heads: int, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(heads, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., heads, size] -> the same shape; computed in float32."""
+        normed = F.layer_norm(x.float() if x.dtype in HALF else x, x.shape[-1:], None, None, self.eps)
+        return (normed * self.weight).to(x.dtype)
+
+
+class NormPerHead(nn.Module):
+    """A LayerNorm without bias for each head, published one by one (StableLM)."""
+
+    def __init__(self, heads: int, size: int, eps: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(LayerNorm(size, eps, bias=False) for _ in range(heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., heads, size] -> the same shape."""
+        first: nn.LayerNorm = self.norms[0]  # type: ignore[assignment]
+        weight = torch.stack([norm.weight for norm in self.norms])  # type: ignore[misc]
+        return F.layer_norm(x, x.shape[-1:], None, None, first.eps) * weight
+
+
+def make_heads_norm(spec: Norm, heads: int, size: int, over: Literal["head", "own", "parts", "all"]) -> nn.Module:
+    """The layer over queries or keys [..., heads, size]."""
+    if over == "all":
+        return AllHeadsNorm(heads * size, spec.eps, spec.offset)
+    if over != "head":
+        return (OwnHeadsNorm if over == "own" else NormPerHead)(heads, size, spec.eps)
+    return make_norm(spec, size)

@@ -1,0 +1,119 @@
+"""One text read by one model, for a page's views: what is small as JSON, matrices by name, evidence when wanted."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from cutaway.inspect.explainer import Run
+from cutaway.inspect.page.page import run_data
+from cutaway.nn.call_context import Evaluation
+from cutaway.studio.changes import Change, changed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from cutaway.inspect.explanation import Evidence, Explanation
+    from cutaway.inspect.measures import Array
+    from cutaway.serve.served_model import ServedModel
+
+# view -> what of the evidence it shows
+EVIDENCE = {
+    "attention": ("attention",),
+    "layers": ("lens", "planes"),
+    "attribution": ("attribution",),
+    "typing": ("quick",),
+    "answer": ("parts",),
+}
+
+
+@dataclass
+class Analysis:
+    """A run that is kept while a page may ask for more of it.
+
+    Attributes:
+        tensors: {name: array} of what is sent as bytes; an analysis never changes, so neither do they.
+    """
+
+    served: ServedModel
+    run: Run
+    explanation: Explanation
+    changes: tuple[Change, ...] = ()
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    tensors: dict[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, served: ServedModel, text: str, new_tokens: int, changes: Sequence[Change] = ()) -> Analysis:
+        """Run the model; called by the engine."""
+        import torch
+
+        with evaluated(served, changes), torch.inference_mode():
+            run = Run(text, served.name, served.model, served.explainer, new_tokens, False)
+            explanation = run.explanation(None, None, None, None)
+        found = cls(served, run, explanation, tuple(changes))
+        found.tensors = {name: attention.pattern for name, attention in explanation.attention.items()}
+        return found
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def evidence(self, view: str) -> Evidence:
+        """What a view shows beside the run; called by the engine."""
+        with evaluated(self.served, self.changes):
+            found = self.run.evidence(self.explanation, EVIDENCE[view])
+        for name, rollout in found.rollout.items():
+            self.tensors[f"{name}.rollout"] = rollout[:, None]  # [layers, 1, L, L]
+        return found
+
+    def data(self, views: Sequence[str]) -> dict[str, object]:
+        """What the page reads: a run without matrices, and the evidence of these views."""
+        evidence: list[Evidence] = [self.evidence(view) for view in views]
+        explanation = self.explanation if not evidence else replace(self.explanation, evidence=evidence[0])
+        data = run_data(explanation)
+        for name, entry in data["attention"].items():
+            entry["packed"] = self._packed(name)
+            if f"{name}.rollout" in self.tensors:
+                entry["rollout"] = self._packed(f"{name}.rollout")
+        data["evidence"]["has"] = list(views)
+        words = "with the changes of the lab. " if self.changes else ""
+        data["provenance"] = f"Made by cutaway {self.explanation.version}, live {words or 'on this machine. '}"
+        return {"id": self.id, "run": data}
+
+    def more(self, view: str) -> dict[str, object]:
+        """The evidence of one more view, and the tensors that come with it."""
+        evidence = self.evidence(view)
+        norms = run_data(replace(self.explanation, evidence=evidence))
+        entries = {
+            name: {
+                key: value
+                for key, value in (
+                    ("value_norms", norms["attention"][name].get("value_norms")),
+                    ("rollout", self._packed(f"{name}.rollout") if f"{name}.rollout" in self.tensors else None),
+                )
+                if value is not None
+            }
+            for name in self.explanation.attention
+        }
+        return {"id": self.id, "evidence": norms["evidence"], "attention": entries}
+
+    def _packed(self, name: str) -> dict[str, object]:
+        values = self.tensors[name]
+        return {
+            "shape": values.shape, "steps": [], "error": 0.0, "broken": not bool(np.isfinite(values).all()),
+            "blocks": [], "tensor": f"{self.id}/{name}",
+        }  # fmt: skip
+
+
+@contextmanager
+def evaluated(served: ServedModel, changes: Sequence[Change]) -> Iterator[None]:
+    """Inside, the model is evaluated, with these changes."""
+    with Evaluation(cast("nn.Module", served.model))(), changed(served, changes):
+        yield

@@ -1,0 +1,99 @@
+"""What streams to a page: events of long work, which the engine does a step at a time between all other work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Mapping
+
+from pydantic_core import to_json
+
+from cutaway.errors import CutawayError
+
+logger = logging.getLogger("cutaway.serve")
+MOST_WAITING = 64  # events that a page has not taken yet
+
+
+class Feed:
+    """Events on their way from the engine's thread to one page, as server-sent events.
+
+    A page that is slow never slows the model: what may be left out (`optional`) is dropped once `MOST_WAITING` events
+    wait, and `dropped` counts it; the last event says how many.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.dropped, self.closed = loop, 0, False
+        self._waiting: deque[tuple[str, Mapping[str, object]]] = deque()
+        self._lock, self._news, self._ended = threading.Lock(), asyncio.Event(), False
+
+    def offer(self, name: str, data: Mapping[str, object], *, optional: bool = False) -> None:
+        """One event; called by the engine."""
+        with self._lock:
+            if optional and len(self._waiting) >= MOST_WAITING:
+                self.dropped += 1
+                return
+            self._waiting.append((name, data))
+        self._wake()
+
+    def end(self, error: str = "") -> None:
+        """No event follows; `error`: why the work could not be done."""
+        self.offer("end", {"error": error, "dropped": self.dropped})
+        with self._lock:
+            self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._news.set)
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """The events as text; whoever stops to read them ends the work."""
+        try:
+            while True:
+                self._news.clear()
+                with self._lock:
+                    events, ended = list(self._waiting), self._ended
+                    self._waiting.clear()
+                for name, data in events:
+                    yield f"event: {name}\ndata: {to_json(data, inf_nan_mode='null').decode()}\n\n"
+                if ended:
+                    return
+                await self._news.wait()
+        finally:
+            self.closed = True
+
+
+class Steps:
+    """Work that is done a step at a time, one step of each at every turn of the engine."""
+
+    def __init__(self) -> None:
+        self._active: deque[tuple[Feed, Iterator[None]]] = deque()
+
+    def start(self, feed: Feed, work: Iterator[None]) -> None:
+        """Do `work`, whose steps keep nothing open between them; the engine must be woken."""
+        self._active.append((feed, work))
+
+    def turn(self) -> bool:
+        if not self._active:
+            return False
+        feed, work = self._active.popleft()
+        if feed.closed:
+            return True  # nobody reads it any more
+        try:
+            next(work)
+        except StopIteration:
+            feed.end()
+        except CutawayError as error:
+            feed.end(str(error))
+        except Exception:
+            logger.exception("a step failed")
+            feed.end("The server failed at this; its log says how.")
+        else:
+            self._active.append((feed, work))
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        while self._active:
+            self._active.popleft()[0].end(str(error))

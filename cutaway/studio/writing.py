@@ -1,0 +1,235 @@
+"""A text that goes on token by token, each with what else was likely; beside it what the model looked at.
+
+The tokens come at the model's full rate. What it looked at is read afterwards, several tokens in one pass: the weights
+are then read once for all of them, so that watching costs a fraction of writing.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from cutaway.errors import InputError
+from cutaway.nn.call_context import Evaluation
+from cutaway.serve.body import Body
+
+if TYPE_CHECKING:
+    import torch
+
+    from cutaway.inspect.tower import StackHandle
+    from cutaway.nn.kv_cache import Cache
+    from cutaway.serve.served_model import ServedModel
+    from cutaway.studio.feed import Feed
+
+ALTERNATIVES = 10  # of each token
+LAST = 50  # of the last distribution, by name
+TOGETHER = 16  # tokens that are watched in one pass
+LENS_STATES = 6  # states that the lens reads, the last among them
+TIMED = 8  # tokens by which the rates with and without watching are compared
+
+Probability = Annotated[float, Field(gt=0, le=1)]
+
+
+class WriteBody(Body):
+    """A text to go on with: as `text`, or as token `ids`; a temperature of 0 takes the likeliest token each time."""
+
+    model: str
+    text: Annotated[str, Field(max_length=1_000_000)] = ""
+    ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=65536)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=4096)] = 32
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    top_p: Probability = 1.0
+    seed: int = 0
+    forbid: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=4096)] = ()
+    watch: bool = True
+    layer: Annotated[int, Field(ge=0)] = 0
+
+
+class Writer:
+    """One text being written; `steps` is its work, a token at a time."""
+
+    def __init__(self, served: ServedModel, body: WriteBody, feed: Feed) -> None:
+        import torch
+
+        self.served, self.body, self.feed, self.model = served, body, feed, served.model
+        if served.generator is None:
+            raise InputError(f"{served.name} does not go on with texts; take a decoder.")
+        ids = body.ids if body.ids is not None else served.explainer(body.text)["input_ids"]
+        if not ids:
+            raise InputError("The text is empty: there is nothing to go on with. Give at least one word.")
+        size = int(self.model.config.vocab_size)
+        bad = next((id for id in (*ids, *body.forbid) if id >= size), None)
+        if bad is not None:
+            raise InputError(f"ids holds {bad}, and the vocabulary has {size} tokens.")
+        self.ids: list[int] = list(ids)
+        self.prompt = len(self.ids)
+        self.random = torch.Generator().manual_seed(body.seed)
+        self.last: torch.Tensor | None = None  # [V], the logits that the last token was taken from
+        end = self.model.config.eos_token_id
+        self.ends = set() if end is None else set(end) if isinstance(end, list | tuple) else {int(end)}
+        if served.longest is not None and self.prompt >= served.longest:
+            raise InputError(f"text has {self.prompt} tokens, and {served.name} takes {served.longest}.")
+
+    def steps(self) -> Iterator[None]:
+        """The work; between two steps no context is open, since the engine does other things there."""
+        import torch
+
+        room = (self.served.longest or 10**9) - self.prompt
+        most = min(self.body.tokens, room)
+        self.feed.offer("start", {"ids": self.ids, "labels": [self._label(id) for id in self.ids], "most": most})
+        watcher = Watcher(self, self.body.layer) if self.body.watch else None
+        with _quiet(self.model):
+            out = self.model(input_ids=torch.tensor([self.ids]), use_cache=True)
+            cache: Cache = out.past_key_values
+            logits = out.logits[0, -1].float()  # [V]
+            stepper = self.model.decode_stepper()
+        yield
+        begun, writing = time.perf_counter(), 0.0
+        for number in range(most):
+            turn = time.perf_counter()
+            with _quiet(self.model):
+                id = self._take(logits)
+                if id in self.ends or number == most - 1:
+                    writing += time.perf_counter() - turn
+                    break
+                new = torch.tensor([[id]])
+                if stepper is not None and stepper.is_unobserved:
+                    logits = stepper(new, cache)[0, -1].float()
+                else:
+                    logits = self.model(input_ids=new, past_key_values=cache, use_cache=True).logits[0, -1].float()
+            writing += time.perf_counter() - turn
+            yield
+            if watcher is not None and len(self.ids) - watcher.seen >= TOGETHER + 1:
+                with _quiet(self.model):
+                    watcher.watch()
+                yield
+        if watcher is not None and len(self.ids) - watcher.seen > 1:
+            with _quiet(self.model):
+                watcher.watch()
+        written = len(self.ids) - self.prompt
+        spent = writing + (watcher.seconds if watcher is not None else 0.0)
+        rates = {"without": written / writing, "with": written / spent if watcher is not None else None}
+        self.feed.offer("rate", {**rates, "seconds": time.perf_counter() - begun, "tokens": written})
+
+    def _take(self, logits: torch.Tensor) -> int:
+        """The next token, and the event that tells of it."""
+        self.last = logits
+        shares = logits.log_softmax(-1)
+        p = shares.exp()
+        entropy = float(-(p * shares.clamp(min=-1e30)).sum())  # nats
+        best = shares.topk(min(ALTERNATIVES, shares.numel()))
+        allowed = logits
+        if self.body.forbid:
+            allowed = logits.clone()
+            allowed[list(self.body.forbid)] = float("-inf")
+        id = self._drawn(allowed)
+        likely = zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
+        self.feed.offer("token", {
+            "position": len(self.ids), "id": id, "label": self._label(id), "end": id in self.ends,
+            "probability": float(p[id]), "entropy": entropy,
+            "top": [[other, self._label(other), share] for other, share in likely],
+        })  # fmt: skip
+        self.ids.append(id)
+        return id
+
+    def _drawn(self, logits: torch.Tensor) -> int:
+        """softmax(logits / temperature), the fewest tokens that hold `top_p` of it (Holtzman et al., 2020)."""
+        import torch
+
+        if self.body.temperature == 0:
+            return int(logits.argmax())
+        shares = (logits / self.body.temperature).softmax(-1)
+        ordered = shares.sort(descending=True)
+        kept = ordered.values.cumsum(-1) - ordered.values < self.body.top_p  # the first always
+        at = int(torch.multinomial(ordered.values * kept, 1, generator=self.random))
+        return int(ordered.indices[at])
+
+    def _label(self, id: int) -> str:
+        return label_of(self.served, id)
+
+
+def label_of(served: ServedModel, id: int) -> str:
+    """A token as a reader should see it."""
+    from cutaway.show.label import token_label
+
+    tokenizer = served.explainer
+    return token_label(tokenizer, tokenizer.convert_ids_to_tokens(id), id, id in tokenizer.all_special_ids)
+
+
+class Watcher:
+    """Reads what was written once more, with a cache of its own, and tells what each token looked at."""
+
+    def __init__(self, writer: Writer, layer: int) -> None:
+        from cutaway.inspect.tower import tower_of
+
+        self.writer, self.model = writer, writer.model
+        tower: StackHandle = tower_of(writer.model)
+        n = tower.spec.n_layers
+        if layer >= n:
+            raise InputError(f"layer={layer} is not there: layers go from 0 to {n - 1}.")
+        self.tower, self.pattern = tower, tower.at(f"blocks.{layer}.attn.pattern")
+        some = sorted({round((i + 1) * n / LENS_STATES) - 1 for i in range(LENS_STATES)} - {-1})
+        self.states = [tower.at(f"blocks.{i}.resid") for i in some]
+        self.seen, self.seconds, self.cache = 0, 0.0, None
+
+    def watch(self) -> None:
+        """All tokens but the last, which the model has not read yet."""
+        import torch
+
+        from cutaway.inspect.lens import read_state
+
+        begun = time.perf_counter()
+        ids = self.writer.ids[self.seen : -1]
+        with self.model.record(self.pattern, *self.states) as seen:
+            out = self.model(input_ids=torch.tensor([ids]), past_key_values=self.cache, use_cache=True)
+        self.cache = out.past_key_values
+        first = max(self.writer.prompt - 1, self.seen)  # the place that the first new token was taken from
+        rows = slice(first - self.seen, None)
+        states = torch.stack([seen[place][0, rows] for place in self.states])  # [states, n, H]
+        best = read_state(self.model, states, self.tower).float().softmax(-1).topk(3)
+        pattern = seen[self.pattern][0, :, rows]  # [heads, n, keys]
+        for i in range(pattern.shape[1]):
+            keys = first + i + 1
+            shares = (pattern[:, i, :keys].clamp(0, 1) * 255).round().to(torch.uint8).contiguous()  # [heads, keys]
+            lens = [
+                [[label_of(self.writer.served, id), share] for id, share in zip(*pair, strict=True)]
+                for pair in zip(best.indices[:, i].tolist(), best.values[:, i].tolist(), strict=True)
+            ]
+            self.writer.feed.offer("watched", {
+                "position": keys, "place": self.pattern, "shape": list(shares.shape), "dtype": "u8", "scale": 1 / 255,
+                "attention": base64.b64encode(shares.numpy().tobytes()).decode(), "places": self.states, "lens": lens,
+            }, optional=True)  # fmt: skip
+        self.seen += len(ids)
+        self.seconds += time.perf_counter() - begun
+
+
+def _quiet(model: torch.nn.Module) -> _Quiet:
+    return _Quiet(model)
+
+
+class _Quiet:
+    """Evaluation, without gradients."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        import torch
+
+        self._evaluation, self._gradients = Evaluation(model)(), torch.no_grad()
+
+    def __enter__(self) -> None:
+        self._gradients.__enter__()
+        self._evaluation.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._evaluation.__exit__(None, None, None)
+        self._gradients.__exit__(None, None, None)
+
+
+def last_distribution(writer: Writer) -> tuple[torch.Tensor, list[tuple[int, str]]]:
+    """The logits [V] of the last step, and its likeliest tokens by name: temperature changes no order among them."""
+    assert writer.last is not None
+    best: Sequence[int] = writer.last.topk(min(LAST, writer.last.numel())).indices.tolist()
+    return writer.last, [(id, label_of(writer.served, id)) for id in best]
