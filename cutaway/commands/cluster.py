@@ -81,7 +81,7 @@ def cluster(
     """Find the topics of texts that nobody has sorted; vectors are computed once and kept beside the table."""
     from cutaway.errors import InputError
     from cutaway.texts.topic_words import require_sklearn
-    from cutaway.texts.topics import check_how
+    from cutaway.texts.topics import check_how, how_many
     from cutaway.texts.topics import cluster as find
 
     require_sklearn()
@@ -90,6 +90,7 @@ def cluster(
         _check_output(path, overwrite)
     source = Source(table, column, encoding, delimiter, model, vectors, half, revision, offline, threads, dtype)
     texts = source.read()
+    how_many(len(texts), method.value, topics)
     clash = [name for name in OWN if name in texts.columns]
     if clash and any(path.suffix.lower() not in (*PICTURES, *PAGES) for path in output or []):
         raise InputError(f"The table already has a column {clash[0]!r}; rename it, or write a page.")

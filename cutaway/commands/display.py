@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ def write(text: str, end: str = "\n") -> None:
     """Print to standard output, at once."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
+
+
+def command_line() -> str:
+    """What was typed, as a report names it."""
+    return shlex.join(["cutaway", *sys.argv[1:]])
 
 
 def as_line(value: object) -> str:

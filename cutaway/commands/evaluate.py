@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutaway.commands.display import as_line, console, plain, table_of, write
+from cutaway.commands.display import as_line, command_line, console, plain, table_of, write
 from cutaway.commands.option import (
     AsJson,
     Delimiter,
@@ -23,8 +23,13 @@ from cutaway.commands.option import (
 from cutaway.jsonfile import write_text
 from cutaway.show.label import printable
 
+if TYPE_CHECKING:
+    from cutaway.evaluate import Evaluation
+    from cutaway.pipelines.base import Pipeline
+
 AVERAGES = ("micro avg", "macro avg", "weighted avg", "samples avg", "accuracy")  # in a report, beside the labels
 MOST = 30  # labels in the terminal
+MISTAKES = 10  # in a report
 
 
 def evaluate(
@@ -43,6 +48,10 @@ def evaluate(
     output: Annotated[
         list[Path] | None, typer.Option("--output", "-o", help="Also write .json, or .png, .svg, .pdf. Repeatable.")
     ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="A report to hand in: .html or .md; answers as a table beside it. Repeatable."),
+    ] = None,
     truncation: Annotated[bool, typer.Option("--truncation", help="Cut texts over the model's length.")] = False,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -54,9 +63,12 @@ def evaluate(
 ) -> None:
     """Measure a model on a table with right answers."""
     from cutaway.errors import InputError
+    from cutaway.evaluate.report import check_report
     from cutaway.jobs import TableReader
 
     paths = _check_outputs(output or [], task)
+    for path in report or []:
+        check_report(path)
     columns = _renamed(column or [], task)
     reader = TableReader(data, encoding=encoding, delimiter=delimiter)
     _check_columns(reader.columns, task, columns)
@@ -68,7 +80,7 @@ def evaluate(
     if truncation:
         options["truncation"] = True
 
-    from cutaway.evaluate import Evaluation, compare
+    from cutaway.evaluate import compare
     from cutaway.evaluate import evaluate as run
     from cutaway.evaluate.evaluation import prepare
     from cutaway.pipelines import pipeline
@@ -79,9 +91,12 @@ def evaluate(
     for name in names:  # every model's labels, before the first one is loaded
         scorer.check(_config(name, options), table)
 
+    pipes: list[Pipeline] = []
+
     def measured(name: str) -> Evaluation:
         sys.stderr.write(f"{name}: {len(rows):,} rows\n")
-        return run(pipeline(task, name, **options), values, columns=columns, tokenizer=tokenizer)
+        pipes.append(pipeline(task, name, **options))
+        return run(pipes[-1], values, columns=columns, tokenizer=tokenizer)
 
     found = [(name, measured(name)) for name in names]
     record: dict[str, Any] = {"models": [{"model": name, **evaluation.to_dict()} for name, evaluation in found]}
@@ -94,7 +109,42 @@ def evaluate(
             from cutaway.evaluate import pictures
 
             pictures.save(found[0][1], path)
+    if report:
+        _write_reports(report, found[0][1], pipes[0], table, model, data, options)
     write(as_line(record)) if as_json else _show(found, record.get("comparison", []))
+
+
+def _write_reports(
+    paths: list[Path],
+    evaluation: Evaluation,
+    pipe: Pipeline,
+    table: dict[str, list[Any]],
+    model: str,
+    data: Path,
+    options: dict[str, Any],
+) -> None:
+    from dataclasses import replace
+
+    from cutaway.evaluate.baselines import linear_probe, majority
+    from cutaway.evaluate.mistakes import PAIR, Answer, confident_mistakes
+    from cutaway.evaluate.report import Report, facts_of, predictions_beside, write_report
+    from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
+
+    answers, mistakes, baselines = [], [], []
+    if evaluation.answers:
+        pairs = table.get("text_pair")
+        texts = table["text"] if pairs is None else [a + PAIR + b for a, b in zip(table["text"], pairs, strict=True)]
+        lines = enumerate(zip(texts, evaluation.answers, strict=True), start=1)
+        answers = [Answer(row, text, *answer) for row, (text, answer) in lines]
+        mistakes = confident_mistakes(pipe, answers, MISTAKES)
+        right = [answer.right for answer in answers]
+        own = FeatureExtractionPipeline(pipe.model.base_model, pipe.tokenizer, task="feature-extraction")
+        probe = linear_probe(own, table["text"], right)
+        baselines = [majority(right), *([probe] if probe is not None else [])]
+    facts = facts_of(pipe.task, str(data), model, command_line()) | {"rows": f"{evaluation.rows:,}"}
+    made = Report(f"{Path(model).name} on {data.name}", facts, evaluation, answers, baselines, mistakes)
+    for path in paths:
+        write_report(replace(made, predictions=predictions_beside(path).name if answers else ""), path)
 
 
 def _check_outputs(paths: list[Path], task: str) -> list[Path]:

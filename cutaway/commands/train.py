@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cutaway.commands.display import command_line
 from cutaway.commands.option import Delimiter, Encoding, Offline, Revision, Threads, load_arguments
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def train(
     report_to: Annotated[
         list[str] | None, typer.Option(help="Also log to tensorboard, mlflow, wandb or trackio. Repeatable.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Another file of the report, .html or .md; the folder has its own.")
+    ] = None,
     revision: Revision = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -76,7 +80,7 @@ def train(
     text, label, text_pair = columns.get("text", "text"), columns.get("label", "label"), columns.get("text_pair")
     if study is not None and search is None:
         raise InputError("--study is the file of a search; say with --search how many settings to try.")
-    _check_before(model, output, load, resume, search, report_to or [])
+    _check_before(model, output, load, resume, search, report_to or [], report)
     kind: Kind | None = None if labels is None else labels.value
     how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
     rows = read(data, text, label, pair=text_pair, kind=kind, split=split, **how)
@@ -115,13 +119,13 @@ def train(
     except KeyboardInterrupt:
         _say(f"Stopped. {output} holds what was done; the same command with --resume goes on.")
         raise typer.Exit(STOPPED) from None
-    write(tuning, outcome, output, tried)
+    write(tuning, outcome, output, tried, data=data, command=command_line(), also=report)
     if not outcome.trainer.is_world_process_zero():
         return
     for name, value in outcome.metrics.items():
         if name.startswith("eval_") and not name.endswith(("runtime", "per_second")):
             sys.stdout.write(f"{name.removeprefix('eval_')} {value:.4f}\n")
-    _say(f"{output}: the model, and report.html.")
+    _say(f"{output}: the model, and report.html.{'' if report is None else f' The report is also {report}.'}")
 
 
 def _columns(given: list[str], **older: str | None) -> dict[str, str]:
@@ -142,7 +146,13 @@ LOGGERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 def _check_before(
-    model: str, output: Path, load: dict[str, Any], resume: bool, search: int | None, report_to: list[str]
+    model: str,
+    output: Path,
+    load: dict[str, Any],
+    resume: bool,
+    search: int | None,
+    report_to: list[str],
+    report: Path | None,
 ) -> None:
     """All that can be known before the rows are read: packages, the folder, the base model."""
     import importlib.util
@@ -153,7 +163,7 @@ def _check_before(
     from cutaway.tuning.fine_tuning import check_base
     from cutaway.tuning.report import check
 
-    check()
+    check(report)
     for package in (*(["optuna"] if search is not None else []), *(name for name in report_to if name in LOGGERS)):
         if importlib.util.find_spec(package) is None:
             extra = "search" if package == "optuna" else package

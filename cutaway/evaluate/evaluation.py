@@ -29,6 +29,7 @@ class Evaluation:
         per_row: name -> one value for each row, what comparisons are made of.
         details: what only this task has: labels, confusion matrix, reliability bins, the report per label, the
             tokenizer and signatures.
+        answers: (right label, label said, its probability) of each row, where each has one label.
         notes: sentences about measures that say little on these rows, and about how was counted.
     """
 
@@ -39,6 +40,7 @@ class Evaluation:
     per_row: dict[str, np.ndarray] = field(repr=False)
     details: dict[str, Any] = field(default_factory=dict, repr=False)
     notes: list[str] = field(default_factory=list)
+    answers: list[tuple[str, str, float]] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without the values of single rows."""
@@ -89,7 +91,9 @@ def evaluate(
     scored: Scored = scorer.score(pipe, table, tokenizer)
     intervals = {name: interval(values) for name, values in scored.per_row.items() if name in scored.measures}
     rows_scored = len(next(iter(table.values())))
-    return Evaluation(pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details, scored.notes)
+    return Evaluation(
+        pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details, scored.notes, scored.answers
+    )
 
 
 def prepare(

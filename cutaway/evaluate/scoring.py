@@ -26,12 +26,13 @@ TOKEN_ROWS = 32  # rows of one batch where words are labelled
 
 @dataclass(frozen=True)
 class Scored:
-    """measures: over all rows. per_row: name -> [rows]. details, notes: as in `Evaluation`."""
+    """measures: over all rows. per_row: name -> [rows]. details, notes, answers: as in `Evaluation`."""
 
     measures: dict[str, float]
     per_row: dict[str, np.ndarray]
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    answers: list[tuple[str, str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,9 @@ def _one_each(pipe: Pipeline, inputs: list[Any], labels: list[Any]) -> Scored:
         missing = [name for i, name in enumerate(names) if i not in there]
         listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         notes.append(f"No row has the label {listed}: in macro_f1 such a label counts as 0.")
-    return Scored(measures, per_row, details, notes)
+    best = probabilities.max(axis=1)
+    answers = [(names[a], names[b], float(c)) for a, b, c in zip(right, said, best, strict=True)]
+    return Scored(measures, per_row, details, notes, answers)
 
 
 def _several(pipe: Pipeline, inputs: list[Any], labels: list[Any]) -> Scored:

@@ -75,7 +75,7 @@ class Guarded(Protocol):
 
     @property
     def open_paths(self) -> frozenset[str]:
-        """What is answered without a key."""
+        """Paths that ask for no key."""
 
 
 class Gate:

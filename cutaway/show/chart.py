@@ -9,7 +9,7 @@ from html import escape
 from cutaway.show.label import printable
 
 SERIES = 6  # colours of the page for lines and groups
-WIDTH, HEIGHT, LEFT, BELOW, ABOVE, RIGHT = 460, 320, 48, 40, 12, 14
+WIDTH, HEIGHT, LEFT, BELOW, ABOVE, RIGHT = 460, 320, 52, 40, 12, 24
 Point = tuple[float, float]
 
 

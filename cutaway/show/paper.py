@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
-from typing import Any
 
 from cutaway.show.label import printable
 
@@ -38,7 +37,7 @@ def sha256(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def paper(template: str, title: str, **values: Any) -> str:
+def paper(template: str, title: str, **values: object) -> str:
     """The page as text.
 
     Args:
@@ -51,7 +50,7 @@ def paper(template: str, title: str, **values: Any) -> str:
     return page_of(template, title, css, policy, ready=True, **values)
 
 
-def page_of(template: str, title: str, css: str, policy: str, **values: Any) -> str:
+def page_of(template: str, title: str, css: str, policy: str, **values: object) -> str:
     """As `paper`, with a style and a content policy of the page's own; `css` and `policy` are code, not data."""
     from jinja2 import Environment
 

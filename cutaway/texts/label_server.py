@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from importlib.resources import files
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import CutawayError, InputError, OutputError
@@ -141,7 +142,7 @@ def label_app(labelling: Labelling, title: str, *, model: bool = False) -> Starl
     )
 
 
-def run(app: Starlette, listener: Any) -> None:
+def run(app: Starlette, listener: socket) -> None:
     """Serve on a listening socket until Ctrl-C.
 
     Raises CutawayError where the server cannot run.

@@ -104,14 +104,11 @@ def cluster(
     check_how(method, map, n_topics)
     require_sklearn()
     texts = table if isinstance(table, TextTable) else read_texts(table, column)
+    wanted = how_many(len(texts), method, n_topics)
     if vectors is None:
         if model is None:
             raise InputError("Topics are made of vectors: pass model= or vectors=.")
         vectors = text_vectors(texts, model)
-    wanted = n_topics or max(2, min(MOST, len(texts) // EACH))
-    least = wanted if method == "kmeans" else 5
-    if len(texts) < max(least, 4):
-        raise InputError(f"{len(texts):,} texts are too few for {wanted} topics; give more texts, or fewer topics.")
     whole = vectors.floats()  # [texts, width]
     narrow = _narrow(whole)
     raw = _kmeans(narrow, wanted) if method == "kmeans" else _hdbscan(narrow)
@@ -150,6 +147,14 @@ def check_how(method: str, map: str, n_topics: int | None) -> None:
         raise InputError(f"n_topics={n_topics}: {why}.")
     if map == "umap":
         _umap()
+
+
+def how_many(texts: int, method: str, n_topics: int | None) -> int:
+    """The number of topics of so many texts. InputError where these are too few, before vectors are computed."""
+    wanted = n_topics or max(2, min(MOST, texts // EACH))
+    if texts < max(wanted if method == "kmeans" else 5, 4):
+        raise InputError(f"{texts:,} texts are too few for {wanted} topics; give more texts, or fewer topics.")
+    return wanted
 
 
 def _unit(vector: Floats) -> Floats:

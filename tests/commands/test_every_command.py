@@ -62,7 +62,8 @@ RUNS = [
     # how good, how fast
     "evaluate ENC LABELLED -o OUT/a.png -o OUT/a.json --against ENC --truncation",
     "evaluate ENC LABELLED --column label=label --column text",
-    "evaluate SEVERAL SETS", "evaluate NUMBER NUMBERS",
+    "evaluate ENC LABELLED --report OUT/r.html --report OUT/r.md",
+    "evaluate SEVERAL SETS --report OUT/s.html", "evaluate NUMBER NUMBERS",
     "evaluate TAGS TAGGED --task token-classification",
     "evaluate QA ASKED --task question-answering",
     "evaluate T5 WRITTEN --task summarization --tokenizer unicode",
@@ -81,7 +82,7 @@ RUNS = [
     "train BASE SETS -o OUT/several --max-steps 1 --bf16",
     "train DEC PAIRS -o OUT/pairs --max-steps 1 --text first --text-pair second --label same",
     "train BASE LABELLED -o OUT/found --max-steps 1 --search 1 --study OUT/found.sqlite",
-    "train BASE LABELLED -o OUT/logged --max-steps 1 --report-to tensorboard --split train",
+    "train BASE LABELLED -o OUT/logged --max-steps 1 --report-to tensorboard --split train --report OUT/r.md",
     "train BASE SEMICOLONS -o OUT/de --max-steps 1 --encoding cp1252 --delimiter ;",
     # texts without labels
     "search LABELLED 'a bad film' film -m BASE --top-k 2 --least -1 -o OUT/a.csv --overwrite --half --index exact",
@@ -209,10 +210,12 @@ def places(tmp_path_factory):
 @pytest.fixture
 def invoke(call, places, tmp_path, monkeypatch):
     """A row of the table, run in this process."""
+    from cutaway.commands import evaluate
     from cutaway.tuning import report
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "MISTAKES", 1)  # each is an attribution
+    monkeypatch.setattr(evaluate, "MISTAKES", 1)
 
     def run(row, *more):
         line, _, source = row.partition(" < ")
@@ -322,6 +325,8 @@ MISTAKES = [
     ("evaluate ENC LABELLED -o nothing/a.png", "there is no folder"),
     ("evaluate T5 WRITTEN --task summarization -o OUT/a.png", "write the measures as .json"),
     ("classify -m ENC -i LINES -o OUT/a.txt", "answers have columns"),
+    ("evaluate ENC LABELLED --report OUT/r.docx", "ends in .html or .md"),
+    ("train BASE LABELLED -o OUT/x --report OUT/nothing/r.md", "there is no folder"),
     ("search nothing.csv film -m BASE", "there is no such file"),
     ("search LABELLED TABLE -m BASE", "the table comes first"),
     ("search LABELLED film -m BASE -o OUT/a.txt", "answers have columns"),
