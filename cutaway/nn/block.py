@@ -38,24 +38,25 @@ class Block(NamedModule):
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         entered = x
-        x = self._add(self.attn, self.attn_norm, x, x, context, layer, tap)
+        x = self._add(self.attn, self.attn_norm, x, x, self.attn_dropout, context, layer, tap)
         if tap is not None:
             x = tap.expose("resid_mid", x)
         if self.has_cross:
-            x = self._add(self.cross, self.cross_norm, x, x, context, layer, tap)
+            x = self._add(self.cross, self.cross_norm, x, x, self.dropout, context, layer, tap)
             if tap is not None:
                 x = tap.expose("resid_cross", x)
-        x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
+        x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, self.dropout, tap)
         if self.bounds_end:
             x = within_float16(x)
         if tap is not None:
             x = tap.expose("resid", x)
         return x
 
-    def _add(self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
+    def _add(
+        self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, dropout: float, *args: object
+    ) -> Tensor:
         """x plus what `part` makes of `read`, with the norm on its side."""
         inside = norm(read) if self.pre else read
-        dropout = self.attn_dropout if part is self.attn else self.dropout
         join = ResidualAdd(x, dropout, self.training and not evaluating(), None if self.pre else norm)
         if hooked(part):  # a hook is shown the part's own output
             x = join(part(inside, *args))

@@ -218,11 +218,14 @@ class PackedCache:
 
     def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
         """As LinearGroup.products."""
-        if not fusable(x, *layers) or len({layer.bias is None for layer in layers}) > 1 or not self.can_fuse(layers):
+        if not fusable(x, *layers) or not _alike(layers) or not self.can_fuse(layers):
             return [layer(x) for layer in layers]
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)
-        return [with_adapters(layer, part, x) for layer, part in zip(layers, parts, strict=True)]
+        return [
+            part if layer.site is None else with_adapters(layer, part, x)
+            for layer, part in zip(layers, parts, strict=True)
+        ]
 
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated."""
@@ -240,7 +243,7 @@ class PackedCache:
             return None
         if not self.can_fuse(layers) or adapted(x, *layers, down):
             return None
-        if len({layer.bias is None for layer in layers}) > 1 or not join.fits(x, down.out_features):
+        if not _alike(layers) or not join.fits(x, down.out_features):
             return None
         first, second = self.refresh(layers).panels, down.packed.refresh((down,)).panels
         if first is None or second is None or first.bytes > CACHED:
@@ -325,6 +328,11 @@ class _Product(torch.autograd.Function):
         )
 
 
+def _alike(layers: Sequence[Linear]) -> bool:
+    """Whether all of them have a bias, or none; of layers that are `fusable`."""
+    return len({layer._parameters["bias"] is None for layer in layers}) == 1
+
+
 class FrozenLinear:
     """A `LinearOp` and a `LinearGroup` for as long as nothing about its layers changes: `packable` was asked once.
 
@@ -384,9 +392,8 @@ def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLin
 
 def _fused_activations(layer: Linear) -> Container[Activation | None]:
     """The activations that come in one pass with the packed product of `layer`."""
-    if layer.int8 or served(layer.weight.dtype, layer.weight.shape[1]):
-        return KINDS
-    return _FUSED
+    weight = layer.weight
+    return KINDS if layer.int8 or served(weight.dtype, weight.shape[1]) else _FUSED
 
 
 def hooked(module: nn.Module) -> bool:
@@ -405,10 +412,13 @@ def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if type(layers[0]) is Linear and in_blocks(layers[0]._parameters.get("weight")):
+    first = layers[0]
+    if type(first) is not Linear:
+        return False
+    if in_blocks(first._parameters.get("weight")):
         return _in_blocks(x, layers)
-    int8 = bool(getattr(layers[0], "int8", False))
-    if x.device.type != "cpu" or x.numel() == 0:
+    int8 = first.int8
+    if not x.is_cpu or x.numel() == 0:
         return False
     if int8:
         if x.dtype not in INT8_DTYPES:
@@ -422,7 +432,8 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
             return False
         if layer.training and not evaluating():
             return False
-        weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias", False)
+        parameters = layer._parameters
+        weight, bias = parameters.get("weight"), parameters.get("bias", False)
         if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:  # type: ignore[union-attr]
             return False
         if bias is not None and type(bias) is not TrackedParameter and not _lasting(bias):
@@ -437,8 +448,11 @@ def _lasting(parameter: object) -> bool:
 
 def fusable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether one pass may do the work of several calls: no gradient to follow, nobody watching."""
-    if not packable(x, *layers) or any(hooked(layer) for layer in layers):
+    if not packable(x, *layers):
         return False
+    for layer in layers:
+        if hooked(layer):
+            return False
     return not torch.is_grad_enabled() or not (
         x.requires_grad or any(p.requires_grad for m in layers for p in m.parameters())
     )
