@@ -64,9 +64,10 @@ def at(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...], apart: int = 0, la
         raise RuntimeError(
             f"a kernel was given {x.dtype} {list(x.shape)} on {x.device} where it reads {dtype} {list(shape)} on cpu"
         )
-    if not x.is_contiguous() and x.stride()[apart:] != ((shape[-1], 1) if apart == len(shape) - 2 else (1,)):
+    whole = x.is_contiguous()
+    if not whole and x.stride()[apart:] != ((shape[-1], 1) if apart == len(shape) - 2 else (1,)):
         _check_gaps(x, apart)
-    if lasting:
+    if lasting and not (whole and x.storage_offset() * x.itemsize + x.nbytes <= x.untyped_storage().nbytes()):
         check_bounds(x)
     return x.data_ptr()
 
@@ -83,11 +84,9 @@ def _check_gaps(x: Tensor, apart: int) -> None:
 def check_bounds(x: Tensor) -> None:
     """RuntimeError where x reaches past the end of its storage."""
     held = x.untyped_storage().nbytes()
-    end = x.storage_offset() * x.itemsize + x.nbytes
-    if end > held or not x.is_contiguous():
-        extent = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
-        if x.numel() and (x.storage_offset() + extent) * x.itemsize > held:
-            raise RuntimeError(f"{x.dtype} {list(x.shape)} reaches past its storage, which was cut to {held} bytes")
+    extent = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    if x.numel() and (x.storage_offset() + extent) * x.itemsize > held:
+        raise RuntimeError(f"{x.dtype} {list(x.shape)} reaches past its storage, which was cut to {held} bytes")
 
 
 def run(op: native.Op, *kept: object) -> None:

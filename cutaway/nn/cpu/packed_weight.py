@@ -111,7 +111,8 @@ class PackedWeight:
         out: Tensor,
         norm: native.Norm | None,
     ) -> None:
-        dtype, bf16 = x.dtype, x.dtype is torch.bfloat16
+        dtype = x.dtype
+        bf16 = dtype is torch.bfloat16
         if x.shape[-1] != self.k or dtype not in self.dtypes:  # the kernel would read past the rows
             raise RuntimeError(
                 f"rows of {x.shape[-1]} numbers {dtype} cannot be multiplied by a weight of {self.k} inputs "
