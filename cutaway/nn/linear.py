@@ -527,7 +527,7 @@ class Linear(PaddedHooks, nn.Linear):
         assert found is not None
         return found
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
         part = self.__dict__.get("part")
         if part is None or name not in ("weight", "bias"):
             return super().__getattr__(name)
