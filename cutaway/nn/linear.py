@@ -534,7 +534,7 @@ class Linear(PaddedHooks, nn.Linear):
         whole = getattr(part.layer, name, None)
         if type(whole) is TrackedParameter:
             whole.data_accesses += 1  # what is handed out may be written to
-        return part.tensor(name)
+        return part.tensor(name)  # type: ignore[no-any-return]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in ("weight", "bias") and self.part is not None:

@@ -152,14 +152,14 @@ class NamedModule(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: object) -> None:
         to_engine_names(self, state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if recurse:
             for child in self._modules.values():
                 if child is not None:
-                    child._apply(fn)  # type: ignore[no-untyped-call]
-        return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
+                    child._apply(fn)
+        return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call, no-any-return]
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, or not, of all modules inside."""
@@ -230,7 +230,7 @@ class ModuleGroupView(Unhookable):
 
     named_children = NamedModule.named_children
     named_modules = NamedModule.named_modules
-    state_dict = NamedModule.state_dict
+    state_dict = NamedModule.state_dict  # type: ignore[assignment]
     __repr__ = NamedModule.__repr__
 
     @property
@@ -249,7 +249,7 @@ class ModuleGroupView(Unhookable):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         for _, child in self.published_items() if recurse else ():
-            child._apply(fn)  # type: ignore[no-untyped-call]
+            child._apply(fn)
         return self
 
     def forward(self, *args: object, **kwargs: object) -> NoReturn:

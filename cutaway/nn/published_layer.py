@@ -70,8 +70,8 @@ class Conv1D(PublishedLayer):
         super().__init__(source, parts, layers)
         self.nx, self.nf = self.in_features, self.out_features
 
-    @property
-    def __class__(self) -> type:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """The class of that name upstream, where it is loaded: PEFT asks by it."""
         upstream = sys.modules.get("transformers.pytorch_utils")
         return getattr(upstream, "Conv1D", Conv1D)
