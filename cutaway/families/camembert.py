@@ -27,6 +27,8 @@ class CamembertPreTrainedModel(PreTrainedModel, config=CamembertConfig, prefix="
 class CamembertModel(Backbone, family=FAMILY, config=CamembertConfig, prefix="roberta"):
     """The base model: hidden states."""
 
+    head_stands_first = True
+
 
 class CamembertForMaskedLM(lm_heads.MaskedLM, backbone=CamembertModel, head=OUTPUT):
     """Which token belongs at each place."""

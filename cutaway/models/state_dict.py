@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from cutaway.nn.named_modules import to_engine_names
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def published_state(model: ConfiguredModel, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The weights under published names, each tied weight once."""
+    """The weights under published names, each tied weight once; `state`: others in their place, by any names."""
+    if state is not None:
+        state = dict(state)
+        to_engine_names(model, state, "")
     where = sources(model)
     tensors = tensors_of(model)
     seen: set[int] = set()
@@ -45,22 +48,3 @@ def _apart(tensors: dict[str, Tensor], where: dict[str, WeightSource]) -> set[st
         if where[name].also:
             held.setdefault(where[name].name, set()).add(id(tensor))
     return {name for name, found in held.items() if len(found) > 1}
-
-
-def engine_state(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in which published names and ours may be mixed -> one under our names.
-
-    Names that are neither stay as they are, so that a strict load can report them.
-    """
-    where = sources(model)
-    if all(name in where for name in state):
-        return dict(state)
-    by_source: dict[str, list[str]] = {}
-    for ours, source in where.items():
-        for theirs in (source.name, source.also):
-            by_source.setdefault(theirs, []).append(ours)
-    ours_state: dict[str, Tensor] = {}
-    for name, value in state.items():
-        for ours in [name] if name in where else by_source.get(name, [name]):
-            ours_state[ours] = value if ours == name else where[ours].from_published(value)
-    return ours_state

@@ -527,14 +527,14 @@ class Linear(PaddedHooks, nn.Linear):
         assert found is not None
         return found
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
         part = self.__dict__.get("part")
         if part is None or name not in ("weight", "bias"):
             return super().__getattr__(name)
         whole = getattr(part.layer, name, None)
         if type(whole) is TrackedParameter:
             whole.data_accesses += 1  # what is handed out may be written to
-        return part.tensor(name)
+        return part.tensor(name)  # type: ignore[no-any-return]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in ("weight", "bias") and self.part is not None:

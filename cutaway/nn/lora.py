@@ -85,9 +85,10 @@ class Lora(nn.Module):
         return {"weight": whole.to(weight.dtype)}
 
 
-def _weight(layer: Any) -> Tensor:
+def _weight(layer: nn.Module) -> Tensor:
     """The weight [out, in], for who only reads it; of a part of a published one, that part."""
-    return layer.matrix() if hasattr(layer, "matrix") else layer.weight  # type: ignore[no-any-return]
+    matrix: Callable[[], Tensor] | None = getattr(layer, "matrix", None)
+    return layer.weight if matrix is None else matrix()  # type: ignore[return-value]
 
 
 class ReplacedLayer(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Self
 
@@ -59,6 +59,7 @@ class NamedGroup:
 
 
 Entry = NamedLayer | NamedGroup
+State = dict[str, Any]
 
 
 class NamedModule(nn.Module):
@@ -123,7 +124,9 @@ class NamedModule(nn.Module):
         for name, child in self.published_items():
             yield from child.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+    def state_dict(  # type: ignore[override]
+        self, *args: object, destination: State | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> State:
         """As torch's, under the published names; a tied weight stands under each of its names."""
         return saved_state(self, destination, prefix, keep_vars)
 
@@ -147,11 +150,11 @@ class NamedModule(nn.Module):
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(said))
         return report
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: object) -> None:
         to_engine_names(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if recurse:
             for child in self._modules.values():
                 if child is not None:
@@ -227,7 +230,7 @@ class ModuleGroupView(Unhookable):
 
     named_children = NamedModule.named_children
     named_modules = NamedModule.named_modules
-    state_dict = NamedModule.state_dict
+    state_dict = NamedModule.state_dict  # type: ignore[assignment]
     __repr__ = NamedModule.__repr__
 
     @property
@@ -244,7 +247,7 @@ class ModuleGroupView(Unhookable):
             child.train(mode)
         return self
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         for _, child in self.published_items() if recurse else ():
             child._apply(fn)
         return self
@@ -281,7 +284,9 @@ class DerivedLayerView(Unhookable):
     named_children = NamedModule.named_children
     named_modules = NamedModule.named_modules
 
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+    def state_dict(  # type: ignore[override]
+        self, *args: object, destination: State | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> State:
         """The published weight and bias."""
         out = OrderedDict() if destination is None else destination
         for leaf, value in (("weight", self.weight), ("bias", self.bias)):
@@ -296,17 +301,18 @@ class DerivedLayerView(Unhookable):
         return f"weight={list(self.weight.shape)}"
 
 
-def saved_state(module: Any, destination: Any, prefix: str, keep_vars: bool) -> Any:
+def saved_state(module: nn.Module, destination: State | None, prefix: str, keep_vars: bool) -> State:
     """What `module.state_dict` gives: its own tensors, then those of its published children."""
-    out: Any = OrderedDict() if destination is None else destination
+    out: State = OrderedDict() if destination is None else destination
     metadata = {"version": module._version}
-    if not hasattr(out, "_metadata"):
-        out._metadata = OrderedDict()
-    out._metadata[prefix[:-1]] = metadata
+    if destination is None:
+        vars(out)["_metadata"] = OrderedDict()
+    if hasattr(out, "_metadata"):
+        out._metadata[prefix[:-1]] = metadata
     for before in module._state_dict_pre_hooks.values():
         before(module, prefix, keep_vars)
     module._save_to_state_dict(out, prefix, keep_vars)
-    for name, child in module.published_items():
+    for name, child in module.published_items():  # type: ignore[operator]
         child.state_dict(destination=out, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
     for hook in module._state_dict_hooks.values():
         changed = hook(module, out, prefix, metadata)

@@ -8,9 +8,10 @@ packed again. It sees the tensors that go in and come out, none of the engine's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from cutaway.nn.call_context import rows_of_call
 from cutaway.nn.packed_batch import PackedBatch
@@ -21,14 +22,16 @@ Hook = Callable[..., Any]
 class PaddedHooks(nn.Module):
     """A module whose hooks are shown padded tensors. `nn.Module.register_forward_hook(module, hook)` shows the rows."""
 
-    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> Any:
+    def register_forward_pre_hook(
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
         """As torch's; the hook is shown the padded input."""
         shown = hook if _is_torchs(hook) else _before(hook, with_kwargs)
         return super().register_forward_pre_hook(shown, prepend=prepend, with_kwargs=with_kwargs)
 
     def register_forward_hook(
         self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
-    ) -> Any:
+    ) -> RemovableHandle:
         """As torch's; the hook is shown the padded input and output."""
         shown = hook if _is_torchs(hook) else _after(hook, with_kwargs)
         return super().register_forward_hook(shown, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call)
@@ -82,10 +85,14 @@ def _before(hook: Hook, with_kwargs: bool) -> Hook:
 
 
 def _after(hook: Hook, with_kwargs: bool) -> Hook:
-    def run(module: nn.Module, args: tuple[object, ...], *rest: Any) -> object:
+    def run(module: nn.Module, args: tuple[object, ...], *rest: object) -> object:
         rows, out = rows_of_call(), rest[-1]
         given, shown = _arguments(args, rows), _shown(out, rows)
-        found = hook(module, given, _named(rest[0], rows), shown) if with_kwargs else hook(module, given, shown)
+        found = (
+            hook(module, given, _named(cast("Mapping[str, object]", rest[0]), rows), shown)
+            if with_kwargs
+            else hook(module, given, shown)
+        )
         return None if found is None else _taken(found, out, rows)
 
     return run

@@ -12,8 +12,6 @@ from cutaway.adapters.peft_files import CONFIG
 from cutaway.checkpoint.checkpoint import open_checkpoint, save_checkpoint
 from cutaway.errors import CheckpointError
 from cutaway.hub.files import resolve
-from cutaway.models.pretrained import PreTrainedModel
-from cutaway.models.state_dict import engine_state
 from cutaway.nn.lora import layer_name
 from cutaway.train.sharding import like
 
@@ -61,8 +59,6 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     with open_checkpoint(resolve(str(folder))) as checkpoint:
         tensors = {name: checkpoint.read(name) for name in checkpoint.names()}
     own = model.state_dict(keep_vars=True)
-    if isinstance(model, PreTrainedModel):
-        tensors = engine_state(model, tensors)
     placed = {name: like(own[name], value) if name in own else value for name, value in tensors.items()}
     report = model.load_state_dict(placed, strict=False)
     own = {name: tensor for name, tensor in own.items() if layer_name(model, name) == name}  # adapters are kept apart
