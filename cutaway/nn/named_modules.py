@@ -159,7 +159,7 @@ class NamedModule(nn.Module):
             for child in self._modules.values():
                 if child is not None:
                     child._apply(fn)
-        return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse=False)  # type: ignore[no-untyped-call, no-any-return]
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, or not, of all modules inside."""
