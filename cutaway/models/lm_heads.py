@@ -26,7 +26,7 @@ from cutaway.nn.activations.taps import Taps
 from cutaway.nn.call_context import asked_of, scopes_of
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
-from cutaway.nn.named_modules import NamedModule
+from cutaway.nn.named_modules import NamedModule, shows_engine
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
@@ -121,6 +121,9 @@ class HeadModel(PreTrainedModel):
     def published_items(self) -> Iterator[tuple[str, nn.Module]]:
         """As NamedModule.published_items: the base model under its published prefix, then the head."""
         children = list(self.engine.named_children())
+        if shows_engine():
+            yield from children
+            return
         if self.backbone.head_stands_first:
             children.sort(key=lambda child: child[0] == self.base_model_prefix)
         for name, child in children:

@@ -20,6 +20,9 @@ def published_state(model: ConfiguredModel, state: dict[str, Tensor] | None = No
         to_engine_names(model, state, "")
     where = sources(model)
     tensors = tensors_of(model)
+    if state is not None:  # a tied weight may stand there under any of its names
+        first = {id(tensor): name for name, tensor in tensors.items() if name in state}
+        state |= {name: state[first[id(t)]] for name, t in tensors.items() if name not in state and id(t) in first}
     seen: set[int] = set()
     gathered: dict[str, list[tuple[int, WeightSource, Tensor]]] = {}
     apart = _apart(tensors, where)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Self
 
@@ -60,6 +62,22 @@ class NamedGroup:
 
 Entry = NamedLayer | NamedGroup
 State = dict[str, Any]
+_SHOWS_ENGINE = ContextVar("shows the engine", default=False)
+
+
+@contextmanager
+def engine_names() -> Iterator[None]:
+    """Inside, in this thread or task, modules show the engine's tree: for what walks the modules that are called."""
+    token = _SHOWS_ENGINE.set(True)
+    try:
+        yield
+    finally:
+        _SHOWS_ENGINE.reset(token)
+
+
+def shows_engine() -> bool:
+    """Whether modules show the engine's tree, inside `engine_names()`."""
+    return _SHOWS_ENGINE.get()
 
 
 class NamedModule(nn.Module):
@@ -93,6 +111,9 @@ class NamedModule(nn.Module):
 
     def published_items(self) -> Iterator[tuple[str, nn.Module]]:
         """(published name, module) of what lies inside, in the published order, then what has no published name."""
+        if shows_engine():
+            yield from self.engine.named_children()
+            return
         names = self._published
         held = {path.partition(".")[0] for entry in names.values() for path in _paths(entry)}
         for name, entry in names.items():

@@ -45,7 +45,8 @@ def make_optimizer(
     wanted = set(decaying_names(model) if decaying is None else decaying)
     if kind is None:
         kind, settings = optimizer_of(args)
-    trained = {name: p for name, p in places.names.items() if p.requires_grad}
+    # what is published as one matrix stands at the address of each of its parts, and is trained once
+    trained = {name: p for name, p in places.first_names.items() if p.requires_grad}
     if not trained:
         if any(isinstance(p, BlockWeight) for p in places.names.values()):
             raise ConfigError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cutaway.errors import ConfigError
 from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.linear import Linear
+from cutaway.nn.named_modules import engine_names
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -42,9 +43,10 @@ def shard(model: nn.Module, device: torch.device) -> None:
     parts = [part for _, layers in engine_modules(model) if isinstance(layers, nn.ModuleList) for part in layers]
     for part in [*parts, model]:
         name = type(part).__name__
-        if any(True for _ in part.parameters()):
-            fully_shard(part, mesh=mesh)
-            type(part).__name__ = name  # what is saved says which class it is
+        with engine_names():  # torch asks each part for its modules, and leaves out those that are split already
+            if any(True for _ in part.parameters()):
+                fully_shard(part, mesh=mesh)
+                type(part).__name__ = name  # what is saved says which class it is
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -52,7 +54,8 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type]
+    with engine_names():
+        return dict(get_model_state_dict(model, options=options))  # type: ignore[arg-type]
 
 
 def whole(value: Any, keep: bool) -> Any:
