@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.config.architecture import Norm
+from cutaway.nn.linear import hooked
 from cutaway.nn.norm_mlp import LayerNorm, RMSNorm, make_norm
 
 HALF = (torch.float16, torch.bfloat16)
@@ -45,6 +46,8 @@ class NormPerHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., heads, size] -> the same shape."""
+        if any(hooked(norm) or "forward" in norm.__dict__ for norm in self.norms):  # somebody watches their calls
+            return torch.stack([norm(part) for norm, part in zip(self.norms, x.unbind(-2), strict=True)], -2)
         first: nn.LayerNorm = self.norms[0]  # type: ignore[assignment]
         weight = torch.stack([norm.weight for norm in self.norms])  # type: ignore[misc]
         return F.layer_norm(x, x.shape[-1:], None, None, first.eps) * weight
