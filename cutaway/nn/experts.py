@@ -18,6 +18,7 @@ from cutaway.nn.attention_pattern import value_grad_merge
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd
 
 
@@ -29,7 +30,7 @@ class Joined:
     bias: None = None
 
 
-class Experts(NamedModule):
+class Experts(PaddedHooks, NamedModule):
     """[rows, hidden] -> [rows, hidden]: the sum of what a token's experts make of it, by the router's weights."""
 
     def __init__(self, spec: FeedForward, hidden_size: int) -> None:
