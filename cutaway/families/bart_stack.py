@@ -41,7 +41,9 @@ WITHOUT_EFFECT = dict.fromkeys(
 TRAINED_WITH = dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), only(None, 0, 0.0))
 
 
-def _stack(config: PretrainedConfig, side: str, positions: Learned, embedding_norm: bool, pre: bool, scales_table: bool) -> Stack:
+def _stack(
+    config: PretrainedConfig, side: str, positions: Learned, embedding_norm: bool, pre: bool, scales_table: bool
+) -> Stack:
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer(f"{side}_attention_heads", 1, 1024)
     size = config.divided("d_model", f"{side}_attention_heads")
     norm = Norm("layer", 1e-5)

@@ -23,7 +23,7 @@ from cutaway.nn.residual import ResidualAdd
 
 
 @dataclass(frozen=True)
-class Joined:
+class SideBySide:
     """The experts' second layers as one. weight: [hidden, experts * size]."""
 
     weight: Tensor
@@ -52,9 +52,9 @@ class Experts(PaddedHooks, NamedModule):
         return out if join is None else join(out)
 
     @property
-    def down(self) -> Joined:
+    def down(self) -> SideBySide:
         """The second matrices side by side: a copy."""
-        return Joined(torch.cat([expert.down.weight for expert in self.experts], 1))  # type: ignore[union-attr, misc]
+        return SideBySide(torch.cat([expert.down.weight for expert in self.experts], 1))  # type: ignore[union-attr, misc]
 
     def _routes(self, x: Tensor, tap: Tap | None) -> list[tuple[int, Tensor, Tensor]]:
         """(expert, its rows [n], their weights [n, 1]) of each expert that gets any."""

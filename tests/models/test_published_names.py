@@ -26,7 +26,13 @@ OTHER_ORDER = ("gemma2", "gemma3_text", "phi", "gptj", "gpt_neo", "falcon")
 OTHER_SHAPE = r"position|wpe|pos_\w+_proj|encoder\.LayerNorm|q_norm|k_norm|\.norms\.\d"
 FLAT = ("opt", "opt-narrow")  # whose feed-forward layer reads all texts as one row
 FUSED = ("gpt2", "modernbert", "phi3", "gpt_neox")
-LM = {"deberta-v2-conv": "ForMaskedLM", "bert": "ForMaskedLM", "distilbert": "ForMaskedLM", "gpt2": "LMHeadModel", "t5": "ForConditionalGeneration"}
+LM = {
+    "deberta-v2-conv": "ForMaskedLM",
+    "bert": "ForMaskedLM",
+    "distilbert": "ForMaskedLM",
+    "gpt2": "LMHeadModel",
+    "t5": "ForConditionalGeneration",
+}
 
 
 def head(family: str) -> str:
@@ -96,7 +102,7 @@ def test_a_saved_state_is_read_strictly_both_ways(family: str) -> None:
     stored = published(theirs, ours)
     others = [(theirs, ours), (ours, make(family, ending, seed=2))]
     if stored is not None:  # upstream's class knows the file's names in `from_pretrained` alone
-        with pytest.raises(RuntimeError, match="(?s)Unexpected.*Missing"):
+        with pytest.raises(RuntimeError, match=r"(?s)Unexpected.*Missing"):
             ours.load_state_dict(theirs.state_dict())
         ours.load_state_dict(with_tied(stored, ours))
         assert all(torch.equal(ours.state_dict()[name], value) for name, value in stored.items())
