@@ -47,10 +47,10 @@ class Contributions(Result):
         """The parts, largest first, and that they sum to the logit."""
         order = self.values.abs().argsort(descending=True).tolist()
         bars = Bars("", [self.names[i] for i in order], self.values[order].detach().double().cpu().numpy())
-        return Sheet(f"what each part adds to the logit of {self.label(self.index)}", self.summary, [bars])
+        return Sheet(f"what each part adds to the logit of {self.label(self.index)}", self.note, [bars])
 
     @property
-    def summary(self) -> str:
+    def note(self) -> str:
         """Sum and logit in one line; where they are more than 0.1% apart, that too."""
         line = f"{len(self.names)} parts sum to {self.total:.6g}; the model said {self.logit:.6g}"
         apart = abs(self.total - self.logit)
@@ -230,7 +230,7 @@ def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Targe
 
     In float32 and float64 the sum is the logit but for rounding. With weights in blocks (GGUF, int4) or int8, the parts
     use the dequantized weights, and the logit is the rounded product of the run, so `total` misses `logit` a little (by
-    0.2% in SmolLM2). `summary` says so above 0.1%.
+    0.2% in SmolLM2). `note` says so above 0.1%.
 
     Args:
         inputs: one text. target: the logit; by default the likeliest token after the last position.

@@ -91,10 +91,10 @@ def test_contributions_to_a_label() -> None:
 def test_a_sum_that_is_not_the_logit_is_said() -> None:
     """In float64 they agree; with bytes the parts are products of the weights, and the logit of what was rounded."""
     found = direct_logit_attribution(tiny("gpt2"), texts("gpt2", (6,)))
-    assert "apart" not in found.summary and found.sheet().note == found.summary
-    assert "apart" not in replace(found, total=found.logit * 1.0009).summary
-    assert "0.0011 of it apart" in replace(found, total=found.logit * 1.0011).summary
-    assert "0.5 apart" in replace(found, total=0.5, logit=0.0).summary
+    assert "apart" not in found.note and found.sheet().note == found.note
+    assert "apart" not in replace(found, total=found.logit * 1.0009).note
+    assert "0.0011 of it apart" in replace(found, total=found.logit * 1.0011).note
+    assert "0.5 apart" in replace(found, total=0.5, logit=0.0).note
     torch.manual_seed(0)
     fields = {"n_embd": 128, "n_layer": 2, "n_head": 2, "n_positions": 40, "vocab_size": 300, "initializer_range": 0.3}
     model = cutaway.GPT2LMHeadModel(cutaway.GPT2Config(**fields)).eval()
@@ -102,7 +102,7 @@ def test_a_sum_that_is_not_the_logit_is_said() -> None:
     exact = direct_logit_attribution(model, inputs, Target(index=7))
     enable_int8(model)
     rounded = direct_logit_attribution(model, inputs, Target(index=7))
-    assert abs(exact.total - exact.logit) < 1e-5 * float(exact.values.abs().sum()) and "apart" not in exact.summary
+    assert abs(exact.total - exact.logit) < 1e-5 * float(exact.values.abs().sum()) and "apart" not in exact.note
     assert abs(rounded.total - rounded.logit) > 1e-3 * abs(rounded.logit) and "int8" in rounded.sheet().note
 
 
