@@ -15,9 +15,11 @@ install := $(pinned) $(bin)/python -m pip install -qq --disable-pip-version-chec
 run_stamp := $(VENV)/.installed-run
 dev_stamp := $(VENV)/.installed-dev
 bench_stamp := $(VENV)/.installed-bench
+kernels_stamp := $(VENV)/.built-kernels
 dist_stamp := $(VENV)-dist/.installed
 docs_bin := $(VENV)-docs/bin
 docs_stamp := $(VENV)-docs/.installed
+kernels := $(wildcard cutaway/native/*.c cutaway/native/*.h)
 pins := pyproject.toml setup.py requirements/constraints.txt requirements/no-deps.txt
 
 # A PYTHONPATH from outside would put another copy of cutaway before the one that is tested.
@@ -35,10 +37,10 @@ demo: $(run_stamp) ## explain a sentence with the built-in model: text here, a p
 	@echo "The page:    $(CURDIR)/demo-out/explain.html (open it in a browser; it needs nothing else)"
 	@echo "The studio:  $(bin)/cutaway studio (the same live: type, watch, change, keep)"
 
-test: $(dev_stamp) ## run the tests (offline, one process per core)
+test: $(dev_stamp) $(kernels_stamp) ## run the tests (offline, one process per core)
 	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) $(ARGS)
 
-check: $(dev_stamp) ## lint, formatting, types, direction of imports, the tests, and the kernels' under sanitizers
+check: $(dev_stamp) $(kernels_stamp) ## lint, formatting, types, direction of imports, the tests, and the kernels' under sanitizers
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy --strict cutaway
@@ -49,7 +51,7 @@ check: $(dev_stamp) ## lint, formatting, types, direction of imports, the tests,
 sanitize: $(dev_stamp) ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, where a compiler is
 	$(bin)/python tests/sanitize.py
 
-bench: $(bench_stamp) ## measure cutaway and its peers side by side; figures also go to benchmarks/results/
+bench: $(bench_stamp) $(kernels_stamp) ## measure cutaway and its peers side by side; figures also go to benchmarks/results/
 	HF_HUB_OFFLINE=1 $(bin)/python benchmarks/run.py $(ARGS)
 	$(bin)/python benchmarks/report.py
 
@@ -91,6 +93,12 @@ $(dev_stamp): $(pins) | $(bin)/python
 	$(install) --editable ".[dev]"
 	$(install) --no-deps --requirement requirements/no-deps.txt
 	@touch $@ $(run_stamp)
+
+# The kernels again, after an edit of their sources: pip builds them once only, and a changed .c or .h is nothing to it. It
+# does nothing where they are newer than their sources (after a fresh install), or where no compiler is.
+$(kernels_stamp): $(kernels) | $(dev_stamp)
+	$(bin)/python setup.py -q build_ext --inplace
+	@touch $@
 
 $(dist_stamp): requirements/dist.txt requirements/constraints.txt | $(bin)/python
 	@echo "Setting up $(VENV)-dist with the tools for distributions (once)"

@@ -227,7 +227,7 @@ def _direct(answer: _Answer, found: Contributions, paths: list[Path], dark: bool
     values, why = found.values.float().cpu().numpy(), answer.why
     record = {"model": answer.model, "text": answer.origin.text, "answer": answer.answer, **found.to_dict()}
     if not as_json:
-        write(f"Why {why}: {len(values)} parts sum to {found.total:.6g}; the model said {found.logit:.6g}")
+        write(f"Why {why}: {found.note}")
         table = table_of("part", "adds>", "so far>")
         total = 0.0
         for name, value in zip(*folded(found.names, values, PARTS), strict=True):

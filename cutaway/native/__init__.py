@@ -24,6 +24,17 @@ _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # kinds of weights: FP32, BF16, INT8 and BLOCKS of tile.h
 FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT, BLOCKS_WEIGHT = range(4)
 MOST_PARTS = 4
+# activations (`Activation` of config/architecture.py) by their numbers in the enum of vector.h; one that is not here is
+# computed by torch
+ACTIVATION_NUMBERS: dict[str | None, int] = {
+    None: 0,
+    "gelu": 1,
+    "gelu_tanh": 2,
+    "gelu_quick": 3,
+    "relu": 4,
+    "silu": 5,
+    "tanh": 6,
+}
 
 
 class Weight(ctypes.Structure):
@@ -173,9 +184,15 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 
 def _agrees(library: ctypes.CDLL) -> bool:
-    """Whether the library's structures are as large as those here: one from other sources reads other things."""
-    count = getattr(library, "cw_sizes", None)
-    if count is None:
+    """Whether the library is of these sources: its structures are as large, and it knows as many activations.
+
+    Another would read other things, and leave out an activation whose number it does not know.
+    """
+    count, activations = getattr(library, "cw_sizes", None), getattr(library, "cw_activations", None)
+    if count is None or activations is None:
+        return False
+    activations.argtypes, activations.restype = (), _SIZE
+    if activations() != len(ACTIVATION_NUMBERS):
         return False
     count.argtypes, count.restype = (_ADDRESS, _SIZE), _SIZE
     sizes = (_SIZE * len(STRUCTURES))()
@@ -212,7 +229,8 @@ def load(path: Path, label: str = INSTRUCTIONS["avx512"].label) -> tuple[ctypes.
     except OSError as error:
         return None, f"{path.name} cannot be opened: {error}"
     if not _agrees(library):
-        return None, f"{path.name} was built from other sources; install cutaway again"
+        again = "build it again (python setup.py build_ext --inplace), or install cutaway again"
+        return None, f"{path.name} was built from other sources; {again}"
     if not library.cw_supported():
         return None, f"this processor has no {label}"
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)

@@ -67,6 +67,9 @@ typedef struct {
 
 const int64_t cw_weight_size = sizeof(Weight), cw_blocks_size = sizeof(Blocks);
 
+/* How many activations `activate` knows, none included: a larger number would leave what it is given as it is. */
+int64_t cw_activations(void) { return N_ACTIVATIONS; }
+
 static int64_t steps_of(int kind, int64_t k) { return kind == FP32 ? k : kind == BF16 ? (k + 1) / 2 : (k + 3) / 4; }
 
 /* w [n, k] -> packed [panels, steps, 32] of 4 bytes and, of INT8, shift [panels * 32]. */

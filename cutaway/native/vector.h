@@ -19,7 +19,7 @@
 #define INLINE TARGET ALWAYS
 #endif
 
-enum { NONE, GELU, GELU_TANH, GELU_QUICK, RELU, SILU, TANH };
+enum { NONE, GELU, GELU_TANH, GELU_QUICK, RELU, SILU, TANH, N_ACTIVATIONS };
 
 extern float cw_gelu[5][16] __attribute__((visibility("hidden")));
 

@@ -33,7 +33,7 @@ from cutaway.nn.cpu.int8 import Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
 from cutaway.nn.cpu.onednn_linear import learns, product
 from cutaway.nn.cpu.ops import transformed
-from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
+from cutaway.nn.cpu.packed_weight import PackedWeight, served
 from cutaway.nn.cpu.torch_private import ONEDNN, SavingContext
 from cutaway.nn.cpu.tracked_parameter import Seen, TrackedParameter
 from cutaway.nn.padded_hooks import PaddedHooks
@@ -230,7 +230,8 @@ class PackedCache:
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated."""
         gate, up = layers
-        if fusable(x, gate, up) and _alike(layers) and self.can_fuse(layers) and not adapted(x, gate, up):
+        one_pass = fusable(x, gate, up) and _alike(layers) and self.can_fuse(layers) and not adapted(x, gate, up)
+        if one_pass and activation in _fused_activations(gate):
             return self.refresh(layers).product(x, activation)
         if called(layers) is not None:
             first, second = each(layers, x)
@@ -243,7 +244,7 @@ class PackedCache:
         """As LinearGroup.fused_mlp: for many rows, and a weight that fits the processor's cache."""
         if x.numel() < MANY * x.shape[-1] or not fusable(x, *layers) or not fusable(x, down):
             return None
-        if not self.can_fuse(layers) or adapted(x, *layers, down):
+        if not self.can_fuse(layers) or adapted(x, *layers, down) or activation not in _fused_activations(layers[0]):
             return None
         if not _alike(layers) or not join.fits(x, down.out_features):
             return None
@@ -370,7 +371,10 @@ class FrozenLinear:
 
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated, of the layers that it was made of."""
-        return self(x, activation)
+        if activation in self.fused_activations:
+            return self(x, activation)
+        gate, up = layers  # each packed alone: side by side, the kernel gives their product only
+        return linear_op(gate).activated(x, activation) * up(x)  # type: ignore[no-any-return]
 
     def fused_mlp(
         self, layers: Sequence[Any], down: nn.Module, x: Tensor, activation: Activation, join: ResidualAdd
@@ -390,10 +394,10 @@ def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLin
     return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
 
 
-def _fused_activations(layer: Linear) -> Container[Activation | None]:
-    """The activations that come in one pass with the packed product of `layer`."""
+def _fused_activations(layer: Linear) -> Container[str | None]:
+    """The activations that come in one pass with the packed product of `layer`; the others go through torch."""
     if layer.int8 or served(layer.held("weight").dtype, layer.in_features):
-        return KINDS
+        return native.ACTIVATION_NUMBERS
     return _FUSED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import cutaway
 from cutaway.errors import InputError
 from cutaway.inspect import TunedLens, direct_logit_attribution, last_state, logit_lens, promoted_tokens
 from cutaway.inspect.target import Target
+from cutaway.models.precision import enable_int8
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,6 +85,25 @@ def test_contributions_to_a_label() -> None:
     assert found.total == pytest.approx(float(model(**given).logits[0, 1]), abs=1e-10)
     with pytest.raises(InputError, match="last_state"):
         direct_logit_attribution(tiny("bert"), texts("bert", (6,)))
+
+
+@torch.no_grad()
+def test_a_sum_that_is_not_the_logit_is_said() -> None:
+    """In float64 they agree; with bytes the parts are products of the weights, and the logit of what was rounded."""
+    found = direct_logit_attribution(tiny("gpt2"), texts("gpt2", (6,)))
+    assert "apart" not in found.note and found.sheet().note == found.note
+    assert "apart" not in replace(found, total=found.logit * 1.0009).note
+    assert "0.0011 of it apart" in replace(found, total=found.logit * 1.0011).note
+    assert "0.5 apart" in replace(found, total=0.5, logit=0.0).note
+    torch.manual_seed(0)
+    fields = {"n_embd": 128, "n_layer": 2, "n_head": 2, "n_positions": 40, "vocab_size": 300, "initializer_range": 0.3}
+    model = cutaway.GPT2LMHeadModel(cutaway.GPT2Config(**fields)).eval()
+    inputs = {"input_ids": torch.randint(3, 300, (1, 9))}
+    exact = direct_logit_attribution(model, inputs, Target(index=7))
+    enable_int8(model)
+    rounded = direct_logit_attribution(model, inputs, Target(index=7))
+    assert abs(exact.total - exact.logit) < 1e-5 * float(exact.values.abs().sum()) and "apart" not in exact.note
+    assert abs(rounded.total - rounded.logit) > 1e-3 * abs(rounded.logit) and "int8" in rounded.sheet().note
 
 
 def narrow() -> Any:

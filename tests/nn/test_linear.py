@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from parity.pairs import gap, pair
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
@@ -424,3 +425,47 @@ def test_kinds_of_linear_layers_are_told_apart_in_one_place() -> None:
                 if names & {"FrozenLinear", "PackedCache", "PackedGate", "OtherLinear"}:
                     asked.append(path.name)
     assert asked == ["linear.py"]
+
+
+@pytest.fixture
+def through_torch(both_ways: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """silu and gelu_tanh as activations that neither the kernels nor oneDNN have."""
+    for name in ("silu", "gelu_tanh"):
+        monkeypatch.delitem(native.ACTIVATION_NUMBERS, name)
+        monkeypatch.delitem(linear._FUSED, name)
+
+
+@pytest.mark.usefixtures("through_torch")
+@pytest.mark.parametrize(("family", "ending"), [("llama", "ForCausalLM"), ("gpt2", "LMHeadModel")])
+@torch.no_grad()
+def test_an_activation_that_no_kernel_has_goes_through_torch(family: str, ending: str) -> None:
+    """A gated model and one without a gate: few rows and many, a decode step, and what is generated."""
+    theirs, ours = pair(family, ending)
+    for shape in ((1, 3), (9, 11)):  # below the rows from which on layers are fused, and above
+        ids = torch.randint(5, 99, shape)
+        assert gap(ours(ids).logits, theirs(ids).logits) < 1e-5
+    ids = torch.randint(5, 99, (2, 6))
+    cache = ours(ids[:, :5], use_cache=True).past_key_values
+    stepper = ours.decode_stepper()
+    assert stepper is not None
+    assert gap(stepper(ids[:, 5:], cache), theirs(ids).logits[:, 5:]) < 1e-5
+    settings = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(ours.generate(ids, **settings), theirs.generate(ids, **settings))
+
+
+@pytest.mark.usefixtures("through_torch")
+@pytest.mark.parametrize("int8", [False, True])
+@torch.no_grad()
+def test_a_gate_whose_activation_no_kernel_has(int8: bool) -> None:
+    mlp = MLP(FeedForward(size=32, activation="silu", gated=True, bias=False), 24).eval()
+    gate, up, down = layers = mlp.gate, mlp.up, mlp.down
+    for layer in layers:
+        layer.int8 = int8
+    x, join = torch.randn(80, 24), ResidualAdd(torch.randn(80, 24))
+    wanted = F.silu(gate(x)) * up(x)
+    torch.testing.assert_close(mlp.packed.gated((gate, up), x, "silu"), wanted)
+    assert mlp.packed.fused_mlp((gate, up), down, x, "silu", join) is None
+    torch.testing.assert_close(mlp(x, join=join), join.residual + down(wanted))
+    frozen = freeze_linear(mlp.packed, (gate, up))
+    if frozen is not None:
+        torch.testing.assert_close(frozen.gated((gate, up), x, "silu"), wanted)

@@ -171,6 +171,14 @@ class Tap:
 
     `expose` and its kin return the value with which the engine goes on: the same tensor, unless the rest is computed
     from what is shown (see `is_live`).
+
+    Which to call, by the value that the part has in its hand:
+        `expose`: [rows, width] or [batch, length, width], what most parts have; padded or packed, it is laid out here.
+        `take_heads`: [rows, heads, head_size], one row a token: queries, keys, values, `z`.
+        `expose_padded`: what has its final shape already: patterns and scores, or what comes from a cache.
+        `record_lazily`: what nothing follows from, and what costs something to make: it is made when it is read. Only
+            after `wants`, and not where `is_live` says that an edit or a gradient needs the value itself.
+    A new address is named in `stack_addresses`, and exposed in the file of its part.
     """
 
     def __init__(self, taps: Taps, prefix: str, parts: set[str], rows: PackedBatch) -> None:

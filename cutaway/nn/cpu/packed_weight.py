@@ -13,16 +13,6 @@ from cutaway.config.architecture import Activation
 from cutaway.nn.cpu.ops import at, run
 from cutaway.nn.cpu.torch_private import AMX
 
-# the kernels' numbers of activations
-KINDS: dict[Activation | None, int] = {
-    None: 0,
-    "gelu": 1,
-    "gelu_tanh": 2,
-    "gelu_quick": 3,
-    "relu": 4,
-    "silu": 5,
-    "tanh": 6,
-}
 _OF = {torch.float32: native.FP32_WEIGHT, torch.bfloat16: native.BF16_WEIGHT, torch.int8: native.INT8_WEIGHT}
 # with tiles for matrices, oneDNN multiplies bfloat16 several times as fast as vectors can
 _TILES = AMX
@@ -136,7 +126,7 @@ class PackedWeight:
                 raise RuntimeError(f"a product of {self.n} numbers cannot be multiplied by a weight of {down.k} inputs")
             down_at = down._at
         x_at = at(rows, dtype, (count, self.k), 1)
-        activation_number = KINDS[activation]
+        activation_number = native.ACTIVATION_NUMBERS[activation]
         op = kind(
             count, self._at, down_at, x_at, residual_at, out.data_ptr(), norm_at, stride[0], activation_number, bf16
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +129,21 @@ def test_wrong_addresses_name_the_nearest(wrong: str, near: str) -> None:
     with torch.no_grad(), model.record("logits") as r:
         out = model(**inputs("bert", (5, 3)))
     assert torch.equal(r["logits"], out.logits)
+
+
+def general(address: str) -> str:
+    """An address as docs/addresses.md writes it: any layer, any head, either tower; cross-attention as attention."""
+    address = re.sub(r"^(encoder|decoder)\.", "", address).replace(".cross.", ".attn.")
+    return re.sub(r"head\.\d+", "head.{h}", re.sub(r"blocks\.\d+", "blocks.{i}", address))
+
+
+def test_the_table_of_addresses_is_that_of_the_models() -> None:
+    """In every family, those with experts, a convolution or narrow vectors among them; and no row names nothing."""
+    page = Path(__file__).parents[3] / "docs" / "addresses.md"
+    rows = re.findall(r"^\| `([^`]+)` \| ", page.read_text("utf-8"), re.MULTILINE)
+    there: set[str] = set()
+    for family in FAMILIES:
+        there |= {general(address) for address in load(make(family), "Model").addresses()}
+    there |= {general(address) for address in load(make("bert", "ForMaskedLM"), "ForMaskedLM").addresses()}
+    assert {"blocks.{i}.mlp.router", "blocks.{i}.conv", "project_out"} <= there
+    assert sorted(general(row) for row in rows) == sorted(there)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from instructions import instructions as instructions
 
 from cutaway import native
-from cutaway.nn.cpu.packed_weight import KINDS, PackedWeight, served
+from cutaway.native import ACTIVATION_NUMBERS
+from cutaway.nn.cpu.packed_weight import PackedWeight, served
 from cutaway.nn.linear import ACTIVATION
 
 pytestmark = [
@@ -34,7 +37,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     dtype=st.sampled_from(DTYPES),
     bias=st.booleans(),
     residual=st.booleans(),
-    activation=st.sampled_from(list(KINDS)),
+    activation=st.sampled_from(list(ACTIVATION_NUMBERS)),
     seed=st.integers(0, 1000),
 )
 def test_the_product(rows, k, n, dtype, bias, residual, activation, seed):  # type: ignore[no-untyped-def]
@@ -57,7 +60,7 @@ def test_a_row_does_not_feel_its_neighbours(dtype: torch.dtype) -> None:
         assert torch.equal(weight.product(x[i : i + 1], "gelu")[0], together[i])
 
 
-@pytest.mark.parametrize("activation", [a for a in KINDS if a is not None])
+@pytest.mark.parametrize("activation", [a for a in ACTIVATION_NUMBERS if a is not None])
 def test_activations_to_the_ends(activation) -> None:  # type: ignore[no-untyped-def]
     x = torch.cat((torch.linspace(-12, 12, 2001), torch.tensor([-1e30, 1e30, 0.0])))[:, None]
     found = PackedWeight(torch.ones(1, 1), None).product(x, activation)
@@ -67,3 +70,15 @@ def test_activations_to_the_ends(activation) -> None:  # type: ignore[no-untyped
 
 def test_what_is_served() -> None:
     assert served(torch.float32, 3) and not served(torch.float64, 4) and not served(torch.bfloat16, 3)
+
+
+def test_a_library_that_knows_fewer_activations_is_not_loaded(
+    instructions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of one that it does not know would leave the product as it is, in silence."""
+    path = Path(native.__file__).with_name(native.INSTRUCTIONS[instructions].file)
+    assert sorted(ACTIVATION_NUMBERS.values()) == list(range(len(ACTIVATION_NUMBERS)))
+    assert native.load(path)[0] is not None
+    monkeypatch.setitem(ACTIVATION_NUMBERS, "new", len(ACTIVATION_NUMBERS))
+    library, reason = native.load(path)
+    assert library is None and path.name in reason and "setup.py build_ext --inplace" in reason
