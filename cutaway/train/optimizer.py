@@ -54,7 +54,11 @@ def make_optimizer(
             )
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    seen: set[int] = set()
     for name, p in trained.items():
+        if id(p) in seen:
+            continue  # layers that are published as one are addresses of one parameter, and have one rate
+        seen.add(id(p))
         groups.setdefault((rates[name], names[id(p)] in wanted), []).append(p)
     if len({rate for rate, _ in groups}) == 1:  # both are there, as upstream's scripts expect
         rate = next(iter(groups))[0]
