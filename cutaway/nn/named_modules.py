@@ -63,19 +63,6 @@ Entry = NamedLayer | NamedGroup
 State = dict[str, Any]
 
 
-class PublishedViews:
-    """The views that were made of what lies inside a module, so that each is one object: no state, and never copied."""
-
-    def __init__(self) -> None:
-        self.made: dict[str, ModuleGroupView | DerivedLayerView] = {}
-
-    def __deepcopy__(self, memo: object) -> PublishedViews:
-        return PublishedViews()
-
-    def __reduce__(self) -> tuple[type[PublishedViews], tuple[()]]:
-        return PublishedViews, ()
-
-
 class NamedModule(nn.Module):
     """A module of the engine; `_published` holds the published names of what lies inside it."""
 
@@ -203,6 +190,19 @@ class Unhookable(nn.Module):
 
     register_forward_hook = register_forward_pre_hook = _refuse_hook
     register_full_backward_hook = register_full_backward_pre_hook = register_backward_hook = _refuse_hook
+
+
+class PublishedViews:
+    """The views that were made of what lies inside a module, so that each is one object: no state, and never copied."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, ModuleGroupView | DerivedLayerView] = {}
+
+    def __deepcopy__(self, memo: object) -> PublishedViews:
+        return PublishedViews()
+
+    def __reduce__(self) -> tuple[type[PublishedViews], tuple[()]]:
+        return PublishedViews, ()
 
 
 class ModuleGroupView(Unhookable):

@@ -45,7 +45,8 @@ def make_optimizer(
     wanted = set(decaying_names(model) if decaying is None else decaying)
     if kind is None:
         kind, settings = optimizer_of(args)
-    trained = {name: p for name, p in places.names.items() if p.requires_grad}
+    # what is published as one matrix stands at the address of each of its parts, and is trained once
+    trained = {name: p for name, p in places.first_names.items() if p.requires_grad}
     if not trained:
         if any(isinstance(p, BlockWeight) for p in places.names.values()):
             raise ConfigError(
@@ -54,11 +55,7 @@ def make_optimizer(
             )
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    seen: set[int] = set()
     for name, p in trained.items():
-        if id(p) in seen:
-            continue  # layers that are published as one are addresses of one parameter, and have one rate
-        seen.add(id(p))
         groups.setdefault((rates[name], names[id(p)] in wanted), []).append(p)
     if len({rate for rate, _ in groups}) == 1:  # both are there, as upstream's scripts expect
         rate = next(iter(groups))[0]

@@ -61,6 +61,12 @@ class ParameterAddresses:
         if lone:
             self._find()
 
+    @property
+    def first_names(self) -> dict[str, nn.Parameter]:
+        """{address: weight}, each weight at the first of its addresses."""
+        firsts = {id(weight): name for name, weight in reversed(self.names.items())}
+        return {name: weight for name, weight in self.names.items() if firsts[id(weight)] == name}
+
     def matching(self, pattern: str) -> list[str]:
         """The addresses that `pattern` names: a beginning, with `*` in a step, and `0-3` for a range of blocks.
 
