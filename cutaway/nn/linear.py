@@ -538,7 +538,10 @@ class Linear(PaddedHooks, nn.Linear):
         whole = getattr(part.layer, name, None)
         if type(whole) is TrackedParameter:
             whole.data_accesses += 1  # what is handed out may be written to
-        return part.tensor(name)  # type: ignore[no-any-return]
+        tensor = part.tensor(name)
+        if tensor is not None and whole is not None and whole.is_leaf and whole.grad is not None:
+            tensor.grad = part.source.from_published(whole.grad)  # what a parameter of its own would show
+        return tensor  # type: ignore[no-any-return]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in ("weight", "bias") and self.part is not None:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Self
 from torch import Tensor, nn
 
 from cutaway.errors import ConfigError
+from cutaway.nn.cpu.torch_private import state_version
 from cutaway.nn.engine_modules import EngineTree, engine_modules
 from cutaway.nn.published_layer import part_names
 from cutaway.nn.weight_map import WeightSource, tensor_names
@@ -85,6 +86,7 @@ class NamedModule(nn.Module):
     """A module of the engine; `_published` holds the published names of what lies inside it."""
 
     _published: Mapping[str, Entry] = {}
+    _views: PublishedViews
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -212,16 +214,30 @@ class Unhookable(nn.Module):
     register_full_backward_hook = register_full_backward_pre_hook = register_backward_hook = _refuse_hook
 
 
+class PublishedViews:
+    """The views that were made of what lies inside a module, so that each is one object: no state, and never copied."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, ModuleGroupView | DerivedLayerView] = {}
+
+    def __deepcopy__(self, memo: object) -> PublishedViews:
+        return PublishedViews()
+
+    def __reduce__(self) -> tuple[type[PublishedViews], tuple[()]]:
+        return PublishedViews, ()
+
+
 class ModuleGroupView(Unhookable):
     """Several of our modules under one published name. It owns nothing: parameters are those of the engine."""
 
     _owner: nn.Module
     _names: Mapping[str, Entry] = {}
+    _views: PublishedViews
 
     def __init__(self, owner: nn.Module, group: NamedGroup) -> None:
         super().__init__()
         self.__dict__["_owner"] = owner  # not by assignment, which would register it as a child
-        self._names = group.names
+        self._names, self._views = group.names, PublishedViews()
 
     def __getattr__(self, name: str) -> Any:
         if name in self._names:
@@ -326,7 +342,7 @@ class DerivedLayerView(Unhookable):
 def saved_state(module: nn.Module, destination: State | None, prefix: str, keep_vars: bool) -> State:
     """What `module.state_dict` gives: its own tensors, then those of its published children."""
     out: State = OrderedDict() if destination is None else destination
-    metadata = {"version": module._version}
+    metadata = {"version": state_version(module)}
     if destination is None:
         vars(out)["_metadata"] = OrderedDict()
     if hasattr(out, "_metadata"):
@@ -451,7 +467,7 @@ def _is_shown(child: nn.Module) -> bool:
     return holds or not type(child).__module__.startswith(("cutaway.", "torch.nn."))
 
 
-def resolve(owner: nn.Module, holder: nn.Module, name: str, entry: Entry) -> Any:
+def resolve(owner: nn.Module, holder: NamedModule | ModuleGroupView, name: str, entry: Entry) -> Any:
     """What the published `name` of `holder` stands for inside the engine's module `owner`.
 
     Raises:
@@ -466,13 +482,13 @@ def resolve(owner: nn.Module, holder: nn.Module, name: str, entry: Entry) -> Any
         fused = owner.get_submodule(above)._modules.get(_slot(entry))
         if fused is not None:
             return fused
-    views: dict[str, nn.Module] = holder.__dict__.setdefault("_views", {})
-    if isinstance(entry, NamedGroup):
-        if name not in views:
-            views[name] = ModuleGroupView(owner, entry)
-        return views[name]
-    layers = [owner.get_submodule(path) for path in entry.paths]
+    views = holder._views.made
     view = views.get(name)
+    if isinstance(entry, NamedGroup):
+        if not isinstance(view, ModuleGroupView) or view._owner is not owner:  # a shallow copy shares its views
+            view = views[name] = ModuleGroupView(owner, entry)
+        return view
+    layers = [owner.get_submodule(path) for path in entry.paths]
     if not isinstance(view, DerivedLayerView) or view._layers != layers:
         view = views[name] = DerivedLayerView(layers, entry.sources)
     return view
@@ -482,7 +498,9 @@ def _slot(entry: NamedLayer) -> str:
     return entry.sources[0].name.rpartition(".")[2]
 
 
-def resolve_or_none(owner: nn.Module, holder: nn.Module, name: str, entry: Entry) -> nn.Module | None:
+def resolve_or_none(
+    owner: nn.Module, holder: NamedModule | ModuleGroupView, name: str, entry: Entry
+) -> nn.Module | None:
     """As `resolve`; None where it is gone."""
     try:
         module = resolve(owner, holder, name, entry)
@@ -545,7 +563,7 @@ def _find_modules(owner: nn.Module, entry: Entry, weights: set[str]) -> None:
 
 
 def _publish_inside(owner: NamedModule, names: Mapping[str, Entry]) -> None:
-    owner._published = names
+    owner._published, owner._views = names, PublishedViews()
     for module, inner in _inside(owner, names):
         _publish_inside(module, inner)
 

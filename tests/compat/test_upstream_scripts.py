@@ -18,7 +18,7 @@ import torch
 import transformers
 
 import cutaway
-from cutaway.errors import CheckpointError, ConfigError, GenerationError, InputError, TokenizerError
+from cutaway.errors import CheckpointError, ConfigError, GenerationError, HubError, InputError, TokenizerError
 
 # -- HfArgumentParser --------------------------------------------------------------------------------------------------
 
@@ -470,10 +470,12 @@ def test_weights_that_are_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("from_tf", True), ("variant", "fp16"), ("load_in_4bit", True), ("quantization_config", {"bits": 4}),
+    [("from_tf", True), ("load_in_4bit", True), ("quantization_config", {"bits": 4}),
      ("device_map", {"a": 0, "b": 1}), ("device_map", "no device"), ("key_mapping", {"a": "b"})],
 )  # fmt: skip
 def test_arguments_that_ask_for_what_is_not_there(tmp_path: Path, name: str, value: Any) -> None:
     folder = tiny.classifier(tmp_path)
     with pytest.raises(ConfigError, match=name):
         cutaway.BertModel.from_pretrained(folder, **{name: value})
+    with pytest.raises(HubError, match=r"no model\.fp16\.safetensors"):
+        cutaway.BertModel.from_pretrained(folder, variant="fp16")

@@ -74,7 +74,8 @@ def flat(out: Any, given: dict[str, Tensor], ending: str) -> dict[str, Tensor]:
     found = {}
     for name in FINAL:
         if name in out:
-            one = ending in ("ForSequenceClassification", "ForMultipleChoice") and name == "logits"
+            of_texts = ("ForSequenceClassification", "ForMultipleChoice", "ForNextSentencePrediction")
+            one = ending in of_texts and name == "logits"
             found[name] = out[name].flatten() if one else real_values(name, out[name], given)
     for name in LAYERS:
         for i, value in enumerate(out.get(name) or ()):

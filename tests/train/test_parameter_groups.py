@@ -89,3 +89,21 @@ def test_what_has_no_blocks_or_an_optimizer_of_its_own_is_refused(tmp_path: Path
         cutaway.Trainer(model=ours, args=args, train_dataset=rows(NAME), optimizers=(given, None)).train()
     with pytest.raises(ConfigError, match="gradient_checkpointing"):
         cutaway.Trainer(model=line, args=arguments(tmp_path, gradient_checkpointing=True), train_dataset=[{}]).train()
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "ModernBertForMaskedLM"])
+def test_layers_published_as_one_are_one_parameter_of_the_optimizer(name: str, tmp_path: Path) -> None:
+    ours = model(name)
+    groups = make_optimizer(ours, arguments(tmp_path, weight_decay=0.1)).param_groups
+    held = [id(p) for group in groups for p in group["params"]]
+    assert len(held) == len(set(held)) and set(held) == {id(p) for p in ours.parameters()}
+    places = ParameterAddresses(ours).names
+    q, k = "blocks.1.attn.q.weight", "blocks.1.attn.k.weight"
+    assert places[q] is places[k]
+    # a rate for a part of it takes it apart, into parameters that each stand in one group
+    apart = make_optimizer(ours, arguments(tmp_path, weight_decay=0.1, learning_rates={"blocks.1.attn.q": 1.0}))
+    held = [id(p) for group in apart.param_groups for p in group["params"]]
+    assert len(held) == len(set(held))
+    places = ParameterAddresses(ours).names
+    rate = {id(p): group["lr"] for group in apart.param_groups for p in group["params"]}
+    assert rate[id(places[q])] == 1.0 != rate[id(places[k])]

@@ -76,6 +76,12 @@ version: Callable[[Tensor], object] = (
 )
 
 
+def state_version(module: modules.Module) -> int:
+    """The version of the module's state, which torch writes beside its tensors."""
+    number: int = getattr(module, "_version", 1)
+    return number
+
+
 def _as_subclass(kind: type[Tensor], x: Tensor) -> Tensor:
     return x.as_subclass(kind)
 

@@ -215,7 +215,8 @@ def test_edited_logits_make_the_loss(ending: str) -> None:
 def test_gradients_of_whatever_is_recorded(family: str) -> None:
     """The gradient of a recorded value is the slope of the result when an edit moves that value."""
     model, given = model_of(family), inputs(family, (5, 3))
-    weights = torch.randn(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    width = getattr(model.config, "word_embed_proj_dim", None) or 32
+    weights = torch.randn(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mask = given.get("decoder_attention_mask", given.get("attention_mask"))[..., None]
 
     def result() -> Tensor:
