@@ -19,7 +19,7 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, adapter_call_of
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.nn.named_modules import NamedModule
-from cutaway.nn.published_layer import Part
+from cutaway.nn.published_layer import PublishedPart
 
 if TYPE_CHECKING:
     from cutaway.hub.files import HubOptions
@@ -211,7 +211,7 @@ class Adaptable(NamedModule):
             shared = [name for name, p in layer._parameters.items() if p is not None and counts[id(p)] > 1]
             if "weight" in shared:
                 raise ConfigError(f"{path}.weight is tied to another layer, which would change too; do not merge it.")
-            part: Part | None = layer.__dict__.get("part")
+            part: PublishedPart | None = layer.__dict__.get("part")
             for name, value in held.merged(layer).items():
                 if part is not None:  # the published weight, with another part in it
                     owner, at = part.layer, f"{path.rpartition('.')[0]}.{part.slot}"

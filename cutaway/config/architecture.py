@@ -175,6 +175,7 @@ class Embedding:
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
     scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    scales_table: whether the factor is the token table's own, so that calling the table gives scaled vectors (Gemma).
     projects_tokens: whether that matrix has no bias and makes token vectors wide before positions are added (OPT-350m).
     takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
     """
@@ -188,6 +189,7 @@ class Embedding:
     dropout: float = 0.0
     width: int | None = None
     scales_inputs: bool = False
+    scales_table: bool = False
     projects_tokens: bool = False
     takes_types: bool = False
 

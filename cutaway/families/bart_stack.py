@@ -41,7 +41,9 @@ WITHOUT_EFFECT = dict.fromkeys(
 TRAINED_WITH = dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), only(None, 0, 0.0))
 
 
-def _stack(config: PretrainedConfig, side: str, positions: Learned, embedding_norm: bool, pre: bool) -> Stack:
+def _stack(
+    config: PretrainedConfig, side: str, positions: Learned, embedding_norm: bool, pre: bool, scales_table: bool
+) -> Stack:
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer(f"{side}_attention_heads", 1, 1024)
     size = config.divided("d_model", f"{side}_attention_heads")
     norm = Norm("layer", 1e-5)
@@ -57,6 +59,7 @@ def _stack(config: PretrainedConfig, side: str, positions: Learned, embedding_no
             scale=hidden**0.5 if config.flag("scale_embedding") else 1.0,
             pad_id=config.pad_token_id,
             dropout=dropout,
+            scales_table=scales_table,
         ),
         attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(
@@ -81,6 +84,7 @@ def bart_stacks(
     positions: Learned | None = None,
     embedding_norm: bool = True,
     pre: bool = False,
+    scales_table: bool = True,
 ) -> Architecture:
     """The encoder-decoder of Lewis et al. (2020).
 
@@ -89,13 +93,14 @@ def bart_stacks(
         positions: of a kind of the family's own.
         embedding_norm: whether what enters the first block is normed.
         pre: whether norms come before the layers, and after the last block.
+        scales_table: whether the factor on token vectors, if any, is the table's own.
     """
     if positions is None:
         size = config.integer("max_position_embeddings", 1, 10_000_000)
         positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
     return Architecture(
-        _stack(config, "encoder", positions, embedding_norm, pre),
-        decoder=_stack(config, "decoder", positions, embedding_norm, pre),
+        _stack(config, "encoder", positions, embedding_norm, pre, scales_table),
+        decoder=_stack(config, "decoder", positions, embedding_norm, pre, scales_table),
         init_std=config.number("init_std", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
     )

@@ -93,8 +93,8 @@ _INSIDE = "encoder.layer.{i}.attention.self"
 _TABLE = {
     **{ours: theirs for ours, theirs in WEIGHTS.items() if ours != "pooler.dense"},
     **{f"blocks.{{i}}.attn.{a}": f"{_INSIDE}.{b}_proj" for a, b in (("q", "query"), ("k", "key"), ("v", "value"))},
-    "blocks.{i}.attn.distances.q": f"{_INSIDE}.pos_query_proj",
     "blocks.{i}.attn.distances.k": f"{_INSIDE}.pos_key_proj",
+    "blocks.{i}.attn.distances.q": f"{_INSIDE}.pos_query_proj",
     "relative": "encoder.rel_embeddings",
     "relative_norm": "encoder.LayerNorm",
     "blocks.0.conv.conv": "encoder.conv.conv",

@@ -44,7 +44,7 @@ def to_architecture(config: GemmaConfig) -> Architecture:
         found,
         stack=replace(
             stack,
-            embedding=replace(stack.embedding, scale=stack.hidden_size**0.5),
+            embedding=replace(stack.embedding, scale=stack.hidden_size**0.5, scales_table=True),
             feed_forward=replace(mlp, activation="gelu_tanh" if mlp.activation == "gelu" else mlp.activation),
             norm=replace(stack.norm, offset=1.0),
         ),

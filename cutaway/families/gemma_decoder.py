@@ -44,7 +44,7 @@ def gemma_decoder(config: PretrainedConfig, slides: Callable[[int], bool]) -> Ar
     )
     stack = replace(
         stack,
-        embedding=replace(stack.embedding, scale=stack.hidden_size**0.5),
+        embedding=replace(stack.embedding, scale=stack.hidden_size**0.5, scales_table=True),
         attention=attention,
         norm=replace(stack.norm, offset=1.0),
         norm_place="both",

@@ -31,7 +31,7 @@ def to_architecture(config: MarianConfig) -> Architecture:
     """The published config -> Architecture."""
     if config.decoder_vocab_size is not None:  # upstream writes it for shared vocabularies too
         config.integer("decoder_vocab_size", config.integer("vocab_size"), config.vocab_size)
-    return bart_stacks(config, fixed=True, embedding_norm=False)
+    return bart_stacks(config, fixed=True, embedding_norm=False, scales_table=False)
 
 
 FAMILY = Family(to_architecture, WEIGHTS, "model")

@@ -26,7 +26,7 @@ class PegasusConfig(PretrainedConfig):
 
 def to_architecture(config: PegasusConfig) -> Architecture:
     """The published config -> Architecture."""
-    return bart_stacks(config, fixed=True, embedding_norm=False, pre=True)
+    return bart_stacks(config, fixed=True, embedding_norm=False, pre=True, scales_table=False)
 
 
 FAMILY = Family(to_architecture, WEIGHTS, "model")

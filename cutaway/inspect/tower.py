@@ -51,7 +51,9 @@ class StackHandle:
 
     def vectors(self, ids: Tensor) -> Tensor:
         """The token vectors [..., width] with which `ids` enter the sum of embeddings."""
-        return self.scaled(self.stack.embed.tokens(ids))
+        embed: Any = self.stack.embed
+        found: Tensor = embed.tokens(ids)
+        return found if embed.spec.scales_table else self.scaled(found)
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as the engine rounds it."""

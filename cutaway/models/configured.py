@@ -170,6 +170,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             return old
         kind = Embedding if isinstance(old, Embedding) else nn.Embedding
         new = kind(size, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
+        if isinstance(old, Embedding) and isinstance(new, Embedding):
+            new.embed_scale = old.embed_scale
         new.weight = nn.Parameter(_resized(old.weight, size), requires_grad=old.weight.requires_grad)
         output = self.get_output_embeddings()
         self.set_input_embeddings(new)

@@ -21,7 +21,7 @@ from cutaway.nn.attention import Context
 from cutaway.nn.call_context import scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
 from cutaway.nn.engine_modules import engine_modules
-from cutaway.nn.heads_norm import AllHeadsNorm, OwnHeadsNorm
+from cutaway.nn.heads_norm import OwnHeadsNorm
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 # modules beside `NamedModule` whose forward reads nothing but their attributes
 _PLAIN = (
     RMSNorm,
-    AllHeadsNorm,
     OwnHeadsNorm,
     LayerNorm,
     Embedding,

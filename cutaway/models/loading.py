@@ -38,7 +38,7 @@ from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
 from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
-from cutaway.nn.published_layer import Part, PublishedLayer, rejoin, separate_all, tensors_of_layer
+from cutaway.nn.published_layer import PublishedLayer, PublishedPart, rejoin, separate_all, tensors_of_layer
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ def init_std(model: ConfiguredModel) -> float:
 
 def init_module(module: nn.Module, std: float) -> None:
     """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
-    part: Part | None = module.__dict__.get("part")
+    part: PublishedPart | None = module.__dict__.get("part")
     if part is not None:
-        for name, own in tensors_of_layer(module).items():
-            if own is not None:  # drawn apart, so that a seed gives the same weights however they are published
-                fresh = torch.empty_like(own, memory_format=torch.contiguous_format)
+        for name, view in tensors_of_layer(module).items():
+            if view is not None:  # drawn apart, so that a seed gives the same weights however they are published
+                fresh = torch.empty_like(view, memory_format=torch.contiguous_format)
                 init_tensor(module, name, fresh, std)
                 part.fill(name, fresh)
         return

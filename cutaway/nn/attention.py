@@ -119,7 +119,10 @@ class Attention(Unhookable, NamedModule):
         # queries, keys and values are one product where the packed weight serves
         q, k, v = (self._split(y) for y in self.packed.products((self.q, self.k, self.v), x))
         if self.spec.norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            if self.spec.norm_over == "all":
+                q, k = (self._split(norm(y.flatten(-2))) for norm, y in ((self.q_norm, q), (self.k_norm, k)))
+            else:
+                q, k = self.q_norm(q), self.k_norm(k)
         rotation = context.rotation(layer)
         if rotation is not None:
             cos, sin = rotation

@@ -126,6 +126,17 @@ def take_rows(rows: PackedBatch | None) -> None:
     _CURRENT.set(_CURRENT.get()._replace(rows=None if rows is None else weakref.ref(rows)))
 
 
+@contextmanager
+def of_no_row() -> Iterator[None]:
+    """Inside, what layers read is none of the batch's tokens, so that hooks are shown it as it is."""
+    before = rows_of_call()
+    take_rows(None)
+    try:
+        yield
+    finally:
+        take_rows(before)
+
+
 def take_adapters(call: AdaptersOfACall | None) -> None:
     """Let `call` say which adapters act, in this thread or task, until another call is set."""
     _CURRENT.set(_CURRENT.get()._replace(adapters=call))

@@ -12,6 +12,7 @@ from cutaway.nn.linear import ACTIVATION
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
+from cutaway.nn.padded_hooks import PaddedHooks
 
 
 class Conv1d(nn.Conv1d):
@@ -21,7 +22,7 @@ class Conv1d(nn.Conv1d):
         """Leave the weights as they are."""
 
 
-class NeighbourSum(NamedModule):
+class NeighbourSum(PaddedHooks, NamedModule):
     """norm(block(x) + activation(convolution(x)))."""
 
     def __init__(self, spec: Convolution, norm: Norm, hidden_size: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cutaway.config.architecture import Attention as AttentionSpec
 from cutaway.config.architecture import Distances
 from cutaway.errors import InputError
-from cutaway.nn.call_context import current, evaluating
+from cutaway.nn.call_context import current, evaluating, of_no_row
 from cutaway.nn.dropout import dropout
 from cutaway.nn.linear import Linear
 from cutaway.nn.named_modules import NamedModule
@@ -79,7 +79,10 @@ class DistanceTable(Embedding):
         index = self.buckets(torch.arange(1 - reach, reach, device=self.weight.device))
         first, last = int(index[0]), int(index[-1])
         vectors = self.weight[first : last + 1]
-        return DistanceRows(vectors if norm is None else norm(vectors), index - first)
+        if norm is not None:
+            with of_no_row():
+                vectors = norm(vectors)
+        return DistanceRows(vectors, index - first)
 
 
 class DistanceScores(NamedModule):
@@ -125,7 +128,8 @@ class DistanceScores(NamedModule):
             raise InputError(
                 "different adapters in one batch: they change what distances mean to this model. Run their texts apart."
             )
-        made = layer(vectors) * self.attention.scale
+        with of_no_row():
+            made = layer(vectors) * self.attention.scale
         return made.unflatten(-1, (self.attention.n_heads, -1)).transpose(0, 1)  # type: ignore[no-any-return]
 
 

@@ -18,18 +18,19 @@ from cutaway.nn.attention_pattern import value_grad_merge
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP
+from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd
 
 
 @dataclass(frozen=True)
-class Joined:
+class SideBySide:
     """The experts' second layers as one. weight: [hidden, experts * size]."""
 
     weight: Tensor
     bias: None = None
 
 
-class Experts(NamedModule):
+class Experts(PaddedHooks, NamedModule):
     """[rows, hidden] -> [rows, hidden]: the sum of what a token's experts make of it, by the router's weights."""
 
     def __init__(self, spec: FeedForward, hidden_size: int) -> None:
@@ -51,9 +52,9 @@ class Experts(NamedModule):
         return out if join is None else join(out)
 
     @property
-    def down(self) -> Joined:
+    def down(self) -> SideBySide:
         """The second matrices side by side: a copy."""
-        return Joined(torch.cat([expert.down.weight for expert in self.experts], 1))  # type: ignore[union-attr, misc]
+        return SideBySide(torch.cat([expert.down.weight for expert in self.experts], 1))  # type: ignore[union-attr, misc]
 
     def _routes(self, x: Tensor, tap: Tap | None) -> list[tuple[int, Tensor, Tensor]]:
         """(expert, its rows [n], their weights [n, 1]) of each expert that gets any."""

@@ -9,20 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.config.architecture import Norm
-from cutaway.nn.norm_mlp import LayerNorm, RMSNorm, make_norm
+from cutaway.nn.linear import hooked
+from cutaway.nn.norm_mlp import LayerNorm, make_norm
+from cutaway.nn.padded_hooks import PaddedHooks
 
 HALF = (torch.float16, torch.bfloat16)
 
 
-class AllHeadsNorm(RMSNorm):
-    """An RMS norm over the numbers of all heads (OLMo 2)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., heads, size] -> the same shape."""
-        return super().forward(x.flatten(-2)).view(x.shape)  # [..., heads, size]
-
-
-class OwnHeadsNorm(nn.Module):
+class OwnHeadsNorm(PaddedHooks):
     """A LayerNorm without bias over each head, with weights of its own [heads, size] for each (Cohere)."""
 
     def __init__(self, heads: int, size: int, eps: float) -> None:
@@ -45,15 +39,17 @@ class NormPerHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., heads, size] -> the same shape."""
+        if any(hooked(norm) or "forward" in norm.__dict__ for norm in self.norms):  # somebody watches their calls
+            return torch.stack([norm(part) for norm, part in zip(self.norms, x.unbind(-2), strict=True)], -2)
         first: nn.LayerNorm = self.norms[0]  # type: ignore[assignment]
         weight = torch.stack([norm.weight for norm in self.norms])  # type: ignore[misc]
         return F.layer_norm(x, x.shape[-1:], None, None, first.eps) * weight
 
 
 def make_heads_norm(spec: Norm, heads: int, size: int, over: Literal["head", "own", "parts", "all"]) -> nn.Module:
-    """The layer over queries or keys [..., heads, size]."""
+    """The layer over queries or keys [..., heads, size], or over "all" heads [..., heads * size]."""
     if over == "all":
-        return AllHeadsNorm(heads * size, spec.eps, spec.offset)
+        return make_norm(spec, heads * size)
     if over != "head":
         return (OwnHeadsNorm if over == "own" else NormPerHead)(heads, size, spec.eps)
     return make_norm(spec, size)

@@ -41,7 +41,7 @@ from cutaway.nn.residual import ResidualAdd
 
 if TYPE_CHECKING:
     from cutaway.nn.lora import AdapterSlot
-    from cutaway.nn.published_layer import Part
+    from cutaway.nn.published_layer import PublishedPart
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -155,8 +155,8 @@ class PackedCache:
         for layer, (weight, bias) in zip(layers, seen, strict=True):
             if not weight.holds(layer.held("weight")):
                 return False
-            own = layer.held("bias")
-            if own is not None if bias is None else not bias.holds(own):
+            now = layer.held("bias")
+            if now is not None if bias is None else not bias.holds(now):
                 return False
         return True
 
@@ -164,8 +164,8 @@ class PackedCache:
         # first, so that what another thread or process writes meanwhile is found at the next use
         seen = [(_seen_weight(layer), _seen_bias(layer, len(layers) > 1)) for layer in layers]
         # as torch stretches a bias of one number
-        own = [(layer.tensor("bias"), layer.out_features) for layer in layers]
-        biases = [bias.detach().expand(n) for bias, n in own if bias is not None]
+        weights = [(layer.tensor("bias"), layer.out_features) for layer in layers]
+        biases = [bias.detach().expand(n) for bias, n in weights if bias is not None]
         bias = self._joined(biases) if biases else None
         if in_blocks(layers[0].held("weight")):
             self.weight = BlockPanels(blocks_of(layers), bias, self.is_gate)
@@ -468,9 +468,9 @@ def _alike(layers: Sequence[Linear | nn.Module]) -> bool:
     return len({layer.held("bias") is None for layer in layers}) == 1  # type: ignore[operator]
 
 
-def called(layers: Sequence[nn.Module]) -> Part | None:
+def called(layers: Sequence[nn.Module]) -> PublishedPart | None:
     """What the layers are all parts of, if it must be called: somebody hooked it, or put another in its place."""
-    parts: list[Part | None] = [layer.__dict__.get("part") for layer in layers]
+    parts: list[PublishedPart | None] = [layer.__dict__.get("part") for layer in layers]
     first = parts[0]
     if first is None or first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
         return None
@@ -500,7 +500,7 @@ class Linear(PaddedHooks, nn.Linear):
     int8 = False
     sharded = False
     site: AdapterSlot | None = None
-    part: Part | None = None
+    part: PublishedPart | None = None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias=bias)
@@ -531,12 +531,12 @@ class Linear(PaddedHooks, nn.Linear):
         part = self.__dict__.get("part")
         if part is None or name not in ("weight", "bias"):
             return super().__getattr__(name)
-        whole = getattr(part.layer, name, None)
-        if type(whole) is TrackedParameter:
-            whole.data_accesses += 1  # what is handed out may be written to
+        published = getattr(part.layer, name, None)
+        if type(published) is TrackedParameter:
+            published.data_accesses += 1  # what is handed out may be written to
         tensor = part.tensor(name)
-        if tensor is not None and whole is not None and whole.is_leaf and whole.grad is not None:
-            tensor.grad = part.source.from_published(whole.grad)  # what a parameter of its own would show
+        if tensor is not None and published is not None and published.is_leaf and published.grad is not None:
+            tensor.grad = part.source.from_published(published.grad)  # what a parameter of its own would show
         return tensor  # type: ignore[no-any-return]
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -13,6 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from cutaway.errors import ConfigError
 from cutaway.nn.cpu.torch_private import state_version
 from cutaway.nn.engine_modules import EngineTree, engine_modules
 from cutaway.nn.published_layer import part_names
-from cutaway.nn.weight_map import WeightSource, state_of
+from cutaway.nn.weight_map import WeightSource, tensor_names
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class NamedModule(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module):
             if name in self._published and name not in self._modules:
-                put(self, self._published[name], value)
+                replace_module(self, self._published[name], value)
                 return
             part = getattr(self._modules.get(name), "part", None)
             if part is not None:
@@ -96,13 +97,13 @@ class NamedModule(nn.Module):
     def published_items(self) -> Iterator[tuple[str, nn.Module]]:
         """(published name, module) of what lies inside, in the published order, then what has no published name."""
         names = self._published
-        held = {path.partition(".")[0] for entry in names.values() for path in _paths(entry)}
+        named = {path.partition(".")[0] for entry in names.values() for path in _paths(entry)}
         for name, entry in names.items():
-            child = found(self, self, name, entry)
+            child = resolve_or_none(self, self, name, entry)
             if child is not None:
                 yield name, child
         for name, child in self._modules.items():
-            if child is not None and name not in held and name not in names and _is_shown(child):
+            if child is not None and name not in named and name not in names and _is_shown(child):
                 yield name, child
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
@@ -134,15 +135,15 @@ class NamedModule(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's; the names may be the published ones or the engine's, also mixed."""
-        names = {ours: theirs for theirs, found in published_tensors(self).items() for ours, _ in found}
+        names = {ours: theirs for theirs, entries in published_tensors(self).items() for ours, _ in entries}
         try:
             report = super().load_state_dict(state_dict, strict=False, assign=assign)
         except RuntimeError as error:  # sizes that do not fit, under the engine's names
             text = re.sub(r"(?<=size mismatch for )[^\s:]+", lambda m: names.get(m[0], m[0]), str(error))
             raise RuntimeError(text) from None
         missing = list(dict.fromkeys(names.get(name, name) for name in report.missing_keys))
-        given = state_dict.keys()
-        report.missing_keys[:] = [name for name in missing if name not in given]
+        keys_of_state = state_dict.keys()
+        report.missing_keys[:] = [name for name in missing if name not in keys_of_state]
         if strict and (report.missing_keys or report.unexpected_keys):
             said = [
                 f"{what} key(s) in state_dict: {', '.join(map(repr, keys))}."
@@ -224,7 +225,7 @@ class ModuleGroupView(Unhookable):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module) and name in self._names:
-            put(self._owner, self._names[name], value)
+            replace_module(self._owner, self._names[name], value)
         else:
             super().__setattr__(name, value)
 
@@ -240,7 +241,7 @@ class ModuleGroupView(Unhookable):
     def published_items(self) -> Iterator[tuple[str, nn.Module]]:
         """As NamedModule.published_items."""
         for name, entry in self._names.items():
-            child = found(self._owner, self, name, entry)
+            child = resolve_or_none(self._owner, self, name, entry)
             if child is not None:
                 yield name, child
 
@@ -341,13 +342,13 @@ def published_tensors(root: nn.Module) -> dict[str, list[tuple[str, WeightSource
     ours: dict[int, list[str]] = {}
     for path, module in engine_modules(root, remove_duplicate=False):
         ours.setdefault(id(module), []).append(path)
-    found: dict[str, list[tuple[str, WeightSource | None]]] = {}
+    tensors: dict[str, list[tuple[str, WeightSource | None]]] = {}
 
     def add(published: str, module: nn.Module, source: WeightSource | None) -> None:
         for path in ours.get(id(module), ()):
-            for leaf in state_of(module):
+            for leaf in tensor_names(module):
                 name = f"{published}.{leaf}" if published else leaf
-                found.setdefault(name, []).append((f"{path}.{leaf}" if path else leaf, source))
+                tensors.setdefault(name, []).append((f"{path}.{leaf}" if path else leaf, source))
 
     for published, module in root.named_modules(remove_duplicate=False):
         if isinstance(module, DerivedLayerView):
@@ -355,15 +356,17 @@ def published_tensors(root: nn.Module) -> dict[str, list[tuple[str, WeightSource
                 add(published, layer, source)
         else:
             add(published, module, None)
-    return found
+    return tensors
 
 
 def to_engine_names(root: nn.Module, state: dict[str, Any], prefix: str) -> None:
     """Rename what `state` holds for `root` to what torch looks for: published names and those of parts, also mixed."""
     published = published_tensors(root)
-    known = {ours for found in published.values() for ours, _ in found}
+    known = {ours for entries in published.values() for ours, _ in entries}
     parts: dict[str, list[tuple[int, WeightSource, Tensor]]] = {}
-    of_parts = {part: (whole, one.source) for whole, found in part_names(root).items() for part, one in found}
+    of_parts = {
+        part: (fused_name, one.source) for fused_name, entries in part_names(root).items() for part, one in entries
+    }
     for key in [key for key in state if key.startswith(prefix)]:
         name = key[len(prefix) :]
         if name in published:
@@ -371,21 +374,32 @@ def to_engine_names(root: nn.Module, state: dict[str, Any], prefix: str) -> None
             for ours, source in published[name]:
                 state[prefix + ours] = value if source is None else source.from_published(value)
         elif name in of_parts:
-            whole, source = of_parts[name]
-            parts.setdefault(whole, []).append((source.part, source, state.pop(key)))
-    for whole, group in parts.items():
+            fused_name, source = of_parts[name]
+            parts.setdefault(fused_name, []).append((source.part, source, state.pop(key)))
+    for fused_name, group in parts.items():
         group.sort(key=lambda one: one[0])
         if len(group) == group[0][1].n_parts:
-            state[prefix + whole] = group[0][1].to_published([value for _, _, value in group])
+            state[prefix + fused_name] = group[0][1].to_published([value for _, _, value in group])
 
 
 def shown(module: nn.Module, children: Iterable[tuple[str, nn.Module]]) -> str:
     """A module as torch prints it, with these children."""
-    lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in children]
+    lines = [f"({name}): " + text.replace("\n", "\n  ") for name, text in _alike_once(children)]
     own = module.extra_repr()
     if not lines:
         return f"{module._get_name()}({own})"
     return f"{module._get_name()}(\n  " + "\n  ".join(([own] if own else []) + lines) + "\n)"
+
+
+def _alike_once(children: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, str]]:
+    """(name, text) of each child; numbered ones that follow one another and read the same once, as torch's lists do."""
+    texts = ((name, repr(child)) for name, child in children)
+    for (text, is_numbered), run in groupby(texts, lambda one: (one[1], one[0].isdigit())):
+        names = [name for name, _ in run]
+        if is_numbered and len(names) > 1:
+            yield f"{names[0]}-{names[-1]}", f"{len(names)} x {text}"
+        else:
+            yield from ((name, text) for name in names)
 
 
 def name_tree(layers: Mapping[str, WeightSource]) -> NamedGroup:
@@ -444,9 +458,9 @@ def resolve(owner: nn.Module, holder: NamedModule | ModuleGroupView, name: str, 
         if not entry.derived:
             return owner.get_submodule(entry.paths[0])
         above, _, _ = entry.paths[0].rpartition(".")
-        whole = owner.get_submodule(above)._modules.get(_slot(entry))
-        if whole is not None:
-            return whole
+        fused = owner.get_submodule(above)._modules.get(_slot(entry))
+        if fused is not None:
+            return fused
     views = holder._views.made
     view = views.get(name)
     if isinstance(entry, NamedGroup):
@@ -463,7 +477,9 @@ def _slot(entry: NamedLayer) -> str:
     return entry.sources[0].name.rpartition(".")[2]
 
 
-def found(owner: nn.Module, holder: NamedModule | ModuleGroupView, name: str, entry: Entry) -> nn.Module | None:
+def resolve_or_none(
+    owner: nn.Module, holder: NamedModule | ModuleGroupView, name: str, entry: Entry
+) -> nn.Module | None:
     """As `resolve`; None where it is gone."""
     try:
         module = resolve(owner, holder, name, entry)
@@ -474,7 +490,7 @@ def found(owner: nn.Module, holder: NamedModule | ModuleGroupView, name: str, en
     return module if isinstance(module, nn.Module) else None
 
 
-def put(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
+def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
     """Put `value` in the place of the one layer or module that a published name stands for.
 
     Raises:

@@ -22,10 +22,25 @@ from cutaway.nn.residual import ResidualAdd
 
 
 class Embedding(PaddedHooks, nn.Embedding):
-    """torch's table without its first weights; on the meta device, drawing them alone would import torch's compiler."""
+    """torch's table without its first weights; on the meta device, drawing them alone would import torch's compiler.
+
+    `embed_scale`: a factor on what it gives, or None. Other libraries ask for it by this name (PEFT).
+    """
+
+    embed_scale: float | None = None
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """ids [...] -> [..., width]."""
+        vectors = super().forward(input)
+        return vectors if self.embed_scale is None else times_rounded(vectors, self.embed_scale)
+
+
+def times_rounded(vectors: Tensor, scale: float) -> Tensor:
+    """vectors * scale, the factor rounded to their dtype, as families publish it."""
+    return vectors * float(torch.tensor(scale, dtype=vectors.dtype, device="cpu"))
 
 
 class Sinusoids(Embedding):

@@ -68,16 +68,16 @@ def _named(kwargs: Mapping[str, object], rows: PackedBatch | None) -> dict[str, 
 def _before(hook: Hook, with_kwargs: bool) -> Hook:
     def run(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object] | None = None) -> object:
         rows = rows_of_call()
-        given = _arguments(args, rows)
+        inputs = _arguments(args, rows)
         named = {} if kwargs is None else _named(kwargs, rows)
-        found = hook(module, given, named) if with_kwargs else hook(module, given)
-        if found is None:
+        answer = hook(module, inputs, named) if with_kwargs else hook(module, inputs)
+        if answer is None:
             return None
         if with_kwargs:
-            found, changed = found
-            own = kwargs or {}
-            named = {name: _taken(changed.get(name), own[name], rows) for name in named}
-        new = iter(found if isinstance(found, tuple) else (found,))
+            answer, changed = answer
+            before = kwargs or {}
+            named = {name: _taken(changed.get(name), before[name], rows) for name in named}
+        new = iter(answer if isinstance(answer, tuple) else (answer,))
         out = tuple(_taken(next(new), arg, rows) if isinstance(arg, Tensor) else arg for arg in args)
         return (out, {**(kwargs or {}), **named}) if with_kwargs else out
 
@@ -87,12 +87,12 @@ def _before(hook: Hook, with_kwargs: bool) -> Hook:
 def _after(hook: Hook, with_kwargs: bool) -> Hook:
     def run(module: nn.Module, args: tuple[object, ...], *rest: object) -> object:
         rows, out = rows_of_call(), rest[-1]
-        given, shown = _arguments(args, rows), _shown(out, rows)
-        found = (
-            hook(module, given, _named(cast("Mapping[str, object]", rest[0]), rows), shown)
+        inputs, shown = _arguments(args, rows), _shown(out, rows)
+        answer = (
+            hook(module, inputs, _named(cast("Mapping[str, object]", rest[0]), rows), shown)
             if with_kwargs
-            else hook(module, given, shown)
+            else hook(module, inputs, shown)
         )
-        return None if found is None else _taken(found, out, rows)
+        return None if answer is None else _taken(answer, out, rows)
 
     return run

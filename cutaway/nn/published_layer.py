@@ -87,7 +87,7 @@ def _empty_conv1d() -> Conv1D:
     return Conv1D.__new__(Conv1D)
 
 
-class Part:
+class PublishedPart:
     """Where a layer of the engine finds its weight and bias: in the published layer `slot` of `owner`."""
 
     __slots__ = ("owner", "slot", "source")
@@ -103,7 +103,7 @@ class Part:
         return found
 
     @property
-    def joined(self) -> bool:
+    def is_fused(self) -> bool:
         """Whether the layer at `slot` is there: it goes when its parts get weights of their own."""
         return self.slot in self.owner._modules
 
@@ -162,14 +162,14 @@ class Part:
                 "engine, and was hooked or replaced; remove the hook, or put the published layer back, first."
             )
         for name in layer.parts:
-            own = self.owner._modules[name]
-            assert own is not None
-            part: Part = own.part  # type: ignore[assignment]
-            own.__dict__["part"] = None
+            layer_of_part = self.owner._modules[name]
+            assert layer_of_part is not None
+            part: PublishedPart = layer_of_part.part  # type: ignore[assignment]
+            layer_of_part.__dict__["part"] = None
             for leaf in ("weight", "bias"):
-                whole = layer._parameters[leaf]
-                value = None if whole is None else part.source.from_published(whole.detach())
-                own._parameters[leaf] = None if value is None or whole is None else _leaf(value, whole)
+                fused = layer._parameters[leaf]
+                value = None if fused is None else part.source.from_published(fused.detach())
+                layer_of_part._parameters[leaf] = None if value is None or fused is None else _leaf(value, fused)
         del self.owner._modules[self.slot]
 
 
@@ -200,7 +200,7 @@ def join_published(owner: nn.Module, layers: Mapping[str, WeightSource]) -> None
         joined: PublishedLayer = kind(members[0][1], names, linear)
         for layer, (_, source) in zip(linear, members, strict=True):
             layer._parameters.clear()
-            layer.__dict__["part"] = Part(parent, slot, source)
+            layer.__dict__["part"] = PublishedPart(parent, slot, source)
         parent._modules[slot] = joined
 
 
@@ -212,22 +212,22 @@ def rejoin(model: nn.Module) -> None:
             join_published(module, layers)
 
 
-def part_names(model: nn.Module) -> dict[str, list[tuple[str, Part]]]:
+def part_names(model: nn.Module) -> dict[str, list[tuple[str, PublishedPart]]]:
     """{the engine's name of a published parameter: [(the engine's name of a part of it, that part)]}."""
-    found: dict[str, list[tuple[str, Part]]] = {}
+    by_name: dict[str, list[tuple[str, PublishedPart]]] = {}
     for path, module in engine_modules(model, remove_duplicate=False):
-        part: Part | None = module.__dict__.get("part")
+        part: PublishedPart | None = module.__dict__.get("part")
         if part is not None:
             above = path.rpartition(".")[0]
             slot = f"{above}.{part.slot}" if above else part.slot
             for leaf in ("weight", "bias"):
-                found.setdefault(f"{slot}.{leaf}", []).append((f"{path}.{leaf}", part))
-    return found
+                by_name.setdefault(f"{slot}.{leaf}", []).append((f"{path}.{leaf}", part))
+    return by_name
 
 
 def tensors_of_layer(layer: nn.Module) -> dict[str, Tensor | None]:
     """The weight and bias of one of the engine's layers, its parts of published ones too."""
-    part: Part | None = layer.__dict__.get("part")
+    part: PublishedPart | None = layer.__dict__.get("part")
     if part is None:
         return dict(layer._parameters)
     return {leaf: part.tensor(leaf) for leaf in ("weight", "bias")}
@@ -245,6 +245,6 @@ def layer_paths(model: nn.Module) -> set[str]:
 def separate_all(model: nn.Module) -> None:
     """Give every layer of the engine parameters of its own: for weights that lie in blocks of rows."""
     for _, module in list(engine_modules(model)):
-        part: Part | None = module.__dict__.get("part")
+        part: PublishedPart | None = module.__dict__.get("part")
         if part is not None:
             part.separate()

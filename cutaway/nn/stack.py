@@ -27,7 +27,7 @@ from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule, Unhookable
-from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm
+from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm, times_rounded
 from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
@@ -43,6 +43,8 @@ class Embed(PaddedHooks, NamedModule):
         width = spec.width or hidden_size
         # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
         self.tokens = Embedding(spec.vocab_size, width) if tokens is None else tokens
+        if isinstance(self.tokens, Embedding) and spec.scales_table and spec.scale != 1.0 and tokens is None:
+            self.tokens.embed_scale = spec.scale
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
@@ -65,7 +67,7 @@ class Embed(PaddedHooks, NamedModule):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if self.spec.scale != 1.0 and inputs_embeds is None:
+        if self.spec.scale != 1.0 and inputs_embeds is None and not self.spec.scales_table:
             x = self.scaled(x)
         if self.spec.projects_tokens:
             x = self.project(x)
@@ -84,7 +86,7 @@ class Embed(PaddedHooks, NamedModule):
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
-        return vectors * float(torch.tensor(self.spec.scale, dtype=vectors.dtype, device="cpu"))
+        return times_rounded(vectors, self.spec.scale)
 
 
 class Stack(Unhookable, NamedModule):

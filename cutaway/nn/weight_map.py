@@ -146,10 +146,10 @@ def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Wei
             if path.partition(".")[0] == "adapters":
                 continue  # they are saved apart
             source = _source_of(path, known)
-            for leaf in state_of(module):
+            for leaf in tensor_names(module):
                 by_name[f"{ours}{path}.{leaf}" if path else ours + leaf] = source.under(theirs, leaf)
         return by_name
-    for name in state_of(model):
+    for name in tensor_names(model):
         by_name[ours + name] = WeightSource(theirs + name)
     for name, child in model._modules.items():
         if child is None or isinstance(child, Adapters):
@@ -161,25 +161,25 @@ def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, Wei
 
 def layer_sources(model: nn.Module) -> dict[str, WeightSource]:
     """{the engine's path of a layer, a part of a published one too: the published layer}, adapters left out."""
-    found: dict[str, WeightSource] = {}
+    by_path: dict[str, WeightSource] = {}
 
     def visit(module: nn.Module, ours: str, theirs: str) -> None:
         table: dict[str, WeightSource] | None = getattr(module, "layer_sources", None)
         if table is not None:
             for path, source in table.items():
                 also = theirs + source.also if source.also else ""
-                found[ours + path] = replace(source, name=theirs + source.name, also=also)
+                by_path[ours + path] = replace(source, name=theirs + source.name, also=also)
             return
         for name, child in module._modules.items():
             if child is None or isinstance(child, Adapters):
                 continue
             published = getattr(module, "published_children", {}).get(name, name)
-            if any(True for _ in state_of(child)):
-                found[ours + name] = WeightSource(theirs + published)
+            if any(True for _ in tensor_names(child)):
+                by_path[ours + name] = WeightSource(theirs + published)
             visit(child, f"{ours}{name}.", f"{theirs}{published}." if published else theirs)
 
     visit(model, "", "")
-    return found
+    return by_path
 
 
 def _published_places(modules: Mapping[str, nn.Module]) -> dict[str, WeightSource]:
@@ -207,7 +207,7 @@ def _source_of(path: str, known: Mapping[str, WeightSource]) -> WeightSource:
     return WeightSource(path)
 
 
-def state_of(module: nn.Module) -> list[str]:
+def tensor_names(module: nn.Module) -> list[str]:
     """The names of a module's own parameters and persistent buffers."""
     buffers = (name for name in module._buffers if name not in module._non_persistent_buffers_set)
     return [name for name in [*module._parameters, *buffers] if getattr(module, name, None) is not None]
@@ -218,7 +218,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     apart = {id(p) for module in model._modules.values() if isinstance(module, Adapters) for p in module.parameters()}
     found: dict[str, Tensor] = {}
     for prefix, module in engine_modules(model, remove_duplicate=False):
-        for name in state_of(module):
+        for name in tensor_names(module):
             tensor: Tensor = getattr(module, name)
             if id(tensor) not in apart:
                 found[f"{prefix}.{name}" if prefix else name] = tensor

@@ -55,7 +55,11 @@ def make_optimizer(
             )
         raise ConfigError("every weight of the model has requires_grad=False, so there is nothing to train.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, p in trained.items():
+    once: dict[int, str] = {}
+    for name, p in trained.items():  # several addresses may be one published layer, which is trained once
+        once.setdefault(id(p), name)
+    for name in once.values():
+        p = trained[name]
         groups.setdefault((rates[name], names[id(p)] in wanted), []).append(p)
     if len({rate for rate, _ in groups}) == 1:  # both are there, as upstream's scripts expect
         rate = next(iter(groups))[0]

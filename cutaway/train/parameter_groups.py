@@ -11,7 +11,7 @@ from cutaway.adapters.name_patterns import beginnings, fits
 from cutaway.errors import ConfigError, nearest
 from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.lora import layer_name
-from cutaway.nn.published_layer import Part, part_names
+from cutaway.nn.published_layer import PublishedPart, part_names
 
 _BLOCK = re.compile(r"(?:(encoder|decoder)\.)?blocks\.(\d+)\.")
 HEAD = "logits"  # the head's own layers, whatever they are called
@@ -29,7 +29,7 @@ class ParameterAddresses:
         self.model = model
         self.names: dict[str, nn.Parameter] = {}
         self._head: set[str] = set()
-        self._parts: dict[str, list[tuple[str, Part]]] = {}
+        self._parts: dict[str, list[tuple[str, PublishedPart]]] = {}
         self._find()
 
     def _find(self) -> None:
@@ -42,7 +42,7 @@ class ParameterAddresses:
             name = layer_name(model, found)
             if name != found and not weight.requires_grad:
                 continue  # an adapter that rests
-            places: list[tuple[str, Part | None]] = [*parts.get(name, ())] or [(name, None)]
+            places: list[tuple[str, PublishedPart | None]] = [*parts.get(name, ())] or [(name, None)]
             for place, part in places:
                 own = place.removeprefix(f"{prefix}.") if has_base else place
                 self.names[own] = weight
@@ -56,7 +56,7 @@ class ParameterAddresses:
         among = [[own in chosen for own, _ in parts] for parts in self._parts.values()]
         lone = [parts[0][1] for parts, here in zip(self._parts.values(), among, strict=True) if len(set(here)) > 1]
         for part in lone:
-            if part.joined:
+            if part.is_fused:
                 part.separate()
         if lone:
             self._find()

@@ -143,7 +143,8 @@ def test_a_type_that_is_not_read_in_place_is_said_once(tmp_path, caplog):
     weights = dict(in_place.named_parameters())
     assert sum(isinstance(p, BlockWeight) for p in weights.values()) >= 6
     for name, value in plain.named_parameters():
-        assert torch.equal(weights[name] + 0, value), name
+        whole = in_place.state_dict()[name]  # its parts lie in blocks of their own
+        assert torch.equal(whole + 0, value), name
     want, got = plain(ids).logits, in_place(ids).logits
     assert (got - want).abs().mean() < 0.03 * want.abs().mean()
 

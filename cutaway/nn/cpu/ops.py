@@ -64,10 +64,10 @@ def at(x: Tensor, dtype: torch.dtype, shape: tuple[int, ...], apart: int = 0, la
         raise RuntimeError(
             f"a kernel was given {x.dtype} {list(x.shape)} on {x.device} where it reads {dtype} {list(shape)} on cpu"
         )
-    whole = x.is_contiguous()
-    if not whole and x.stride()[apart:] != ((shape[-1], 1) if apart == len(shape) - 2 else (1,)):
+    all_of_it = x.is_contiguous()
+    if not all_of_it and x.stride()[apart:] != ((shape[-1], 1) if apart == len(shape) - 2 else (1,)):
         _check_gaps(x, apart)
-    if lasting and not (whole and x.storage_offset() * x.itemsize + x.nbytes <= x.untyped_storage().nbytes()):
+    if lasting and not (all_of_it and x.storage_offset() * x.itemsize + x.nbytes <= x.untyped_storage().nbytes()):
         check_bounds(x)
     return x.data_ptr()
 
