@@ -535,12 +535,12 @@ class Linear(PaddedHooks, nn.Linear):
         part = self.__dict__.get("part")
         if part is None or name not in ("weight", "bias"):
             return super().__getattr__(name)
-        whole = getattr(part.layer, name, None)
-        if type(whole) is TrackedParameter:
-            whole.data_accesses += 1  # what is handed out may be written to
+        published = getattr(part.layer, name, None)
+        if type(published) is TrackedParameter:
+            published.data_accesses += 1  # what is handed out may be written to
         tensor = part.tensor(name)
-        if tensor is not None and whole is not None and whole.is_leaf and whole.grad is not None:
-            tensor.grad = part.source.from_published(whole.grad)  # what a parameter of its own would show
+        if tensor is not None and published is not None and published.is_leaf and published.grad is not None:
+            tensor.grad = part.source.from_published(published.grad)  # what a parameter of its own would show
         return tensor  # type: ignore[no-any-return]
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -43,7 +43,7 @@ class Embed(PaddedHooks, NamedModule):
         width = spec.width or hidden_size
         # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
         self.tokens = Embedding(spec.vocab_size, width) if tokens is None else tokens
-        if spec.scales_table and spec.scale != 1.0 and tokens is None:
+        if isinstance(self.tokens, Embedding) and spec.scales_table and spec.scale != 1.0 and tokens is None:
             self.tokens.embed_scale = spec.scale
         if spec.positions is not None:
             learned = spec.positions
