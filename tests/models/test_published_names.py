@@ -12,13 +12,14 @@ import peft
 import pytest
 import torch
 from parity.pairs import TOLERANCE, gap, inputs, load, pair
-from parity.tiny_models import ALL_EXPERTS, CONFIGS, EVERY_HEAD, HEADS, decoder_fields, make
+from parity.tiny_models import ALL_EXPERTS, CONFIGS, ENCODER_DECODERS, EVERY_HEAD, HEADS, decoder_fields, make
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import cutaway
 from cutaway.errors import ConfigError
 from cutaway.nn.published_layer import PublishedLayer
+from cutaway.train.optimizer import make_optimizer
 
 # families whose tables list a norm, or queries and keys, elsewhere than upstream's modules do
 OTHER_ORDER = ("gemma2", "gemma3_text", "phi", "gptj", "gpt_neo", "falcon")
@@ -191,6 +192,28 @@ def test_a_step_with_groups_by_name_is_upstreams(family: str) -> None:
     for name, p in ours.named_parameters():
         assert (p - wanted[name]).abs().max() < TOLERANCE * wanted[name].abs().max().clamp(min=1), name
     assert gap(ours(**batch(family)).logits, theirs(**batch(family)).logits) < 5 * TOLERANCE  # packed anew
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_a_published_layer_is_trained_once(family: str) -> None:
+    """Several addresses are one parameter, which an optimizer must not step for each of them."""
+    ours = load(make(family, head(family)), head(family))
+    made = make_optimizer(ours, cutaway.TrainingArguments("unused", use_cpu=True, report_to="none"))
+    held = [id(p) for group in made.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) and set(held) == {id(p) for p in ours.parameters()}
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gemma3_text", "bart", "mbart", "m2m_100", "marian", "pegasus"])
+def test_the_table_of_tokens_gives_what_it_gives_upstream(family: str) -> None:
+    fields = {"scale_embedding": True} if family in ENCODER_DECODERS else {}
+    theirs, ours = pair(family, **fields)
+    ids = inputs(family, (5,))["input_ids"]
+    found, wanted = (model.get_input_embeddings()(ids) for model in (ours, theirs))
+    assert gap(found, wanted) < TOLERANCE
+    ours.resize_token_embeddings(120)
+    assert gap(ours.get_input_embeddings()(ids), wanted) < TOLERANCE
+    if family not in ENCODER_DECODERS:
+        assert gap(ours(inputs_embeds=found).last_hidden_state, theirs(input_ids=ids).last_hidden_state) < TOLERANCE
 
 
 @pytest.mark.parametrize("way", [{"foreach": True}, {"fused": True}])

@@ -31,11 +31,9 @@ from cutaway.inspect.tower import logits_of, one_text, tower_of
 
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}
 LANGUAGE_HEADS = ("ForMaskedLM", "ForConditionalGeneration", "MTModel", "ForCausalLM", "LMHeadModel")
+# a second model of a family lists one head alone, and has the others too
 LANGUAGE = {
-    family: next(
-        e for e in ("ForMaskedLM", "ForConditionalGeneration", "MTModel", "ForCausalLM", "LMHeadModel") if e in h
-    )
-    for family, h in HEADS.items()
+    family: next((e for e in LANGUAGE_HEADS if e in endings), "ForMaskedLM") for family, endings in HEADS.items()
 }
 MASKED = [family for family, ending in LANGUAGE.items() if ending == "ForMaskedLM"]
 CAUSAL = [family for family in FAMILIES if family not in MASKED and family not in ENCODER_DECODERS]
