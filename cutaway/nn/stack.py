@@ -42,9 +42,10 @@ class Embed(PaddedHooks, NamedModule):
         self.spec = spec
         width = spec.width or hidden_size
         # no padding_idx: a padding vector is a weight like any other, and its gradient is never asked for
-        self.tokens = Embedding(spec.vocab_size, width) if tokens is None else tokens
-        if isinstance(self.tokens, Embedding) and spec.scales_table and spec.scale != 1.0 and tokens is None:
-            self.tokens.embed_scale = spec.scale
+        if tokens is None:
+            tokens = table = Embedding(spec.vocab_size, width)
+            table.embed_scale = spec.scale if spec.scales_table and spec.scale != 1.0 else None
+        self.tokens = tokens
         if spec.positions is not None:
             learned = spec.positions
             rows = learned.size + (0 if learned.after_padding else learned.offset)
