@@ -56,6 +56,9 @@ def test_every_family_is_here() -> None:
     assert set(LANGUAGE) == set(FAMILIES) == {*MASKED, *CAUSAL, *ENCODER_DECODERS}
 
 
+ONE_MATRIX = ("eurobert",)  # encoders whose head for masked words is the output matrix alone
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=3)
 @given(dtype=DTYPES, batch=BATCHES)
@@ -71,7 +74,7 @@ def test_the_last_state_is_the_answer(family: str, dtype: torch.dtype, batch: An
     assert float(lens.kl[-1][real].abs().max()) < 10 * close and float(lens.kl[:, real].min()) > -10 * close
     assert torch.equal(TunedLens(model).read(model, text).logits, lens.logits)
     alone = one_text(text, len(batch[0]) - 1)
-    if family in MASKED:  # the head has a layer of its own
+    if family in MASKED and family not in ONE_MATRIX:  # the head has a layer of its own
         with pytest.raises(InputError, match="last_state"):
             direct_logit_attribution(model, alone)
         return
