@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import InputError, nearest
 from cutaway.nn.call_context import Scope, within
+from cutaway.nn.stack import Embed
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -51,13 +52,13 @@ class StackHandle:
 
     def vectors(self, ids: Tensor) -> Tensor:
         """The token vectors [..., width] with which `ids` enter the sum of embeddings."""
-        embed: Any = self.stack.embed
-        found: Tensor = embed.tokens(ids)
-        return found if embed.spec.scales_table else self.scaled(found)
+        embed = cast(Embed, self.stack.embed)
+        rows: Tensor = embed.tokens(ids)
+        return rows if embed.spec.scales_table else self.scaled(rows)
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as the engine rounds it."""
-        embed: Any = self.stack.embed
+        embed = cast(Embed, self.stack.embed)
         return vectors if embed.spec.scale == 1.0 else embed.scaled(vectors)
 
     @contextmanager
