@@ -17,7 +17,7 @@ from cutaway.checkpoint.field_checks import shown_value
 from cutaway.checkpoint.field_table import FieldTable, only
 from cutaway.checkpoint.gguf_blocks import BLOCKS, StoredBlocks
 from cutaway.checkpoint.gguf_header import Header, Stored, read_header
-from cutaway.checkpoint.gguf_names import DIALECTS, Dialect
+from cutaway.checkpoint.gguf_names import DIALECTS, Dialect, layer_of
 from cutaway.errors import CheckpointError, nearest
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class GGUFTensors:
                 continue
             name = self._name(stored)
             self._names[name] = stored
-            layer = _layer(stored)
+            layer = layer_of(stored)
             if layer in dialect.rotated or layer == dialect.per_head:
                 count = kv_heads if layer == "attn_k" else heads
                 rows, unit = header.tensors[stored].shape[0], 3 if layer == dialect.per_head else 2
@@ -298,7 +298,7 @@ class GGUFTensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
         stored = self._stored(name).shape
-        return stored[::-1] if _layer(self._names[name]) in self._dialect.turned else stored
+        return stored[::-1] if layer_of(self._names[name]) in self._dialect.turned else stored
 
     def dtype(self, name: str) -> torch.dtype:
         """float32, which `read` gives."""
@@ -313,7 +313,7 @@ class GGUFTensors:
 
         self._stored(name)
         tensor = torch.from_numpy(self.stored(self._names[name]))
-        layer = _layer(self._names[name])
+        layer = layer_of(self._names[name])
         if self._dialect.norm_offset and layer.endswith("_norm"):
             tensor = tensor - self._dialect.norm_offset
         if layer in self._dialect.turned and tensor.dim() == 2:
@@ -335,7 +335,7 @@ class GGUFTensors:
         entry = self._stored(name)
         if len(entry.shape) != 2 or entry.kind not in BLOCKS:
             return None
-        layer, kind = _layer(self._names[name]), _type_name(entry.kind)
+        layer, kind = layer_of(self._names[name]), _type_name(entry.kind)
         if layer in self._dialect.top and layer not in ("token_embd", "output"):  # positions
             return None
         if layer.endswith("_norm"):
@@ -389,8 +389,3 @@ def _type_name(kind: int) -> str:
     from gguf.constants import GGMLQuantizationType
 
     return GGMLQuantizationType(kind).name
-
-
-def _layer(stored: str) -> str:
-    """The layer that a GGUF name stands for, without block and leaf: "blk.3.attn_q.weight" -> "attn_q"."""
-    return stored.rpartition(".")[0].rpartition(".")[2]

@@ -291,3 +291,8 @@ DIALECTS = {
         turned=("attn_qkv", "attn_output", "ffn_up", "ffn_down"),
     ),
 }
+
+
+def layer_of(stored: str) -> str:
+    """The layer that a GGUF name stands for, without block and leaf: "blk.3.attn_q.weight" -> "attn_q"."""
+    return stored.rpartition(".")[0].rpartition(".")[2]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cutaway.checkpoint.block_quantize import TYPES, quantize
 from cutaway.checkpoint.gguf_blocks import BLOCKS
-from cutaway.checkpoint.gguf_names import DIALECTS, Dialect
+from cutaway.checkpoint.gguf_names import DIALECTS, Dialect, layer_of
 from cutaway.errors import CheckpointError, ConfigError, InputError, MissingExtraError, nearest
 from cutaway.jsonfile import write_aside
 
@@ -122,14 +122,14 @@ class PublishedTensors:
     def shape(self, stored: str) -> tuple[int, ...]:
         """The shape as it is written, each output a row."""
         shape = tuple(self._tensors.shape(self.stored[stored]))
-        return shape[::-1] if len(shape) == 2 and _layer(stored) in self._dialect.turned else shape
+        return shape[::-1] if len(shape) == 2 and layer_of(stored) in self._dialect.turned else shape
 
     def read(self, stored: str) -> torch.Tensor:
         """The numbers as they are written, float32."""
         import torch
 
         tensor = self._tensors.read(self.stored[stored]).detach().to(torch.float32)
-        layer, dialect = _layer(stored), self._dialect
+        layer, dialect = layer_of(stored), self._dialect
         if dialect.norm_offset and layer.endswith("_norm"):
             tensor = tensor + dialect.norm_offset
         if layer in dialect.turned and tensor.dim() == 2:
@@ -195,10 +195,8 @@ def write_gguf(
 
 
 def _type_of(tensors: PublishedTensors, name: str, form: str) -> str:
-    shape, layer = tensors.shape(name), _layer(name)
-    if len(shape) < 2 or layer.endswith("_norm"):
-        return "F32"
-    if layer == "position_embd":
+    shape, layer = tensors.shape(name), layer_of(name)
+    if len(shape) < 2 or layer.endswith("_norm") or layer == "position_embd":
         return "F32"
     if layer == "token_embd" and "output.weight" not in tensors.stored:
         layer = "output"  # one matrix is both
@@ -243,8 +241,3 @@ def _add(writer: object, key: str, value: object) -> None:
         writer.add_array(key, value)  # type: ignore[attr-defined]
     else:
         getattr(writer, methods[type(value)])(key, value)
-
-
-def _layer(stored: str) -> str:
-    """The layer of a name: "blk.3.attn_q.weight" -> "attn_q"."""
-    return stored.rpartition(".")[0].rpartition(".")[2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutaway.commands.default_decoder import default_decoder
+from cutaway.commands.default_model import default_decoder
 from cutaway.commands.display import as_line, write
 from cutaway.commands.option import AsJson, Dtypes, Offline, OrDefault, Revision, Texts, Threads, load_arguments
 from cutaway.commands.text_input import texts_or_stdin

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutaway.commands.default_decoder import default_decoder
+from cutaway.commands.default_model import default_decoder
 from cutaway.commands.display import console, plain, table_of, write
 from cutaway.commands.kept_run import KeptRun
 from cutaway.commands.option import AsJson, Dtypes, Offline, OrDefault, Revision, Threads, load_arguments

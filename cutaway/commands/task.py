@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutaway.commands.default_decoder import default_decoder
+from cutaway.commands.default_model import default_decoder
 from cutaway.commands.display import as_line, console, plain, write
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import (

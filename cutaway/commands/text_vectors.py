@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutaway.commands.default_embedder import default_embedder
+from cutaway.commands.default_model import default_embedder
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import Dtype, load_arguments, pipeline_arguments
 

@@ -136,7 +136,7 @@ def _write(
     metadata, extra = metadata_of(name, config, architecture)
     heads = Heads(attention.n_heads, attention.n_kv_heads)
     planned = PublishedTensors(tensors, DIALECTS[name], heads, architecture.tied_output)
-    _check_read_back(path, name, metadata, extra, planned, config)
+    _check_read_back(path, name, metadata, extra, planned, architecture)
     title = Path(str(getattr(config, "name_or_path", "") or "")).name
     notes: dict[str, object] = {"general.name": title} if title else {}
     words = tokenizer_fields(tokenizer, tensors.shape(DIALECTS[name].tokens)[0])
@@ -149,7 +149,7 @@ def _check_read_back(
     metadata: dict[str, object],
     extra: dict[str, torch.Tensor],
     planned: PublishedTensors,
-    config: PretrainedConfig,
+    wanted: Architecture,
 ) -> None:
     """ConfigError unless the metadata, read again, describe the same architecture."""
 
@@ -166,7 +166,6 @@ def _check_read_back(
         again = _architecture(config_class(str(fields["model_type"])).from_dict(fields))
     except ConfigError as e:
         raise ConfigError(f"GGUF of {family} has no place for what this config says: {e}") from None
-    wanted = _architecture(config)
     differs = _differences(_comparable(wanted), _comparable(again))
     if differs:
         raise ConfigError(f"GGUF of {family} has no place for what this config says: {'; '.join(differs[:3])}.")

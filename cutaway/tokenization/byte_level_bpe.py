@@ -12,6 +12,7 @@ from cutaway.errors import TokenizerError
 from cutaway.tokenization.backend import QWEN2_SPLIT, byte_level_backend, read_byte_pairs
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.settings_files import flag_or
+from cutaway.tokenization.special_tokens import ROBERTA_TOKENS
 
 __all__ = [
     "BartTokenizer",
@@ -64,15 +65,7 @@ class GPT2Tokenizer(PreTrainedTokenizerFast):
 class RobertaTokenizer(GPT2Tokenizer):
     """Byte-level byte pairs between `<s>` and `</s>`. Settings: `add_prefix_space`, `trim_offsets`."""
 
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "cls_token": "<s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    }
+    defaults: ClassVar[Mapping[str, Any]] = ROBERTA_TOKENS
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
         if not settings.get("vocab") and settings.get("vocab_file") is None:

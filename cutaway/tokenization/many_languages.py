@@ -14,6 +14,7 @@ from cutaway.hub.folder_save import folder_save
 from cutaway.tokenization.backend import guarded, read_byte_pairs, read_bytes
 from cutaway.tokenization.sentencepiece_model import SentencePieceModel, merges_from, read_sentencepiece
 from cutaway.tokenization.settings_files import TOKENIZER_FILE
+from cutaway.tokenization.special_tokens import ROBERTA_TOKENS
 from cutaway.tokenization.translation import CodedTokenizer
 
 __all__ = ["M2M100Tokenizer", "NllbTokenizer", "NllbTokenizerFast"]
@@ -76,15 +77,7 @@ class NllbTokenizer(CodedTokenizer):
     usual: ClassVar[str] = "eng_Latn"
     model_input_names: Sequence[str] = ("input_ids", "attention_mask")
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("sentencepiece.bpe.model",)}
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "cls_token": "<s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    }
+    defaults: ClassVar[Mapping[str, Any]] = ROBERTA_TOKENS
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
         vocab = [str(settings[name]) for name in ("bos_token", "pad_token", "eos_token", "unk_token")]

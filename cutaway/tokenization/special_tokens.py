@@ -11,6 +11,16 @@ from tokenizers import AddedToken, Tokenizer
 from cutaway.errors import TokenizerError, nearest
 from cutaway.tokenization.backend import MOST_IDS, check_text, guarded
 
+# RoBERTa's, which the multilingual models took over
+ROBERTA_TOKENS: Mapping[str, Any] = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "sep_token": "</s>",
+    "cls_token": "<s>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "mask_token": "<mask>",
+}
 TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 _log = logging.getLogger("cutaway")

@@ -16,6 +16,7 @@ from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.batch_encoding import BatchEncoding
 from cutaway.tokenization.sentencepiece_model import read_sentencepiece
 from cutaway.tokenization.settings_files import TOKENIZER_FILE
+from cutaway.tokenization.special_tokens import ROBERTA_TOKENS
 
 if TYPE_CHECKING:
     from tokenizers.processors import TemplateProcessing
@@ -205,15 +206,7 @@ class MBartTokenizer(CodedTokenizer):
 
     usual: ClassVar[str] = "en_XX"
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("sentencepiece.bpe.model",)}
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "cls_token": "<s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    }
+    defaults: ClassVar[Mapping[str, Any]] = ROBERTA_TOKENS
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
         first = [(str(settings[name]), 0.0) for name in ("bos_token", "pad_token", "eos_token", "unk_token")]

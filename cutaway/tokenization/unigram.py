@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from cutaway.tokenization.backend import framed, guarded, unigram_backend
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.sentencepiece_model import added_token, read_sentencepiece
+from cutaway.tokenization.special_tokens import ROBERTA_TOKENS
 
 __all__ = [
     "AlbertTokenizer",
@@ -73,7 +74,33 @@ class T5Tokenizer(PreTrainedTokenizerFast):
             self._backend.post_processor = framed(f"$A {end}", f"$A {end} $B {end}", [(end, self.eos_token_id)])
 
 
-class AlbertTokenizer(PreTrainedTokenizerFast):
+class _BetweenClsAndSep(PreTrainedTokenizerFast):
+    """Unigram pieces between `[CLS]` and `[SEP]`."""
+
+    def _pieces(self, settings: dict[str, Any]) -> tuple[list[tuple[str, float]], int, bytes]:
+        """(pieces with their scores, the id of the unknown one, the model's rules of normalization)."""
+        if (path := settings.pop("vocab_file", None)) is not None:
+            settings.pop("vocab", None)
+            model = read_sentencepiece(Path(path))
+            settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
+            return model.pieces, model.unk_id, model.charsmap
+        pieces = settings.pop("vocab", None)
+        if pieces is None:
+            names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+            pieces = [(str(settings[name]), 0.0) for name in names]
+        return pieces, 1, b""
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            first, last = str(self.cls_token), str(self.sep_token)
+            self._backend.post_processor = framed(
+                f"{first}:0 $A:0 {last}:0",
+                f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+                [(first, self.cls_token_id), (last, self.sep_token_id)],
+            )
+
+
+class AlbertTokenizer(_BetweenClsAndSep):
     """Unigram pieces between `[CLS]` and `[SEP]`. Settings: `do_lower_case`, `keep_accents`."""
 
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("spiece.model",)}
@@ -88,14 +115,7 @@ class AlbertTokenizer(PreTrainedTokenizerFast):
     }
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
-        pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 1
-        if (path := settings.pop("vocab_file", None)) is not None:
-            model = read_sentencepiece(Path(path))
-            pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
-            settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
-        elif pieces is None:
-            names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-            pieces = [(str(settings[name]), 0.0) for name in names]
+        pieces, unk_id, charsmap = self._pieces(settings)
         backend = unigram_backend(pieces, unk_id, b"")
         steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
         if not settings.get("keep_accents"):
@@ -116,17 +136,8 @@ class AlbertTokenizer(PreTrainedTokenizerFast):
             "keep_accents": "StripAccents" not in steps,
         }
 
-    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
-        if not complete:
-            first, last = str(self.cls_token), str(self.sep_token)
-            self._backend.post_processor = framed(
-                f"{first}:0 $A:0 {last}:0",
-                f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
-                [(first, self.cls_token_id), (last, self.sep_token_id)],
-            )
 
-
-class DebertaV2Tokenizer(PreTrainedTokenizerFast):
+class DebertaV2Tokenizer(_BetweenClsAndSep):
     """Unigram pieces between `[CLS]` and `[SEP]`. Settings: `do_lower_case`, `split_by_punct`.
 
     Texts are normalized by the rules in spm.model, as in the model's training.
@@ -145,14 +156,7 @@ class DebertaV2Tokenizer(PreTrainedTokenizerFast):
     }
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
-        pieces, charsmap, unk_id = settings.pop("vocab", None), b"", 1
-        if (path := settings.pop("vocab_file", None)) is not None:
-            model = read_sentencepiece(Path(path))
-            pieces, charsmap, unk_id = model.pieces, model.charsmap, model.unk_id
-            settings.setdefault("extra_special_tokens", [added_token(*one) for one in model.added])
-        elif pieces is None:
-            names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-            pieces = [(str(settings[name]), 0.0) for name in names]
+        pieces, unk_id, charsmap = self._pieces(settings)
         backend = unigram_backend(pieces, unk_id, b"")
         steps: list[Any] = [normalizers.Lowercase()] if settings.get("do_lower_case") else []
         words: list[Any] = [pre_tokenizers.Punctuation("isolated")] if settings.get("split_by_punct") else []
@@ -170,30 +174,13 @@ class DebertaV2Tokenizer(PreTrainedTokenizerFast):
             "split_by_punct": "Punctuation" in str(self._backend.pre_tokenizer),
         }
 
-    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
-        if not complete:
-            first, last = str(self.cls_token), str(self.sep_token)
-            self._backend.post_processor = framed(
-                f"{first}:0 $A:0 {last}:0",
-                f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
-                [(first, self.cls_token_id), (last, self.sep_token_id)],
-            )
-
 
 class XLMRobertaTokenizer(PreTrainedTokenizerFast):
     """Unigram pieces between `<s>` and `</s>`; four tokens of its own stand before the model's pieces."""
 
     model_input_names: Sequence[str] = ("input_ids", "attention_mask")
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"vocab_file": ("sentencepiece.bpe.model",)}
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-        "sep_token": "</s>",
-        "cls_token": "<s>",
-        "unk_token": "<unk>",
-        "pad_token": "<pad>",
-        "mask_token": "<mask>",
-    }
+    defaults: ClassVar[Mapping[str, Any]] = ROBERTA_TOKENS
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
         pieces, charsmap = settings.pop("vocab", None), b""
