@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cutaway.errors import CutawayError
+from cutaway.errors import CutawayError, InputError
 from cutaway.output_lock import WAIT, OutputLock
 
 MEGABYTE = 1 << 20
@@ -125,6 +125,13 @@ def write_aside(path: str | os.PathLike[str], write: Callable[[Path], object], *
             shutil.rmtree(folder, ignore_errors=True)
         if sync:
             sync_folder(path.absolute().parent)
+
+
+def require_folder(path: str | os.PathLike[str]) -> None:
+    """InputError unless the folder is there that a file to write belongs into."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no folder {folder}.")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cutaway.commands.display import as_line, console, plain, table_of, write
+from cutaway.commands.file_names import check_folder
 from cutaway.commands.option import AsJson, Delimiter, Dtypes, Encoding, Offline, Revision, Threads
 from cutaway.commands.text_vectors import (
     Column,
@@ -18,7 +19,6 @@ from cutaway.commands.text_vectors import (
     Table,
     VectorFile,
     VectorModel,
-    check_folder,
     check_table_output,
     stopping,
     write_table,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cutaway.commands.display import as_line, command_line, console, plain, table_of, write
+from cutaway.commands.file_names import check_folder
 from cutaway.commands.option import (
     AsJson,
     Delimiter,
@@ -155,8 +156,7 @@ def _check_outputs(paths: list[Path], task: str) -> list[Path]:
     for path in paths:
         if path.suffix.lower() not in (".json", ".png", ".svg", ".pdf"):
             raise typer.BadParameter(f"{path.name}: the name must end in .json, .png, .svg or .pdf.")
-        if not path.absolute().parent.is_dir():
-            raise typer.BadParameter(f"{path}: there is no folder {path.absolute().parent}.")
+        check_folder(path)
         if path.suffix.lower() != ".json":
             if task != "text-classification":
                 raise InputError(f"{path}: {task} has no picture; write the measures as .json.")

@@ -1,8 +1,10 @@
-"""Texts that are meant as file names: a mistyped name must not be analysed as if it were a text."""
+"""Names of files: texts that are meant as such, which must not be analysed as texts, and files to write."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import typer
 
 from cutaway.errors import InputError, nearest
 
@@ -41,3 +43,9 @@ def _beside(path: Path) -> list[str]:
         return [other.name for other in path.parent.iterdir() if other.suffix.lower() == ending]
     except OSError:
         return []
+
+
+def check_folder(path: Path | None) -> None:
+    """BadParameter where the folder of a file to write is not there."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{path}: there is no folder {path.absolute().parent}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cutaway.commands.display import as_line, write
-from cutaway.commands.file_names import check_no_file
+from cutaway.commands.file_names import check_folder, check_no_file
 from cutaway.commands.text_input import lines
 from cutaway.errors import InputError, MissingExtraError, nearest
 from cutaway.inspect.plots.canvas import FORMATS, Origin, save_figure
@@ -50,8 +50,7 @@ def check_outputs(
     for path in output or []:
         if path.suffix.lower() not in known:
             raise typer.BadParameter(f"{path.name}: the name must end in one of {', '.join(known)}.")
-        if not path.absolute().parent.is_dir():
-            raise typer.BadParameter(f"{path}: there is no folder {path.absolute().parent}.")
+        check_folder(path)
     return output or []
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cutaway.commands.default_model import default_embedder
+from cutaway.commands.file_names import check_folder
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import Dtype, load_arguments, pipeline_arguments
 
@@ -95,12 +96,6 @@ def stopping(kept: str) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write(f"Stopped. {kept}; the same command goes on.\n")
         raise typer.Exit(STOPPED) from None
-
-
-def check_folder(path: Path | None) -> None:
-    """BadParameter where the folder of a file to write is not there."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{path}: there is no folder {path.absolute().parent}.")
 
 
 def check_table_output(path: Path | None, overwrite: bool) -> None:

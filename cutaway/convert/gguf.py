@@ -23,6 +23,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.convert.gguf_metadata import metadata_of
 from cutaway.errors import ConfigError, InputError
 from cutaway.hub.files import HubOptions, packaged_file, resolve
+from cutaway.jsonfile import require_folder
 from cutaway.models.backbone import Backbone
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.models.state_dict import published_state
@@ -65,6 +66,7 @@ def to_gguf(
     path = Path(path)
     if path.suffix.lower() != ".gguf":
         raise InputError(f"{path}: a GGUF file's name ends in .gguf.")
+    require_folder(path)
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
             raise InputError("to_gguf(model, ...) of a loaded model needs its tokenizer=, which the file holds too.")

@@ -22,7 +22,7 @@ from cutaway.evaluate.baselines import Baseline
 from cutaway.evaluate.evaluation import Evaluation
 from cutaway.evaluate.mistakes import Answer, Mistake
 from cutaway.evaluate.plain_words import sentence
-from cutaway.jsonfile import write_text
+from cutaway.jsonfile import require_folder, write_text
 from cutaway.show.chart import Axes, written
 from cutaway.show.label import clipped, printable
 from cutaway.show.paper import paper
@@ -115,8 +115,7 @@ def check_report(path: Path) -> None:
     """InputError for a name that no report can have, before the work."""
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"{path.name}: a report's name ends in .html or .md.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.absolute().parent}.")
+    require_folder(path)
 
 
 def predictions_beside(path: Path) -> Path:

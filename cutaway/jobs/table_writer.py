@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from cutaway.errors import InputError, OutputError
 from cutaway.jobs.table_reader import DELIMITERS, kind_of, parquet
-from cutaway.jsonfile import MEGABYTE, read_json, sync_file, sync_folder
+from cutaway.jsonfile import MEGABYTE, read_json, require_folder, sync_file, sync_folder
 from cutaway.output_lock import OutputLock
 
 
@@ -53,8 +53,7 @@ class TableWriter:
             )
         if self.kind == "parquet":
             parquet()  # where pyarrow is not installed: before a model is loaded
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.absolute().parent}.")
+        require_folder(path)
         self.partial = path.with_name(path.name + ".partial")
         self.progress = path.with_name(path.name + ".progress")
         self.job = hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from cutaway.config.architecture import Alibi, Learned, Relative, Rotary
 from cutaway.config.architecture import Embedding as EmbeddingSpec
 from cutaway.config.architecture import Stack as Spec
-from cutaway.errors import InputError
+from cutaway.errors import ConfigError, InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.block import make_block
@@ -112,6 +112,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.spec = spec
     owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
+    owner.n_built = spec.n_blocks
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
@@ -312,9 +313,20 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
     return positions
 
 
+def wrong_depth(there: int, built: int) -> ConfigError:
+    """The error for blocks that were taken out of a stack, or put into it."""
+    return ConfigError(
+        f"the model has {there} blocks, and was built with {built}. A model of another depth is loaded with its number "
+        f"of layers, from_pretrained(name, num_hidden_layers={there}) (num_layers, n_layer in some families), or built "
+        "from such a config and given the weights by load_state_dict."
+    )
+
+
 def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> Tensor:
     """What the first block reads -> what the last one leaves, in the same layout."""
     blocks = list(stack.blocks)
+    if len(blocks) != stack.n_built:
+        raise wrong_depth(len(blocks), stack.n_built)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
         again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cutaway.errors import InputError, OutputError, nearest
-from cutaway.jsonfile import sync_folder
+from cutaway.jsonfile import require_folder, sync_folder
 from cutaway.output_lock import OutputLock
 from cutaway.texts.table import TextTable
 
@@ -54,8 +54,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, str | None] = {}
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.absolute().parent}.")
+        require_folder(path)
         self._lock = OutputLock(path).acquire()
         try:
             self._file = path.open("a+b")

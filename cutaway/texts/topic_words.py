@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SPACELESS = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+MANY = 50  # of fewer texts a share says little
 OFTEN = 0.5  # words in more of the texts than this share name no topic
 SMOOTHING = 1e-12
 
@@ -33,8 +34,8 @@ class WordCounts:
     """How often each word stands in each text.
 
     Words are runs of two letters or digits and more, in lower case; where a good part of the letters belongs to scripts
-    without spaces (Chinese, Japanese, Thai), pairs of letters. English function words name no topic, nor do words of
-    more than half of the texts.
+    without spaces (Chinese, Japanese, Thai), pairs of letters. English function words name no topic, nor, from
+    `MANY` texts on, do words of more than half of them.
 
     Attributes:
         words: the words. counts: [texts, words], sparse.
@@ -47,7 +48,7 @@ class WordCounts:
         sample = "".join(texts[:1000])
         spaceless = len(SPACELESS.findall(sample)) * 4 > len(sample)
         how = {"analyzer": "char", "ngram_range": (2, 2)} if spaceless else {"stop_words": "english"}
-        often = OFTEN if len(texts) >= 50 else 1.0
+        often = OFTEN if len(texts) >= MANY else 1.0
         try:
             counter = CountVectorizer(min_df=2 if len(texts) >= 500 else 1, max_df=often, **how)
             self.counts: csr_matrix = counter.fit_transform(texts)

@@ -201,3 +201,5 @@ def test_a_tokenizer_without_a_form_and_an_encoder_are_refused(tmp_path):
         to_gguf(folder, tmp_path / "m.bin")
     with pytest.raises(InputError, match="q4_k_m"):
         to_gguf(folder, tmp_path / "m.gguf", "q4_k")
+    with pytest.raises(InputError, match="there is no folder"):
+        to_gguf(folder, tmp_path / "nowhere" / "m.gguf")

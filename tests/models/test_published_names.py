@@ -6,6 +6,7 @@ import copy
 import io
 import re
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import peft
@@ -388,3 +389,24 @@ def test_pickled_models_keep_their_joined_layers() -> None:
         again.h[0].attn.c_attn.weight.mul_(2)
         assert not torch.equal(again(**given).last_hidden_state, ours(**given).last_hidden_state)
     assert isinstance(cutaway.GPT2Model, type) and list(again.state_dict()) == list(ours.state_dict())
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_blocks_that_were_taken_out_or_put_in_are_an_error(family: str, tmp_path: Path) -> None:
+    """Never a model that runs with others than the ones that it shows, and never a file that cannot be read."""
+    for change in (lambda blocks: blocks[:-1], lambda blocks: [*blocks, copy.deepcopy(blocks[-1])]):
+        _, model = pair(family, "Model")
+        stack = next(m for m in model.engine.modules() if hasattr(m, "n_built"))
+        stack.blocks = nn.ModuleList(change(list(stack.blocks)))
+        with pytest.raises(ConfigError, match="num_hidden_layers"), torch.no_grad():
+            model(**inputs(family, (5,)))
+        with pytest.raises(ConfigError, match="num_hidden_layers"):
+            model.save_pretrained(tmp_path / "saved")
+        assert not (tmp_path / "saved").exists()
+
+
+def test_a_published_list_of_layers_that_was_cut_is_an_error() -> None:
+    _, model = pair("bert", "ForMaskedLM")
+    model.bert.encoder.layer = model.bert.encoder.layer[:1]
+    with pytest.raises(ConfigError, match="num_hidden_layers=1"):
+        model(**inputs("bert", (5,)))
