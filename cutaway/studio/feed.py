@@ -25,16 +25,16 @@ class Feed:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.dropped, self.closed = loop, 0, False
-        self._waiting: deque[tuple[str, Mapping[str, object]]] = deque()
+        self._waiting: deque[str] = deque()
         self._lock, self._news, self._ended = threading.Lock(), asyncio.Event(), False
 
     def offer(self, name: str, data: Mapping[str, object], *, optional: bool = False) -> None:
-        """One event; called by the engine."""
+        """One event; called by the engine. It tells of `data` as it is now, whatever becomes of the lists in it."""
         with self._lock:
             if optional and len(self._waiting) >= MOST_WAITING:
                 self.dropped += 1
                 return
-            self._waiting.append((name, data))
+            self._waiting.append(f"event: {name}\ndata: {to_json(data, inf_nan_mode='null').decode()}\n\n")
         self._wake()
 
     def end(self, error: str = "") -> None:
@@ -56,8 +56,8 @@ class Feed:
                 with self._lock:
                     events, ended = list(self._waiting), self._ended
                     self._waiting.clear()
-                for name, data in events:
-                    yield f"event: {name}\ndata: {to_json(data, inf_nan_mode='null').decode()}\n\n"
+                for event in events:
+                    yield event
                 if ended:
                     return
                 await self._news.wait()

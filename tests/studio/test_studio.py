@@ -372,6 +372,17 @@ def test_a_page_that_takes_nothing_is_counted_and_slows_nobody():
     assert json.loads(pieces[-1].split("data: ")[1])["dropped"] == MOST_WAITING + 30 - kept
 
 
+def test_an_event_tells_of_a_list_as_it_was_when_it_was_offered():
+    async def run():
+        feed, ids = Feed(asyncio.get_running_loop()), [1, 2]
+        feed.offer("start", {"ids": ids})
+        ids.append(3)  # the work goes on before the page has read
+        feed.end()
+        return [piece async for piece in feed.pieces()]
+
+    assert json.loads(asyncio.run(run())[0].split("data: ")[1]) == {"ids": [1, 2]}
+
+
 def test_work_ends_when_its_page_is_gone():
     async def run():
         feed, steps, done = Feed(asyncio.get_running_loop()), Steps(), []
