@@ -73,7 +73,7 @@ def train(
     Several processes train as one: torchrun --nproc-per-node=2 -m cutaway train ...
     """
     load = load_arguments(revision, offline, threads, None)
-    from cutaway.errors import InputError
+    from cutaway.errors import InputError, counted
     from cutaway.tuning.labelled import KIND_NAMES, read
 
     columns = _columns(column or [], text=text, label=label, text_pair=text_pair)
@@ -88,7 +88,9 @@ def train(
     said = ", ".join(f"{name} {count:,}" for name, count in list(training.counts().items())[:20])
     if rows.kind == "number":
         said = f"from {min(training.labels):g} to {max(training.labels):g}"
-    _say(f"{len(training):,} rows to train on, {len(aside):,} to validate with; {KIND_NAMES[rows.kind]}. {said}")
+    _say(
+        f"{counted(len(training), 'row')} to train on, {len(aside):,} to validate with; {KIND_NAMES[rows.kind]}. {said}"
+    )
 
     from cutaway.tuning.fine_tuning import FineTuning
     from cutaway.tuning.report import write

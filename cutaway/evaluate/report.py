@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway import __version__
-from cutaway.errors import InputError
+from cutaway.errors import InputError, counted
 from cutaway.evaluate.baselines import Baseline
 from cutaway.evaluate.evaluation import Evaluation
 from cutaway.evaluate.mistakes import Answer, Mistake
@@ -68,7 +68,7 @@ class Report:
 
     def lead(self) -> str:
         """The result in one sentence."""
-        measures, rows = self.evaluation.measures, f"{self.evaluation.rows:,} rows"
+        measures, rows = self.evaluation.measures, counted(self.evaluation.rows, "row")
         name, value = next(iter(measures.items()))
         if name != "accuracy":
             return f"{_named(name)} is {value:.4f} over {rows}."

@@ -36,7 +36,8 @@ def check(path: Path | None = None) -> None:
         import matplotlib
         import sklearn
     except ImportError as error:
-        raise InputError(f"The report needs {error.name}: pip install 'cutaway[evaluate]'.") from error
+        package = {"sklearn": "scikit-learn"}.get(error.name or "", error.name)
+        raise InputError(f"The report needs {package}: pip install 'cutaway[evaluate]'.") from error
     del matplotlib, sklearn
 
 
