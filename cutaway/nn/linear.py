@@ -14,7 +14,7 @@ run of decode steps; `linear_op` makes a `LinearOp` of any other module that som
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -153,10 +153,13 @@ class PackedCache:
         if len(seen) != len(layers) or self._int8 != layers[0].int8:
             return False
         for layer, (weight, bias) in zip(layers, seen, strict=True):
-            if not weight.holds(layer.held("weight")):
+            parameters = layer.own_parameters()
+            if not weight.holds(parameters.get("weight")):
                 return False
-            now = layer.held("bias")
-            if now is not None if bias is None else not bias.holds(now):
+            if bias is not None:
+                if not bias.holds(parameters.get("bias")):
+                    return False
+            elif "bias" not in parameters or parameters["bias"] is not None:
                 return False
         return True
 
@@ -225,7 +228,10 @@ class PackedCache:
             return each(layers, x)
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)
-        return [with_adapters(layer, part, x) for layer, part in zip(layers, parts, strict=True)]
+        return [
+            part if layer.site is None else with_adapters(layer, part, x)
+            for layer, part in zip(layers, parts, strict=True)
+        ]
 
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated."""
@@ -408,7 +414,7 @@ def hooked(module: nn.Module) -> bool:
 
 def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
     """`packable` of layers whose weights lie in blocks; in training too, since those never change."""
-    if native.LIBRARY is None or x.device.type != "cpu" or x.dtype is not torch.float32 or x.numel() == 0:
+    if native.LIBRARY is None or not x.is_cpu or x.dtype is not torch.float32 or x.numel() == 0:
         return False
     if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
@@ -417,10 +423,13 @@ def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if type(layers[0]) is Linear and in_blocks(held(layers[0])):
+    first = layers[0]
+    if type(first) is not Linear:
+        return False
+    if in_blocks(first.held("weight")):
         return _in_blocks(x, layers)
-    int8 = bool(getattr(layers[0], "int8", False))
-    if x.device.type != "cpu" or x.numel() == 0:
+    int8 = first.int8
+    if not x.is_cpu or x.numel() == 0:
         return False
     if int8:
         if x.dtype not in INT8_DTYPES:
@@ -434,8 +443,9 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
             return False
         if layer.training and not evaluating():
             return False
-        weight, bias = layer.held("weight"), layer.held("bias")
-        if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:
+        parameters = layer.own_parameters()
+        weight, bias = parameters.get("weight"), parameters.get("bias", False)
+        if weight is None or (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:
             return False
         if bias is not None and type(bias) is not TrackedParameter and not _lasting(bias):
             return False
@@ -449,8 +459,11 @@ def _lasting(parameter: object) -> bool:
 
 def fusable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether one pass may do the work of several calls: no gradient to follow, nobody watching."""
-    if not packable(x, *layers) or any(hooked(layer) for layer in layers):
+    if not packable(x, *layers):
         return False
+    for layer in layers:
+        if hooked(layer):
+            return False
     return not torch.is_grad_enabled() or not (
         x.requires_grad or any(p.requires_grad for m in layers for p in _own_parameters(m))
     )
@@ -469,14 +482,17 @@ def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
 
 def _alike(layers: Sequence[Linear | nn.Module]) -> bool:
     """Whether all of the layers have a bias, or none."""
-    return len({layer.held("bias") is None for layer in layers}) == 1  # type: ignore[operator]
+    first, *others = [layer.held("bias") is None for layer in layers]  # type: ignore[operator]
+    return all(one is first for one in others)
 
 
 def called(layers: Sequence[nn.Module]) -> PublishedPart | None:
     """What the layers are all parts of, if it must be called: somebody hooked it, or put another in its place."""
+    first: PublishedPart | None = layers[0].__dict__.get("part")
+    if first is None:
+        return None
     parts: list[PublishedPart | None] = [layer.__dict__.get("part") for layer in layers]
-    first = parts[0]
-    if first is None or first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
+    if first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
         return None
     return first
 
@@ -517,7 +533,12 @@ class Linear(PaddedHooks, nn.Linear):
 
     def held(self, leaf: str) -> Any:
         """The parameter that holds "weight" or "bias", ours or the published one that ours is a part of."""
-        return self._parameters.get(leaf, False) if self.part is None else self.part.parameter(leaf)
+        return self.own_parameters().get(leaf, False)
+
+    def own_parameters(self) -> Mapping[str, nn.Parameter | None]:
+        """The parameters that hold "weight" and "bias", as `held` gives one."""
+        part = self.part
+        return self._parameters if part is None else part.parameters()
 
     def tensor(self, leaf: str) -> Tensor | None:
         """Our weight or bias, for who only reads it."""

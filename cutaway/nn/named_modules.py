@@ -91,6 +91,10 @@ class NamedModule(nn.Module):
     _views: PublishedViews
 
     def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules")
+        found = None if modules is None else modules.get(name)
+        if found is not None:  # what is asked for at each joint of each pass
+            return found
         try:
             return super().__getattr__(name)
         except AttributeError:
