@@ -23,6 +23,7 @@ _MODULES = {
     "cutaway.inspect.lens": "Lens TunedLens logit_lens",
     "cutaway.inspect.neurons": "Excited Promoted TopNeurons exciting_texts promoted_tokens top_neurons",
     "cutaway.inspect.norms": "ValueNorms value_norms",
+    "cutaway.inspect.other_libraries": "to_interp_engine to_transformer_lens",
     "cutaway.inspect.patching": "CausalTrace PathPatching Patching activation_patching causal_trace path_patching",
     "cutaway.inspect.probes": "Probes linear_probe probe_layers",
     "cutaway.inspect.perturbation": "occlude shapley_values",

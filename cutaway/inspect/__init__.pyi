@@ -14,6 +14,7 @@ from cutaway.inspect.lens import Lens, TunedLens, logit_lens
 from cutaway.inspect.logit_attribution import Contributions, StateParts, direct_logit_attribution, last_state
 from cutaway.inspect.neurons import Excited, Promoted, TopNeurons, exciting_texts, promoted_tokens, top_neurons
 from cutaway.inspect.norms import ValueNorms, value_norms
+from cutaway.inspect.other_libraries import to_interp_engine, to_transformer_lens
 from cutaway.inspect.patching import (
     CausalTrace,
     Patching,
@@ -88,6 +89,8 @@ __all__ = [
     "shapley_values",
     "steering_vector",
     "studio",
+    "to_interp_engine",
+    "to_transformer_lens",
     "top_neurons",
     "value_norms",
     "written_attribution",

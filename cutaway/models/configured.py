@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,8 +19,8 @@ from cutaway.models.generation_mixin import GenerationMixin
 from cutaway.models.model_face import ModelFace
 from cutaway.models.number_format import Precision
 from cutaway.nn.activations.edits import Change, Edits
+from cutaway.nn.activations.foreign_names import ForeignNames, find_addresses
 from cutaway.nn.activations.recorder import Recorder
-from cutaway.nn.activations.taps import resolve
 from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.linear import PackedCache
@@ -199,6 +199,22 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             )
         return [*base.addresses(), "logits"]
 
+    def find_addresses(self, patterns: Iterable[str]) -> list[str]:
+        """The addresses of this model that `patterns` name, in the order of the patterns.
+
+        Args:
+            patterns: addresses, with * for any run of characters; names that TransformerLens, interp-engine and nnterp
+                have for the same places are understood (`blocks.3.hook_resid_post`, `resid_post.3`,
+                `layers_output[3]`).
+
+        Raises:
+            AddressError: a pattern that names nothing in this model; the message lists the nearest, or says why.
+        """
+        return find_addresses(patterns, self.addresses(), self._foreign_names)
+
+    def _foreign_names(self) -> ForeignNames:
+        return ForeignNames(self.base_model.architecture, self.addresses())
+
     @contextmanager
     def record(self, *addresses: str, to: str | Path | None = None) -> Iterator[Recorder]:
         """Keep activations while the model runs: `with model.record("blocks.*.attn.pattern", "logits") as r: ...`.
@@ -219,7 +235,7 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             AddressError: an address that this model does not have; the nearest are listed.
             InputError: `to` is a folder that holds something.
         """
-        recorder = Recorder(resolve(addresses, self.addresses()), to)
+        recorder = Recorder(self.find_addresses(addresses), to, self._foreign_names)
         try:
             with within(Scope(self.base_model, recorder=recorder)):
                 yield recorder
@@ -242,8 +258,7 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             AddressError: an address that this model does not have; the nearest are listed.
             InputError: a value that does not fit the place; at the end, positions that were in no pass.
         """
-        known = self.addresses()
-        edits = Edits(changes, lambda pattern: resolve([pattern], known))
+        edits = Edits(changes, lambda pattern: self.find_addresses([pattern]))
         with within(Scope(self.base_model, edits=edits)):
             yield edits
         edits.check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
@@ -118,6 +118,8 @@ class LanguageModel(Protocol):
     def generate(self, *args: Any, **settings: Any) -> Any: ...
 
     def addresses(self) -> list[str]: ...
+
+    def find_addresses(self, patterns: Iterable[str]) -> list[str]: ...
 
     def record(self, *addresses: str, to: str | Path | None = None) -> AbstractContextManager[Recorder]: ...
 

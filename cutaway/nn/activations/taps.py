@@ -6,7 +6,6 @@ nothing is asked the offer is a single test for None.
 
 from __future__ import annotations
 
-import fnmatch
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cutaway.errors import AddressError, nearest
 from cutaway.nn.activations.edits import Edits
 from cutaway.nn.activations.lazy_values import ActivationStore, LazyTensor
 from cutaway.nn.activations.recorder import PatternCheck, Recorder
@@ -59,21 +57,6 @@ def model_addresses(architecture: Architecture) -> list[str]:
         found = stack_addresses(architecture.stack)
         return [*found, "pooler"] if architecture.pooler else found
     return [*stack_addresses(architecture.stack, "encoder."), *stack_addresses(architecture.decoder, "decoder.")]
-
-
-def resolve(patterns: Iterable[str], known: list[str]) -> list[str]:
-    """The addresses that `patterns` (with `*` for any run of characters) name.
-
-    Raises:
-        AddressError: a pattern that names nothing; the message lists the nearest addresses.
-    """
-    addresses: dict[str, None] = {}
-    for pattern in patterns:
-        hits = fnmatch.filter(known, pattern) if "*" in pattern else [a for a in known if a == pattern]
-        if not hits:
-            raise AddressError(f"No activation has the address {pattern!r}.{nearest(pattern, known)}")
-        addresses.update(dict.fromkeys(hits))
-    return list(addresses)
 
 
 class Taps:

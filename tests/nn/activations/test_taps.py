@@ -14,7 +14,6 @@ from parity.tiny_models import make
 
 from cutaway.errors import AddressError
 from cutaway.nn import packed_batch
-from cutaway.nn.activations.taps import resolve
 from cutaway.nn.block import ResultBlock
 from cutaway.nn.call_context import scopes_of
 
@@ -123,7 +122,7 @@ def test_recording_may_be_nested_and_repeated() -> None:
 def test_wrong_addresses_name_the_nearest(wrong: str, near: str) -> None:
     model = load(make("bert", "ForMaskedLM"), "ForMaskedLM")
     with pytest.raises(AddressError, match=near):
-        resolve([wrong], model.addresses())
+        model.find_addresses([wrong])
     with pytest.raises(AddressError), model.record("blocks.9.*"):
         pass
     with torch.no_grad(), model.record("logits") as r:
