@@ -21,6 +21,7 @@ _MODULES = {
         "AutoModelForSeq2SeqLM AutoModelForSequenceClassification AutoModelForTextEncoding "
         "AutoModelForTokenClassification"
     ),
+    "cutaway.pairs.encoder_decoder": "EncoderDecoderConfig EncoderDecoderModel",
     "cutaway.config.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
     "cutaway.nn.activations.edits": "Edit",

@@ -555,6 +555,7 @@ from cutaway.nn.activations.edits import Edit
 from cutaway.nn.kv_cache import Cache, DynamicCache, EncoderDecoderCache, StaticCache
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.outputs import ModelOutput, strict_outputs
+from cutaway.pairs.encoder_decoder import EncoderDecoderConfig, EncoderDecoderModel
 from cutaway.pipelines import (
     PIPELINE_REGISTRY,
     Embedder,
@@ -834,6 +835,8 @@ __all__ = [
     "ElectraTokenizerFast",
     "Embedder",
     "EncoderDecoderCache",
+    "EncoderDecoderConfig",
+    "EncoderDecoderModel",
     "EncoderNoRepeatNGramLogitsProcessor",
     "EncoderRepetitionPenaltyLogitsProcessor",
     "EosTokenCriteria",

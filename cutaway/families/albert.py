@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
+from cutaway.families.bert_encoder import DEFAULTS, ENCODERS_ONLY, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads, pretraining_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -33,7 +33,7 @@ class AlbertConfig(PretrainedConfig):
             "of an older version; nobody reads it",
         ),
     }
-    refused = REFUSED
+    refused = ENCODERS_ONLY
 
 
 def to_architecture(config: AlbertConfig) -> Architecture:

@@ -300,7 +300,7 @@ def prepare(
         columns=prompt.ids.shape[1],
         longest_prompt=prompt.longest,
         positions=None if writer is None else writer.longest,
-        vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
+        vocab_size=None if writer is None else writer.embedding.vocab_size,
         tokenizer=tokenizer,
     )
     plan = replace(plan, assistant=read_assistant(call, model, prompt.ids.shape[0]))

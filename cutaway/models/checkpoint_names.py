@@ -92,12 +92,20 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
 
 
-def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint) -> None:
-    """CheckpointError where the config asks for more blocks than the checkpoint holds, before they are laid out."""
+def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint, under: str = "") -> None:
+    """CheckpointError where the config asks for more blocks than the checkpoint holds, before they are laid out.
+
+    under: what stands before all stored names of the model, where it is a part of another.
+    """
+    if hasattr(cls, "part_classes"):
+        for prefix, part, own in cls.part_classes(config):
+            check_depth(part, own, checkpoint, prefix)
+        return
     family = getattr(cls, "backbone", cls).family
     architecture = family.architecture(config)
     prefix = getattr(cls, "published_base", None)
     stored = Stored(checkpoint, {family.prefix if prefix is None else prefix, cls.base_model_prefix} - {""})
+    stored.names = {n.removeprefix(under): name for n, name in stored.names.items() if n.startswith(under)}
     table = family.table(architecture)
     two = architecture.decoder is not None
     for side, stack in (("encoder." if two else "", architecture.stack), ("decoder.", architecture.decoder)):

@@ -85,6 +85,11 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         """The model without its task head; itself where it has none."""
         return self._modules.get(self.base_model_prefix) or self
 
+    @property
+    def output_model(self) -> ConfiguredModel:
+        """The part of the model that has the output matrix and the table it may be tied to: the model itself."""
+        return self
+
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the weights hold; tied weights count once."""
         left_out = (

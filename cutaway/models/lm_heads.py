@@ -382,6 +382,8 @@ class CausalLM(OutputHead):
         return_logits: bool = True,
         shift_labels: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token.
 
@@ -391,7 +393,7 @@ class CausalLM(OutputHead):
         """
         out = self.base(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
-            output_attentions, output_hidden_states, return_dict=True,
+            output_attentions, output_hidden_states, True, encoder_hidden_states, encoder_attention_mask,
         )  # fmt: skip
         if shift_labels is None:
             loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
@@ -402,7 +404,10 @@ class CausalLM(OutputHead):
         if num_items_in_batch is not None and targets is not None:
             loss = losses.summed(loss, targets) / num_items_in_batch
         cache = out.get("past_key_values")
-        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
+        crossed = out.get("cross_attentions")
+        result = CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=cache, cross_attentions=crossed, **shown(out)
+        )
         return self.finish(result, return_dict)
 
     if TYPE_CHECKING:

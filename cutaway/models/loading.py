@@ -235,7 +235,7 @@ def fill(
     elsewhere = {name for name, *_ in report.mismatched}
     lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
     report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
-    if not _untied(model):
+    if not _untied(model.output_model):
         model.tie_weights()
     return report
 
