@@ -293,7 +293,7 @@ def prepare(
     if positions is not None:
         check_positions(positions, input_ids, attention_mask)
     architecture = getattr(model, "architecture", None)
-    writer = None if architecture is None else architecture.decoder or architecture.stack
+    writer = None if architecture is None else architecture.writer
     plan = make_plan(
         call,
         rows=prompt.ids.shape[0],

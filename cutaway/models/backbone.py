@@ -141,10 +141,18 @@ class Backbone(PreTrainedModel, Generic[Out]):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embed.tokens = value
 
+    @property
+    def output_table(self) -> nn.Embedding:
+        """The table of tokens that an output matrix may be tied to."""
+        return self.get_input_embeddings()
+
     def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
         new = super().resize_token_embeddings(n, pad_to_multiple_of)
         self.note_vocabulary(new.num_embeddings)
         return new
+
+    def check_resizable(self) -> None:
+        """InputError where the table of tokens cannot be given another size."""
 
     def note_vocabulary(self, size: int) -> None:
         """Let the bounds of ids follow a new table of tokens."""
@@ -370,7 +378,8 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
     def _build(self) -> None:
         assert self.architecture.decoder is not None
         self.encoder = Stack(self.architecture.stack, "encoder.")
-        self.decoder = Stack(self.architecture.decoder, "decoder.", self.encoder.embed.tokens)
+        tokens = self.encoder.embed.tokens if self.architecture.shared_tokens else None
+        self.decoder = Stack(self.architecture.decoder, "decoder.", tokens)
 
     @property
     def layer_sources(self) -> dict[str, WeightSource]:
@@ -386,7 +395,21 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.encoder.embed.tokens = value
-        self.decoder.embed.tokens = value
+        if self.architecture.shared_tokens:
+            self.decoder.embed.tokens = value
+
+    @property
+    def output_table(self) -> nn.Embedding:
+        """The table of tokens that an output matrix may be tied to: the decoder's where there are two."""
+        return (self.encoder if self.architecture.shared_tokens else self.decoder).embed.tokens  # type: ignore[no-any-return]
+
+    def check_resizable(self) -> None:
+        """InputError where the two sides have vocabularies of their own, so that one size says too little."""
+        if not self.architecture.shared_tokens:
+            raise InputError(
+                "resize_token_embeddings: the encoder and the decoder have vocabularies of their own "
+                "(share_encoder_decoder_embeddings is False), and tables of other sizes are not built for them."
+            )
 
     def note_vocabulary(self, size: int) -> None:
         super().note_vocabulary(size)

@@ -164,6 +164,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             InputError: n is not a positive whole number.
         """
         old = self.get_input_embeddings()
+        if hasattr(self.base_model, "check_resizable"):  # not in a user's own model
+            self.base_model.check_resizable()
         size = old.num_embeddings if n is None else n
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"resize_token_embeddings needs a positive number of tokens, not {n!r}.")

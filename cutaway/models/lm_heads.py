@@ -238,7 +238,9 @@ class OutputHead(HeadModel):
             above, _, last = spec.bias.rpartition(".")
             if above not in dict(self.engine.named_modules()):
                 register_at(self, above, nn.Module())
-        register_at(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
+        register_at(
+            self, spec.out, Linear(size, self.architecture.writer.embedding.vocab_size, bias=spec.bias is not None)
+        )
         if spec.bias:
             self.get_submodule(above).register_parameter(last, self.get_submodule(spec.out).bias)  # type: ignore[arg-type]
 
@@ -261,7 +263,7 @@ class OutputHead(HeadModel):
 
     def tie_weights(self) -> None:
         if self.architecture.tied_output:
-            self.get_output_embeddings().weight = self.get_input_embeddings().weight
+            self.get_output_embeddings().weight = self.base.output_table.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary]."""
