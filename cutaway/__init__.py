@@ -174,6 +174,7 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
         "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"
     ),
+    "cutaway.tokenization.byte_tokens": "ByT5Tokenizer",
     "cutaway.tokenization.many_languages": ("M2M100Tokenizer NllbTokenizer NllbTokenizerFast"),
     "cutaway.families.nomic_bert": (
         "NomicBertConfig NomicBertPreTrainedModel NomicBertModel NomicBertForMaskedLM "

@@ -596,6 +596,7 @@ from cutaway.tokenization.byte_level_bpe import (
     RobertaTokenizer,
     RobertaTokenizerFast,
 )
+from cutaway.tokenization.byte_tokens import ByT5Tokenizer
 from cutaway.tokenization.many_languages import M2M100Tokenizer, NllbTokenizer, NllbTokenizerFast
 from cutaway.tokenization.sentencepiece_bpe import (
     GemmaTokenizer,
@@ -757,6 +758,7 @@ __all__ = [
     "BloomForTokenClassification",
     "BloomModel",
     "BloomPreTrainedModel",
+    "ByT5Tokenizer",
     "Cache",
     "CamembertConfig",
     "CamembertForCausalLM",
