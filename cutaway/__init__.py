@@ -22,6 +22,7 @@ _MODULES = {
         "AutoModelForSeq2SeqLM AutoModelForSequenceClassification AutoModelForTextEncoding "
         "AutoModelForTokenClassification"
     ),
+    "cutaway.pairs.encoder_decoder": "EncoderDecoderConfig EncoderDecoderModel",
     "cutaway.config.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
     "cutaway.nn.activations.edits": "Edit",
@@ -174,6 +175,7 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
         "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"
     ),
+    "cutaway.tokenization.byte_tokens": "ByT5Tokenizer",
     "cutaway.tokenization.many_languages": ("M2M100Tokenizer NllbTokenizer NllbTokenizerFast"),
     "cutaway.families.nomic_bert": (
         "NomicBertConfig NomicBertPreTrainedModel NomicBertModel NomicBertForMaskedLM "

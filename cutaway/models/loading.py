@@ -235,7 +235,7 @@ def fill(
     elsewhere = {name for name, *_ in report.mismatched}
     lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
     report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
-    if not _untied(model):
+    if not _untied(model.output_model):
         model.tie_weights()
     return report
 
@@ -275,9 +275,9 @@ def _part(model: nn.Module, names: list[str]) -> None:
 def _untied(model: ConfiguredModel) -> bool:
     """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
     output = model.get_output_embeddings()
-    if output is None or output.weight is model.get_input_embeddings().weight:
-        return False
     base = model.base_model
+    if output is None or output.weight is base.output_table.weight:
+        return False
     base.architecture = replace(base.architecture, tied_output=False)
     return True
 

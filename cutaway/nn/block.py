@@ -38,7 +38,7 @@ class Block(PaddedHooks, NamedModule):
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
         if spec.cross:
-            self.cross = CrossAttention(spec.attention, spec.hidden_size)
+            self.cross = CrossAttention(spec.attention_of(number), spec.hidden_size)
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
         self.mlp = make_feed_forward(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
@@ -51,7 +51,7 @@ class Block(PaddedHooks, NamedModule):
         x = self._add(self.attn, self.attn_norm, x, x, self.attn_dropout, context, layer, tap)
         if tap is not None:
             x = tap.expose("resid_mid", x)
-        if self.has_cross:
+        if self.has_cross and context.memory is not None:
             x = self._add(self.cross, self.cross_norm, x, x, self.dropout, context, layer, tap)
             if tap is not None:
                 x = tap.expose("resid_cross", x)

@@ -67,6 +67,7 @@ class Taps:
         certificate: what was checked of the sampled pattern.
         watched: whether somebody's hooks are shown the engine's own tensors, and might write into them.
         recorders: who gets the values at the end.
+        front: what stands before the addresses of a base model that runs as a part of another.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class Taps:
         turn: int = 0,
         watched: bool = False,
         recorders: Sequence[Recorder] = (),
+        front: str = "",
     ) -> None:
         self.wanted, self.watched, self.recorders = set(wanted), watched, recorders
-        self._given = edits
+        self._given, self.front = edits, front
         self.edits: dict[str, list[Edits]] = {}
         for edit in edits:
             for address in edit.changes:
@@ -96,10 +98,13 @@ class Taps:
 
     def edits_alone(self) -> Taps:
         """Taps of another pass that is changed as this one, and of which nothing is kept."""
-        return Taps((), self._given)
+        return Taps((), self._given, front=self.front)
 
     def at(self, place: str, rows: PackedBatch) -> Tap | None:
         """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""
+        if not self._places:
+            return None
+        place = self.front + place
         parts = self._places.get(place)
         return Tap(self, place, parts, rows) if parts else None
 
