@@ -15,6 +15,7 @@ _MODULES = {
     "cutaway.inspect.explainer": "explain",
     "cutaway.inspect.explanation": "Explanation",
     "cutaway.inspect.faithfulness": "Faithfulness measure_faithfulness",
+    "cutaway.inspect.features": "Reconstruction StrongFeatures reconstruction strong_features top_texts",
     "cutaway.inspect.flow": "Flow Rollout attention_flow attention_rollout",
     "cutaway.inspect.attribution": "Attribution",
     "cutaway.inspect.gradients": "input_x_gradient integrated_gradients",

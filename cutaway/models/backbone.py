@@ -17,6 +17,7 @@ from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import Taps, model_addresses
 from cutaway.nn.call_context import asked_of, prefix_of
 from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
@@ -89,6 +90,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
 
     def __init__(self, config: PretrainedConfig, add_pooling_layer: bool | None = None) -> None:
         super().__init__(config)
+        self.saes: dict[str, AttachedSae] = {}
         if not isinstance(config, self.config_class) and type(config).model_type:
             raise ConfigError(
                 f"{type(self).__name__} is built from a {self.config_class.__name__}, not from a "
@@ -162,7 +164,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         self.spec = stack
 
     def addresses(self) -> list[str]:
-        return model_addresses(self.architecture)
+        return [*model_addresses(self.architecture), *(a for s in self.saes.values() for a in s.addresses)]
 
     def taps(self, *requests: OutputRequest | None) -> Taps:
         wanted = [a for r in requests if r is not None for a in r.addresses()]
@@ -170,7 +172,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         turn = len(recorders[0].runs) if recorders else 0
         wanted += [a for r in recorders for a in r.wanted]
         watched = bool(wanted) and any(hooked(m) for m in self.engine.modules())
-        return Taps(wanted, edits, turn, watched, recorders, prefix_of(self))
+        return Taps(wanted, edits, turn, watched, recorders, prefix_of(self), tuple(self.saes.values()))
 
     @staticmethod
     def report(taps: Taps) -> None:

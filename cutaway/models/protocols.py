@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cutaway.generate.settings import GenerationConfig
     from cutaway.nn.activations.edits import Change, Edits
     from cutaway.nn.activations.recorder import Recorder
+    from cutaway.nn.activations.sparse_features import AttachedSae
     from cutaway.nn.kv_cache import Cache
 
 # the adapter of all rows of a call (None: the base alone), or one for each
@@ -120,6 +121,10 @@ class LanguageModel(Protocol):
     def addresses(self) -> list[str]: ...
 
     def find_addresses(self, patterns: Iterable[str]) -> list[str]: ...
+
+    def attach_sae(self, address: str, file: str | Path, name: str | None = None) -> AttachedSae: ...
+
+    def detach_sae(self, name: str) -> None: ...
 
     def record(self, *addresses: str, to: str | Path | None = None) -> AbstractContextManager[Recorder]: ...
 

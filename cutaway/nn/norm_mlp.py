@@ -160,6 +160,8 @@ class MLP(PaddedHooks, NamedModule):
     def forward(self, x: Tensor, tap: Tap | None = None, join: ResidualAdd | None = None) -> Tensor:
         """down(activation(up(x))), joined to the stream where it is given."""
         activation = self.spec.activation
+        if tap is not None:
+            x = tap.expose("mlp.in", x)
         closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
         training = self.training and not evaluating()
         gate, up, down = self.gate if self.spec.gated else None, self.up, self.down

@@ -123,6 +123,7 @@ ROWS = (
     Row(f"{_B}cross.pattern", (f"{_B}cross_attn.hook_pattern",)),
     Row(f"{_B}cross.z", (f"{_B}cross_attn.hook_z",)),
     Row(f"{_B}cross.out", (f"{_B}hook_cross_attn_out", f"{_B}cross_attn.hook_out"), unless=_norms_after),
+    Row(f"{_B}mlp.in", (f"{_B}mlp.hook_in",), ("mlp_in.{i}",), ("mlps_input[{i}]",)),
     Row(f"{_B}mlp.pre", (f"{_B}mlp.hook_pre",), ("mlp_pre.{i}",), unless=_experts),
     Row(f"{_B}mlp.act", (f"{_B}mlp.hook_post",), ("mlp_act.{i}",), unless=_experts),
     Row(f"{_B}mlp.out", (f"{_B}hook_mlp_out",), ("mlp_out_post.{i}",), unless=_normed_result),
@@ -132,12 +133,12 @@ ROWS = (
     Row("logits", (), (), ("logits",)),
 )
 
-_INPUT = "what a layer reads after its norm has no address here; take the state before the norm (hook_resid_pre, \
-hook_resid_mid), or edit the layer's result"
+_INPUT = "what attention reads, or stands before a layer's norm, has no address of its own; take the state \
+(hook_resid_pre, hook_resid_mid), mlp.in, or the layer's result"
 _INPUTS = (
-    *(f"{_B}{hook}" for hook in ("attn.hook_in", "mlp.hook_in", "hook_attn_in", "hook_mlp_in")),
+    *(f"{_B}{hook}" for hook in ("attn.hook_in", "hook_attn_in", "hook_mlp_in")),
     *(f"{_B}{norm}.hook_out" for norm in ("ln1", "ln2")),
-    *("attn_in.{i}", "mlp_in.{i}", "attentions_input[{i}]", "mlps_input[{i}]"),
+    *("attn_in.{i}", "attentions_input[{i}]"),
 )
 _NORMED = "what stands inside a norm has no address here; take the state before or after it"
 # names that mean something which has no address of ours, and why

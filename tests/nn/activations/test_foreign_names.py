@@ -125,7 +125,7 @@ def test_stars_and_brackets() -> None:
         ("gpt_neox", "blocks.1.hook_resid_mid", "no state between"),
         ("bert", "blocks.1.hook_resid_mid", "differ"),
         ("gpt2", "blocks.1.ln1.hook_normalized", "inside a norm"),
-        ("gpt2", "mlps_input[2]", "hook_resid_mid"),
+        ("gpt2", "attentions_input[2]", "hook_resid_mid"),
         ("gemma2", "lm_head", "'logits'"),
         ("gpt2", "blocks.1.hook_resid_pots", "'blocks.1.hook_resid_post'"),
         ("gpt2", "blocks.9.hook_resid_post", "Did you mean"),
