@@ -71,12 +71,14 @@ class CallContext(NamedTuple):
         scopes: the blocks that are open, the outermost first. adapters: which adapter acts on which row, or None.
         evaluating: whether models run without dropout, whatever their mode.
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
+        whole: whether the pass computes words that the mask hides as well.
     """
 
     scopes: tuple[Scope, ...] = ()
     adapters: AdaptersOfACall | None = None
     evaluating: bool = False
     rows: weakref.ref[PackedBatch] | None = None
+    whole: bool = False
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -135,6 +137,16 @@ def of_no_row() -> Iterator[None]:
         yield
     finally:
         take_rows(before)
+
+
+@contextmanager
+def hidden_words_computed() -> Iterator[None]:
+    """Inside, passes compute the words that their mask hides as well, which no other word sees."""
+    _CURRENT.set(_CURRENT.get()._replace(whole=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(whole=False))
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:
@@ -197,7 +209,7 @@ class Evaluation:
     def __call__(self) -> Iterator[None]:
         before = _CURRENT.get()
         switched = self._hold() if self.others else []
-        inside = before if before.evaluating else CallContext(before.scopes, before.adapters, True, before.rows)
+        inside = before if before.evaluating else before._replace(evaluating=True)
         _CURRENT.set(inside)
         try:
             yield
