@@ -66,6 +66,7 @@ def _stack(
             pad_id=config.pad_token_id,
             dropout=dropout,
             scales_table=scales_table,
+            scales_inputs=decoder and not scales_table,  # as upstream, which leaves the encoder's as they are
         ),
         attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(

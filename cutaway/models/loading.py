@@ -39,7 +39,6 @@ from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.published_layer import PublishedLayer, PublishedPart, rejoin, separate_all, tensors_of_layer
-from cutaway.nn.stack import wrong_depth
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
@@ -491,10 +490,9 @@ def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | st
     folder = Path(folder)
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; save_pretrained needs a folder.")
-    for stack in EngineTree(model).modules():
-        built = getattr(stack, "n_built", None)
-        if built is not None and len(stack.blocks) != built:  # type: ignore[arg-type]
-            raise wrong_depth(len(stack.blocks), built)  # type: ignore[arg-type]
+    note_depth = getattr(model.base_model, "note_depth", None)
+    if note_depth is not None:
+        note_depth()
     model.config.architectures = [type(model).__name__]
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     with folder_save(folder):

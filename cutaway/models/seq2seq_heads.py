@@ -12,7 +12,7 @@ from cutaway.models.backbone import EncoderOutputs
 from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.label_heads import LabelHead, SpanHead
-from cutaway.models.lm_heads import OutputHead
+from cutaway.models.lm_heads import OutputHead, answering
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
 from cutaway.nn.kv_cache import Cache
@@ -113,10 +113,12 @@ class Seq2SeqLM(OutputHead):
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if labels is not None and self.logits_bias:  # as upstream: BART and its kin keep nothing of a known answer
             use_cache = False
-        out = self.base(
-            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
-            inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, decoder_attention_mask):
+            out = self.base(
+                input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
+                inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states,
+                return_dict=True,
+            )  # fmt: skip
         loss, logits = self.answer(out, labels, keep=logits_to_keep, return_logits=return_logits)
         return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 

@@ -23,10 +23,14 @@ from cutaway.nn.residual import ResidualAdd
 class Block(PaddedHooks, NamedModule):
     """[rows, hidden] -> [rows, hidden]; pre-norm (Xiong et al., 2020), post-norm (Vaswani et al., 2017) or parallel
     (Black et al., 2022: attention and feed-forward layer read the same input).
+
+    `number`: which of its stack's blocks it was built as; what a layer has of its own (a window, rotary positions)
+    stays with it wherever it is put.
     """
 
     def __init__(self, spec: Stack, number: int) -> None:
         super().__init__()
+        self.number = number
         self.bounds_sums, self.bounds_end = spec.float16_bound == "additions", spec.float16_bound == "blocks"
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout

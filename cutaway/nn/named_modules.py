@@ -256,7 +256,12 @@ class ModuleGroupView(Unhookable):
         else:
             super().__setattr__(name, value)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            path = _list_path(self._owner, self._names)
+            if path is None:
+                raise TypeError("this is no list of layers, and cannot be cut.")
+            return self._owner.get_submodule(path)[index]  # type: ignore[index]
         return getattr(self, str(range(len(self._names))[index]))
 
     def __len__(self) -> int:
@@ -530,6 +535,11 @@ def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
         AttributeError: the name stands for several.
     """
     if isinstance(entry, NamedGroup):
+        listed = _list_path(owner, entry.names) if not entry.path and isinstance(value, nn.ModuleList) else None
+        if listed is not None:  # T5's first layer shows a table beside its block, so its list is no module of ours
+            above, _, last = listed.rpartition(".")
+            setattr(owner.get_submodule(above), last, value)
+            return
         if not entry.path:
             paths = list(_paths(entry))
             raise AttributeError(f"this name stands for {len(paths)} layers ({_listed(paths)}); replace each alone.")
@@ -547,6 +557,19 @@ def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
         path = entry.paths[0]
     above, _, last = path.rpartition(".")
     setattr(owner.get_submodule(above), last, value)
+
+
+def _list_path(owner: nn.Module, names: Mapping[str, Entry]) -> str | None:
+    """The engine's list of modules whose members these numbered names show, with what is shown beside them; or None."""
+    if not names or not all(name.isdigit() for name in names):
+        return None
+    found: set[str] = set()
+    for name, entry in names.items():
+        steps = [path.split(".") for path in _paths(entry)]
+        above = {".".join(s[:i]) for s in steps for i, step in enumerate(s) if step == name}
+        lists = {path for path in above if isinstance(owner.get_submodule(path), nn.ModuleList)}
+        found = lists if not found else found & lists
+    return found.pop() if len(found) == 1 else None
 
 
 def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:

@@ -20,7 +20,7 @@ from cutaway.nn.attention import Context
 from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import evaluating, scopes_of
+from cutaway.nn.call_context import current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -28,7 +28,14 @@ from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule, Unhookable
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm, times_rounded
-from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.packed_batch import (
+    PackedBatch,
+    TextLengths,
+    check_mask,
+    check_seen_keys,
+    check_texts,
+    packed_sequence_lengths,
+)
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
 from cutaway.outputs import BaseModelOutput
@@ -112,7 +119,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.spec = spec
     owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
-    owner.n_built = spec.n_blocks
+    owner.built, owner.numbers = spec, tuple(range(spec.n_blocks))
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
@@ -128,6 +135,39 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
         owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
+
+
+def follow_blocks(stack: NamedModule) -> bool:
+    """Let the plan of a stack follow its list of blocks, which may have been cut, put in another order or grown.
+
+    Each block keeps what it was built with. Whether the plan changed.
+
+    Raises:
+        ConfigError: no block is left, or layers share one (ALBERT), so that the list does not say how many there are.
+    """
+    blocks = stack.blocks
+    numbers = tuple(getattr(block, "number", i) for i, block in enumerate(blocks))
+    if numbers == stack.numbers:
+        return False
+    built: Spec = stack.built
+    if built.block_of or not numbers:
+        raise ConfigError(
+            f"the model has {len(numbers)} blocks, and was built with {built.n_blocks} for {built.n_layers} layers. "
+            "Set num_hidden_layers in the config and load or build the model from it."
+        )
+
+    def of_each(layers: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(layers[n] for n in numbers) if layers else ()
+
+    stack.spec = replace(
+        stack.spec,
+        n_layers=len(numbers),
+        windows=of_each(built.windows),
+        layer_positions=of_each(built.layer_positions),
+        layer_scales=of_each(built.layer_scales),
+    )
+    stack.numbers = numbers
+    return True
 
 
 class Batch:
@@ -162,11 +202,21 @@ class Batch:
         Raises:
             InputError: it names the argument, its shape or value, and the bound.
         """
+        follow_blocks(stack)
         spec: Spec = stack.spec
         batch, length = _shape(input_ids, inputs_embeds, spec)
         if input_ids is not None:
             input_ids = check_ids(input_ids, spec.embedding.vocab_size)
         n_cached = 0 if cache is None else cache.longest
+        seen_keys = None
+        if isinstance(attention_mask, Tensor) and attention_mask.dim() == 4:
+            if cache is not None and not cache.empty and (cache.columns is not None or not cache.equal):
+                raise InputError(
+                    "attention_mask says what each query sees, but the texts in past_key_values have padding; run them "
+                    "without padding, or pass attention_mask [batch, length]."
+                )
+            seen_keys = check_seen_keys(attention_mask, batch, length, n_cached + length, spec.attention.n_heads)
+            attention_mask = None
         if n_cached and cache is not None:
             check_cache(cache, spec, batch)
             # a mask over old and new tokens: the old part must say what it said when they were read
@@ -178,7 +228,9 @@ class Batch:
         if n_cached and mask is not None and not bool((mask != 0).all()):
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
         # several texts in one row, which their position_ids tell apart, become a batch of texts
-        several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
+        several = None
+        if spec.causal and cache is None and batch == 1 and seen_keys is None:
+            several = packed_sequence_lengths(position_ids, mask)
         # in a window that holds only padding, a query would have nothing to look at; what depends on a word's
         # neighbours, or on distances, is computed text by text
         may_stay_padded = not spec.causal and cache is None and not spec.windows
@@ -186,7 +238,12 @@ class Batch:
         if several is not None and position_ids is not None:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
-            rows = PackedBatch(batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded)
+            # DeBERTa hides such a word from itself as well
+            whole = current().whole and spec.attention.distances is None and spec.convolution is None
+            whole = whole and not (stack.by_length and cache is not None)
+            rows = PackedBatch(batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded, whole=whole)
+            if seen_keys is not None:
+                rows.key_mask, rows.sees_by_mask = seen_keys, True
         check_texts(rows)
         # no text may be longer than the model's positions
         longest = _places_taken(spec, rows, cache, position_ids)
@@ -302,7 +359,9 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
     continues = cache is not None and not cache.empty
     if learned.after_padding and batch.input_ids is not None and not continues:
         real = torch.ne(batch.input_ids, -1 if pad_id is None else pad_id)  # [batch, length]
-        if rows.packed:  # a word that the mask hides in the middle counts; what stands before the text does not
+        if (
+            rows.packed or rows.whole
+        ):  # a word that the mask hides in the middle counts; what stands before the text does not
             real = real & (torch.arange(rows.length, device=device) >= rows.first()[:, None])
         elif rows.mask is not None:
             real = real & rows.mask
@@ -313,20 +372,9 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
     return positions
 
 
-def wrong_depth(there: int, built: int) -> ConfigError:
-    """The error for blocks that were taken out of a stack, or put into it."""
-    return ConfigError(
-        f"the model has {there} blocks, and was built with {built}. A model of another depth is loaded with its number "
-        f"of layers, from_pretrained(name, num_hidden_layers={there}) (num_layers, n_layer in some families), or built "
-        "from such a config and given the weights by load_state_dict."
-    )
-
-
 def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> Tensor:
     """What the first block reads -> what the last one leaves, in the same layout."""
     blocks = list(stack.blocks)
-    if len(blocks) != stack.n_built:
-        raise wrong_depth(len(blocks), stack.n_built)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
         again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None
@@ -363,8 +411,9 @@ def run_stack(
         prefill=prefill,
         memory=memory,
         memory_rows=memory_rows,
+        stored=rows.stored() if cache is not None and rows.whole else None,
     )
-    with nullcontext() if cache is None else cache.appending(rows, spec.n_layers):
+    with nullcontext() if cache is None else cache.appending(context.stored or rows, spec.n_layers):
         _add_positions(stack, batch, x, context, taps)
         taps.start = 0 if prefill or cache is None else cache.seen
         x = _offer(stack, taps, "embed", x, rows)
