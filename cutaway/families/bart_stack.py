@@ -29,8 +29,6 @@ DEFAULTS: dict[str, Any] = {
     "is_encoder_decoder": True,
 }  # fmt: skip
 ATTRIBUTES = {"hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads"}
-
-
 WITHOUT_EFFECT = dict.fromkeys(
     (
         "normalize_before", "normalize_embedding", "add_bias_logits", "add_final_layer_norm", "extra_pos_embeddings",
@@ -107,17 +105,10 @@ def bart_stacks(
     if positions is None:
         size = config.integer("max_position_embeddings", 1, 10_000_000)
         positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
+    written = "vocab_size" if shared_tokens else "decoder_vocab_size"
     return Architecture(
         _stack(config, "encoder", positions, embedding_norm, pre, scales_table),
-        decoder=_stack(
-            config,
-            "decoder",
-            positions,
-            embedding_norm,
-            pre,
-            scales_table,
-            "vocab_size" if shared_tokens else "decoder_vocab_size",
-        ),
+        decoder=_stack(config, "decoder", positions, embedding_norm, pre, scales_table, written),
         init_std=config.number("init_std", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
         shared_tokens=shared_tokens,

@@ -92,9 +92,9 @@ class NamedModule(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         modules = self.__dict__.get("_modules")
-        found = None if modules is None else modules.get(name)
-        if found is not None:  # what is asked for at each joint of each pass
-            return found
+        module = None if modules is None else modules.get(name)
+        if module is not None:  # what is asked for at each joint of each pass
+            return module
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -563,13 +563,13 @@ def _list_path(owner: nn.Module, names: Mapping[str, Entry]) -> str | None:
     """The engine's list of modules whose members these numbered names show, with what is shown beside them; or None."""
     if not names or not all(name.isdigit() for name in names):
         return None
-    found: set[str] = set()
+    common: set[str] = set()
     for name, entry in names.items():
         steps = [path.split(".") for path in _paths(entry)]
         above = {".".join(s[:i]) for s in steps for i, step in enumerate(s) if step == name}
         lists = {path for path in above if isinstance(owner.get_submodule(path), nn.ModuleList)}
-        found = lists if not found else found & lists
-    return found.pop() if len(found) == 1 else None
+        common = lists if not common else common & lists
+    return common.pop() if len(common) == 1 else None
 
 
 def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:
@@ -589,7 +589,7 @@ def _find_modules(owner: nn.Module, entry: Entry, weights: set[str]) -> None:
     path = _common(sorted(paths))
     if path and {name for name in weights if name.startswith(path + ".")} == paths:
         module = owner.get_submodule(path)
-        if type(module).__module__.startswith("cutaway.") or all(k.isdigit() for k in entry.names):
+        if type(module).__module__.startswith("cutaway.") or entry.names.keys() == module._modules.keys():
             entry.path = path
     for inner in entry.names.values():
         _find_modules(owner, inner, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import contextlib
 import functools
 import json
@@ -211,7 +212,7 @@ def test_decoding_takes_single_steps(pair: tuple[Any, Any], monkeypatch: pytest.
         cutaway.models.lm_heads.CausalLM, "answer", _counted(passes, cutaway.models.lm_heads.CausalLM.answer)
     )
     ids, mask = padded(texts(LENGTHS), "right", PAD)
-    ours.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    ours.generate(ids, attention_mask=mask, max_new_tokens=6, min_new_tokens=6, do_sample=False)
     assert len(passes) == 1 and len(calls) == 6
 
 

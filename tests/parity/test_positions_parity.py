@@ -130,7 +130,7 @@ def test_explicit_positions_reproduce_left_padding(family: str) -> None:
 
 
 def continued(family: str) -> tuple[Any, Any]:
-    ending = DECODERS.get(family, "MTModel" if family == "marian" else "ForConditionalGeneration")
+    ending = DECODERS.get(family, "MTModel" if family.startswith("marian") else "ForConditionalGeneration")
     return pair(family, ending, **decoder_fields(family, ending), **FIELDS)
 
 

@@ -119,7 +119,7 @@ class Taps:
         asked = self.wanted | self.edits.keys()
         # those of which something is recorded or edited; the others cost nothing
         self._features = AskedFeatures([s for s in saes if not asked.isdisjoint(s.addresses)], self) if saes else None
-        for address in asked if self._features is None else asked | self._features.places:
+        for address in asked if self._features is None else asked | self._features.addresses:
             place, part = _split(address)
             self._places.setdefault(place, set()).add(part)
         self.values = ActivationStore()
@@ -161,7 +161,7 @@ class Taps:
         for edits in self.edits.get(address, ()) if edit else ():
             changed = edits.apply(address, value, self.start if start is None else start)
             sole_owner, value = sole_owner or changed is not value, changed
-        if self._features is not None and address in self._features.places:
+        if self._features is not None and address in self._features.addresses:
             changed = self._features.through(address, value, self.start if start is None else start)
             sole_owner, value = sole_owner or changed is not value, changed
         if address in self.wanted:
@@ -172,7 +172,7 @@ class Taps:
     def record_lazily(self, address: str, make: Callable[[], Tensor]) -> None:
         """Keep what `make` gives when it is read: a wanted value that nothing follows from."""
         lazy = LazyTensor(make)
-        if self._features is not None and address in self._features.places:
+        if self._features is not None and address in self._features.addresses:
             self._features.record_lazily(address, lazy)
         if address in self.wanted or self._features is None:
             self.values[address] = lazy
@@ -201,12 +201,12 @@ class AskedFeatures:
     """The sparse autoencoders of which one pass records or edits something.
 
     Attributes:
-        places: the addresses that they read and write. rows: the layout of the batch that they read last.
+        addresses: the addresses that they read and write. rows: the layout of the batch that they read last.
     """
 
     def __init__(self, saes: Sequence[AttachedSae], taps: Taps) -> None:
         self.saes, self.taps = saes, taps
-        self.places = {place for s in saes for place in (s.reads, s.writes)}
+        self.addresses = {place for s in saes for place in (s.reads, s.writes)}
         self.rows: PackedBatch | None = None
         edited = [s for s in saes if not taps.edits.keys().isdisjoint(s.addresses)]
         self._edited = {place for s in edited for place in (s.reads, s.writes)}
@@ -215,7 +215,7 @@ class AskedFeatures:
 
     def is_live(self, address: str) -> bool:
         """Whether what follows an address must be computed from what is shown there."""
-        return address in self._edited or (address in self.places and torch.is_grad_enabled())
+        return address in self._edited or (address in self.addresses and torch.is_grad_enabled())
 
     def through(self, address: str, value: Tensor, start: int) -> Tensor:
         """`value` of the padded batch after the edits of features that stand there; the value itself without."""
