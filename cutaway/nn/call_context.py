@@ -81,6 +81,7 @@ class CallContext(NamedTuple):
         evaluating: whether models run without dropout, whatever their mode.
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
         part: the base model that runs as a part of another, or None.
+        padding: whether padding on the right is computed like the text, as upstream computes it.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -88,6 +89,7 @@ class CallContext(NamedTuple):
     evaluating: bool = False
     rows: weakref.ref[PackedBatch] | None = None
     part: PartOf | None = None
+    padding: bool = False
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -164,6 +166,22 @@ def rows_of_call() -> PackedBatch | None:
 def take_rows(rows: PackedBatch | None) -> None:
     """Let `rows` be the layout of the pass of this thread or task."""
     _CURRENT.set(_CURRENT.get()._replace(rows=None if rows is None else weakref.ref(rows)))
+
+
+def computes_padding() -> bool:
+    """Whether padding on the right is computed like the text in this thread or task."""
+    return _CURRENT.get().padding
+
+
+@contextmanager
+def padding_computed() -> Iterator[None]:
+    """Inside, padding on the right is computed like the text, where the model can: for upstream's loss of spans."""
+    before = _CURRENT.get().padding
+    _CURRENT.set(_CURRENT.get()._replace(padding=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(padding=before))
 
 
 @contextmanager

@@ -67,7 +67,15 @@ class PackedBatch:
     packed, and keeps its place: the positions of those after it do not move.
     """
 
-    def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
+    def __init__(
+        self,
+        batch: int,
+        length: int,
+        mask: Tensor | None,
+        *,
+        may_stay_padded: bool = False,
+        keeps_padding: bool = False,
+    ) -> None:
         self.batch, self.length = batch, length
         self.index: Tensor | None = None
         self._spans: tuple[Tensor, Tensor] | None = None
@@ -87,7 +95,7 @@ class PackedBatch:
         if all(n == length for n in self.lengths):
             return
         self.mask = real
-        if may_stay_padded and batch * length <= SMALL and 0 not in self.lengths:
+        if may_stay_padded and (batch * length <= SMALL or keeps_padding) and 0 not in self.lengths:
             steps = torch.arange(length, device=mask.device)
             if bool((real == (steps < lengths[:, None])).all()):  # right padding only
                 self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
