@@ -82,6 +82,7 @@ class CallContext(NamedTuple):
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
         part: the base model that runs as a part of another, or None.
         whole: whether the pass computes words that the mask hides as well.
+        padding: whether padding on the right is computed like the text, as upstream computes it.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -90,6 +91,7 @@ class CallContext(NamedTuple):
     rows: weakref.ref[PackedBatch] | None = None
     part: PartOf | None = None
     whole: bool = False
+    padding: bool = False
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -166,6 +168,22 @@ def rows_of_call() -> PackedBatch | None:
 def take_rows(rows: PackedBatch | None) -> None:
     """Let `rows` be the layout of the pass of this thread or task."""
     _CURRENT.set(_CURRENT.get()._replace(rows=None if rows is None else weakref.ref(rows)))
+
+
+def computes_padding() -> bool:
+    """Whether padding on the right is computed like the text in this thread or task."""
+    return _CURRENT.get().padding
+
+
+@contextmanager
+def padding_computed() -> Iterator[None]:
+    """Inside, padding on the right is computed like the text, where the model can: for upstream's loss of spans."""
+    before = _CURRENT.get().padding
+    _CURRENT.set(_CURRENT.get()._replace(padding=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(padding=before))
 
 
 @contextmanager

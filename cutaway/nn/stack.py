@@ -20,7 +20,7 @@ from cutaway.nn.attention import Context
 from cutaway.nn.block import make_block
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import current, evaluating, scopes_of
+from cutaway.nn.call_context import computes_padding, current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -75,6 +75,9 @@ class Embed(PaddedHooks, NamedModule):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        spares_padding = self.spec.pad_id is not None and computes_padding()
+        if spares_padding and input_ids is not None:
+            x = untrained_where(input_ids == self.spec.pad_id, x)
         if self.spec.scale != 1.0 and inputs_embeds is None and not self.spec.scales_table:
             x = self.scaled(x)
         if self.spec.projects_tokens:
@@ -86,7 +89,10 @@ class Embed(PaddedHooks, NamedModule):
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids).to(x.dtype)
+            places = self.positions(position_ids).to(x.dtype)
+            if spares_padding and self.spec.positions.after_padding:
+                places = untrained_where(position_ids < self.spec.positions.offset, places)
+            x = x + places
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
@@ -95,6 +101,11 @@ class Embed(PaddedHooks, NamedModule):
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
         return times_rounded(vectors, self.spec.scale)
+
+
+def untrained_where(chosen: Tensor, vectors: Tensor) -> Tensor:
+    """The vectors [..., width], without gradients where `chosen` [...]: upstream never trains the vector of padding."""
+    return torch.where(chosen[..., None], vectors.detach(), vectors)
 
 
 class Stack(Unhookable, NamedModule):
@@ -242,7 +253,12 @@ class Batch:
             hidden_too = current().whole and spec.attention.distances is None and spec.convolution is None
             hidden_too = hidden_too and not (stack.by_length and cache is not None)
             rows = PackedBatch(
-                batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded, whole=hidden_too
+                batch,
+                length,
+                None if n_cached else mask,
+                may_stay_padded=may_stay_padded,
+                keeps_padding=computes_padding(),
+                whole=hidden_too,
             )
             if seen_keys is not None:
                 rows.key_mask, rows.sees_by_mask = seen_keys, True
