@@ -266,7 +266,7 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
                 raise InputError(
                     f"attach_sae({address!r}): vectors at {place} have {width:,} numbers, those of the file {size:,}."
                 )
-        saes[name] = AttachedSae(name, reads, writes, sae)
+        saes[name] = AttachedSae(name, reads, writes, sae, str(file))
         return saes[name]
 
     def detach_sae(self, name: str) -> None:

@@ -125,7 +125,7 @@ class _Reading:
         elif activation == "jumprelu":
             sae.threshold = self._tensor("threshold", (n,))
         if "skip" in architecture:
-            sae.skip = self._tensor("W_skip", (d_out, d_in))
+            sae.skip_weight = self._tensor("W_skip", (d_out, d_in))
         extra = sorted(set(self.entries) - self.taken)
         if extra:
             more = ", ".join(map(repr, extra[:4]))

@@ -18,9 +18,10 @@ from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call, Route, Stream
 from cutaway.serve.served_model import ServedModel
 from cutaway.show.label import printable
-from cutaway.studio import changes, comparing, training, web
+from cutaway.studio import changes, comparing, features, training, web
 from cutaway.studio.analysis import Analysis
 from cutaway.studio.comparing import CompareBody
+from cutaway.studio.features import ExcitingBody, FeaturesBody
 from cutaway.studio.feed import Feed
 from cutaway.studio.keeping import KINDS, CodeBody, ExportBody, KeptBody, KeptRuns, as_code, export
 from cutaway.studio.lab import side_by_side
@@ -74,6 +75,8 @@ class Studio:
             Route("GET", "/studio/tensors/{id}/{name}", self.tensor, "A tensor, or one of its matrices, as bytes."),
             Route("POST", "/studio/write", self.write, "A text that goes on, as events.", WriteBody),
             Route("POST", "/studio/lab", self.lab, "An answer before and after changes.", LabBody),
+            Route("POST", "/studio/features", self.features, "Features beside the tokens.", FeaturesBody),
+            Route("POST", "/studio/exciting", self.exciting, "The texts that excite a feature.", ExcitingBody),
             Route("POST", "/studio/export", self.export, "A view as a file.", ExportBody),
             Route("POST", "/studio/code", self.code, "A view as Python, and as a command.", CodeBody),
             Route("POST", "/studio/compare", self.compare, "Two runs side by side.", CompareBody),
@@ -166,6 +169,16 @@ class Studio:
             return side_by_side(before, after)
 
         return await call.service.compute(work)
+
+    async def features(self, call: Call) -> object:
+        body: FeaturesBody = call.body
+        served = await self.bench.served(body.model)
+        return await call.service.compute(features.beside_tokens, served, body)
+
+    async def exciting(self, call: Call) -> object:
+        body: ExcitingBody = call.body
+        served = await self.bench.served(body.model)
+        return await call.service.compute(features.exciting, served, body)
 
     async def export(self, call: Call) -> object:
         body: ExportBody = call.body

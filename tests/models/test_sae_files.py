@@ -133,8 +133,10 @@ def test_what_each_kind_does_follows_its_paper(tmp_path: Path) -> None:
     torch.testing.assert_close(sae.encode(x), torch.where(open_, size.clamp(min=0), 0.0))
     sae = read("skip_transcoder")
     features = (x @ sae.encoder + sae.encoder_bias).clamp(min=0)
-    assert sae.skip is not None
-    torch.testing.assert_close(sae.decode(sae.encode(x), x), features @ sae.decoder + sae.decoder_bias + x @ sae.skip.T)
+    assert sae.skip_weight is not None
+    torch.testing.assert_close(
+        sae.decode(sae.encode(x), x), features @ sae.decoder + sae.decoder_bias + x @ sae.skip_weight.T
+    )
     sae = read("batchtopk")  # of a training checkpoint: the threshold is of sums times the length of the direction
     raw = read("standard")
     ranked = ((x - raw.decoder_bias) @ raw.encoder + raw.encoder_bias) * raw.decoder.norm(dim=1)

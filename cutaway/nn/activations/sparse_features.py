@@ -35,7 +35,7 @@ class SparseAutoencoder:
         k: of "topk". by_norm: whether sums are compared and given times the length of the feature's direction.
         centred: whether the decoder's bias is taken off before the encoder.
         norm: what is done to each vector first, and undone to its reconstruction.
-        skip: [d_out, d_in], of a transcoder with a linear way around its features.
+        skip_weight: [d_out, d_in], of a transcoder with a linear way around its features.
         trained_at: the place that the file says it is of, in its author's words.
     """
 
@@ -51,7 +51,7 @@ class SparseAutoencoder:
     by_norm: bool = False
     centred: bool = False
     norm: Literal["none", "layer_norm", "constant_norm_rescale"] = "none"
-    skip: Tensor | None = None
+    skip_weight: Tensor | None = None
     transcodes: bool = False
     trained_at: str = ""
     _moved: dict[torch.device, SparseAutoencoder] = field(default_factory=dict, repr=False)
@@ -111,7 +111,7 @@ class SparseAutoencoder:
         out = features @ self.directions + self.decoder_bias
         scale, shift = self._out_norm(x)
         out = out if scale is None else out * scale + (0 if shift is None else shift)
-        return out if self.skip is None else out + x.to(self.skip.dtype) @ self.skip.T
+        return out if self.skip_weight is None else out + x.to(self.skip_weight.dtype) @ self.skip_weight.T
 
     def change(self, difference: Tensor, x: Tensor) -> Tensor:
         """What a difference of features [..., n] makes of the reconstruction of x: [..., d_out]; of none, 0 exactly."""
@@ -137,13 +137,14 @@ class AttachedSae:
 
     Attributes:
         name: what its addresses are called by. reads: the address whose vectors it reads. writes: the address that an
-            edit of its features changes; the same, but for a transcoder.
+            edit of its features changes; the same, but for a transcoder. file: where its numbers were read from.
     """
 
     name: str
     reads: str
     writes: str
     sae: SparseAutoencoder
+    file: str = ""
 
     @property
     def features(self) -> str:
