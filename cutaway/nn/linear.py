@@ -128,7 +128,7 @@ class PackedCache:
     is_gate = False
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Seen | SeenBlocks, Seen | None]] = []  # each layer's weight and bias
+        self._seen: SeenLayers = []
         self._int8 = False
         self.weight: Tensor | Int8Weight | PackedWeight | None = None
         self.bias: Tensor | None = None
@@ -136,18 +136,23 @@ class PackedCache:
     def refresh(self, layers: Sequence[Linear]) -> PackedCache:
         """This, made anew if a weight or bias is no longer what it was."""
         seen = self._seen
-        if not self._holds(layers):
+        if not self.holds(layers):
             with _PACKING:  # by one thread; the others wait for what it makes
                 # a second look at what the first found changed would compare other numbers of it
-                if self._seen is seen or not self._holds(layers):
+                if self._seen is seen or not self.holds(layers):
                     self._make(layers)
         return self
+
+    @property
+    def seen(self) -> SeenLayers:
+        """What was packed; another object where it was packed anew."""
+        return self._seen
 
     def forget(self) -> None:
         """Make the packed form anew at its next use."""
         self._seen = []
 
-    def _holds(self, layers: Sequence[Linear]) -> bool:
+    def holds(self, layers: Sequence[Linear]) -> bool:
         """Whether weights and biases are, as far as can be told, what they were."""
         seen = self._seen
         if len(seen) != len(layers) or self._int8 != layers[0].int8:
@@ -275,6 +280,9 @@ class SeenBlocks:
     def holds(self, parameter: Tensor | None) -> bool:
         """Whether `parameter` lies in the same blocks."""
         return type(parameter) is BlockWeight and parameter.blocks is self._blocks
+
+
+SeenLayers = list[tuple[Seen | SeenBlocks, Seen | None]]  # each layer's weight and bias
 
 
 def _seen_weight(layer: Linear) -> Seen | SeenBlocks:

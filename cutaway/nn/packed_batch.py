@@ -143,11 +143,14 @@ class PackedBatch:
                 start += (last - first) * n
             first = last
 
+    def places(self) -> list[tuple[int, int]]:
+        """(first row, number of rows) of each text, in the order of the rows."""
+        return [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
+
     def spans(self) -> tuple[Tensor, Tensor]:
-        """(first row, number of rows) of each text, in the order of the rows; both int64 [texts]."""
+        """`places` as two tensors, both int64 [texts]."""
         if self._spans is None:
-            each = [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
-            starts, lengths = torch.tensor(each, device="cpu").T.contiguous()  # [texts] each
+            starts, lengths = torch.tensor(self.places(), device="cpu").T.contiguous()  # [texts] each
             self._spans = starts, lengths
         return self._spans
 

@@ -18,6 +18,7 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.block import make_block
+from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import computes_padding, current, evaluating, scopes_of
@@ -144,6 +145,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
     if isinstance(spec.positions, Alibi):
         owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
+    owner.graphs = BlockGraphs()
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
@@ -409,7 +411,7 @@ def run_stack(
     taps: Taps,
     memory: Tensor | None = None,
     memory_rows: PackedBatch | None = None,
-    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] = run_blocks,
+    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] | None = None,
 ) -> Tensor:
     """The batch through all blocks; the result has the rows' own layout.
 
@@ -435,7 +437,7 @@ def run_stack(
         _add_positions(stack, batch, x, context, taps)
         taps.start = 0 if prefill or cache is None else cache.seen
         x = _offer(stack, taps, "embed", x, rows)
-        x = blocks(stack, x, context, taps)
+        x = stack.graphs.run(stack, x, context, taps, run_blocks) if blocks is None else blocks(stack, x, context, taps)
         if spec.final_norm:
             rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
             x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())

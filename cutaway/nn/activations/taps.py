@@ -132,6 +132,11 @@ class Taps:
         """Taps of another pass that is changed as this one, and of which nothing is kept."""
         return Taps((), self._given, front=self.front, saes=self._saes)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted and nothing edited, anywhere."""
+        return not self._places
+
     def at(self, place: str, rows: PackedBatch) -> Tap | None:
         """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""
         if not self._places:
