@@ -22,7 +22,7 @@ TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14,
     "BF16": 30,
 }  # fmt: skip
-_Q4_1 = TYPES["Q4_1"]
+_Q4_1, _Q8_0 = TYPES["Q4_1"], TYPES["Q8_0"]
 
 
 def four_bits(weight: torch.Tensor) -> StoredBlocks:
@@ -45,6 +45,29 @@ def four_bits(weight: torch.Tensor) -> StoredBlocks:
     heads = torch.stack((scale, least), 2).view(torch.uint8)  # [n, groups, 4]
     data = torch.cat((heads, low | (high << 4)), 2).flatten(1)  # [n, groups * 20]
     return StoredBlocks(data.contiguous(), _Q4_1, "Q4_1", k)
+
+
+def eight_bits(weight: torch.Tensor) -> StoredBlocks:
+    """Weight [n, k], k a multiple of 32, as scale * q with q from -127 to 127 in each group of 32 (Q8_0).
+
+    The error of a number is at most half a scale, the group's largest / 254, beside the scale's rounding to 16 bits.
+    CheckpointError where a number is NaN or not below 65,504.
+    """
+    import torch
+
+    n, k = weight.shape
+    data = torch.empty(n, k // GROUP, 2 + GROUP, dtype=torch.uint8)  # [n, groups, 34]
+    step = max(1, ROWS // k)
+    for start in range(0, n, step):
+        groups = weight.detach()[start : start + step].to(torch.float32).reshape(-1, k // GROUP, GROUP)
+        most = groups.abs().amax(2)  # [rows, groups]
+        if not bool((most < LARGEST).all()):
+            raise CheckpointError("A matrix with NaN, infinity or numbers of 65,504 and more cannot be stored in Q8_0.")
+        scale = (most / 127).half()
+        q = (groups * _inverse(scale.float())[..., None]).round_().clamp_(-127, 127).to(torch.int8)
+        data[start : start + step, :, :2] = scale[..., None].view(torch.uint8)
+        data[start : start + step, :, 2:] = q.view(torch.uint8)
+    return StoredBlocks(data.flatten(1), _Q8_0, "Q8_0", k)
 
 
 def quantize(weight: torch.Tensor, name: str) -> StoredBlocks:
