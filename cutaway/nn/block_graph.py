@@ -122,7 +122,7 @@ class BlockGraph:
         Raises:
             _NotAGraph: a call that no replay could make.
         """
-        self.state, self.spec, self.n_built = state, stack.spec, stack.n_built
+        self.state, self.spec, self.numbers = state, stack.spec, stack.numbers
         self.library, self.dtype, self.replays = native.LIBRARY, x.dtype, 0
         self._rows = rows = x.numel() // x.shape[-1]
         self._ops: list[native.Op] = [op for op, _ in calls]
@@ -233,7 +233,7 @@ class BlockGraph:
 
     def is_of(self, stack: NamedModule) -> bool:
         """Whether the stack is built as it was."""
-        built = stack.spec is self.spec and stack.n_built == self.n_built
+        built = stack.spec is self.spec and stack.numbers == self.numbers
         return built and stack._modules.get("blocks") is self.state.root
 
     def weights(self) -> list[PackedWeight | None] | None:
@@ -271,7 +271,7 @@ class BlockGraph:
         kept = []
         for op, field, rotary, i in self._turns_at:
             turn = context.turns[rotary][i].contiguous()
-            setattr(op, field, at(turn, self.dtype, (*x.shape[:-1], 1, op.rotated)))  # type: ignore[attr-defined]
+            setattr(op, field, at(turn, self.dtype, (*x.shape[:-1], 1, op.rotated)))
             kept.append(turn)
         texts = context.rows.places()
         for i, (start, length) in enumerate(texts):

@@ -132,8 +132,9 @@ def bert() -> Any:
 @pytest.mark.parametrize("family", [*CAPTURED, *OTHERS])
 def test_every_family_is_the_same(family: str, played: list[int]) -> None:
     ours = model(family)
+    longest = getattr(ours.config, "max_position_embeddings", 1000)  # T5 has no longest text
     for given in batches(family):
-        if max(given["input_ids"].shape) <= ours.config.max_position_embeddings:
+        if max(given["input_ids"].shape) <= longest:
             assert_as_open(ours, **given)
     few, many = any(n < block_graph.MANY for n in played), any(n >= block_graph.MANY for n in played)
     assert (few, many) == (family in CAPTURED, family in CAPTURED)
