@@ -33,7 +33,7 @@ from cutaway.nn.cpu.packed_weight import PackedWeight
 from cutaway.nn.cpu.torch_private import calls_are_watched, transforming
 from cutaway.nn.cpu.tracked_parameter import Seen
 from cutaway.nn.kernel_graph import AllocationWatcher, replay
-from cutaway.nn.linear import MANY, Linear, PackedCache, SeenBlocks, SeenLayers
+from cutaway.nn.linear import MANY, Linear, PackedCache, SeenBlocks, SeenLayers, packed_of
 from cutaway.nn.module_state import ModuleState
 from cutaway.nn.named_modules import NamedModule
 
@@ -62,16 +62,16 @@ class _NotAGraph(Exception):
 
 
 class _Span:
-    """Memory that was taken between two kernels: when it is used, and its place among the others.
+    """Memory that was taken between two kernels: when it is used, and its offset among the others.
 
     Attributes:
         start: its address while it was captured; size: its bytes, `each` for a row.
-        first, last: the calls that use it. place: where it begins, in bytes of one row.
+        first, last: the calls that use it. offset: where it begins, in bytes of one row.
     """
 
     def __init__(self, start: int, size: int, rows: int) -> None:
         self.start, self.size, self.each = start, size, size // rows
-        self.first, self.last, self.place = -1, -1, 0
+        self.first, self.last, self.offset = -1, -1, 0
 
 
 class _Use(NamedTuple):
@@ -158,8 +158,8 @@ class BlockGraph:
                 elif address in turns:
                     self._turns_at.append((op, field, *turns[address]))
                 else:
-                    found = bisect_right(starts, address) - 1
-                    span = self._spans[found] if found >= 0 else None
+                    at_span = bisect_right(starts, address) - 1
+                    span = self._spans[at_span] if at_span >= 0 else None
                     if span is None or address - span.start >= span.each or span.size % rows:
                         raise _NotAGraph
                     if address == out_at:
@@ -185,8 +185,8 @@ class BlockGraph:
         packed: dict[int, tuple[PackedCache, SeenLayers, Sequence[Linear]]] = {}
         norms: dict[int, tuple[dict[str, nn.Parameter | None], str]] = {}
         for module in self.state.modules:
-            cache = vars(module).get("packed")
-            if isinstance(cache, PackedCache):
+            cache = packed_of(module)
+            if cache is not None:
                 names: Sequence[str] | None = getattr(module, "side_by_side", None)
                 layers = [module] if names is None else [module._modules[name] for name in names]
                 seen = cache.seen  # before the panels, which another thread may make anew
@@ -273,7 +273,7 @@ class BlockGraph:
             turn = context.turns[rotary][i].contiguous()
             setattr(op, field, at(turn, self.dtype, (*x.shape[:-1], 1, op.rotated)))
             kept.append(turn)
-        texts = context.rows.places()
+        texts = context.rows.starts_and_lengths()
         for i, (start, length) in enumerate(texts):
             self._starts[i], self._lengths[i] = start, length
         for op in self._attention:
@@ -288,24 +288,24 @@ class BlockGraph:
         self._room = room = torch.empty(self._bytes * self._capacity, dtype=torch.uint8)
         start = at(room, torch.uint8, room.shape)
         for op, field, span, offset in self._uses:
-            setattr(op, field, start + span.place * self._capacity + offset)
+            setattr(op, field, start + span.offset * self._capacity + offset)
 
 
 def _placed(spans: list[_Span]) -> int:
-    """Give each span a place that no other has at the same time; returns the bytes of a row that all take."""
+    """Give each span an offset that no other has at the same time; returns the bytes of a row that all take."""
     used = sorted((span for span in spans if span.first >= 0), key=lambda span: span.first)
     most = 0
     alive: list[_Span] = []
     for span in used:
         alive = [other for other in alive if other.last >= span.first]
-        place = 0
-        for other in sorted(alive, key=lambda other: other.place):
-            if place + span.each <= other.place:
+        offset = 0
+        for other in sorted(alive, key=lambda other: other.offset):
+            if offset + span.each <= other.offset:
                 break
-            place = max(place, -(-(other.place + other.each) // _ALIGNED) * _ALIGNED)
-        span.place = place
+            offset = max(offset, -(-(other.offset + other.each) // _ALIGNED) * _ALIGNED)
+        span.offset = offset
         alive.append(span)
-        most = max(most, place + span.each)
+        most = max(most, offset + span.each)
     return -(-most // _ALIGNED) * _ALIGNED
 
 

@@ -397,6 +397,12 @@ class FrozenLinear:
         return None
 
 
+def packed_of(module: nn.Module) -> PackedCache | None:
+    """What a module keeps packed, its own weight or those of layers side by side; None where it packs nothing."""
+    cache = vars(module).get("packed")
+    return cache if type(cache) is PackedCache else None
+
+
 def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:
     """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
     if any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):

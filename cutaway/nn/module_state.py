@@ -33,7 +33,7 @@ class ModuleState:
         self.is_plain = (
             not any(self._hooks)
             and all(f"{kind.__module__}.".startswith(_OURS) for kind, _ in self._kinds)
-            and all("forward" not in own and own.get("site") is None for own in self._attributes)
+            and all("forward" not in attributes and attributes.get("site") is None for attributes in self._attributes)
         )
 
     def holds(self) -> bool:

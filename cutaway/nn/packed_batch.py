@@ -143,14 +143,14 @@ class PackedBatch:
                 start += (last - first) * n
             first = last
 
-    def places(self) -> list[tuple[int, int]]:
+    def starts_and_lengths(self) -> list[tuple[int, int]]:
         """(first row, number of rows) of each text, in the order of the rows."""
         return [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
 
     def spans(self) -> tuple[Tensor, Tensor]:
-        """`places` as two tensors, both int64 [texts]."""
+        """`starts_and_lengths` as two tensors, both int64 [texts]."""
         if self._spans is None:
-            starts, lengths = torch.tensor(self.places(), device="cpu").T.contiguous()  # [texts] each
+            starts, lengths = torch.tensor(self.starts_and_lengths(), device="cpu").T.contiguous()  # [texts] each
             self._spans = starts, lengths
         return self._spans
 
