@@ -490,6 +490,10 @@ def test_the_way_of_engineering(opened, folders, tmp_path_factory, tmp_path):
                    "all('#alternatives li')[1].querySelector('button').click();"
                    "await until(() => cutaway.writing.leaves.length === 2 && !cutaway.writing.running)")  # fmt: skip
         assert found.value("cutaway.writing.leaves.length") == 2
+        act(found, "all('#written button').at(-2).click(); await until(() => one('#own-words'));"
+                   "enter(one('#own-words'), ' great eu'); await click('#put');"
+                   "await until(() => cutaway.writing.leaves.length === 3 && !cutaway.writing.running)")  # fmt: skip
+        assert "great·eu" in found.value("document.querySelector('#written').innerText.replaceAll('\\n', '')")
         before = str(root / "checkpoint-1")
         act(found, "await click('#tab-compare'); await until(() => one('#other-model'));"
                    "const list = one('#other-model');"
