@@ -25,6 +25,7 @@ from cutaway.studio.features import ExcitingBody, FeaturesBody
 from cutaway.studio.feed import Feed
 from cutaway.studio.keeping import KINDS, CodeBody, ExportBody, KeptBody, KeptRuns, as_code, export
 from cutaway.studio.lab import side_by_side
+from cutaway.studio.reporting import ReportBody, report
 from cutaway.studio.sweep import SweepBody, sweep
 from cutaway.studio.table import TableBody, rows
 from cutaway.studio.training import TrainingBody
@@ -81,6 +82,7 @@ class Studio:
             Route("POST", "/studio/code", self.code, "A view as Python, and as a command.", CodeBody),
             Route("POST", "/studio/compare", self.compare, "Two runs side by side.", CompareBody),
             Route("POST", "/studio/table", self.table, "Texts with labels and a map, as events.", TableBody),
+            Route("POST", "/studio/report", self.report, "A table with true labels, as a report.", ReportBody),
             Route("GET", "/studio/trainings", self.trainings, "The trainings in the folders that were given."),
             Route("POST", "/studio/training", self.training, "What a training logged.", TrainingBody),
             Route("GET", "/studio/kept", self.kept, "The runs that are kept."),
@@ -215,6 +217,12 @@ class Studio:
         feed = Feed(asyncio.get_running_loop())
         self.bench.stream(feed, rows(served, body, feed))
         return Stream(feed.pieces())
+
+    async def report(self, call: Call) -> object:
+        body: ReportBody = call.body
+        served = await self.bench.served(body.model)
+        content = await call.service.compute(report, served, body)
+        return Response(content, headers={"x-content-type-options": "nosniff"}, media_type="text/html")
 
     async def trainings(self, call: Call) -> object:
         loop = asyncio.get_running_loop()
