@@ -86,7 +86,7 @@ def read(
     Raises:
         InputError: the data cannot be read, lacks a column, or holds rows without a text or a label; it names them.
     """
-    rows, classes = _rows(data, split, label, encoding, delimiter)
+    rows, classes = read_rows(data, split, label, encoding, delimiter)
     texts, pairs, labels, numbers, bad = [], [], [], [], []
     for number, values, error in rows:
         if not error:
@@ -112,7 +112,7 @@ def read(
     return Labelled(kind, texts, pairs if pair else None, made, found)
 
 
-def _rows(
+def read_rows(
     data: str, split: str, label: str, encoding: str | None, delimiter: str | None
 ) -> tuple[Iterator[tuple[int, Mapping[str, Any], str]], list[str]]:
     """((number, values, what is wrong) of each row, the names of whole-number labels where the data has any)."""

@@ -95,7 +95,7 @@ def _write(
         counts=_counts(tuning),
         parts=("rows to train on",) if tuning.training.names else (),
         series=_series(history, FIRST[kind]),
-        tried=_tried(tried),
+        tried=tried_table(tried),
     )
     write_report(made, path)
     fields = {
@@ -181,7 +181,8 @@ def _series(history: Sequence[dict[str, Any]], measure: str) -> list[Series]:
     ]
 
 
-def _tried(tried: Sequence[Tried]) -> list[list[str]]:
+def tried_table(tried: Sequence[Tried]) -> list[list[str]]:
+    """The trials of a search as the report's table, the best first; nothing without a search."""
     if not tried:
         return []
     names = list(dict.fromkeys(name for one in tried for name in one.settings))

@@ -84,6 +84,21 @@ RUNS = [
     "train BASE LABELLED -o OUT/found --max-steps 1 --search 1 --study OUT/found.sqlite",
     "train BASE LABELLED -o OUT/logged --max-steps 1 --report-to tensorboard --split train --report OUT/r.md",
     "train BASE SEMICOLONS -o OUT/de --max-steps 1 --encoding cp1252 --delimiter ;",
+    "train BASE TAGGED -o OUT/tags --task token-classification --max-steps 1 --validation TAGGED",
+    "train BASE CONLL -o OUT/conll --task token-classification --max-steps 1 --validation 0.25",
+    "train BASE SPANS -o OUT/spans --task token-classification --max-steps 1 --column text=said --validation 0.25",
+    "train BASE ASKED -o OUT/qa --task question-answering --max-steps 1 --validation ASKED --max-length 12",
+    "train T5 WRITTEN -o OUT/short --task summarization --max-steps 1 --validation WRITTEN",
+    "train T5 WRITTEN -o OUT/other --task translation --max-steps 1 --validation WRITTEN",
+    "train T5 WRITTEN -o OUT/any --task text2text-generation --max-steps 1 --validation WRITTEN --lora 2",
+    "train MASK LABELLED -o OUT/mask --task fill-mask --max-steps 1 --validation LABELLED",
+    "train DEC LABELLED -o OUT/next --task text-generation --max-steps 1 --validation 0.25",
+    "train DEC ANSWERED -o OUT/chat --task text-generation --max-steps 1 --validation 0.25 --lora 2 --pack",
+    "train CHAT TALKED -o OUT/talk --task text-generation --max-steps 1 --validation 0.25 --search 1",
+    "train BASE FOUND -o OUT/vec --task sentence-similarity --max-steps 1 --validation FOUND --pooling mean",
+    "train BASE APART -o OUT/apart --task sentence-similarity --max-steps 1 --validation 0.25 --loss TripletLoss",
+    "train BASE SCORED -o OUT/sts --task sentence-similarity --max-steps 1 --validation SCORED --loss CoSENTLoss",
+    "train BASE ANSWERS -o OUT/rank --task rerank --max-steps 1 --validation 0.25",
     # texts without labels
     "search LABELLED 'a bad film' film -m BASE --top-k 2 --least -1 -o OUT/a.csv --overwrite --half --index exact",
     "search TABLE film -m BASE --column review --vectors OUT/kept.vectors -o OUT/b.jsonl",
@@ -197,6 +212,16 @@ def places(tmp_path_factory):
     sets = [["LABEL_0"], ["LABEL_0", "LABEL_1"], [], ["LABEL_1"]] * 3
     lines("SETS", [{"text": text, "label": labels} for text, labels in zip(texts, sets, strict=True)])
     lines("PAIRS", [{"first": text, "second": "good", "same": i % 2} for i, text in enumerate(texts)])
+    lines("SPANS", [{"said": text, "spans": [{"start": 2, "end": 5, "label": "X"}]} for text in texts[:2]] * 4)
+    file("CONLL", ".conll", "# a comment\ngood B-PER\nfilm O\n\n-DOCSTART- O\n\nbad\tB-PER\nfilm\tI-PER\n\n" * 4)
+    lines("ANSWERED", [{"prompt": "is it good", "answer": "very"}] * 8)
+    said = [{"role": "user", "content": "is it good"}, {"role": "assistant", "content": "very"}]
+    lines("TALKED", [{"messages": said}] * 8)
+    found_pairs = [("good film", "great film"), ("bad film", "not very good"), ("the eu", "trust")] * 3
+    lines("FOUND", [{"anchor": a, "positive": b} for a, b in found_pairs])
+    lines("APART", [{"anchor": a, "positive": b, "negative": "[UNK]"} for a, b in found_pairs])
+    lines("SCORED", [{"sentence1": a, "sentence2": b, "score": i / 9} for i, (a, b) in enumerate(found_pairs)])
+    lines("ANSWERS", [{"query": a, "positive": b, "negatives": ["bad", "is"]} for a, b in found_pairs])
     lines("TAGGED", [{"tokens": ["good", "film"], "tags": ["B-PER", "O"]}])
     lines("ASKED", [{"question": "is it good", "context": "a good film", "answers": ["good"]}])
     lines("WRITTEN", [{"text": "a good film", "target": "good"}])
@@ -259,9 +284,23 @@ def test_every_row_runs(invoke, places, tmp_path, row, request):
         assert errors and not any(errors)
     if row.startswith("train"):
         assert (written[0] / "report.html").exists()
-        assert invoke(f"classify {TEXT} -m {written[0]}")[0] == 0  # what was trained answers
+        task = re.search(r"--task (\S+)", row)
+        command = ANSWERED_BY[task[1] if task else "text-classification"]
+        assert invoke(command.replace("MODEL", str(written[0])))[0] == 0  # what was trained answers
 
 
+ANSWERED_BY = {
+    "text-classification": f"classify {TEXT} -m MODEL",
+    "token-classification": f"entities {TEXT} -m MODEL",
+    "question-answering": f"answer {TEXT} -m MODEL --question good",
+    "summarization": f"summarize {TEXT} -m MODEL --max-new-tokens 2",
+    "translation": f"translate {TEXT} -m MODEL --max-new-tokens 2",
+    "text2text-generation": f"rewrite {TEXT} -m MODEL --max-new-tokens 2",
+    "fill-mask": "fill-mask 'a [MASK] film' -m MODEL",
+    "text-generation": f"perplexity {TEXT} -m MODEL",
+    "sentence-similarity": f"embed {TEXT} -m MODEL",
+    "rerank": "rerank 'good film' 'bad' -m MODEL --query film",
+}
 # their tables hold what was found, not a row's answer or error
 WITHOUT_ERRORS = {"search", "cluster", "dedupe", "agree", "label"}
 RUN_ON = {"serve", "chat", "studio"}  # they run until they are stopped: tests/serve and tests/studio have them
@@ -447,6 +486,16 @@ MISTAKES = [
     ("evaluate ENC LABELLED --task sorting", "is not evaluated"),
     ("train BASE LABELLED -o OUT/x --labels number", "is not a number"),
     ("train BASE LABELLED -o OUT/x --validation 2", "between 0 and 1"),
+    ("train BASE LABELLED -o OUT/x --lora 4", "--lora is not of text classification"),
+    ("train BASE TAGGED -o OUT/x --task token-classification --pack", "--pack belongs to --task text-generation"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --loss TripleLoss", "Did you mean 'TripletLoss'"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --loss CoSENTLoss", "needs the columns sentence1"),
+    ("train BASE SCORED -o OUT/x --task sentence-similarity --loss TripletLoss", "CosineSimilarityLoss"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --pooling middle", "mean, cls, lasttoken, max"),
+    ("train BASE LABELLED -o OUT/x --task rerank", "needed are query, positive"),
+    ("train BASE CONLL -o OUT/x --task rerank", "belongs to --task token-classification"),
+    ("train BASE TAGGED -o OUT/x --task token-classification --balanced", "--balanced is of text classification"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --text words", "sentence-similarity reads anchor"),
     ("attribute 'a film' -m ENC --target GOOD", "the labels are"),
     ("translate -m T5 -i LINES -o OUT/a.csv --tgt-lang xx", "language code"),
     ("embed -m BASE -i LINES -o OUT/a.csv --pooling middle", "pooling"),

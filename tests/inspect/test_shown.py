@@ -72,6 +72,26 @@ def checked(found):
     return read.text
 
 
+def test_a_notebook_shows_the_page_of_an_explanation_in_a_frame_that_reaches_nothing(tmp_path):
+    import tiny as checkpoints
+
+    explanation = inside.explain("a good film", str(checkpoints.classifier(tmp_path / "bert", 2)))
+    bundle = explanation._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(explanation)
+    frames = []
+
+    class Frames(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            frames.append((tag, dict(attributes)))
+
+    Frames().feed(bundle["text/html"])
+    ((tag, own),) = frames  # the page is all in one attribute
+    assert (tag, own["sandbox"]) == ("iframe", "allow-scripts")
+    from cutaway.inspect.page.page import render
+
+    assert own["srcdoc"] == render(explanation)
+
+
 @pytest.fixture(scope="module")
 def found():
     """One of each result, of tiny models."""
