@@ -299,7 +299,7 @@ class OutputHead(HeadModel):
         logits, they are all computed.
         """
         if labels is not None:
-            check_answered(labels, getattr(out, "rows", None), shifted=shifted)
+            labels = check_answered(labels, getattr(out, "rows", None), shifted=shifted)
         if not return_logits and not self.looks_at("logits"):
             if labels is None:
                 return None, ABSENT
@@ -397,12 +397,14 @@ class CausalLM(OutputHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
             output_attentions, output_hidden_states, True, encoder_hidden_states, encoder_attention_mask,
         )  # fmt: skip
+        if labels is not None and shift_labels is None:
+            labels = check_answered(labels, getattr(out, "rows", None), shifted=True)
         if shift_labels is None:
             loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
             targets = None if labels is None else labels[:, 1:]
         else:
             loss, logits = self.answer(out, shift_labels, return_logits=return_logits)
-            targets = shift_labels
+            targets = check_answered(shift_labels, getattr(out, "rows", None))
         if num_items_in_batch is not None and targets is not None:
             loss = losses.summed(loss, targets) / num_items_in_batch
         cache = out.get("past_key_values")
@@ -418,24 +420,42 @@ class CausalLM(OutputHead):
         def __call__(self) -> None: ...
 
 
-def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = False) -> None:
-    """InputError where a label [batch, length] is asked of a word that the mask hides in the middle of a text.
+def asked_labels(labels: Tensor, mask: Tensor | None, *, shifted: bool = False) -> Tensor:
+    """labels [batch, length] with -100 at padding, by the mask of the text [batch, length] (None: no padding).
 
-    Such a word is not computed, so it foretells nothing. `shifted`: each label is asked of the token before it.
+    A token at padding is not computed, so it foretells nothing. `shifted`: each label is asked of the token before it.
     """
-    if rows is None or not isinstance(labels, Tensor) or labels.shape != (rows.batch, rows.length) or not rows.holes:
-        return
-    assert rows.mask is not None
-    steps = torch.arange(rows.length, device=rows.mask.device)
-    inside = (steps > rows.first()[:, None]) & (steps < rows.last()[:, None])
-    hidden, asked = inside & ~rows.mask, labels != losses.IGNORED
-    wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
-    if bool(wrong.any()):
-        text, place = wrong.nonzero()[0].tolist()
-        raise InputError(
-            f"labels[{text}, {place + shifted}] is asked of token {place}, which attention_mask hides and which is not "
-            "computed; set it to -100."
-        )
+    if mask is None or labels.shape != mask.shape:
+        return labels
+    padding = ~_reached(mask != 0)
+    if shifted:  # neither is a label at padding asked, nor one of padding
+        padding = padding | torch.cat((padding.new_zeros(len(padding), 1), padding[:, :-1]), 1)
+    return labels.masked_fill(padding.to(labels.device), losses.IGNORED)
+
+
+def _reached(real: Tensor) -> Tensor:
+    """[batch, length] bool: the places from each text's first real token to its last."""
+    return (real.cumsum(1) > 0) & (real.flip(1).cumsum(1).flip(1) > 0)
+
+
+def check_answered(labels: Tensor, rows: PackedBatch | None, *, shifted: bool = False) -> Tensor:
+    """`asked_labels`; InputError where one is asked of a word that the mask hides in the middle of a text.
+
+    Such a word is not computed either.
+    """
+    mask = None if rows is None else rows.mask
+    if rows is None or mask is None or not isinstance(labels, Tensor) or labels.shape != (rows.batch, rows.length):
+        return labels
+    if rows.holes:
+        hidden, asked = _reached(mask) & ~mask, labels != losses.IGNORED
+        wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
+        if bool(wrong.any()):
+            text, place = wrong.nonzero()[0].tolist()
+            raise InputError(
+                f"labels[{text}, {place + shifted}] is asked of token {place}, which attention_mask hides and which is "
+                "not computed; set it to -100."
+            )
+    return asked_labels(labels, mask, shifted=shifted)
 
 
 def last_tokens(out: HiddenOutput, n: int) -> Tensor:

@@ -68,9 +68,9 @@ class Embed(PaddedHooks, NamedModule):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        spares_padding = self.spec.pad_id is not None and computes_padding()
-        if spares_padding and input_ids is not None:
-            x = untrained_where(input_ids == self.spec.pad_id, x)
+        pad_id = self.spec.pad_id if computes_padding() else None
+        if pad_id is not None and input_ids is not None:
+            x = untrained_where(torch.eq(input_ids, pad_id), x)
         if self.spec.scale != 1.0 and inputs_embeds is None and not self.spec.scales_table:
             x = self.scaled(x)
         if self.spec.projects_tokens:
@@ -83,8 +83,8 @@ class Embed(PaddedHooks, NamedModule):
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
             places = self.positions(position_ids).to(x.dtype)
-            if spares_padding and self.spec.positions.after_padding:
-                places = untrained_where(position_ids < self.spec.positions.offset, places)
+            if pad_id is not None and self.spec.positions.after_padding:
+                places = untrained_where(torch.lt(position_ids, self.spec.positions.offset), places)
             x = x + places
         if self.spec.norm is not None:
             x = self.norm(x)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, pair, real_values, texts
+from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, inputs, pair, real_values, texts
 from parity.tiny_models import CLASSIFYING, ENCODER_DECODERS, EVERY_HEAD, VARIANTS, decoder_fields
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
+from cutaway.nn import packed_batch
+from cutaway.train.objective import Objective
 
 PAD = 0
 # of each text its length and the words that its mask hides: one, none, several, two side by side
@@ -313,6 +315,43 @@ def test_a_label_that_is_asked_of_a_hidden_word_is_an_error(family: str, ending:
         with pytest.raises(InputError, match=r"labels\[0, 3\] is asked of token 3, which attention_mask hides"):
             ours(**given, labels=labels.index_fill(1, torch.tensor([3]), 7))
     assert gap(ours(**given, labels=labels).loss, theirs(**given, labels=labels).loss) < TOLERANCE
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
+@pytest.mark.parametrize(
+    ("family", "ending"),
+    [
+        ("gpt2", "LMHeadModel"),
+        ("bert", "ForMaskedLM"),
+        ("bert", "ForTokenClassification"),
+        ("bart", "ForConditionalGeneration"),
+    ],
+)
+def test_labels_at_padding_are_left_out(
+    family: str, ending: str, small: int, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the batch is laid out; a label of the first word is asked of nobody."""
+    monkeypatch.setattr(packed_batch, "SMALL", small)
+    theirs, ours = pair(family, ending, **({"num_labels": 99} if "Token" in ending else {}))
+    given = inputs(family, (9, 4, 7), side, ours.config.pad_token_id or 0)
+    part = "decoder_" if family == "bart" else ""
+    ids, mask = given[f"{part}input_ids"], given[f"{part}attention_mask"] != 0
+    found = ours(**given, labels=ids).loss
+    total, n = 0.0, 0
+    for b in range(len(ids)):
+        names = [name for name in given if name.endswith("input_ids")]
+        alone = {k: given[k][b][given[k.replace("input_ids", "attention_mask")][b] != 0][None] for k in names}
+        labels = alone[f"{part}input_ids"]
+        places = labels.numel() - (family == "gpt2")
+        total, n = total + float(theirs(**alone, labels=labels).loss) * places, n + places
+    assert abs(float(found) - total / n) < TOLERANCE * max(1.0, total / n)
+    assert torch.allclose(
+        ours(**given, labels=ids, return_logits=False).loss if "Token" not in ending else found, found
+    )
+    objective = Objective(ours)
+    assert objective.sizes({**given, "labels": ids}) == {"places": float(n)}
+    assert torch.equal(found, ours(**given, labels=ids.masked_fill(~mask, -100)).loss)
 
 
 def test_generate_refuses_what_hidden_words_cannot_have() -> None:
