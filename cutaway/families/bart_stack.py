@@ -29,6 +29,8 @@ DEFAULTS: dict[str, Any] = {
     "is_encoder_decoder": True,
 }  # fmt: skip
 ATTRIBUTES = {"hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads"}
+
+
 WITHOUT_EFFECT = dict.fromkeys(
     (
         "normalize_before", "normalize_embedding", "add_bias_logits", "add_final_layer_norm", "extra_pos_embeddings",
@@ -43,10 +45,11 @@ def _stack(
     config: PretrainedConfig,
     side: str,
     positions: Learned,
-    embedding_norm: bool,
+    vocab_size: str,
+    *,
+    norm_first: bool,
     pre: bool,
-    scales_table: bool,
-    vocab_size: str = "vocab_size",
+    scaled: bool,
 ) -> Stack:
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer(f"{side}_attention_heads", 1, 1024)
     size = config.divided("d_model", f"{side}_attention_heads")
@@ -59,12 +62,12 @@ def _stack(
         embedding=Embedding(
             vocab_size=config.integer(vocab_size, 1, 10_000_000),
             positions=positions,
-            norm=norm if embedding_norm else None,
+            norm=norm if norm_first else None,
             scale=hidden**0.5 if config.flag("scale_embedding") else 1.0,
             pad_id=config.pad_token_id,
             dropout=dropout,
-            scales_table=scales_table,
-            scales_inputs=decoder and not scales_table,  # as upstream, which leaves the encoder's as they are
+            scales_table=scaled,
+            scales_inputs=decoder and not scaled,  # as upstream, which leaves the encoder's as they are
         ),
         attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(
@@ -105,10 +108,11 @@ def bart_stacks(
     if positions is None:
         size = config.integer("max_position_embeddings", 1, 10_000_000)
         positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
+    kind = {"norm_first": embedding_norm, "pre": pre, "scaled": scales_table}
     written = "vocab_size" if shared_tokens else "decoder_vocab_size"
     return Architecture(
-        _stack(config, "encoder", positions, embedding_norm, pre, scales_table),
-        decoder=_stack(config, "decoder", positions, embedding_norm, pre, scales_table, written),
+        _stack(config, "encoder", positions, "vocab_size", **kind),
+        decoder=_stack(config, "decoder", positions, written, **kind),
         init_std=config.number("init_std", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
         shared_tokens=shared_tokens,
