@@ -553,13 +553,13 @@ def _list_path(owner: nn.Module, names: Mapping[str, Entry]) -> str | None:
     """The engine's list of modules whose members these numbered names show, with what is shown beside them; or None."""
     if not names or not all(name.isdigit() for name in names):
         return None
-    found: set[str] = set()
+    common: set[str] = set()
     for name, entry in names.items():
         steps = [path.split(".") for path in _paths(entry)]
         above = {".".join(s[:i]) for s in steps for i, step in enumerate(s) if step == name}
         lists = {path for path in above if isinstance(owner.get_submodule(path), nn.ModuleList)}
-        found = lists if not found else found & lists
-    return found.pop() if len(found) == 1 else None
+        common = lists if not common else common & lists
+    return common.pop() if len(common) == 1 else None
 
 
 def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:

@@ -239,9 +239,11 @@ class Batch:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
             # DeBERTa hides such a word from itself as well
-            whole = current().whole and spec.attention.distances is None and spec.convolution is None
-            whole = whole and not (stack.by_length and cache is not None)
-            rows = PackedBatch(batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded, whole=whole)
+            computes_hidden = current().whole and spec.attention.distances is None and spec.convolution is None
+            computes_hidden = computes_hidden and not (stack.by_length and cache is not None)
+            rows = PackedBatch(
+                batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded, whole=computes_hidden
+            )
             if seen_keys is not None:
                 rows.key_mask, rows.sees_by_mask = seen_keys, True
         check_texts(rows)
