@@ -55,7 +55,7 @@ class Block(PaddedHooks, NamedModule):
         x = self._add(self.attn, self.attn_norm, x, x, context, layer, tap)
         if tap is not None:
             x = tap.expose("resid_mid", x)
-        if self.has_cross:
+        if self.has_cross and context.memory is not None:  # a decoder that is run alone has none
             x = self._add(self.cross, self.cross_norm, x, x, context, layer, tap)
             if tap is not None:
                 x = tap.expose("resid_cross", x)

@@ -278,6 +278,8 @@ class Callbacks:
         self.eval_dataloader: Iterable[Any] | None = None
         for callback in callbacks:
             self.add(callback)
+        if self.all and not any(isinstance(own, DefaultFlowCallback) for own in self.all):
+            log.warning("there is no DefaultFlowCallback: nothing says when to log, evaluate and save.")
 
     @property
     def callbacks(self) -> list[Any]:

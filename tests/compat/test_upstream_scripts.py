@@ -440,6 +440,11 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         cutaway.pipeline("pair", str(folder), image_processor="x")
 
 
+def test_words_of_the_command_line_that_name_a_choice() -> None:
+    read = cutaway.hf_argparser.make_choice_type_function(("a", 3))
+    assert (read("a"), read("3"), read("b")) == ("a", 3, "b")
+
+
 def test_the_tasks_by_their_names(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     registry = cutaway.PIPELINE_REGISTRY
     monkeypatch.setattr(registry, "own", {})

@@ -85,3 +85,5 @@ def test_what_modules_of_upstreams_trainer_show(caplog: pytest.LogCaptureFixture
     assert [one.__name__ for one in DEFAULT_CALLBACKS] == ["DefaultFlowCallback"]
     logger.warning("said here")
     assert "said here" in caplog.text and logger.name == "cutaway"
+    cutaway.trainer_callback.CallbackHandler([cutaway.ProgressCallback], None, None, None, None)
+    assert "there is no DefaultFlowCallback" in caplog.text
