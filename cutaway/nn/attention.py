@@ -141,14 +141,10 @@ class Attention(Unhookable, NamedModule):
         else:
             q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
             if cache is not None:
-                stored_rows = context.stored or context.rows
-                computes_hidden = context.rows.whole
-                cache.store(
-                    layer,
-                    stored_rows.pack_rows(k) if computes_hidden else k,
-                    stored_rows.pack_rows(v) if computes_hidden else v,
-                    stored_rows,
-                )
+                if context.stored is None:
+                    cache.store(layer, k, v, context.rows)
+                else:
+                    cache.store(layer, context.stored.pack_rows(k), context.stored.pack_rows(v), context.stored)
             z = self._groups(q, k, v, context, context.window(layer), tap)
         return self._out(z, x.shape, "attn", tap, join)
 

@@ -144,3 +144,6 @@ def within_float16(x: Tensor) -> Tensor:
         return x
     most = torch.finfo(torch.float16).max - 1000
     return x.clamp(-most, most)
+
+
+GradientCheckpointingLayer = Block  # upstream's name for a layer that can be computed twice in training

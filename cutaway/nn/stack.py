@@ -39,7 +39,7 @@ from cutaway.nn.packed_batch import (
 )
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
-from cutaway.outputs import BaseModelOutput
+from cutaway.outputs import BaseModelOutput, BaseModelOutputWithPast
 
 
 class Embed(PaddedHooks, NamedModule):
@@ -118,12 +118,43 @@ class Stack(Unhookable, NamedModule):
         build_stack(self, spec, tokens)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
-    ) -> BaseModelOutput:
-        """This stack alone: ids [batch, length] -> BaseModelOutput."""
-        batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds)
-        x = run_stack(self, batch, Taps(()))
-        return BaseModelOutput(last_hidden_state=batch.rows.pad_hidden(x))
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        *,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+    ) -> BaseModelOutput | BaseModelOutputWithPast:
+        """This stack alone: ids [batch, length] -> its last hidden states [batch, length, hidden].
+
+        Args:
+            encoder_hidden_states: [batch, source length, hidden], what a decoder looks at; without it, it looks at its
+                own text alone. encoder_attention_mask: [batch, source length].
+            past_key_values, use_cache: of a decoder: the cache to go on with, and whether to make one.
+        """
+        follow_blocks(self)
+        if (past_key_values is not None or use_cache) and not self.spec.causal:
+            raise InputError("this stack reads the whole text at once: leave past_key_values and use_cache out.")
+        if encoder_hidden_states is not None and not self.spec.cross:
+            raise InputError("encoder_hidden_states is for a decoder that looks at them, and this stack does not.")
+        cache = Cache() if past_key_values is None and use_cache else past_key_values
+        batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds, cache=cache)
+        memory, memory_rows = None, None
+        if encoder_hidden_states is not None:
+            n, source, _ = encoder_hidden_states.shape
+            memory_rows = PackedBatch(
+                n, source, check_mask(encoder_attention_mask, n, source, "encoder_attention_mask")
+            )
+            check_texts(memory_rows)
+            memory = memory_rows.pack(encoder_hidden_states).flatten(0, -2)  # [rows, hidden]
+        x = run_stack(self, batch, Taps(()), memory, memory_rows)
+        last = batch.rows.pad_hidden(x)
+        if cache is None:
+            return BaseModelOutput(last_hidden_state=last)
+        return BaseModelOutputWithPast(last_hidden_state=last, past_key_values=cache)
 
 
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
