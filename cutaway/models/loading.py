@@ -37,7 +37,7 @@ from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
 from cutaway.models.state_dict import published_state
 from cutaway.nn.cpu.block_weight import BlockWeight
 from cutaway.nn.cpu.int8 import Int8Rows
-from cutaway.nn.cpu.memory import evict, mark_mapped
+from cutaway.nn.cpu.memory import evict, mark_mapped, release_freed_memory
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
 from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.linear import Linear
@@ -228,6 +228,8 @@ def fill(
     holds_blocks = any(isinstance(p, BlockWeight) for p in model.engine.parameters())
     if in_blocks:
         rejoin(model)
+    if bits is not None:
+        release_freed_memory()  # the numbers that were read and rounded
     if bits == FOUR and not holds_blocks:
         raise ConfigError(
             f'dtype="int4" would hold nothing of this model in 4 bits: it takes layers of {NARROWEST} outputs and more '
@@ -251,8 +253,9 @@ def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
 def _in_few_bits(model: ConfiguredModel, names: list[str], read: Tensor, bits: str) -> StoredBlocks | Int8Rows | None:
     """A matrix of a layer, or the table of tokens, in 4 or 8 bits; None for what stays as it is, such as few outputs.
 
-    In 8 bits, the layers of an encoder have one scale per row, which loses nothing that counts there and is what the
-    fastest product reads; a decoder's numbers are of too many sizes for that, and have a scale for each 32.
+    In 4 bits, an output matrix over all tokens has 8. In 8 bits, the layers of an encoder have one scale per row, which
+    loses nothing that counts there and is what the fastest product reads; a decoder's numbers are of too many sizes for
+    that, and have a scale for each 32.
     """
     owners = [model.get_submodule(name.rpartition(".")[0]) for name in names]
     layer, table = any(type(owner) is Linear for owner in owners), model.get_input_embeddings() in owners
@@ -261,8 +264,9 @@ def _in_few_bits(model: ConfiguredModel, names: list[str], read: Tensor, bits: s
     n, k = read.shape
     if n < precision.NARROWEST or (bits == FOUR and k % GROUP) or (bits != FOUR and k < precision.NARROWEST):
         return None
-    if bits == FOUR:
-        return four_bits(read)
+    if bits == FOUR:  # what chooses among all tokens feels 4 bits most, and is a part of few
+        output = model.get_output_embeddings() if model.can_generate() else None
+        return eight_bits(read) if output is not None and output in owners else four_bits(read)
     by_rows = k % GROUP != 0 or (layer and (model.config.is_encoder_decoder or not model.can_generate()))
     return Int8Rows(read) if by_rows else eight_bits(read)
 
