@@ -400,7 +400,7 @@ class FrozenLinear:
 def packed_of(module: nn.Module) -> PackedCache | None:
     """What a module keeps packed, its own weight or those of layers side by side; None where it packs nothing."""
     cache = vars(module).get("packed")
-    return cache if type(cache) is PackedCache else None
+    return cache if isinstance(cache, PackedCache) else None
 
 
 def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:

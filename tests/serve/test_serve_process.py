@@ -116,7 +116,7 @@ def test_a_killed_worker_comes_again_and_sigterm_ends_streams_well(folder):
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
 def test_sigterm_while_models_are_loaded_ends_well(folder, seconds):
-    with command(f"tiny={folder}", "cutaway/sentiment") as (process, _, lines, errors):
+    with command(f"tiny={folder}", "cutaway/sentiment") as (process, _, _, errors):
         end = time.monotonic() + 60
         while not psutil.Process(process.pid).children() and time.monotonic() < end:
             threading.Event().wait(0.01)
