@@ -271,7 +271,7 @@ class BlockGraph:
         kept = []
         for op, field, rotary, i in self._turns_at:
             turn = context.turns[rotary][i].contiguous()
-            setattr(op, field, at(turn, self.dtype, (*x.shape[:-1], 1, op.rotated)))  # type: ignore[attr-defined]
+            setattr(op, field, at(turn, self.dtype, (*x.shape[:-1], 1, op.rotated)))
             kept.append(turn)
         texts = context.rows.places()
         for i, (start, length) in enumerate(texts):
@@ -434,7 +434,7 @@ def _kind_of(x: Tensor, context: Context, taps: Taps) -> Kind | None:
         return None
     if context.bias_positions is not None or context.distances is not None or rows.key_mask is not None:
         return None
-    if rows.n_filler or (rows.mask is not None and any(context.windows) and rows.holes):
+    if rows.n_filler or (any(context.windows) and rows.holes):
         return None
     if capturing.calls is not None or calls_are_watched() or torch.is_autocast_enabled("cpu") or transforming():
         return None
