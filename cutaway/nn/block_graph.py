@@ -196,7 +196,7 @@ class BlockGraph:
         self._norms: list[_Norm] = []
         self._inner: list[native.Op] = []  # norms that are the last step of a product
 
-        def know_norm(op: Any) -> None:
+        def know_norm(op: native.Op) -> None:
             for parameter, address in zip(op.kept, (op.weight, op.bias), strict=True):
                 if (parameter is None) != (address is None) or (parameter is not None and id(parameter) not in norms):
                     raise _NotAGraph
