@@ -24,6 +24,7 @@ FILES = (
     "nn/cpu/test_varlen_attention.py",
     "nn/test_linear.py",
     "nn/test_kernel_graph.py",
+    "nn/test_block_graph.py",
     "nn/test_kv_cache.py",
     "models/test_decode_step.py",
 )

@@ -196,7 +196,7 @@ class BlockGraph:
         self._norms: list[_Norm] = []
         self._inner: list[native.Op] = []  # norms that are the last step of a product
 
-        def know_norm(op: Any) -> None:
+        def know_norm(op: native.Op) -> None:
             for parameter, address in zip(op.kept, (op.weight, op.bias), strict=True):
                 if (parameter is None) != (address is None) or (parameter is not None and id(parameter) not in norms):
                     raise _NotAGraph
@@ -434,7 +434,7 @@ def _kind_of(x: Tensor, context: Context, taps: Taps) -> Kind | None:
         return None
     if context.bias_positions is not None or context.distances is not None or rows.key_mask is not None:
         return None
-    if rows.n_filler or (rows.mask is not None and any(context.windows) and rows.holes):
+    if rows.n_filler or (any(context.windows) and rows.holes):
         return None
     if capturing.calls is not None or calls_are_watched() or torch.is_autocast_enabled("cpu") or transforming():
         return None

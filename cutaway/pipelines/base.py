@@ -239,7 +239,8 @@ class Pipeline(ABC):
         """The rows of texts (or pairs), with what the settings say about long ones; `how` as in `Fit`."""
         options = {key: settings[key] for key in self.tokenizer_settings if key in settings}
         options.pop("padding", None)  # padding costs nothing and changes nothing: a batch is always padded
-        how.setdefault("longest", longest_input(self.model, self.tokenizer))
+        if "longest" not in how:
+            how["longest"] = longest_input(self.model, self.tokenizer)
         how.setdefault("long", check_long(settings.get("long"), self.ways))
         how.setdefault("overlap", settings.get("overlap"))
         how["options"] = {**options, **how.get("options", {})}
@@ -257,7 +258,8 @@ class Pipeline(ABC):
             for name in rows[0].inputs
         }
         found["attention_mask"] = torch.tensor([[1] * row.length + [0] * (longest - row.length) for row in rows])
-        return {name: value.to(self.device) for name, value in found.items()}
+        device = self.device
+        return {name: value.to(device) for name, value in found.items()}
 
     def _known(self, settings: dict[str, Any]) -> dict[str, Any]:
         known = self.known_settings()

@@ -117,21 +117,24 @@ class FeatureExtractionPipeline(Pipeline):
         if not settings["pooling"]:
             return [hidden[i, a:b].clone() for i, (a, b) in enumerate(spans)]  # [tokens, hidden] each
         steps = torch.arange(hidden.shape[1], device=hidden.device)
-        edges = torch.tensor(spans, device=hidden.device)  # [rows, 2]
-        own = ((steps >= edges[:, :1]) & (steps < edges[:, 1:]))[..., None]  # [rows, longest, 1]
+        masked = hidden
+        if any(span != (0, hidden.shape[1]) for span in spans):
+            edges = torch.tensor(spans, device=hidden.device)  # [rows, 2]
+            own = ((steps >= edges[:, :1]) & (steps < edges[:, 1:]))[..., None]  # [rows, longest, 1]
+            masked = hidden * own
         parts = []
         for pooling in settings["pooling"]:
             if pooling == "cls":
                 parts.append(hidden[:, 0])
             elif pooling == "lasttoken":
-                parts.append(hidden[torch.arange(len(rows)), edges[:, 1] - 1])
+                parts.append(hidden[torch.arange(len(rows)), torch.tensor([end - 1 for _, end in spans])])
             elif pooling == "weightedmean":
                 first = torch.tensor([_before(row) for row in rows], device=hidden.device)[:, None]
-                parts.append((hidden * own * (steps + 1 + first)[..., None]).sum(1))
+                parts.append((masked * (steps + 1 + first)[..., None]).sum(1))
             elif pooling == "max":
-                parts.append(hidden.masked_fill(~own, -torch.inf).amax(1))
+                parts.append((hidden if masked is hidden else hidden.masked_fill(~own, -torch.inf)).amax(1))
             else:
-                parts.append((hidden * own).sum(1))
+                parts.append(masked.sum(1))
         return torch.stack(parts, 1).unbind(0)  # [poolings, hidden] each
 
     def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> object:
