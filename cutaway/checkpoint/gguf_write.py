@@ -77,14 +77,15 @@ def tensor_type(form: str, layer: str, block: int, n_blocks: int, width: int) ->
     """The type of a matrix in a file of this format.
 
     The recipes with M give value and second feed-forward matrices of the first and last eighth of the blocks, and of
-    every third between them, 6 bits instead of 4 or 5; the output has 6 bits in all of them.
+    every third between them, 6 bits instead of 4 or 5; the output has 6 bits in each format of fewer.
     """
     name, _, variant = form.upper().partition("_K")
     found = f"{name}_K" if "_K" in form.upper() else form.upper()
-    if "_K" in form.upper() and found != "Q6_K":
+    if layer == "output" and found.startswith(("Q4_", "Q5_")):
+        found = "Q6_K"
+    elif variant == "_M" and layer in ("attn_v", "ffn_down", "ffn_down_exps"):
         eighth = n_blocks // 8
-        careful = block < eighth or block >= 7 * eighth or (block - eighth) % 3 == 2
-        if layer == "output" or (variant == "_M" and layer in ("attn_v", "ffn_down", "ffn_down_exps") and careful):
+        if block < eighth or block >= 7 * eighth or (block - eighth) % 3 == 2:
             found = "Q6_K"
     if width % BLOCKS[TYPES[found]][0]:
         found = _COARSER.get(found, "F16")

@@ -174,7 +174,7 @@ class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
-    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite, the decoder of Marian).
     scales_table: whether the factor is the token table's own, so that calling the table gives scaled vectors (Gemma).
     projects_tokens: whether that matrix has no bias and makes token vectors wide before positions are added (OPT-350m).
     takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).

@@ -67,6 +67,7 @@ def _stack(
             pad_id=config.pad_token_id,
             dropout=dropout,
             scales_table=scaled,
+            scales_inputs=decoder and not scaled,  # as upstream, which leaves the encoder's as they are
         ),
         attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(

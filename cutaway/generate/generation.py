@@ -252,13 +252,27 @@ def check_embedded(prompt: Prompt, plan: Plan, encoder_decoder: bool) -> None:
     if prompt.embeds is None or encoder_decoder:
         return
     needs = {
-        "use_cache=False": not plan.use_cache, "past_key_values": plan.past is not None,
+        "use_cache=False": not plan.use_cache,
         "output_logprobs": plan.logprobs is not None, "prompt_lookup_num_tokens": plan.prompt_lookup is not None,
         "guidance_scale": plan.rules.guidance != 1.0,
     }  # fmt: skip
     for name, asked in needs.items():
         if asked:
             raise GenerationError(f"{name} needs the ids of the prompt, and inputs_embeds has none: leave {name} out.")
+    past = plan.past
+    if past is None or past.empty:
+        return
+    rows, columns = prompt.embeds.shape[:2]
+    if prompt.mask is not None or past.columns is not None or (past.batch, plan.copies) != (rows, 1):
+        raise GenerationError(
+            "past_key_values goes on with inputs_embeds where each text of the cache is one of the call and none has "
+            "padding: leave past_key_values out, or run the texts one by one."
+        )
+    if past.seen >= columns:
+        raise GenerationError(
+            f"inputs_embeds has {columns} vectors, and past_key_values holds {past.seen}: pass those of the whole "
+            "text, of which the cache holds the beginning."
+        )
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
@@ -17,16 +18,17 @@ from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import Taps, model_addresses
 from cutaway.nn.call_context import asked_of, prefix_of
 from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
-from cutaway.nn.named_modules import attach_published_names
+from cutaway.nn.named_modules import NamedModule, attach_published_names
 from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.published_layer import join_published, layer_paths
-from cutaway.nn.stack import Batch, Stack, build_stack, run_stack
+from cutaway.nn.stack import Batch, Stack, build_stack, follow_blocks, run_stack
 from cutaway.nn.weight_map import WeightSource, expand
 from cutaway.outputs import (
     BaseModelOutput,
@@ -50,6 +52,7 @@ else:
     Out = TypeVar("Out")
 
 register_trees(REGISTER_PYTREE)
+log = logging.getLogger("cutaway")
 
 # what `encode` returned, or its fields in order
 EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]
@@ -89,6 +92,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
 
     def __init__(self, config: PretrainedConfig, add_pooling_layer: bool | None = None) -> None:
         super().__init__(config)
+        self.saes: dict[str, AttachedSae] = {}
         if not isinstance(config, self.config_class) and type(config).model_type:
             raise ConfigError(
                 f"{type(self).__name__} is built from a {self.config_class.__name__}, not from a "
@@ -106,6 +110,31 @@ class Backbone(PreTrainedModel, Generic[Out]):
             self.gradient_checkpointing_enable()
         if not next(self.engine.parameters()).is_meta:
             self.init_weights()
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is built of; it follows lists of blocks that are cut or grown."""
+        architecture: Architecture = self.__dict__["_built_as"]
+        stacks = self._stacks()
+        changed = [follow_blocks(stack) for stack in stacks]
+        specs = [stack.spec for stack in stacks]
+        if specs and specs[0] is not architecture.stack:
+            architecture = replace(architecture, stack=specs[0])
+        if len(specs) > 1 and specs[1] is not architecture.decoder:
+            architecture = replace(architecture, decoder=specs[1])
+        self.__dict__["_built_as"] = architecture
+        if any(changed):
+            attach_published_names(self, self.layer_sources)
+            join_published(self, self.layer_sources)
+        return architecture
+
+    @architecture.setter
+    def architecture(self, value: Architecture) -> None:
+        self.__dict__["_built_as"] = value
+
+    def _stacks(self) -> tuple[NamedModule, ...]:
+        """The stacks that are built: one, or encoder and decoder."""
+        return (self,) if "blocks" in self._modules else ()
 
     def _architecture(self, config: PretrainedConfig, pooler: bool) -> Architecture:
         architecture = self.family.architecture(config)
@@ -156,13 +185,23 @@ class Backbone(PreTrainedModel, Generic[Out]):
 
     def note_vocabulary(self, size: int) -> None:
         """Let the bounds of ids follow a new table of tokens."""
-        arch = self.architecture
-        stack = replace(arch.stack, embedding=replace(arch.stack.embedding, vocab_size=size))
-        self.architecture = replace(arch, stack=stack)
-        self.spec = stack
+        for stack in self._stacks():
+            stack.spec = replace(stack.spec, embedding=replace(stack.spec.embedding, vocab_size=size))
+
+    def note_depth(self) -> None:
+        """Say it where the config has another number of layers than there are, as after a list of blocks was cut."""
+        planned, built = self.family.architecture(self.config), self.architecture
+        for there, here in ((built.stack, planned.stack), (built.decoder, planned.decoder)):
+            if there is not None and here is not None and there.n_layers != here.n_layers:
+                log.warning(
+                    "the model has %d blocks, and its config says %d: set that number (num_hidden_layers, in some "
+                    "families num_layers, n_layer or n_layers) before what is saved is loaded again.",
+                    there.n_layers,
+                    here.n_layers,
+                )
 
     def addresses(self) -> list[str]:
-        return model_addresses(self.architecture)
+        return [*model_addresses(self.architecture), *(a for s in self.saes.values() for a in s.addresses)]
 
     def taps(self, *requests: OutputRequest | None) -> Taps:
         wanted = [a for r in requests if r is not None for a in r.addresses()]
@@ -170,7 +209,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         turn = len(recorders[0].runs) if recorders else 0
         wanted += [a for r in recorders for a in r.wanted]
         watched = bool(wanted) and any(hooked(m) for m in self.engine.modules())
-        return Taps(wanted, edits, turn, watched, recorders, prefix_of(self))
+        return Taps(wanted, edits, turn, watched, recorders, prefix_of(self), tuple(self.saes.values()))
 
     @staticmethod
     def report(taps: Taps) -> None:
@@ -381,6 +420,9 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
         tokens = self.encoder.embed.tokens if self.architecture.shared_tokens else None
         self.decoder = Stack(self.architecture.decoder, "decoder.", tokens)
 
+    def _stacks(self) -> tuple[NamedModule, ...]:
+        return (self.encoder, self.decoder) if "decoder" in self._modules else ()
+
     @property
     def layer_sources(self) -> dict[str, WeightSource]:
         decoder = self.architecture.decoder
@@ -410,14 +452,6 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
                 "resize_token_embeddings: the encoder and the decoder have vocabularies of their own "
                 "(share_encoder_decoder_embeddings is False), and tables of other sizes are not built for them."
             )
-
-    def note_vocabulary(self, size: int) -> None:
-        super().note_vocabulary(size)
-        decoder = self.architecture.decoder
-        assert decoder is not None
-        decoder = replace(decoder, embedding=replace(decoder.embedding, vocab_size=size))
-        self.architecture = replace(self.architecture, decoder=decoder)
-        self.encoder.spec, self.decoder.spec = self.architecture.stack, decoder
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """What the decoder reads when it must say `labels` [batch, length]."""

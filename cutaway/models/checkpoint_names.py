@@ -98,8 +98,8 @@ def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint, unde
     under: what stands before all stored names of the model, where it is a part of another.
     """
     if hasattr(cls, "part_classes"):
-        for prefix, part, own in cls.part_classes(config):
-            check_depth(part, own, checkpoint, prefix)
+        for prefix, part, part_config in cls.part_classes(config):
+            check_depth(part, part_config, checkpoint, prefix)
         return
     family = getattr(cls, "backbone", cls).family
     architecture = family.architecture(config)

@@ -12,7 +12,7 @@ from cutaway.config.architecture import ACTIVATIONS, Activation
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import first_token
-from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
+from cutaway.models.lm_heads import HeadModel, answering, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
@@ -251,10 +251,11 @@ class TokenHead(LabelHead):
         return_dict: bool | None = None,
     ) -> TokenClassifierOutput:
         """logits [batch, length, labels], of replaced tokens [batch, length]; labels [batch, length] give a loss."""
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
-            output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, attention_mask):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
+                output_attentions, output_hidden_states, return_dict=True,
+            )  # fmt: skip
         logits = self.shown(self.token_logits(out.last_hidden_state), out)
         loss = None if labels is None else self.token_loss(logits, labels, out.rows)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
@@ -270,7 +271,8 @@ class TokenClassification(TokenHead):
 
     def token_loss(self, logits: Tensor, labels: Tensor, rows: PackedBatch) -> Tensor:
         """The mean cross-entropy over labels that are not -100."""
-        return losses.cross_entropy(logits, check_answered(labels, rows))
+        check_answered(labels, rows)
+        return losses.cross_entropy(logits, labels)
 
 
 class ReplacedTokens(TokenHead):

@@ -6,6 +6,7 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -23,7 +24,7 @@ from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn import losses
 from cutaway.nn.activations.taps import Taps
-from cutaway.nn.call_context import asked_of, scopes_of
+from cutaway.nn.call_context import asked_of, hidden_words_computed, scopes_of
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.named_modules import NamedModule, shows_engine
@@ -299,7 +300,7 @@ class OutputHead(HeadModel):
         logits, they are all computed.
         """
         if labels is not None:
-            labels = check_answered(labels, getattr(out, "rows", None), shifted=shifted)
+            check_answered(labels, getattr(out, "rows", None), shifted=shifted)
         if not return_logits and not self.looks_at("logits"):
             if labels is None:
                 return None, ABSENT
@@ -352,10 +353,11 @@ class MaskedLM(OutputHead):
 
         return_logits=False: the loss alone, for which only the logits of labelled places are computed.
         """
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, attention_mask):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+                output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            )  # fmt: skip
         loss, logits = self.answer(out, labels, return_logits=return_logits)
         return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
@@ -401,18 +403,18 @@ class CausalLM(OutputHead):
         shift_labels [batch, length] are the next tokens themselves, where `labels` would be the text. With
         num_items_in_batch the loss is the sum over labelled places divided by that number, not their mean.
         """
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
-            output_attentions, output_hidden_states, True, encoder_hidden_states, encoder_attention_mask,
-        )  # fmt: skip
-        if labels is not None and shift_labels is None:
-            labels = check_answered(labels, getattr(out, "rows", None), shifted=True)
+        asked = labels if shift_labels is None else shift_labels
+        with answering(asked, attention_mask, shifted=shift_labels is None):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
+                output_attentions, output_hidden_states, True, encoder_hidden_states, encoder_attention_mask,
+            )  # fmt: skip
         if shift_labels is None:
             loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
             targets = None if labels is None else labels[:, 1:]
         else:
             loss, logits = self.answer(out, shift_labels, return_logits=return_logits)
-            targets = check_answered(shift_labels, getattr(out, "rows", None))
+            targets = shift_labels
         if num_items_in_batch is not None and targets is not None:
             loss = losses.summed(loss, targets) / num_items_in_batch
         cache = out.get("past_key_values")
@@ -428,42 +430,39 @@ class CausalLM(OutputHead):
         def __call__(self) -> None: ...
 
 
-def asked_labels(labels: Tensor, mask: Tensor | None, *, shifted: bool = False) -> Tensor:
-    """labels [batch, length] with -100 at padding, by the mask of the text [batch, length] (None: no padding).
+def answering(labels: object, attention_mask: object, *, shifted: bool = False) -> AbstractContextManager[None]:
+    """Inside, a base model computes all that `labels` [batch, length] ask of, words that the mask hides included.
 
-    A token at padding is not computed, so it foretells nothing. `shifted`: each label is asked of the token before it.
+    Where none of those is labelled, they are not computed, as ever. `shifted`: each label is asked of the token before.
     """
-    if mask is None or labels.shape != mask.shape:
-        return labels
-    padding = ~_reached(mask != 0)
-    if shifted:  # neither is a label at padding asked, nor one of padding
-        padding = padding | torch.cat((padding.new_zeros(len(padding), 1), padding[:, :-1]), 1)
-    return labels.masked_fill(padding.to(labels.device), losses.IGNORED)
+    if not isinstance(labels, Tensor) or not isinstance(attention_mask, Tensor) or labels.dim() != 2:
+        return nullcontext()
+    if labels.shape != attention_mask.shape:
+        return nullcontext()
+    hidden, asked = attention_mask == 0, labels.to(attention_mask.device) != losses.IGNORED
+    wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
+    return hidden_words_computed() if bool(wrong.any()) else nullcontext()
 
 
-def _reached(real: Tensor) -> Tensor:
-    """[batch, length] bool: the places from each text's first real token to its last."""
-    return (real.cumsum(1) > 0) & (real.flip(1).cumsum(1).flip(1) > 0)
+def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = False) -> None:
+    """InputError where a label [batch, length] is asked of a word that the mask hides in the middle of a text.
 
-
-def check_answered(labels: Tensor, rows: PackedBatch | None, *, shifted: bool = False) -> Tensor:
-    """`asked_labels`; InputError where one is asked of a word that the mask hides in the middle of a text.
-
-    Such a word is not computed either.
+    Such a word is computed only where `answering` saw the label and the architecture allows it. `shifted`: each label
+    is asked of the token before it.
     """
-    mask = None if rows is None else rows.mask
-    if rows is None or mask is None or not isinstance(labels, Tensor) or labels.shape != (rows.batch, rows.length):
-        return labels
-    if rows.holes:
-        hidden, asked = _reached(mask) & ~mask, labels != losses.IGNORED
-        wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
-        if bool(wrong.any()):
-            text, place = wrong.nonzero()[0].tolist()
-            raise InputError(
-                f"labels[{text}, {place + shifted}] is asked of token {place}, which attention_mask hides and which is "
-                "not computed; set it to -100."
-            )
-    return asked_labels(labels, mask, shifted=shifted)
+    if rows is None or not isinstance(labels, Tensor) or labels.shape != (rows.batch, rows.length) or not rows.holes:
+        return
+    assert rows.mask is not None
+    steps = torch.arange(rows.length, device=rows.mask.device)
+    inside = (steps > rows.first()[:, None]) & (steps < rows.last()[:, None])
+    hidden, asked = inside & ~rows.mask, labels != losses.IGNORED
+    wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
+    if bool(wrong.any()):
+        text, place = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"labels[{text}, {place + shifted}] is asked of token {place}, which attention_mask hides and which is not "
+            "computed; set it to -100."
+        )
 
 
 def last_tokens(out: HiddenOutput, n: int) -> Tensor:

@@ -81,6 +81,7 @@ class CallContext(NamedTuple):
         evaluating: whether models run without dropout, whatever their mode.
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
         part: the base model that runs as a part of another, or None.
+        whole: whether the pass computes words that the mask hides as well.
         padding: whether padding on the right is computed like the text, as upstream computes it.
     """
 
@@ -89,6 +90,7 @@ class CallContext(NamedTuple):
     evaluating: bool = False
     rows: weakref.ref[PackedBatch] | None = None
     part: PartOf | None = None
+    whole: bool = False
     padding: bool = False
 
 
@@ -193,6 +195,16 @@ def of_no_row() -> Iterator[None]:
         yield
     finally:
         take_rows(before)
+
+
+@contextmanager
+def hidden_words_computed() -> Iterator[None]:
+    """Inside, passes compute the words that their mask hides as well, which no other word sees."""
+    _CURRENT.set(_CURRENT.get()._replace(whole=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(whole=False))
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:

@@ -104,20 +104,20 @@ class MarianTokenizer(LanguageTokenizer):
         paths = {key: settings.pop(key, None) for key in self.vocabulary_files}
         if None in paths.values():
             raise TokenizerError(f"MarianTokenizer needs vocab.json, source.spm and target.spm; it has {paths}.")
-        target_vocab = settings.pop("target_vocab_file", None)
+        target_vocab_file = settings.pop("target_vocab_file", None)
         self._separate = bool(settings.get("separate_vocabs"))
-        if self._separate and target_vocab is None:
+        if self._separate and target_vocab_file is None:
             raise TokenizerError(
                 "separate_vocabs is True, and target_vocab.json is missing: MarianTokenizer needs both."
             )
         if self._separate:
-            paths["target_vocab_file"] = target_vocab
+            paths["target_vocab_file"] = target_vocab_file
         files = {**self.vocabulary_files, **self.more_files}
         for key in files:
             self.init_kwargs.pop(key, None)
         self._files = {files[key][0]: read_bytes(Path(path)) for key, path in paths.items()}
         vocab = _vocabulary(Path(paths["vocab_file"]))
-        written_vocab = _vocabulary(Path(target_vocab)) if self._separate else vocab
+        written_vocab = _vocabulary(Path(target_vocab_file)) if self._separate else vocab
         written = _one_language(written_vocab, Path(paths["target_spm"]), settings)
         written.post_processor = self._end(written_vocab, settings)
         names = {key: settings[key] for key in ("unk_token", "eos_token", "pad_token", "model_max_length")}

@@ -23,7 +23,7 @@ from cutaway.models.label_heads import (
     SequenceClassification,
     TokenClassification,
 )
-from cutaway.models.lm_heads import CausalLM, asked_labels, loss_only
+from cutaway.models.lm_heads import CausalLM, loss_only
 from cutaway.models.seq2seq_heads import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
 from cutaway.nn.call_context import padding_computed
 from cutaway.nn.decoder_inputs import decoder_reads
@@ -121,22 +121,14 @@ class Objective:
             return {"places": float(labels.numel() if mask is None else (mask != 0).sum())}
         if labels.is_floating_point() or self._problem(labels) in _NUMBERS:
             return {"places": float(labels.numel())}
-        asked = self._asked(batch, labels)
         if self.counts_first:
-            places, all_places = asked[:, 1:] != IGNORED, labels != IGNORED
+            places, all_places = labels[:, 1:] != IGNORED, labels != IGNORED
             return {"places": float(places.sum()), "upstream": float(all_places.sum())}
-        labels = asked[:, 1:] if self.kind == "next" else asked
+        labels = labels[:, 1:] if self.kind == "next" else labels
         labelled = labels[labels != IGNORED]
         if self.weights is not None:
             return {"places": float(self.weights.to(labels.device)[self._checked(labelled)].sum(dtype=torch.float64))}
         return {"places": float(labelled.numel())}
-
-    def _asked(self, batch: Mapping[str, Any], labels: Tensor) -> Tensor:
-        """The labels without those at padding, which the model leaves out of its loss."""
-        if self.kind not in ("places", "next", "target") or labels.dim() != 2:
-            return labels
-        mask = batch.get("decoder_attention_mask" if self.kind == "target" else "attention_mask")
-        return asked_labels(labels, mask if isinstance(mask, Tensor) else None, shifted=self.kind == "next")
 
     def _checked(self, labels: Tensor) -> Tensor:
         n = 0 if self.weights is None else len(self.weights)
@@ -214,7 +206,6 @@ class Objective:
         labels, logits = batch.get("labels"), _logits(outputs)
         if labels is None or self._problem(labels) in _NUMBERS:
             raise InputError("label smoothing and class weights need 'labels' of one class each in every batch.")
-        labels = self._asked(batch, labels)
         if self.kind == "next":
             logits, labels = logits[:, :-1], labels[:, 1:]
         weights = None if self.weights is None else self.weights.to(logits.device, torch.float32)

@@ -23,8 +23,9 @@ from cutaway import native
 from cutaway.errors import CheckpointError, ConfigError, InputError
 from cutaway.inspect.lens import logit_lens
 from cutaway.inspect.logit_attribution import direct_logit_attribution
+from cutaway.models.decode_step import DecodeStepper
 from cutaway.models.lm_heads import loss_only
-from cutaway.nn import attention, packed_batch
+from cutaway.nn import packed_batch
 
 NARROW = {"n_embd": 16, "n_head": 2}  # another width than the encoder's
 PAIRS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -237,18 +238,15 @@ def test_hooks_on_both_sides_run(pair: tuple[Any, Any]) -> None:
 def test_decoding_takes_single_steps(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first pass the whole model is called no more."""
     _, ours = pair
-    calls: list[int] = []
-    forward = attention.CrossAttention.forward
-    monkeypatch.setattr(
-        attention.CrossAttention, "forward", lambda self, *a, **k: calls.append(1) or forward(self, *a, **k)
-    )
+    steps: list[Any] = []
+    monkeypatch.setattr(DecodeStepper, "__call__", _counted(steps, DecodeStepper.__call__))
     passes: list[Any] = []
     monkeypatch.setattr(
         cutaway.models.lm_heads.CausalLM, "answer", _counted(passes, cutaway.models.lm_heads.CausalLM.answer)
     )
     ids, mask = padded(texts(LENGTHS), "right", PAD)
-    ours.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False, eos_token_id=None)
-    assert len(passes) == 1 and len(calls) == 6
+    ours.generate(ids, attention_mask=mask, max_new_tokens=6, min_new_tokens=6, do_sample=False)
+    assert len(passes) == 1 and len(steps) == 5
 
 
 def _counted(passes: list[Any], function: Any) -> Any:
