@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
-from cutaway.models.lm_heads import OutputHead
+from cutaway.models.lm_heads import output_head
 from cutaway.show.sheet import Part, Sheet
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _places(tower: StackHandle) -> list[str]:
 
 
 def _tower(model: GenerativeModel) -> StackHandle:
-    if not isinstance(model, OutputHead):
+    if output_head(model) is None:
         raise InputError(f"{type(model).__name__} has no output over a vocabulary; a lens needs a language model.")
     return tower_of(model)
 

@@ -13,7 +13,7 @@ from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, one_text, tower_of
 from cutaway.models.label_heads import LabelHead
-from cutaway.models.lm_heads import OutputHead
+from cutaway.models.lm_heads import output_head
 from cutaway.nn.block import ResultBlock
 from cutaway.nn.norm_mlp import RMSNorm
 from cutaway.show.sheet import Bars, Sheet
@@ -196,9 +196,10 @@ def _linear(model: LabelHead) -> bool:
 
 def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
-    if isinstance(model, OutputHead) and not model.head_spec.dense:
-        out = cast(nn.Linear, model.get_output_embeddings())
-        extra = getattr(model, getattr(model, "logits_bias", "") or "_", None)
+    head = output_head(model)
+    if head is not None and not head.head_spec.dense:
+        out = cast(nn.Linear, head.get_output_embeddings())
+        extra = getattr(head, getattr(head, "logits_bias", "") or "_", None)
         bias = out.bias
         if extra is not None:
             bias = extra[0] if bias is None else bias + extra[0]
@@ -214,7 +215,7 @@ def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
 
 def _bounded_share(model: LanguageModel, logit: Tensor) -> Tensor | float:
     """What a logit becomes when it is bounded, as a factor on it."""
-    cap = model.architecture.output_cap if isinstance(model, OutputHead) else None
+    cap = None if output_head(model) is None else model.architecture.output_cap
     if cap is None or not bool(logit):
         return 1.0
     return (logit / cap).tanh() * cap / logit

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
-from cutaway.models.lm_heads import OutputHead
+from cutaway.models.lm_heads import output_head
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -72,7 +72,7 @@ def promoted_tokens(
 
     What the neuron writes into the stream, read as if nothing came after it.
     """
-    if not isinstance(model, OutputHead):
+    if output_head(model) is None:
         raise InputError(f"{type(model).__name__} has no output over a vocabulary, so a neuron promotes no tokens.")
     handle = tower_of(model, tower)
     column = handle.block(layer).mlp.down.weight

@@ -317,12 +317,20 @@ class OutputHead(HeadModel):
         return (losses.next_token if shifted else losses.cross_entropy)(logits, labels), logits
 
 
+def output_head(model: object) -> OutputHead | None:
+    """The part of a model that ends in a vocabulary: itself, or the decoder of a pair; None where there is none."""
+    found = getattr(model, "output_model", model)
+    return found if isinstance(found, OutputHead) else None
+
+
 def loss_only(model: object) -> dict[str, bool]:
     """What to add to the arguments of a call of which only the loss is wanted: `model(**batch, **loss_only(model))`.
 
     Nothing for a forward of the user's own, which may read the logits.
     """
-    return {"return_logits": False} if isinstance(model, OutputHead) and model.own_forward else {}
+    forward = getattr(type(model), "forward", None)
+    is_ours = str(getattr(forward, "__module__", "")).startswith("cutaway.")
+    return {"return_logits": False} if is_ours and output_head(model) is not None else {}
 
 
 class MaskedLM(OutputHead):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,10 @@ from torch import Tensor
 import cutaway
 from cutaway import native
 from cutaway.errors import CheckpointError, ConfigError, InputError
+from cutaway.inspect.lens import logit_lens
+from cutaway.inspect.logit_attribution import direct_logit_attribution
 from cutaway.models.decode_step import DecodeStepper
+from cutaway.models.lm_heads import loss_only
 from cutaway.nn import packed_batch
 
 NARROW = {"n_embd": 16, "n_head": 2}  # another width than the encoder's
@@ -185,6 +190,37 @@ def test_edits_reach_both_sides_and_a_part_alone_keeps_its_own_addresses(pair: t
     with ours.encoder.record("blocks.0.resid"), pytest.raises(InputError, match=r"begin with 'encoder\.'"):
         ours(**given)
     assert torch.equal(run(ours, given).logits, plain)
+
+
+@pytest.mark.parametrize("pair", ["bert-gpt2"], indirect=True)
+def test_a_pair_is_looked_into_as_every_encoder_decoder(pair: tuple[Any, Any]) -> None:
+    _, ours = pair
+    given = inputs("bart", (5,), pad=PAD)
+    out = run(ours, given).logits
+    seen = logit_lens(ours, given)
+    assert torch.allclose(seen.logits[-1], out, atol=1e-5 * float(out.abs().max()))
+    parts = direct_logit_attribution(ours, given)
+    assert abs(parts.total - parts.logit) < 1e-4 * max(1.0, abs(parts.logit))
+    assert any(name.startswith("decoder.blocks.0.cross.head") for name in parts.names)
+
+
+@pytest.mark.parametrize("pair", ["bert-gpt2"], indirect=True)
+def test_a_pair_is_copied_trained_and_adapted(pair: tuple[Any, Any]) -> None:
+    _, ours = pair
+    given = inputs("bart", (5,), pad=PAD)
+    plain = run(ours, given).logits
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert torch.equal(run(other, given).logits, plain)
+    assert loss_only(ours) == {"return_logits": False}
+    ours.train()
+    assert ours.encoder.training and ours.decoder.training
+    ours.eval().add_adapter(cutaway.LoraConfig(r=2))
+    added = {name: p for name, p in ours.named_parameters() if p.requires_grad}
+    assert added and all(name.startswith("adapters.") for name in added)
+    with torch.no_grad():
+        for p in added.values():
+            p.add_(0.1)
+    assert not torch.allclose(run(ours, given).logits, plain)
 
 
 @pytest.mark.parametrize("pair", ["bert-bert"], indirect=True)
