@@ -307,14 +307,14 @@ def prepare(
     if positions is not None:
         check_positions(positions, input_ids, attention_mask)
     architecture = getattr(model, "architecture", None)
-    writer = None if architecture is None else architecture.decoder or architecture.stack
+    writer = None if architecture is None else architecture.writer
     plan = make_plan(
         call,
         rows=prompt.ids.shape[0],
         columns=prompt.ids.shape[1],
         longest_prompt=prompt.longest,
         positions=None if writer is None else writer.longest,
-        vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
+        vocab_size=None if writer is None else writer.embedding.vocab_size,
         tokenizer=tokenizer,
     )
     plan = replace(plan, assistant=read_assistant(call, model, prompt.ids.shape[0]))

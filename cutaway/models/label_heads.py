@@ -16,6 +16,7 @@ from cutaway.models.lm_heads import HeadModel, answering, check_answered, last_t
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
+from cutaway.nn.call_context import computes_padding
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
@@ -332,7 +333,9 @@ class QuestionAnswering(SpanHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        loss, starts, ends = self.span(out, start_positions, end_positions, out.rows.mask)
+        # where padding was computed because upstream's loss is asked for, an answer is looked for there too
+        mask = None if computes_padding() and out.rows.key_mask is not None else out.rows.mask
+        loss, starts, ends = self.span(out, start_positions, end_positions, mask)
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, return_dict)
 

@@ -239,7 +239,9 @@ class OutputHead(HeadModel):
             above, _, last = spec.bias.rpartition(".")
             if above not in dict(self.engine.named_modules()):
                 register_at(self, above, nn.Module())
-        register_at(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
+        register_at(
+            self, spec.out, Linear(size, self.architecture.writer.embedding.vocab_size, bias=spec.bias is not None)
+        )
         if spec.bias:
             self.get_submodule(above).register_parameter(last, self.get_submodule(spec.out).bias)  # type: ignore[arg-type]
 
@@ -262,7 +264,7 @@ class OutputHead(HeadModel):
 
     def tie_weights(self) -> None:
         if self.architecture.tied_output:
-            self.get_output_embeddings().weight = self.get_input_embeddings().weight
+            self.get_output_embeddings().weight = self.base.output_table.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary]."""
@@ -384,6 +386,8 @@ class CausalLM(OutputHead):
         return_logits: bool = True,
         shift_labels: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token.
 
@@ -395,7 +399,7 @@ class CausalLM(OutputHead):
         with answering(asked, attention_mask, shifted=shift_labels is None):
             out = self.base(
                 input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
-                output_attentions, output_hidden_states, return_dict=True,
+                output_attentions, output_hidden_states, True, encoder_hidden_states, encoder_attention_mask,
             )  # fmt: skip
         if shift_labels is None:
             loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
@@ -406,7 +410,10 @@ class CausalLM(OutputHead):
         if num_items_in_batch is not None and targets is not None:
             loss = losses.summed(loss, targets) / num_items_in_batch
         cache = out.get("past_key_values")
-        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
+        crossed = out.get("cross_attentions")
+        result = CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=cache, cross_attentions=crossed, **shown(out)
+        )
         return self.finish(result, return_dict)
 
     if TYPE_CHECKING:

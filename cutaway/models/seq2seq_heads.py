@@ -60,7 +60,7 @@ class Seq2SeqLM(OutputHead):
     def _build(self, config: PretrainedConfig) -> None:
         super()._build(config)
         if self.logits_bias:
-            self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
+            self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.writer.embedding.vocab_size))
 
     if not TYPE_CHECKING:
         can_generate = CanGenerate(True)

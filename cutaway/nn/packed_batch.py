@@ -72,7 +72,14 @@ class PackedBatch:
     """
 
     def __init__(
-        self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False, whole: bool = False
+        self,
+        batch: int,
+        length: int,
+        mask: Tensor | None,
+        *,
+        may_stay_padded: bool = False,
+        keeps_padding: bool = False,
+        whole: bool = False,
     ) -> None:
         self.batch, self.length = batch, length
         self.index: Tensor | None = None
@@ -100,8 +107,8 @@ class PackedBatch:
             self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
             self._positions = (steps - self.first()[:, None]).clamp(min=0)
             return
-        small = may_stay_padded and batch * length <= SMALL and 0 not in self.lengths
-        if small and bool((real == (steps < lengths[:, None])).all()):  # right padding only
+        may_stay = may_stay_padded and (batch * length <= SMALL or keeps_padding) and 0 not in self.lengths
+        if may_stay and bool((real == (steps < lengths[:, None])).all()):  # right padding only
             self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
             return
         order = torch.argsort(lengths, stable=True)  # [batch]
@@ -136,11 +143,14 @@ class PackedBatch:
                 start += (last - first) * n
             first = last
 
+    def starts_and_lengths(self) -> list[tuple[int, int]]:
+        """(first row, number of rows) of each text, in the order of the rows."""
+        return [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
+
     def spans(self) -> tuple[Tensor, Tensor]:
-        """(first row, number of rows) of each text, in the order of the rows; both int64 [texts]."""
+        """`starts_and_lengths` as two tensors, both int64 [texts]."""
         if self._spans is None:
-            each = [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
-            starts, lengths = torch.tensor(each, device="cpu").T.contiguous()  # [texts] each
+            starts, lengths = torch.tensor(self.starts_and_lengths(), device="cpu").T.contiguous()  # [texts] each
             self._spans = starts, lengths
         return self._spans
 

@@ -18,9 +18,10 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.block import make_block
+from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import current, evaluating, scopes_of
+from cutaway.nn.call_context import computes_padding, current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -75,6 +76,9 @@ class Embed(PaddedHooks, NamedModule):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        pad_id = self.spec.pad_id if computes_padding() else None
+        if pad_id is not None and input_ids is not None:
+            x = untrained_where(input_ids.eq(pad_id), x)
         if self.spec.scale != 1.0 and inputs_embeds is None and not self.spec.scales_table:
             x = self.scaled(x)
         if self.spec.projects_tokens:
@@ -86,7 +90,10 @@ class Embed(PaddedHooks, NamedModule):
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids).to(x.dtype)
+            places = self.positions(position_ids).to(x.dtype)
+            if pad_id is not None and self.spec.positions.after_padding:
+                places = untrained_where(position_ids.lt(self.spec.positions.offset), places)
+            x = x + places
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
@@ -95,6 +102,11 @@ class Embed(PaddedHooks, NamedModule):
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
         return times_rounded(vectors, self.spec.scale)
+
+
+def untrained_where(chosen: Tensor, vectors: Tensor) -> Tensor:
+    """The vectors [..., width], without gradients where `chosen` [...]: upstream never trains the vector of padding."""
+    return torch.where(chosen[..., None], vectors.detach(), vectors)
 
 
 class Stack(Unhookable, NamedModule):
@@ -167,6 +179,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
     if isinstance(spec.positions, Alibi):
         owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
+    owner.graphs = BlockGraphs()
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
 
@@ -273,10 +286,15 @@ class Batch:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
             # DeBERTa hides such a word from itself as well
-            computes_hidden = current().whole and spec.attention.distances is None and spec.convolution is None
-            computes_hidden = computes_hidden and not (stack.by_length and cache is not None)
+            hidden_too = current().whole and spec.attention.distances is None and spec.convolution is None
+            hidden_too = hidden_too and not (stack.by_length and cache is not None)
             rows = PackedBatch(
-                batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded, whole=computes_hidden
+                batch,
+                length,
+                None if n_cached else mask,
+                may_stay_padded=may_stay_padded,
+                keeps_padding=computes_padding(),
+                whole=hidden_too,
             )
             if seen_keys is not None:
                 rows.key_mask, rows.sees_by_mask = seen_keys, True
@@ -429,7 +447,7 @@ def run_stack(
     taps: Taps,
     memory: Tensor | None = None,
     memory_rows: PackedBatch | None = None,
-    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] = run_blocks,
+    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] | None = None,
 ) -> Tensor:
     """The batch through all blocks; the result has the rows' own layout.
 
@@ -455,7 +473,7 @@ def run_stack(
         _add_positions(stack, batch, x, context, taps)
         taps.start = 0 if prefill or cache is None else cache.seen
         x = _offer(stack, taps, "embed", x, rows)
-        x = blocks(stack, x, context, taps)
+        x = stack.graphs.run(stack, x, context, taps, run_blocks) if blocks is None else blocks(stack, x, context, taps)
         if spec.final_norm:
             rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
             x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())

@@ -187,7 +187,9 @@ class TrainingArguments(
     output_dir); with `hub_strategy="end"` only `Trainer.push_to_hub()` does. `hub_token` is kept out of every file.
 
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
-    weighed by what they hold, except for causal language models. Use it only to reproduce an old training.
+    weighed by what they hold, except for causal language models; and where an answer begins and ends is looked for in
+    padding on the right too (in encoders with full attention), which is then computed. Use it only to reproduce an old
+    training.
 
     Raises:
         ConfigError: an unknown name (its neighbours are listed), or a value that cannot be used.

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, pair, real_values, texts
+from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, inputs, pair, real_values, texts
 from parity.tiny_models import CLASSIFYING, ENCODER_DECODERS, EVERY_HEAD, VARIANTS, decoder_fields
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
+from cutaway.nn import packed_batch
 
 PAD = 0
 # of each text its length and the words that its mask hides: one, none, several, two side by side
@@ -130,7 +131,7 @@ def test_explicit_positions_reproduce_left_padding(family: str) -> None:
 
 
 def continued(family: str) -> tuple[Any, Any]:
-    ending = DECODERS.get(family, "MTModel" if family == "marian" else "ForConditionalGeneration")
+    ending = DECODERS.get(family, "MTModel" if family.startswith("marian") else "ForConditionalGeneration")
     return pair(family, ending, **decoder_fields(family, ending), **FIELDS)
 
 
@@ -348,6 +349,26 @@ def test_what_is_kept_beside_an_answer_of_hidden_words_goes_on_as_ever() -> None
     token = torch.full((given["input_ids"].shape[0], 1), 7)
     one, other = (ours(token, past_key_values=cache).logits for cache in held)
     assert gap(other, one) < TOLERANCE
+
+
+@pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
+@pytest.mark.parametrize(
+    ("family", "ending"),
+    [
+        ("gpt2", "LMHeadModel"), ("llama", "ForCausalLM"), ("bert", "ForMaskedLM"), ("bert", "ForTokenClassification"),
+        ("bart", "ForConditionalGeneration"), ("t5", "ForConditionalGeneration"),
+    ],
+)  # fmt: skip
+def test_labels_at_padding_are_asked_as_upstream_asks_them(
+    family: str, ending: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the batch is laid out: who copies the ids of texts padded with the end token teaches a model to stop."""
+    monkeypatch.setattr(packed_batch, "SMALL", small)
+    theirs, ours = pair(family, ending, **({"num_labels": 99} if "Token" in ending else {}))
+    given = inputs(family, (9, 4, 7), "right", ours.config.pad_token_id or 0)
+    labels = given["decoder_input_ids" if family in ENCODER_DECODERS else "input_ids"]
+    with torch.no_grad():
+        assert gap(ours(**given, labels=labels).loss, theirs(**given, labels=labels).loss) < TOLERANCE
 
 
 def test_generate_refuses_what_hidden_words_cannot_have() -> None:
