@@ -133,13 +133,16 @@ class Stack(Unhookable, NamedModule):
         Args:
             encoder_hidden_states: [batch, source length, hidden], what a decoder looks at; without it, it looks at its
                 own text alone. encoder_attention_mask: [batch, source length].
-            past_key_values, use_cache: of a decoder: the cache to go on with, and whether to make one.
+            past_key_values, use_cache: of a decoder: the cache to go on with, and whether to make one (in evaluation
+                it does).
         """
         follow_blocks(self)
         if (past_key_values is not None or use_cache) and not self.spec.causal:
             raise InputError("this stack reads the whole text at once: leave past_key_values and use_cache out.")
         if encoder_hidden_states is not None and not self.spec.cross:
             raise InputError("encoder_hidden_states is for a decoder that looks at them, and this stack does not.")
+        if use_cache is None:
+            use_cache = self.spec.causal and not (self.training and not evaluating())
         cache = Cache() if past_key_values is None and use_cache else past_key_values
         batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds, cache=cache)
         memory, memory_rows = None, None
@@ -357,6 +360,8 @@ def _places_taken(spec: Spec, rows: PackedBatch, cache: Cache | None, position_i
     if spec.longest is None or rows.length + held <= spec.longest:
         return rows.length + held
     learned = spec.embedding.positions
+    if position_ids is not None and learned is not None:
+        return 0  # each is a row of the table, which is checked, and may be there more than once
     if position_ids is not None or (learned is not None and learned.skips_hidden):
         return max(rows.lengths, default=0) + (0 if cache is None else cache.longest)
     return rows.reach + held

@@ -48,3 +48,20 @@ def test_answers_may_be_sought_in_vectors() -> None:
         wanted, found = theirs(**vectors), ours(**vectors)
     for name in ("start_logits", "end_logits"):
         assert gap(found[name], wanted[name]) < TOLERANCE
+
+
+@pytest.mark.parametrize(("family", "ending"), [("bert", "Model"), ("gpt2", "Model"), ("roberta", "Model")])
+def test_a_row_may_be_longer_than_the_table_of_positions(family: str, ending: str) -> None:
+    """Where its positions are given, as of several texts in one row: each is a row of the table."""
+    theirs, ours = pair(family, ending)
+    ids = torch.stack(texts((25, 25))).view(1, 50)  # [1, length]
+    places = torch.arange(25).repeat(2)[None] + 2
+    with torch.no_grad():
+        mask = torch.ones(1, 50, dtype=torch.int64)
+        assert gap(
+            ours(ids, mask, position_ids=places)[0], theirs(ids, attention_mask=mask, position_ids=places)[0]
+        ) < (TOLERANCE)
+    with pytest.raises(InputError, match="the model can take"):
+        ours(ids)
+    with pytest.raises(InputError, match="the table of positions"):
+        ours(ids, mask, position_ids=places + 30)
