@@ -21,6 +21,7 @@ from cutaway.train.distributed import ProcessGroup, restarted
 from cutaway.train.signals import SignalStop
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
+from cutaway.tuning.validation_log import ValidationLog
 
 if TYPE_CHECKING:
     from cutaway.models.label_heads import SequenceClassification
@@ -105,14 +106,16 @@ class FineTuning:
         _check_room(folder, model)
         stopping = SignalStop(patient=ranks.size > 1)
         early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
+        measures = measures_of(self.training.kind)
+        log = ValidationLog(folder, self.training.names, measures) if self.training.kind == "one" else None
         trainer = Trainer(
             model,
             args,
             train_dataset=self._encoded(self.training, model, tokenizer),
             eval_dataset=self._encoded(self.validation, model, tokenizer),
             processing_class=tokenizer,
-            compute_metrics=measures_of(self.training.kind),
-            callbacks=[stopping, *early, *self.callbacks],
+            compute_metrics=measures if log is None else log.measure,
+            callbacks=[stopping, *early, *([] if log is None else [log]), *self.callbacks],
         )
         with stopping.listening():
             trainer.train(resume_from_checkpoint=resume or None)
