@@ -10,11 +10,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from cutaway.errors import InputError
+from cutaway.jsonfile import read_json
 from cutaway.serve.body import Body
 from cutaway.serve.problem import Problem
+from cutaway.show.label import printable
+from cutaway.tuning.validation_log import VALIDATION
 
 STATE = "trainer_state.json"
 DEEP = 2  # folders below those that were given
+BIN = ("low", "share", "confidence", "accuracy")
 FRESH = 120.0  # seconds since the last word of a training that is taken to run
 
 
@@ -70,8 +75,23 @@ def read(folder: Path) -> dict[str, object]:
         "name": str(folder), "step": step, "steps": most, "epoch": state.get("epoch"), "curves": curves,
         "running": running, "left": (most - step) / pace if running and pace else None,
         "best": state.get("best_metric"), "best_step": state.get("best_global_step"),
-        "checkpoints": [str(path) for path in checkpoints(folder)],
+        "checkpoints": [str(path) for path in checkpoints(folder)], "validation": _validation(folder),
     }  # fmt: skip
+
+
+def _validation(folder: Path) -> dict[str, object] | None:
+    """Confusion and calibration of each evaluation, where the training wrote them (`cutaway train`)."""
+    try:
+        told = read_json(folder / VALIDATION, InputError)
+        labels = [printable(str(label)) for label in told["labels"]]
+        evaluations = [
+            {"step": int(one["step"]), "confusion": [[int(n) for n in row] for row in one["confusion"]],
+             "reliability": [{key: float(one_bin[key]) for key in BIN} for one_bin in one["reliability"]]}
+            for one in told["evaluations"]
+        ]  # fmt: skip
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
+    return {"labels": labels, "evaluations": evaluations}
 
 
 def _below(root: Path, depth: int) -> Iterator[Path]:

@@ -21,6 +21,7 @@ from cutaway.train.distributed import ProcessGroup, restarted
 from cutaway.train.signals import SignalStop
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
+from cutaway.tuning.validation_log import ValidationLog
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
@@ -184,14 +185,16 @@ class FineTuning(Tuning[Labelled]):
         tokenizer: TokenizerLike,
         callbacks: Sequence[TrainerCallback],
     ) -> Trainer:
+        measures, kind = measures_of(self.training.kind), self.training.kind
+        log = ValidationLog(Path(args.output_dir), self.training.names, measures) if kind == "one" else None
         return Trainer(
             model,
             args,
             train_dataset=self._encoded(self.training, model, tokenizer),
             eval_dataset=self._encoded(self.validation, model, tokenizer),
             processing_class=tokenizer,
-            compute_metrics=measures_of(self.training.kind),
-            callbacks=callbacks,
+            compute_metrics=measures if log is None else log.measure,
+            callbacks=[*callbacks, *([] if log is None else [log])],
         )
 
     def _model(self) -> PreTrainedModel:

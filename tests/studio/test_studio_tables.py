@@ -114,6 +114,21 @@ def test_a_training_shows_its_curves_and_opens_its_checkpoints(trained, folders,
         assert (told["step"], told["steps"], told["running"], told["best"]) == (20, 40, True, 0.5)
         assert told["curves"]["loss"] == [[step, 1.0 / step] for step in range(1, 21)]
         assert told["curves"]["eval_accuracy"] == [[20, 0.75]]
+        assert told["validation"] is None
+        bins = [{"low": 0.5, "share": 1.0, "confidence": 0.6, "accuracy": 0.5}]
+        one = {"step": 20, "confusion": [[1, 1], [0, 2]], "reliability": bins}
+        written = {"labels": ["<b>", "\u202eb"], "evaluations": [one]}
+        (trained / "validation.json").write_text(json.dumps(written))
+        told = found.ask("training", name=str(trained))
+        assert told["validation"] == {"labels": ["<b>", "<U+202E>b"], "evaluations": [one]}
+        for damaged in (
+            "[",
+            "{}",
+            '{"labels": 3, "evaluations": []}',
+            '{"labels": [], "evaluations": [{"step": "x"}]}',
+        ):
+            (trained / "validation.json").write_text(damaged)
+            assert found.ask("training", name=str(trained))["validation"] is None
         (checkpoint,) = told["checkpoints"]
         assert checkpoint in [model["name"] for model in found.http.get("/studio/start").json()["models"]]
         assert found.ask("run", model=checkpoint, text=TEXT)["run"]["kind"] == "labels"

@@ -181,3 +181,24 @@ def test_measures_by_their_definitions():
     assert measures_of("number")((np.array([[1.0], [3.0]]), np.array([1.0, 2.0]))) == {
         "mean_absolute_error": 0.5, "pearson": pytest.approx(1.0),
     }  # fmt: skip
+
+
+def test_each_evaluation_notes_what_is_wrong_and_how_sure_it_was(base, tmp_path):
+    """validation.json after each epoch: the confusion's counts, whose diagonal is the accuracy that was logged."""
+    data = read(table(tmp_path / "a.jsonl", reviews()), "text", "label")
+    tuning = FineTuning(base, data, data, settings={"num_train_epochs": 2, "report_to": [], "disable_tqdm": True})
+    outcome = tuning.run(tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "validation.json").read_text())
+    assert told["labels"] == list(data.names)
+    history = [e for e in outcome.trainer.state.log_history if "eval_accuracy" in e]
+    by_step = {entry["step"]: entry["eval_accuracy"] for entry in history}
+    assert [one["step"] for one in told["evaluations"]] == sorted(by_step)
+    for one in told["evaluations"]:
+        confusion = one["confusion"]
+        assert sum(map(sum, confusion)) == len(data.texts)
+        right = sum(confusion[i][i] for i in range(len(confusion))) / len(data.texts)
+        assert right == pytest.approx(by_step[one["step"]])
+        bins = one["reliability"]
+        assert sum(one_bin["share"] for one_bin in bins) == pytest.approx(1)
+        assert sum(one_bin["share"] * one_bin["accuracy"] for one_bin in bins) == pytest.approx(right)
+        assert all(0.5 <= one_bin["confidence"] <= 1 for one_bin in bins)
