@@ -43,7 +43,9 @@ def test_vectors_learn_to_find_their_texts_and_sentence_transformers_reads_them(
     data = lines(tmp_path / "pairs.jsonl", [{"anchor": a, "positive": b} for a, b in PAIRS])
     _, outcome, found = trained(tmp_path, base, "sentence-similarity", data, 100, 2e-3)
     assert found.measures["mrr_at_10"] == 1 > outcome.before["mrr_at_10"]
-    assert "before the training" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "before the training" in page and 'data-name="before"' in page and "MRR at 10" in page
+    assert "| before |" in (tmp_path / "out" / "README.md").read_text()
     from cutaway.pipelines.embedder import Embedder
 
     ours = Embedder(str(tmp_path / "out")).encode([a for a, _ in PAIRS], convert_to_tensor=True)
