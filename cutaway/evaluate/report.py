@@ -167,6 +167,7 @@ def html(report: Report) -> str:
 
 def _named(measure: str) -> str:
     own = {"ece": "calibration error", "macro_f1": "macro F1", "micro_f1": "micro F1", "f1": "F1", "rmse": "RMSE"}
+    own |= {"mrr_at_10": "MRR at 10", "ndcg_at_10": "NDCG at 10"}
     return own.get(measure, measure.replace("_", " "))
 
 

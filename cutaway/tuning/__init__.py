@@ -3,15 +3,18 @@
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import Labelled, read
 from cutaway.tuning.search import search
+from cutaway.tuning.sentence_trainer import DataCollatorForSentences, SentenceTrainer
 from cutaway.tuning.task_rows import READINGS, TaskRows, read_task
 from cutaway.tuning.task_tuning import TaskTuning
 from cutaway.tuning.tasks import TaskOptions
 
 __all__ = [
     "READINGS",
+    "DataCollatorForSentences",
     "FineTuning",
     "Labelled",
     "Outcome",
+    "SentenceTrainer",
     "TaskOptions",
     "TaskRows",
     "TaskTuning",

@@ -43,7 +43,9 @@ def test_vectors_learn_to_find_their_texts_and_sentence_transformers_reads_them(
     data = lines(tmp_path / "pairs.jsonl", [{"anchor": a, "positive": b} for a, b in PAIRS])
     _, outcome, found = trained(tmp_path, base, "sentence-similarity", data, 100, 2e-3)
     assert found.measures["mrr_at_10"] == 1 > outcome.before["mrr_at_10"]
-    assert "before the training" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "before the training" in page and 'data-name="before"' in page and "MRR at 10" in page
+    assert "| before |" in (tmp_path / "out" / "README.md").read_text()
     from cutaway.pipelines.embedder import Embedder
 
     ours = Embedder(str(tmp_path / "out")).encode([a for a, _ in PAIRS], convert_to_tensor=True)
@@ -54,6 +56,33 @@ def test_vectors_learn_to_find_their_texts_and_sentence_transformers_reads_them(
             [a for a, _ in PAIRS], convert_to_tensor=True
         )
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_loss_of_pairs_does_not_depend_on_how_the_batch_is_cut(tmp_path):
+    from cutaway import AutoModel, TrainingArguments
+    from cutaway.train.sentence_losses import CosineSimilarityLoss
+    from cutaway.tuning import SentenceTrainer
+
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    folder = tiny.classifier(tmp_path / "base", head="BertModel", **still)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [{"texts": tokenizer([a, b])["input_ids"], "label": i / 4} for i, (a, b) in enumerate(PAIRS)]
+
+    def first(size, parts):
+        args = TrainingArguments(
+            tmp_path / f"{size}", per_device_train_batch_size=size, gradient_accumulation_steps=parts, max_steps=1,
+            logging_steps=1, save_strategy="no", disable_tqdm=True, use_cpu=True,
+        )  # fmt: skip
+        model = AutoModel.from_pretrained(folder)
+        trainer = SentenceTrainer(
+            model, args, train_dataset=rows, processing_class=tokenizer, loss=CosineSimilarityLoss()
+        )
+        trainer.train()
+        entry = trainer.state.log_history[0]
+        return [entry["loss"], entry["grad_norm"]]
+
+    assert first(4, 1) == pytest.approx(first(2, 2), rel=1e-5)
+    assert first(4, 1) == pytest.approx(first(3, 2), rel=1e-5)
 
 
 @pytest.mark.slow
