@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Tokenizer
 from cutaway.errors import TokenizerError, nearest
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.upload import Publishing
+from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend, retrained
 from cutaway.tokenization.batch_encoding import BatchEncoding, collect
 from cutaway.tokenization.chat_template import ChatTemplates
@@ -32,7 +33,7 @@ log = logging.getLogger("cutaway")
 
 
 class PreTrainedTokenizerFast(
-    TextEncoding, Decoding, RowPadding, ChatTemplates, TokenizerSaving, SpecialTokens, Publishing
+    TextEncoding, Decoding, RowPadding, ChatTemplates, TokenizerSaving, SpecialTokens, Publishing, KnownUpstream
 ):
     """A tokenizer of any family, from a tokenizer.json or a Rust tokenizer.
 
@@ -50,6 +51,10 @@ class PreTrainedTokenizerFast(
         TokenizerError: the tokenizer is damaged, or a setting cannot be used.
     """
 
+    upstream = (
+        "transformers.tokenization_utils_tokenizers:TokenizersBackend",
+        "transformers.tokenization_utils_fast:PreTrainedTokenizerFast",
+    )
     defaults: ClassVar[Mapping[str, Any]] = {}
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     SPECIAL_TOKENS_ATTRIBUTES: ClassVar[tuple[str, ...]] = TOKEN_NAMES
