@@ -39,6 +39,8 @@ class Pipeline(KnownUpstream, ABC):
     """
 
     upstream = ("transformers.pipelines.base:Pipeline",)
+    feature_extractor: ClassVar[None] = None  # what reads sounds and pictures upstream
+    image_processor: ClassVar[None] = None
     task: str
     settings: ClassVar[dict[str, Any]] = {}
     tokenizer_settings: ClassVar[tuple[str, ...]] = ("truncation", "max_length", "padding", "add_special_tokens")

@@ -197,6 +197,10 @@ class PreTrainedTokenizerFast(
         """The `tokenizers.Tokenizer` that does the work."""
         return self._backend
 
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._backend  # as the course of upstream calls it
+
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """How many special tokens a text (or a pair) gets."""
         return self._backend.num_special_tokens_to_add(pair)
