@@ -73,6 +73,7 @@ _ASKED: dict[str, Callable[[Any], bool]] = {
     "torch_flex_attn": lambda torch: True,
     "torch_deterministic": lambda torch: True,
     "torch_distributed": lambda torch: torch.distributed.is_available(),
+    "torch_accelerator": lambda torch: torch.accelerator.is_available(),
 }
 
 
@@ -135,3 +136,25 @@ def is_torch_fp16_available_on_device(device: str) -> bool:
 def is_deepspeed_zero3_enabled() -> bool:
     """Whether DeepSpeed holds a part of the weights in each process: never here, where `fsdp=True` does that."""
     return False
+
+
+def is_flash_attn_greater_or_equal_2_10() -> bool:
+    """Never: attention is computed by the engine's own kernels."""
+    return False
+
+
+def is_fsdp_enabled() -> bool:
+    """Never: whether training is sharded is for its arguments to say, `fsdp=`, not for the environment."""
+    return False
+
+
+def is_sagemaker_mp_enabled() -> bool:
+    """Never: nothing here computes by SageMaker's model parallelism."""
+    return False
+
+
+def is_torchdynamo_compiling() -> bool:
+    """Whether torch.compile is reading the code that asks."""
+    import torch
+
+    return bool(torch.compiler.is_compiling())

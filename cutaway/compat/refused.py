@@ -46,6 +46,16 @@ INSTEAD: dict[str, str] = {
     "convert_and_export_with_cache": "use torch.export on the model's forward",
     "NpuConfig": _CHIP, "TPUTrainer": _CHIP, "HPUTrainer": _CHIP,
     "HfDeepSpeedConfig": "start several processes with torchrun; fsdp=True gives each a part of the weights",
+    "WandbCallback": 'pass report_to="wandb" to TrainingArguments',
+    "TrackioCallback": 'pass report_to="trackio" to TrainingArguments',
+    "MLflowCallback": 'pass report_to="mlflow" to TrainingArguments',
+    "TensorBoardCallback": 'pass report_to="tensorboard" to TrainingArguments',
+    **dict.fromkeys(
+        ("CodeCarbonCallback", "NeptuneCallback", "CometCallback", "ClearMLCallback", "DVCLiveCallback"),
+        "write a TrainerCallback, whose on_log is given what is logged",
+    ),
+    "ALL_ATTENTION_FUNCTIONS": "there is one engine; cutaway.inspect edits a pattern where it arises",
+    "AdamW": "use torch.optim.AdamW",
     "TFTrainer": "use Trainer; cutaway is built on PyTorch",
     "TFAutoModel": "use AutoModel; cutaway is built on PyTorch",
     "FlaxAutoModel": "use AutoModel; cutaway is built on PyTorch",
@@ -61,6 +71,9 @@ class _Refusing(type):
         return CutawayError(f"cutaway has no {cls.__name__}: {cls._instead}. See docs/upstream-names.md.")
 
     def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
+        raise cls._error()
+
+    def __getitem__(cls, key: object) -> NoReturn:
         raise cls._error()
 
     def __getattr__(cls, name: str) -> NoReturn:

@@ -57,11 +57,13 @@ HOMES = {
     "cutaway.compat.tensors": (
         "ContextManagers cached_file can_return_loss expand_dims find_labels flatten_dict id_tensor_storage "
         "is_numpy_array is_tensor is_torch_device is_torch_dtype is_torch_tensor load_state_dict reshape "
+        "apply_rotary_pos_emb repeat_kv rotate_half "
         "shift_tokens_right squeeze strtobool tensor_size to_numpy to_py_obj torch_float torch_int transpose"
     ),
     "cutaway.compat.availability": (
         "is_deepspeed_zero3_enabled is_in_notebook is_torch_bf16_available_on_device is_torch_fp16_available_on_device "
-        "is_torch_greater_or_equal"
+        "is_torch_greater_or_equal is_flash_attn_greater_or_equal_2_10 is_fsdp_enabled is_sagemaker_mp_enabled "
+        "is_torchdynamo_compiling"
     ),
     "cutaway.compat.captured_logger": "CaptureLogger",
     "cutaway.compat.refused": "HfDeepSpeedConfig QuantizationConfigMixin",
@@ -180,6 +182,7 @@ MODULES = {
     ),
     "utils.chat_template_utils": "DocstringParsingException TypeHintParsingException get_json_schema",
     "utils.constants": "",
+    "utils.dummy_pt_objects": "",
     "utils.doc": "add_end_docstrings add_start_docstrings",
     "utils.generic": "ContextManagers ExplicitEnum ModelOutput PaddingStrategy TensorType to_numpy to_py_obj",
     "utils.hub": "PushToHubMixin cached_file",

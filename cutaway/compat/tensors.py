@@ -199,3 +199,27 @@ def shift_tokens_right(input_ids: Tensor, pad_token_id: int, decoder_start_token
     if decoder_start_token_id is None:
         return wrap_right(input_ids, pad_token_id)
     return shift_right(input_ids, decoder_start_token_id, pad_token_id)
+
+
+def rotate_half(x: Tensor) -> Tensor:
+    """[..., size] -> [..., size]: the second half negated, then the first (Su et al., 2021, for halves)."""
+    first, second = x.chunk(2, -1)
+    return torch.cat((-second, first), -1)
+
+
+def apply_rotary_pos_emb(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys [batch, heads, length, size], turned by the angles whose cosines and sines are given.
+
+    Args:
+        cos, sin: [batch, length, size].
+        unsqueeze_dim: where the heads stand in q and k.
+    """
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)  # [batch, 1, length, size]
+    return q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
+
+
+def repeat_kv(hidden_states: Tensor, n_rep: int) -> Tensor:
+    """[batch, n_kv_heads, length, size] -> [batch, n_kv_heads * n_rep, length, size], copies side by side."""
+    return hidden_states.repeat_interleave(n_rep, 1)

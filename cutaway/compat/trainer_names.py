@@ -256,6 +256,9 @@ class LabelSmoother:
         epsilon: what is spread. ignore_index: labels that do not count.
     """
 
+    epsilon: float = 0.1
+    ignore_index: int = -100
+
     def __init__(self, epsilon: float = 0.1, ignore_index: int = -100) -> None:
         self.epsilon, self.ignore_index = epsilon, ignore_index
 

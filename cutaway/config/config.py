@@ -26,6 +26,7 @@ from cutaway.hub import files
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upload import Publishing
+from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.jsonfile import dump_fields, plain_value, read_json, write_text
 
 if TYPE_CHECKING:
@@ -101,13 +102,17 @@ def _lists_fields(function: Init) -> Init:
     return cast("Init", FieldsInit(function))
 
 
-class PreTrainedConfig(Bounds, Publishing):
+class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
     """Base of all configurations, and itself a configuration of anything.
 
     A family declares `model_type`, `defaults` (published field names and their defaults) and `attribute_map` (other
     names for the same field, which work for reading and writing). Unknown fields are kept.
     """
 
+    upstream = (
+        "transformers.configuration_utils:PreTrainedConfig",
+        "transformers.configuration_utils:PretrainedConfig",
+    )
     model_type: str = ""
     attribute_map: ClassVar[dict[str, str]] = {}
     defaults: ClassVar[dict[str, Any]] = {}

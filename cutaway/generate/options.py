@@ -20,7 +20,8 @@ class Settings:
     def __init__(self, model: LanguageModel, config: GenerationConfig | None, call: Mapping[str, Any]) -> None:
         require_known(call)
         self.call = {n: v for n, v in call.items() if v is not None}
-        self.call = {**(config.to_dict() if config is not None else {}), **self.call}
+        asked = {} if config is None else config.to_dict()  # upstream's own writes what is unset as None
+        self.call = {**{n: v for n, v in asked.items() if v is not None}, **self.call}
         self.off = {n for n, v in call.items() if v is None}  # top_k=None switches off what a file switched on
         self.stored = model_settings(model).to_dict()
         self.refuse_what_is_not_built()

@@ -12,6 +12,7 @@ from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
+from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.jsonfile import read_json, write_text
 
 if TYPE_CHECKING:
@@ -168,12 +169,14 @@ class GenerationMode(enum.StrEnum):
     GROUP_BEAM_SEARCH = "group_beam_search"
 
 
-class GenerationConfig:
+class GenerationConfig(KnownUpstream):
     """Settings of generation. A setting that is None is unset: the model's own value, then the default, applies.
 
     Attributes are the names of `DEFAULTS`; other published settings are kept, so that a file that is read and written
     again loses nothing.
     """
+
+    upstream = ("transformers.generation.configuration_utils:GenerationConfig",)
 
     def __init__(self, **settings: object) -> None:
         require_known(settings)

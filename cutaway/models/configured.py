@@ -16,6 +16,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import check_training
 from cutaway.errors import AddressError, ConfigError, InputError, nearest
 from cutaway.hub.upload import Publishing
+from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.models.generation_mixin import GenerationMixin
 from cutaway.models.model_face import ModelFace
 from cutaway.models.number_format import Precision
@@ -31,9 +32,10 @@ from cutaway.nn.linear import PackedCache
 from cutaway.nn.norm_mlp import Embedding
 
 
-class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):
+class ConfiguredModel(KnownUpstream, GenerationMixin, Adaptable, EvaluationAware, ModelFace, Publishing):
     """What `PreTrainedModel` is beside loading and saving, whose functions take and give such models."""
 
+    upstream = ("transformers.modeling_utils:PreTrainedModel",)
     config_class: ClassVar[type[PretrainedConfig]] = PretrainedConfig
     base_model_prefix: ClassVar[str] = ""
     init_std: float = 0.02

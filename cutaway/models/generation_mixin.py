@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
+from cutaway.nn.forward_inputs import NEEDLESS, taken
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
@@ -101,7 +102,24 @@ class GenerationMixin:
             return custom(self, *args, **kwargs)
         from cutaway.generate import generate  # a model that only classifies does not pay for it
 
-        return generate(cast("GenerativeModel", self), *args, **kwargs)
+        replaced = self.__dict__.get("prepare_inputs_for_generation")
+        ids = args[0] if args else kwargs.get("input_ids")
+        if replaced is None or ids is None or self.is_encoder_decoder or kwargs.get("inputs_embeds") is not None:
+            return generate(cast("GenerativeModel", self), *args, **kwargs)
+        # PEFT puts its own in the model's place, which sets the vectors of a learned prompt before those of the ids
+        mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+        prepared = replaced(ids, attention_mask=mask)
+        if prepared.get("inputs_embeds") is None:
+            return generate(cast("GenerativeModel", self), *args, **kwargs)
+        mask = prepared.get("attention_mask")
+        kwargs |= {"input_ids": None, "attention_mask": None if mask is None else mask.long()}
+        out = generate(cast("GenerativeModel", self), **kwargs, inputs_embeds=prepared["inputs_embeds"])
+        new: Tensor = out if isinstance(out, Tensor) else out.sequences
+        sequences = torch.cat((ids.repeat_interleave(new.shape[0] // ids.shape[0], 0), new), 1)
+        if isinstance(out, Tensor):
+            return sequences
+        out.sequences = sequences
+        return out
 
     @torch.no_grad()
     def compute_transition_scores(
@@ -146,6 +164,8 @@ class GenerationMixin:
         Our `generate` has its own steps and does not call this.
         """
         seen = 0 if past_key_values is None else past_key_values.seen
+        takes = taken(type(self))  # type: ignore[arg-type]
+        kwargs = {name: value for name, value in kwargs.items() if name not in NEEDLESS or name in takes}
         inputs: dict[str, Any] = {"past_key_values": past_key_values, "use_cache": kwargs.get("use_cache", True)}
         inputs["attention_mask"] = attention_mask
         ids = input_ids[:, seen:]
@@ -159,3 +179,25 @@ class GenerationMixin:
 
     def _validate_model_kwargs(self, model_kwargs: Mapping[str, Any]) -> None:
         """`generate` checks its own arguments."""
+
+    def _update_model_kwargs_for_generation(
+        self,
+        outputs: Mapping[str, Any],
+        model_kwargs: dict[str, Any],
+        is_encoder_decoder: bool | None = None,
+        num_new_tokens: int = 1,
+    ) -> dict[str, Any]:
+        """The arguments of a loop of one's own after a pass: its cache, and its masks longer by the new tokens."""
+        kwargs = {**model_kwargs, "past_key_values": outputs.get("past_key_values")}
+        mask = "decoder_attention_mask" if self.is_encoder_decoder else "attention_mask"
+        for name in (mask, "token_type_ids"):
+            if (rows := kwargs.get(name)) is not None:
+                new = (
+                    rows.new_ones(rows.shape[0], num_new_tokens)
+                    if name == mask
+                    else rows[:, -1:].repeat(1, num_new_tokens)
+                )
+                kwargs[name] = torch.cat((rows, new), 1)  # [batch, columns + new]
+        if (columns := kwargs.get("cache_position")) is not None:
+            kwargs["cache_position"] = columns[-1:] + torch.arange(1, num_new_tokens + 1, device=columns.device)
+        return kwargs

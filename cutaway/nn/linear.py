@@ -423,7 +423,8 @@ def _fused_activations(layer: Linear) -> Container[str | None]:
 
 def hooked(module: nn.Module) -> bool:
     """Whether somebody watches this module's calls, which one fused pass would not make."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    watched = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return bool(watched) or "forward" in module.__dict__  # a forward of somebody's own, as accelerate's
 
 
 def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InputError, nearest
+from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.nn.call_context import Evaluation
 from cutaway.pipelines.custom import STEPS, take_steps, walked
 from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
@@ -30,13 +31,16 @@ LIST_WINDOW, STREAM_WINDOW, WINDOW_TOKENS = 1024, 256, 65_536
 READ_AT_ONCE = 64
 
 
-class Pipeline(ABC):
+class Pipeline(KnownUpstream, ABC):
     """A model and its tokenizer, set up for one task.
 
     A subclass says what one input is (`check`), which rows of ids it needs (`encode`), what the model gives for a batch
     of rows (`forward`), the typed result of one input (`finish`), and upstream's form of that (`shaped`).
     """
 
+    upstream = ("transformers.pipelines.base:Pipeline",)
+    feature_extractor: ClassVar[None] = None  # what reads sounds and pictures upstream
+    image_processor: ClassVar[None] = None
     task: str
     settings: ClassVar[dict[str, Any]] = {}
     tokenizer_settings: ClassVar[tuple[str, ...]] = ("truncation", "max_length", "padding", "add_special_tokens")

@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Tokenizer
 from cutaway.errors import TokenizerError, nearest
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.upload import Publishing
+from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend, retrained
 from cutaway.tokenization.batch_encoding import BatchEncoding, collect
 from cutaway.tokenization.chat_template import ChatTemplates
@@ -32,7 +33,7 @@ log = logging.getLogger("cutaway")
 
 
 class PreTrainedTokenizerFast(
-    TextEncoding, Decoding, RowPadding, ChatTemplates, TokenizerSaving, SpecialTokens, Publishing
+    TextEncoding, Decoding, RowPadding, ChatTemplates, TokenizerSaving, SpecialTokens, Publishing, KnownUpstream
 ):
     """A tokenizer of any family, from a tokenizer.json or a Rust tokenizer.
 
@@ -50,6 +51,10 @@ class PreTrainedTokenizerFast(
         TokenizerError: the tokenizer is damaged, or a setting cannot be used.
     """
 
+    upstream = (
+        "transformers.tokenization_utils_tokenizers:TokenizersBackend",
+        "transformers.tokenization_utils_fast:PreTrainedTokenizerFast",
+    )
     defaults: ClassVar[Mapping[str, Any]] = {}
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # the same of files that not every such tokenizer has
@@ -195,6 +200,10 @@ class PreTrainedTokenizerFast(
     def backend_tokenizer(self) -> Tokenizer:
         """The `tokenizers.Tokenizer` that does the work."""
         return self._backend
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._backend  # as the course of upstream calls it
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """How many special tokens a text (or a pair) gets."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from tokenizers import Encoding
 
 from cutaway.errors import MissingExtraError, TokenizerError
+from cutaway.hub.upstream_types import KnownUpstream
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ class CharSpan(NamedTuple):
     end: int
 
 
-class BatchEncoding(UserDict[str, Any]):
+class BatchEncoding(UserDict[str, Any], KnownUpstream):
     """The result of a tokenizer call.
 
     Args:
@@ -44,6 +45,7 @@ class BatchEncoding(UserDict[str, Any]):
         cut: how many tokens truncation removed from each text.
     """
 
+    upstream = ("transformers.tokenization_utils_base:BatchEncoding",)
     data: dict[str, Any]
 
     def __init__(

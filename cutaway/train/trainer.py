@@ -839,6 +839,16 @@ class Trainer:
         """Whether this process is the first of its machine."""
         return bool(self.ranks.local == 0)
 
+    @property
+    def is_fsdp_enabled(self) -> bool:
+        """Whether each process holds a part of the weights."""
+        return bool(self.args.fsdp)
+
+    @property
+    def is_deepspeed_enabled(self) -> bool:
+        """Never: `fsdp=True` gives each process a part of the weights."""
+        return False
+
     def is_world_process_zero(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.ranks.first)

@@ -240,3 +240,39 @@ def test_choices_and_numpy() -> None:
     assert cutaway.DefaultDataCollator("np")(plain)["a"].tolist() == [[1, 2], [3, 4]]
     whole = cutaway.DataCollatorForWholeWordMask(tokenizer)
     assert whole.whole_word_mask and (whole([tokenizer("a good film")])["labels"] != 0).any()
+
+
+def test_rotations_by_their_formula() -> None:
+    import transformers.models.llama.modeling_llama as theirs
+
+    from cutaway.models.llama import modeling_llama as ours
+
+    torch.manual_seed(0)
+    q, k, angles = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 5, 8)
+    given = (q, k, angles.cos(), angles.sin())
+    for mine, yours in zip(ours.apply_rotary_pos_emb(*given), theirs.apply_rotary_pos_emb(*given), strict=True):
+        assert torch.allclose(mine, yours)
+    assert torch.equal(ours.rotate_half(q), theirs.rotate_half(q))
+    assert torch.equal(ours.repeat_kv(k, 2), theirs.repeat_kv(k, 2))
+
+
+def test_names_that_public_files_import() -> None:
+    import cutaway
+    from cutaway.errors import CutawayError
+    from cutaway.integrations import WandbCallback
+    from cutaway.modeling_utils import ALL_ATTENTION_FUNCTIONS, is_fsdp_enabled
+    from cutaway.trainer_pt_utils import LabelSmoother
+    from cutaway.utils import is_flash_attn_greater_or_equal_2_10, is_torch_accelerator_available
+    from cutaway.utils.dummy_pt_objects import PreTrainedModel
+
+    assert PreTrainedModel is cutaway.PreTrainedModel
+    assert LabelSmoother.ignore_index == -100
+    assert not is_fsdp_enabled()
+    assert not is_flash_attn_greater_or_equal_2_10()
+    assert is_torch_accelerator_available() == torch.accelerator.is_available()
+    with pytest.raises(CutawayError, match="report_to"):
+        WandbCallback()
+    with pytest.raises(CutawayError, match="one engine"):
+        ALL_ATTENTION_FUNCTIONS["sdpa"]
+    with pytest.raises(CutawayError, match=r"torch\.optim\.AdamW"):
+        cutaway.AdamW([])

@@ -160,3 +160,31 @@ def test_patterns_of_alpha_and_rank(bases: dict[str, Path], tmp_path: Path) -> N
     ours.save_adapter(tmp_path / "ours")
     base = pair("bert", bases["bert"])[0]
     assert_same(peft.PeftModel.from_pretrained(base, str(tmp_path / "ours")).eval(), ours, "bert")
+
+
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")
+def test_a_learned_prompt_of_peft_is_read_when_generating(bases: dict[str, Path]) -> None:
+    """PEFT puts its own `prepare_inputs_for_generation` in the model's place, which gives vectors for ids."""
+    import peft
+
+    ids = torch.tensor([[7, 8, 9], [9, 8, 7]])
+    settings = {
+        "max_new_tokens": 4,
+        "do_sample": False,
+        "num_beams": 2,
+        "num_return_sequences": 2,
+        "eos_token_id": None,
+    }
+    found, plain = [], None
+    for library in (transformers, cutaway):
+        model = library.LlamaForCausalLM.from_pretrained(bases["llama"])
+        plain = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+        torch.manual_seed(0)
+        prompted = peft.get_peft_model(model, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+        torch.nn.init.normal_(prompted.prompt_encoder["default"].embedding.weight, generator=torch.manual_seed(1))
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **settings}
+        found.append(prompted.generate(**given))
+        whole = prompted.generate(**given, return_dict_in_generate=True)
+        assert torch.equal(whole.sequences, found[-1])
+    assert found[0].tolist() == found[1].tolist()
+    assert found[1].tolist() != plain.tolist()
