@@ -43,7 +43,6 @@ from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.published_layer import PublishedLayer, PublishedPart, rejoin, separate_all, tensors_of_layer
-from cutaway.nn.stack import wrong_depth
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
@@ -241,7 +240,7 @@ def fill(
     elsewhere = {name for name, *_ in report.mismatched}
     lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
     report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
-    if not _untied(model):
+    if not _untied(model.output_model):
         model.tie_weights()
     return report
 
@@ -294,9 +293,9 @@ def _part(model: nn.Module, names: list[str]) -> None:
 def _untied(model: ConfiguredModel) -> bool:
     """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
     output = model.get_output_embeddings()
-    if output is None or output.weight is model.get_input_embeddings().weight:
-        return False
     base = model.base_model
+    if output is None or output.weight is base.output_table.weight:
+        return False
     base.architecture = replace(base.architecture, tied_output=False)
     return True
 
@@ -526,10 +525,9 @@ def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | st
     folder = Path(folder)
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; save_pretrained needs a folder.")
-    for stack in EngineTree(model).modules():
-        built = getattr(stack, "n_built", None)
-        if built is not None and len(stack.blocks) != built:  # type: ignore[arg-type]
-            raise wrong_depth(len(stack.blocks), built)  # type: ignore[arg-type]
+    note_depth = getattr(model.base_model, "note_depth", None)
+    if note_depth is not None:
+        note_depth()
     model.config.architectures = [type(model).__name__]
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     with folder_save(folder):

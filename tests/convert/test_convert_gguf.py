@@ -22,6 +22,10 @@ SMALL = {
     "eos_token_id": 0, "pad_token_id": 0,
 }  # fmt: skip
 NEOX = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "pad_token_id")}
+FALCON = {
+    **{key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "intermediate_size")},
+    "ffn_hidden_size": 96,
+}  # fmt: skip
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 500000.0,
     "original_max_position_embeddings": 64,
@@ -63,6 +67,15 @@ CASES = [
     ("StableLm", {**SMALL, "use_qkv_bias": True, "use_parallel_residual": True}),
     ("Cohere", {**SMALL, "use_qk_norm": True}),
     ("Cohere2", {**SMALL, "num_hidden_layers": 5, "sliding_window": 8}),
+    ("Falcon", FALCON),
+    ("Falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    ("Falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
+    (
+        "Qwen3Moe",
+        {**SMALL, "head_dim": 32, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+         "norm_topk_prob": True},
+    ),
+    ("Olmoe", {**SMALL, "num_experts": 4, "num_experts_per_tok": 2}),
     ("Bloom", {"vocab_size": 257, "hidden_size": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
     ("GPT2", {"vocab_size": 257, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}),
 ]  # fmt: skip

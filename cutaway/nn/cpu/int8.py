@@ -84,8 +84,8 @@ def joined_rows(parts: Sequence[Int8Rows], bias: Tensor | None, gated: bool) -> 
     else:
         joined = Int8Weight.of(torch.cat(values), torch.cat(scale), bias)
     if joined.panels is not None:
-        for part, own in zip(parts, places.split([part.n for part in parts]), strict=True):
-            part.move_to(joined.panels, own)
+        for part, rows in zip(parts, places.split([part.n for part in parts]), strict=True):
+            part.move_to(joined.panels, rows)
     return joined
 
 
