@@ -66,7 +66,7 @@ def made(name: str) -> Path:
 
         torch.manual_seed(0)
         model = transformers.AutoModelForSeq2SeqLM.from_config(configs()[name])
-        model.generation_config.update(forced_eos_token_id=None, forced_bos_token_id=None, max_length=512)
+        model.generation_config.update(forced_eos_token_id=None, forced_bos_token_id=None)
         model.save_pretrained(target)
         words().save_pretrained(target)
     return target

@@ -253,6 +253,12 @@ INLINE __m256 eight_halves(const uint8_t *at, const int64_t apart) {
     return _mm256_cvtph_ps(_mm_set_epi64x((long long)four[1], (long long)four[0]));
 }
 
+/* Ask for what lies AHEAD of the next `bytes`: the processor itself does so only inside a page, and a file's are small. */
+#define AHEAD 2048
+INLINE void ask_ahead(const uint8_t *w, const int bytes) {
+    EACH_PAIR for (int b = 0; b < bytes; b += 64) _mm_prefetch((const char *)w + AHEAD + b, _MM_HINT_T0);
+}
+
 /* One row of a weight times one of bytes. */
 INLINE float dot(const int type, const uint8_t *w, int64_t k, const char *row) {
     const float *scales = scales_of(row, k), *sums = sums_of(row, k), *halves = half_sums_of(row, k);
@@ -267,6 +273,7 @@ INLINE float dot(const int type, const uint8_t *w, int64_t k, const char *row) {
         __m256 more = all;
         for (; g + 8 <= k / GROUP; g += 8, w += 8 * BLOCK_BYTES(type), row += 8 * GROUP) {
             float own[8];
+            ask_ahead(w, 8 * BLOCK_BYTES(type));
             const __m256 scale = eight_halves(w, BLOCK_BYTES(type));
             _mm256_storeu_ps(own, _mm256_mul_ps(scale, _mm256_loadu_ps(scales + g)));
             if (origin) leasts = _mm256_fmadd_ps(scale, _mm256_loadu_ps(sums + g), leasts);
@@ -282,6 +289,7 @@ INLINE float dot(const int type, const uint8_t *w, int64_t k, const char *row) {
     }
     for (; g < k / GROUP; g += groups, w += BLOCK_BYTES(type), row += groups * GROUP) {
         Numbers n;
+        if (groups > 1) ask_ahead(w, BLOCK_BYTES(type));
         read_block(type, w, &n);
         if (groups == 1) {
             const __m256i products = fours(type, n.u[0], load32((const uint8_t *)row));
