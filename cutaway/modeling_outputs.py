@@ -3,8 +3,11 @@
 from cutaway.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPast,
+    BaseModelOutputWithPastAndCrossAttentions,
     BaseModelOutputWithPooling,
+    BaseModelOutputWithPoolingAndCrossAttentions,
     CausalLMOutput,
+    CausalLMOutputWithCrossAttentions,
     CausalLMOutputWithPast,
     MaskedLMOutput,
     ModelOutput,
@@ -23,8 +26,11 @@ from cutaway.outputs import (
 __all__ = [
     "BaseModelOutput",
     "BaseModelOutputWithPast",
+    "BaseModelOutputWithPastAndCrossAttentions",
     "BaseModelOutputWithPooling",
+    "BaseModelOutputWithPoolingAndCrossAttentions",
     "CausalLMOutput",
+    "CausalLMOutputWithCrossAttentions",
     "CausalLMOutputWithPast",
     "MaskedLMOutput",
     "ModelOutput",

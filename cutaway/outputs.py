@@ -331,6 +331,27 @@ CausalLMOutput = CausalLMOutputWithPast
 
 
 @dataclass(repr=False)
+class BaseModelOutputWithPastAndCrossAttentions(BaseModelOutputWithPast):
+    """As `BaseModelOutputWithPast`, with cross_attentions [batch, n_heads, length, source length] of each layer."""
+
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class BaseModelOutputWithPoolingAndCrossAttentions(BaseModelOutputWithPooling):
+    """As `BaseModelOutputWithPooling`, with cross_attentions [batch, n_heads, length, source length] of each layer."""
+
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
+class CausalLMOutputWithCrossAttentions(CausalLMOutputWithPast):
+    """As `CausalLMOutputWithPast`, with cross_attentions [batch, n_heads, length, source length] of each layer."""
+
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(repr=False)
 class Seq2SeqLMOutput(ModelOutput):
     """logits [batch, target length, vocabulary]."""
 

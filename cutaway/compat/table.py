@@ -286,4 +286,5 @@ def home(name: str) -> str | None:
         return lives
     if name in ("BertForPreTrainingOutput", "AlbertForPreTrainingOutput"):
         return "cutaway.outputs"
-    return "cutaway.modeling_outputs" if name.endswith(("Output", "OutputWithPast", "OutputWithPooling")) else None
+    outputs = ("Output", "OutputWithPast", "OutputWithPooling", "CrossAttentions")
+    return "cutaway.modeling_outputs" if name.endswith(outputs) else None

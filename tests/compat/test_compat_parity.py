@@ -260,12 +260,15 @@ def test_names_that_public_files_import() -> None:
     import cutaway
     from cutaway.errors import CutawayError
     from cutaway.integrations import WandbCallback
+    from cutaway.modeling_outputs import CausalLMOutputWithCrossAttentions
     from cutaway.modeling_utils import ALL_ATTENTION_FUNCTIONS, is_fsdp_enabled
     from cutaway.trainer_pt_utils import LabelSmoother
     from cutaway.utils import is_flash_attn_greater_or_equal_2_10, is_torch_accelerator_available
     from cutaway.utils.dummy_pt_objects import PreTrainedModel
 
     assert PreTrainedModel is cutaway.PreTrainedModel
+    crossed = CausalLMOutputWithCrossAttentions(logits=torch.ones(1), cross_attentions=(torch.ones(2),))
+    assert list(crossed) == ["logits", "cross_attentions"]
     assert LabelSmoother.ignore_index == -100
     assert not is_fsdp_enabled()
     assert not is_flash_attn_greater_or_equal_2_10()
