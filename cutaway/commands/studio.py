@@ -23,6 +23,13 @@ def studio(
     folder: Annotated[
         list[Path] | None, typer.Option(help="Models in this folder may be opened too. May be repeated.")
     ] = None,
+    sae: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS=FOLDER",
+            help="A sparse autoencoder in SAELens' files, at an address of the first model. May be repeated.",
+        ),
+    ] = None,
     kept: Annotated[Path | None, typer.Option(help="Where runs are kept; your data folder if not given.")] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     revision: Revision = None,
@@ -46,8 +53,19 @@ def studio(
         if browser:
             webbrowser.open(address)
 
+    attached = [_attachment(text) for text in sae or ()]
     given = sources(models or ["cutaway/sentiment"])
-    code, error = serve_here(given, secrets.token_urlsafe(24), port, tuple(folder or ()), kept, options, announce)
+    code, error = serve_here(
+        given, secrets.token_urlsafe(24), port, tuple(folder or ()), kept, options, announce, attached
+    )
     if error:
         raise InputError(error)
     raise typer.Exit(code)
+
+
+def _attachment(text: str) -> tuple[str, str]:
+    """ADDRESS=FOLDER, taken apart."""
+    address, mark, folder = text.partition("=")
+    if not mark or not address or not folder:
+        raise InputError(f"--sae {text!r:.200}: give ADDRESS=FOLDER, such as blocks.15.resid=build/features.")
+    return address, folder

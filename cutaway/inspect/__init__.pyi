@@ -5,6 +5,7 @@ from cutaway.inspect.comparison import Comparison, compare
 from cutaway.inspect.explainer import explain
 from cutaway.inspect.explanation import Explanation
 from cutaway.inspect.faithfulness import Faithfulness, measure_faithfulness
+from cutaway.inspect.features import Reconstruction, StrongFeatures, reconstruction, strong_features, top_texts
 from cutaway.inspect.flow import Flow, Rollout, attention_flow, attention_rollout
 from cutaway.inspect.generated_attribution import WrittenAttribution, written_attribution
 from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
@@ -14,6 +15,7 @@ from cutaway.inspect.lens import Lens, TunedLens, logit_lens
 from cutaway.inspect.logit_attribution import Contributions, StateParts, direct_logit_attribution, last_state
 from cutaway.inspect.neurons import Excited, Promoted, TopNeurons, exciting_texts, promoted_tokens, top_neurons
 from cutaway.inspect.norms import ValueNorms, value_norms
+from cutaway.inspect.other_libraries import to_interp_engine, to_transformer_lens
 from cutaway.inspect.patching import (
     CausalTrace,
     Patching,
@@ -51,10 +53,12 @@ __all__ = [
     "PathPatching",
     "Probes",
     "Promoted",
+    "Reconstruction",
     "Recorder",
     "Rollout",
     "StateParts",
     "SteeringVector",
+    "StrongFeatures",
     "Target",
     "TopNeurons",
     "Trace",
@@ -85,10 +89,15 @@ __all__ = [
     "path_patching",
     "probe_layers",
     "promoted_tokens",
+    "reconstruction",
     "shapley_values",
     "steering_vector",
+    "strong_features",
     "studio",
+    "to_interp_engine",
+    "to_transformer_lens",
     "top_neurons",
+    "top_texts",
     "value_norms",
     "written_attribution",
 ]

@@ -13,7 +13,6 @@ from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, logits_of, one_text
-from cutaway.nn.activations.taps import resolve
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -51,7 +50,7 @@ def ablate(
     """
     text_inputs = one_text(inputs, 0)
     goal = (target or Target()).fixed(model, text_inputs)
-    known = resolve(places, model.addresses())
+    known = model.find_addresses(places)
     value = float(goal.of(logits_of(model, text_inputs)))
     if kind not in ("zero", "mean", "resample"):
         raise InputError(f"kind={kind!r} must be 'zero', 'mean' or 'resample'.")

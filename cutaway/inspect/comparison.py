@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cutaway.errors import InputError
+from cutaway.errors import AddressError, InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, one_text
 from cutaway.show.sheet import Grid, Part, Sheet, Table, figure
@@ -107,12 +107,11 @@ def compare(
     """
     if other_inputs is None and other_model is None:
         raise InputError("compare needs a second text (other_inputs=) or a second model (other_model=).")
-    from fnmatch import fnmatch
-
     second = model if other_model is None else other_model
     a, b = one_text(inputs, 0), one_text(inputs if other_inputs is None else other_inputs, 0)
     common = set(second.addresses())
-    known = [p for p in model.addresses() if p in common and any(fnmatch(p, pattern) for pattern in places)]
+    named = {address for pattern in places for address in _named(model, pattern)}
+    known = [p for p in model.addresses() if p in common and p in named]
     towers = {"decoder."} if model.base_model.architecture.decoder is not None else set()
     known = [p for p in known if not towers or p.startswith(("encoder.", "decoder."))]
     if not known:
@@ -133,6 +132,14 @@ def compare(
     differs = (distance > tolerance).nonzero()
     first = None if not len(differs) else (known[int(differs[0, 0])], int(differs[0, 1]))
     return Comparison(pairs, known, distance, cosine, first, *_answers(answers, target, spans is None))
+
+
+def _named(model: LanguageModel, pattern: str) -> list[str]:
+    """The addresses of the model that a pattern names, none where it has none of them."""
+    try:
+        return model.find_addresses([pattern])
+    except AddressError:
+        return []
 
 
 def distances(

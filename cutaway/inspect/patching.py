@@ -16,7 +16,6 @@ from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, logits_of, one_text, repeated, tower_of
 from cutaway.nn.activations.edits import Edit
 from cutaway.nn.activations.recorder import Recorder
-from cutaway.nn.activations.taps import resolve
 from cutaway.show.sheet import Scale
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def activation_patching(
     first, second = one_text(clean, 0), one_text(corrupted, 0)
     _same_length(first, second)
     goal = _goal(model, first, second, target)
-    known = resolve(places, model.addresses())
+    known = model.find_addresses(places)
     with torch.no_grad():
         with model.record(*known) as r:
             good = float(goal.of(logits_of(model, first)))
@@ -136,8 +135,8 @@ def path_patching(
     _same_length(first, second)
     goal = _goal(model, first, second, target)
     known = model.addresses()
-    (source,) = resolve([sender], known)
-    ends = resolve(receivers, known)
+    (source,) = model.find_addresses([sender])
+    ends = model.find_addresses(receivers)
     order = {address: n for n, address in enumerate(known)}
     results = [a for a in known if a.endswith((".attn.out", ".cross.out", ".mlp.out"))]
     # a head's own address stands before its layer's sum, which the head must still reach
@@ -191,7 +190,7 @@ def causal_trace(
     text_inputs = one_text(inputs, 0)
     tower = tower_of(model, "encoder" if model.base_model.architecture.decoder is not None else None)
     goal = replace((target or Target()).fixed(model, text_inputs), probability=True)
-    known = resolve(places, model.addresses())
+    known = model.find_addresses(places)
     vectors = tower.vectors(text_inputs[tower.ids][0]).detach()
     spread = noise * tower.scaled(tower.stack.embed.tokens.weight.detach()).std()
     draw = torch.Generator().manual_seed(seed)

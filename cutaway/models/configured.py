@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,14 +14,17 @@ from torch import Tensor, nn
 from cutaway.adapters.mixin import Adaptable
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import check_training
-from cutaway.errors import ConfigError, InputError
+from cutaway.errors import AddressError, ConfigError, InputError, nearest
 from cutaway.hub.upload import Publishing
 from cutaway.models.generation_mixin import GenerationMixin
 from cutaway.models.model_face import ModelFace
 from cutaway.models.number_format import Precision
+from cutaway.models.sae_files import read_sae
 from cutaway.nn.activations.edits import Change, Edits
+from cutaway.nn.activations.foreign_names import ForeignNames, find_addresses
 from cutaway.nn.activations.recorder import Recorder
-from cutaway.nn.activations.taps import resolve
+from cutaway.nn.activations.sparse_features import AttachedSae
+from cutaway.nn.activations.taps import vector_width
 from cutaway.nn.call_context import EvaluationAware, Scope, within
 from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.linear import PackedCache
@@ -84,6 +88,11 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
     def base_model(self) -> Any:
         """The model without its task head; itself where it has none."""
         return self._modules.get(self.base_model_prefix) or self
+
+    @property
+    def output_model(self) -> ConfiguredModel:
+        """The part of the model that has the output matrix and the table it may be tied to: the model itself."""
+        return self
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the weights hold; tied weights count once."""
@@ -159,6 +168,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             InputError: n is not a positive whole number.
         """
         old = self.get_input_embeddings()
+        if hasattr(self.base_model, "check_resizable"):  # not in a user's own model
+            self.base_model.check_resizable()
         size = old.num_embeddings if n is None else n
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"resize_token_embeddings needs a positive number of tokens, not {n!r}.")
@@ -199,6 +210,77 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             )
         return [*base.addresses(), "logits"]
 
+    def find_addresses(self, patterns: Iterable[str]) -> list[str]:
+        """The addresses of this model that `patterns` name, in the order of the patterns.
+
+        Args:
+            patterns: addresses, with * for any run of characters; names that TransformerLens, interp-engine and nnterp
+                have for the same places are understood (`blocks.3.hook_resid_post`, `resid_post.3`,
+                `layers_output[3]`).
+
+        Raises:
+            AddressError: a pattern that names nothing in this model; the message lists the nearest, or says why.
+        """
+        return find_addresses(patterns, self.addresses(), self._foreign_names)
+
+    def attach_sae(self, address: str, file: str | Path, name: str | None = None) -> AttachedSae:
+        """Put a sparse autoencoder or a transcoder at an address: its features are recorded and edited as any place.
+
+        `sae.NAME.features` [B, L, features] and `sae.NAME.error` [B, L, H], what its reconstruction misses, are then
+        addresses of the model. An edit of features changes what stands at the address by what the decoder makes of
+        the difference; the error stays. Where nothing of it is recorded or edited, nothing is computed.
+
+        Args:
+            address: whose vectors it reads. A transcoder reads `blocks.3.mlp.in`, and edits change `blocks.3.mlp.out`.
+            file: the folder with SAELens' cfg.json and sae_weights.safetensors.
+            name: in the addresses; by default the number of autoencoders that were there before.
+
+        Raises:
+            AddressError: an address that is not there, or whose values are no vectors of tokens.
+            InputError: a vector of another size than the autoencoder's, a name that is taken or no word.
+            ConfigError, CheckpointError: files that are damaged, or of a kind that is not known.
+        """
+        known = self.find_addresses([address])
+        if len(known) != 1:
+            raise AddressError(f"attach_sae({address!r}): one address is needed; it names {len(known)}.")
+        saes: dict[str, AttachedSae] = self.base_model.saes
+        if name is None:
+            name = next(str(i) for i in range(len(saes) + 1) if str(i) not in saes)
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            raise InputError(f"attach_sae(name={name!r:.80}): give letters, digits, - and _, at most 64.")
+        if name in saes:
+            raise InputError(f"attach_sae(name={name!r}): there is one; detach_sae({name!r}) takes it away.")
+        sae = read_sae(file)
+        (reads,) = known
+        writes = reads
+        if sae.transcodes:
+            if not reads.endswith(".mlp.in"):
+                raise AddressError(
+                    f"attach_sae({address!r}): a transcoder reads what a feed-forward layer reads (blocks.3.mlp.in)."
+                )
+            writes = f"{reads.removesuffix('in')}out"
+        sizes = zip((reads, writes), (sae.encoder.shape[0], sae.decoder.shape[1]), strict=True)
+        for place, size in sizes:
+            width = vector_width(self.base_model.architecture, place)
+            if width != size:
+                raise InputError(
+                    f"attach_sae({address!r}): vectors at {place} have {width:,} numbers, those of the file {size:,}."
+                )
+        saes[name] = AttachedSae(name, reads, writes, sae, str(file))
+        return saes[name]
+
+    def detach_sae(self, name: str) -> None:
+        """Take an autoencoder and its addresses away.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        if self.base_model.saes.pop(name, None) is None:
+            raise InputError(f"detach_sae({name!r:.80}): there is none.{nearest(str(name), self.base_model.saes)}")
+
+    def _foreign_names(self) -> ForeignNames:
+        return ForeignNames(self.base_model.architecture, self.addresses())
+
     @contextmanager
     def record(self, *addresses: str, to: str | Path | None = None) -> Iterator[Recorder]:
         """Keep activations while the model runs: `with model.record("blocks.*.attn.pattern", "logits") as r: ...`.
@@ -219,7 +301,7 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             AddressError: an address that this model does not have; the nearest are listed.
             InputError: `to` is a folder that holds something.
         """
-        recorder = Recorder(resolve(addresses, self.addresses()), to)
+        recorder = Recorder(self.find_addresses(addresses), to, self._foreign_names)
         try:
             with within(Scope(self.base_model, recorder=recorder)):
                 yield recorder
@@ -242,8 +324,7 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             AddressError: an address that this model does not have; the nearest are listed.
             InputError: a value that does not fit the place; at the end, positions that were in no pass.
         """
-        known = self.addresses()
-        edits = Edits(changes, lambda pattern: resolve([pattern], known))
+        edits = Edits(changes, lambda pattern: self.find_addresses([pattern]))
         with within(Scope(self.base_model, edits=edits)):
             yield edits
         edits.check()

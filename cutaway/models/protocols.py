@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cutaway.generate.settings import GenerationConfig
     from cutaway.nn.activations.edits import Change, Edits
     from cutaway.nn.activations.recorder import Recorder
+    from cutaway.nn.activations.sparse_features import AttachedSae
     from cutaway.nn.kv_cache import Cache
 
 # the adapter of all rows of a call (None: the base alone), or one for each
@@ -118,6 +119,12 @@ class LanguageModel(Protocol):
     def generate(self, *args: Any, **settings: Any) -> Any: ...
 
     def addresses(self) -> list[str]: ...
+
+    def find_addresses(self, patterns: Iterable[str]) -> list[str]: ...
+
+    def attach_sae(self, address: str, file: str | Path, name: str | None = None) -> AttachedSae: ...
+
+    def detach_sae(self, name: str) -> None: ...
 
     def record(self, *addresses: str, to: str | Path | None = None) -> AbstractContextManager[Recorder]: ...
 

@@ -43,6 +43,8 @@ class Experts(PaddedHooks, NamedModule):
 
     def forward(self, x: Tensor, tap: Tap | None = None, join: ResidualAdd | None = None) -> Tensor:
         """The sum of the experts' results, joined to the stream where it is given."""
+        if tap is not None:
+            x = tap.expose("mlp.in", x)
         rows = x.flatten(0, -2)  # [rows, hidden]
         routes = self._routes(x, tap)
         out = self._mixed(rows, routes)

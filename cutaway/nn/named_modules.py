@@ -91,6 +91,10 @@ class NamedModule(nn.Module):
     _views: PublishedViews
 
     def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules")
+        module = None if modules is None else modules.get(name)
+        if module is not None:  # what is asked for at each joint of each pass
+            return module
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -252,7 +256,12 @@ class ModuleGroupView(Unhookable):
         else:
             super().__setattr__(name, value)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            path = _list_path(self._owner, self._names)
+            if path is None:
+                raise TypeError("this is no list of layers, and cannot be cut.")
+            return self._owner.get_submodule(path)[index]  # type: ignore[index]
         return getattr(self, str(range(len(self._names))[index]))
 
     def __len__(self) -> int:
@@ -526,6 +535,11 @@ def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
         AttributeError: the name stands for several.
     """
     if isinstance(entry, NamedGroup):
+        listed = _list_path(owner, entry.names) if not entry.path and isinstance(value, nn.ModuleList) else None
+        if listed is not None:  # T5's first layer shows a table beside its block, so its list is no module of ours
+            above, _, last = listed.rpartition(".")
+            setattr(owner.get_submodule(above), last, value)
+            return
         if not entry.path:
             paths = list(_paths(entry))
             raise AttributeError(f"this name stands for {len(paths)} layers ({_listed(paths)}); replace each alone.")
@@ -545,6 +559,19 @@ def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
     setattr(owner.get_submodule(above), last, value)
 
 
+def _list_path(owner: nn.Module, names: Mapping[str, Entry]) -> str | None:
+    """The engine's list of modules whose members these numbered names show, with what is shown beside them; or None."""
+    if not names or not all(name.isdigit() for name in names):
+        return None
+    common: set[str] = set()
+    for name, entry in names.items():
+        steps = [path.split(".") for path in _paths(entry)]
+        above = {".".join(s[:i]) for s in steps for i, step in enumerate(s) if step == name}
+        lists = {path for path in above if isinstance(owner.get_submodule(path), nn.ModuleList)}
+        common = lists if not common else common & lists
+    return common.pop() if len(common) == 1 else None
+
+
 def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:
     """Teach `owner` and every part inside it their published names; `layers`: {our layer: published layer}."""
     weights = {name for name, m in engine_modules(owner, remove_duplicate=False) if m._parameters and name}
@@ -562,7 +589,7 @@ def _find_modules(owner: nn.Module, entry: Entry, weights: set[str]) -> None:
     path = _common(sorted(paths))
     if path and {name for name in weights if name.startswith(path + ".")} == paths:
         module = owner.get_submodule(path)
-        if type(module).__module__.startswith("cutaway.") or all(k.isdigit() for k in entry.names):
+        if type(module).__module__.startswith("cutaway.") or entry.names.keys() == module._modules.keys():
             entry.path = path
     for inner in entry.names.values():
         _find_modules(owner, inner, weights)

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cutaway.errors import CutawayError
 from cutaway.serve.asgi import app_of
 from cutaway.serve.route import Route
 from cutaway.serve.service import Service
@@ -95,7 +96,11 @@ def run_worker(
         if service.error:
             server.should_exit = True
         elif announce is not None:
-            announce()
+            try:
+                announce()
+            except CutawayError as error:
+                service.error = str(error)
+                server.should_exit = True
 
     service.start(loaded)
     server.run(sockets=[listener])

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from cutaway.errors import InputError
+from cutaway.errors import InputError, nearest
 from cutaway.serve.body import Body
 
 if TYPE_CHECKING:
     import torch
 
     from cutaway.models.protocols import LanguageModel
+    from cutaway.nn.activations.edits import Edit
+    from cutaway.nn.activations.sparse_features import AttachedSae
     from cutaway.serve.served_model import ServedModel
 
 Number = Annotated[int, Field(ge=0)]
@@ -32,14 +34,16 @@ class Change(Body):
         kind: head (unit: its number), cross (a head of cross attention), neuron (unit: its number), attention and mlp
             (what these add in a layer) and layer (both) are multiplied by `scale`; patch puts in what stands at
             `address` when the model reads `text`, at `position` or everywhere; steer adds `scale` times the mean state
-            of the texts `plus` less that of the texts `minus`, after the layer.
+            of the texts `plus` less that of the texts `minus`, after the layer. A feature (unit: its number) of the
+            sparse autoencoder `sae` is multiplied by `scale`; boost adds `scale` to it.
         tower: of an encoder-decoder, "encoder" or "decoder".
     """
 
-    kind: Literal["head", "cross", "neuron", "attention", "mlp", "layer", "patch", "steer"]
+    kind: Literal["head", "cross", "neuron", "attention", "mlp", "layer", "patch", "steer", "feature", "boost"]
     layer: Number = 0
     unit: Number = 0
     scale: float = 0.0
+    sae: Annotated[str, Field(max_length=64)] = ""
     tower: Literal["", "encoder", "decoder"] = ""
     address: Annotated[str, Field(max_length=200)] = ""
     text: Annotated[str, Field(max_length=100_000)] = ""
@@ -94,6 +98,8 @@ def changed(served: ServedModel, changes: Sequence[Change]) -> Iterator[None]:
                 with model.record(change.address) as seen:
                     model(**batch_of(served, [change.text]))
                 prepared.append({change.address: Edit(seen, positions=change.position)})
+            elif change.kind in ("feature", "boost"):
+                prepared.append(_of_feature(served, change))
             elif change.kind == "steer":
                 if not change.plus or not change.minus:
                     raise InputError("steer needs texts of both kinds: give at least one for and one against.")
@@ -106,6 +112,14 @@ def changed(served: ServedModel, changes: Sequence[Change]) -> Iterator[None]:
         for entry in prepared:
             inside.enter_context(model.edit(entry))
         yield
+
+
+def _of_feature(served: ServedModel, change: Change) -> dict[str, Edit]:
+    saes = getattr(served.model.base_model, "saes", {})
+    if change.sae not in saes:
+        raise InputError(f"sae={change.sae!r:.64} is not attached to {served.name}.{nearest(change.sae, saes)}")
+    sae: AttachedSae = saes[change.sae]
+    return sae.scaled(change.unit, change.scale) if change.kind == "feature" else sae.steered(change.unit, change.scale)
 
 
 def batch_of(served: ServedModel, texts: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -141,6 +155,9 @@ def as_python(changes: Sequence[Change]) -> list[str]:
             tower = f", tower={change.tower!r}" if change.tower else ""
             before.append(f"steer{number} = cutaway.inspect.steering_vector(model, {texts}, {change.layer}{tower})")
             entries.append(f"steer{number}.address: lambda x: x + {change.scale!r} * steer{number}.vector.to(x)")
+        elif change.kind in ("feature", "boost"):
+            how = "scaled" if change.kind == "feature" else "steered"
+            entries.append(f"**model.base_model.saes[{change.sae!r}].{how}({change.unit}, {change.scale!r})")
         elif change.kind == "neuron":
             address = change.block("mlp.act")
             before += [f"def neuron{number}(x):", f"    x[..., {change.unit}] *= {change.scale!r}", "    return x"]
@@ -150,7 +167,8 @@ def as_python(changes: Sequence[Change]) -> list[str]:
             entries += [f"{place!r}: {value}" for place in addresses(change)]
     if not entries:
         return []
-    if len(changes) == 1 or len({entry.partition(":")[0] for entry in entries}) == len(entries):
+    unpacked = any(entry.startswith("**") for entry in entries)
+    if len(changes) == 1 or (not unpacked and len({entry.partition(":")[0] for entry in entries}) == len(entries)):
         return [*before, f"edit = model.edit({{{', '.join(entries)}}})"]
     # several changes of one place, one after the other
     return [*before, "edit = contextlib.ExitStack()", *(f"edit.enter_context(model.edit({{{e}}}))" for e in entries)]

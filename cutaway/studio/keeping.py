@@ -18,6 +18,7 @@ from cutaway.serve.problem import Problem
 from cutaway.serve.served_model import ServedModel
 from cutaway.show.label import printable
 from cutaway.studio.changes import Change, as_python
+from cutaway.studio.features import attached
 
 KINDS = {
     "png": "image/png", "svg": "image/svg+xml", "html": "text/html", "json": "application/json",
@@ -109,6 +110,9 @@ def as_code(served: ServedModel, source: str, body: CodeBody) -> dict[str, str]:
     edits = as_python(body.changes)
     if any(change.kind == "steer" for change in body.changes) and served.explainer.pad_token is None:
         lines.append("tokenizer.pad_token = tokenizer.eos_token")
+    for name in sorted({change.sae for change in body.changes if change.kind in ("feature", "boost")}):
+        sae = attached(served, name)
+        lines.append(f"model.attach_sae({sae.reads!r}, {sae.file!r}, {name!r})")
     if edits:
         lines += [*edits, "with edit:", *(f"    {line}" for line in f"found = {call}".splitlines())]
     else:

@@ -18,12 +18,14 @@ from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call, Route, Stream
 from cutaway.serve.served_model import ServedModel
 from cutaway.show.label import printable
-from cutaway.studio import changes, comparing, training, web
+from cutaway.studio import changes, comparing, features, training, web
 from cutaway.studio.analysis import Analysis
 from cutaway.studio.comparing import CompareBody
+from cutaway.studio.features import ExcitingBody, FeaturesBody
 from cutaway.studio.feed import Feed
 from cutaway.studio.keeping import KINDS, CodeBody, ExportBody, KeptBody, KeptRuns, as_code, export
 from cutaway.studio.lab import side_by_side
+from cutaway.studio.reporting import ReportBody, report
 from cutaway.studio.sweep import SweepBody, sweep
 from cutaway.studio.table import TableBody, rows
 from cutaway.studio.training import TrainingBody
@@ -74,10 +76,13 @@ class Studio:
             Route("GET", "/studio/tensors/{id}/{name}", self.tensor, "A tensor, or one of its matrices, as bytes."),
             Route("POST", "/studio/write", self.write, "A text that goes on, as events.", WriteBody),
             Route("POST", "/studio/lab", self.lab, "An answer before and after changes.", LabBody),
+            Route("POST", "/studio/features", self.features, "Features beside the tokens.", FeaturesBody),
+            Route("POST", "/studio/exciting", self.exciting, "The texts that excite a feature.", ExcitingBody),
             Route("POST", "/studio/export", self.export, "A view as a file.", ExportBody),
             Route("POST", "/studio/code", self.code, "A view as Python, and as a command.", CodeBody),
             Route("POST", "/studio/compare", self.compare, "Two runs side by side.", CompareBody),
             Route("POST", "/studio/table", self.table, "Texts with labels and a map, as events.", TableBody),
+            Route("POST", "/studio/report", self.report, "A table with true labels, as a report.", ReportBody),
             Route("GET", "/studio/trainings", self.trainings, "The trainings in the folders that were given."),
             Route("POST", "/studio/training", self.training, "What a training logged.", TrainingBody),
             Route("GET", "/studio/kept", self.kept, "The runs that are kept."),
@@ -167,6 +172,16 @@ class Studio:
 
         return await call.service.compute(work)
 
+    async def features(self, call: Call) -> object:
+        body: FeaturesBody = call.body
+        served = await self.bench.served(body.model)
+        return await call.service.compute(features.beside_tokens, served, body)
+
+    async def exciting(self, call: Call) -> object:
+        body: ExcitingBody = call.body
+        served = await self.bench.served(body.model)
+        return await call.service.compute(features.exciting, served, body)
+
     async def export(self, call: Call) -> object:
         body: ExportBody = call.body
         served = await self.bench.served(body.model)
@@ -202,6 +217,12 @@ class Studio:
         feed = Feed(asyncio.get_running_loop())
         self.bench.stream(feed, rows(served, body, feed))
         return Stream(feed.pieces())
+
+    async def report(self, call: Call) -> object:
+        body: ReportBody = call.body
+        served = await self.bench.served(body.model)
+        content = await call.service.compute(report, served, body)
+        return Response(content, headers={"x-content-type-options": "nosniff"}, media_type="text/html")
 
     async def trainings(self, call: Call) -> object:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,21 @@ def serve_here(
     kept: Path | None,
     options: Mapping[str, Any],
     announce: Callable[[str], None],
+    saes: Sequence[tuple[str, str]] = (),
 ) -> tuple[int, str]:
-    """Serve until a signal: (exit code, why not). `announce` is told the page's address once the models are there."""
+    """Serve until a signal: (exit code, why not). `announce` is told the page's address once the models are there.
+
+    Args:
+        saes: (address, folder) of sparse autoencoders for the first model.
+    """
     listener = listen(port)
     service, bench = make(models, key, folders, kept, options)
     # the key stands behind the #, which no browser sends to anybody
     address = f"{address_of(listener)}/studio#key={key}"
-    code = run_worker(service, listener, lambda: announce(address), Studio(bench).routes())
+
+    def ready() -> None:
+        bench.attach(saes)
+        announce(address)
+
+    code = run_worker(service, listener, ready, Studio(bench).routes())
     return code, service.error

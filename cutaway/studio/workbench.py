@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,11 @@ class Workbench:
         finally:
             if self._opening[name].done():
                 del self._opening[name]
+
+    def attach(self, saes: Sequence[tuple[str, str]]) -> None:
+        """Put sparse autoencoders, (address, folder) each, at places of the first model."""
+        for address, folder in saes:
+            next(iter(self.service.models.values())).model.attach_sae(address, folder)
 
     def keep(self, analysis: Analysis) -> None:
         """Hold a run for the requests that follow; the oldest go when there is no room."""

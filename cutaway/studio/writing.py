@@ -35,10 +35,14 @@ Probability = Annotated[float, Field(gt=0, le=1)]
 
 
 class WriteBody(Body):
-    """A text to go on with: as `text`, or as token `ids`; a temperature of 0 takes the likeliest token each time."""
+    """A text to go on with: as `text`, or as token `ids`; a temperature of 0 takes the likeliest token each time.
+
+    `then` are words of the reader that come next, before the model goes on by itself.
+    """
 
     model: str
     text: Annotated[str, Field(max_length=1_000_000)] = ""
+    then: Annotated[str, Field(max_length=10_000)] = ""
     ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=65536)] | None = None
     tokens: Annotated[int, Field(ge=1, le=4096)] = 32
     temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
@@ -65,27 +69,31 @@ class Writer:
         bad = next((id for id in (*ids, *body.forbid) if id >= size), None)
         if bad is not None:
             raise InputError(f"ids holds {bad}, and the vocabulary has {size} tokens.")
+        self.then: list[int] = served.explainer(body.then, add_special_tokens=False)["input_ids"] if body.then else []
         self.ids: list[int] = list(ids)
         self.prompt = len(self.ids)
         self.random = torch.Generator().manual_seed(body.seed)
         self.last: torch.Tensor | None = None  # [V], the logits that the last token was taken from
         end = self.model.config.eos_token_id
         self.ends = set() if end is None else set(end) if isinstance(end, list | tuple) else {int(end)}
-        if served.longest is not None and self.prompt >= served.longest:
-            raise InputError(f"text has {self.prompt} tokens, and {served.name} takes {served.longest}.")
+        given = self.prompt + len(self.then)
+        if served.longest is not None and given >= served.longest:
+            raise InputError(f"text has {given} tokens, and {served.name} takes {served.longest}.")
 
     def steps(self) -> Iterator[None]:
         """The work; between two steps no context is open, since the engine does other things there."""
         import torch
 
-        room = (self.served.longest or 10**9) - self.prompt
+        room = (self.served.longest or 10**9) - self.prompt - len(self.then)
         most = min(self.body.tokens, room)
         self.feed.offer("start", {"ids": self.ids, "labels": [self._label(id) for id in self.ids], "most": most})
         watcher = Watcher(self, self.body.layer) if self.body.watch else None
         with _quiet(self.model):
-            out = self.model(input_ids=torch.tensor([self.ids]), use_cache=True)
+            out = self.model(input_ids=torch.tensor([[*self.ids, *self.then]]), use_cache=True)
             cache: Cache = out.past_key_values
             logits = out.logits[0, -1].float()  # [V]
+            for at, id in enumerate(self.then, start=self.prompt - 1):
+                self._tell(id, out.logits[0, at].float())
             stepper = self.model.decode_stepper()
         yield
         begun, writing = time.perf_counter(), 0.0
@@ -110,23 +118,27 @@ class Writer:
         if watcher is not None and len(self.ids) - watcher.seen > 1:
             with _quiet(self.model):
                 watcher.watch()
-        written = len(self.ids) - self.prompt
+        written = len(self.ids) - self.prompt - len(self.then)
         spent = writing + (watcher.seconds if watcher is not None else 0.0)
-        rates = {"without": written / writing, "with": written / spent if watcher is not None else None}
+        rates = {"without": written / max(writing, 1e-9), "with": written / spent if watcher is not None else None}
         self.feed.offer("rate", {**rates, "seconds": time.perf_counter() - begun, "tokens": written})
 
     def _take(self, logits: torch.Tensor) -> int:
-        """The next token, and the event that tells of it."""
-        self.last = logits
-        shares = logits.log_softmax(-1)
-        p = shares.exp()
-        entropy = float(-(p * shares.clamp(min=-1e30)).sum())  # nats
-        best = shares.topk(min(ALTERNATIVES, shares.numel()))
-        allowed = logits
+        """The next token."""
+        self.last = allowed = logits
         if self.body.forbid:
             allowed = logits.clone()
             allowed[list(self.body.forbid)] = float("-inf")
         id = self._drawn(allowed)
+        self._tell(id, logits)
+        return id
+
+    def _tell(self, id: int, logits: torch.Tensor) -> None:
+        """Put a token behind the text, and the event that tells of it: what else was likely there."""
+        shares = logits.log_softmax(-1)
+        p = shares.exp()
+        entropy = float(-(p * shares.clamp(min=-1e30)).sum())  # nats
+        best = shares.topk(min(ALTERNATIVES, shares.numel()))
         likely = zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
         self.feed.offer("token", {
             "position": len(self.ids), "id": id, "label": self._label(id), "end": id in self.ends,
@@ -134,7 +146,6 @@ class Writer:
             "top": [[other, self._label(other), share] for other, share in likely],
         })  # fmt: skip
         self.ids.append(id)
-        return id
 
     def _drawn(self, logits: torch.Tensor) -> int:
         """softmax(logits / temperature), the fewest tokens that hold `top_p` of it (Holtzman et al., 2020)."""

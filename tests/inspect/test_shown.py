@@ -130,6 +130,8 @@ def found():
         "excited": inside.exciting_texts(gpt, [inputs], 0, 2, top=4),
         "probes": inside.probe_layers(gpt, texts("gpt2", (7, 7, 7, 7)), torch.tensor([0, 1, 0, 1])),
         "comparison": inside.compare(gpt, single, other),
+        "strong features": inside.StrongFeatures(torch.randint(64, (6, 3)), torch.rand(6, 3), torch.full((6,), 3)),
+        "reconstruction": inside.Reconstruction(0.75, 12.5, 0.25, 640, 3.0, 3.5, 8.0, 0.9),
     }  # fmt: skip
     return results, single["input_ids"]
 

@@ -422,3 +422,22 @@ def test_the_command_names_an_address_with_its_key(tmp_path):
 
 def test_the_version_is_the_library_s(studio):
     assert studio.http.get("/studio/start").json()["version"] == cutaway.__version__
+
+
+def test_a_reader_s_own_words_come_before_the_model_s(studio, loaded):
+    """Each with the share that the model gave it; then the model goes on as if they had stood in the text."""
+    model, tokenizer = loaded["text"]
+    ids = tokenizer(TEXT)["input_ids"]
+    words = tokenizer(" great eu", add_special_tokens=False)["input_ids"]
+    told = events(studio.http, "write", model="text", ids=ids, then=" great eu", tokens=5, layer=1)
+    found = [data for name, data in told if name == "token"]
+    assert [one["id"] for one in found[: len(words)]] == words
+    with torch.no_grad():
+        p = model(input_ids=torch.tensor([[*ids, *words]])).logits[0].softmax(-1)
+    wanted = [float(p[len(ids) - 1 + i, id]) for i, id in enumerate(words)]
+    assert [one["probability"] for one in found[: len(words)]] == pytest.approx(wanted, abs=1e-5)
+    assert [one["position"] for one in found] == list(range(len(ids), len(ids) + len(found)))
+    more = model.generate(torch.tensor([[*ids, *words]]), max_new_tokens=5, do_sample=False)[0].tolist()
+    assert [*ids, *(one["id"] for one in found)] == more
+    watched = [data["position"] for name, data in told if name == "watched"]
+    assert watched == [one["position"] for one in found]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import studio_app
 import torch
+from models.test_sae_files import write_sae
 
 from cutaway.inspect.explainer import explain, load_model
 from cutaway.show.label import printable
@@ -391,3 +394,195 @@ def test_nothing_is_cut_at_any_width(opened, width):
             if (scrollWidth > innerWidth) wide.push(tab.id + ' ' + scrollWidth); }}"""
         assert act(found, steps, "wide") == []
     assert len(base64.b64decode(found.send("Page.captureScreenshot", session=True)["data"])) > 10_000
+
+
+SAVED = """
+globalThis.saved = [];
+const made = URL.createObjectURL.bind(URL);
+URL.createObjectURL = (content) => { saved.push(content); return made(content); };
+"""
+
+
+def test_the_way_of_learning(opened, loaded):
+    """A text is typed, a head chosen, switched off, and what was seen is saved: as a picture, a page, and Python."""
+    model, tokenizer = loaded["labels"]
+    found = opened()
+    act(found, f"{SAVED}; await model('labels'); const words = '{TEXT}';"
+               "for (let i = 1; i <= words.length; i++) { enter(one('#text'), words.slice(0, i)); await nap(15); }"
+               f"await until(() => cutaway.studio.shownText === '{TEXT}');"
+               "await until(() => all('#heads button, table.heads button').length >= 8);"
+               "all('#heads button, table.heads button')[5].click(); await nap(50)")  # fmt: skip
+    layer, head = found.value("[cutaway.page.layer, cutaway.page.head]")
+    assert (layer, head) == (1, 1)
+    act(found, "await click('#tab-lab'); await until(() => one('#answer-after')); await click('#add');"
+               "await until(() => cutaway.studio.changes.length === 1 && !cutaway.studio.waiting);"
+               "await until(() => one('#answer-after').innerText !== one('#answer-before').innerText)")  # fmt: skip
+    assert found.value("document.querySelector('#changes').innerText").startswith("head 1 of layer 1: off")
+    with torch.no_grad(), model.edit({"blocks.1.attn.head.1.out": 0}):
+        p = model(**tokenizer(TEXT, return_tensors="pt")).logits[0].softmax(-1)
+    shown = found.value("document.querySelector('#answer-after').innerText")
+    assert all(f"{100 * share:.1f}%" in shown for share in p.tolist())
+    act(found, "await click('#tab-keep'); await until(() => one('#python'))")
+    code = found.value("document.querySelector('#python').textContent")
+    assert "blocks.1.attn.head.1.out" in code and TEXT in code
+    act(found, "await click('#save-png'); await until(() => saved.length === 1 && !one('#save-png').disabled);"
+               "await click('#save-html'); await until(() => saved.length === 2)")  # fmt: skip
+    kinds = act(
+        found, "", "Promise.all(saved.map(async (it) => [it.type.split(';')[0], (await it.text()).slice(0, 15)]))"
+    )
+    assert [kind for kind, _ in kinds] == ["image/png", "text/html"]
+    assert "PNG" in kinds[0][1] and kinds[1][1].lower() == "<!doctype html>"
+
+
+def test_the_way_of_research(opened, loaded):
+    """A CSV, its mistakes, the map, and a report that can be handed in."""
+    model, tokenizer = loaded["labels"]
+    names = [str(model.config.id2label[i]) for i in range(3)]
+    texts = [f"{mood} {what} ." for mood in ("a good", "a bad", "great", "not a") for what in ("film", "eu", "it")]
+    with torch.no_grad():
+        said = [names[int(model(**tokenizer(t, return_tensors="pt")).logits[0].argmax())] for t in texts]
+    true = [label if i % 4 else next(name for name in names if name != label) for i, label in enumerate(said)]
+    content = "text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(texts, true, strict=True))
+    found = opened()
+    act(found, f"{SAVED}; await view('labels', '{TEXT}', 'texts');"
+               f"const held = new DataTransfer(); held.items.add(new File([{content!r}], 'moods.csv'));"
+               "one('#file').files = held.files; one('#file').dispatchEvent(new Event('change', { bubbles: true }));"
+               "await until(() => one('#label')); await click('#label'); await until(() => one('#map'));"
+               "const list = one('#only'); list.selectedIndex = 1;"
+               "list.dispatchEvent(new Event('change', { bubbles: true })); await nap(30)")  # fmt: skip
+    wrong = [text for i, text in enumerate(texts) if not i % 4]
+    rows = act(found, "", "all('#rows tbody tr').map((row) => row.cells[1].innerText.trim())")
+    assert rows == wrong
+    act(found, "await click('#report'); await until(() => saved.length || one('[role=alert]'))")
+    assert found.value("document.querySelector('[role=alert]')?.innerText ?? ''") == ""
+    report = act(found, "", "saved[0].text()")
+    assert "75.0%" in report and "moods.csv" in report
+    words = re.sub(r"\s+|<[^>]*>", "", report)  # a mistake's tokens stand in a coloured box each
+    assert [text for text in wrong if text.replace(" ", "") not in words] == []
+
+
+def test_the_way_of_engineering(opened, folders, tmp_path_factory, tmp_path):
+    """A checkpoint of a training is opened, its text branches, and it is compared with the one before."""
+    root = tmp_path_factory.mktemp("runs") / "training"
+    for step in (1, 2):
+        model, tokenizer = load_model(folders["text"])
+        if step == 2:
+            with torch.no_grad():
+                weight = model.get_output_embeddings().weight
+                weight += 0.5 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+        model.save_pretrained(root / f"checkpoint-{step}")
+        tokenizer.save_pretrained(root / f"checkpoint-{step}")
+    history = [{"step": step, "epoch": step / 2, "loss": 3.0 - step} for step in (1, 2)]
+    state = {"global_step": 2, "max_steps": 2, "epoch": 1.0, "log_history": history}
+    (root / "trainer_state.json").write_text(json.dumps(state))
+    with studio_app.opened({"labels": folders["labels"]}, tmp_path / "kept", (root.parent,)) as held:
+        found = opened(held=held)
+        last = str(root / "checkpoint-2")
+        act(found, f"await type('{TEXT}'); await click('#tab-training'); await until(() => one('#stands'));"
+                   "await until(() => all('button').some((it) => it.textContent === 'open this checkpoint'));"
+                   "all('button').filter((it) => it.textContent === 'open this checkpoint')[1].click();"
+                   f"await until(() => cutaway.studio.model === {last!r} && !cutaway.studio.waiting);"
+                   "await until(() => cutaway.run.summary.includes('checkpoint-2'))")  # fmt: skip
+        act(found, "await click('#tab-write'); cutaway.writing.tokens = 4; await click('#begin');"
+                   "await until(() => cutaway.writing.nodes.length && !cutaway.writing.running);"
+                   "const first = all('#written button').length - 4;"
+                   "all('#written button')[first].click(); await nap(30);"
+                   "all('#alternatives li')[1].querySelector('button').click();"
+                   "await until(() => cutaway.writing.leaves.length === 2 && !cutaway.writing.running)")  # fmt: skip
+        assert found.value("cutaway.writing.leaves.length") == 2
+        act(found, "all('#written button').at(-2).click(); await until(() => one('#own-words'));"
+                   "enter(one('#own-words'), ' great eu'); await click('#put');"
+                   "await until(() => cutaway.writing.leaves.length === 3 && !cutaway.writing.running)")  # fmt: skip
+        assert "great·eu" in found.value("document.querySelector('#written').innerText.replaceAll('\\n', '')")
+        before = str(root / "checkpoint-1")
+        act(found, "await click('#tab-compare'); await until(() => one('#other-model'));"
+                   "const list = one('#other-model');"
+                   f"list.selectedIndex = cutaway.studio.models.findIndex((it) => it.name === {before!r});"
+                   "list.dispatchEvent(new Event('change', { bubbles: true })); await nap(20);"
+                   "await click('#compare'); await until(() => one('#parting'), 60000)")  # fmt: skip
+        parting = found.value("document.querySelector('#parting').innerText")
+        assert "No state differs" in parting  # only the output matrix was moved
+        kl = act(found, "", "all('#view-compare td.number').map((cell) => Number(cell.textContent))")
+        assert max(kl[1::2]) > 0
+        found.close()
+        found.close = lambda: None
+
+
+PIECES = [
+    "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<svg/onload=alert(1)>",
+    "javascript:alert(1)", "&lt;b&gt;&amp;", "${alert(1)}", "{{7*7}}", "<!--", "]]>",
+    "\u202eevil\u202c", "\u0000\u0007\u001b[31m", "'\"`;--",
+    "\\u003cb\\u003e", "<iframe srcdoc='<b>x'>", "<style>*{display:none}", "\ufeff\u200b\u2066x", "a\u0300" * 20,
+    "=cmd|' /C calc'!A0", "<a href=//x.y>z</a>", "%3Cscript%3E",
+]  # fmt: skip
+
+
+def hostile(n):
+    """Texts that would be markup, code, controls of direction, or escapes, if they were not text."""
+    pieces = PIECES
+    return [f"{i} {pieces[i % len(pieces)]}{pieces[(i * 7 + i // len(pieces)) % len(pieces)]}" for i in range(n)]
+
+
+def test_two_hundred_hostile_texts_labels_and_names_are_shown_as_text(opened, studio):
+    found = opened()
+    rows = [{"text": text, "label": text[::-1], "<b>note</b>": text} for text in hostile(200)]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    act(found, f"await view('labels', '{TEXT}', 'texts'); const held = new DataTransfer();"
+               f"held.items.add(new File([{json.dumps(content)}], '<img src=x onerror=alert(1)>.jsonl'));"
+               "one('#file').files = held.files; one('#file').dispatchEvent(new Event('change', { bubbles: true }));"
+               "await until(() => one('#label')); await click('#label');"
+               "await until(() => one('#progress').innerText.includes('200 read'), 60000);"
+               "await until(() => one('#map'))")  # fmt: skip
+    seen, labels = [], []
+    for number in range(4):
+        seen += act(found, "", "all('#rows tbody tr').map((row) => row.cells[1].querySelector('bdi').textContent)")
+        labels += act(found, "", "all('#rows tbody tr').map((row) => row.cells[2].textContent)")
+        bad = "document.querySelectorAll('img, iframe, object, svg[onload], #rows b, #rows a, #rows style').length"
+        assert found.value(bad) == 0
+        if number < 3:
+            act(found, "all('button').find((it) => it.textContent === 'Next').click(); await nap(30)")
+    assert seen == [row["text"][:200] for row in rows]
+    assert labels == [row["label"] for row in rows]
+    assert found.value("document.scripts.length") == 1
+    for number, piece in enumerate(hostile(12)):
+        studio.ask("kept", action="keep", title=piece or "x", state=f"model=labels&text={number}")
+    act(found, "await click('#tab-keep'); await until(() => all('#kept li button').length >= 24)")
+    titles = act(found, "", "all('#kept li bdi').map((it) => it.textContent)")
+    assert found.value("document.querySelectorAll('img, iframe, #kept b, #kept script').length") == 0
+    assert any("<img src=x" in title for title in titles)
+    for one in studio.http.get("/studio/kept").json()["kept"]:
+        studio.ask("kept", action="delete", name=one["name"])
+
+
+def test_features_are_seen_followed_and_switched_off(opened, folders, loaded, tmp_path):
+    model, tokenizer = loaded["text"]
+    width = model.config.hidden_size
+    folder = write_sae(tmp_path / "sae", "topk", width, 48)
+    with studio_app.opened({"text": folders["text"]}, tmp_path / "kept") as held:
+        held.bench.attach([("blocks.1.resid", str(folder))])
+        found = opened(held=held)
+        act(found, f"await view('text', '{TEXT}', 'lab'); await until(() => one('#features button'));"
+                   "all('#features button')[0].click(); await until(() => one('#feature-off'))")  # fmt: skip
+        feature = found.value("Number(document.querySelector('#feature').value)")
+        sae = model.attach_sae("blocks.1.resid", folder)
+        try:
+            with torch.no_grad(), model.record(sae.features) as r:
+                model(**tokenizer(TEXT, return_tensors="pt"))
+            column = "all('#features tbody tr').map((row) => Number(row.cells[3].innerText))"
+            act(found, "await until(() => all('#features tbody tr')[0].cells.length === 4)")
+            np.testing.assert_allclose(act(found, "", column), r[sae.features][0, :, feature], rtol=6e-3, atol=1e-2)
+            zero = "all('#features tbody tr').every((row) => !Number(row.cells[3].innerText))"
+            act(found, "await click('#feature-off'); await until(() => cutaway.studio.changes.length === 1);"
+                       f"await until(() => {zero})")  # fmt: skip
+            with torch.no_grad(), model.edit(sae.scaled(feature)):
+                p = model(**tokenizer(TEXT, return_tensors="pt")).logits[0, -1].softmax(-1)
+            act(found, "await until(() => one('#answer-after').innerText !== one('#answer-before').innerText)")
+            assert f"{100 * float(p.max()):.1f}%" in found.value("document.querySelector('#answer-after').innerText")
+        finally:
+            model.detach_sae(sae.name)
+        act(found, "enter(one('#feature-texts'), 'i believe\\nthe eu is great\\n<b>x</b>');"
+                   "await click('#feature-look');"
+                   "await until(() => one('#exciting') || one('p[role=status].muted'))")  # fmt: skip
+        assert found.value("document.querySelectorAll('#exciting b').length") == 0
+        found.close()
+        found.close = lambda: None

@@ -142,3 +142,25 @@ def test_the_studio_of_a_notebook(loaded):
         http.close()
     finally:
         found.close()
+
+
+def test_a_table_becomes_a_report(studio):
+    """With true labels; what it cannot be made of is said."""
+    model, tokenizer = load_model(studio.bench.service.sources["labels"])
+    names = [str(model.config.id2label[i]) for i in range(3)]
+    texts = ["a good film .", "a bad <b>film</b> .", "great"]
+    with torch.no_grad():
+        said = [names[int(model(**tokenizer(t, return_tensors="pt")).logits[0].argmax())] for t in texts]
+    labels = [said[0], next(name for name in names if name != said[1]), said[2]]
+    answer = studio.http.post(
+        "/studio/report", json={"model": "labels", "texts": texts, "labels": labels, "name": "<i>x"}
+    )
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
+    assert "66.7%" in answer.text and "<i>x" not in answer.text and "<b>film" not in answer.text
+    for body, why in (
+        ({"model": "labels", "labels": labels[:2]}, "2 for 3 texts"),
+        ({"model": "labels", "labels": ["nonsense"] * 3}, "nonsense"),
+        ({"model": "text", "labels": labels}, "gives no labels"),
+    ):
+        answer = studio.http.post("/studio/report", json={"texts": texts, **body})
+        assert answer.status_code == 400 and why in answer.text, answer.text

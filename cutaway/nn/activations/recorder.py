@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cutaway.errors import AddressError, CheckpointError, InputError, nearest
 from cutaway.jsonfile import MEGABYTE, read_json, sync_file, write_aside, write_text
+from cutaway.nn.activations.foreign_names import LIBRARIES, ForeignNames, Library
 from cutaway.nn.activations.lazy_values import ActivationStore
 from cutaway.output_lock import OutputLock
 from cutaway.show.sheet import Part, Sheet, Table
@@ -69,12 +71,15 @@ class Recorder(Shown):
     `r.certificates` holds what was checked of recorded patterns, one head of one layer per pass.
     """
 
-    def __init__(self, wanted: list[str], to: str | Path | None = None) -> None:
-        self.wanted = wanted
+    def __init__(
+        self, wanted: list[str], to: str | Path | None = None, names: Callable[[], ForeignNames] | None = None
+    ) -> None:
+        self.wanted, self._make_names = wanted, names
         self.runs: list[Mapping[str, Tensor]] = []
         self.certificates: list[PatternCheck] = []
         self.folder = None if to is None else Path(to)
         self._lock: OutputLock | None = None
+        self._names: ForeignNames | None = None
         self._lost = False  # whether a pass could not be written
         # {thread: its latest pass, which may still get its logits, and its number}: threads may share a context
         self._open: dict[int, tuple[int, ActivationStore]] = {}
@@ -176,7 +181,10 @@ class Recorder(Shown):
         del self._open[thread]
 
     def __getitem__(self, address: str) -> Tensor:
-        self._check(address)
+        ours = self._ours(address)
+        return self._latest(ours[0]) if len(ours) == 1 else side_by_side([self._latest(a) for a in ours])
+
+    def _latest(self, address: str) -> Tensor:
         for run in reversed(self.runs):
             if address in run:
                 return run[address]
@@ -184,10 +192,13 @@ class Recorder(Shown):
 
     def at(self, address: str, turn: int) -> Tensor:
         """The value in the pass number `turn`, of those that reached the address; of one pass, always that one."""
-        self._check(address)
+        ours = self._ours(address)
+        if len(ours) > 1:
+            return side_by_side([self.at(a, turn) for a in ours])
+        (address,) = ours
         runs = [run for run in self.runs if address in run]
         if not runs:
-            return self[address]
+            return self._latest(address)
         if len(runs) > 1 and turn >= len(runs):
             raise InputError(f"the recording of {address!r} has {len(runs)} passes, but pass {turn + 1} asks for it.")
         return runs[min(turn, len(runs) - 1)][address]
@@ -206,12 +217,55 @@ class Recorder(Shown):
             raise InputError(f"{address!r} has no gradient: {why}.")
         return gradient
 
-    def _check(self, address: str) -> None:
-        if address not in self.wanted:
-            raise AddressError(f"{address!r} was not asked for.{nearest(address, self.wanted)}")
+    def _ours(self, address: str) -> tuple[str, ...]:
+        """The recorded addresses that a name means: its own, or what it is called by others.
+
+        Raises:
+            AddressError: what was not asked for.
+        """
+        if address in self.wanted:
+            return (address,)
+        names = self.names
+        addresses = () if names is None or not isinstance(address, str) else names.ours.get(address, ())
+        if not addresses or any(a not in self.wanted for a in addresses):
+            meant = f" (here {', '.join(addresses)})" if addresses else ""
+            raise AddressError(f"{address!r}{meant} was not asked for.{nearest(str(address), self.wanted)}")
+        return addresses
+
+    @property
+    def names(self) -> ForeignNames | None:
+        """What other libraries call the places of the model; None for a recording from files."""
+        if self._names is None and self._make_names is not None:
+            self._names = self._make_names()
+        return self._names
+
+    def named(self, library: Library) -> dict[str, Tensor]:
+        """The latest values under another library's names, those that have one there.
+
+        Args:
+            library: "transformer_lens", "interp_engine" or "nnterp". Shapes are ours (interp-engine has heads side by
+                side in the last axis; `cutaway.inspect.to_interp_engine` lays them out so).
+
+        Raises:
+            InputError: another library, or a recording from files, which does not know its model.
+        """
+        if library not in LIBRARIES:
+            raise InputError(f"named({library!r:.60}): the libraries are {', '.join(map(repr, LIBRARIES))}.")
+        if self.names is None:
+            raise InputError("a recording from files does not know its model; take the names from model.record(...).")
+        there = set(self.keys())
+        return {
+            name: self._latest(ours[0]) if len(ours) == 1 else side_by_side([self._latest(a) for a in ours])
+            for name, ours in self.names.of(library).items()
+            if there.issuperset(ours)
+        }
 
     def __contains__(self, address: object) -> bool:
-        return any(address in run for run in self.runs)
+        try:
+            ours = self._ours(address) if isinstance(address, str) else ()
+        except AddressError:
+            return False
+        return bool(ours) and all(any(a in run for run in self.runs) for a in ours)
 
     def keys(self) -> list[str]:
         """The addresses that have a value, in the order of the model."""
@@ -242,6 +296,11 @@ class Recorder(Shown):
             checks = [[c.address, str(c.head), f"{c.error:.1g}"] for c in self.certificates]
             parts.append(Table("certificates", ["pattern", "head>", "error>"], checks))
         return Sheet(f"recording of {len(self.runs)} passes", parts=parts)
+
+
+def side_by_side(heads: Sequence[Tensor]) -> Tensor:
+    """[B, L, H] of each head -> [B, L, heads, H]."""
+    return torch.stack(list(heads), dim=2)
 
 
 def _file(number: int) -> str:

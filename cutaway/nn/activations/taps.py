@@ -6,7 +6,6 @@ nothing is asked the offer is a single test for None.
 
 from __future__ import annotations
 
-import fnmatch
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cutaway.errors import AddressError, nearest
+from cutaway.errors import AddressError
 from cutaway.nn.activations.edits import Edits
 from cutaway.nn.activations.lazy_values import ActivationStore, LazyTensor
 from cutaway.nn.activations.recorder import PatternCheck, Recorder
+from cutaway.nn.activations.sparse_features import AttachedSae
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ def stack_addresses(stack: Stack, prefix: str = "") -> list[str]:
             addresses.append(f"{block}.resid_cross")
         if stack.feed_forward.experts is not None:
             addresses.append(f"{block}.mlp.router")
-        addresses += [f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out"]
+        addresses += [f"{block}.mlp.in", f"{block}.mlp.pre", f"{block}.mlp.act", f"{block}.mlp.out"]
         if stack.convolution is not None and i == 0:
             addresses.append(f"{block}.conv")
         addresses.append(f"{block}.resid")
@@ -61,19 +61,30 @@ def model_addresses(architecture: Architecture) -> list[str]:
     return [*stack_addresses(architecture.stack, "encoder."), *stack_addresses(architecture.decoder, "decoder.")]
 
 
-def resolve(patterns: Iterable[str], known: list[str]) -> list[str]:
-    """The addresses that `patterns` (with `*` for any run of characters) name.
+def vector_width(architecture: Architecture, address: str) -> int:
+    """How many numbers a token has at an address; heads stand side by side.
 
     Raises:
-        AddressError: a pattern that names nothing; the message lists the nearest addresses.
+        AddressError: an address whose values are no vectors of tokens (patterns, scores, a text's own vector, ...).
     """
-    addresses: dict[str, None] = {}
-    for pattern in patterns:
-        hits = fnmatch.filter(known, pattern) if "*" in pattern else [a for a in known if a == pattern]
-        if not hits:
-            raise AddressError(f"No activation has the address {pattern!r}.{nearest(pattern, known)}")
-        addresses.update(dict.fromkeys(hits))
-    return list(addresses)
+    stack = architecture.stack
+    if address.startswith("decoder.") and architecture.decoder is not None:
+        stack = architecture.decoder
+    part = (
+        address.removeprefix("encoder.").removeprefix("decoder.").partition("blocks.")[2].partition(".")[2] or address
+    )
+    last = part.rsplit(".", 1)[-1]
+    hidden = ("embed", "resid", "resid_mid", "resid_cross", "in", "out", "final_norm", "conv")
+    attention = stack.attention
+    widths = {
+        **dict.fromkeys(hidden, stack.hidden_size),
+        **dict.fromkeys(("pre", "act"), stack.feed_forward.width),
+        "z": attention.n_heads * attention.head_size,
+        "v": attention.n_kv_heads * attention.head_size,
+    }
+    if last not in widths or address.startswith("sae."):
+        raise AddressError(f"{address!r} holds no vectors of tokens that features could be read from.")
+    return widths[last]
 
 
 class Taps:
@@ -84,6 +95,7 @@ class Taps:
         certificate: what was checked of the sampled pattern.
         watched: whether somebody's hooks are shown the engine's own tensors, and might write into them.
         recorders: who gets the values at the end.
+        front: what stands before the addresses of a base model that runs as a part of another.
     """
 
     def __init__(
@@ -93,16 +105,21 @@ class Taps:
         turn: int = 0,
         watched: bool = False,
         recorders: Sequence[Recorder] = (),
+        front: str = "",
+        saes: Sequence[AttachedSae] = (),
     ) -> None:
         self.wanted, self.watched, self.recorders = set(wanted), watched, recorders
-        self._given = edits
+        self._given, self.front, self._saes = edits, front, saes
         self.edits: dict[str, list[Edits]] = {}
         for edit in edits:
             for address in edit.changes:
                 self.edits.setdefault(address, []).append(edit)
         # "blocks.3" -> the parts wanted in that block, so that an untouched block costs one dictionary look-up
         self._places: dict[str, set[str]] = {}
-        for address in self.wanted | self.edits.keys():
+        asked = self.wanted | self.edits.keys()
+        # those of which something is recorded or edited; the others cost nothing
+        self._features = AskedFeatures([s for s in saes if not asked.isdisjoint(s.addresses)], self) if saes else None
+        for address in asked if self._features is None else asked | self._features.addresses:
             place, part = _split(address)
             self._places.setdefault(place, set()).add(part)
         self.values = ActivationStore()
@@ -113,16 +130,28 @@ class Taps:
 
     def edits_alone(self) -> Taps:
         """Taps of another pass that is changed as this one, and of which nothing is kept."""
-        return Taps((), self._given)
+        return Taps((), self._given, front=self.front, saes=self._saes)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted and nothing edited, anywhere."""
+        return not self._places
 
     def at(self, place: str, rows: PackedBatch) -> Tap | None:
         """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""
+        if not self._places:
+            return None
+        place = self.front + place
         parts = self._places.get(place)
+        if parts and self._features is not None:
+            self._features.rows = rows
         return Tap(self, place, parts, rows) if parts else None
 
     def is_live(self, address: str) -> bool:
         """Whether what follows must be computed from what is shown here: it is edited, or its gradient may be asked."""
-        return address in self.edits or (address in self.wanted and torch.is_grad_enabled())
+        if address in self.edits or (address in self.wanted and torch.is_grad_enabled()):
+            return True
+        return self._features is not None and self._features.is_live(address)
 
     def show(
         self, address: str, value: Tensor, *, start: int | None = None, sole_owner: bool = False, edit: bool = True
@@ -137,6 +166,9 @@ class Taps:
         for edits in self.edits.get(address, ()) if edit else ():
             changed = edits.apply(address, value, self.start if start is None else start)
             sole_owner, value = sole_owner or changed is not value, changed
+        if self._features is not None and address in self._features.addresses:
+            changed = self._features.through(address, value, self.start if start is None else start)
+            sole_owner, value = sole_owner or changed is not value, changed
         if address in self.wanted:
             traced = torch.is_grad_enabled() and value.requires_grad  # what is kept must then be what leads on
             self.values[address] = value if sole_owner or traced else value.clone()
@@ -144,7 +176,11 @@ class Taps:
 
     def record_lazily(self, address: str, make: Callable[[], Tensor]) -> None:
         """Keep what `make` gives when it is read: a wanted value that nothing follows from."""
-        self.values[address] = LazyTensor(make)
+        lazy = LazyTensor(make)
+        if self._features is not None and address in self._features.addresses:
+            self._features.record_lazily(address, lazy)
+        if address in self.wanted or self._features is None:
+            self.values[address] = lazy
 
     def sampled(self, address: str) -> bool:
         """Whether this pattern is the one of this pass that is checked against the fast kernel."""
@@ -164,6 +200,97 @@ class Taps:
     def sampled_head(self, heads: int) -> int:
         """The head that is checked."""
         return random.Random(self._turn + 1).randrange(heads)
+
+
+class AskedFeatures:
+    """The sparse autoencoders of which one pass records or edits something.
+
+    Attributes:
+        addresses: the addresses that they read and write. rows: the layout of the batch that they read last.
+    """
+
+    def __init__(self, saes: Sequence[AttachedSae], taps: Taps) -> None:
+        self.saes, self.taps = saes, taps
+        self.addresses = {place for s in saes for place in (s.reads, s.writes)}
+        self.rows: PackedBatch | None = None
+        edited = [s for s in saes if not taps.edits.keys().isdisjoint(s.addresses)]
+        self._edited = {place for s in edited for place in (s.reads, s.writes)}
+        self._read: dict[str, tuple[Tensor, Tensor, Tensor]] = {}  # {name: x, features before and after their edits}
+        self._read_lazily: dict[str, LazyTensor] = {}
+
+    def is_live(self, address: str) -> bool:
+        """Whether what follows an address must be computed from what is shown there."""
+        return address in self._edited or (address in self.addresses and torch.is_grad_enabled())
+
+    def through(self, address: str, value: Tensor, start: int) -> Tensor:
+        """`value` of the padded batch after the edits of features that stand there; the value itself without."""
+        for one in self.saes:
+            if one.reads == address:
+                self._take(one, value, start)
+            if one.writes == address:
+                value = self._put(one, value, start)
+        return value
+
+    def _take(self, one: AttachedSae, value: Tensor, start: int) -> None:
+        """Read the features of `value`, show them and let them be edited."""
+        x = one.flat(value)
+        before = self._real(one.sae.on(x.device).encode(x))  # [B, L, n]
+        if torch.is_grad_enabled() and one.features not in self.taps.edits:
+            before = before.detach().requires_grad_()  # its gradient, with the error held, and that of x as without
+        after = self.taps.show(one.features, before, start=start, sole_owner=True)
+        self._read[one.name] = x, before, after
+
+    def _put(self, one: AttachedSae, value: Tensor, start: int) -> Tensor:
+        """`value`, which the features reconstruct, with what the edits of these and of the error change."""
+        x, before, after = self._read[one.name]
+        sae = one.sae.on(x.device)
+        added = None
+        if torch.is_grad_enabled():
+            there = sae.change(after, x.detach() if after is before else x)
+            added = there - (there.detach() if after is before else sae.change(before, x))  # exactly 0 without an edit
+        elif after is not before:
+            added = sae.change(after - before, x)
+        if one.error in self.taps.edits or one.error in self.taps.wanted:
+            missed = one.flat(value).to(before.dtype) - sae.decode(before, x)  # [B, L, d]
+            shown = self.taps.show(one.error, missed, start=start, sole_owner=True)
+            added = (0 if added is None else added) + (shown - missed) if shown is not missed else added
+        return value if added is None else value + added.view(value.shape).to(value.dtype)
+
+    def record_lazily(self, address: str, lazy: LazyTensor) -> None:
+        """Let features and error be computed when somebody reads them, from a value that waits for its reader too."""
+        for one in self.saes:
+            if one.reads == address:
+                self._lazily(one, lazy)
+            if one.writes == address and one.error in self.taps.wanted:
+                self.taps.record_lazily(one.error, partial(self._missed, one, self._read_lazily[one.name], lazy))
+
+    def _lazily(self, one: AttachedSae, lazy: LazyTensor) -> None:
+        rows = self.rows
+        self._read_lazily[one.name] = lazy
+
+        def features() -> Tensor:
+            x = one.flat(lazy())
+            return _real(one.sae.on(x.device).encode(x), rows)
+
+        if one.features in self.taps.wanted:
+            self.taps.record_lazily(one.features, features)
+
+    @staticmethod
+    def _missed(one: AttachedSae, read: LazyTensor, written: LazyTensor) -> Tensor:
+        x = one.flat(read())
+        sae = one.sae.on(x.device)
+        return one.flat(written()).to(sae.encoder.dtype) - sae.decode(sae.encode(x), x)
+
+    def _real(self, features: Tensor) -> Tensor:
+        return _real(features, self.rows)
+
+
+def _real(features: Tensor, rows: PackedBatch | None) -> Tensor:
+    """Features [B, L, n] with zeros where padding was packed away."""
+    if rows is None or not rows.packed:
+        return features
+    real = rows.pad(features.new_ones(rows.index.shape[0], 1))  # type: ignore[union-attr]  # [B, L, 1]
+    return features * real
 
 
 class Tap:

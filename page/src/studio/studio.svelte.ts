@@ -14,10 +14,11 @@ export interface Model {
 }
 
 export interface Change {
-  kind: "head" | "cross" | "neuron" | "attention" | "mlp" | "layer" | "patch" | "steer";
+  kind: "head" | "cross" | "neuron" | "attention" | "mlp" | "layer" | "patch" | "steer" | "feature" | "boost";
   layer?: number;
   unit?: number;
   scale?: number;
+  sae?: string;
   tower?: "" | "encoder" | "decoder";
   address?: string;
   text?: string;

@@ -1,7 +1,7 @@
 // The table of texts: its rows, what the model says of each, and which of them are shown.
 import { type Rows, asCsv, rowsOf } from "./rows";
 import { studio } from "./studio.svelte";
-import { ask, events, offer } from "./wire";
+import { ask, events, file, offer } from "./wire";
 
 interface Coloured {
   labels: string[];
@@ -120,6 +120,17 @@ class Texts {
       const { run } = await ask<{ run: { tokens: { label: string }[]; evidence: { attributions: Coloured[] } } }>("/studio/run", { model: studio.model, text, views: ["typing"] });
       const scores = run.evidence.attributions[0]?.scores ?? [];
       this.coloured = { ...this.coloured, [at]: { labels: run.tokens.map(({ label }) => label), scores } };
+    } catch (problem) {
+      this.error = problem instanceof Error ? problem.message : String(problem);
+    }
+  }
+
+  /** The report of `cutaway evaluate --report`, of all rows. */
+  async report(): Promise<void> {
+    this.error = "";
+    const body = { model: studio.model, name: this.name, texts: this.given.rows.map((row) => row[this.column]), labels: this.true };
+    try {
+      offer(await file("/studio/report", body), "report.html");
     } catch (problem) {
       this.error = problem instanceof Error ? problem.message : String(problem);
     }

@@ -91,11 +91,11 @@ class Writing {
   }
 
   /** Goes on after a node. */
-  async goOn(at: number): Promise<void> {
+  async goOn(at: number, then = ""): Promise<void> {
     this.stop();
     const ids: number[] = [];
     for (let node = at; node >= 0; node = this.nodes[node].parent) ids.push(this.nodes[node].id);
-    await this.#go(at, { ids: ids.reverse() });
+    await this.#go(at, { ids: ids.reverse(), then });
   }
 
   /** Takes another token in place of one that was written, and goes on from there. */
@@ -105,6 +105,11 @@ class Writing {
     this.leaf = this.chosen = there ?? this.#add({ id, label, probability: share, entropy, top, parent, children: [] });
     if (there === undefined) await this.goOn(this.leaf);
     else while (this.nodes[this.leaf].children.length) this.leaf = this.nodes[this.leaf].children[0];
+  }
+
+  /** Puts the reader's own words in place of a token that was written, and goes on from there. */
+  async put(instead: number, words: string): Promise<void> {
+    if (words) await this.goOn(this.nodes[instead].parent, words);
   }
 
   show(leaf: number): void {
@@ -123,7 +128,7 @@ class Writing {
     return at;
   }
 
-  async #go(from: number, start: { text: string } | { ids: number[] }): Promise<void> {
+  async #go(from: number, start: { text: string } | { ids: number[]; then: string }): Promise<void> {
     const stop = (this.#stop = new AbortController());
     [this.running, this.error] = [true, ""];
     let at = from;
