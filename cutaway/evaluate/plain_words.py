@@ -28,6 +28,7 @@ SENTENCES: dict[str, str] = {
     "ndcg_at_10": "How far up the right texts stand among the first ten: 1 at the top, 0 not among them.",
     "recall_at_10": "The share of queries whose right text is among the first ten.",
     "triplet_accuracy": "The share of rows whose first text is nearer to the right one than to the wrong one.",
+    "pairs_right": "The share of pairs that are rightly taken for an answer, or for none.",
     "spearman": "How well the order of the similarities follows that of the right scores: 1 the same, 0 none.",
     "loss": "The mean surprise at a token of the texts, in nats: the logarithm of the perplexity.",
 }

@@ -95,7 +95,8 @@ def test_every_measure_has_a_sentence():
     known = {
         "accuracy", "macro_f1", "ece", "brier", "cross_entropy", "micro_f1", "exact", "mean_absolute_error", "rmse",
         "pearson", "precision", "recall", "f1", "exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf",
-        "perplexity", "loss",
+        "perplexity", "loss", "accuracy_at_1", "mrr_at_10", "ndcg_at_10", "recall_at_10", "triplet_accuracy",
+        "spearman", "pairs_right",
     }  # fmt: skip
     assert known == set(SENTENCES)
     assert SCORERS
