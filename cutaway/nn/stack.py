@@ -356,15 +356,15 @@ def _shape(input_ids: Tensor | None, inputs_embeds: Tensor | None, spec: Spec) -
 
 def _places_taken(spec: Spec, rows: PackedBatch, cache: Cache | None, position_ids: Tensor | None) -> int:
     """How many positions the text that takes most has."""
-    held = 0 if cache is None else cache.end
-    if spec.longest is None or rows.length + held <= spec.longest:
-        return rows.length + held
+    n_cached = 0 if cache is None else cache.end
+    if spec.longest is None or rows.length + n_cached <= spec.longest:
+        return rows.length + n_cached
     learned = spec.embedding.positions
     if position_ids is not None and learned is not None:
         return 0  # each is a row of the table, which is checked, and may be there more than once
     if position_ids is not None or (learned is not None and learned.skips_hidden):
         return max(rows.lengths, default=0) + (0 if cache is None else cache.longest)
-    return rows.reach + held
+    return rows.reach + n_cached
 
 
 def check_ids(ids: Tensor, bound: int, name: str = "input_ids", of: str = "config.vocab_size") -> Tensor:
