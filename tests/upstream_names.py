@@ -61,8 +61,6 @@ REASONS = (
 
 # what upstream does beside names, and why it is not done here
 NEVER = (
-    ("`add_cross_attention=True` in BERT, RoBERTa, GPT-2 and their like",
-     "it is for `EncoderDecoderModel`, which is not built"),
     ("`training_args.bin` in a checkpoint",
      "it is a pickle, which runs code when it is read; the settings are in JSON"),
     ("a resume from a checkpoint whose weights were split or renamed after it was written",
