@@ -25,6 +25,19 @@ JOBS = {
     "train_dropout": "training, the same with dropout",
     "train_masked": "training, the same for masked words",
     "train_base": "training, BERT-base size, a classifier",
+    **{
+        f"{form}_{job}": f"SmolLM2 {form.upper()}, {what}"
+        for form in ("q4_0", "q4_1", "q4_k_m", "q6_k", "q8_0")
+        for job, what in (("1", "1 sequence"), ("8", "8 sequences"), ("prompt", "a prompt of 512"))
+    },
+    "own": "SmolLM2, 1 sequence, our own int8 and int4",
+    **{
+        f"{name}_{count}_beams_{beams}": f"{name} of a published size, texts: {count}, beams: {beams}"
+        for name in ("t5", "bart", "marian")
+        for count in (1, 8)
+        for beams in (1, 4)
+    },
+    **{f"prompt_{length}": f"SmolLM2, a prompt of {length:,} tokens" for length in (512, 2048, 8192)},
 }
 STEP = ("step_seconds", "step_cpu_seconds")
 
@@ -32,6 +45,13 @@ STEP = ("step_seconds", "step_cpu_seconds")
 def ours(lines: list[dict[str, Any]], precision: str) -> float | None:
     """cutaway's rate at a precision, None where it was not measured."""
     return next((line["rate"] for line in lines if line["name"] == "cutaway" and line["precision"] == precision), None)
+
+
+def share_of_text(line: dict[str, Any]) -> str:
+    """How much of a text is the reference's, or how far numbers are from it, where a suite says so."""
+    if line.get("same_text") is not None:
+        return f"{100 * line['same_text']:.0f}% alike"
+    return f"{line['error']:.1e}" if "error" in line else ""
 
 
 def rows(lines: list[dict[str, Any]]) -> list[list[str]]:
@@ -43,6 +63,7 @@ def rows(lines: list[dict[str, Any]]) -> list[list[str]]:
             line["precision"],
             f"{line['rate']:,.0f} ({line['low']:,.0f}-{line['high']:,.0f})",
             "" if base is None else f"{line['rate'] / base:.2f}",
+            share_of_text(line),
         ]
         for line in sorted(lines, key=lambda line: -line["rate"])
     ]
@@ -60,7 +81,9 @@ def text(suite: str, record: dict[str, Any]) -> str:
     for job, what in JOBS.items():
         if job in record:
             parts.append(f"\n{what}, tokens per second\n")
-            parts.append(table(["library", "precision", "median (range)", "of cutaway fp32"], rows(record[job])))
+            parts.append(
+                table(["library", "precision", "median (range)", "of cutaway fp32", "text or error"], rows(record[job]))
+            )
     trained = [job for job in JOBS if job in record and STEP[1] in record[job][0]]
     if trained:
         cells = [
@@ -75,6 +98,18 @@ def text(suite: str, record: dict[str, Any]) -> str:
             for line in record[job]
         ]
         parts += ["\none step, seconds\n", table(["job", "library", "precision", "wall", "CPU"], cells)]
+    started = [(job, line) for job in record if job.endswith("_starts") for line in record[job]]
+    if started:
+        cells = [
+            [line["name"], job.removesuffix("_starts")]
+            + [
+                f"{line[key]:.{digits}f}"
+                for key, digits in (("first_token_seconds", 2), ("memory_mb", 0), ("file_mb", 0))
+            ]
+            for job, line in started
+        ]
+        head = ["library", "format", "s to first token", "MB above imports after 16", "MB of the file"]
+        parts += ["\nfrom process start, a file of few bits\n", table(head, cells)]
     if "queries" in record:
         cells = [[q["name"], q["precision"], f"{q['p50_ms']:.2f}", f"{q['p99_ms']:.2f}"] for q in record["queries"]]
         parts += ["\none short text, milliseconds\n", table(["library", "precision", "p50", "p99"], cells)]

@@ -1,6 +1,6 @@
 """cutaway and its peers side by side on this machine; see README.md here.
 
-python benchmarks/run.py [--suites encoder decoder inside training] [--threads 2] [--rounds 5]
+python benchmarks/run.py [--suites NAME ...] [--threads 2] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from typing import Any
 import decoder
 import encoder
 import inside
+import prompts
+import quantized
 import report
+import translate
 
 HERE = Path(__file__).resolve().parent
-SUITES = ("encoder", "decoder", "inside", "training")
+SUITES = ("encoder", "decoder", "inside", "training", "quantized", "translate", "prompts")
 
 
 def package_folder(name: str) -> Path:
@@ -41,9 +44,7 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--suites", nargs="+", default=["encoder", "decoder", "inside", "training"], help="what to measure"
-    )
+    parser.add_argument("--suites", nargs="+", default=list(SUITES), choices=SUITES, help="what to measure")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each library")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each job")
     parser.add_argument("--share", type=float, default=1.0, help="of the encoder's texts, for a shorter run")
@@ -55,6 +56,9 @@ def main() -> None:
         "encoder": lambda: encoder.suite(minilm, asked.threads, asked.rounds, asked.share),
         "decoder": lambda: decoder.suite(smollm2, asked.threads, asked.rounds),
         "inside": lambda: inside.suite(minilm, encoder.base_size(minilm), asked.threads, asked.rounds),
+        "quantized": lambda: quantized.suite(smollm2, asked.threads, asked.rounds),
+        "translate": lambda: translate.suite(asked.threads, asked.rounds),
+        "prompts": lambda: prompts.suite(smollm2, asked.threads, asked.rounds),
         "training": lambda: importlib.import_module("training").suite(asked.threads, asked.rounds),
     }
     for name in asked.suites:

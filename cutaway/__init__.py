@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.machinery import PathFinder
 
 MYPY = False  # true for type checkers alone: `typing` is half of what this import would cost
 if MYPY:
@@ -21,6 +22,7 @@ _MODULES = {
         "AutoModelForSeq2SeqLM AutoModelForSequenceClassification AutoModelForTextEncoding "
         "AutoModelForTokenClassification"
     ),
+    "cutaway.pairs.encoder_decoder": "EncoderDecoderConfig EncoderDecoderModel",
     "cutaway.config.config": "PretrainedConfig PreTrainedConfig",
     "cutaway.errors": "CutawayError",
     "cutaway.nn.activations.edits": "Edit",
@@ -173,6 +175,7 @@ _MODULES = {
         "BartConfig BartPreTrainedModel BartPretrainedModel PretrainedBartModel BartModel "
         "BartForConditionalGeneration BartForQuestionAnswering BartForSequenceClassification"
     ),
+    "cutaway.tokenization.byte_tokens": "ByT5Tokenizer",
     "cutaway.tokenization.many_languages": ("M2M100Tokenizer NllbTokenizer NllbTokenizerFast"),
     "cutaway.families.nomic_bert": (
         "NomicBertConfig NomicBertPreTrainedModel NomicBertModel NomicBertForMaskedLM "
@@ -291,6 +294,8 @@ __all__ = sorted(_HOME)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         if not name.startswith("_"):
+            if PathFinder.find_spec(f"{__name__}.{name}", __path__) is not None:  # `from cutaway import nn` asks, too
+                return importlib.import_module(f"{__name__}.{name}")
             table = importlib.import_module("cutaway.compat.table")
             if table.is_module(name):  # `import cutaway; cutaway.utils.logging.get_logger()`
                 return importlib.import_module(f"{__name__}.{name}")

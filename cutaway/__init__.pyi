@@ -555,6 +555,7 @@ from cutaway.nn.activations.edits import Edit
 from cutaway.nn.kv_cache import Cache, DynamicCache, EncoderDecoderCache, StaticCache
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.outputs import ModelOutput, strict_outputs
+from cutaway.pairs.encoder_decoder import EncoderDecoderConfig, EncoderDecoderModel
 from cutaway.pipelines import (
     PIPELINE_REGISTRY,
     Embedder,
@@ -595,6 +596,7 @@ from cutaway.tokenization.byte_level_bpe import (
     RobertaTokenizer,
     RobertaTokenizerFast,
 )
+from cutaway.tokenization.byte_tokens import ByT5Tokenizer
 from cutaway.tokenization.many_languages import M2M100Tokenizer, NllbTokenizer, NllbTokenizerFast
 from cutaway.tokenization.sentencepiece_bpe import (
     GemmaTokenizer,
@@ -756,6 +758,7 @@ __all__ = [
     "BloomForTokenClassification",
     "BloomModel",
     "BloomPreTrainedModel",
+    "ByT5Tokenizer",
     "Cache",
     "CamembertConfig",
     "CamembertForCausalLM",
@@ -834,6 +837,8 @@ __all__ = [
     "ElectraTokenizerFast",
     "Embedder",
     "EncoderDecoderCache",
+    "EncoderDecoderConfig",
+    "EncoderDecoderModel",
     "EncoderNoRepeatNGramLogitsProcessor",
     "EncoderRepetitionPenaltyLogitsProcessor",
     "EosTokenCriteria",

@@ -77,6 +77,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "umt5": ("cutaway.families.umt5", "UMT5"),
     "bart": ("cutaway.families.bart", "Bart"),
 }
+# the same of models that are made of two, each of a family of its own
+PAIRS: dict[str, tuple[str, str]] = {"encoder-decoder": ("cutaway.pairs.encoder_decoder", "EncoderDecoder")}
 
 
 # what a program has registered: model_type -> config class
@@ -91,12 +93,13 @@ def _check_free(what: str, taken: bool, exist_ok: bool) -> None:
 
 
 def _family(model_type: str, where: str = "") -> tuple[str, str]:
-    if model_type not in FAMILIES:
+    known = FAMILIES | PAIRS
+    if model_type not in known:
         said = f"{where}: " if where else ""
         raise ConfigError(
-            f"{said}model_type is {model_type!r}; cutaway has {', '.join(FAMILIES)}.{nearest(model_type, FAMILIES)}"
+            f"{said}model_type is {model_type!r}; cutaway has {', '.join(known)}.{nearest(model_type, known)}"
         )
-    return FAMILIES[model_type]
+    return known[model_type]
 
 
 def config_class(model_type: str, where: str = "") -> type[PretrainedConfig]:
@@ -170,7 +173,7 @@ class AutoConfig:
                 f"{config.__name__}.model_type is {config.model_type!r}, and it is registered as {model_type!r}; "
                 "make them equal."
             )
-        _check_free(model_type, model_type in FAMILIES or model_type in _CONFIGS, exist_ok)
+        _check_free(model_type, model_type in (FAMILIES | PAIRS | _CONFIGS), exist_ok)
         _CONFIGS[model_type] = config
 
 
@@ -355,7 +358,7 @@ class AutoModelForSeq2SeqLM(_AutoModel["Seq2SeqLM"]):
     """A text from a text."""
 
     ending = "ForConditionalGeneration"
-    others: ClassVar[dict[str, str]] = {"marian": "MTModel"}
+    others: ClassVar[dict[str, str]] = {"marian": "MTModel", "encoder-decoder": "Model"}
 
 
 class AutoModelForSequenceClassification(_AutoModel["SequenceClassification"]):

@@ -68,8 +68,18 @@ class MissingExtraError(CutawayError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
 
-def nearest(value: str, known: Iterable[str], most: int = 3) -> str:
-    """A clause that lists the known names nearest to `value`, or all of them where they are few."""
+def counted(n: int, what: str, plural: str = "") -> str:
+    """A number with its noun: "1 row", "1,200 rows"; plural: where it is not made with an s."""
+    return f"{n:,} {what if n == 1 else plural or what + 's'}"
+
+
+def nearest(value: str, known: Iterable[str], most: int = 3, *, few: int = 12) -> str:
+    """A clause that asks for the known names like `value` (in any case), or lists all of up to `few` where none is."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(value, names, n=most, cutoff=0.5) or (names if len(names) <= 12 else [])
-    return f" Did you mean {', '.join(repr(n) for n in close)}?" if close else ""
+    by_case: dict[str, list[str]] = {}
+    for name in names:
+        by_case.setdefault(name.casefold(), []).append(name)
+    close = difflib.get_close_matches(value.strip().casefold(), by_case, n=most, cutoff=0.6)
+    if close:
+        return f" Did you mean {' or '.join(repr(name) for key in close for name in by_case[key])}?"
+    return f" There is {', '.join(map(repr, names))}." if 0 < len(names) <= few else ""

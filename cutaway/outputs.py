@@ -273,6 +273,7 @@ class BaseModelOutputWithPooling(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
     past_key_values: Cache | None = None
     attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -283,6 +284,7 @@ class BaseModelOutputWithPast(ModelOutput):
     past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass(repr=False)
@@ -322,6 +324,7 @@ class CausalLMOutputWithPast(ModelOutput):
     past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
 
 
 CausalLMOutput = CausalLMOutputWithPast

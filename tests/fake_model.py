@@ -36,9 +36,11 @@ class FakeModel(nn.Module):
         super().__init__()
         self.vocab, self.is_encoder_decoder = vocab, encoder_decoder
         stack = SimpleNamespace(longest=positions, embedding=SimpleNamespace(vocab_size=vocab))
-        self.architecture = SimpleNamespace(stack=stack, decoder=stack if encoder_decoder else None)
+        self.architecture = SimpleNamespace(stack=stack, decoder=stack if encoder_decoder else None, writer=stack)
         self.config = SimpleNamespace(
-            to_dict=lambda: dict(config), decoder_start_token_id=config.get("decoder_start_token_id")
+            to_dict=lambda: dict(config),
+            get_text_config=lambda **_: self.config,
+            decoder_start_token_id=config.get("decoder_start_token_id"),
         )
         self.device = torch.device("cpu")
         self.calls: list[dict[str, Any]] = []

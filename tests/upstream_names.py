@@ -43,7 +43,7 @@ REASONS = (
      r"convert_slow_tokenizer", "every tokenizer here is a fast one of the tokenizers library"),
     (r"(Dynamic|Static|Sliding|Cache)\w*Layer\w*|CacheLayerMixin|StaticSlidingWindowLayer",
      "one `Cache` holds all layers; `cache.layers[i]` has their keys and values"),
-    (r"\w+(Layer|RMSNorm|Attention|MLP|Block)|AttentionInterface|AttentionMaskInterface|GradientCheckpointingLayer|ROPE_INIT_FUNCTIONS|RopeParameters|"
+    (r"\w+(Layer|RMSNorm|Attention|MLP|Block)|AttentionInterface|AttentionMaskInterface|ROPE_INIT_FUNCTIONS|RopeParameters|"
      r"dynamic_rope_update|kernelize|model_addition_debugger_context",
      "a part of upstream's own models; here there is one engine"),
     (r"\w*PipelineDataFormat", "read the file with csv, json or datasets, and give the pipeline a list"),
@@ -57,6 +57,43 @@ REASONS = (
     (r"\w*ForCausalLM", "not built: the decoder of an encoder-decoder is not a model of its own here"),
     (r"\w*EncoderModel|\w*DecoderModel\w*|EncoderDecoder\w*", "not built"),
     (r"DummyObject|TextKwargs|is_\w+", "of upstream's own making"),
+)  # fmt: skip
+
+# what upstream does beside names, and why it is not done here
+NEVER = (
+    ("`add_cross_attention=True` in BERT, RoBERTa, GPT-2 and their like",
+     "it is for `EncoderDecoderModel`, which is not built"),
+    ("`training_args.bin` in a checkpoint",
+     "it is a pickle, which runs code when it is read; the settings are in JSON"),
+    ("a resume from a checkpoint whose weights were split or renamed after it was written",
+     "a checkpoint is whole or it is not resumed; `from_pretrained` reads such a folder"),
+    ("another `per_device_train_batch_size` in a resume",
+     "the batches would be others, so it would be another training"),
+    ("`accelerator_config`, `ddp_static_graph`, DeepSpeed",
+     "the trainer runs on torch alone: `torchrun`, and `fsdp`"),
+    ("`dataloader_in_order=False`, `dataloader_multiprocessing_context`",
+     "the batches follow from the seed and the epoch"),
+    ("`CheckpointManager`, `JITCheckpointCallback`",
+     "`enable_jit_checkpoint=True` does what they do"),
+    ("callbacks for Kubeflow, SwanLab and other services",
+     "`report_to` knows TensorBoard, MLflow, wandb and trackio; write a `TrainerCallback` for another"),
+    ("the processors of sound models (`Bark...`, `Dia...`)",
+     "no task of texts; write a `LogitsProcessor`"),
+    ("watermarks by SynthID",
+     "cutaway does not watermark texts; write a `LogitsProcessor`"),
+    ("`torch.compile(model, fullgraph=True)`, and tests that are skipped without it",
+     "the engine's kernels and its recorded decode step take its place"),
+    ("a text of which `attention_mask` hides every token",
+     "it has no result; upstream gives numbers that mean nothing"),
+    ("labels of hidden words in DeBERTa",
+     "its attention hides such a word from itself as well"),
+    ("cutting the list of layers of ALBERT",
+     "its layers share one block; set `num_hidden_layers`"),
+    ("`GenerationMixin` among the direct bases, `_initialize_weights`, `_get_tied_weight_keys`, "
+     "`_prepare_special_tokens`, `utils.output_capturing`, `conversion_mapping`",
+     "the inside of upstream's own models"),
+    ("errors and warnings in upstream's words",
+     "ours name the field, the value and the way out"),
 )  # fmt: skip
 
 
@@ -193,6 +230,8 @@ def page() -> str:
         for folder, names in families.items()
         if not folders[folder]
     ]
+    lines += ["", "## What is not going to be", "", "What scripts for upstream may ask beside names, and why not.", ""]
+    lines += ["| what | why |", "| --- | --- |", *(f"| {what} | {why} |" for what, why in NEVER)]
     lines += ["", "## Module paths", "", "Names below upstream's top level, and where they live here.", ""]
     lines += ["| name | lives in |", "| --- | --- |"]
     below = {name: home for home, names in HOMES.items() for name in names.split()}

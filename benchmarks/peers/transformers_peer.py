@@ -90,3 +90,35 @@ class Decoder:
             out = self.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
         answers: list[list[int]] = out[:, ids.shape[1] :].tolist()
         return answers
+
+    def prompt(self, ids: list[int]) -> list[float]:
+        """The logits after a prompt, of a cache that is filled."""
+        import torch
+
+        with torch.inference_mode():
+            out = self.model(input_ids=torch.tensor([ids]), use_cache=True, logits_to_keep=1)
+        logits: list[float] = out.logits[0, -1].float().tolist()
+        return logits
+
+
+class Translator:
+    """`model.generate` of an encoder-decoder: source ids [texts][length], greedy or by beams."""
+
+    def __init__(self, folder: Path, precision: str, threads: int, build: Path) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(threads)
+        self.version = transformers.__version__
+        load = transformers.AutoModelForSeq2SeqLM.from_pretrained
+        self.model = load(folder, dtype=dtype(precision)).eval()
+
+    def translated(self, sources: list[list[int]], new: int, beams: int) -> list[list[int]]:
+        import torch
+
+        ids = torch.tensor(sources)
+        options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "num_beams": beams}
+        with torch.inference_mode():
+            out = self.model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        answers: list[list[int]] = out[:, 1:].tolist()
+        return answers

@@ -22,29 +22,89 @@ TYPES = {
     "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14,
     "BF16": 30,
 }  # fmt: skip
-_Q4_1 = TYPES["Q4_1"]
+_Q4_1, _Q8_0 = TYPES["Q4_1"], TYPES["Q8_0"]
 
 
 def four_bits(weight: torch.Tensor) -> StoredBlocks:
     """Weight [n, k], k a multiple of 32, as least + scale * q with q from 0 to 15 in each group of 32 (Q4_1).
 
-    The error of a number is at most half a scale, (largest - least) / 30, beside the rounding of both to 16 bits.
+    The error of a number is at most half of a fifteenth of its group's span, beside the rounding of both to 16 bits. Of
+    a few scales that keep this, the one with the least squared error is taken: numbers that were of such blocks come
+    back as they were. CheckpointError where a number is NaN or not below 65,504.
+    """
+    import torch
+
+    n, k = weight.shape
+    data = torch.empty(n, k // GROUP, 4 + GROUP // 2, dtype=torch.uint8)  # [n, groups, 20]
+    step = max(1, ROWS // k)
+    for start in range(0, n, step):
+        groups = weight.detach()[start : start + step].to(torch.float32).reshape(-1, k // GROUP, GROUP)
+        least, most = groups.aminmax(dim=2)  # [rows, groups]
+        if not bool((least > -LARGEST).all() and (most < LARGEST).all()):
+            raise CheckpointError(
+                "A matrix with NaN, infinity or numbers of 65,504 and more cannot be stored in 4 bits."
+            )
+        scale, offset = (x.half() for x in _least_squares(groups, least, most - least))
+        q = _whole(groups, scale.float(), offset.float()).to(torch.uint8)
+        low, high = q.split(GROUP // 2, 2)  # [rows, groups, 16] each
+        data[start : start + step, :, :4] = torch.stack((scale, offset), 2).view(torch.uint8)
+        data[start : start + step, :, 4:] = low | (high << 4)
+    return StoredBlocks(data.flatten(1), _Q4_1, "Q4_1", k)
+
+
+def _least_squares(groups: torch.Tensor, least: torch.Tensor, span: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and least number of groups [..., 32], both [...]: the best of a few."""
+    import torch
+
+    best_scale, best_least = span / LEVELS, least
+    difference = _difference(groups, best_scale, best_least)
+    best_error, largest = difference.square().sum(-1), span / (2 * LEVELS)
+    mean = groups.mean(-1)
+    for levels in (15, 14, 13):  # the last two: of a group that used no more steps
+        q = _whole(groups, span / levels, least)
+        q_mean = q.mean(-1)
+        variance = q.square().mean(-1) - q_mean * q_mean
+        scale = ((q * groups).mean(-1) - q_mean * mean) * _inverse(variance)  # of the line through these q
+        offset = mean - scale * q_mean
+        difference = _difference(groups, scale, offset)
+        error = difference.square().sum(-1)
+        better = (error < best_error) & (scale > 0) & (difference.abs().amax(-1) <= largest)
+        best_error = torch.where(better, error, best_error)
+        best_scale, best_least = torch.where(better, scale, best_scale), torch.where(better, offset, best_least)
+    return best_scale, best_least
+
+
+def _difference(groups: torch.Tensor, scale: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+    """What the numbers [..., 32] are off by in these steps."""
+    return _whole(groups, scale, least) * scale[..., None] + (least[..., None] - groups)
+
+
+def _whole(groups: torch.Tensor, scale: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+    """The numbers [..., 32] in whole steps from the least one, from 0 to 15."""
+    return ((groups - least[..., None]) * _inverse(scale)[..., None]).round_().clamp_(0, LEVELS)
+
+
+def eight_bits(weight: torch.Tensor) -> StoredBlocks:
+    """Weight [n, k], k a multiple of 32, as scale * q with q from -127 to 127 in each group of 32 (Q8_0).
+
+    The error of a number is at most half a scale, the group's largest / 254, beside the scale's rounding to 16 bits.
     CheckpointError where a number is NaN or not below 65,504.
     """
     import torch
 
     n, k = weight.shape
-    groups = weight.detach().to(torch.float32).reshape(n, k // GROUP, GROUP)  # [n, groups, 32]
-    least, most = groups.aminmax(dim=2)  # [n, groups]
-    if not bool((least > -LARGEST).all() and (most < LARGEST).all()):
-        raise CheckpointError("A matrix with NaN, infinity or numbers of 65,504 and more cannot be stored in 4 bits.")
-    scale, least = ((most - least) / LEVELS).half(), least.half()
-    inverse = torch.where(scale > 0, 1 / scale.float(), 0.0)
-    q = ((groups - least.float()[..., None]) * inverse[..., None]).round_().clamp_(0, LEVELS).to(torch.uint8)
-    low, high = q.split(GROUP // 2, 2)  # [n, groups, 16] each
-    heads = torch.stack((scale, least), 2).view(torch.uint8)  # [n, groups, 4]
-    data = torch.cat((heads, low | (high << 4)), 2).flatten(1)  # [n, groups * 20]
-    return StoredBlocks(data.contiguous(), _Q4_1, "Q4_1", k)
+    data = torch.empty(n, k // GROUP, 2 + GROUP, dtype=torch.uint8)  # [n, groups, 34]
+    step = max(1, ROWS // k)
+    for start in range(0, n, step):
+        groups = weight.detach()[start : start + step].to(torch.float32).reshape(-1, k // GROUP, GROUP)
+        most = groups.abs().amax(2)  # [rows, groups]
+        if not bool((most < LARGEST).all()):
+            raise CheckpointError("A matrix with NaN, infinity or numbers of 65,504 and more cannot be stored in Q8_0.")
+        scale = (most / 127).half()
+        q = (groups * _inverse(scale.float())[..., None]).round_().clamp_(-127, 127).to(torch.int8)
+        data[start : start + step, :, :2] = scale[..., None].view(torch.uint8)
+        data[start : start + step, :, 2:] = q.view(torch.uint8)
+    return StoredBlocks(data.flatten(1), _Q8_0, "Q8_0", k)
 
 
 def quantize(weight: torch.Tensor, name: str) -> StoredBlocks:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +71,9 @@ def metadata_table(dialect: Dialect) -> FieldTable:
             ),
             only(None, 0, 0.0, False),
         ),
+        "expert_weights_norm": only(None, bool(dialect.fixed.get("norm_topk_prob"))),
+        "expert_weights_scale": only(None, 0.0, 1.0),
+        "expert_gating_func": only(None, 0, 1),  # 1 is a softmax over all experts
         "attention.causal": only(None, True),
         "attention.scale": only(None, 0.0),
         "rope.scaling.alpha": only(None, 0.0, 1.0),
@@ -159,7 +163,9 @@ def _config(path: Path, header: Header, family: str, kv_heads: int, tensors: GGU
     if dialect.groups:
         config["num_key_value_heads"] = kv_heads
         _rotary(path, header, family, config, tensors)
-    return config | dialect.derived(config)
+    config |= dialect.derived(config)
+    named = {dialect.renamed.get(name, name): value for name, value in config.items()}
+    return {name: value for name, value in named.items() if name}
 
 
 def _rotary(path: Path, header: Header, family: str, config: dict[str, Any], tensors: GGUFTensors) -> None:
@@ -257,22 +263,41 @@ class GGUFTensors:
         self._header, self._dialect, self._heads = header, dialect, heads
         self._names: dict[str, str] = {}
         self._rotated: dict[str, int] = {}  # the matrices whose rows are in GGUF's order -> heads
+        self._groups = kv_heads if dialect.grouped else heads
+        self._experts: dict[str, int] = {}  # matrices that lie with others in one tensor -> which of them
+        self._block = dialect.names_in(layer_of(stored) for stored in header.tensors)
         self._file: Any = None
         for stored in header.tensors:
             if stored in _NO_WEIGHTS:
                 continue
             name = self._name(stored)
-            self._names[name] = stored
             layer = layer_of(stored)
+            if "{e}" in name:
+                self._take_experts(name, stored)
+                continue
+            self._names[name] = stored
             if layer in dialect.rotated or layer == dialect.per_head:
                 count = kv_heads if layer == "attn_k" else heads
-                rows, unit = header.tensors[stored].shape[0], 3 if layer == dialect.per_head else 2
-                if rows % (unit * count):
+                rows, unit = header.tensors[stored].shape[0], 2 * count
+                if layer == dialect.per_head:
+                    unit = heads + 2 * self._groups
+                if rows % unit or heads % self._groups:
                     raise CheckpointError(f"{path}: {stored!r} has {rows} rows for {count} heads.")
                 if layer in dialect.rotated:
                     self._rotated[name] = count
         if dialect.tokens not in self._names:
             raise CheckpointError(f"{path} has no token_embd.weight: it is no whole model.")
+
+    def _take_experts(self, name: str, stored: str) -> None:
+        """Note each expert's matrix of a tensor [experts, out, in]."""
+        shape = self._header.tensors[stored].shape
+        if len(shape) != 3 or shape[0] > 4096:
+            raise CheckpointError(
+                f"{self.path}: {stored!r} has shape {list(shape)}; up to 4,096 experts [experts, out, in] are known."
+            )
+        for e in range(shape[0]):
+            self._names[name.replace("{e}", str(e))] = stored
+            self._experts[name.replace("{e}", str(e))] = e
 
     def _name(self, stored: str) -> str:
         dialect = self._dialect
@@ -280,11 +305,12 @@ class GGUFTensors:
         if outside is not None and outside[1] in dialect.top:
             return f"{dialect.top[outside[1]]}.{outside[2]}"
         found = re.fullmatch(r"blk\.(\d{1,5})\.(\w+)\.(weight|bias)", stored)
-        if found is None or found[2] not in dialect.block:
+        if found is None or found[2] not in self._block:
             raise CheckpointError(
-                f"{self.path}: the tensor {stored[:80]!r} is no part of a dense {dialect.model_type} model."
+                f"{self.path}: the tensor {stored[:80]!r} is no part of "
+                f"{'such' if 'ffn_gate_inp' in self._block else 'a dense'} {dialect.model_type} model."
             )
-        return f"{dialect.blocks.format(i=found[1])}{dialect.block[found[2]]}.{found[3]}"
+        return f"{dialect.blocks.format(i=found[1])}{self._block[found[2]]}.{found[3]}"
 
     def names(self) -> list[str]:
         """The published names, in the file's order."""
@@ -293,7 +319,11 @@ class GGUFTensors:
     def _stored(self, name: str) -> Stored:
         if name not in self._names:
             raise CheckpointError(f"{self.path} has no tensor {name!r}.{nearest(name, self._names)}")
-        return self._header.tensors[self._names[name]]
+        entry = self._header.tensors[self._names[name]]
+        if name not in self._experts:
+            return entry
+        size, e = (entry.end - entry.begin) // entry.shape[0], self._experts[name]
+        return replace(entry, shape=entry.shape[1:], begin=entry.begin + e * size, end=entry.begin + (e + 1) * size)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
@@ -311,8 +341,7 @@ class GGUFTensors:
         """The tensor in float32, as it was published."""
         import torch
 
-        self._stored(name)
-        tensor = torch.from_numpy(self.stored(self._names[name]))
+        tensor = torch.from_numpy(self._values(self._names[name], self._stored(name)))
         layer = layer_of(self._names[name])
         if self._dialect.norm_offset and layer.endswith("_norm"):
             tensor = tensor - self._dialect.norm_offset
@@ -320,8 +349,11 @@ class GGUFTensors:
             tensor = tensor.T.contiguous()
         shape = tensor.shape
         if layer == self._dialect.per_head:
-            parts = tensor.reshape(3, self._heads, shape[0] // self._heads // 3, -1)  # [3, heads, d, in]: q, k, v
-            return parts.transpose(0, 1).reshape(shape)  # [heads * 3 * d, in]: each head's q, k, v
+            n, groups = self._heads, self._groups
+            size = shape[0] // (n + 2 * groups)
+            parts = tensor.reshape(shape[0], -1).split([n * size, groups * size, groups * size])  # q, k, v
+            by_group = [part.reshape(groups, -1, part.shape[1]) for part in parts]  # each [groups, rows, in]
+            return torch.cat(by_group, 1).reshape(shape)  # [groups * rows, in]: each group's q, k, v
         heads = self._rotated.get(name)
         if heads is None:
             return tensor
@@ -346,7 +378,7 @@ class GGUFTensors:
 
     def dequantized_types(self) -> list[str]:
         """The types of matrices that `blocks` cannot give."""
-        kinds = {t.kind for name in self._names.values() if len((t := self._header.tensors[name]).shape) == 2}
+        kinds = {t.kind for name in self._names.values() if len((t := self._header.tensors[name]).shape) > 1}
         return sorted(map(_type_name, kinds - set(BLOCKS)))
 
     def _bytes(self, entry: Stored) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -359,11 +391,14 @@ class GGUFTensors:
 
     def stored(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         """A tensor under its GGUF name, dequantized, with its rows as stored."""
+        return self._values(name, self._header.tensors[name])
+
+    def _values(self, name: str, entry: Stored) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The numbers of a tensor, or of a part of it."""
         import numpy as np
         from gguf.constants import GGMLQuantizationType
         from gguf.quants import dequantize
 
-        entry = self._header.tensors[name]
         kind = GGMLQuantizationType(entry.kind)
         data = self._bytes(entry)
         if kind == GGMLQuantizationType.F32:

@@ -52,6 +52,11 @@ class StoredBlocks:
         """How many rows there are."""
         return len(self.data)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes they are."""
+        return self.data.nbytes
+
     def part(self, start: int, count: int) -> StoredBlocks:
         """Rows start .. start + count, which are whole heads where heads lie as pairs."""
         if self.half and (start % (2 * self.half) or count % (2 * self.half)):

@@ -5,7 +5,7 @@ Names are those of gguf-py/gguf/constants.py; the changes are those of llama.cpp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,11 @@ class Dialect:
         norm_offset: what was added to the weights of norms.
         turned: layers that are published transposed.
         per_head: the layer that is published head by head, and here query, key, value.
+        grouped: whether it is published by the heads that share keys, all queries of a group before its key and value.
+        instead: layers that have other published names in a file that has the layer named before them.
+        renamed: what the family calls fields that are read for all families, "" where it has none.
+
+    A published name with {e} is that of each expert: GGUF has those of a block in one tensor [experts, out, in].
     """
 
     model_type: str
@@ -73,6 +78,15 @@ class Dialect:
     norm_offset: float = 0.0
     turned: tuple[str, ...] = ()
     per_head: str = ""
+    grouped: bool = False
+    instead: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def names_in(self, layers: Iterable[str]) -> Mapping[str, str]:
+        """`block`, as it is where a file has these layers, by their GGUF names."""
+        there = set(layers)
+        more = [names for layer, names in self.instead.items() if layer in there]
+        return {**self.block, **{name: theirs for names in more for name, theirs in names.items()}}
 
     @property
     def tokens(self) -> str:
@@ -100,6 +114,26 @@ def _gemma_scale(largest: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         return {"query_pre_attn_scalar": width // heads if by_width else size}
 
     return derived
+
+
+_EXPERTS = {
+    **{name: layer for name, layer in _LLAMA_BLOCK.items() if name not in ("ffn_gate", "ffn_up", "ffn_down")},
+    **_HEADS,
+    "ffn_gate_inp": "mlp.gate",
+    **{f"ffn_{part}_exps": f"mlp.experts.{{e}}.{part}_proj" for part in ("gate", "up", "down")},
+}
+_COUNTS = {"num_experts": "expert_count", "num_experts_per_tok": "expert_used_count"}
+
+
+def _falcon(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of Falcon's decoders it is, which files do not say: by its norms and by how many heads share keys."""
+    heads, shared, two = (config[name] for name in ("num_attention_heads", "num_key_value_heads", "two_norms"))
+    new = two or shared not in (1, heads)
+    return {
+        "new_decoder_architecture": new,
+        "num_ln_in_parallel_attn": 2 if two else 1,
+        "multi_query": shared == 1 and not new,
+    }
 
 
 DIALECTS = {
@@ -259,6 +293,55 @@ DIALECTS = {
         fixed={},
         groups=False,
         per_head="attn_qkv",
+    ),
+    "falcon": Dialect(
+        "falcon",
+        "FalconForCausalLM",
+        top={
+            "token_embd": "transformer.word_embeddings",
+            "output_norm": "transformer.ln_f",
+            "output": "lm_head",
+        },
+        block={
+            "attn_norm": "input_layernorm",
+            "attn_qkv": "self_attention.query_key_value",
+            "attn_output": "self_attention.dense",
+            "ffn_up": "mlp.dense_h_to_4h",
+            "ffn_down": "mlp.dense_4h_to_h",
+        },
+        blocks="transformer.h.{i}.",
+        fields={
+            "hidden_size": "embedding_length",
+            "ffn_hidden_size": "feed_forward_length",
+            "max_position_embeddings": "context_length",
+            "num_attention_heads": "attention.head_count",
+            "num_hidden_layers": "block_count",
+            "layer_norm_epsilon": "attention.layer_norm_epsilon",
+        },
+        fixed={"activation": "gelu", "alibi": False, "bias": False, "parallel_attn": True},
+        derived=_falcon,
+        layers={"two_norms": "ln_attn"},
+        per_head="attn_qkv",
+        grouped=True,
+        instead={"attn_norm_2": {"attn_norm": "ln_mlp", "attn_norm_2": "ln_attn"}},
+        renamed={"num_key_value_heads": "num_kv_heads", "head_dim": "", "two_norms": ""},
+    ),
+    "qwen3moe": Dialect(
+        "qwen3_moe",
+        "Qwen3MoeForCausalLM",
+        block=_EXPERTS,
+        fields={**_RMS, **_COUNTS, "moe_intermediate_size": "expert_feed_forward_length"},
+        fixed={"hidden_act": "silu", "norm_topk_prob": True},
+        biases={"attention_bias": "self_attn.q_proj"},
+    ),
+    "olmoe": Dialect(
+        "olmoe",
+        "OlmoeForCausalLM",
+        block=_EXPERTS,
+        fields={**_RMS, **_COUNTS},
+        fixed={"hidden_act": "silu", "norm_topk_prob": False},
+        biases={"attention_bias": "self_attn.q_proj"},
+        renamed={"head_dim": ""},
     ),
     "gpt2": Dialect(
         "gpt2",

@@ -77,14 +77,15 @@ def tensor_type(form: str, layer: str, block: int, n_blocks: int, width: int) ->
     """The type of a matrix in a file of this format.
 
     The recipes with M give value and second feed-forward matrices of the first and last eighth of the blocks, and of
-    every third between them, 6 bits instead of 4 or 5; the output has 6 bits in all of them.
+    every third between them, 6 bits instead of 4 or 5; the output has 6 bits in each format of fewer.
     """
     name, _, variant = form.upper().partition("_K")
     found = f"{name}_K" if "_K" in form.upper() else form.upper()
-    if "_K" in form.upper() and found != "Q6_K":
+    if layer == "output" and found.startswith(("Q4_", "Q5_")):
+        found = "Q6_K"
+    elif variant == "_M" and layer in ("attn_v", "ffn_down", "ffn_down_exps"):
         eighth = n_blocks // 8
-        careful = block < eighth or block >= 7 * eighth or (block - eighth) % 3 == 2
-        if layer == "output" or (variant == "_M" and layer in ("attn_v", "ffn_down") and careful):
+        if block < eighth or block >= 7 * eighth or (block - eighth) % 3 == 2:
             found = "Q6_K"
     if width % BLOCKS[TYPES[found]][0]:
         found = _COARSER.get(found, "F16")
@@ -99,7 +100,14 @@ class PublishedTensors:
     def __init__(self, tensors: Tensors, dialect: Dialect, heads: Heads, tied: bool) -> None:
         self._tensors, self._dialect, self._heads = tensors, dialect, heads
         tops = {published: stored for stored, published in dialect.top.items()}
-        layers = {published: stored for stored, published in dialect.block.items()}
+        names = [name.rpartition(".")[0] for name in tensors.names()]
+        there = (
+            stored
+            for stored, named in dialect.instead.items()
+            if any(name.endswith(f".{named[stored]}") for name in names)
+        )
+        layers = {published: stored for stored, published in dialect.names_in(there).items()}
+        self._experts: dict[str, dict[int, str]] = {}  # ggml's name -> {expert: the published one}
         before, after = dialect.blocks.split("{i}")
         pattern = re.compile(re.escape(before) + r"(\d{1,5})" + re.escape(after) + r"(.+)\.(weight|bias)")
         self.stored: dict[str, str] = {}  # ggml's name -> the published one
@@ -113,6 +121,14 @@ class PublishedTensors:
             elif (found := pattern.fullmatch(name)) is not None and found[2] in layers:
                 self.stored[f"blk.{found[1]}.{layers[found[2]]}.{found[3]}"] = name
                 self.n_blocks = max(self.n_blocks, int(found[1]) + 1)
+            elif found is not None and (e := re.search(r"\.experts\.(\d{1,4})\.", found[2])) is not None:
+                together = layers.get(found[2].replace(e[0], ".experts.{e}."))
+                if together is None:
+                    raise CheckpointError(f"The tensor {name[:80]!r} has no place in GGUF of {dialect.model_type}.")
+                stored = f"blk.{found[1]}.{together}.{found[3]}"
+                self.stored.setdefault(stored, name)
+                self._experts.setdefault(stored, {})[int(e[1])] = name
+                self.n_blocks = max(self.n_blocks, int(found[1]) + 1)
             elif not name.endswith((".inv_freq", ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")):
                 raise CheckpointError(f"The tensor {name[:80]!r} has no place in GGUF of {dialect.model_type}.")
 
@@ -122,12 +138,17 @@ class PublishedTensors:
     def shape(self, stored: str) -> tuple[int, ...]:
         """The shape as it is written, each output a row."""
         shape = tuple(self._tensors.shape(self.stored[stored]))
+        if stored in self._experts:
+            return (len(self._experts[stored]), *shape)
         return shape[::-1] if len(shape) == 2 and layer_of(stored) in self._dialect.turned else shape
 
     def read(self, stored: str) -> torch.Tensor:
         """The numbers as they are written, float32."""
         import torch
 
+        if stored in self._experts:
+            of_each = self._experts[stored]
+            return torch.stack([self._tensors.read(of_each[e]).detach().to(torch.float32) for e in sorted(of_each)])
         tensor = self._tensors.read(self.stored[stored]).detach().to(torch.float32)
         layer, dialect = layer_of(stored), self._dialect
         if dialect.norm_offset and layer.endswith("_norm"):
@@ -136,9 +157,14 @@ class PublishedTensors:
             tensor = tensor.T.contiguous()
         shape = tensor.shape
         if layer == dialect.per_head:
-            heads = self._heads.query
-            parts = tensor.reshape(heads, 3, shape[0] // heads // 3, -1)  # [heads, 3, d, in]: each head's q, k, v
-            return parts.transpose(0, 1).reshape(shape)  # [3 * heads * d, in]: all q, all k, all v
+            groups = self._heads.key if dialect.grouped else self._heads.query
+            of_group = self._heads.query // groups  # heads of queries
+            size = shape[0] // groups // (of_group + 2)
+            by_group = tensor.reshape(groups, shape[0] // groups, -1)  # [groups, rows, in]: each group's q, k, v
+            parts = by_group.split([of_group * size, size, size], 1)
+            return torch.cat([part.reshape(-1, by_group.shape[2]) for part in parts]).reshape(
+                shape
+            )  # all q, all k, all v
         if layer in dialect.rotated:
             heads = self._heads.key if layer == "attn_k" else self._heads.query
             halves = tensor.reshape(heads, 2, shape[0] // heads // 2, -1)  # [heads, 2, d/2, in]: first, second halves
@@ -196,7 +222,7 @@ def write_gguf(
 
 def _type_of(tensors: PublishedTensors, name: str, form: str) -> str:
     shape, layer = tensors.shape(name), layer_of(name)
-    if len(shape) < 2 or layer.endswith("_norm") or layer == "position_embd":
+    if len(shape) < 2 or layer.endswith("_norm") or layer in ("position_embd", "ffn_gate_inp"):
         return "F32"
     if layer == "token_embd" and "output.weight" not in tensors.stored:
         layer = "output"  # one matrix is both

@@ -13,6 +13,7 @@ import typer
 from cutaway.commands.display import as_line, console, plain, table_of, write
 from cutaway.commands.option import AsJson, Delimiter, Dtypes, Encoding, Offline, Revision, Threads, pipeline_arguments
 from cutaway.commands.text_vectors import check_table_output, write_table
+from cutaway.errors import counted
 from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ def agree(
                 told.given[place] = _of_model(name, told.texts, load, column)
     annotators = [one for one in told.given if one is not None]
     found = compare(*annotators, level=level.value)
+    alike = _alike(found.names)
+    if alike:
+        said = "; ".join(" and ".join(map(repr, names)) for names in alike[:3])
+        _say(f"Note: labels that differ only in case or spaces count as different: {said}. Write them in one way.")
     names = _names(sources, labels)
     if not any(len(set(row) - {None}) > 1 for row in zip(*annotators, strict=True)):
         sys.stderr.write("They agree on every row.\n")
@@ -128,27 +133,27 @@ def _read(
     if not tables:
         raise InputError(f"{' and '.join(sources)}: none is a table, and models need one with the texts to label.")
     read: dict[str, list[dict[str, Any]]] = {}
+    numbers: dict[str, list[int]] = {}
     for source, name in tables:
         if source not in read:
             reader = TableReader(source, encoding=encoding, delimiter=delimiter)
             rows = list(reader.rows())
-            bad = next((f"{source}, row {i}: {row.error}." for i, row in enumerate(rows, start=1) if row.error), None)
+            bad = next((f"{source}, row {row.number}: {row.error}." for row in rows if row.error), None)
             if bad:
                 raise InputError(bad)
-            read[source] = [row.values for row in rows]
+            read[source], numbers[source] = [row.values for row in rows], [row.number for row in rows]
         columns = list(dict.fromkeys(name for row in read[source] for name in row))
         for wanted, option in ((name, "--label"), *([(key, "--key")] if key else [])):
             if wanted not in columns:
                 way = divided_by(columns, wanted) or f" Name the right one with {option}."
                 raise InputError(f"{source} has no column {wanted!r}; it has {', '.join(map(repr, columns))}.{way}")
     told = _Told()
-    first = read[tables[0][0]]
     if key is None:
         sizes = {source: len(rows) for source, rows in read.items()}
         if len(set(sizes.values())) > 1:
             said = ", ".join(f"{source} {size:,}" for source, size in sizes.items())
             raise InputError(f"The tables have different numbers of rows ({said}). Say which belong together: --key.")
-        told.keys = list(range(1, len(first) + 1))
+        told.keys = list(numbers[tables[0][0]])  # of the first table, whose blank lines may lie elsewhere
         by_key = {source: dict(zip(told.keys, rows, strict=True)) for source, rows in read.items()}
     else:
         told.keys = list(matched([[row.get(key) for row in rows] for rows in read.values()], _say))
@@ -176,6 +181,14 @@ def _label(value: object) -> str | None:
     return str(value).strip()
 
 
+def _alike(names: list[str]) -> list[list[str]]:
+    """Labels that are one but for case and spaces."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault("".join(name.split()).casefold(), []).append(name)
+    return [found for found in kinds.values() if len(found) > 1]
+
+
 def _of_model(name: str, texts: list[str], load: dict[str, Any], column: str) -> list[str | None]:
     """A classifier's label for each text."""
     from cutaway.errors import InputError
@@ -185,7 +198,7 @@ def _of_model(name: str, texts: list[str], load: dict[str, Any], column: str) ->
         raise InputError(
             f"{name} is taken for a model, and the table has no texts in {column!r}: name it with --column."
         )
-    sys.stderr.write(f"{name}: {len(texts):,} rows\n")
+    sys.stderr.write(f"{name}: {counted(len(texts), 'row')}\n")
     answers = pipeline("text-classification", name, truncation=True, **load)(texts)
     return [_label(answer["label"]) for answer in answers]
 
@@ -221,14 +234,15 @@ def _record(found: Agreement, names: list[str]) -> dict[str, Any]:
 
 def _show(found: Agreement, names: list[str], rows: list[dict[str, object]], column: str, items: int) -> None:
     low, high = found.interval
-    write(f"Krippendorff's alpha ({found.level})  {found.alpha:.4f}  [{low:.4f}, {high:.4f}]  over {items:,} rows")
+    alpha = f"Krippendorff's alpha ({found.level})  {found.alpha:.4f}  [{low:.4f}, {high:.4f}]"
+    write(f"{alpha}  over {counted(items, 'row')}")
     write(found.sentence())
     for pair in found.pairs:
         first, second = printable(names[pair.first]), printable(names[pair.second])
         write("")
         write(
             f"{first} and {second}: Cohen's kappa {pair.kappa:.4f} [{pair.interval[0]:.4f}, {pair.interval[1]:.4f}]; "
-            f"equal on {pair.observed:.1%} of {pair.items:,} rows, by chance on {pair.expected:.1%}"
+            f"equal on {pair.observed:.1%} of {counted(pair.items, 'row')}, by chance on {pair.expected:.1%}"
         )
         table = table_of("label", f"{first}>", f"{second}>", "both>", "agreement>", "kappa>")
         shown = sorted(pair.labels, key=lambda one: -one.first - one.second)[:LABELS]
@@ -242,7 +256,7 @@ def _show(found: Agreement, names: list[str], rows: list[dict[str, object]], col
             if i != j
         ]
         for count, one_label, other in sorted(crossed, key=lambda entry: -entry[0])[:ROWS]:
-            write(f"  {count:,} times {first} said {printable(one_label)}, {second} {printable(other)}")
+            write(f"  {counted(count, 'time')} {first} said {printable(one_label)}, {second} {printable(other)}")
     if not rows:
         return
     write("")

@@ -23,6 +23,7 @@ from cutaway.commands.text_vectors import (
     stopping,
     write_table,
 )
+from cutaway.errors import counted
 from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cutaway.texts.topics import Topics
 
 SHOWN = 160  # characters of a typical text in the terminal
-PICTURES, PAGES = (".png", ".svg", ".pdf"), (".html",)
+PICTURES, PAGES, TABLES = (".png", ".svg", ".pdf"), (".html",), (".csv", ".tsv", ".jsonl", ".parquet")
 OWN = ("topic", "topic_words", "nearness", "x", "y")
 
 
@@ -119,6 +120,9 @@ def _check_output(path: Path, overwrite: bool) -> None:
         if find_spec("matplotlib") is None:
             raise MissingExtraError("Pictures need matplotlib: pip install 'cutaway[plots]'.")
     elif ending not in PAGES:
+        if ending not in TABLES:
+            known = ", ".join((*PAGES, *PICTURES, *TABLES))
+            raise typer.BadParameter(f"{path.name}: the name must end in one of {known}.")
         check_table_output(path, overwrite)
 
 
@@ -177,4 +181,4 @@ def _show(found: Topics, texts: int) -> None:
     without = int((found.of == 0).sum())
     said = f", {without:,} in none" if without else ""
     coherence = f"; mean coherence {found.coherence:.2f}" if math.isfinite(found.coherence) else ""
-    write(f"{texts:,} texts in {len(found.topics)} topics{said}{coherence}.")
+    write(f"{counted(texts, 'text')} in {counted(len(found.topics), 'topic')}{said}{coherence}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cutaway.commands.display import as_line, command_line, console, plain, table_of, write
-from cutaway.commands.file_names import check_folder
+from cutaway.commands.file_names import check_folder, check_new
 from cutaway.commands.option import (
     AsJson,
     Delimiter,
@@ -53,6 +53,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="A report to hand in: .html or .md; answers as a table beside it. Repeatable."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are written.")] = False,
     truncation: Annotated[bool, typer.Option("--truncation", help="Cut texts over the model's length.")] = False,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
@@ -63,18 +64,20 @@ def evaluate(
     dtype: Dtypes = None,
 ) -> None:
     """Measure a model on a table with right answers."""
-    from cutaway.errors import InputError
+    from cutaway.errors import InputError, counted
     from cutaway.evaluate.report import check_report
     from cutaway.jobs import TableReader
 
     paths = _check_outputs(output or [], task)
     for path in report or []:
         check_report(path)
+    if not overwrite:
+        check_new([*paths, *(report or [])])
     columns = _renamed(column or [], task)
     reader = TableReader(data, encoding=encoding, delimiter=delimiter)
     _check_columns(reader.columns, task, columns)
     rows = list(reader.rows())
-    broken = next((f"Row {i} of {data}: {row.error}." for i, row in enumerate(rows, start=1) if row.error), None)
+    broken = next((f"Row {row.number} of {data}: {row.error}." for row in rows if row.error), None)
     if broken:
         raise InputError(broken)
     options = pipeline_arguments(revision, offline, threads, dtype)
@@ -86,18 +89,20 @@ def evaluate(
     from cutaway.evaluate.evaluation import prepare
     from cutaway.pipelines import pipeline
 
-    values = [row.values for row in rows]
-    scorer, table = prepare(task, values, columns, tokenizer)
+    values, numbers = [row.values for row in rows], [row.number for row in rows]
+    scorer, table = prepare(task, values, columns, tokenizer, numbers)
     names = [model, *([against] if against else [])]
     for name in names:  # every model's labels, before the first one is loaded
-        scorer.check(_config(name, options), table)
+        config = _config(name, options)
+        _check_head(name, config, task)
+        scorer.check(config, table)
 
     pipes: list[Pipeline] = []
 
     def measured(name: str) -> Evaluation:
-        sys.stderr.write(f"{name}: {len(rows):,} rows\n")
+        sys.stderr.write(f"{name}: {counted(len(rows), 'row')}\n")
         pipes.append(pipeline(task, name, **options))
-        return run(pipes[-1], values, columns=columns, tokenizer=tokenizer)
+        return run(pipes[-1], values, columns=columns, tokenizer=tokenizer, numbers=numbers)
 
     found = [(name, measured(name)) for name in names]
     record: dict[str, Any] = {"models": [{"model": name, **evaluation.to_dict()} for name, evaluation in found]}
@@ -110,8 +115,9 @@ def evaluate(
             from cutaway.evaluate import pictures
 
             pictures.save(found[0][1], path)
+        _say(f"{path}: {'all measures' if path.suffix.lower() == '.json' else 'a picture'}")
     if report:
-        _write_reports(report, found[0][1], pipes[0], table, model, data, options)
+        _write_reports(report, found[0][1], pipes[0], table, numbers, model, data)
     write(as_line(record)) if as_json else _show(found, record.get("comparison", []))
 
 
@@ -120,9 +126,9 @@ def _write_reports(
     evaluation: Evaluation,
     pipe: Pipeline,
     table: dict[str, list[Any]],
+    numbers: list[int],
     model: str,
     data: Path,
-    options: dict[str, Any],
 ) -> None:
     from dataclasses import replace
 
@@ -135,8 +141,8 @@ def _write_reports(
     if evaluation.answers:
         pairs = table.get("text_pair")
         texts = table["text"] if pairs is None else [a + PAIR + b for a, b in zip(table["text"], pairs, strict=True)]
-        lines = enumerate(zip(texts, evaluation.answers, strict=True), start=1)
-        answers = [Answer(row, text, *answer) for row, (text, answer) in lines]
+        lines = zip(numbers, texts, evaluation.answers, strict=True)
+        answers = [Answer(row, text, *answer) for row, text, answer in lines]
         mistakes = confident_mistakes(pipe, answers, MISTAKES)
         right = [answer.right for answer in answers]
         own = FeatureExtractionPipeline(pipe.model.base_model, pipe.tokenizer, task="feature-extraction")
@@ -145,7 +151,13 @@ def _write_reports(
     facts = facts_of(pipe.task, str(data), model, command_line()) | {"rows": f"{evaluation.rows:,}"}
     made = Report(f"{Path(model).name} on {data.name}", facts, evaluation, answers, baselines, mistakes)
     for path in paths:
-        write_report(replace(made, predictions=predictions_beside(path).name if answers else ""), path)
+        beside = predictions_beside(path)
+        write_report(replace(made, predictions=beside.name if answers else ""), path)
+        _say(f"{path}: the report{f', and the answers of all rows in {beside}' if answers else ''}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
 
 
 def _check_outputs(paths: list[Path], task: str) -> list[Path]:
@@ -184,6 +196,26 @@ def _config(name: str, options: dict[str, Any]) -> object:
     load = {"revision": options["revision"]} if "revision" in options else {}
     place, load = gguf_arguments(name, {**load, **options.get("model_kwargs", {})})
     return AutoConfig.from_pretrained(place, **load)
+
+
+LABELLING = ("text-classification", "token-classification", "question-answering")
+
+
+def _check_head(name: str, config: object, task: str) -> None:
+    """Raises InputError where the checkpoint says that it has no head that gives labels or spans."""
+    from cutaway.errors import InputError
+    from cutaway.hub.class_endings import ending_of
+
+    class_name = next(iter(getattr(config, "architectures", None) or ()), "")
+    end = ending_of(class_name)
+    if task not in LABELLING or not class_name or (end is not None and end.task == task):
+        return
+    headless = end is None or end.task == "feature-extraction"
+    has = "has no head that labels" if headless else f"is for {getattr(end, 'task', '')}"
+    raise InputError(
+        f"{name} ({class_name}) {has}, so it cannot be measured on {task}. Give another model, or train this one: "
+        f"cutaway train {name} TABLE -o FOLDER."
+    )
 
 
 def _check_columns(columns: list[str] | None, task: str, renamed: dict[str, str]) -> None:

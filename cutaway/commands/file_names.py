@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -30,7 +31,7 @@ def check_no_file(text: str, way: str) -> None:
     if there:
         raise InputError(f"{name} is a file, and a text was expected. {way.format(name)} {as_text}")
     if not spaced and path.stem:
-        close = nearest(path.name, _beside(path), 1)
+        close = nearest(path.name, _beside(path), 1, few=0)
         raise InputError(
             f"{name} looks like the name of a file, and there is no such file.{close} Correct the name. {as_text}"
         )
@@ -43,6 +44,16 @@ def _beside(path: Path) -> list[str]:
         return [other.name for other in path.parent.iterdir() if other.suffix.lower() == ending]
     except OSError:
         return []
+
+
+def check_new(paths: Iterable[Path]) -> None:
+    """InputError where one of the files to write is there already, as is what is written beside a report."""
+    for path in paths:
+        beside = path.with_name(f"{path.stem}.predictions.csv")
+        if path.exists():
+            raise InputError(f"{path} exists. Give another name, or --overwrite.")
+        if path.suffix.lower() in (".html", ".md") and beside.exists():
+            raise InputError(f"{beside} exists, which is written beside {path}. Give another name, or --overwrite.")
 
 
 def check_folder(path: Path | None) -> None:

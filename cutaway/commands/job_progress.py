@@ -6,6 +6,8 @@ import sys
 import time
 from types import TracebackType
 
+from cutaway.errors import counted
+
 EVERY = 15.0  # seconds between two plain lines
 
 
@@ -48,9 +50,9 @@ class JobProgress:
             sys.stderr.write(line + "\n")
 
     def _line(self, rows: int, failed: int, rate: float) -> str:
-        said = f"{rows:,} rows"
+        said = counted(rows, "row")
         if self.total:
-            said = f"{rows:,} of {self.total:,} rows, {min(rows / self.total, 1):.0%}"
+            said = f"{rows:,} of {counted(self.total, 'row')}, {min(rows / self.total, 1):.0%}"
         said += f", {rate:,.0f} a second" if rate >= 10 else f", {rate:.2g} a second"
         if self.total and rate > 0 and rows < self.total:
             said += f", {spell((self.total - rows) / rate)} left"

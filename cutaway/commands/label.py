@@ -158,7 +158,6 @@ def _write(
     labels = labelling.labels_by_row()
     reader = TableReader(table, encoding=encoding, delimiter=delimiter)
     rows: list[dict[str, object]] = [
-        {**row.values, column: labels.get(number, row.values.get(column))}
-        for number, row in enumerate(reader.rows(), 1)
+        {**row.values, column: labels.get(row.number, row.values.get(column))} for row in reader.rows()
     ]
     write_table(path, rows, list(dict.fromkeys([*columns, column])), overwrite)

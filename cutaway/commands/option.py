@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -80,6 +79,7 @@ def _say_what_is_chosen() -> None:
 
 def gguf_arguments(model: str, load: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """A path to a .gguf file as the folder and file name that `from_pretrained` takes."""
-    if not model.lower().endswith(".gguf"):
-        return model, load
-    return str(Path(model).parent), {**load, "gguf_file": Path(model).name}
+    from cutaway.hub.files import gguf_path
+
+    path = gguf_path(model)
+    return (model, load) if path is None else (str(path.parent), {**load, "gguf_file": path.name})

@@ -29,6 +29,7 @@ from cutaway.commands.option import (
     pipeline_arguments,
 )
 from cutaway.commands.text_input import texts_or_stdin
+from cutaway.errors import counted
 
 if TYPE_CHECKING:
     from cutaway.jobs import Job, Summary, TableReader, TableWriter
@@ -364,14 +365,14 @@ class Call:
             return
         with TableWriter(self.shared["output"], self._identity(reader), overwrite=self.shared["overwrite"]) as writer:
             if writer.done:
-                sys.stderr.write(f"Going on after {writer.done:,} rows that are done.\n")
+                sys.stderr.write(f"Going on after {counted(writer.done, 'row')} done before.\n")
             if self.shared["on"]:
                 summary = self._on_ray(job, reader, writer)
             else:
                 job.pipe = self.pipe()
                 summary = self._here(job, reader, writer)
         failed = f", {summary.failed:,} with an error (see the column {job.writes()[-1]!r})" if summary.failed else ""
-        sys.stderr.write(f"{self.shared['output']}: {summary.rows:,} rows{failed}\n")
+        sys.stderr.write(f"{self.shared['output']}: {counted(summary.rows, 'row')}{failed}\n")
 
     def _here(self, job: Job, reader: TableReader, writer: TableWriter) -> Summary:
         """The job in this process; Ctrl-C says what is kept and how to go on."""
@@ -380,8 +381,8 @@ class Call:
                 return job.run(reader, writer, progress)
         except KeyboardInterrupt:
             sys.stderr.write(
-                f"Stopped. {writer.done:,} rows are kept in {writer.partial}; the same command goes on after them, and "
-                "--overwrite starts again.\n"
+                f"Stopped. {counted(writer.done, 'row')} kept in {writer.partial}; the same command goes on after "
+                "them, and --overwrite starts again.\n"
             )
             raise typer.Exit(STOPPED) from None
 

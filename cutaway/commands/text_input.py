@@ -36,6 +36,8 @@ def texts_or_stdin(
             raise typer.BadParameter("--encoding is that of a table or of stdin; the command line has its own.")
         for text in texts:
             check_no_file(text, way)
+        if not any(text.strip() for text in texts):
+            raise typer.BadParameter("the text is empty; give one with at least a word.")
         return iter(texts)
     stream = lines(encoding)
     first = next(stream, None)  # here, so that a missing input is wrong usage before a model is loaded

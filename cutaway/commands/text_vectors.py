@@ -15,6 +15,7 @@ from cutaway.commands.default_model import default_embedder
 from cutaway.commands.file_names import check_folder
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import Dtype, load_arguments, pipeline_arguments
+from cutaway.errors import counted
 
 if TYPE_CHECKING:
     from cutaway.pipelines.embedder import Embedder
@@ -65,8 +66,8 @@ class Source:
         if str(self.table) == "-":
             raise typer.BadParameter("a table from stdin is read once; give a file to write it anew.")
         reader = TableReader(self.table, encoding=self.encoding, delimiter=self.delimiter)
-        for number, row in enumerate(reader.rows(), start=1):
-            yield number, row.values
+        for row in reader.rows():
+            yield row.number, row.values
 
     def encoder(self) -> Embedder:
         """The model."""
@@ -114,4 +115,4 @@ def write_table(path: Path, rows: list[dict[str, object]], columns: list[str], o
     with TableWriter(path, {"command": sys.argv[1:]}, overwrite=overwrite) as writer:
         writer.write(rows, columns)
         writer.finish()
-    sys.stderr.write(f"{path}: {len(rows):,} rows\n")
+    sys.stderr.write(f"{path}: {counted(len(rows), 'row')}\n")

@@ -11,12 +11,30 @@ import typer
 
 from cutaway.commands.display import command_line
 from cutaway.commands.option import Delimiter, Encoding, Offline, Revision, Threads, load_arguments
+from cutaway.errors import counted
 
 if TYPE_CHECKING:
     from cutaway.train.study import Tried
+    from cutaway.tuning.fine_tuning import Outcome, R, RowsToTrainOn, Tuning
     from cutaway.tuning.labelled import Kind, Labelled
+    from cutaway.tuning.task_rows import TaskRows
 
 STOPPED = 130  # what a shell calls a program that Ctrl-C ended
+
+
+class Task(StrEnum):
+    """What is trained."""
+
+    text_classification = "text-classification"
+    token_classification = "token-classification"
+    question_answering = "question-answering"
+    summarization = "summarization"
+    translation = "translation"
+    text2text_generation = "text2text-generation"
+    fill_mask = "fill-mask"
+    text_generation = "text-generation"
+    sentence_similarity = "sentence-similarity"
+    rerank = "rerank"
 
 
 class Labels(StrEnum):
@@ -31,9 +49,10 @@ def train(
     model: Annotated[str, typer.Argument(help="A name or a folder.")],
     data: Annotated[str, typer.Argument(help="A table (.csv .tsv .jsonl .parquet), or a data set's folder or name.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the model and the report.")],
+    task: Annotated[Task, typer.Option(help="What the model is to do.")] = Task.text_classification,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="The column with the texts; or NAME=COLUMN for text, text_pair, label. May be repeated."),
+        typer.Option(help="The column with the texts; or NAME=COLUMN for any column of the task. May be repeated."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="The same as --column text=NAME.")] = None,
     label: Annotated[str | None, typer.Option(help="The same as --column label=NAME.")] = None,
@@ -48,6 +67,10 @@ def train(
     warmup: Annotated[float, typer.Option(help="The share of the training in which the rate rises.")] = 0.06,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
     freeze: Annotated[list[str] | None, typer.Option(help="Leave as it is: embed, blocks.0-5. Repeatable.")] = None,
+    lora: Annotated[int, typer.Option(min=0, help="Train an adapter of this rank in place of the weights.")] = 0,
+    loss: Annotated[str | None, typer.Option(help="Of vectors: MultipleNegativesRankingLoss, TripletLoss, ...")] = None,
+    pooling: Annotated[str | None, typer.Option(help="Of vectors: mean, cls, lasttoken or max.")] = None,
+    pack: Annotated[bool, typer.Option("--pack", help="Of text-generation: a batch is one row of texts.")] = False,
     balanced: Annotated[bool, typer.Option("--balanced", help="Rare labels count as much as frequent ones.")] = False,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")] = None,
     max_length: Annotated[int | None, typer.Option(min=4, help="Cut texts at so many tokens.")] = None,
@@ -68,7 +91,7 @@ def train(
     offline: Offline = False,
     threads: Threads = None,
 ) -> None:
-    """Fine-tune a classifier, and report what it learned.
+    """Fine-tune a model, and report what it learned.
 
     Several processes train as one: torchrun --nproc-per-node=2 -m cutaway train ...
     """
@@ -76,23 +99,17 @@ def train(
     from cutaway.errors import InputError
     from cutaway.tuning.labelled import KIND_NAMES, read
 
-    columns = _columns(column or [], text=text, label=label, text_pair=text_pair)
-    text, label, text_pair = columns.get("text", "text"), columns.get("label", "label"), columns.get("text_pair")
+    columns = _columns(column or [], task.value, text=text, label=label, text_pair=text_pair)
+    classifies = task is Task.text_classification
     if study is not None and search is None:
         raise InputError("--study is the file of a search; say with --search how many settings to try.")
+    if not classifies and (balanced or labels is not None):
+        raise InputError(f"{'--balanced' if balanced else '--labels'} is of text classification, not of {task.value}.")
+    for option, value in (("lora", lora), ("loss", loss), ("pooling", pooling), ("pack", pack)):
+        if classifies and value:
+            raise InputError(f"--{option} is not of text classification; name another --task.")
     _check_before(model, output, load, resume, search, report_to or [], report)
-    kind: Kind | None = None if labels is None else labels.value
     how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
-    rows = read(data, text, label, pair=text_pair, kind=kind, split=split, **how)
-    training, aside = _validation(rows, data, validation, text, label, text_pair, seed, how)
-    said = ", ".join(f"{name} {count:,}" for name, count in list(training.counts().items())[:20])
-    if rows.kind == "number":
-        said = f"from {min(training.labels):g} to {max(training.labels):g}"
-    _say(f"{len(training):,} rows to train on, {len(aside):,} to validate with; {KIND_NAMES[rows.kind]}. {said}")
-
-    from cutaway.tuning.fine_tuning import FineTuning
-    from cutaway.tuning.report import write
-
     settings: dict[str, Any] = {
         "num_train_epochs": epochs,
         "max_steps": max_steps or -1,
@@ -107,35 +124,107 @@ def train(
         "seed": seed,
         "report_to": report_to,
     }
-    tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
-    tried: list[Any] = []
-    try:
-        if search is None:
-            outcome = tuning.run(output, resume=resume)
-        else:
-            from cutaway.tuning.search import search as find
+    said: dict[str, Any] = {"data": data, "command": command_line(), "also": report}
+    if classifies:
+        from cutaway.tuning.fine_tuning import FineTuning
+        from cutaway.tuning.report import write
 
-            outcome, tried = find(tuning, output, search, study=study, resume=resume, told=_say_trial)
-    except KeyboardInterrupt:
-        _say(f"Stopped. {output} holds what was done; the same command with --resume goes on.")
-        raise typer.Exit(STOPPED) from None
-    write(tuning, outcome, output, tried, data=data, command=command_line(), also=report)
+        kind: Kind | None = None if labels is None else labels.value
+        text, label, text_pair = columns.get("text", "text"), columns.get("label", "label"), columns.get("text_pair")
+        labelled = read(data, text, label, pair=text_pair, kind=kind, split=split, **how)
+        training, aside = _validation(labelled, data, validation, text, label, text_pair, seed, how)
+        counts = ", ".join(f"{name} {count:,}" for name, count in list(training.counts().items())[:20])
+        if labelled.kind == "number":
+            counts = f"from {min(training.labels):g} to {max(training.labels):g}"
+        _say(f"{_sizes(training, aside)}; {KIND_NAMES[labelled.kind]}. {counts}")
+        tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
+        outcome, tried = _run(tuning, output, search, study, resume)
+        write(tuning, outcome, output, tried, **said)
+        measures = {name: value for name, value in outcome.metrics.items() if name.startswith("eval_")}
+        measures = {name.removeprefix("eval_"): value for name, value in measures.items()}
+    else:
+        from cutaway.tuning.task_tuning import TaskTuning, write_task
+        from cutaway.tuning.tasks import TaskOptions, check_options
+
+        options = TaskOptions(loss, pooling, pack, max_length, lora, load, seed)
+        check_options(task.value, options)
+        first, second = _task_rows(task.value, data, validation, columns, split, seed, how)
+        _say(f"{_sizes(first, second)}; columns {', '.join(first.columns)}.")
+        trained = TaskTuning(model, first, second, settings, patience, max_length, load, (), task.value, options)
+        trained.check()
+        outcome, tried = _run(trained, output, search, study, resume)
+        found = write_task(trained, outcome, output, tried, **said)
+        measures = {} if found is None else found.measures
     if not outcome.trainer.is_world_process_zero():
         return
-    for name, value in outcome.metrics.items():
-        if name.startswith("eval_") and not name.endswith(("runtime", "per_second")):
-            sys.stdout.write(f"{name.removeprefix('eval_')} {value:.4f}\n")
+    for name, measure in measures.items():
+        if not name.endswith(("runtime", "per_second")):
+            earlier = f"  (before: {outcome.before[name]:.4f})" if name in outcome.before else ""
+            sys.stdout.write(f"{name} {measure:.4f}{earlier}\n")
     _say(f"{output}: the model, and report.html.{'' if report is None else f' The report is also {report}.'}")
 
 
-def _columns(given: list[str], **older: str | None) -> dict[str, str]:
+def _sizes(training: RowsToTrainOn, aside: RowsToTrainOn) -> str:
+    return f"{counted(len(training), 'row')} to train on, {len(aside):,} to validate with"
+
+
+def _run(
+    tuning: Tuning[R], output: Path, search: int | None, study: Path | None, resume: bool
+) -> tuple[Outcome, list[Tried]]:
+    """The training, or the search that finds its settings; Ctrl-C says how to go on."""
+    try:
+        if search is None:
+            return tuning.run(output, resume=resume), []
+        from cutaway.tuning.search import search as find
+
+        return find(tuning, output, search, study=study, resume=resume, told=_say_trial)
+    except KeyboardInterrupt:
+        _say(f"Stopped. {output} holds what was done; the same command with --resume goes on.")
+        raise typer.Exit(STOPPED) from None
+
+
+def _task_rows(
+    task: str, data: str, given: str, columns: dict[str, str], split: str, seed: int, how: dict[str, Any]
+) -> tuple[TaskRows, TaskRows]:
+    """(rows to train on, rows to validate with) of a task."""
+    from cutaway.tuning.task_rows import READINGS, read_task
+
+    reading = READINGS[task]
+    rows = read_task(data, reading, columns, split=split, **how)
+    share, place, part = _part(given, data)
+    if share is None:
+        return rows, read_task(place, reading, columns, split=part, **how)
+    return rows.split(share, seed)
+
+
+def _part(given: str, data: str) -> tuple[float | None, str, str]:
+    """What --validation says: (a share or None, the data, the part of it)."""
+    from cutaway.errors import InputError
+
+    try:
+        share = float(given)
+    except ValueError:
+        table = Path(given).suffix != "" or Path(given).exists()
+        return None, *((given, "train") if table else (data, given))
+    if not 0 < share < 1:
+        raise InputError(f"--validation {given}: a share must lie between 0 and 1.")
+    return share, data, ""
+
+
+def _columns(given: list[str], task: str, **older: str | None) -> dict[str, str]:
     """What the table calls the columns: COLUMN for the texts, NAME=COLUMN for any, and the older options."""
+    from cutaway.tuning.task_rows import READINGS
+
+    known = READINGS[task].names() if task in READINGS else list(older)
     found = {name: value for name, value in older.items() if value is not None}
+    for name in found:
+        if name not in known:
+            raise typer.BadParameter(f"--{name.replace('_', '-')}: {task} reads {', '.join(known)}.")
     for entry in given:
         name, _, value = entry.rpartition("=")
-        name = name or "text"
-        if name not in older:
-            raise typer.BadParameter(f"--column {entry}: train reads {', '.join(older)}.")
+        name = name or ("text" if "text" in known else known[0])
+        if name not in known:
+            raise typer.BadParameter(f"--column {entry}: train reads {', '.join(known)}.")
         if found.get(name, value) != value:
             raise typer.BadParameter(f"--column {entry}: {name} is {found[name]!r} already.")
         found[name] = value
@@ -187,18 +276,12 @@ def _validation(
     how: dict[str, Any],
 ) -> tuple[Labelled, Labelled]:
     """(rows to train on, rows to validate with)."""
-    from cutaway.errors import InputError
     from cutaway.tuning.labelled import read
     from cutaway.tuning.split import stratified
 
-    try:
-        share = float(given)
-    except ValueError:
-        table = Path(given).suffix != "" or Path(given).exists()
-        place, part = (given, "train") if table else (data, given)
+    share, place, part = _part(given, data)
+    if share is None:
         return rows, read(place, text, label, pair=pair, kind=rows.kind, split=part, names=rows.names, **how)
-    if not 0 < share < 1:
-        raise InputError(f"--validation {given}: a share must lie between 0 and 1.")
     first, second = stratified(rows, share, seed)
     return rows.take(first), rows.take(second)
 

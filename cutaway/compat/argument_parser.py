@@ -9,7 +9,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -214,7 +214,8 @@ class Several:
         raise ValueError(word)
 
 
-def _choice(values: list[Any]) -> Callable[[str], Any]:
+def make_choice_type_function(values: Sequence[Any]) -> Callable[[str], Any]:
+    """What reads a word of the command line as the one of `values` that is written so; another word stays a word."""
     by_text = {str(value): value for value in values}
     return lambda word: by_text.get(word, word)
 
@@ -230,8 +231,8 @@ def _add_field(where: argparse._ActionsContainer, field: dataclasses.Field[Any],
     kind, optional = _one_type(hint, f"{owner}.{field.name}")
     origin = typing.get_origin(kind)
     if origin is Literal or (isinstance(kind, type) and issubclass(kind, enum.Enum)):
-        values = list(typing.get_args(kind)) if origin is Literal else [member.value for member in kind]
-        options |= {"choices": values, "type": _choice(values), **_default(field)}
+        values = typing.get_args(kind) if origin is Literal else [member.value for member in kind]
+        options |= {"choices": values, "type": make_choice_type_function(values), **_default(field)}
     elif kind is bool:
         has = field.default is not dataclasses.MISSING
         options["type"] = string_to_bool
@@ -244,7 +245,7 @@ def _add_field(where: argparse._ActionsContainer, field: dataclasses.Field[Any],
         part = _one_type(parts[0], f"{owner}.{field.name}")[0] if parts else str
         if typing.get_origin(part) is Literal:
             values = list(typing.get_args(part))
-            options |= {"choices": values, "type": _choice(values)}
+            options |= {"choices": values, "type": make_choice_type_function(values)}
         else:
             options["type"] = part
         options |= {"nargs": "+", **_default(field)}

@@ -6,6 +6,7 @@ nothing is read, made or imported before somebody asks. What is served is in `cu
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -31,6 +32,8 @@ class NameLoader:
                 raise AttributeError(name)
             if module_names(f"{where}.{name}") is not None:
                 return import_module(f"{module.__name__}.{name}")
+            if name == "logger":  # each of upstream's modules has one, and ours say all in one
+                return logging.getLogger("cutaway")
             lives = home(name)
             if lives is None:
                 raise AttributeError(f"{module.__name__} has no {name!r}.{nearest(name, names)}")

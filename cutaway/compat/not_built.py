@@ -177,9 +177,6 @@ NAMES: dict[str, str] = {
     "the family dots1 is not built": (
         "Dots1Config Dots1ForCausalLM Dots1Model Dots1PreTrainedModel"
     ),
-    "the family encoder_decoder is not built": (
-        "EncoderDecoderConfig EncoderDecoderModel"
-    ),
     "the family ernie is not built": (
         "ErnieConfig ErnieForCausalLM ErnieForMaskedLM ErnieForMultipleChoice ErnieForNextSentencePrediction "
         "ErnieForPreTraining ErnieForQuestionAnswering ErnieForSequenceClassification ErnieForTokenClassification "

@@ -13,7 +13,7 @@ from typing import Any
 
 # names that upstream has below its top level alone -> where they live
 HOMES = {
-    "cutaway.compat.argument_parser": "HfArg string_to_bool",
+    "cutaway.compat.argument_parser": "HfArg make_choice_type_function string_to_bool",
     "cutaway.compat.constants": (
         "ADAPTER_CONFIG_NAME ADAPTER_SAFE_WEIGHTS_NAME ADAPTER_WEIGHTS_NAME DUMMY_INPUTS DUMMY_MASK "
         "ENV_VARS_TRUE_VALUES ExplicitEnum OptimizerNames GENERATION_CONFIG_NAME LARGE_INTEGER PaddingStrategy "
@@ -69,11 +69,16 @@ HOMES = {
     "cutaway.tokenization.tool_schema": (
         "DocstringParsingException TypeHintParsingException get_json_schema tool_schema"
     ),
-    "cutaway.train.callback": "CallbackHandler ExportableState",
+    "cutaway.train.callback": "CallbackHandler DEFAULT_CALLBACKS ExportableState",
+    "cutaway.train.neftune": "activate_neftune deactivate_neftune",
+    "cutaway.train.optimizer": "is_optimizer_factory",
     "cutaway.train.process": "ParallelMode",
     "cutaway.train.adafactor": "AdafactorSchedule",
     "cutaway.train.collator": "DataCollatorMixin",
     "cutaway.pipelines.data_sets": "KeyDataset KeyPairDataset",
+    "cutaway.pipelines.iterators": "PipelineChunkIterator PipelineDataset PipelineIterator PipelinePackIterator",
+    "cutaway.pipelines.arguments": "ArgumentHandler TokenClassificationArgumentHandler",
+    "cutaway.nn.block": "GradientCheckpointingLayer",
     "cutaway.pipelines.factory": "PipelineRegistry TASKS SUPPORTED_TASKS TASK_ALIASES check_task",
     "cutaway.generate.stopping_criteria": "ConfidenceCriteria validate_stopping_criteria",
     "cutaway.generate.streaming": "BaseStreamer",
@@ -121,7 +126,7 @@ MODULES = {
     "generation.streamers": "AsyncTextIteratorStreamer BaseStreamer TextIteratorStreamer TextStreamer",
     "generation.utils": _GENERATION,
     "generation_utils": _GENERATION,
-    "hf_argparser": "HfArg HfArgumentParser string_to_bool",
+    "hf_argparser": "HfArg HfArgumentParser make_choice_type_function string_to_bool",
     "integrations": "is_deepspeed_zero3_enabled",
     "integrations.deepspeed": "HfDeepSpeedConfig is_deepspeed_zero3_enabled",
     "modeling_utils": "PreTrainedModel unwrap_model",
@@ -132,7 +137,10 @@ MODULES = {
     "models.auto.modeling_auto": "",
     "models.auto.tokenization_auto": "AutoTokenizer TOKENIZER_MAPPING TOKENIZER_MAPPING_NAMES",
     "optimization": "Adafactor AdafactorSchedule get_adafactor_schedule get_scheduler",
-    "pipelines.pt_utils": "KeyDataset KeyPairDataset",
+    "modeling_layers": "GradientCheckpointingLayer",
+    "pipelines.pt_utils": (
+        "KeyDataset KeyPairDataset PipelineChunkIterator PipelineDataset PipelineIterator PipelinePackIterator"
+    ),
     "pytorch_utils": "ALL_LAYERNORM_LAYERS Conv1D apply_chunking_to_forward prune_linear_layer",
     "tokenization_utils": "AddedToken BatchEncoding PreTrainedTokenizer PreTrainedTokenizerBase",
     "testing_utils": "CaptureLogger",
@@ -144,7 +152,9 @@ MODULES = {
     "tokenization_utils_sentencepiece": "SentencePieceBackend",
     "tokenization_utils_fast": "PreTrainedTokenizerFast",
     "tokenization_utils_tokenizers": "PreTrainedTokenizerFast TokenizersBackend",
-    "trainer": "Trainer TRAINER_STATE_NAME TRAINING_ARGS_NAME",
+    "trainer": "DEFAULT_CALLBACKS Trainer TRAINER_STATE_NAME TRAINING_ARGS_NAME",
+    "trainer_optimizer": "is_optimizer_factory",
+    "integrations.neftune": "activate_neftune deactivate_neftune",
     "trainer_callback": (
         "CallbackHandler DefaultFlowCallback EarlyStoppingCallback ExportableState PrinterCallback ProgressCallback "
         "TrainerCallback TrainerControl TrainerState"

@@ -174,7 +174,7 @@ class Embedding:
     """How ids become the vectors that enter the first block.
 
     width: of the tables and the norm, where a matrix leads from them to the hidden size (ALBERT); None without one.
-    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite).
+    scales_inputs: whether vectors that are given in place of tokens are scaled too (Granite, the decoder of Marian).
     scales_table: whether the factor is the token table's own, so that calling the table gives scaled vectors (Gemma).
     projects_tokens: whether that matrix has no bias and makes token vectors wide before positions are added (OPT-350m).
     takes_types: whether types are taken where `n_types` is 0, and change nothing (DeBERTa, whose tokenizer gives them).
@@ -263,6 +263,7 @@ class Stack:
         layer_scales: a factor on the scores of each layer, () where there is none (GPT-2 as Mistral trained it).
         residual_scale: the factor on each layer's result before the addition.
         block_of: the block that each layer is, () where each is one of its own (ALBERT runs one block in every layer).
+        group_size: how many blocks stand one after another under one published number (ALBERT's inner groups).
         first_norm: whether the first block norms what attention reads (not in ModernBERT: the embedding just was).
         float16_bound: where infinities of float16 become its largest numbers: after each addition (T5), after each
             block (the encoder of BART), or nowhere.
@@ -285,6 +286,7 @@ class Stack:
     windows: tuple[int | None, ...] = ()
     layer_positions: tuple[Rotary | None, ...] = ()
     block_of: tuple[int, ...] = ()
+    group_size: int = 1
     first_norm: bool = True
     float16_bound: Literal["", "additions", "blocks"] = ""
     residual_scale: float = 1.0
@@ -338,9 +340,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder that share a vocabulary.
+    """One stack (an encoder, or a decoder when it is causal), or an encoder and a decoder.
 
-    output_scale: the factor on what the output matrix reads. output_cap: a logit x becomes cap tanh(x / cap).
+    shared_tokens: whether the two read one table of tokens. output_scale: the factor on what the output matrix reads.
+    output_cap: a logit x becomes cap tanh(x / cap).
     """
 
     stack: Stack
@@ -350,3 +353,9 @@ class Architecture:
     tied_output: bool = True
     output_scale: float = 1.0
     output_cap: float | None = None
+    shared_tokens: bool = True
+
+    @property
+    def writer(self) -> Stack:
+        """The stack whose states become logits, in its own vocabulary: the decoder, or the one that there is."""
+        return self.stack if self.decoder is None else self.decoder

@@ -22,7 +22,7 @@ from cutaway.checkpoint.gguf_write import (
 from cutaway.config.config import PretrainedConfig
 from cutaway.convert.gguf_metadata import metadata_of
 from cutaway.errors import ConfigError, InputError
-from cutaway.hub.files import HubOptions, packaged_file, resolve
+from cutaway.hub.files import HubOptions, gguf_path, packaged_file, resolve
 from cutaway.jsonfile import require_folder
 from cutaway.models.backbone import Backbone
 from cutaway.models.pretrained import PreTrainedModel
@@ -90,8 +90,9 @@ def to_gguf(
 
 def _gguf_file(model: str | Path) -> Path | None:
     """The file, where the model is one."""
-    if str(model).lower().endswith(".gguf"):
-        return Path(model)
+    path = gguf_path(model)
+    if path is not None:
+        return path
     packaged = packaged_file(str(model))
     return None if packaged is None else resolve(str(model)).require(packaged)
 

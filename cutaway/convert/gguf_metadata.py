@@ -81,8 +81,10 @@ def _scaling(family: str, rotary: Rotary, scaling: RotaryScaling) -> tuple[dict[
             "rope_factors_long.weight": torch.tensor(scaling.long_factors),
             "rope_factors_short.weight": torch.tensor(scaling.short_factors),
         }
-        given = {} if scaling.attention_factor is None else {f"{front}attn_factor": float(scaling.attention_factor)}
-        return {f"{front}original_context_length": scaling.original_length, **given}, tensors
+        return {
+            f"{front}original_context_length": scaling.original_length,
+            f"{front}attn_factor": float(scaling.attention_factor or 1.0),
+        }, tensors
     if scaling.kind == "llama3":
         return {}, {"rope_freqs.weight": torch.tensor(llama3_factors(rotary, scaling))}
     raise ConfigError(f"Rotary positions of the kind {scaling.kind!r} have no form in GGUF.")

@@ -12,7 +12,7 @@ import torch
 from cutaway.auto import AutoTokenizer, read_config
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.errors import InputError
-from cutaway.hub.files import Files, HubOptions, packaged_file, resolve
+from cutaway.hub.files import Files, HubOptions, gguf_path, packaged_file, resolve
 from cutaway.hub.folder_save import folder_save
 
 FORMATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -46,7 +46,7 @@ def to_safetensors(
     if dtype not in FORMATS:
         raise InputError(f"dtype is {dtype!r}; a checkpoint is written in {', '.join(FORMATS)}.")
     folder, name = Path(folder), str(model)
-    file = Path(name) if name.lower().endswith(".gguf") else None
+    file = gguf_path(name)
     source = str(file.parent) if file is not None else name
     gguf_file = file.name if file is not None else packaged_file(name)
     files = resolve(source, **load)

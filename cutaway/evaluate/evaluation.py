@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cutaway.errors import InputError
-from cutaway.evaluate.scoring import SCORERS, TEXTS, Scored, Scorer, library
+from cutaway.evaluate.scoring import SCORERS, TEXTS, Column, Scored, Scorer, Table, library, row_number
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
@@ -60,6 +60,7 @@ def evaluate(
     *,
     columns: Mapping[str, str] | None = None,
     tokenizer: str | None = None,
+    numbers: Sequence[int] = (),
 ) -> Evaluation:
     """Measure a pipeline on rows that hold inputs and right answers.
 
@@ -81,12 +82,13 @@ def evaluate(
         columns: what the rows call these columns, where it is something else.
         tokenizer: how ROUGE ("rouge", "unicode", "char") or BLEU ("13a", "zh", "char", "intl", "ja-mecab", "ko-mecab",
             "none") cut texts into words; by the script of the right answers unless given.
+        numbers: of the rows in their file, which errors name; 1, 2, 3, ... unless given.
 
     Raises:
         InputError: before the pipeline runs: no row, a missing column, a label that the model does not have, a task
             that is not measured, a package that is missing.
     """
-    scorer, table = prepare(pipe.task, list(rows), columns or {}, tokenizer)
+    scorer, table = prepare(pipe.task, list(rows), columns or {}, tokenizer, numbers)
     scorer.check(getattr(getattr(pipe, "model", None), "config", None), table)
     scored: Scored = scorer.score(pipe, table, tokenizer)
     intervals = {name: interval(values) for name, values in scored.per_row.items() if name in scored.measures}
@@ -97,8 +99,12 @@ def evaluate(
 
 
 def prepare(
-    task: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], tokenizer: str | None = None
-) -> tuple[Scorer, dict[str, list[Any]]]:
+    task: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    tokenizer: str | None = None,
+    numbers: Sequence[int] = (),
+) -> tuple[Scorer, Table]:
     """How a task is scored, and the columns of the rows that it reads: all that can be known without a model.
 
     Raises:
@@ -115,28 +121,36 @@ def prepare(
         raise InputError(f"tokenizer={tokenizer!r}: for {task} it {known}.")
     for library_name in scorer.libraries:
         library(library_name)
-    table = _columns(rows, scorer.reads, scorer.optional, columns)
+    table: Table = {**_columns(rows, scorer.reads, scorer.optional, columns, numbers)}
     for name in TEXTS:
-        for number, value in enumerate(table.get(name, ()), start=1):
+        for place, value in enumerate(texts := table.get(name, [])):
             if not isinstance(value, str):
-                raise InputError(f"Row {number}: {columns.get(name, name)!r} is {value!r:.60}, not a text.")
+                raise InputError(
+                    f"Row {row_number(texts, place)}: {columns.get(name, name)!r} is {value!r:.60}, not a text."
+                )
     return scorer, table
 
 
 def _columns(
-    rows: Sequence[Mapping[str, Any]], reads: tuple[str, ...], optional: tuple[str, ...], renamed: Mapping[str, str]
-) -> dict[str, list[Any]]:
+    rows: Sequence[Mapping[str, Any]],
+    reads: tuple[str, ...],
+    optional: tuple[str, ...],
+    renamed: Mapping[str, str],
+    numbers: Sequence[int],
+) -> dict[str, Column]:
     if not rows:
         raise InputError("There is no row to evaluate on.")
-    found: dict[str, list[Any]] = {}
+    found: dict[str, Column] = {}
     for name in reads:
         column = renamed.get(name, name)
         missing = next((i for i, row in enumerate(rows) if row.get(column) is None), None)
         if missing is None:
-            found[name] = [row[column] for row in rows]
+            found[name] = Column(row[column] for row in rows)
+            found[name].numbers = numbers
         elif name not in optional or name in renamed:
             raise InputError(
-                f"Row {missing + 1} has no {column!r}; it has {', '.join(map(repr, rows[missing])) or 'nothing'}. "
+                f"Row {numbers[missing] if numbers else missing + 1} has no {column!r}; it has "
+                f"{', '.join(map(repr, rows[missing])) or 'nothing'}. "
                 f"Say which column holds the {name}: columns={{{name!r}: ...}}, or --column {name}=NAME."
             )
     return found

@@ -23,6 +23,12 @@ SENTENCES: dict[str, str] = {
     "bleu": "Sequences of one to four words that the answers share with the right texts, from 0 to 100.",
     "chrf": "Sequences of letters that the answers share with the right texts, from 0 to 100.",
     "perplexity": "Among how many equally likely tokens the model seems to choose: lower is better, 1 is certain.",
+    "accuracy_at_1": "The share of queries whose right text comes first.",
+    "mrr_at_10": "One divided by the place of the first right text, from 1 (first) to 0 (not among ten), on average.",
+    "ndcg_at_10": "How far up the right texts stand among the first ten: 1 at the top, 0 not among them.",
+    "recall_at_10": "The share of queries whose right text is among the first ten.",
+    "triplet_accuracy": "The share of rows whose first text is nearer to the right one than to the wrong one.",
+    "spearman": "How well the order of the similarities follows that of the right scores: 1 the same, 0 none.",
     "loss": "The mean surprise at a token of the texts, in nats: the logarithm of the perplexity.",
 }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway import __version__
-from cutaway.errors import InputError
+from cutaway.errors import InputError, counted
 from cutaway.evaluate.baselines import Baseline
 from cutaway.evaluate.evaluation import Evaluation
 from cutaway.evaluate.mistakes import Answer, Mistake
@@ -51,6 +51,7 @@ class Report:
         baselines: what the model stands beside. mistakes: the most confident ones.
         predictions: the file name of the table beside the report; "" for none.
         counts: label -> rows of each part of the data; parts: what these parts are called.
+        before: measure -> what it was before the training.
         series: charts of a training. tried: a table of settings that were tried, header first.
     """
 
@@ -65,13 +66,17 @@ class Report:
     parts: Sequence[str] = ()
     series: Sequence[Series] = ()
     tried: Sequence[Sequence[str]] = ()
+    before: Mapping[str, float] = field(default_factory=dict)
 
     def lead(self) -> str:
         """The result in one sentence."""
-        measures, rows = self.evaluation.measures, f"{self.evaluation.rows:,} rows"
+        measures, rows = self.evaluation.measures, counted(self.evaluation.rows, "row")
+        if not measures:
+            return f"Nothing could be measured on {rows}."
         name, value = next(iter(measures.items()))
         if name != "accuracy":
-            return f"{_named(name)} is {value:.4f} over {rows}."
+            earlier = f", {self.before[name]:.4f} before the training" if name in self.before else ""
+            return f"{_named(name)} is {value:.4f} over {rows}{earlier}."
         said = f"{value:.1%} of {rows} get the right label"
         if (ends := self.evaluation.intervals.get(name)) is not None:
             said += f" (95% interval {ends[0]:.1%} to {ends[1]:.1%})"
@@ -151,6 +156,7 @@ def html(report: Report) -> str:
         report.title,
         report=report,
         measures=_measures(evaluation),
+        before={_named(name): value for name, value in report.before.items()},
         reliability=_reliability(bins) if bins else "",
         matrix=_matrix(evaluation),
         charts=[(one.title, _series(one)) for one in report.series if any(points for _, points in one.lines)],
@@ -241,7 +247,11 @@ def markdown(report: Report, level: int = 1) -> str:
         (name, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "", words)
         for name, value, ends, words in _measures(evaluation)
     ]
-    lines += _md_table(("measure", "value", "95% interval", "in words"), rows, (1,))
+    if report.before:
+        earlier = [f"{report.before[name]:.4f}" if name in report.before else "" for name in evaluation.measures]
+        rows = [(*row[:3], before, row[3]) for row, before in zip(rows, earlier, strict=True)]
+    header = ("measure", "value", "95% interval", *(["before"] if report.before else []), "in words")
+    lines += _md_table(header, rows, (1,))
     lines += [f"Note: {_md(note)}\n" for note in evaluation.notes]
     if report.baselines:
         lines += [f"{sub} Beside simple ways to answer", ""]

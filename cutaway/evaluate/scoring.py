@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cutaway.errors import InputError, nearest
+from cutaway.errors import InputError, counted, nearest
 from cutaway.evaluate.text_tokens import BLEU, ROUGE, Characters, Unicode, bleu_tokenizer, rouge_tokenizer
 
 if TYPE_CHECKING:
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
 
 Table = dict[str, list[Any]]
+
+
+class Column(list[Any]):
+    """A column of a table; `numbers` are its rows' numbers in the file."""
+
+    numbers: Sequence[int] = ()
+
+
+def row_number(column: Sequence[Any], place: int) -> int:
+    """The number, from 1, of the row at `place`, from 0: that of the file where the column knows it."""
+    return column.numbers[place] if isinstance(column, Column) and column.numbers else place + 1
+
+
+PACKAGES = {"sklearn": "scikit-learn", "rouge_score": "rouge-score"}  # module -> package, where they differ
 TOKEN_ROWS = 32  # rows of one batch where words are labelled
 
 
@@ -60,7 +74,8 @@ def library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"This measure needs {name.split('.')[0]}: pip install 'cutaway[evaluate]'.") from error
+        package = PACKAGES.get(name.split(".")[0], name.split(".")[0])
+        raise InputError(f"This measure needs {package}: pip install 'cutaway[evaluate]'.") from error
 
 
 def label_ids(labels: list[Any], names: list[str]) -> np.ndarray:
@@ -70,9 +85,10 @@ def label_ids(labels: list[Any], names: list[str]) -> np.ndarray:
     """
     by_name = {name.casefold(): i for i, name in enumerate(names)} | {str(i): i for i in range(len(names))}
     found = []
-    for row, label in enumerate(labels, start=1):
+    for place, label in enumerate(labels):
         key = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label).strip().casefold()
         if key not in by_name:
+            row = row_number(labels, place)
             raise InputError(
                 f"Row {row} has the label {label!r:.60}; the model's labels are {', '.join(names[:20])}."
                 f"{nearest(str(label), names) if len(names) > 20 else ''} "
@@ -109,23 +125,25 @@ def _label_sets(labels: list[Any], names: list[str]) -> np.ndarray:
     """Lists of labels as 0 and 1, [rows, labels]."""
     found = np.zeros((len(labels), len(names)))
     for row, cell in enumerate(labels):
-        entries = _list(cell, row, "label")
+        entries = _list(cell, row_number(labels, row), "label")
         for entry in entries:
             try:
                 found[row, label_ids([entry], names)[0]] = 1
             except InputError:
+                number = row_number(labels, row)
                 raise InputError(
-                    f"Row {row + 1} has the label {entry!r:.60}; the model's labels are {', '.join(names[:20])}."
+                    f"Row {number} has the label {entry!r:.60}; the model's labels are {', '.join(names[:20])}."
                 ) from None
     return found
 
 
 def _numbers(labels: list[Any]) -> np.ndarray:
     found = []
-    for row, label in enumerate(labels, start=1):
+    for place, label in enumerate(labels):
         try:
             found.append(float(label))
         except (TypeError, ValueError):
+            row = row_number(labels, place)
             raise InputError(f"Row {row} has the label {label!r:.60}; the model answers with a number.") from None
     return np.array(found)
 
@@ -249,14 +267,15 @@ def check_tags(config: PretrainedConfig, table: Table) -> None:
 def _tags(table: Table, names: dict[int, str]) -> tuple[list[list[str]], list[list[str]]]:
     """The words and the right tags of each row; numbers are the model's labels."""
     words, right = [], []
-    for row, (tokens, tags) in enumerate(zip(table["tokens"], table["tags"], strict=True)):
+    for place, (tokens, tags) in enumerate(zip(table["tokens"], table["tags"], strict=True)):
+        row = row_number(table["tokens"], place)
         cells, marks = _list(tokens, row, "tokens"), _list(tags, row, "tags")
         if len(cells) != len(marks):
-            raise InputError(f"Row {row + 1} has {len(cells)} tokens and {len(marks)} tags.")
+            raise InputError(f"Row {row} has {counted(len(cells), 'token')} and {counted(len(marks), 'tag')}.")
         if names:
             wrong = next((m for m in marks if isinstance(m, int) and m not in names), None)
             if wrong is not None:
-                raise InputError(f"Row {row + 1} has the tag {wrong}; the model's labels are 0 to {len(names) - 1}.")
+                raise InputError(f"Row {row} has the tag {wrong}; the model's labels are 0 to {len(names) - 1}.")
         words.append([str(cell) for cell in cells])
         right.append([names.get(mark, str(mark)) if isinstance(mark, int) else str(mark) for mark in marks])
     return words, right
@@ -341,18 +360,19 @@ def _list(cell: str | Iterable[Any], row: int, column: str) -> list[Any]:
     except (ValueError, TypeError):
         found = None
     if not isinstance(found, list):
-        raise InputError(f'Row {row + 1}: {column!r} is {cell!r:.60}, not a list; in CSV a JSON list, ["a", "b"].')
+        raise InputError(f'Row {row}: {column!r} is {cell!r:.60}, not a list; in CSV a JSON list, ["a", "b"].')
     return found
 
 
 def check_answers(config: PretrainedConfig, table: Table) -> None:
     """Raises InputError where right answers are neither texts nor lists of them."""
-    for row, right in enumerate(table["answers"], start=1):
+    for place, right in enumerate(table["answers"]):
         try:
             texts: list[Any] = _texts(right)
         except (ValueError, TypeError, AttributeError):
             texts = [None]
         if not all(isinstance(text, str) for text in texts):
+            row = row_number(table["answers"], place)
             raise InputError(f"Row {row}: 'answers' is {right!r:.60}; it holds a text, or a list of texts.")
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Learned
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
+from cutaway.families.bert_encoder import DEFAULTS, ENCODERS_ONLY, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads, pretraining_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
 from cutaway.models.label_heads import Classifier
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.weight_map import Table
 
 
 class AlbertConfig(PretrainedConfig):
@@ -33,25 +34,28 @@ class AlbertConfig(PretrainedConfig):
             "of an older version; nobody reads it",
         ),
     }
-    refused = REFUSED
+    refused = ENCODERS_ONLY
 
 
 def to_architecture(config: AlbertConfig) -> Architecture:
-    """The published config -> Architecture; layers are dealt out to `num_hidden_groups` blocks in order."""
-    config.integer("inner_group_num", 1, 1)
+    """The published config -> Architecture; layers are dealt out to `num_hidden_groups` in order, and each runs all
+    blocks of its group.
+    """
+    inner = config.integer("inner_group_num", 1, 1000)
     positions = Learned(config.integer("max_position_embeddings", 1, 10_000_000))
     stack = bert_stack(config, positions, config.integer("embedding_size", 1, 65_536))
     groups = config.integer("num_hidden_groups", 1, stack.n_layers)
-    block_of = tuple(int(i / (stack.n_layers / groups)) for i in range(stack.n_layers))
+    group_of = (int(i / (stack.n_layers / groups)) for i in range(stack.n_layers))
+    block_of = tuple(group * inner + one for group in group_of for one in range(inner))
     return Architecture(
-        replace(stack, causal=False, block_of=block_of),
+        replace(stack, n_layers=len(block_of), causal=False, block_of=block_of, group_size=inner),
         pooler=True,
         init_std=config.number("initializer_range", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
     )
 
 
-_INSIDE = "encoder.albert_layer_groups.{i}.albert_layers.0"
+_INSIDE = "encoder.albert_layer_groups.{i//n}.albert_layers.{i%n}"
 _TABLE = {
     **{ours: theirs for ours, theirs in WEIGHTS.items() if ours.startswith("embed.")},
     "embed.project": "encoder.embedding_hidden_mapping_in",
@@ -65,7 +69,17 @@ _TABLE = {
     "blocks.{i}.mlp.down": f"{_INSIDE}.ffn_output",
     "pooler.dense": "pooler",
 }
-FAMILY = Family(to_architecture, _TABLE, "albert")
+
+
+def _table(architecture: Architecture) -> Table:
+    size = architecture.stack.group_size
+    return {
+        ours: theirs.replace("{i//n}", f"{{i//{size}}}").replace("{i%n}", f"{{i%{size}}}")
+        for ours, theirs in _TABLE.items()
+    }
+
+
+FAMILY = Family(to_architecture, _table, "albert")
 _OUTPUT = Output(
     "predictions.decoder",
     bias="predictions.bias",

@@ -42,7 +42,14 @@ TRAINED_WITH = dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), only(No
 
 
 def _stack(
-    config: PretrainedConfig, side: str, positions: Learned, embedding_norm: bool, pre: bool, scales_table: bool
+    config: PretrainedConfig,
+    side: str,
+    positions: Learned,
+    vocab_size: str,
+    *,
+    norm_first: bool,
+    pre: bool,
+    scaled: bool,
 ) -> Stack:
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer(f"{side}_attention_heads", 1, 1024)
     size = config.divided("d_model", f"{side}_attention_heads")
@@ -53,13 +60,14 @@ def _stack(
         n_layers=config.integer(f"{side}_layers", 1, 1000),
         hidden_size=hidden,
         embedding=Embedding(
-            vocab_size=config.integer("vocab_size", 1, 10_000_000),
+            vocab_size=config.integer(vocab_size, 1, 10_000_000),
             positions=positions,
-            norm=norm if embedding_norm else None,
+            norm=norm if norm_first else None,
             scale=hidden**0.5 if config.flag("scale_embedding") else 1.0,
             pad_id=config.pad_token_id,
             dropout=dropout,
-            scales_table=scales_table,
+            scales_table=scaled,
+            scales_inputs=decoder and not scaled,  # as upstream, which leaves the encoder's as they are
         ),
         attention=Attention(n_heads, n_heads, size, size**-0.5, dropout=config.number("attention_dropout", 0.0, 1.0)),
         feed_forward=FeedForward(
@@ -85,6 +93,7 @@ def bart_stacks(
     embedding_norm: bool = True,
     pre: bool = False,
     scales_table: bool = True,
+    shared_tokens: bool = True,
 ) -> Architecture:
     """The encoder-decoder of Lewis et al. (2020).
 
@@ -94,15 +103,19 @@ def bart_stacks(
         embedding_norm: whether what enters the first block is normed.
         pre: whether norms come before the layers, and after the last block.
         scales_table: whether the factor on token vectors, if any, is the table's own.
+        shared_tokens: whether the decoder has the encoder's vocabulary, not one of `decoder_vocab_size` tokens.
     """
     if positions is None:
         size = config.integer("max_position_embeddings", 1, 10_000_000)
         positions = Learned(size, fixed=True) if fixed else Learned(size, offset=2)
+    kind = {"norm_first": embedding_norm, "pre": pre, "scaled": scales_table}
+    written = "vocab_size" if shared_tokens else "decoder_vocab_size"
     return Architecture(
-        _stack(config, "encoder", positions, embedding_norm, pre, scales_table),
-        decoder=_stack(config, "decoder", positions, embedding_norm, pre, scales_table),
+        _stack(config, "encoder", positions, "vocab_size", **kind),
+        decoder=_stack(config, "decoder", positions, written, **kind),
         init_std=config.number("init_std", 0.0, 10.0),
         tied_output=config.flag("tie_word_embeddings"),
+        shared_tokens=shared_tokens,
     )
 
 
@@ -124,6 +137,7 @@ def _names(side: str) -> dict[str, str | WeightSource]:
 
 
 WEIGHTS = {**_names("encoder"), **_names("decoder")}
+APART = {**WEIGHTS, **{f"{side}.embed.tokens": f"{side}.embed_tokens" for side in ("encoder", "decoder")}}
 LABEL = Classifier(
     "classification_head.out_proj", "eos", "classification_head.dense", dropout=("classifier_dropout",), drops="both"
 )

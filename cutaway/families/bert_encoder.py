@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.config.architecture import ACTIVATIONS, Attention, Embedding, FeedForward, Learned, Norm, Stack
 from cutaway.config.config_fields import only
+from cutaway.errors import ConfigError
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
@@ -19,7 +20,9 @@ DEFAULTS: dict[str, Any] = {
     "add_cross_attention": False, "use_cache": True,
 }  # fmt: skip
 
-REFUSED = {"position_embedding_type": only("absolute"), "add_cross_attention": only(False)}
+REFUSED = {"position_embedding_type": only("absolute")}
+# families that have no decoder with cross-attention
+ENCODERS_ONLY = {**REFUSED, "add_cross_attention": only(False)}
 WITHOUT_EFFECT = dict.fromkeys(
     (
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
@@ -38,6 +41,11 @@ WEIGHTS = {
     "blocks.{i}.attn.v": "encoder.layer.{i}.attention.self.value",
     "blocks.{i}.attn.o": "encoder.layer.{i}.attention.output.dense",
     "blocks.{i}.attn_norm": "encoder.layer.{i}.attention.output.LayerNorm",
+    "blocks.{i}.cross.q": "encoder.layer.{i}.crossattention.self.query",
+    "blocks.{i}.cross.k": "encoder.layer.{i}.crossattention.self.key",
+    "blocks.{i}.cross.v": "encoder.layer.{i}.crossattention.self.value",
+    "blocks.{i}.cross.o": "encoder.layer.{i}.crossattention.output.dense",
+    "blocks.{i}.cross_norm": "encoder.layer.{i}.crossattention.output.LayerNorm",
     "blocks.{i}.mlp.up": "encoder.layer.{i}.intermediate.dense",
     "blocks.{i}.mlp.down": "encoder.layer.{i}.output.dense",
     "blocks.{i}.mlp_norm": "encoder.layer.{i}.output.LayerNorm",
@@ -52,6 +60,10 @@ def bert_stack(config: PretrainedConfig, positions: Learned, width: int | None =
     size = config.divided("hidden_size", "num_attention_heads")
     norm = Norm("layer", config.number("layer_norm_eps", 0.0, 1.0))
     dropout = config.number("hidden_dropout_prob", 0.0, 1.0)
+    decoder = hasattr(config, "is_decoder") and config.flag("is_decoder")
+    cross = hasattr(config, "add_cross_attention") and config.flag("add_cross_attention")
+    if cross and not decoder:
+        raise ConfigError("add_cross_attention is True, which only a decoder can have; set is_decoder=True too.")
     return Stack(
         n_layers=config.integer("num_hidden_layers", 1, 1000),
         hidden_size=hidden,
@@ -72,6 +84,7 @@ def bert_stack(config: PretrainedConfig, positions: Learned, width: int | None =
         ),
         norm=norm,
         norm_place="post",
-        causal=hasattr(config, "is_decoder") and config.flag("is_decoder"),
+        causal=decoder,
+        cross=cross,
         dropout=dropout,
     )

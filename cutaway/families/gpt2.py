@@ -13,7 +13,6 @@ from cutaway.config.architecture import (
     Stack,
 )
 from cutaway.config.config import PretrainedConfig
-from cutaway.config.config_fields import only
 from cutaway.models import label_heads, lm_heads, pretraining_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -47,7 +46,6 @@ class GPT2Config(PretrainedConfig):
         "reorder_and_upcast_attn": "rounding in float16 alone",
         **dict.fromkeys(("n_ctx", "n_special", "predict_special_tokens"), "of an older version; nobody reads it"),
     }
-    refused = {"add_cross_attention": only(False)}
 
 
 def to_architecture(config: GPT2Config) -> Architecture:
@@ -78,6 +76,7 @@ def to_architecture(config: GPT2Config) -> Architecture:
             norm_place="pre",
             final_norm=True,
             causal=True,
+            cross=config.flag("add_cross_attention"),
             dropout=config.number("resid_pdrop", 0.0, 1.0),
             layer_scales=by_layer,
         ),
@@ -95,6 +94,11 @@ WEIGHTS: Table = {
     "blocks.{i}.attn.v": split("h.{i}.attn.c_attn", 2, 3, transpose=True),
     "blocks.{i}.attn.o": transposed("h.{i}.attn.c_proj"),
     "blocks.{i}.mlp_norm": "h.{i}.ln_2",
+    "blocks.{i}.cross.k": split("h.{i}.crossattention.c_attn", 0, 2, transpose=True),
+    "blocks.{i}.cross.v": split("h.{i}.crossattention.c_attn", 1, 2, transpose=True),
+    "blocks.{i}.cross.q": transposed("h.{i}.crossattention.q_attn"),
+    "blocks.{i}.cross.o": transposed("h.{i}.crossattention.c_proj"),
+    "blocks.{i}.cross_norm": "h.{i}.ln_cross_attn",
     "blocks.{i}.mlp.up": transposed("h.{i}.mlp.c_fc"),
     "blocks.{i}.mlp.down": transposed("h.{i}.mlp.c_proj"),
     "final_norm": "ln_f",

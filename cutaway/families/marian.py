@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.config.config_fields import only
-from cutaway.families.bart_stack import ATTRIBUTES, DEFAULTS, TRAINED_WITH, WEIGHTS, WITHOUT_EFFECT, bart_stacks
+from cutaway.families.bart_stack import APART, ATTRIBUTES, DEFAULTS, TRAINED_WITH, WEIGHTS, WITHOUT_EFFECT, bart_stacks
 from cutaway.models import seq2seq_heads
 from cutaway.models.backbone import EncoderDecoder
 from cutaway.models.family import Family
 from cutaway.models.lm_heads import Output
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.weight_map import Table
 
 
 class MarianConfig(PretrainedConfig):
@@ -24,17 +24,23 @@ class MarianConfig(PretrainedConfig):
     }  # fmt: skip
     without_effect = {**WITHOUT_EFFECT, "classifier_dropout": "there is no such head"}
     refused_in_training = TRAINED_WITH
-    refused = {"share_encoder_decoder_embeddings": only(True)}
 
 
 def to_architecture(config: MarianConfig) -> Architecture:
     """The published config -> Architecture."""
-    if config.decoder_vocab_size is not None:  # upstream writes it for shared vocabularies too
+    shared = config.flag("share_encoder_decoder_embeddings")
+    if config.decoder_vocab_size is None:
+        config.decoder_vocab_size = config.vocab_size
+    if shared:  # upstream writes it for shared vocabularies too
         config.integer("decoder_vocab_size", config.integer("vocab_size"), config.vocab_size)
-    return bart_stacks(config, fixed=True, embedding_norm=False, scales_table=False)
+    return bart_stacks(config, fixed=True, embedding_norm=False, scales_table=False, shared_tokens=shared)
 
 
-FAMILY = Family(to_architecture, WEIGHTS, "model")
+def _table(architecture: Architecture) -> Table:
+    return WEIGHTS if architecture.shared_tokens else APART
+
+
+FAMILY = Family(to_architecture, _table, "model")
 
 
 class MarianPreTrainedModel(PreTrainedModel, config=MarianConfig, prefix="model"):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Learned, Relative
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.bert_encoder import DEFAULTS, REFUSED, WEIGHTS, WITHOUT_EFFECT, bert_stack
+from cutaway.families.bert_encoder import DEFAULTS, ENCODERS_ONLY, WEIGHTS, WITHOUT_EFFECT, bert_stack
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,7 +27,7 @@ class MPNetConfig(PretrainedConfig):
         **WITHOUT_EFFECT,
         **dict.fromkeys(("is_decoder", "classifier_dropout", "use_cache"), "not a field of MPNet"),
     }
-    refused = REFUSED
+    refused = ENCODERS_ONLY
 
 
 def to_architecture(config: MPNetConfig) -> Architecture:

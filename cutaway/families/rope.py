@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_checks import Bounds, shown_value
@@ -93,17 +94,20 @@ def rotary(config: PretrainedConfig, head_size: int, kind_of_layer: str = "", ba
     high = fields.number("high_freq_factor", 1e-6, 1e6) if kind == "llama3" else 0.0
     if kind == "llama3" and low >= high:
         raise ConfigError(f"high_freq_factor is {high}; it must be more than low_freq_factor, {low}.")
-    given = raw.get("attention_factor") is not None
+    factor, given = fields.number("factor", 1.0, 1e4), raw.get("attention_factor") is not None
+    attention_factor = fields.number("attention_factor", 1e-6, 1e6) if given else None
+    if kind == "longrope" and attention_factor is None:
+        attention_factor = math.sqrt(1 + math.log(factor) / math.log(original))
     scaling = RotaryScaling(
         kind,
-        factor=fields.number("factor", 1.0, 1e4),
+        factor=factor,
         original_length=original,
         low_freq_factor=low,
         high_freq_factor=high,
         beta_fast=fields.number("beta_fast", 1e-6, 1e6),
         beta_slow=fields.number("beta_slow", 1e-6, 1e6),
         truncate=fields.flag("truncate"),
-        attention_factor=fields.number("attention_factor", 1e-6, 1e6) if given else None,
+        attention_factor=attention_factor,
         mscale=fields.number("mscale", 0.0, 1e6),
         mscale_all_dim=fields.number("mscale_all_dim", 0.0, 1e6),
         short_factors=_factors(raw, "short_factor", size) if kind == "longrope" else (),

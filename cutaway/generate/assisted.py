@@ -3,6 +3,9 @@
 Greedy search keeps a guess that is its own choice. In sampling a guess x, drawn with probability q(x), is kept with
 probability min(1, p(x) / q(x)), and a token in its place is drawn from max(p - q, 0): the text then has exactly the
 distribution p of the large model (Leviathan et al., 2023, section 2.3; Chen et al., 2023).
+
+Where attentions or hidden states of each step are asked for, the large model takes its steps one by one, without the
+small one: the text is the same.
 """
 
 from __future__ import annotations
@@ -108,11 +111,6 @@ def read_assistant(s: Settings, model: GenerativeModel, rows: int) -> Assistant 
             f"assistant_model writes ahead for one text at a time, with a cache; here are {rows} prompts, "
             f"num_return_sequences={copies}, num_beams={beams}, use_cache={s['use_cache']}. Pass one text, or leave it "
             "out."
-        )
-    if s["output_attentions"] or s["output_hidden_states"]:
-        raise GenerationError(
-            "assistant_model runs several tokens at once, so there are no attentions or hidden states of each step. "
-            "Leave it out, or leave those out."
         )
     n_ahead = s.integer("num_assistant_tokens", 1) or N_AHEAD
     confident = s["assistant_confidence_threshold"]

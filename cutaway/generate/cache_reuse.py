@@ -135,8 +135,7 @@ def remaining_length(kept: list[int], texts: list[list[int]]) -> int:
 
 def positions_are_fixed(model: LanguageModel) -> bool:
     """Whether a token's keys depend on nothing after it: some rotary positions change with the length of the text."""
-    writer = model.architecture.decoder or model.architecture.stack
-    return not any(rotary is not None and rotary.by_length for rotary in writer.rotary)
+    return not any(rotary is not None and rotary.by_length for rotary in model.architecture.writer.rotary)
 
 
 def continue_from(past: Cache, kept: list[int], texts: list[list[int]], device: torch.device) -> Tensor | None:

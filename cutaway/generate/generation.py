@@ -252,13 +252,27 @@ def check_embedded(prompt: Prompt, plan: Plan, encoder_decoder: bool) -> None:
     if prompt.embeds is None or encoder_decoder:
         return
     needs = {
-        "use_cache=False": not plan.use_cache, "past_key_values": plan.past is not None,
+        "use_cache=False": not plan.use_cache,
         "output_logprobs": plan.logprobs is not None, "prompt_lookup_num_tokens": plan.prompt_lookup is not None,
         "guidance_scale": plan.rules.guidance != 1.0,
     }  # fmt: skip
     for name, asked in needs.items():
         if asked:
             raise GenerationError(f"{name} needs the ids of the prompt, and inputs_embeds has none: leave {name} out.")
+    past = plan.past
+    if past is None or past.empty:
+        return
+    rows, columns = prompt.embeds.shape[:2]
+    if prompt.mask is not None or past.columns is not None or (past.batch, plan.copies) != (rows, 1):
+        raise GenerationError(
+            "past_key_values goes on with inputs_embeds where each text of the cache is one of the call and none has "
+            "padding: leave past_key_values out, or run the texts one by one."
+        )
+    if past.seen >= columns:
+        raise GenerationError(
+            f"inputs_embeds has {columns} vectors, and past_key_values holds {past.seen}: pass those of the whole "
+            "text, of which the cache holds the beginning."
+        )
 
 
 def prepare(
@@ -293,14 +307,14 @@ def prepare(
     if positions is not None:
         check_positions(positions, input_ids, attention_mask)
     architecture = getattr(model, "architecture", None)
-    writer = None if architecture is None else architecture.decoder or architecture.stack
+    writer = None if architecture is None else architecture.writer
     plan = make_plan(
         call,
         rows=prompt.ids.shape[0],
         columns=prompt.ids.shape[1],
         longest_prompt=prompt.longest,
         positions=None if writer is None else writer.longest,
-        vocab_size=None if architecture is None else architecture.stack.embedding.vocab_size,
+        vocab_size=None if writer is None else writer.embedding.vocab_size,
         tokenizer=tokenizer,
     )
     plan = replace(plan, assistant=read_assistant(call, model, prompt.ids.shape[0]))

@@ -168,8 +168,12 @@ class Search:
             inputs["past_key_values"] = self.cache
         begins = runs_text and self.width == self.plan.prompt_columns and self.prompt.embeds is not None
         if begins and not self.model.is_encoder_decoder:
+            assert self.prompt.embeds is not None
+            n_seen = 0 if self.plan.past is None else self.plan.past.seen  # of the vectors, taken to be their beginning
+            if self.plan.past is not None:
+                inputs["past_key_values"] = self.plan.past
             outputs: CausalLMOutputWithPast | Seq2SeqLMOutput = self.model(
-                inputs_embeds=self.prompt.embeds, attention_mask=mask, **inputs
+                inputs_embeds=self.prompt.embeds[:, n_seen:], attention_mask=None if n_seen else mask, **inputs
             )
         elif not self.model.is_encoder_decoder:
             outputs = self.model(input_ids=ids, attention_mask=mask, **inputs)

@@ -200,14 +200,16 @@ class GenerationConfig:
 
     @classmethod
     def from_model_config(cls, config: PretrainedConfig) -> GenerationConfig:
-        """From the settings that an older config.json holds.
+        """From the settings that an older config.json holds; what a pair does not say, its decoder's may.
 
         The output flags are left behind: a model that was loaded with `output_attentions=True` still generates ids.
         """
         stored = config if isinstance(config, Mapping) else config.to_dict()
+        writer = stored if isinstance(config, Mapping) else config.get_text_config(decoder=True).to_dict()
         names = (KNOWN - HINTS) - {n for n in DEFAULTS if n.startswith("output_")} - {"return_dict_in_generate"}
         # A config.json also holds the defaults of long-gone versions, where None and "unset" were one.
-        return cls.from_dict({n: stored[n] for n in sorted(names) if stored.get(n) is not None})
+        settings = {n: stored[n] if stored.get(n) is not None else writer.get(n) for n in sorted(names)}
+        return cls.from_dict({n: value for n, value in settings.items() if value is not None})
 
     @classmethod
     @also_called(pretrained_model_name="name", config_name="config_file_name", pretrained_model_name_or_path="name")

@@ -133,6 +133,24 @@ def packaged_file(name: object) -> str | None:
     return PACKAGED[name].gguf_file
 
 
+def gguf_path(name: str | Path) -> Path | None:
+    """The file that a name ending in .gguf means; None for any other name.
+
+    Raises HubError where there is no such file.
+    """
+    path = Path(name)
+    if path.suffix.lower() != ".gguf":
+        return None
+    if not path.is_file():
+        beside = (
+            [file.name for file in path.parent.iterdir() if file.suffix.lower() == ".gguf"]
+            if path.parent.is_dir()
+            else []
+        )
+        raise HubError(f"{name}: there is no such file.{nearest(path.name, beside, few=5)}")
+    return path
+
+
 class Files:
     """The files of one checkpoint: a folder on this machine.
 

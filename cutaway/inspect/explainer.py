@@ -34,6 +34,7 @@ from cutaway.inspect.explanation import (
     Token,
     find_token,
 )
+from cutaway.inspect.page.page import render
 from cutaway.inspect.plots.trajectory import principal_plane
 from cutaway.show.label import token_label
 
@@ -67,6 +68,9 @@ KINDS: dict[str, Kind] = {
     "text2text-generation": "target",
     "fill-mask": "mask",
 }
+
+
+Explanation.page = staticmethod(render)  # what a notebook shows of one
 
 
 def explain(

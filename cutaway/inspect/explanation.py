@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -205,6 +207,9 @@ class AttentionCheck:
     error: float
 
 
+FRAME_HEIGHT = 760  # pixels of the page in a notebook
+
+
 @dataclass(frozen=True)
 class Explanation(Shown):
     """One run. `kind` says what the model answers with:
@@ -231,6 +236,20 @@ class Explanation(Shown):
     generated: str = ""
     certificate: AttentionCheck | None = None
     evidence: Evidence | None = None
+
+    page: ClassVar[Callable[[Explanation], str] | None] = None  # what makes the page; `explainer` puts it here
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """In a notebook's cell: the page, in a frame that reaches nothing; where frames are left out, the tables."""
+        page = type(self).page
+        if page is None:
+            return {"text/plain": repr(self), "text/html": self._repr_html_()}
+        source = html.escape(page(self), quote=True)
+        frame = (
+            f'<iframe sandbox="allow-scripts" srcdoc="{source}" width="100%" height="{FRAME_HEIGHT}" '
+            'title="cutaway explain" style="border: 0"></iframe>'
+        )
+        return {"text/plain": repr(self), "text/html": frame}
 
     @property
     def head(self) -> Attention:

@@ -88,7 +88,8 @@ def tower_of(model: LanguageModel, which: str | None = None) -> StackHandle:
         raise InputError(f"{which!r} is no stack of this model.{nearest(which, ['encoder', 'decoder'])}")
     if which == "encoder":
         return StackHandle("encoder.", base.encoder, architecture.stack, "input_ids", "attention_mask")
-    return StackHandle("decoder.", base.decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
+    decoder = getattr(base.decoder, "base_model", base.decoder)  # a model of its own, in a pair of two families
+    return StackHandle("decoder.", decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
 
 
 def logits_of(model: LanguageModel, inputs: Inputs) -> Tensor:

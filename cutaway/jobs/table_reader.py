@@ -9,11 +9,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cutaway.errors import InputError
+from cutaway.errors import InputError, counted
 from cutaway.jobs.table_text import TableText
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ CHECKED = 1 << 26  # bytes whose letters are checked before anything else is don
 
 @dataclass
 class Row:
-    """One row: its values by column, or the reason why it could not be read."""
+    """One row: its values by column, or the reason why it could not be read; `number` counts from 1, blank ones too."""
 
     values: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    number: int = 0
 
 
 def kind_of(path: Path) -> str:
@@ -55,7 +56,8 @@ class TableReader:
     """The rows of a file, or of stdin ("-": one text a line). Nothing but the row at hand is in memory.
 
     A text is what the file says: "NA", "null" and "nan" are texts like others. A line that is no row of the table is a
-    `Row` with an error: no row is left out, so that row numbers of input and output agree.
+    `Row` with an error: none is left out. Blank lines are no rows; they count in `Row.number`, which is the row's
+    number in the file.
 
     Args:
         encoding: of `TableText`: what the bytes are, UTF-8 or what a mark at the file's beginning says unless given.
@@ -191,27 +193,28 @@ class TableReader:
             book.close()
 
     def _excel(self) -> Iterator[Row]:
-        """Texts as they are; numbers, dates and truth values too. Lines without any value are left out at the end."""
+        """Texts as they are; numbers, dates and truth values too. Lines without any value are blank."""
         columns = self.columns or []
-        waiting: list[Row] = []
         with self._sheet() as lines:
             next(lines, None)
-            for line in lines:
+            for number, line in enumerate(lines, start=1):
                 cells = [*line, *[None] * (len(columns) - len(line))]
                 values = {name: _excel_value(cell) for name, cell in zip(columns, cells, strict=False)}
                 beyond = [cell for cell in cells[len(columns) :] if cell is not None]
                 error = f"the row has values beyond the {len(columns)} columns of the header" if beyond else ""
-                waiting.append(Row(values, error))
                 if error or any(value != "" for value in values.values()):
-                    yield from waiting
-                    waiting.clear()
+                    yield Row(values, error, number)
 
     def _parsed(self, stream: TableText) -> Iterator[Row]:
         if self.kind in DELIMITERS:
             yield from self._delimited(stream)
             return
         for line in stream:
-            yield _json_row(line) if self.kind == "jsonl" else Row({TEXT: line.rstrip("\r\n")})
+            number = stream.rows + 1
+            if self.kind == "text":
+                yield Row({TEXT: line.rstrip("\r\n")}, number=number)
+            elif line.strip():
+                yield replace(_json_row(line), number=number)
             stream.rows += 1
 
     def _delimited(self, stream: TableText) -> Iterator[Row]:
@@ -221,21 +224,23 @@ class TableReader:
         header = next(records)
         stream.rows = 0
         for record in records:
+            number = stream.rows + 1
             if len(record) == len(header):
-                yield Row(dict(zip(header, record, strict=True)))
-            else:
-                error = f"the row has {len(record)} fields, the header has {len(header)}"
-                yield Row(dict(zip(header, record, strict=False)), error)
+                yield Row(dict(zip(header, record, strict=True)), number=number)
+            elif record and (len(record) > 1 or record[0].strip()):
+                error = f"the row has {counted(len(record), 'field')}, the header has {len(header)}"
+                yield Row(dict(zip(header, record, strict=False)), error, number)
             stream.rows += 1
 
     def _parquet(self, start: int) -> Iterator[Row]:
         file = parquet().ParquetFile(self.path)
+        number = 0
         for batch in file.iter_batches(batch_size=1024):
-            if start >= len(batch):
-                start -= len(batch)
-                continue
-            yield from (Row(values) for values in batch.to_pylist()[start:])
-            start = 0
+            if number + len(batch) > start:
+                first = max(start - number, 0)
+                for place, values in enumerate(batch.to_pylist()[first:], start=number + first + 1):
+                    yield Row(values, number=place)
+            number += len(batch)
 
 
 def divided_by(columns: Sequence[str], wanted: str) -> str:

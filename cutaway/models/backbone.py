@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
@@ -19,15 +20,15 @@ from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import Taps, model_addresses
-from cutaway.nn.call_context import asked_of
+from cutaway.nn.call_context import asked_of, prefix_of
 from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
-from cutaway.nn.named_modules import attach_published_names
+from cutaway.nn.named_modules import NamedModule, attach_published_names
 from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.published_layer import join_published, layer_paths
-from cutaway.nn.stack import Batch, Stack, build_stack, run_stack
+from cutaway.nn.stack import Batch, Stack, build_stack, follow_blocks, run_stack
 from cutaway.nn.weight_map import WeightSource, expand
 from cutaway.outputs import (
     BaseModelOutput,
@@ -51,6 +52,7 @@ else:
     Out = TypeVar("Out")
 
 register_trees(REGISTER_PYTREE)
+log = logging.getLogger("cutaway")
 
 # what `encode` returned, or its fields in order
 EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]
@@ -109,6 +111,31 @@ class Backbone(PreTrainedModel, Generic[Out]):
         if not next(self.engine.parameters()).is_meta:
             self.init_weights()
 
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is built of; it follows lists of blocks that are cut or grown."""
+        architecture: Architecture = self.__dict__["_built_as"]
+        stacks = self._stacks()
+        changed = [follow_blocks(stack) for stack in stacks]
+        specs = [stack.spec for stack in stacks]
+        if specs and specs[0] is not architecture.stack:
+            architecture = replace(architecture, stack=specs[0])
+        if len(specs) > 1 and specs[1] is not architecture.decoder:
+            architecture = replace(architecture, decoder=specs[1])
+        self.__dict__["_built_as"] = architecture
+        if any(changed):
+            attach_published_names(self, self.layer_sources)
+            join_published(self, self.layer_sources)
+        return architecture
+
+    @architecture.setter
+    def architecture(self, value: Architecture) -> None:
+        self.__dict__["_built_as"] = value
+
+    def _stacks(self) -> tuple[NamedModule, ...]:
+        """The stacks that are built: one, or encoder and decoder."""
+        return (self,) if "blocks" in self._modules else ()
+
     def _architecture(self, config: PretrainedConfig, pooler: bool) -> Architecture:
         architecture = self.family.architecture(config)
         return architecture if pooler else replace(architecture, pooler=False)
@@ -143,17 +170,35 @@ class Backbone(PreTrainedModel, Generic[Out]):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embed.tokens = value
 
+    @property
+    def output_table(self) -> nn.Embedding:
+        """The table of tokens that an output matrix may be tied to."""
+        return self.get_input_embeddings()
+
     def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
         new = super().resize_token_embeddings(n, pad_to_multiple_of)
         self.note_vocabulary(new.num_embeddings)
         return new
 
+    def check_resizable(self) -> None:
+        """InputError where the table of tokens cannot be given another size."""
+
     def note_vocabulary(self, size: int) -> None:
         """Let the bounds of ids follow a new table of tokens."""
-        arch = self.architecture
-        stack = replace(arch.stack, embedding=replace(arch.stack.embedding, vocab_size=size))
-        self.architecture = replace(arch, stack=stack)
-        self.spec = stack
+        for stack in self._stacks():
+            stack.spec = replace(stack.spec, embedding=replace(stack.spec.embedding, vocab_size=size))
+
+    def note_depth(self) -> None:
+        """Say it where the config has another number of layers than there are, as after a list of blocks was cut."""
+        planned, built = self.family.architecture(self.config), self.architecture
+        for there, here in ((built.stack, planned.stack), (built.decoder, planned.decoder)):
+            if there is not None and here is not None and there.n_layers != here.n_layers:
+                log.warning(
+                    "the model has %d blocks, and its config says %d: set that number (num_hidden_layers, in some "
+                    "families num_layers, n_layer or n_layers) before what is saved is loaded again.",
+                    there.n_layers,
+                    here.n_layers,
+                )
 
     def addresses(self) -> list[str]:
         return [*model_addresses(self.architecture), *(a for s in self.saes.values() for a in s.addresses)]
@@ -163,14 +208,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
         recorders, edits = asked_of(self)
         turn = len(recorders[0].runs) if recorders else 0
         wanted += [a for r in recorders for a in r.wanted]
-        return Taps(
-            wanted,
-            edits,
-            turn,
-            bool(wanted) and any(hooked(m) for m in self.engine.modules()),
-            recorders,
-            tuple(self.saes.values()),
-        )
+        watched = bool(wanted) and any(hooked(m) for m in self.engine.modules())
+        return Taps(wanted, edits, turn, watched, recorders, prefix_of(self), tuple(self.saes.values()))
 
     @staticmethod
     def report(taps: Taps) -> None:
@@ -214,6 +253,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> Out:
         """Hidden states of a batch.
 
@@ -227,12 +268,24 @@ class Backbone(PreTrainedModel, Generic[Out]):
                 without a mask, a causal model takes positions that begin anew for another text, which sees only itself.
             past_key_values: the cache of earlier tokens; input_ids then holds only the new ones.
             output_attentions, output_hidden_states: True, or a list of layers.
+            encoder_hidden_states: [batch, source length, hidden], what a decoder with cross-attention looks at; without
+                it that decoder runs without cross-attention. encoder_attention_mask: [batch, source length].
 
         Raises:
             InputError: a shape, value or length that does not fit; the message names both sides.
         """
         spec = self.architecture.stack
-        request = self.ask(output_hidden_states, output_attentions)
+        if encoder_hidden_states is not None and not spec.cross:
+            raise InputError(
+                "encoder_hidden_states was given, but this model has no cross-attention; load it with is_decoder=True, "
+                "add_cross_attention=True, where its family can have it."
+            )
+        request = self.ask(
+            output_hidden_states,
+            output_attentions,
+            prefix_of(self),
+            replace(spec, cross=False) if spec.cross and encoder_hidden_states is None else spec,
+        )
         taps = self.taps(request)
         if (
             past_key_values is None
@@ -248,13 +301,19 @@ class Backbone(PreTrainedModel, Generic[Out]):
                 )
             token_type_ids = None
         batch = Batch.of(self, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, cache)
-        x = run_stack(self, batch, taps)
+        memory = memory_rows = None
+        if encoder_hidden_states is not None:
+            memory, memory_rows = cross_memory(encoder_hidden_states, encoder_attention_mask, spec.hidden_size, cache)
+            check_sides(memory_rows, batch.rows)
+        x = run_stack(self, batch, taps, memory, memory_rows)
         last = batch.rows.pad_hidden(x)
         shown = {"hidden_states": request.hidden_states(taps), "attentions": request.attentions(taps)}
+        if memory is not None:
+            shown["cross_attentions"] = request.cross_attentions(taps)
         out: BaseModelOutput | BaseModelOutputWithPast | BaseModelOutputWithPooling
         if self.architecture.pooler:
             pooled = self.pooler(last, batch.rows)
-            pooled = taps.show("pooler", pooled)
+            pooled = taps.show(f"{taps.front}pooler", pooled)
             out = BaseModelOutputWithPooling(
                 last_hidden_state=last, pooler_output=pooled, past_key_values=cache, **shown
             )
@@ -270,6 +329,38 @@ class Backbone(PreTrainedModel, Generic[Out]):
 
         @called_as(forward)
         def __call__(self) -> None: ...
+
+
+def cross_memory(
+    states: object, attention_mask: Tensor | None, hidden_size: int, cache: Cache | None
+) -> tuple[Tensor, PackedBatch]:
+    """What cross-attention looks at, [rows, hidden], and its layout, from encoder states [batch, length, hidden].
+
+    Raises:
+        InputError: states of another shape, a mask of another shape, or a cache that belongs to other states.
+    """
+    if not isinstance(states, Tensor) or states.dim() != 3 or states.shape[2] != hidden_size:
+        raise InputError(
+            f"encoder_outputs must hold hidden states [batch, length, {hidden_size}]; they are "
+            f"{list(states.shape) if isinstance(states, Tensor) else type(states).__name__}."
+        )
+    mask = check_mask(attention_mask, states.shape[0], states.shape[1])
+    rows = PackedBatch(states.shape[0], states.shape[1], mask)
+    check_texts(rows)
+    for keys, _ in cache.cross.values() if cache is not None else ():
+        if (keys.shape[0], keys.shape[2]) != states.shape[:2]:
+            raise InputError(
+                f"past_key_values belongs to encoder outputs [{keys.shape[0]}, {keys.shape[2]}], but these are "
+                f"{list(states.shape[:2])}; pass the cache with the encoder_outputs it was made with."
+            )
+        break
+    return rows.pack(states).flatten(0, -2), rows  # [rows, hidden]
+
+
+def check_sides(memory_rows: PackedBatch, rows: PackedBatch) -> None:
+    """InputError unless the encoder and the decoder see as many texts."""
+    if rows.batch != memory_rows.batch:
+        raise InputError(f"the encoder saw {memory_rows.batch} texts, but decoder_input_ids has {rows.batch}.")
 
 
 def check_special_ids(config: PretrainedConfig) -> None:
@@ -326,7 +417,11 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
     def _build(self) -> None:
         assert self.architecture.decoder is not None
         self.encoder = Stack(self.architecture.stack, "encoder.")
-        self.decoder = Stack(self.architecture.decoder, "decoder.", self.encoder.embed.tokens)
+        tokens = self.encoder.embed.tokens if self.architecture.shared_tokens else None
+        self.decoder = Stack(self.architecture.decoder, "decoder.", tokens)
+
+    def _stacks(self) -> tuple[NamedModule, ...]:
+        return (self.encoder, self.decoder) if "decoder" in self._modules else ()
 
     @property
     def layer_sources(self) -> dict[str, WeightSource]:
@@ -342,15 +437,21 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.encoder.embed.tokens = value
-        self.decoder.embed.tokens = value
+        if self.architecture.shared_tokens:
+            self.decoder.embed.tokens = value
 
-    def note_vocabulary(self, size: int) -> None:
-        super().note_vocabulary(size)
-        decoder = self.architecture.decoder
-        assert decoder is not None
-        decoder = replace(decoder, embedding=replace(decoder.embedding, vocab_size=size))
-        self.architecture = replace(self.architecture, decoder=decoder)
-        self.encoder.spec, self.decoder.spec = self.architecture.stack, decoder
+    @property
+    def output_table(self) -> nn.Embedding:
+        """The table of tokens that an output matrix may be tied to: the decoder's where there are two."""
+        return (self.encoder if self.architecture.shared_tokens else self.decoder).embed.tokens  # type: ignore[no-any-return]
+
+    def check_resizable(self) -> None:
+        """InputError where the two sides have vocabularies of their own, so that one size says too little."""
+        if not self.architecture.shared_tokens:
+            raise InputError(
+                "resize_token_embeddings: the encoder and the decoder have vocabularies of their own "
+                "(share_encoder_decoder_embeddings is False), and tables of other sizes are not built for them."
+            )
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """What the decoder reads when it must say `labels` [batch, length]."""
@@ -436,27 +537,12 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
         taps = self.taps(request)
         cache = self.cache_for(past_key_values, use_cache, True)
         padded: Tensor = encoder_outputs["last_hidden_state"]  # [batch, source length, hidden]
-        if not isinstance(padded, Tensor) or padded.dim() != 3 or padded.shape[2] != spec.hidden_size:
-            raise InputError(
-                f"encoder_outputs must hold hidden states [batch, length, {spec.hidden_size}]; they are "
-                f"{list(padded.shape) if isinstance(padded, Tensor) else type(padded).__name__}."
-            )
-        mask = check_mask(attention_mask, padded.shape[0], padded.shape[1])
-        memory_rows = PackedBatch(padded.shape[0], padded.shape[1], mask)
-        check_texts(memory_rows)
-        for keys, _ in cache.cross.values() if cache is not None else ():
-            if (keys.shape[0], keys.shape[2]) != padded.shape[:2]:
-                raise InputError(
-                    f"past_key_values belongs to encoder outputs [{keys.shape[0]}, {keys.shape[2]}], but these are "
-                    f"{list(padded.shape[:2])}; pass the cache with the encoder_outputs it was made with."
-                )
-            break
+        memory, memory_rows = cross_memory(padded, attention_mask, spec.hidden_size, cache)
         batch = Batch.of(
             self.decoder, decoder_input_ids, decoder_attention_mask, inputs_embeds=decoder_inputs_embeds, cache=cache
         )
-        if batch.rows.batch != padded.shape[0]:
-            raise InputError(f"the encoder saw {padded.shape[0]} texts, but decoder_input_ids has {batch.rows.batch}.")
-        x = run_stack(self.decoder, batch, taps, memory_rows.pack(padded).flatten(0, -2), memory_rows)
+        check_sides(memory_rows, batch.rows)
+        x = run_stack(self.decoder, batch, taps, memory, memory_rows)
         self.report(taps)
         out = Seq2SeqModelOutput(
             last_hidden_state=batch.rows.pad_hidden(x),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cutaway.checkpoint.checkpoint import Checkpoint
 from cutaway.errors import CheckpointError
-from cutaway.nn.weight_map import WeightSource
+from cutaway.nn.weight_map import WeightSource, numbered
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
@@ -92,12 +92,20 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return (a.data_ptr() == b.data_ptr() and a.shape == b.shape) or torch.equal(a, b)
 
 
-def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint) -> None:
-    """CheckpointError where the config asks for more blocks than the checkpoint holds, before they are laid out."""
+def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint, under: str = "") -> None:
+    """CheckpointError where the config asks for more blocks than the checkpoint holds, before they are laid out.
+
+    under: what stands before all stored names of the model, where it is a part of another.
+    """
+    if hasattr(cls, "part_classes"):
+        for prefix, part, part_config in cls.part_classes(config):
+            check_depth(part, part_config, checkpoint, prefix)
+        return
     family = getattr(cls, "backbone", cls).family
     architecture = family.architecture(config)
     prefix = getattr(cls, "published_base", None)
     stored = Stored(checkpoint, {family.prefix if prefix is None else prefix, cls.base_model_prefix} - {""})
+    stored.names = {n.removeprefix(under): name for n, name in stored.names.items() if n.startswith(under)}
     table = family.table(architecture)
     two = architecture.decoder is not None
     for side, stack in (("encoder." if two else "", architecture.stack), ("decoder.", architecture.decoder)):
@@ -105,15 +113,15 @@ def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint) -> N
             continue
         entry = table[f"{side}blocks.{{i}}.attn.q"]
         name = f"{entry.name if isinstance(entry, WeightSource) else entry}.weight"
-        if stored.find(WeightSource(name.replace("{i}", str(stack.n_blocks - 1)))) is not None:
+        if stored.find(WeightSource(numbered(name, stack.n_blocks - 1))) is not None:
             continue
-        blocks = (WeightSource(name.replace("{i}", str(i))) for i in range(stack.n_blocks))
+        blocks = (WeightSource(numbered(name, i)) for i in range(stack.n_blocks))
         n_stored = next(i for i, source in enumerate(blocks) if stored.find(source) is None)
         if not n_stored:  # a base model that is stored under other names: all of it is drawn, and said to be untrained
             continue
         fields = [field for field, value in config.to_dict().items() if "layer" in field and value == stack.n_blocks]
         raise CheckpointError(
             f"{' or '.join(fields) or 'The number of layers'} is {stack.n_blocks}, but the checkpoint holds {n_stored} "
-            f"such blocks: it has no {name.replace('{i}', str(n_stored))}. Lower the number, or load the matching "
+            f"such blocks: it has no {numbered(name, n_stored)}. Lower the number, or load the matching "
             "checkpoint."
         )

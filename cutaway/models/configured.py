@@ -89,6 +89,11 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
         """The model without its task head; itself where it has none."""
         return self._modules.get(self.base_model_prefix) or self
 
+    @property
+    def output_model(self) -> ConfiguredModel:
+        """The part of the model that has the output matrix and the table it may be tied to: the model itself."""
+        return self
+
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the weights hold; tied weights count once."""
         left_out = (
@@ -163,6 +168,8 @@ class ConfiguredModel(GenerationMixin, Adaptable, EvaluationAware, ModelFace, Pu
             InputError: n is not a positive whole number.
         """
         old = self.get_input_embeddings()
+        if hasattr(self.base_model, "check_resizable"):  # not in a user's own model
+            self.base_model.check_resizable()
         size = old.num_embeddings if n is None else n
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise InputError(f"resize_token_embeddings needs a positive number of tokens, not {n!r}.")

@@ -12,10 +12,11 @@ from cutaway.config.architecture import ACTIVATIONS, Activation
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import first_token
-from cutaway.models.lm_heads import HeadModel, check_answered, last_tokens, register_at, shown
+from cutaway.models.lm_heads import HeadModel, answering, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
+from cutaway.nn.call_context import computes_padding
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
@@ -250,10 +251,11 @@ class TokenHead(LabelHead):
         return_dict: bool | None = None,
     ) -> TokenClassifierOutput:
         """logits [batch, length, labels], of replaced tokens [batch, length]; labels [batch, length] give a loss."""
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
-            output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, attention_mask):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
+                output_attentions, output_hidden_states, return_dict=True,
+            )  # fmt: skip
         logits = self.shown(self.token_logits(out.last_hidden_state), out)
         loss = None if labels is None else self.token_loss(logits, labels, out.rows)
         return self.finish(TokenClassifierOutput(loss=loss, logits=logits, **shown(out)), return_dict)
@@ -331,7 +333,9 @@ class QuestionAnswering(SpanHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        loss, starts, ends = self.span(out, start_positions, end_positions, out.rows.mask)
+        # where padding was computed because upstream's loss is asked for, an answer is looked for there too
+        mask = None if computes_padding() and out.rows.key_mask is not None else out.rows.mask
+        loss, starts, ends = self.span(out, start_positions, end_positions, mask)
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, return_dict)
 

@@ -6,6 +6,7 @@ A family names the layers of a head (`"classifier"`, `"cls.predictions.transform
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -23,7 +24,7 @@ from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn import losses
 from cutaway.nn.activations.taps import Taps
-from cutaway.nn.call_context import asked_of, scopes_of
+from cutaway.nn.call_context import asked_of, hidden_words_computed, scopes_of
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
 from cutaway.nn.named_modules import NamedModule, shows_engine
@@ -238,7 +239,9 @@ class OutputHead(HeadModel):
             above, _, last = spec.bias.rpartition(".")
             if above not in dict(self.engine.named_modules()):
                 register_at(self, above, nn.Module())
-        register_at(self, spec.out, Linear(size, stack.embedding.vocab_size, bias=spec.bias is not None))
+        register_at(
+            self, spec.out, Linear(size, self.architecture.writer.embedding.vocab_size, bias=spec.bias is not None)
+        )
         if spec.bias:
             self.get_submodule(above).register_parameter(last, self.get_submodule(spec.out).bias)  # type: ignore[arg-type]
 
@@ -261,7 +264,7 @@ class OutputHead(HeadModel):
 
     def tie_weights(self) -> None:
         if self.architecture.tied_output:
-            self.get_output_embeddings().weight = self.get_input_embeddings().weight
+            self.get_output_embeddings().weight = self.base.output_table.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden] -> [..., vocabulary]."""
@@ -342,10 +345,11 @@ class MaskedLM(OutputHead):
 
         return_logits=False: the loss alone, for which only the logits of labelled places are computed.
         """
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, attention_mask):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+                output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            )  # fmt: skip
         loss, logits = self.answer(out, labels, return_logits=return_logits)
         return self.finish(MaskedLMOutput(loss=loss, logits=logits, **shown(out)), return_dict)
 
@@ -382,6 +386,8 @@ class CausalLM(OutputHead):
         return_logits: bool = True,
         shift_labels: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """logits [batch, length, vocabulary]; with logits_to_keep=1 only those of each text's last real token.
 
@@ -389,10 +395,12 @@ class CausalLM(OutputHead):
         shift_labels [batch, length] are the next tokens themselves, where `labels` would be the text. With
         num_items_in_batch the loss is the sum over labelled places divided by that number, not their mean.
         """
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
-            output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        asked = labels if shift_labels is None else shift_labels
+        with answering(asked, attention_mask, shifted=shift_labels is None):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, past_key_values, use_cache,
+                output_attentions, output_hidden_states, True, encoder_hidden_states, encoder_attention_mask,
+            )  # fmt: skip
         if shift_labels is None:
             loss, logits = self.answer(out, labels, shifted=True, keep=logits_to_keep, return_logits=return_logits)
             targets = None if labels is None else labels[:, 1:]
@@ -402,7 +410,10 @@ class CausalLM(OutputHead):
         if num_items_in_batch is not None and targets is not None:
             loss = losses.summed(loss, targets) / num_items_in_batch
         cache = out.get("past_key_values")
-        result = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, **shown(out))
+        crossed = out.get("cross_attentions")
+        result = CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=cache, cross_attentions=crossed, **shown(out)
+        )
         return self.finish(result, return_dict)
 
     if TYPE_CHECKING:
@@ -411,10 +422,25 @@ class CausalLM(OutputHead):
         def __call__(self) -> None: ...
 
 
+def answering(labels: object, attention_mask: object, *, shifted: bool = False) -> AbstractContextManager[None]:
+    """Inside, a base model computes all that `labels` [batch, length] ask of, words that the mask hides included.
+
+    Where none of those is labelled, they are not computed, as ever. `shifted`: each label is asked of the token before.
+    """
+    if not isinstance(labels, Tensor) or not isinstance(attention_mask, Tensor) or labels.dim() != 2:
+        return nullcontext()
+    if labels.shape != attention_mask.shape:
+        return nullcontext()
+    hidden, asked = attention_mask == 0, labels.to(attention_mask.device) != losses.IGNORED
+    wrong = hidden[:, :-1] & asked[:, 1:] if shifted else hidden & asked
+    return hidden_words_computed() if bool(wrong.any()) else nullcontext()
+
+
 def check_answered(labels: object, rows: PackedBatch | None, *, shifted: bool = False) -> None:
     """InputError where a label [batch, length] is asked of a word that the mask hides in the middle of a text.
 
-    Such a word is not computed, so it foretells nothing. `shifted`: each label is asked of the token before it.
+    Such a word is computed only where `answering` saw the label and the architecture allows it. `shifted`: each label
+    is asked of the token before it.
     """
     if rows is None or not isinstance(labels, Tensor) or labels.shape != (rows.batch, rows.length) or not rows.holes:
         return

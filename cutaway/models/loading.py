@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from cutaway.checkpoint.block_quantize import GROUP, four_bits
+from cutaway import native
+from cutaway.checkpoint.block_quantize import GROUP, eight_bits, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
 from cutaway.hub.folder_save import folder_save
 from cutaway.jsonfile import read_json
+from cutaway.models import precision
 from cutaway.models.attention_names import check_attention
 from cutaway.models.checkpoint_names import Stored, check_depth, same_numbers
 from cutaway.models.load_arguments import take_arguments
@@ -33,13 +36,13 @@ from cutaway.models.number_format import Precision
 from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
 from cutaway.models.state_dict import published_state
 from cutaway.nn.cpu.block_weight import BlockWeight
-from cutaway.nn.cpu.memory import evict, mark_mapped
+from cutaway.nn.cpu.int8 import Int8Rows
+from cutaway.nn.cpu.memory import evict, mark_mapped, release_freed_memory
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
 from cutaway.nn.engine_modules import EngineTree
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import RMSNorm, Sinusoids
 from cutaway.nn.published_layer import PublishedLayer, PublishedPart, rejoin, separate_all, tensors_of_layer
-from cutaway.nn.stack import wrong_depth
 from cutaway.nn.weight_map import WeightSource, sources, tensors_of
 
 if TYPE_CHECKING:
@@ -156,18 +159,18 @@ def fill(
     checkpoint: Checkpoint,
     dtype: torch.dtype | None,
     mismatched: bool = False,
-    four: bool = False,
+    bits: str | None = None,
 ) -> LoadReport:
     """Give every weight of `model` its tensor; those that the checkpoint lacks are drawn anew.
 
     Without `dtype` the stored one is kept; where several are stored, the widest of them is everyone's. `mismatched`:
-    weights of another shape are drawn anew too. `four`: matrices become 4 bits, one after another.
+    weights of another shape are drawn anew too. `bits`: "int4" or "int8"; matrices become so, one after another.
 
     Raises:
         CheckpointError: a tensor has another shape than the config says, or holds no real numbers.
     """
     stored = Stored(checkpoint, {getattr(model, "published_prefix", ""), model.base_model_prefix} - {""})
-    in_blocks = four or (dtype is None and checkpoint.format == "gguf" and MAKE_WRAPPER is not None)
+    in_blocks = bits is not None or (dtype is None and checkpoint.format == "gguf" and MAKE_WRAPPER is not None)
     if in_blocks:  # each layer of the engine has blocks of its own
         separate_all(model)
     tensors = tensors_of(model)
@@ -209,8 +212,8 @@ def fill(
             _place_all(model, names, BlockWeight(source.from_blocks(blocks)))
             continue
         read = source.from_published(checkpoint.read(stored.names[stored_name]))
-        if four and _for_four_bits(model, names[0], tensors[names[0]]):
-            _place_all(model, names, BlockWeight(four_bits(read)))
+        if bits is not None and (few := _in_few_bits(model, names, read, bits)) is not None:
+            _place_all(model, names, BlockWeight(few))
             if checkpoint.maps(stored.names[stored_name]):
                 mark_mapped(read)
                 evict(read)
@@ -225,7 +228,9 @@ def fill(
     holds_blocks = any(isinstance(p, BlockWeight) for p in model.engine.parameters())
     if in_blocks:
         rejoin(model)
-    if four and not holds_blocks:
+    if bits is not None:
+        release_freed_memory()  # the numbers that were read and rounded
+    if bits == FOUR and not holds_blocks:
         raise ConfigError(
             f'dtype="int4" would hold nothing of this model in 4 bits: it takes layers of {NARROWEST} outputs and more '
             f'whose inputs are a multiple of {GROUP}, and there are none. Take dtype="int8" or "bfloat16".'
@@ -235,7 +240,7 @@ def fill(
     elsewhere = {name for name, *_ in report.mismatched}
     lacking = (n[0] for n in absent if not _is_constant(model, n[0], tensors))
     report.missing = [name for name in dict.fromkeys(where[n].name for n in lacking) if name not in elsewhere]
-    if not _untied(model):
+    if not _untied(model.output_model):
         model.tie_weights()
     return report
 
@@ -245,12 +250,25 @@ def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
         log.warning("matrices of the GGUF types %s are not read in place; they become float32.", ", ".join(types))
 
 
-def _for_four_bits(model: ConfiguredModel, name: str, wanted: Tensor) -> bool:
-    """Whether a weight is a matrix of a layer, or the table of tokens; a classifier's few outputs stay as they are."""
-    owner = model.get_submodule(name.rpartition(".")[0])
-    if not name.endswith(".weight") or wanted.dim() != 2 or wanted.shape[1] % GROUP or wanted.shape[0] < NARROWEST:
-        return False
-    return type(owner) is Linear or owner is model.get_input_embeddings()
+def _in_few_bits(model: ConfiguredModel, names: list[str], read: Tensor, bits: str) -> StoredBlocks | Int8Rows | None:
+    """A matrix of a layer, or the table of tokens, in 4 or 8 bits; None for what stays as it is, such as few outputs.
+
+    In 4 bits, an output matrix over all tokens has 8. In 8 bits, the layers of an encoder have one scale per row, which
+    loses nothing that counts there and is what the fastest product reads; a decoder's numbers are of too many sizes for
+    that, and have a scale for each 32.
+    """
+    owners = [model.get_submodule(name.rpartition(".")[0]) for name in names]
+    layer, table = any(type(owner) is Linear for owner in owners), model.get_input_embeddings() in owners
+    if not names[0].endswith(".weight") or read.dim() != 2 or not (layer or table):
+        return None
+    n, k = read.shape
+    if n < precision.NARROWEST or (bits == FOUR and k % GROUP) or (bits != FOUR and k < precision.NARROWEST):
+        return None
+    if bits == FOUR:  # what chooses among all tokens feels 4 bits most, and is a part of few
+        output = model.get_output_embeddings() if model.can_generate() else None
+        return eight_bits(read) if output is not None and output in owners else four_bits(read)
+    by_rows = k % GROUP != 0 or (layer and (model.config.is_encoder_decoder or not model.can_generate()))
+    return Int8Rows(read) if by_rows else eight_bits(read)
 
 
 def _is_constant(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> bool:
@@ -275,9 +293,9 @@ def _part(model: nn.Module, names: list[str]) -> None:
 def _untied(model: ConfiguredModel) -> bool:
     """Whether the output matrix that was just filled is another than the table of tokens; the model then knows it."""
     output = model.get_output_embeddings()
-    if output is None or output.weight is model.get_input_embeddings().weight:
-        return False
     base = model.base_model
+    if output is None or output.weight is base.output_table.weight:
+        return False
     base.architecture = replace(base.architecture, tied_output=False)
     return True
 
@@ -348,11 +366,8 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     how = take_hub_options(kwargs)
     gguf_file = kwargs.pop("gguf_file", None) or packaged_file(name)
     asked = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
-    four = asked == FOUR
-    if four and MAKE_WRAPPER is None:
-        raise ConfigError('dtype="int4" needs a torch whose tensors can be made without memory; take "int8".')
-    mode = asked if isinstance(asked, str) and asked in MODES else None
-    asked = "float32" if four else asked
+    bits, mode = _few_bits(asked, kwargs.pop("keep_weights", None))
+    asked = "float32" if bits else asked
     dtype = to_dtype(None if mode else asked)
     if mode is not None and gguf_file is not None:  # which computes from numbers, not from the file's blocks
         dtype = torch.float32
@@ -387,7 +402,7 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
                 model = cls(config, *args, **model_options)
         else:
             model = cls(config, *args, **model_options)
-        report = fill(model, checkpoint, dtype, mismatched, four)
+        report = fill(model, checkpoint, dtype, mismatched, bits)
     config._apply({"name_or_path": str(name)} | ({} if attention is None else {"attn_implementation": attention}))
     model.name_or_path = str(name)
     if report.missing:
@@ -410,14 +425,33 @@ def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
         path = files.get("generation_config.json")  # read now: the folder may be gone when the model generates
         model.stored_generation_settings = None if path is None else read_json(path, ConfigError)
     model.eval()
-    if four:
-        model.precision = Precision("int4", 'dtype="int4" was asked for.')
+    if bits is not None:
+        model.precision = Precision(bits, f'dtype="{bits}" was asked for.')
     if mode is not None:
         where = {**how, "gguf_file": gguf_file} if gguf_file else {**how}
         model = set_up(model, mode, name, where)
     if device is not None:
         model = model.to(device)
     return (model, report) if info else model
+
+
+def _few_bits(asked: object, keep: object) -> tuple[str | None, str | None]:
+    """What matrices become while they are read, and what is set up afterwards, of what dtype= and keep_weights= ask.
+
+    Raises:
+        ConfigError: keep_weights where nothing would be dropped, or 4 bits that cannot be had.
+    """
+    named = asked if isinstance(asked, str) else None
+    if keep is not None and (not isinstance(keep, bool) or (keep and named not in ("int8", "fastest"))):
+        raise ConfigError(
+            f'keep_weights is {keep!r}; it is True or False, and True goes with dtype="int8", whose float weights it '
+            "keeps."
+        )
+    if named == FOUR and MAKE_WRAPPER is None:
+        raise ConfigError('dtype="int4" needs a torch whose tensors can be made without memory; take "int8".')
+    if named == FOUR or (named == "int8" and not keep and MAKE_WRAPPER is not None and native.LIBRARY is not None):
+        return named, None
+    return None, named if named in MODES else None
 
 
 def fresh(cls: type[Any], config: PretrainedConfig, kwargs: dict[str, Any]) -> Any:
@@ -491,10 +525,9 @@ def save(model: ConfiguredModel, folder: str | Path, *, max_shard_size: int | st
     folder = Path(folder)
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; save_pretrained needs a folder.")
-    for stack in EngineTree(model).modules():
-        built = getattr(stack, "n_built", None)
-        if built is not None and len(stack.blocks) != built:  # type: ignore[arg-type]
-            raise wrong_depth(len(stack.blocks), built)  # type: ignore[arg-type]
+    note_depth = getattr(model.base_model, "note_depth", None)
+    if note_depth is not None:
+        note_depth()
     model.config.architectures = [type(model).__name__]
     model.config.dtype = str(model.dtype).removeprefix("torch.")
     with folder_save(folder):

@@ -24,11 +24,14 @@ def parameter_count(architecture: Architecture) -> int:
     count = _stack_count(stack) + stack.embedding.vocab_size * stack.width
     if architecture.pooler:
         count += stack.hidden_size**2
-    return count if decoder is None else count + _stack_count(decoder)
+    if decoder is None:
+        return count
+    own_table = 0 if architecture.shared_tokens else decoder.embedding.vocab_size * decoder.width
+    return count + _stack_count(decoder) + own_table
 
 
 def _stack_count(stack: Stack) -> int:
-    """All but the table of tokens, which two stacks share."""
+    """All but the table of tokens, which two stacks may share."""
     width, attention, mlp = stack.hidden_size, stack.attention, stack.feed_forward
     attended = 2 * width * attention.head_size * (attention.n_heads + attention.n_kv_heads)
     block = attended * (2 if stack.cross else 1) + width * mlp.width * (3 if mlp.gated else 2)

@@ -43,6 +43,11 @@ class OutputRequest:
         self.n_hidden, self.n_layers = spec.n_layers + 1, spec.n_layers
         hidden = wanted_layers(hidden_states, self.n_hidden, "output_hidden_states")
         attended = wanted_layers(attentions, self.n_layers, "output_attentions")
+        if not hidden and not attended:
+            self.hidden: dict[int, str] = {}
+            self.attended: dict[int, str] = {}
+            self.crossed: dict[int, str] = {}
+            return
         last = f"{prefix}final_norm" if spec.final_norm else f"{prefix}blocks.{spec.n_layers - 1}.resid"
         last = f"{prefix}project_out" if spec.projects_out else last
         places = [f"{prefix}embed", *(f"{prefix}blocks.{i}.resid" for i in range(spec.n_layers - 1)), last]

@@ -1,7 +1,8 @@
 """Which numbers a model computes with: int8 on request, or what a small measurement says is worth it.
 
-int8 is a way to compute, not a way to store: the weights stay what the checkpoint holds, so that saving, printing,
-recording and training are as ever, and evaluation on a CPU multiplies bytes (`cutaway.nn.cpu.int8`).
+int8 is here a way to compute, not to store (`keep_weights=True`): the weights stay what the checkpoint holds, so that
+saving, printing, recording and training are as ever, and evaluation on a CPU multiplies bytes (`cutaway.nn.cpu.int8`).
+Without it the weights become bytes while they are read (`cutaway.models.loading`).
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ class PreTrainedModel(ConfiguredModel):
                 dtype (or torch_dtype), output_loading_info, ignore_mismatched_sizes (weights of another shape than the
                 config's are drawn anew, and named), device_map ("auto", a device, or {"": device}), state_dict (tensors
                 by published names, in place of the checkpoint's); any other name is a field of the config. dtype is a
-                torch dtype or its name; "int8" to compute with bytes; "int4" to keep matrices in 4 bits and
-                nothing else of them; "fastest" to measure what is worth it (`precision` then says what and why).
+                torch dtype or its name; "int8" and "int4" to keep matrices in 8 or 4 bits and nothing else of them;
+                with "int8" and keep_weights=True, to compute with bytes beside the weights, which can be trained;
+                "fastest" to measure what is worth it (`precision` then says what and why).
                 Without it, or with "auto" or "stored", weights keep theirs.
 
         Raises:

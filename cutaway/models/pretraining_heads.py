@@ -12,7 +12,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, InputError
 from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.label_heads import Classifier, TextHead, config_dropout, mean_token
-from cutaway.models.lm_heads import CausalLM, OutputHead, last_tokens, register_at, shown
+from cutaway.models.lm_heads import CausalLM, OutputHead, answering, last_tokens, register_at, shown
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
 from cutaway.nn.dropout import dropout
@@ -116,10 +116,11 @@ class TokensAndNextSentence(TokensAndSentences):
         labels [batch, length] are of masked tokens, next_sentence_label [batch] is 0 where the second text follows; the
         loss is the sum of those that are given.
         """
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, attention_mask):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+                output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            )  # fmt: skip
         loss, logits, pair = self.both(out, labels, next_sentence_label)
         result = BertForPreTrainingOutput(
             loss=loss, prediction_logits=logits, seq_relationship_logits=pair, **shown(out)
@@ -153,10 +154,11 @@ class TokensAndSentenceOrder(TokensAndSentences):
         labels [batch, length] are of masked tokens, sentence_order_label [batch] is 1 where the texts are swapped; the
         loss is the sum of those that are given.
         """
-        out = self.base(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
-            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, attention_mask):
+            out = self.base(
+                input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds,
+                output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            )  # fmt: skip
         loss, logits, pair = self.both(out, labels, sentence_order_label)
         result = AlbertForPreTrainingOutput(loss=loss, prediction_logits=logits, sop_logits=pair, **shown(out))
         return self.finish(result, return_dict)
@@ -240,10 +242,11 @@ class DoubleHeads(CausalLM):
         def rows(x: Tensor | None) -> Tensor | None:
             return x if x is None or len(lead) == 1 else x.flatten(0, 1)  # [batch * choices, ...]
 
-        out = self.base(
-            rows(input_ids), rows(attention_mask), rows(token_type_ids), rows(position_ids), rows(inputs_embeds),
-            past_key_values, use_cache, output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(rows(labels), rows(attention_mask), shifted=True):
+            out = self.base(
+                rows(input_ids), rows(attention_mask), rows(token_type_ids), rows(position_ids), rows(inputs_embeds),
+                past_key_values, use_cache, output_attentions, output_hidden_states, return_dict=True,
+            )  # fmt: skip
         loss, logits = self.answer(out, rows(labels), shifted=True, keep=logits_to_keep, return_logits=return_logits)
         places = None if mc_token_ids is None else mc_token_ids.flatten()
         choices = self.choice_logits(out, places).view(lead)  # [batch, choices]

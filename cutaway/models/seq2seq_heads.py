@@ -12,7 +12,7 @@ from cutaway.models.backbone import EncoderOutputs
 from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.label_heads import LabelHead, SpanHead
-from cutaway.models.lm_heads import OutputHead
+from cutaway.models.lm_heads import OutputHead, answering
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
 from cutaway.nn.kv_cache import Cache
@@ -60,7 +60,7 @@ class Seq2SeqLM(OutputHead):
     def _build(self, config: PretrainedConfig) -> None:
         super()._build(config)
         if self.logits_bias:
-            self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.stack.embedding.vocab_size))
+            self.register_buffer(self.logits_bias, torch.zeros(1, self.architecture.writer.embedding.vocab_size))
 
     if not TYPE_CHECKING:
         can_generate = CanGenerate(True)
@@ -113,10 +113,12 @@ class Seq2SeqLM(OutputHead):
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if labels is not None and self.logits_bias:  # as upstream: BART and its kin keep nothing of a known answer
             use_cache = False
-        out = self.base(
-            input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
-            inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
+        with answering(labels, decoder_attention_mask):
+            out = self.base(
+                input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, past_key_values,
+                inputs_embeds, decoder_inputs_embeds, use_cache, output_attentions, output_hidden_states,
+                return_dict=True,
+            )  # fmt: skip
         loss, logits = self.answer(out, labels, keep=logits_to_keep, return_logits=return_logits)
         return self.finish(Seq2SeqLMOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 
@@ -173,19 +175,24 @@ class Seq2SeqQuestionAnswering(SpanHead):
         encoder_outputs: EncoderOutputs | None = None,
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         output_attentions: LayerSelection = None,
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
     ) -> Seq2SeqQuestionAnsweringModelOutput:
         """start_logits and end_logits [batch, length]."""
-        reads_again = decoder_input_ids is None and input_ids is not None and attention_mask is not None
-        decoder_input_ids, decoder_attention_mask = read_again(
-            self, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
-        )
+        no_target = decoder_input_ids is None and decoder_inputs_embeds is None
+        reads_again = no_target and input_ids is not None and attention_mask is not None
+        if no_target:
+            decoder_input_ids, decoder_attention_mask = read_again(
+                self, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
+            )
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
-            None, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
+            inputs_embeds, decoder_inputs_embeds, use_cache or False, output_attentions, output_hidden_states,
+            return_dict=True,
         )  # fmt: skip
         mask = attention_mask != 0 if reads_again and attention_mask is not None else out.rows.mask
         loss, starts, ends = self.span(out, start_positions, end_positions, mask)

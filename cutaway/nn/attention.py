@@ -41,6 +41,7 @@ class Context:
 
     Attributes:
         rows: the layout of the tokens that ask.
+        stored: how their keys and values lie in a cache, where that is another layout.
         causal: whether a token sees only itself and those before it.
         windows: how far each layer sees, as in the architecture.
         rotaries: how each layer rotates queries and keys by their positions, as in the architecture.
@@ -68,6 +69,7 @@ class Context:
     prefill: bool = True
     memory: Tensor | None = None
     memory_rows: PackedBatch | None = None
+    stored: PackedBatch | None = None
 
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
@@ -139,7 +141,10 @@ class Attention(Unhookable, NamedModule):
         else:
             q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)  # [rows, heads, head_size]
             if cache is not None:
-                cache.store(layer, k, v, context.rows)
+                if context.stored is None:
+                    cache.store(layer, k, v, context.rows)
+                else:
+                    cache.store(layer, context.stored.pack_rows(k), context.stored.pack_rows(v), context.stored)
             z = self._groups(q, k, v, context, context.window(layer), tap)
         return self._out(z, x.shape, "attn", tap, join)
 
@@ -194,7 +199,7 @@ class Attention(Unhookable, NamedModule):
         return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
 
     def _by_distance(
-        self, q: Tensor, k: Tensor, v: Tensor, scores_of: DistanceBias, places: Tensor | None
+        self, q: Tensor, k: Tensor, v: Tensor, scores_of: DistanceBias, places: Tensor | None, mask: Tensor | None
     ) -> list[Tensor]:
         """As _fast for some texts after others: what distances add to the scores is as large as all scores."""
         size = chunk_size(q.shape[1], q.shape[2])
@@ -202,7 +207,9 @@ class Attention(Unhookable, NamedModule):
         for start in range(0, q.shape[0], size):
             some = slice(start, start + size)
             there = None if places is None else places[some]
-            outputs.append(self._fast(q[some], k[some], v[some], scores_of(q[some], k[some], there), False))
+            shown = mask if mask is None or mask.shape[0] == 1 else mask[some]
+            added = _with_bias(scores_of(q[some], k[some], there), shown, False)
+            outputs.append(self._fast(q[some], k[some], v[some], added, False))
         return outputs
 
     def _groups(self, q: Tensor, k: Tensor, v: Tensor, context: Context, window: int | None, tap: Tap | None) -> Tensor:
@@ -213,6 +220,9 @@ class Attention(Unhookable, NamedModule):
         # With words hidden in the middle of a text, the columns beside a token are not its neighbours
         by_place = (context.bias is not None and not context.by_count) or window is not None
         scattered = by_place and context.rows.holes
+        own_mask, own_causal, window = dense_mask(context.rows, context.causal, window)
+        if own_mask is not None and own_mask.is_floating_point():
+            own_mask = own_mask.to(q.dtype)
         plain = context.bias is None and context.distances is None
         if plain and context.rows.key_mask is None and not self._rate and not scattered:
             fast = varlen_attention(q, k, v, context.rows, self.spec.scale, context.causal, window, self.spec.softcap)
@@ -225,15 +235,14 @@ class Attention(Unhookable, NamedModule):
         blocks = (self._blocks(x, context.rows) for x in (q, k, v))
         by_distance = None if context.distances is None else self.distances(self.q, self.k, context.distances)
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
-            mask = context.rows.key_mask
-            causal = context.causal
+            mask, causal = own_mask, own_causal
             near = window is not None and g.length > window
             if by_distance is not None:
                 places = context.rows.group_positions(g) if context.rows.holes else None
                 if not open_:
-                    outputs += self._by_distance(queries, keys, values, by_distance, places)
+                    outputs += self._by_distance(queries, keys, values, by_distance, places, mask)
                     continue
-                mask = by_distance(queries, keys, places)
+                mask = _with_bias(by_distance(queries, keys, places), mask, False)
             elif scattered:
                 mask, causal, near = _seen(context.rows.group_positions(g), context.bias, window, causal), False, False
             elif context.bias is not None:
@@ -267,16 +276,19 @@ class Attention(Unhookable, NamedModule):
         bias, window = context.bias, context.window(layer)
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         fast = None
-        if bias is None and not self._rate:
+        by_mask = context.rows.key_mask  # what the caller lets each new token see
+        if bias is None and by_mask is None and not self._rate:
             fast = decode_attention(q, keys, values, cache, self.spec.scale, window, self.spec.softcap)
             if fast is not None and not open_:
                 return fast
         queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
-        mask = cache.mask(window)
+        mask = cache.mask(window) if by_mask is None else by_mask
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(q.dtype)
         if bias is not None:
-            mask = bias if mask is None else bias + mask
+            mask = _with_bias(bias, mask, False)
         # torch's kernel reads no column that lies outside of every new token's window
-        first = cache.window_start(window)
+        first = cache.window_start(window) if by_mask is None else 0
         if fast is not None:
             z = fast
         elif first:
@@ -286,7 +298,9 @@ class Attention(Unhookable, NamedModule):
             z = self._fast(queries, keys, values, mask, False)
         if open_ and tap is not None:
             s = scores(queries, keys, mask, self.spec.scale, self.spec.softcap)
-            return expose_pattern("attn", [z], [s], [values], CacheLayout(cache), tap, self._rate)[0]
+            return expose_pattern("attn", [z], [s], [values], CacheLayout(cache, by_mask is not None), tap, self._rate)[
+                0
+            ]
         return z
 
     @property
@@ -407,4 +421,22 @@ def _with_bias(bias: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     if causal:
         seen = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
         bias = bias.masked_fill(~seen, -torch.inf)
-    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    if mask is None:
+        return bias
+    return bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else bias + mask
+
+
+def dense_mask(rows: PackedBatch, causal: bool, window: int | None) -> tuple[Tensor | None, bool, int | None]:
+    """(mask, causal, window) of a batch that is not packed: the last two joined with the mask where it has one.
+
+    The mask is [batch, 1 or heads, 1 or length, length]. A query that sees nothing gets zeros.
+    """
+    mask = rows.key_mask
+    if mask is None:
+        return mask, causal, window
+    if not rows.sees_by_mask:
+        if window is not None:
+            mask = mask & band(rows.length, window, causal, mask.device)
+        elif causal:
+            mask = mask & torch.ones(rows.length, rows.length, dtype=torch.bool, device=mask.device).tril()
+    return mask, False, None

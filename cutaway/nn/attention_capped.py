@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cutaway.nn.attention_pattern import repeat_kv, scores, weighted_values
+from cutaway.nn.attention_pattern import repeat_kv, scores, softmax_seen, weighted_values
 from cutaway.nn.dropout import dropout as drop
 
 STRETCH = 256  # queries whose scores are held at once
@@ -37,6 +37,6 @@ def capped_attention(
         if causal and end > 1:
             hidden = torch.ones(s.shape[2:], dtype=torch.bool, device=s.device).triu(start + 1)
             s = s.masked_fill(hidden, -torch.inf)
-        pattern = drop(torch.softmax(s, -1), rate)
+        pattern = drop(softmax_seen(s) if mask is not None else torch.softmax(s, -1), rate)
         outputs.append(weighted_values(pattern, v[:, :, seen]).unflatten(0, (q.shape[0], -1)))
     return torch.cat(outputs, 1).flatten(0, 1)  # [n * a, heads, size]

@@ -23,9 +23,11 @@ class Layout(Protocol):
 
     Attributes:
         lasting: whether laying out gives the same after the pass; what lies padded already gains nothing by waiting.
+        may_see_nothing: whether there may be queries to which the mask shows no key.
     """
 
     lasting: bool
+    may_see_nothing: bool
 
     def lay(self, blocks: list[Tensor]) -> Tensor:
         """The blocks as [batch, heads, queries, keys] of the padded batch; zeros where there is padding."""
@@ -39,6 +41,7 @@ class TextLayout:
 
     def __init__(self, rows: PackedBatch, keys: int | None = None) -> None:
         self.rows, self.keys = rows, keys
+        self.may_see_nothing = rows.key_mask is not None and keys is None
         self.lasting = rows.packed
         self.positions = [(row, _as_slice(at)) for row, at in rows.positions_by_text()] if rows.packed else []
 
@@ -66,7 +69,8 @@ class TextLayout:
         """As in Layout."""
         rows = self.rows
         if not rows.packed:
-            return [padded if rows.key_mask is None or self.keys is not None else padded * rows.key_mask]
+            mask = rows.key_mask
+            return [padded if mask is None or mask.dtype != torch.bool or self.keys is not None else padded * mask]
         blocks = []
         for g in rows.groups:
             assert g.texts is not None
@@ -89,8 +93,8 @@ class CacheLayout:
 
     lasting = False  # the cache goes on
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+    def __init__(self, cache: Cache, by_mask: bool = False) -> None:
+        self.cache, self.may_see_nothing = cache, by_mask
 
     def lay(self, blocks: list[Tensor]) -> Tensor:
         """As in Layout."""
@@ -113,6 +117,12 @@ def scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float, softcap: flo
     if mask is None:
         return s
     return s.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else s + mask
+
+
+def softmax_seen(s: Tensor) -> Tensor:
+    """The softmax of scores [..., queries, keys]; zeros where a query sees nothing."""
+    empty = (s == -torch.inf).all(-1, keepdim=True)
+    return torch.softmax(s.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
 
 
 def repeat_kv(x: Tensor, heads: int) -> Tensor:
@@ -153,7 +163,8 @@ def expose_pattern(
     if not leads and layout.lasting and tap.wants(f"{prefix}.scores") and not certified:
         tap.record_lazily(f"{prefix}.pattern", partial(_laid_patterns, seen, layout))  # the scores are kept anyway
         return fast
-    patterns = [torch.softmax(s, -1) for s in seen]
+    softmax = softmax_seen if layout.may_see_nothing else partial(torch.softmax, dim=-1)
+    patterns = [softmax(s) for s in seen]
     if tap.wants(f"{prefix}.pattern"):
         if certified:
             _certify(f"{prefix}.pattern", fast, patterns, values, tap)
@@ -176,7 +187,8 @@ def _shown(part: str, blocks: list[Tensor], layout: Layout, tap: Tap) -> list[Te
 
 
 def _laid_patterns(seen: list[Tensor], layout: Layout) -> Tensor:
-    return layout.lay([torch.softmax(s, -1) for s in seen])
+    softmax = softmax_seen if layout.may_see_nothing else partial(torch.softmax, dim=-1)
+    return layout.lay([softmax(s) for s in seen])
 
 
 def value_grad_merge(numbers: Tensor, graph: Tensor) -> Tensor:

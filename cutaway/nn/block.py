@@ -23,10 +23,14 @@ from cutaway.nn.residual import ResidualAdd
 class Block(PaddedHooks, NamedModule):
     """[rows, hidden] -> [rows, hidden]; pre-norm (Xiong et al., 2020), post-norm (Vaswani et al., 2017) or parallel
     (Black et al., 2022: attention and feed-forward layer read the same input).
+
+    `number`: which of its stack's blocks it was built as; what a layer has of its own (a window, rotary positions)
+    stays with it wherever it is put.
     """
 
     def __init__(self, spec: Stack, number: int) -> None:
         super().__init__()
+        self.number = number
         self.bounds_sums, self.bounds_end = spec.float16_bound == "additions", spec.float16_bound == "blocks"
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
@@ -38,7 +42,7 @@ class Block(PaddedHooks, NamedModule):
         self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
         self.has_cross = spec.cross
         if spec.cross:
-            self.cross = CrossAttention(spec.attention, spec.hidden_size)
+            self.cross = CrossAttention(spec.attention_of(number), spec.hidden_size)
             self.cross_norm = make_norm(spec.norm, spec.hidden_size)
         self.mlp = make_feed_forward(spec.feed_forward, spec.hidden_size)
         self.mlp_norm = make_norm(spec.norm, spec.hidden_size)
@@ -48,14 +52,14 @@ class Block(PaddedHooks, NamedModule):
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         entered = x
-        x = self._add(self.attn, self.attn_norm, x, x, context, layer, tap)
+        x = self._add(self.attn, self.attn_norm, x, x, self.attn_dropout, context, layer, tap)
         if tap is not None:
             x = tap.expose("resid_mid", x)
-        if self.has_cross:
-            x = self._add(self.cross, self.cross_norm, x, x, context, layer, tap)
+        if self.has_cross and context.memory is not None:
+            x = self._add(self.cross, self.cross_norm, x, x, self.dropout, context, layer, tap)
             if tap is not None:
                 x = tap.expose("resid_cross", x)
-        x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, tap)
+        x = self._add(self.mlp, self.mlp_norm, x, entered if self.parallel else x, self.dropout, tap)
         if self.has_conv:
             x = self.conv(entered, x, context.rows, tap)
         if self.bounds_end:
@@ -64,13 +68,16 @@ class Block(PaddedHooks, NamedModule):
             x = tap.expose("resid", x)
         return x
 
-    def _add(self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
-        """x plus what `part` makes of `read`, with the norm on its side."""
-        return self._join(part, norm(read) if self.pre else read, x, None if self.pre else norm, *args)
+    def _add(
+        self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, dropout: float, *args: object
+    ) -> Tensor:
+        """x plus what `part` makes of `read`, with the norm on its side; dropout: the rate of what it makes."""
+        return self._join(part, norm(read) if self.pre else read, x, None if self.pre else norm, dropout, *args)
 
-    def _join(self, part: NamedModule, inside: Tensor, x: Tensor, after: nn.Module | None, *args: object) -> Tensor:
+    def _join(
+        self, part: NamedModule, inside: Tensor, x: Tensor, after: nn.Module | None, dropout: float, *args: object
+    ) -> Tensor:
         """after(x plus what `part` makes of `inside`)."""
-        dropout = self.attn_dropout if part is self.attn else self.dropout
         join = ResidualAdd(x, dropout, self.training and not evaluating(), after)
         if hooked(part):  # a hook is shown the part's own output
             x = join(part(inside, *args))
@@ -89,10 +96,10 @@ class SharedNormBlock(Block):
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         """As Block.forward."""
         inside = self.attn_norm(x)
-        x = self._join(self.attn, inside, x, None, context, layer, tap)
+        x = self._join(self.attn, inside, x, None, self.attn_dropout, context, layer, tap)
         if tap is not None:
             x = tap.expose("resid_mid", x)
-        x = self._join(self.mlp, inside, x, None, tap)
+        x = self._join(self.mlp, inside, x, None, self.dropout, tap)
         if tap is not None:
             x = tap.expose("resid", x)
         return x
@@ -115,12 +122,12 @@ class ResultBlock(Block):
         else:
             self.attn_result_norm, self.mlp_result_norm = nn.Identity(), nn.Identity()
 
-    def _add(self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, *args: object) -> Tensor:
+    def _add(
+        self, part: NamedModule, norm: nn.Module, x: Tensor, read: Tensor, dropout: float, *args: object
+    ) -> Tensor:
         """x plus what `part` makes of `read`, normed and scaled."""
-        at_attention = part is self.attn
-        out = (self.attn_result_norm if at_attention else self.mlp_result_norm)(part(norm(read), *args))
-        rate = self.attn_dropout if at_attention else self.dropout
-        return torch.add(x, drop(out, rate, self.training and not evaluating()), alpha=self.scale)
+        out = (self.attn_result_norm if part is self.attn else self.mlp_result_norm)(part(norm(read), *args))
+        return torch.add(x, drop(out, dropout, self.training and not evaluating()), alpha=self.scale)
 
 
 def make_block(spec: Stack, number: int) -> Block:
@@ -137,3 +144,6 @@ def within_float16(x: Tensor) -> Tensor:
         return x
     most = torch.finfo(torch.float16).max - 1000
     return x.clamp(-most, most)
+
+
+GradientCheckpointingLayer = Block  # upstream's name for a layer that can be computed twice in training

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from cutaway.errors import InputError
 from cutaway.nn.engine_modules import engine_modules
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ class AdaptersOfACall(Protocol):
         """[(adapter, which of the n rows that a layer reads, None for all)]."""
 
 
+class PartOf(NamedTuple):
+    """A base model that runs as a part of another: what is asked of the whole, under `prefix`, is asked of the part."""
+
+    part: object
+    whole: object
+    prefix: str
+
+
 class CallContext(NamedTuple):
     """What the calls of this thread or task have been asked for.
 
@@ -71,12 +80,18 @@ class CallContext(NamedTuple):
         scopes: the blocks that are open, the outermost first. adapters: which adapter acts on which row, or None.
         evaluating: whether models run without dropout, whatever their mode.
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
+        part: the base model that runs as a part of another, or None.
+        whole: whether the pass computes words that the mask hides as well.
+        padding: whether padding on the right is computed like the text, as upstream computes it.
     """
 
     scopes: tuple[Scope, ...] = ()
     adapters: AdaptersOfACall | None = None
     evaluating: bool = False
     rows: weakref.ref[PackedBatch] | None = None
+    part: PartOf | None = None
+    whole: bool = False
+    padding: bool = False
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -88,9 +103,38 @@ def current() -> CallContext:
 
 
 def scopes_of(model: object) -> Sequence[Scope]:
-    """The open blocks about `model`, a base model or a stack; the outermost first."""
-    scopes = _CURRENT.get().scopes
-    return [scope for scope in scopes if scope.model is model] if scopes else ()
+    """The open blocks about `model`, a base model or a stack, or about what it is a part of; the outermost first."""
+    scopes, part = _CURRENT.get().scopes, _CURRENT.get().part
+    if not scopes:
+        return ()
+    whole = part.whole if part is not None and part.part is model else model
+    return [scope for scope in scopes if scope.model is model or scope.model is whole]
+
+
+def prefix_of(model: object) -> str:
+    """What stands before a base model's addresses in this call: "" where it runs alone, "encoder." as a part."""
+    part = _CURRENT.get().part
+    return part.prefix if part is not None and part.part is model else ""
+
+
+@contextmanager
+def as_part(part: object, whole: object, prefix: str) -> Iterator[None]:
+    """Inside, passes of the base model `part` are the passes of `whole` at the addresses that begin with `prefix`.
+
+    Raises:
+        InputError: the part itself is recorded or edited, under addresses that it does not have here.
+    """
+    before = _CURRENT.get()
+    if any(scope.model is part and (scope.recorder is not None or scope.edits is not None) for scope in before.scopes):
+        raise InputError(
+            f"{type(part).__name__} runs as a part of {type(whole).__name__} here: record and edit the whole, under "
+            f"addresses that begin with {prefix!r}."
+        )
+    _CURRENT.set(before._replace(part=PartOf(part, whole, prefix)))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(part=before.part))
 
 
 def asked_of(model: object) -> tuple[list[Recorder], list[Edits]]:
@@ -126,6 +170,22 @@ def take_rows(rows: PackedBatch | None) -> None:
     _CURRENT.set(_CURRENT.get()._replace(rows=None if rows is None else weakref.ref(rows)))
 
 
+def computes_padding() -> bool:
+    """Whether padding on the right is computed like the text in this thread or task."""
+    return _CURRENT.get().padding
+
+
+@contextmanager
+def padding_computed() -> Iterator[None]:
+    """Inside, padding on the right is computed like the text, where the model can: for upstream's loss of spans."""
+    before = _CURRENT.get().padding
+    _CURRENT.set(_CURRENT.get()._replace(padding=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(padding=before))
+
+
 @contextmanager
 def of_no_row() -> Iterator[None]:
     """Inside, what layers read is none of the batch's tokens, so that hooks are shown it as it is."""
@@ -135,6 +195,16 @@ def of_no_row() -> Iterator[None]:
         yield
     finally:
         take_rows(before)
+
+
+@contextmanager
+def hidden_words_computed() -> Iterator[None]:
+    """Inside, passes compute the words that their mask hides as well, which no other word sees."""
+    _CURRENT.set(_CURRENT.get()._replace(whole=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(whole=False))
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:
@@ -197,7 +267,7 @@ class Evaluation:
     def __call__(self) -> Iterator[None]:
         before = _CURRENT.get()
         switched = self._hold() if self.others else []
-        inside = before if before.evaluating else CallContext(before.scopes, before.adapters, True, before.rows)
+        inside = before if before.evaluating else before._replace(evaluating=True)
         _CURRENT.set(inside)
         try:
             yield

@@ -50,7 +50,7 @@ class _Blind:
 _Mode: Any = _Blind if DISPATCH_MODE is None else DISPATCH_MODE
 
 
-class _AllocationWatcher(_Mode):  # type: ignore[misc]
+class AllocationWatcher(_Mode):  # type: ignore[misc]
     """Keeps the memory that is taken while it watches, and notes whether torch computed anything."""
 
     def __init__(self) -> None:
@@ -66,6 +66,11 @@ class _AllocationWatcher(_Mode):  # type: ignore[misc]
         elif name not in _VIEWS:
             self.computed = True
         return out
+
+
+def replay(ops: ctypes.Array[ctypes.c_void_p], threads: int) -> bool:
+    """Run the kernels at these addresses one after another; whether memory was short."""
+    return bool(_REPLAY(ops, len(ops), threads))
 
 
 class KernelGraph:
@@ -84,7 +89,7 @@ class KernelGraph:
         """What `blocks` makes of the inputs, [batch, 1, hidden], and whether the graph holds all that it took."""
         capturing.calls = []
         try:
-            with _AllocationWatcher() as watcher:
+            with AllocationWatcher() as watcher:
                 out = blocks(self.x, self.turns)
         finally:
             calls, capturing.calls = capturing.calls, None
@@ -110,7 +115,7 @@ class KernelGraph:
         for rotary, pair in turns.items():
             for ours, theirs in zip(self.turns[rotary], pair, strict=True):
                 _copy(ours, theirs)
-        if _REPLAY(self._ops, len(self._ops), torch.get_num_threads()):
+        if replay(self._ops, torch.get_num_threads()):
             raise MemoryError(f"No memory for a step of {batch} texts.")
         return self.out if batch == self.batch else self.out[:batch]
 

@@ -14,7 +14,7 @@ run of decode steps; `linear_op` makes a `LinearOp` of any other module that som
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -26,10 +26,10 @@ from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.architecture import Activation
 from cutaway.errors import ConfigError
 from cutaway.nn.call_context import evaluating
-from cutaway.nn.cpu.block_panels import BlockPanels, side_by_side
+from cutaway.nn.cpu.block_panels import BlockPanels, laid_out, side_by_side
 from cutaway.nn.cpu.block_weight import BlockWeight, blocks_of, in_blocks
 from cutaway.nn.cpu.int8 import DTYPES as INT8_DTYPES
-from cutaway.nn.cpu.int8 import Int8Weight
+from cutaway.nn.cpu.int8 import Int8Rows, Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
 from cutaway.nn.cpu.onednn_linear import learns, product
 from cutaway.nn.cpu.ops import transformed
@@ -128,7 +128,7 @@ class PackedCache:
     is_gate = False
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Seen | SeenBlocks, Seen | None]] = []  # each layer's weight and bias
+        self._seen: SeenLayers = []
         self._int8 = False
         self.weight: Tensor | Int8Weight | PackedWeight | None = None
         self.bias: Tensor | None = None
@@ -136,27 +136,35 @@ class PackedCache:
     def refresh(self, layers: Sequence[Linear]) -> PackedCache:
         """This, made anew if a weight or bias is no longer what it was."""
         seen = self._seen
-        if not self._holds(layers):
+        if not self.holds(layers):
             with _PACKING:  # by one thread; the others wait for what it makes
                 # a second look at what the first found changed would compare other numbers of it
-                if self._seen is seen or not self._holds(layers):
+                if self._seen is seen or not self.holds(layers):
                     self._make(layers)
         return self
+
+    @property
+    def seen(self) -> SeenLayers:
+        """What was packed; another object where it was packed anew."""
+        return self._seen
 
     def forget(self) -> None:
         """Make the packed form anew at its next use."""
         self._seen = []
 
-    def _holds(self, layers: Sequence[Linear]) -> bool:
+    def holds(self, layers: Sequence[Linear]) -> bool:
         """Whether weights and biases are, as far as can be told, what they were."""
         seen = self._seen
         if len(seen) != len(layers) or self._int8 != layers[0].int8:
             return False
         for layer, (weight, bias) in zip(layers, seen, strict=True):
-            if not weight.holds(layer.held("weight")):
+            parameters = layer.own_parameters()
+            if not weight.holds(parameters.get("weight")):
                 return False
-            now = layer.held("bias")
-            if now is not None if bias is None else not bias.holds(now):
+            if bias is not None:
+                if not bias.holds(parameters.get("bias")):
+                    return False
+            elif "bias" not in parameters or parameters["bias"] is not None:
                 return False
         return True
 
@@ -168,7 +176,7 @@ class PackedCache:
         biases = [bias.detach().expand(n) for bias, n in weights if bias is not None]
         bias = self._joined(biases) if biases else None
         if in_blocks(layers[0].held("weight")):
-            self.weight = BlockPanels(blocks_of(layers), bias, self.is_gate)
+            self.weight = laid_out(blocks_of(layers), bias, self.is_gate)
         else:
             self.weight = self._packed(layers, bias)
             for layer in layers:
@@ -225,7 +233,10 @@ class PackedCache:
             return each(layers, x)
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)
-        return [with_adapters(layer, part, x) for layer, part in zip(layers, parts, strict=True)]
+        return [
+            part if layer.site is None else with_adapters(layer, part, x)
+            for layer, part in zip(layers, parts, strict=True)
+        ]
 
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated."""
@@ -263,12 +274,15 @@ class PackedCache:
 class SeenBlocks:
     """Blocks, which never change: only others can take their place."""
 
-    def __init__(self, blocks: StoredBlocks) -> None:
+    def __init__(self, blocks: StoredBlocks | Int8Rows) -> None:
         self._blocks = blocks
 
     def holds(self, parameter: Tensor | None) -> bool:
         """Whether `parameter` lies in the same blocks."""
         return type(parameter) is BlockWeight and parameter.blocks is self._blocks
+
+
+SeenLayers = list[tuple[Seen | SeenBlocks, Seen | None]]  # each layer's weight and bias
 
 
 def _seen_weight(layer: Linear) -> Seen | SeenBlocks:
@@ -383,6 +397,12 @@ class FrozenLinear:
         return None
 
 
+def packed_of(module: nn.Module) -> PackedCache | None:
+    """What a module keeps packed, its own weight or those of layers side by side; None where it packs nothing."""
+    cache = vars(module).get("packed")
+    return cache if isinstance(cache, PackedCache) else None
+
+
 def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:
     """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
     if any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
@@ -408,7 +428,7 @@ def hooked(module: nn.Module) -> bool:
 
 def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
     """`packable` of layers whose weights lie in blocks; in training too, since those never change."""
-    if native.LIBRARY is None or x.device.type != "cpu" or x.dtype is not torch.float32 or x.numel() == 0:
+    if native.LIBRARY is None or not x.is_cpu or x.dtype is not torch.float32 or x.numel() == 0:
         return False
     if torch.is_autocast_enabled("cpu") or transformed(x):
         return False
@@ -417,10 +437,13 @@ def _in_blocks(x: Tensor, layers: Sequence[nn.Module]) -> bool:
 
 def packable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether the packed product can serve this input and these layers."""
-    if type(layers[0]) is Linear and in_blocks(held(layers[0])):
+    first = layers[0]
+    if type(first) is not Linear:
+        return False
+    if in_blocks(first.held("weight")):
         return _in_blocks(x, layers)
-    int8 = bool(getattr(layers[0], "int8", False))
-    if x.device.type != "cpu" or x.numel() == 0:
+    int8 = first.int8
+    if not x.is_cpu or x.numel() == 0:
         return False
     if int8:
         if x.dtype not in INT8_DTYPES:
@@ -434,8 +457,9 @@ def packable(x: Tensor, *layers: nn.Module) -> bool:
             return False
         if layer.training and not evaluating():
             return False
-        weight, bias = layer.held("weight"), layer.held("bias")
-        if (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:
+        parameters = layer.own_parameters()
+        weight, bias = parameters.get("weight"), parameters.get("bias", False)
+        if weight is None or (type(weight) is not TrackedParameter and not _lasting(weight)) or weight.dtype != x.dtype:
             return False
         if bias is not None and type(bias) is not TrackedParameter and not _lasting(bias):
             return False
@@ -449,8 +473,11 @@ def _lasting(parameter: object) -> bool:
 
 def fusable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether one pass may do the work of several calls: no gradient to follow, nobody watching."""
-    if not packable(x, *layers) or any(hooked(layer) for layer in layers):
+    if not packable(x, *layers):
         return False
+    for layer in layers:
+        if hooked(layer):
+            return False
     return not torch.is_grad_enabled() or not (
         x.requires_grad or any(p.requires_grad for m in layers for p in _own_parameters(m))
     )
@@ -469,14 +496,17 @@ def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
 
 def _alike(layers: Sequence[Linear | nn.Module]) -> bool:
     """Whether all of the layers have a bias, or none."""
-    return len({layer.held("bias") is None for layer in layers}) == 1  # type: ignore[operator]
+    first, *others = [layer.held("bias") is None for layer in layers]  # type: ignore[operator]
+    return all(one is first for one in others)
 
 
 def called(layers: Sequence[nn.Module]) -> PublishedPart | None:
     """What the layers are all parts of, if it must be called: somebody hooked it, or put another in its place."""
+    first: PublishedPart | None = layers[0].__dict__.get("part")
+    if first is None:
+        return None
     parts: list[PublishedPart | None] = [layer.__dict__.get("part") for layer in layers]
-    first = parts[0]
-    if first is None or first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
+    if first.is_plain or any(part is None or part.layer is not first.layer for part in parts):
         return None
     return first
 
@@ -517,7 +547,12 @@ class Linear(PaddedHooks, nn.Linear):
 
     def held(self, leaf: str) -> Any:
         """The parameter that holds "weight" or "bias", ours or the published one that ours is a part of."""
-        return self._parameters.get(leaf, False) if self.part is None else self.part.parameter(leaf)
+        return self.own_parameters().get(leaf, False)
+
+    def own_parameters(self) -> Mapping[str, nn.Parameter | None]:
+        """The parameters that hold "weight" and "bias", as `held` gives one."""
+        part = self.part
+        return self._parameters if part is None else part.parameters()
 
     def tensor(self, leaf: str) -> Tensor | None:
         """Our weight or bias, for who only reads it."""

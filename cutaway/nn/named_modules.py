@@ -26,6 +26,8 @@ from cutaway.nn.engine_modules import EngineTree, engine_modules
 from cutaway.nn.published_layer import part_names
 from cutaway.nn.weight_map import WeightSource, tensor_names
 
+LISTED = 4  # names of layers in an error
+
 
 @dataclass(frozen=True)
 class NamedLayer:
@@ -89,6 +91,10 @@ class NamedModule(nn.Module):
     _views: PublishedViews
 
     def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules")
+        module = None if modules is None else modules.get(name)
+        if module is not None:  # what is asked for at each joint of each pass
+            return module
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -168,7 +174,7 @@ class NamedModule(nn.Module):
         if strict and (report.missing_keys or report.unexpected_keys):
             said = [
                 f"{what} key(s) in state_dict: {', '.join(map(repr, keys))}."
-                for what, keys in (("Unexpected", report.unexpected_keys), ("Missing", report.missing_keys))
+                for what, keys in (("Missing", report.missing_keys), ("Unexpected", report.unexpected_keys))
                 if keys
             ]
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(said))
@@ -250,7 +256,12 @@ class ModuleGroupView(Unhookable):
         else:
             super().__setattr__(name, value)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            path = _list_path(self._owner, self._names)
+            if path is None:
+                raise TypeError("this is no list of layers, and cannot be cut.")
+            return self._owner.get_submodule(path)[index]  # type: ignore[index]
         return getattr(self, str(range(len(self._names))[index]))
 
     def __len__(self) -> int:
@@ -511,6 +522,12 @@ def resolve_or_none(
     return module if isinstance(module, nn.Module) else None
 
 
+def _listed(paths: Sequence[str]) -> str:
+    """The first names of a few, and how many more there are."""
+    more = f", and {len(paths) - LISTED} more" if len(paths) > LISTED else ""
+    return ", ".join(paths[:LISTED]) + more
+
+
 def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
     """Put `value` in the place of the one layer or module that a published name stands for.
 
@@ -518,11 +535,14 @@ def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
         AttributeError: the name stands for several.
     """
     if isinstance(entry, NamedGroup):
+        listed = _list_path(owner, entry.names) if not entry.path and isinstance(value, nn.ModuleList) else None
+        if listed is not None:  # T5's first layer shows a table beside its block, so its list is no module of ours
+            above, _, last = listed.rpartition(".")
+            setattr(owner.get_submodule(above), last, value)
+            return
         if not entry.path:
             paths = list(_paths(entry))
-            raise AttributeError(
-                f"this name stands for {len(paths)} layers ({', '.join(paths[:4])}); replace each alone."
-            )
+            raise AttributeError(f"this name stands for {len(paths)} layers ({_listed(paths)}); replace each alone.")
         path = entry.path
     elif entry.derived:
         above, _, _ = entry.paths[0].rpartition(".")
@@ -530,13 +550,26 @@ def replace_module(owner: nn.Module, entry: Entry, value: nn.Module) -> None:
         parent = owner.get_submodule(above)
         if _slot(entry) not in parent._modules:
             raise AttributeError(
-                f"this name stands for {len(entry.paths)} layers ({', '.join(entry.paths[:4])}), whose weights lie "
+                f"this name stands for {len(entry.paths)} layers ({_listed(entry.paths)}), whose weights lie "
                 "apart; replace each alone."
             )
     else:
         path = entry.paths[0]
     above, _, last = path.rpartition(".")
     setattr(owner.get_submodule(above), last, value)
+
+
+def _list_path(owner: nn.Module, names: Mapping[str, Entry]) -> str | None:
+    """The engine's list of modules whose members these numbered names show, with what is shown beside them; or None."""
+    if not names or not all(name.isdigit() for name in names):
+        return None
+    common: set[str] = set()
+    for name, entry in names.items():
+        steps = [path.split(".") for path in _paths(entry)]
+        above = {".".join(s[:i]) for s in steps for i, step in enumerate(s) if step == name}
+        lists = {path for path in above if isinstance(owner.get_submodule(path), nn.ModuleList)}
+        common = lists if not common else common & lists
+    return common.pop() if len(common) == 1 else None
 
 
 def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:
@@ -556,7 +589,7 @@ def _find_modules(owner: nn.Module, entry: Entry, weights: set[str]) -> None:
     path = _common(sorted(paths))
     if path and {name for name in weights if name.startswith(path + ".")} == paths:
         module = owner.get_submodule(path)
-        if type(module).__module__.startswith("cutaway.") or all(k.isdigit() for k in entry.names):
+        if type(module).__module__.startswith("cutaway.") or entry.names.keys() == module._modules.keys():
             entry.path = path
     for inner in entry.names.values():
         _find_modules(owner, inner, weights)

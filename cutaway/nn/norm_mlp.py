@@ -164,15 +164,15 @@ class MLP(PaddedHooks, NamedModule):
             x = tap.expose("mlp.in", x)
         closed = tap is None or not tap.wants("mlp.pre", "mlp.act", "mlp.out")
         training = self.training and not evaluating()
+        gate, up, down = self.gate if self.spec.gated else None, self.up, self.down
         if closed and join is not None and not training:
-            layers = (self.gate, self.up) if self.spec.gated else (self.up,)
-            group = self.packed if self.spec.gated else linear_op(self.up).packed
-            joined = group.fused_mlp(layers, self.down, x, activation, join)
+            group, layers = (linear_op(up).packed, (up,)) if gate is None else (self.packed, (gate, up))
+            joined = group.fused_mlp(layers, down, x, activation, join)
             if joined is not None:
                 return joined
-        first = self.gate if self.spec.gated else self.up
-        if self.spec.gated and called((self.gate, self.up)) is not None:
-            pre, passed = each((self.gate, self.up), x)
+        first = up if gate is None else gate
+        if gate is not None and called((gate, up)) is not None:
+            pre, passed = each((gate, up), x)
             if tap is not None:
                 pre = tap.expose("mlp.pre", pre)
             act = ACTIVATION[activation](pre) * passed
@@ -180,16 +180,16 @@ class MLP(PaddedHooks, NamedModule):
             pre = tap.expose("mlp.pre", first(x))
             apart = tap.is_live("mlp.pre") or is_bitwise_splittable(first, x, activation)
             act = ACTIVATION[activation](pre) if apart else linear_op(first).activated(x, activation)
-            act = act * self.up(x) if self.spec.gated else act
-        elif self.spec.gated:
-            act = self.packed.gated((self.gate, self.up), x, activation)
+            act = act if gate is None else act * up(x)
+        elif gate is not None:
+            act = self.packed.gated((gate, up), x, activation)
         else:
-            act = linear_op(self.up).activated(x, activation)
+            act = linear_op(up).activated(x, activation)
         if tap is not None:
             act = tap.expose("mlp.act", act)
         dropped = drop(act, self.spec.dropout) if training else act
         if tap is not None and tap.wants("mlp.out"):
-            out = tap.expose("mlp.out", self.down(dropped))
-            if tap.is_live("mlp.out") or is_bitwise_splittable(self.down, dropped):
+            out = tap.expose("mlp.out", down(dropped))
+            if tap.is_live("mlp.out") or is_bitwise_splittable(down, dropped):
                 return out if join is None else join(out)
-        return self.down(dropped) if join is None else linear_op(self.down).add_residual(dropped, join)
+        return down(dropped) if join is None else linear_op(down).add_residual(dropped, join)

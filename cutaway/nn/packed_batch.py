@@ -59,7 +59,11 @@ class PackedBatch:
         n_filler: packed rows at the end that only fill up.
         used: the rows before them, which are tokens.
         groups: runs of equally long texts that cover all rows in order.
-        key_mask: None, or [batch, 1, 1, length] bool for a small padded batch that is not packed.
+        key_mask: which keys each query sees where the batch is not packed though it holds padding, bool [batch, 1, 1,
+            length]; or what the caller gave for that, [batch, 1 or heads, 1 or length, length] of bool or added to the
+            scores. None otherwise.
+        sees_by_mask: whether `key_mask` alone says what is seen: neither causality nor a window is added.
+        whole: whether words that the mask hides are computed as well.
         lengths: the number of real tokens of each text.
         mask: None where all tokens are real, else [batch, length] bool.
 
@@ -67,7 +71,16 @@ class PackedBatch:
     packed, and keeps its place: the positions of those after it do not move.
     """
 
-    def __init__(self, batch: int, length: int, mask: Tensor | None, *, may_stay_padded: bool = False) -> None:
+    def __init__(
+        self,
+        batch: int,
+        length: int,
+        mask: Tensor | None,
+        *,
+        may_stay_padded: bool = False,
+        keeps_padding: bool = False,
+        whole: bool = False,
+    ) -> None:
         self.batch, self.length = batch, length
         self.index: Tensor | None = None
         self._spans: tuple[Tensor, Tensor] | None = None
@@ -76,6 +89,7 @@ class PackedBatch:
         self._holes: bool | None = None
         self.n_filler, self.used = 0, batch * length
         self.key_mask: Tensor | None = None
+        self.sees_by_mask = self.whole = False
         self.mask: Tensor | None = None
         self.groups = [LengthGroup(0, batch, length, None)]
         self.lengths: list[int] = [length] * batch
@@ -87,11 +101,16 @@ class PackedBatch:
         if all(n == length for n in self.lengths):
             return
         self.mask = real
-        if may_stay_padded and batch * length <= SMALL and 0 not in self.lengths:
-            steps = torch.arange(length, device=mask.device)
-            if bool((real == (steps < lengths[:, None])).all()):  # right padding only
-                self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
-                return
+        steps = torch.arange(length, device=mask.device)
+        if whole and 0 not in self.lengths:
+            self.whole, self._holes = True, False  # every word has its column, so columns tell places
+            self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
+            self._positions = (steps - self.first()[:, None]).clamp(min=0)
+            return
+        may_stay = may_stay_padded and (batch * length <= SMALL or keeps_padding) and 0 not in self.lengths
+        if may_stay and bool((real == (steps < lengths[:, None])).all()):  # right padding only
+            self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
+            return
         order = torch.argsort(lengths, stable=True)  # [batch]
         flat = torch.arange(batch * length, device=mask.device).view(batch, length)
         self._pack(flat[order][real[order]], order)
@@ -124,11 +143,14 @@ class PackedBatch:
                 start += (last - first) * n
             first = last
 
+    def starts_and_lengths(self) -> list[tuple[int, int]]:
+        """(first row, number of rows) of each text, in the order of the rows."""
+        return [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
+
     def spans(self) -> tuple[Tensor, Tensor]:
-        """(first row, number of rows) of each text, in the order of the rows; both int64 [texts]."""
+        """`starts_and_lengths` as two tensors, both int64 [texts]."""
         if self._spans is None:
-            each = [(g.start + i * g.length, g.length) for g in self.groups for i in range(g.n)]
-            starts, lengths = torch.tensor(each, device="cpu").T.contiguous()  # [texts] each
+            starts, lengths = torch.tensor(self.starts_and_lengths(), device="cpu").T.contiguous()  # [texts] each
             self._spans = starts, lengths
         return self._spans
 
@@ -141,6 +163,10 @@ class PackedBatch:
         if self.index is None:
             return x
         return x.reshape(self.batch * self.length, *x.shape[2:])[self.index]
+
+    def pack_rows(self, x: Tensor) -> Tensor:
+        """[batch * length, ...] -> [rows, ...] where packed, unchanged otherwise."""
+        return x if self.index is None else x[self.index]
 
     def pad(self, x: Tensor) -> Tensor:
         """[rows, ...] -> [batch, length, ...]; where packed, padded positions are zeros."""
@@ -174,9 +200,15 @@ class PackedBatch:
 
     def counts(self, device: torch.device) -> Tensor:
         """As `positions`, but counted over real tokens alone."""
-        if self.mask is None or self.index is None:
+        if self.mask is None or (self.index is None and not self.whole):
             return torch.arange(self.length, device=device).expand(self.batch, self.length)
+        if self.whole:  # as upstream numbers a word that is hidden: by the one before the first
+            return self.mask.cumsum(1) * self.mask - 1
         return self.pack((self.mask.cumsum(1) - 1).clamp(min=0))
+
+    def stored(self) -> PackedBatch:
+        """How the keys and values of these rows lie in a cache, which holds what the mask shows and nothing else."""
+        return PackedBatch(self.batch, self.length, self.mask) if self.whole else self
 
     @property
     def holes(self) -> bool:
@@ -217,6 +249,8 @@ class PackedBatch:
     @property
     def reach(self) -> int:
         """The places of the text that takes most, its hidden words included."""
+        if self.whole:
+            return self.length
         if self.mask is None or self.index is None:
             return max(self.lengths, default=0)
         return int(self.positions(self.index.device).max()) + 1 if len(self.index) else 0
@@ -265,6 +299,26 @@ def check_texts(rows: PackedBatch) -> None:
             f"attention_mask hides every token of text {rows.lengths.index(0)}; a text needs at least one token. Leave "
             "empty texts out of the batch."
         )
+
+
+def check_seen_keys(mask: Tensor, batch: int, queries: int, keys: int, n_heads: int) -> Tensor:
+    """The mask that says for each query what it sees, [batch, heads, queries, keys] or 1 in place of all but keys.
+
+    Raises:
+        InputError: another shape, or a mask that is neither of bool nor added to the scores.
+    """
+    wanted = ((1, batch), (1, n_heads), (1, queries), (keys,))
+    if mask.dim() != 4 or any(n not in allowed for n, allowed in zip(mask.shape, wanted, strict=True)):
+        raise InputError(
+            f"attention_mask has shape {list(mask.shape)}, but it must be [batch, length] or, where it says what each "
+            f"query sees, [{batch}, 1 or {n_heads}, {queries}, {keys}]."
+        )
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise InputError(
+            f"attention_mask [batch, heads, queries, keys] is of {mask.dtype}; give bool (True where a key is seen, "
+            "mask.bool() makes it of zeros and ones), or floating-point numbers that are added to the scores."
+        )
+    return mask
 
 
 def check_mask(mask: Tensor | None, batch: int, length: int, name: str = "attention_mask") -> Tensor | None:

@@ -43,10 +43,7 @@ def rotary_frequencies(rotary: Rotary, length: int) -> tuple[Tensor, float]:
     if s.kind == "yarn":
         return _yarn(plain, rotary, s)
     factors = torch.tensor(s.long_factors if length > s.original_length else s.short_factors)
-    factor = s.attention_factor
-    if factor is None:
-        factor = math.sqrt(1 + math.log(s.factor) / math.log(s.original_length)) if s.factor > 1 else 1.0
-    return plain / factors, factor
+    return plain / factors, s.attention_factor or 1.0
 
 
 def _yarn(plain: Tensor, rotary: Rotary, s: RotaryScaling) -> tuple[Tensor, float]:

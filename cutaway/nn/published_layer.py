@@ -115,7 +115,14 @@ class PublishedPart:
 
     def parameter(self, leaf: str) -> object:
         """The published parameter "weight" or "bias", None for no bias; False where there is no such parameter."""
-        return self.layer._parameters.get(leaf, _ELSEWHERE) if self.is_plain else _ELSEWHERE
+        return self.parameters().get(leaf, _ELSEWHERE)
+
+    def parameters(self) -> Mapping[str, nn.Parameter | None]:
+        """All of them by their names; empty where they are computed, or the layer must be called."""
+        layer = self.owner._modules[self.slot]
+        if not isinstance(layer, PublishedLayer) or "forward" in layer.__dict__ or _hooked(layer):
+            return {}
+        return layer._parameters
 
     def tensor(self, leaf: str) -> Tensor | None:
         """Our part of it, [out, in] or [out]: a view where its rows lie together, else a copy."""

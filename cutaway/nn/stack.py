@@ -18,9 +18,10 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.block import make_block
+from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import evaluating, scopes_of
+from cutaway.nn.call_context import computes_padding, current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -28,10 +29,17 @@ from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.lora import set_call_rows, with_call_context
 from cutaway.nn.named_modules import NamedModule, Unhookable
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm, times_rounded
-from cutaway.nn.packed_batch import PackedBatch, TextLengths, check_mask, check_texts, packed_sequence_lengths
+from cutaway.nn.packed_batch import (
+    PackedBatch,
+    TextLengths,
+    check_mask,
+    check_seen_keys,
+    check_texts,
+    packed_sequence_lengths,
+)
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
-from cutaway.outputs import BaseModelOutput
+from cutaway.outputs import BaseModelOutput, BaseModelOutputWithPast
 
 
 class Embed(PaddedHooks, NamedModule):
@@ -68,6 +76,9 @@ class Embed(PaddedHooks, NamedModule):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        pad_id = self.spec.pad_id if computes_padding() else None
+        if pad_id is not None and input_ids is not None:
+            x = untrained_where(input_ids.eq(pad_id), x)
         if self.spec.scale != 1.0 and inputs_embeds is None and not self.spec.scales_table:
             x = self.scaled(x)
         if self.spec.projects_tokens:
@@ -79,7 +90,10 @@ class Embed(PaddedHooks, NamedModule):
         if self.spec.positions is not None:
             if position_ids is None:
                 position_ids = torch.arange(x.shape[-2], device=x.device) + self.spec.positions.offset
-            x = x + self.positions(position_ids).to(x.dtype)
+            places = self.positions(position_ids).to(x.dtype)
+            if pad_id is not None and self.spec.positions.after_padding:
+                places = untrained_where(position_ids.lt(self.spec.positions.offset), places)
+            x = x + places
         if self.spec.norm is not None:
             x = self.norm(x)
         x = dropout(x, self.spec.dropout, self.training and not evaluating())
@@ -88,6 +102,11 @@ class Embed(PaddedHooks, NamedModule):
     def scaled(self, vectors: Tensor) -> Tensor:
         """Rows of the token table as they enter the sum: times the family's factor, rounded as it is published."""
         return times_rounded(vectors, self.spec.scale)
+
+
+def untrained_where(chosen: Tensor, vectors: Tensor) -> Tensor:
+    """The vectors [..., width], without gradients where `chosen` [...]: upstream never trains the vector of padding."""
+    return torch.where(chosen[..., None], vectors.detach(), vectors)
 
 
 class Stack(Unhookable, NamedModule):
@@ -99,12 +118,43 @@ class Stack(Unhookable, NamedModule):
         build_stack(self, spec, tokens)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, inputs_embeds: Tensor | None = None
-    ) -> BaseModelOutput:
-        """This stack alone: ids [batch, length] -> BaseModelOutput."""
-        batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds)
-        x = run_stack(self, batch, Taps(()))
-        return BaseModelOutput(last_hidden_state=batch.rows.pad_hidden(x))
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        *,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+    ) -> BaseModelOutput | BaseModelOutputWithPast:
+        """This stack alone: ids [batch, length] -> its last hidden states [batch, length, hidden].
+
+        Args:
+            encoder_hidden_states: [batch, source length, hidden], what a decoder looks at; without it, it looks at its
+                own text alone. encoder_attention_mask: [batch, source length].
+            past_key_values, use_cache: of a decoder: the cache to go on with, and whether to make one.
+        """
+        follow_blocks(self)
+        if (past_key_values is not None or use_cache) and not self.spec.causal:
+            raise InputError("this stack reads the whole text at once: leave past_key_values and use_cache out.")
+        if encoder_hidden_states is not None and not self.spec.cross:
+            raise InputError("encoder_hidden_states is for a decoder that looks at them, and this stack does not.")
+        cache = Cache() if past_key_values is None and use_cache else past_key_values
+        batch = Batch.of(self, input_ids, attention_mask, inputs_embeds=inputs_embeds, cache=cache)
+        memory, memory_rows = None, None
+        if encoder_hidden_states is not None:
+            n, source, _ = encoder_hidden_states.shape
+            memory_rows = PackedBatch(
+                n, source, check_mask(encoder_attention_mask, n, source, "encoder_attention_mask")
+            )
+            check_texts(memory_rows)
+            memory = memory_rows.pack(encoder_hidden_states).flatten(0, -2)  # [rows, hidden]
+        x = run_stack(self, batch, Taps(()), memory, memory_rows)
+        last = batch.rows.pad_hidden(x)
+        if cache is None:
+            return BaseModelOutput(last_hidden_state=last)
+        return BaseModelOutputWithPast(last_hidden_state=last, past_key_values=cache)
 
 
 def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = None) -> None:
@@ -112,7 +162,7 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
     owner.spec = spec
     owner.gradient_checkpointing = False
     owner.embed = Embed(spec.embedding, spec.hidden_size, tokens)
-    owner.n_built = spec.n_blocks
+    owner.built, owner.numbers = spec, tuple(range(spec.n_blocks))
     owner.blocks = nn.ModuleList(make_block(spec, i) for i in range(spec.n_blocks))
     if spec.final_norm:
         owner.final_norm = make_norm(spec.norm, spec.hidden_size)
@@ -126,8 +176,42 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
     if isinstance(spec.positions, Alibi):
         owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
+    owner.graphs = BlockGraphs()
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
+
+
+def follow_blocks(stack: NamedModule) -> bool:
+    """Let the plan of a stack follow its list of blocks, which may have been cut, put in another order or grown.
+
+    Each block keeps what it was built with. Whether the plan changed.
+
+    Raises:
+        ConfigError: no block is left, or layers share one (ALBERT), so that the list does not say how many there are.
+    """
+    blocks = stack.blocks
+    numbers = tuple(getattr(block, "number", i) for i, block in enumerate(blocks))
+    if numbers == stack.numbers:
+        return False
+    built: Spec = stack.built
+    if built.block_of or not numbers:
+        raise ConfigError(
+            f"the model has {len(numbers)} blocks, and was built with {built.n_blocks} for {built.n_layers} layers. "
+            "Set num_hidden_layers in the config and load or build the model from it."
+        )
+
+    def of_each(layers: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(layers[n] for n in numbers) if layers else ()
+
+    stack.spec = replace(
+        stack.spec,
+        n_layers=len(numbers),
+        windows=of_each(built.windows),
+        layer_positions=of_each(built.layer_positions),
+        layer_scales=of_each(built.layer_scales),
+    )
+    stack.numbers = numbers
+    return True
 
 
 class Batch:
@@ -162,11 +246,21 @@ class Batch:
         Raises:
             InputError: it names the argument, its shape or value, and the bound.
         """
+        follow_blocks(stack)
         spec: Spec = stack.spec
         batch, length = _shape(input_ids, inputs_embeds, spec)
         if input_ids is not None:
             input_ids = check_ids(input_ids, spec.embedding.vocab_size)
         n_cached = 0 if cache is None else cache.longest
+        seen_keys = None
+        if isinstance(attention_mask, Tensor) and attention_mask.dim() == 4:
+            if cache is not None and not cache.empty and (cache.columns is not None or not cache.equal):
+                raise InputError(
+                    "attention_mask says what each query sees, but the texts in past_key_values have padding; run them "
+                    "without padding, or pass attention_mask [batch, length]."
+                )
+            seen_keys = check_seen_keys(attention_mask, batch, length, n_cached + length, spec.attention.n_heads)
+            attention_mask = None
         if n_cached and cache is not None:
             check_cache(cache, spec, batch)
             # a mask over old and new tokens: the old part must say what it said when they were read
@@ -178,7 +272,9 @@ class Batch:
         if n_cached and mask is not None and not bool((mask != 0).all()):
             raise InputError("attention_mask hides new tokens, but a cached text can only be continued by real tokens.")
         # several texts in one row, which their position_ids tell apart, become a batch of texts
-        several = packed_sequence_lengths(position_ids, mask) if spec.causal and cache is None and batch == 1 else None
+        several = None
+        if spec.causal and cache is None and batch == 1 and seen_keys is None:
+            several = packed_sequence_lengths(position_ids, mask)
         # in a window that holds only padding, a query would have nothing to look at; what depends on a word's
         # neighbours, or on distances, is computed text by text
         may_stay_padded = not spec.causal and cache is None and not spec.windows
@@ -186,7 +282,19 @@ class Batch:
         if several is not None and position_ids is not None:
             rows = PackedBatch.from_lengths(several, position_ids.device)
         else:
-            rows = PackedBatch(batch, length, None if n_cached else mask, may_stay_padded=may_stay_padded)
+            # DeBERTa hides such a word from itself as well
+            hidden_too = current().whole and spec.attention.distances is None and spec.convolution is None
+            hidden_too = hidden_too and not (stack.by_length and cache is not None)
+            rows = PackedBatch(
+                batch,
+                length,
+                None if n_cached else mask,
+                may_stay_padded=may_stay_padded,
+                keeps_padding=computes_padding(),
+                whole=hidden_too,
+            )
+            if seen_keys is not None:
+                rows.key_mask, rows.sees_by_mask = seen_keys, True
         check_texts(rows)
         # no text may be longer than the model's positions
         longest = _places_taken(spec, rows, cache, position_ids)
@@ -302,7 +410,9 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
     continues = cache is not None and not cache.empty
     if learned.after_padding and batch.input_ids is not None and not continues:
         real = torch.ne(batch.input_ids, -1 if pad_id is None else pad_id)  # [batch, length]
-        if rows.packed:  # a word that the mask hides in the middle counts; what stands before the text does not
+        if (
+            rows.packed or rows.whole
+        ):  # a word that the mask hides in the middle counts; what stands before the text does not
             real = real & (torch.arange(rows.length, device=device) >= rows.first()[:, None])
         elif rows.mask is not None:
             real = real & rows.mask
@@ -313,20 +423,9 @@ def _learned_positions(batch: Batch, learned: Learned, pad_id: int | None) -> Te
     return positions
 
 
-def wrong_depth(there: int, built: int) -> ConfigError:
-    """The error for blocks that were taken out of a stack, or put into it."""
-    return ConfigError(
-        f"the model has {there} blocks, and was built with {built}. A model of another depth is loaded with its number "
-        f"of layers, from_pretrained(name, num_hidden_layers={there}) (num_layers, n_layer in some families), or built "
-        "from such a config and given the weights by load_state_dict."
-    )
-
-
 def run_blocks(stack: NamedModule, x: Tensor, context: Context, taps: Taps) -> Tensor:
     """What the first block reads -> what the last one leaves, in the same layout."""
     blocks = list(stack.blocks)
-    if len(blocks) != stack.n_built:
-        raise wrong_depth(len(blocks), stack.n_built)
     for i, n in enumerate(stack.spec.order):
         tap = taps.at(f"{stack.prefix}blocks.{i}.", context.rows)
         again = stack.gradient_checkpointing and torch.is_grad_enabled() and tap is None and context.cache is None
@@ -343,7 +442,7 @@ def run_stack(
     taps: Taps,
     memory: Tensor | None = None,
     memory_rows: PackedBatch | None = None,
-    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] = run_blocks,
+    blocks: Callable[[Any, Tensor, Context, Taps], Tensor] | None = None,
 ) -> Tensor:
     """The batch through all blocks; the result has the rows' own layout.
 
@@ -363,12 +462,13 @@ def run_stack(
         prefill=prefill,
         memory=memory,
         memory_rows=memory_rows,
+        stored=rows.stored() if cache is not None and rows.whole else None,
     )
-    with nullcontext() if cache is None else cache.appending(rows, spec.n_layers):
+    with nullcontext() if cache is None else cache.appending(context.stored or rows, spec.n_layers):
         _add_positions(stack, batch, x, context, taps)
         taps.start = 0 if prefill or cache is None else cache.seen
         x = _offer(stack, taps, "embed", x, rows)
-        x = blocks(stack, x, context, taps)
+        x = stack.graphs.run(stack, x, context, taps, run_blocks) if blocks is None else blocks(stack, x, context, taps)
         if spec.final_norm:
             rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
             x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())

@@ -1,12 +1,14 @@
 """Our names <-> published names of weights: one table per family, read in both directions.
 
-A table maps layers, with `{i}` for the number of a block: `"blocks.{i}.attn.q": "layers.{i}.self_attn.q_proj"`. Three
+A table maps layers, with `{i}` for the number of a block: `"blocks.{i}.attn.q": "layers.{i}.self_attn.q_proj"`, or with
+`{i//2}` and `{i%2}` where two blocks stand under each published number. Three
 operations are known: `transposed`, `split` (our layer is one part of a published one, maybe one that comes again for
 every head), and tied weights, which are published once.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -128,8 +130,18 @@ def expand(table: Table, n_layers: Mapping[str, int]) -> dict[str, WeightSource]
             continue
         n = next(count for prefix, count in n_layers.items() if ours.startswith(prefix + "blocks."))
         for i in range(n):
-            expanded[ours.replace("{i}", str(i))] = replace(source, name=source.name.replace("{i}", str(i)))
+            expanded[ours.replace("{i}", str(i))] = replace(source, name=numbered(source.name, i))
     return expanded
+
+
+def numbered(name: str, i: int) -> str:
+    """A published name of block `i`: `{i}` is its number, `{i//2}` and `{i%2}` are parts of it."""
+
+    def number(found: re.Match[str]) -> str:
+        parts = 1 if found[2] is None else int(found[2])
+        return str(i % parts if found[1] == "%" else i // parts)
+
+    return re.sub(r"\{i(?:(//|%)(\d+))?\}", number, name)
 
 
 def sources(model: nn.Module, ours: str = "", theirs: str = "") -> dict[str, WeightSource]:

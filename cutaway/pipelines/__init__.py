@@ -54,6 +54,7 @@ __all__ = [
 _LAZY = {
     "Embedder": "cutaway.pipelines.embedder",
     "Pipeline": "cutaway.pipelines.base",
+    "TokenClassificationArgumentHandler": "cutaway.pipelines.arguments",
     **{task.pipeline: task.module for task in TASKS.values()},
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     ModelSource: TypeAlias = LanguageModel | str | Path
     TokenizerSource: TypeAlias = TokenizerLike | str | Path
     DType: TypeAlias = torch.dtype | str
+
+
+log = logging.getLogger("cutaway.pipelines.base")  # where upstream says it
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,50 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True)
 class OwnTask(Task):
-    """A task that a program has registered: `kind` is the pipeline's class, `autos` what loads its model."""
+    """A task that a program has registered: `kind` is the pipeline's class, `autos` what loads its model.
+
+    `type` and `default` are what the program said of it. By upstream's names: "impl", "pt", "type", "default".
+    """
 
     kind: Callable[..., Pipeline] | None = None
     autos: tuple[Any, ...] = ()
     revision: str | None = None
+    type: str | None = None
+    default: object = None
+
+    def __getitem__(self, name: str) -> object:
+        """What upstream calls `name`; KeyError for another name, or where the program did not say it."""
+        said = {"impl": self.kind, "pt": self.autos, "type": self.type, "default": self.default}
+        if said.get(name) is None:
+            raise KeyError(name)
+        return said[name]
+
+
+class SupportedTasks(MutableMapping[str, Task]):
+    """The tasks by their names. One of a program's own is put in and taken out; ours come back behind it."""
+
+    def __init__(self, registry: PipelineRegistry) -> None:
+        self.registry = registry
+
+    def __getitem__(self, name: str) -> Task:
+        return self.registry.own.get(name) or TASKS[name]
+
+    def __setitem__(self, name: str, task: Task) -> None:
+        if isinstance(task, OwnTask):
+            self.registry.own[name] = task
+        elif TASKS.get(name) is task:
+            self.registry.own.pop(name, None)
+        else:
+            raise InputError(f"{name!r} needs a task of your own: call register_pipeline.")
+
+    def __delitem__(self, name: str) -> None:
+        del self.registry.own[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**TASKS, **self.registry.own})
+
+    def __len__(self) -> int:
+        return len({**TASKS, **self.registry.own})
 
 
 class PipelineRegistry:
@@ -159,6 +202,7 @@ class PipelineRegistry:
 
     def __init__(self) -> None:
         self.own: dict[str, OwnTask] = {}
+        self.supported_tasks = SupportedTasks(self)
 
     def get_supported_tasks(self) -> list[str]:
         """The names of all tasks."""
@@ -188,13 +232,15 @@ class PipelineRegistry:
             type: "text"; it changes nothing.
             others: models of other frameworks, which change nothing.
         """
+        if task in self.supported_tasks:
+            log.warning("%s is already registered; this pipeline takes its place.", task)
         found = default.get("model", default) if isinstance(default, dict) else default
         found = found.get("pt", found) if isinstance(found, dict) else found
         name, revision = found if isinstance(found, tuple) else (found, None)
         autos = tuple(pt_model) if isinstance(pt_model, list | tuple) else () if pt_model is None else (pt_model,)
         self.own[task] = OwnTask(
             module="", pipeline="", auto="", models=() if name is None else (str(name),),
-            kind=pipeline_class, autos=autos, revision=revision,
+            kind=pipeline_class, autos=autos, revision=revision, type=type, default=default,
         )  # fmt: skip
 
 

@@ -42,6 +42,10 @@ def main() -> int:
         os.write(told["ready"], b"1")
 
     code = run_worker(service, listener, announce)
+    if not service.ready.is_set() and not service.error:  # stopped while it loads, in the midst of other people's code,
+        sys.stdout.flush()  # which an interpreter that shuts down under it would end with an abort
+        sys.stderr.flush()
+        os._exit(code)
     if service.error:
         from cutaway.show.label import printable
 

@@ -54,6 +54,8 @@ class Supervisor:
             except BlockingIOError:
                 up = False
             os.close(ready)
+            if self.stopping and not up and code == -signal.SIGTERM:
+                return 0  # it was still starting: there was nobody to answer
             if self.stopping:
                 return code if code > 0 else int(code < 0)
             failures = 0 if time.monotonic() - self.begun > SOON else failures + 1

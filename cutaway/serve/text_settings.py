@@ -110,7 +110,7 @@ def generate_settings(given: Sampling, model: LanguageModel, prompt: int, n: int
 
 
 def _bias(given: dict[str, float], model: LanguageModel) -> dict[tuple[int, ...], float]:
-    size = model.architecture.stack.embedding.vocab_size
+    size = model.architecture.writer.embedding.vocab_size
     found: dict[tuple[int, ...], float] = {}
     for key, bias in given.items():
         if not (key.isascii() and key.isdigit() and int(key) < size):

@@ -164,7 +164,7 @@ def make_writing(
             model does not have.
     """
     loop = settings.pop("loop")
-    size = model.architecture.stack.embedding.vocab_size
+    size = model.architecture.writer.embedding.vocab_size
     if not ids:
         raise Problem(400, "prompt has no tokens, and the model has none to start from.", param="prompt")
     wrong = next((i for i in ids if not 0 <= i < size), None)

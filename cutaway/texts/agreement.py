@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cutaway.errors import InputError
+from cutaway.errors import InputError, counted
 
 Level = Literal["nominal", "ordinal", "interval"]
 LEVELS: tuple[Level, ...] = ("nominal", "ordinal", "interval")
@@ -254,5 +254,5 @@ def matched(keys: Sequence[Sequence[Hashable]], told: Callable[[str], None] = la
         raise InputError("The tables have no key in common; is --key the right column?")
     alone = sum(len(own) for own in keys) - len(keys) * len(common)
     if alone:
-        told(f"{alone:,} rows are in one table alone and are left out.")
+        told(f"{counted(alone, 'row')} {'is' if alone == 1 else 'are'} in one table alone and left out.")
     return [key for key in keys[0] if key in common]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cutaway.errors import InputError, nearest
+from cutaway.errors import InputError, counted, nearest
 from cutaway.jobs.table_reader import TEXT, TableReader, divided_by
 
 DIGEST = 16  # bytes: enough that two texts never share one
@@ -52,7 +52,9 @@ class TextTable:
         if not self.left_out:
             return ""
         number, why = next(iter(self.left_out.items()))
-        return f"{len(self.left_out):,} rows have no text and are left out (row {number}: {why})."
+        n = len(self.left_out)
+        said = "has no text and is left out" if n == 1 else "have no text and are left out"
+        return f"{counted(n, 'row')} {said} (row {number}: {why})."
 
 
 def read_texts(
@@ -76,14 +78,14 @@ def read_texts(
         reader = TableReader(table, encoding=encoding, delimiter=delimiter)
         if reader.columns is not None and column not in reader.columns:
             raise _no_column(column, reader.columns)
-        read = ((row.values, row.error) for row in reader.rows())
+        read = ((row.number, row.values, row.error) for row in reader.rows())
         path, columns = reader.path, list(reader.columns or [])
     else:
         made = [{column: entry} if isinstance(entry, str) else dict(entry) for entry in table]
-        read, path, columns = ((values, "") for values in made), None, []
+        read, path, columns = ((number, values, "") for number, values in enumerate(made, start=1)), None, []
     texts, rows, kept, left_out = [], [], [], {}
     known = dict.fromkeys(columns)
-    for number, (values, error) in enumerate(read, start=1):
+    for number, values, error in read:
         known |= dict.fromkeys(values)
         text = values.get(column)
         if error or not isinstance(text, str) or not text.strip():
@@ -111,5 +113,9 @@ def _without(column: str, values: Mapping[str, object]) -> str:
 
 
 def _no_column(column: str, columns: list[str]) -> InputError:
-    way = divided_by(columns, column) or nearest(column, columns) or " Name the one that holds the texts with --column."
+    way = (
+        divided_by(columns, column)
+        or nearest(column, columns, few=0)
+        or " Name the one that holds the texts with --column."
+    )
     return InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns)) or 'none'}.{way}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cutaway.errors import InputError
+from cutaway.errors import InputError, counted
 from cutaway.texts.table import TextTable, read_texts
 from cutaway.texts.topic_words import WordCounts, require_sklearn
 from cutaway.texts.vectors import Floats, TextEncoder, TextVectors, text_vectors
@@ -153,7 +153,8 @@ def how_many(texts: int, method: str, n_topics: int | None) -> int:
     """The number of topics of so many texts. InputError where these are too few, before vectors are computed."""
     wanted = n_topics or max(2, min(MOST, texts // EACH))
     if texts < max(wanted if method == "kmeans" else 5, 4):
-        raise InputError(f"{texts:,} texts are too few for {wanted} topics; give more texts, or fewer topics.")
+        few = f"{counted(texts, 'text')} {'is' if texts == 1 else 'are'} too few for {counted(wanted, 'topic')}"
+        raise InputError(f"{few}; give more texts, or fewer topics.")
     return wanted
 
 

@@ -52,6 +52,10 @@ class PreTrainedTokenizerFast(
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    # the same of files that not every such tokenizer has
+    more_files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    # whether the vocabulary follows from the class and its settings
+    needs_no_files: ClassVar[bool] = False
     SPECIAL_TOKENS_ATTRIBUTES: ClassVar[tuple[str, ...]] = TOKEN_NAMES
 
     def __init__(
@@ -383,7 +387,11 @@ class PreTrainedTokenizerFast(
         renamed = dict(special_tokens_map or {})
         fresh = list(new_special_tokens or ())
         made = retrained(self._backend, text_iterator, vocab_size, length, fresh, renamed, **kwargs)
-        settings = {k: v for k, v in self.init_kwargs.items() if k not in ("vocab", "merges", *self.vocabulary_files)}
+        settings = {
+            k: v
+            for k, v in self.init_kwargs.items()
+            if k not in ("vocab", "merges", *self.vocabulary_files, *self.more_files)
+        }
         for name, token in self._named.items():
             if token is not None:
                 settings[name] = token_as(token, renamed.get(str(token), str(token)))

@@ -18,6 +18,8 @@ class Loadable(Protocol):
     """What loading needs of a tokenizer class: the names of its vocabulary files, and that settings make one."""
 
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]]
+    more_files: ClassVar[Mapping[str, tuple[str, ...]]]
+    needs_no_files: ClassVar[bool]
 
     def __init__(self, **settings: object) -> None: ...
 
@@ -158,7 +160,11 @@ def load_as(
                     f"{' or '.join(names)}."
                 )
             sources[key] = str(path)
-        if not sources:
+        for key, names in cls.more_files.items():
+            path = next((p for file in names if (p := files.get(file)) is not None), None)
+            if path is not None:
+                sources[key] = str(path)
+        if not sources and not cls.needs_no_files:
             raise TokenizerError(
                 f"{files.name} holds no {TOKENIZER_FILE}, and neither tokenizer_config.json nor config.json names a "
                 "tokenizer that has other files. Load it with the class it was made with, such as BertTokenizerFast."

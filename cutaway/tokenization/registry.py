@@ -17,6 +17,7 @@ from cutaway.tokenization.byte_level_bpe import (
     Qwen2Tokenizer,
     RobertaTokenizer,
 )
+from cutaway.tokenization.byte_tokens import ByT5Tokenizer
 from cutaway.tokenization.loading import load
 from cutaway.tokenization.many_languages import M2M100Tokenizer, NllbTokenizer
 from cutaway.tokenization.sentencepiece_bpe import GemmaTokenizer, LlamaTokenizer
@@ -55,6 +56,7 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "CamembertTokenizer": CamembertTokenizer,
     "M2M100Tokenizer": M2M100Tokenizer,
     "NllbTokenizer": NllbTokenizer,
+    "ByT5Tokenizer": ByT5Tokenizer,
 }
 _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "bert": BertTokenizer,

@@ -68,7 +68,7 @@ TABLE = FieldTable(
     used=frozenset({
         *_TOKENS, *_EXTRA, *_FLAGS, "added_tokens_decoder", "chat_template", "extra_ids", "keep_accents",
         "language_codes", "legacy_behaviour", "max_len", "model_input_names", "model_max_length", "pad_token_type_id",
-        "padding_side", "src_lang", "strip_accents",
+        "padding_side", "separate_vocabs", "src_lang", "strip_accents",
         "tgt_lang", "tokenizer_class", "truncation_side",
     }),
     without_effect={
@@ -78,8 +78,8 @@ TABLE = FieldTable(
             _IN_CALLS,
         ),
         **dict.fromkeys(
-            ("tokenizer_file", "vocab_file", "merges_file", "spm_file", "source_spm", "target_spm", "sp_model_file",
-             "special_tokens_map_file", "name_or_path", "tokenizer_object", "vocab", "merges"),
+            ("tokenizer_file", "vocab_file", "merges_file", "spm_file", "source_spm", "target_spm", "target_vocab_file",
+             "sp_model_file", "special_tokens_map_file", "name_or_path", "tokenizer_object", "vocab", "merges"),
             _FOUND,
         ),
         **dict.fromkeys(
@@ -103,7 +103,6 @@ TABLE = FieldTable(
         "do_basic_tokenize": only(None, True),
         "wordpieces_prefix": only(None, "##"),
         "remove_space": only(None, True),
-        "separate_vocabs": only(None, False),
         "byte_fallback": only(None, True),
         "normalization": only(None, False),
     },

@@ -80,7 +80,11 @@ class LanguageTokenizer(PreTrainedTokenizerFast):
 
 
 class MarianTokenizer(LanguageTokenizer):
-    """Two unigram models, source.spm and target.spm, over one vocab.json; a code such as `>>fr<<` may begin a text."""
+    """Two unigram models, source.spm and target.spm, over one vocab.json; a code such as `>>fr<<` may begin a text.
+
+    With the setting `separate_vocabs` what is written has a vocabulary of its own, target_vocab.json: labels are its
+    ids, and `decode` reads them.
+    """
 
     model_input_names: Sequence[str] = ("input_ids", "attention_mask")
     vocabulary_files: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -88,6 +92,7 @@ class MarianTokenizer(LanguageTokenizer):
         "source_spm": ("source.spm",),
         "target_spm": ("target.spm",),
     }
+    more_files: ClassVar[Mapping[str, tuple[str, ...]]] = {"target_vocab_file": ("target_vocab.json",)}
     defaults: ClassVar[Mapping[str, Any]] = {
         "unk_token": "<unk>",
         "eos_token": "</s>",
@@ -99,14 +104,22 @@ class MarianTokenizer(LanguageTokenizer):
         paths = {key: settings.pop(key, None) for key in self.vocabulary_files}
         if None in paths.values():
             raise TokenizerError(f"MarianTokenizer needs vocab.json, source.spm and target.spm; it has {paths}.")
-        for key in paths:
+        target_vocab_file = settings.pop("target_vocab_file", None)
+        self._separate = bool(settings.get("separate_vocabs"))
+        if self._separate and target_vocab_file is None:
+            raise TokenizerError(
+                "separate_vocabs is True, and target_vocab.json is missing: MarianTokenizer needs both."
+            )
+        if self._separate:
+            paths["target_vocab_file"] = target_vocab_file
+        files = {**self.vocabulary_files, **self.more_files}
+        for key in files:
             self.init_kwargs.pop(key, None)
-        self._files = {self.vocabulary_files[key][0]: read_bytes(Path(path)) for key, path in paths.items()}
-        vocab, _ = read_byte_pairs(Path(paths["vocab_file"]), None)
-        if sorted(vocab.values()) != list(range(len(vocab))):
-            raise TokenizerError("vocab.json: the ids of its tokens are not 0, 1, 2 ... without gaps.")
-        written = _one_language(vocab, Path(paths["target_spm"]), settings)
-        written.post_processor = self._end(vocab, settings)
+        self._files = {files[key][0]: read_bytes(Path(path)) for key, path in paths.items()}
+        vocab = _vocabulary(Path(paths["vocab_file"]))
+        written_vocab = _vocabulary(Path(target_vocab_file)) if self._separate else vocab
+        written = _one_language(written_vocab, Path(paths["target_spm"]), settings)
+        written.post_processor = self._end(written_vocab, settings)
         names = {key: settings[key] for key in ("unk_token", "eos_token", "pad_token", "model_max_length")}
         self._target = PreTrainedTokenizerFast(
             tokenizer_object=written, model_input_names=list(self.model_input_names), **names
@@ -126,10 +139,12 @@ class MarianTokenizer(LanguageTokenizer):
             self._backend.post_processor = self._end(self._backend.get_vocab(), settings)
 
     def _decode(self, ids: object, skip: bool, clean: bool | None) -> str:
+        if self._separate:
+            return self._target._decode(ids, skip, clean).strip()
         return super()._decode(ids, skip, clean).strip()
 
     def _facts(self) -> dict[str, Any]:
-        return {"tokenizer_class": "MarianTokenizer"}
+        return {"tokenizer_class": "MarianTokenizer", "separate_vocabs": self._separate}
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write vocab.json, source.spm and target.spm, which one tokenizer.json cannot hold, and the settings."""
@@ -140,6 +155,13 @@ class MarianTokenizer(LanguageTokenizer):
             for name, content in self._files.items():
                 (save.aside / name).write_bytes(content)
         return (*written[1:], *(str(Path(save_directory) / name) for name in self._files))
+
+
+def _vocabulary(path: Path) -> dict[str, int]:
+    vocab, _ = read_byte_pairs(path, None)
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        raise TokenizerError(f"{path.name}: the ids of its tokens are not 0, 1, 2 ... without gaps.")
+    return vocab
 
 
 def _one_language(vocab: Mapping[str, int], spm: Path, settings: Mapping[str, Any]) -> Tokenizer:

@@ -69,6 +69,7 @@ class OptimizationArguments:
     warmup_steps: int | float = 0
     warmup_ratio: float = 0.0
     label_smoothing_factor: float = 0.0
+    neftune_noise_alpha: float | None = None
     class_weights: list[float] | Literal["balanced"] | None = None
     ema_decay: float = 0.0
     bf16: bool = False
@@ -165,7 +166,8 @@ class TrainingArguments(
     where the last pattern that fits counts; `layer_lr_decay=0.9` makes each block learn at 0.9 of the rate of the one
     above it. `per_device_train_batch_tokens=4096` packs as many texts into a batch as it can hold tokens; padding is no
     token. `ema_decay=0.999` keeps a running average of the weights: that is what is evaluated, saved and left in the
-    model at the end. `bf16=True` computes in bfloat16 on weights in float32.
+    model at the end. `bf16=True` computes in bfloat16 on weights in float32. `neftune_noise_alpha=5` adds noise to the
+    vectors of tokens while the model trains.
 
     A loss that is no number is left out of what is logged, and said, unless `logging_nan_inf_filter=False`.
     `include_num_input_tokens_seen="all"` (or "non_padding") counts the tokens; `include_for_metrics=["inputs", "loss"]`
@@ -185,7 +187,9 @@ class TrainingArguments(
     output_dir); with `hub_strategy="end"` only `Trainer.push_to_hub()` does. `hub_token` is kept out of every file.
 
     `match_upstream=True` takes the accumulated loss as the upstream library does: the means of the parts are added, not
-    weighed by what they hold, except for causal language models. Use it only to reproduce an old training.
+    weighed by what they hold, except for causal language models; and where an answer begins and ends is looked for in
+    padding on the right too (in encoders with full attention), which is then computed. Use it only to reproduce an old
+    training.
 
     Raises:
         ConfigError: an unknown name (its neighbours are listed), or a value that cannot be used.
@@ -268,6 +272,8 @@ class TrainingArguments(
         for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to below 1.")
+        if self.neftune_noise_alpha is not None and self.neftune_noise_alpha <= 0:
+            raise ConfigError(f"neftune_noise_alpha is {self.neftune_noise_alpha!r}; it must be more than 0, or None.")
         every = self.torch_empty_cache_steps
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ConfigError(f"torch_empty_cache_steps is {every!r}; it must be a whole number from 1 up, or None.")

@@ -173,6 +173,9 @@ class DefaultFlowCallback(TrainerCallback):
             control.should_save = True
 
 
+DEFAULT_CALLBACKS: list[type[TrainerCallback]] = [DefaultFlowCallback]  # those of every trainer
+
+
 class EarlyStoppingCallback(TrainerCallback, ExportableState):
     """Stop when `metric_for_best_model` has not improved by more than the threshold for `patience` evaluations.
 
@@ -275,6 +278,8 @@ class Callbacks:
         self.eval_dataloader: Iterable[Any] | None = None
         for callback in callbacks:
             self.add(callback)
+        if self.all and not any(isinstance(own, DefaultFlowCallback) for own in self.all):
+            log.warning("there is no DefaultFlowCallback: nothing says when to log, evaluate and save.")
 
     @property
     def callbacks(self) -> list[Any]:
@@ -296,7 +301,7 @@ class Callbacks:
         if not isinstance(one, TrainerCallback) and not any(hasattr(one, event) for event in EVENTS):
             raise ConfigError(f"{type(one).__name__} is no callback: it has none of the events {', '.join(EVENTS)}.")
         if any(type(own) is type(one) for own in self.all):
-            log.warning("there is a %s among the callbacks already; now there are two.", type(one).__name__)
+            log.warning(f"there is a {type(one).__name__} among the callbacks already; now there are two.")
         self.all.append(one)
 
     def take(self, callback: object) -> object:
@@ -353,7 +358,7 @@ class Callbacks:
                     break
         lost = [name for name, state in left if state]
         if made and lost:
-            log.warning("the checkpoint has states of callbacks that are not here now: %s.", ", ".join(lost))
+            log.warning(f"the checkpoint has states of callbacks that are not here now: {', '.join(lost)}.")
 
 
 def states_of_format_2(states: list[Any]) -> list[Any]:

@@ -112,6 +112,11 @@ class PlannedLoader(DataLoader[Any]):
             raise TypeError("nobody knows how many batches these rows make: they come one after another.")
         return self.batches.count
 
+    @property
+    def total_batch_size(self) -> int:
+        """Rows of one batch, under the name that loaders of accelerate have."""
+        return int(self.batches.size)
+
     def set_epoch(self, epoch: int) -> None:
         """Which epoch is read next."""
         self.epoch = epoch

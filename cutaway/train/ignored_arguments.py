@@ -69,7 +69,6 @@ NEEDLESS: dict[str, IgnoredArgument] = {
         ("accelerator_config", "parallelism_config", "fsdp_config", "deepspeed"), IgnoredArgument((), _PROCESSES)
     ),
     "ddp_backend": IgnoredArgument((), "NCCL is used on GPUs and gloo on CPUs"),
-    "neftune_noise_alpha": IgnoredArgument((), "add the noise in a hook on the embeddings"),
     "fp16": IgnoredArgument((False,), "train in float32, or with bf16=True"),
     "save_safetensors": IgnoredArgument((True,), "checkpoints are always safetensors"),
     "past_index": IgnoredArgument((-1,)),

@@ -8,6 +8,7 @@ the parts of 16 = 2 x 8 = 6 + 6 + 4 rows add up to the same loss and the same gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -24,6 +25,7 @@ from cutaway.models.label_heads import (
 )
 from cutaway.models.lm_heads import CausalLM, loss_only
 from cutaway.models.seq2seq_heads import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
+from cutaway.nn.call_context import padding_computed
 from cutaway.nn.decoder_inputs import decoder_reads
 from cutaway.nn.losses import IGNORED
 from cutaway.train.distributed import ProcessGroup, bare
@@ -60,7 +62,8 @@ class Objective:
         model: with or without one of cutaway's heads.
         smoothing: how much of each label is spread over all classes (Szegedy et al., 2016, section 7).
         weights: [classes], what a label of each class counts; the mean is weighted by them, over the whole batch.
-        match_upstream: add up the parts as the upstream library does (see `TrainingArguments`).
+        match_upstream: add up the parts as the upstream library does, and look for answers in padding (see
+            `TrainingArguments`).
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Objective:
         if not isinstance(batch, Mapping):  # for a training_step or a prediction_step of one's own
             return {"places": 1.0}
         if self.kind == "span" and "start_positions" in batch:
-            starts, ends = span_targets(batch)
+            starts, ends = span_targets(batch, in_padding=self.match_upstream)
             return {"start": float((starts != IGNORED).sum()), "end": float((ends != IGNORED).sum())}
         labels = batch.get("labels")
         if not isinstance(labels, Tensor):
@@ -148,9 +151,12 @@ class Objective:
         Raises:
             InputError: the batch has no labels that the model's loss could be computed from.
         """
+        if self.match_upstream and self.kind == "span":
+            with padding_computed():
+                return self._mean(batch, self._run(model, batch, shown=False), own) / parts
         if self.match_upstream and self.kind != "next":
             mean = self._mean(batch, self._run(model, batch, shown=False), own)
-            return mean / parts if self.kind == "span" else mean
+            return mean
         if self.counts_first:
             whole = {"places": whole["upstream"]}
         return joined(self.sums(model, batch, own, shown=False)[0], whole)
@@ -215,10 +221,11 @@ class Objective:
     def _span(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
         """Beginnings and ends are two means, each over the texts that hold theirs."""
         given = {k: v for k, v in batch.items() if k not in ("start_positions", "end_positions")}
-        outputs = model(**given)
+        with padding_computed() if self.match_upstream else nullcontext():
+            outputs = model(**given)
         sums: dict[str, Tensor] = {}
-        mask = batch.get("attention_mask")
-        for name, places in zip(("start", "end"), span_targets(batch), strict=True):
+        mask = None if self.match_upstream else batch.get("attention_mask")
+        for name, places in zip(("start", "end"), span_targets(batch, in_padding=self.match_upstream), strict=True):
             logits = outputs[f"{name}_logits"].float()
             here = places != IGNORED
             if not bool(here.any()):
@@ -234,8 +241,11 @@ _PART = {"places": 1.0, "start": 0.5, "end": 0.5}  # what each mean counts in th
 _NUMBERS = ("regression", "multi_label_classification")
 
 
-def span_targets(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """start and end [batch]; -100 where the answer does not lie in the text, which then carries no loss."""
+def span_targets(batch: Mapping[str, Any], *, in_padding: bool = False) -> tuple[Tensor, Tensor]:
+    """start and end [batch]; -100 where the answer does not lie in the text, which then carries no loss.
+
+    in_padding: an answer may lie in the padding, as upstream takes it.
+    """
     ids = batch.get("input_ids", batch.get("inputs_embeds"))
     if ids is None or "end_positions" not in batch:
         raise InputError("a batch with start_positions also needs end_positions, and input_ids.")
@@ -244,7 +254,7 @@ def span_targets(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     for name in ("start_positions", "end_positions"):
         places = batch[name].flatten()
         real = (places >= 0) & (places < length)
-        if mask is not None:
+        if mask is not None and not in_padding:
             real &= mask.gather(1, places.clamp(0, length - 1)[:, None])[:, 0] != 0  # [batch]
         found.append(places.where(real, IGNORED))
     return found[0], found[1]

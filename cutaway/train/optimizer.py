@@ -21,6 +21,11 @@ from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.schedule import get_scheduler
 
 
+def is_optimizer_factory(kind: type) -> bool:
+    """Whether a class is no optimizer, but makes one of a model, as upstream has it for groups of their own."""
+    return not issubclass(kind, Optimizer)
+
+
 def make_optimizer(
     model: nn.Module,
     args: TrainingArguments,

@@ -23,7 +23,7 @@ from cutaway.train import pushing, reporting, saving, search
 from cutaway.train.accelerator import Accelerator
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batches import Batches, moved
-from cutaway.train.callback import Callbacks, DefaultFlowCallback, best_value
+from cutaway.train.callback import DEFAULT_CALLBACKS, Callbacks, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
 from cutaway.train.dataloader import (
     EpochBatches,
@@ -38,8 +38,9 @@ from cutaway.train.evaluation import EvalLoopOutput, PredictionOutput
 from cutaway.train.evaluator import Evaluator
 from cutaway.train.hooks import check_overrides, overridden, takes
 from cutaway.train.loop import Loop, measure, num_items
+from cutaway.train.neftune import noise
 from cutaway.train.objective import Objective, total
-from cutaway.train.optimizer import decaying_names, make_optimizer, make_schedule, optimizer_of
+from cutaway.train.optimizer import decaying_names, is_optimizer_factory, make_optimizer, make_schedule, optimizer_of
 from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.reporting import CardFields
@@ -110,7 +111,8 @@ class Trainer:
             after each batch as compute_metrics(EvalPrediction, compute_result=is it the last), and keeps its own
             counts: then memory does not grow with the data. Batches with large logits come in parts.
         callbacks: TrainerCallback objects or classes.
-        optimizer_cls_and_kwargs: (an optimizer's class, its arguments), instead of what args.optim names.
+        optimizer_cls_and_kwargs: (an optimizer's class, its arguments), instead of what args.optim names; or a class
+            that is none and makes one of its own: `kind()(model, **arguments)`.
         optimizers: (optimizer, schedule) instead of those of args; either may be None.
         preprocess_logits_for_metrics: (logits, labels) -> what to keep of the logits until compute_metrics. Over a
             vocabulary, give one, such as logits.argmax(-1): the logits of 1,000 x 512 tokens of BERT are 62 GB.
@@ -199,7 +201,7 @@ class Trainer:
         trackers = [BY_NAME[name] for name in self.args.report_to or ()]
         pushes = [pushing.Pushes] if self.args.push_to_hub else []
         told = [*trackers, *pushes, *progress] if self.ranks.first else []
-        self.callbacks = Callbacks([DefaultFlowCallback, *(callbacks or []), *told])
+        self.callbacks = Callbacks([*DEFAULT_CALLBACKS, *(callbacks or []), *told])
         forward = taken_columns(model) or set()
         spans = {"start_positions", "end_positions"} <= forward
         self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
@@ -409,7 +411,7 @@ class Trainer:
                 if found is not None:
                     loop.load(found)
                 began, first = time.perf_counter(), self.state.global_step
-                with self._listening():
+                with self._listening(), noise(self.model, args.neftune_noise_alpha):
                     loop.run()
                 loop.leave()
                 self._finish(began, first, loop.lost_by_all())
@@ -529,6 +531,11 @@ class Trainer:
         if self.optimizer is None:
             model = self.model if model is None else model
             kind, settings = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, model)
+            if is_optimizer_factory(kind):
+                factory: Any = kind
+                made: Optimizer = factory()(model, **settings)
+                self.optimizer = made
+                return made
             self.optimizer = make_optimizer(
                 model, self.args, self.get_decay_parameter_names(model), kind, dict(settings)
             )

@@ -48,7 +48,6 @@ class UpstreamArguments:
     full_determinism: bool = False
     average_tokens_across_devices: bool = True
     optim_target_modules: str | None = None
-    neftune_noise_alpha: float | None = None
     save_on_each_node: bool = False
     save_only_model: bool = False
     save_safetensors: bool = True

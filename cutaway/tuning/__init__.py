@@ -3,5 +3,19 @@
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import Labelled, read
 from cutaway.tuning.search import search
+from cutaway.tuning.task_rows import READINGS, TaskRows, read_task
+from cutaway.tuning.task_tuning import TaskTuning
+from cutaway.tuning.tasks import TaskOptions
 
-__all__ = ["FineTuning", "Labelled", "Outcome", "read", "search"]
+__all__ = [
+    "READINGS",
+    "FineTuning",
+    "Labelled",
+    "Outcome",
+    "TaskOptions",
+    "TaskRows",
+    "TaskTuning",
+    "read",
+    "read_task",
+    "search",
+]

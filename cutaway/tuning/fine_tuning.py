@@ -1,4 +1,4 @@
-"""One fine-tuning of a classifier: from labelled texts to a folder with the model."""
+"""One fine-tuning: from rows to a folder with the model; and that of a classifier, from labelled texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -24,7 +24,6 @@ from cutaway.tuning.measures import measures_of
 from cutaway.tuning.validation_log import ValidationLog
 
 if TYPE_CHECKING:
-    from cutaway.models.label_heads import SequenceClassification
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
@@ -35,27 +34,43 @@ PROBLEMS = {"one": "single_label_classification", "several": "multi_label_classi
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: its trainer (model, tokenizer, state) and what the validation said of the model saved."""
+    """A finished training: its trainer (model, tokenizer, state) and what the validation said of the model saved.
+
+    before: what was measured before the first step.
+    """
 
     trainer: Trainer
     metrics: dict[str, float]
+    before: dict[str, float] = field(default_factory=dict)
+
+
+class RowsToTrainOn(Protocol):
+    """What a training records of its rows."""
+
+    def __len__(self) -> int: ...
+
+    def digest(self) -> str:
+        """Equal for equal rows in the same order."""
+
+
+R = TypeVar("R", bound=RowsToTrainOn)
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """A training that may be run, and resumed.
+class Tuning(Generic[R]):
+    """A training that may be run, and resumed; a subclass says what its rows are, and what is trained on them.
 
     Attributes:
         model: a name or folder. load: more arguments of `from_pretrained`.
-        training, validation: the rows; the labels' names are those of `training`.
+        training, validation: the rows.
         settings: of TrainingArguments. patience: evaluations without improvement after which it stops.
         max_length: tokens at which texts are cut; what the model takes unless given.
         callbacks: more of the trainer's.
     """
 
     model: str
-    training: Labelled
-    validation: Labelled
+    training: R
+    validation: R
     settings: Mapping[str, Any] = field(default_factory=dict)
     patience: int | None = None
     max_length: int | None = None
@@ -106,6 +121,7 @@ class FineTuning:
         _check_room(folder, model)
         stopping = SignalStop(patient=ranks.size > 1)
         early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
+<<<<<<< HEAD
         measures = measures_of(self.training.kind)
         log = ValidationLog(folder, self.training.names, measures) if self.training.kind == "one" else None
         trainer = Trainer(
@@ -117,11 +133,37 @@ class FineTuning:
             compute_metrics=measures if log is None else log.measure,
             callbacks=[stopping, *early, *([] if log is None else [log]), *self.callbacks],
         )
+=======
+        trainer = self._trainer(model, args, tokenizer, [stopping, *early, *self.callbacks])
+>>>>>>> main
         with stopping.listening():
+            before = self._before(trainer)
             trainer.train(resume_from_checkpoint=resume or None)
             metrics = trainer.evaluate()
+        self._save(trainer, folder)
+        return Outcome(trainer, metrics, before)
+
+    def _model(self) -> PreTrainedModel:
+        """The model that is trained, under the head of the task."""
+        raise NotImplementedError
+
+    def _trainer(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        tokenizer: TokenizerLike,
+        callbacks: Sequence[TrainerCallback],
+    ) -> Trainer:
+        """The trainer of the model on the rows."""
+        raise NotImplementedError
+
+    def _before(self, trainer: Trainer) -> dict[str, float]:
+        """What is measured before the first step, to stand beside the result; nothing where a baseline says it."""
+        return {}
+
+    def _save(self, trainer: Trainer, folder: Path) -> None:
+        """Write the model that was trained."""
         trainer.save_model(folder)
-        return Outcome(trainer, metrics)
 
     def record(self) -> dict[str, str]:
         """What must be equal for a training to go on: the data, and the model that it begins from."""
@@ -145,7 +187,29 @@ class FineTuning:
         write_text(path, json.dumps(record, indent=1) + "\n")
         return False
 
-    def _model(self) -> SequenceClassification:
+
+@dataclass(frozen=True)
+class FineTuning(Tuning[Labelled]):
+    """The training of a classifier on labelled texts; the labels' names are those of `training`."""
+
+    def _trainer(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        tokenizer: TokenizerLike,
+        callbacks: Sequence[TrainerCallback],
+    ) -> Trainer:
+        return Trainer(
+            model,
+            args,
+            train_dataset=self._encoded(self.training, model, tokenizer),
+            eval_dataset=self._encoded(self.validation, model, tokenizer),
+            processing_class=tokenizer,
+            compute_metrics=measures_of(self.training.kind),
+            callbacks=callbacks,
+        )
+
+    def _model(self) -> PreTrainedModel:
         """The model with a head for the labels: its own head where it has the same ones, else a fresh one."""
         kind, names = self.training.kind, self.training.names
         config = AutoConfig.from_pretrained(self.model, **self.load)

@@ -86,9 +86,9 @@ def read(
     Raises:
         InputError: the data cannot be read, lacks a column, or holds rows without a text or a label; it names them.
     """
-    rows, classes = _rows(data, split, label, encoding, delimiter)
-    texts, pairs, labels, bad = [], [], [], []
-    for number, (values, error) in enumerate(rows, start=1):
+    rows, classes = read_rows(data, split, label, encoding, delimiter)
+    texts, pairs, labels, numbers, bad = [], [], [], [], []
+    for number, values, error in rows:
         if not error:
             _check_columns(data, values, (text, label, *([pair] if pair else [])))
             error = _fault(values, text, label, pair)
@@ -98,6 +98,7 @@ def read(
         texts.append(values[text])
         pairs.append(values[pair] if pair else "")
         labels.append(values[label])
+        numbers.append(number)
     if bad:
         more = f" and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
         raise InputError(f"{data} has rows that cannot be trained on: {'; '.join(bad[:SHOWN])}{more}. Correct them.")
@@ -106,19 +107,19 @@ def read(
     if classes and all(isinstance(value, int) and 0 <= value < len(classes) for value in labels):
         labels = [classes[value] for value in labels]
     kind = kind or _kind(labels)
-    made: list[Any] = [_label(data, number, value, kind) for number, value in enumerate(labels, start=1)]
+    made: list[Any] = [_label(data, number, value, kind) for number, value in zip(numbers, labels, strict=True)]
     found = _names(data, made, kind, names)
     return Labelled(kind, texts, pairs if pair else None, made, found)
 
 
-def _rows(
+def read_rows(
     data: str, split: str, label: str, encoding: str | None, delimiter: str | None
-) -> tuple[Iterator[tuple[Mapping[str, Any], str]], list[str]]:
-    """((values, what is wrong with the row) of each row, the names of whole-number labels where the data has any)."""
+) -> tuple[Iterator[tuple[int, Mapping[str, Any], str]], list[str]]:
+    """((number, values, what is wrong) of each row, the names of whole-number labels where the data has any)."""
     path = Path(data)
     if path.is_file() or path.suffix.lower() in KINDS:
         table = TableReader(path, encoding=encoding, delimiter=delimiter)
-        return ((row.values, row.error) for row in table.rows()), []
+        return ((row.number, row.values, row.error) for row in table.rows()), []
     if encoding is not None or delimiter is not None:
         raise InputError(f"{data} is no table, so it has no encoding or delimiter; leave them out.")
     try:
@@ -140,14 +141,14 @@ def _rows(
             raise InputError(f"{data} has no part {split!r}; it has {', '.join(map(str, found))}.")
         found = found[split]
     names = getattr(found.features.get(label), "names", None) or []
-    return ((row, "") for row in found), list(names)
+    return ((number, row, "") for number, row in enumerate(found, start=1)), list(names)
 
 
 def _check_columns(data: str, values: Mapping[str, Any], wanted: tuple[str, ...]) -> None:
     for column in wanted:
         if column not in values:
             has = ", ".join(map(repr, values)) or "none"
-            way = divided_by(list(values), column) or nearest(column, list(values))
+            way = divided_by(list(values), column) or nearest(column, list(values), few=0)
             raise InputError(f"{data} has no column {column!r}; it has {has}.{way}")
 
 

@@ -36,7 +36,8 @@ def check(path: Path | None = None) -> None:
         import matplotlib
         import sklearn
     except ImportError as error:
-        raise InputError(f"The report needs {error.name}: pip install 'cutaway[evaluate]'.") from error
+        package = {"sklearn": "scikit-learn"}.get(error.name or "", error.name)
+        raise InputError(f"The report needs {package}: pip install 'cutaway[evaluate]'.") from error
     del matplotlib, sklearn
 
 
@@ -94,7 +95,7 @@ def _write(
         counts=_counts(tuning),
         parts=("rows to train on",) if tuning.training.names else (),
         series=_series(history, FIRST[kind]),
-        tried=_tried(tried),
+        tried=tried_table(tried),
     )
     write_report(made, path)
     fields = {
@@ -180,7 +181,8 @@ def _series(history: Sequence[dict[str, Any]], measure: str) -> list[Series]:
     ]
 
 
-def _tried(tried: Sequence[Tried]) -> list[list[str]]:
+def tried_table(tried: Sequence[Tried]) -> list[list[str]]:
+    """The trials of a search as the report's table, the best first; nothing without a search."""
     if not tried:
         return []
     names = list(dict.fromkeys(name for one in tried for name in one.settings))

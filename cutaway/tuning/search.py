@@ -11,7 +11,7 @@ from cutaway.errors import InputError
 from cutaway.train import saving
 from cutaway.train.distributed import refuse_several
 from cutaway.train.study import Attempt, Study, Tried
-from cutaway.tuning.fine_tuning import FineTuning, Outcome
+from cutaway.tuning.fine_tuning import Outcome, R, Tuning
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -30,7 +30,7 @@ def space(trial: Trial) -> dict[str, Any]:
 
 
 def search(
-    tuning: FineTuning,
+    tuning: Tuning[R],
     folder: Path,
     trials: int,
     *,
@@ -61,7 +61,7 @@ def search(
 
 
 def _search(
-    tuning: FineTuning,
+    tuning: Tuning[R],
     folder: Path,
     trials: int,
     study: Path | None,
@@ -99,6 +99,6 @@ def _search(
     return outcome, held.tried()
 
 
-def run(tuning: FineTuning, folder: Path, settings: Mapping[str, Any]) -> Outcome:
+def run(tuning: Tuning[R], folder: Path, settings: Mapping[str, Any]) -> Outcome:
     """The training in a trial's folder, from its newest checkpoint where it has one."""
     return tuning.run(folder, resume=bool(saving.numbered(folder)), disable_tqdm=True, **settings)

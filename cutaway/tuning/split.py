@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
-from cutaway.errors import InputError
+from cutaway.errors import InputError, counted
 from cutaway.tuning.labelled import Labelled
 
 
@@ -33,7 +33,7 @@ def stratified(data: Labelled, share: float, seed: int) -> tuple[list[int], list
     aside = sorted(row for name, rows in groups.items() for row in rows[: takes[name]])
     if not aside or len(aside) == len(data):
         raise InputError(
-            f"{len(data):,} rows cannot be split with a validation share of {share}; give more rows, or a file."
+            f"{counted(len(data), 'row')} cannot be split with a validation share of {share}; give more, or a file."
         )
     chosen = set(aside)
     return [row for row in range(len(data)) if row not in chosen], aside

@@ -32,6 +32,7 @@ GROUPS = {**SIZES, "num_key_value_heads": KV}
 ROPE = {"rope_type": "default", "rope_theta": 5000.0}
 HALF = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 LONG = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.7], "long_factor": [1.5, 2.0, 3.0, 4.0]}
+FALCON = {**{k: v for k, v in SIZES.items() if k != "intermediate_size"}, "ffn_hidden_size": INNER}
 # general.architecture -> (config class, fields, whether transformers reads such files too)
 FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "llama": ("LlamaConfig", {**GROUPS, "rope_parameters": ROPE, "attention_bias": True}, False),
@@ -84,6 +85,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     ),
     "gptneox": ("GPTNeoXConfig", {**SIZES, "rope_parameters": HALF}, False),
     "bloom": ("BloomConfig", {"vocab_size": VOCAB, "hidden_size": 64, "n_head": 4, "n_layer": 2}, False),
+    "falcon": ("FalconConfig", {**FALCON}, False),
+    "falcon-two": ("FalconConfig", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": KV}, False),
+    "falcon-one": (
+        "FalconConfig",
+        {**FALCON, "new_decoder_architecture": True, "num_kv_heads": KV, "num_ln_in_parallel_attn": 1},
+        False,
+    ),
+    "qwen3moe": (
+        "Qwen3MoeConfig",
+        {**GROUPS, "rope_parameters": ROPE, "head_dim": 32, "num_experts": 5, "num_experts_per_tok": 2,
+         "moe_intermediate_size": 32, "norm_topk_prob": True},
+        False,
+    ),
+    "olmoe": (
+        "OlmoeConfig", {**GROUPS, "rope_parameters": ROPE, "num_experts": 4, "num_experts_per_tok": 2}, False
+    ),
     "gpt2": ("GPT2Config", {"vocab_size": VOCAB, "n_embd": 64, "n_head": 4, "n_layer": 2, "n_positions": 64}, False),
 }  # fmt: skip
 
@@ -98,7 +115,19 @@ def make(family: str) -> Any:
     return model.eval()
 
 
-def converted(arch: str, name: str, value: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
+def published_names(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    """Tensors by the names that the converter gives the name map: the experts of a block are one tensor, as here."""
+    named: dict[str, np.ndarray[Any, Any]] = {}
+    for name, tensor in state.items():
+        if name.endswith("experts.gate_up_proj"):
+            for part, half in zip(("gate", "up"), tensor.chunk(2, 1), strict=True):
+                named[name.replace("gate_up_proj", f"{part}_proj.weight")] = half.numpy()
+        else:
+            named[f"{name}.weight" if name.endswith("experts.down_proj") else name] = tensor.numpy()
+    return named
+
+
+def converted(arch: str, name: str, value: np.ndarray[Any, Any], heads: int, groups: int) -> np.ndarray[Any, Any]:
     """What llama.cpp's converter makes of a published tensor."""
     if arch in ("llama", "smollm3", "granite") and (".q_proj." in name or ".k_proj." in name):
         heads = KV if ".k_proj." in name else heads
@@ -109,13 +138,17 @@ def converted(arch: str, name: str, value: np.ndarray[Any, Any], heads: int) -> 
     if arch in ("gptneox", "bloom") and "query_key_value" in name:
         each = value.reshape(heads, 3, value.shape[0] // heads // 3, *value.shape[1:])
         return np.concatenate([each[:, n].reshape(-1, *value.shape[1:]) for n in range(3)])
+    if arch == "falcon" and "query_key_value" in name:
+        each = value.reshape(groups, heads // groups + 2, -1, value.shape[-1])  # as FalconModel's converter
+        parts = each[:, :-2], each[:, [-2]], each[:, [-1]]
+        return np.concatenate([part.reshape(-1, value.shape[-1]) for part in parts])
     if arch == "gpt2" and name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
         return value.T
     return value
 
 
-def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
-    arch = family.removesuffix("-long")
+def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32, norm: bool = False) -> Path:
+    arch = family.partition("-")[0] if family.startswith(("falcon", "phi3")) else family
     config, layers = model.config, model.config.num_hidden_layers
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(layers)
@@ -126,21 +159,46 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
     size = getattr(config, "head_dim", None) or HIDDEN // HEADS
     if arch in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2"):
         writer.add_layer_norm_eps(1e-5)
+    if arch == "falcon":
+        writer.add_layer_norm_eps(1e-5)
+        writer.add_head_count_kv(config.num_kv_heads if config.new_decoder_architecture else 1)
+        writer.add_tensor_data_layout("jploski")
+    if arch in ("qwen3moe", "olmoe"):
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+    if norm:
+        writer.add_expert_weights_norm(True)
+    if arch == "qwen3moe":
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_weights_norm(True)
     if arch in ("stablelm", "command-r", "cohere2"):
         writer.add_head_count_kv(KV)
     if arch in ("command-r", "cohere2"):
         writer.add_logit_scale(config.logit_scale)
         writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
-    if arch not in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2"):
+    if arch not in ("gptneox", "gpt2", "bloom", "phi2", "stablelm", "command-r", "cohere2", "falcon"):
         writer.add_head_count_kv(KV)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    if arch in ("qwen3", "gemma", "gemma2", "gemma3"):
+    if arch in ("qwen3", "qwen3moe", "gemma", "gemma2", "gemma3"):
         writer.add_key_length(size)
         writer.add_value_length(size)
     if arch in ("gptneox", "stablelm"):
         writer.add_parallel_residual(config.use_parallel_residual)
     elif (
-        arch in ("llama", "smollm3", "qwen2", "qwen3", "gemma3", "olmo2", "granite", "command-r", "cohere2")
+        arch
+        in (
+            "llama",
+            "smollm3",
+            "qwen2",
+            "qwen3",
+            "gemma3",
+            "olmo2",
+            "granite",
+            "command-r",
+            "cohere2",
+            "qwen3moe",
+            "olmoe",
+        )
         or family == "phi3"
     ):
         writer.add_rope_freq_base(5000.0)
@@ -173,7 +231,8 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
     writer.add_chat_template("{{ messages[0].content }}")
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, arch.upper().replace("-", "_")), layers)
     done = set()
-    for name, tensor in model.state_dict().items():
+    groups = getattr(config, "num_kv_heads", KV) if getattr(config, "new_decoder_architecture", False) else 1
+    for name, value in published_names(model.state_dict()).items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         published = name.replace("lm_head", "embed_out") if arch == "gptneox" else name
@@ -181,7 +240,7 @@ def write(path: Path, model: Any, family: str, kind: Kind = Kind.F32) -> Path:
         stored = names.get_name(published, try_suffixes=(".weight", ".bias"))
         assert stored is not None and stored not in done, name
         done.add(stored)
-        data = converted(arch, name, tensor.numpy(), HEADS)
+        data = converted(arch, name, value, HEADS, groups)
         if kind == Kind.F32 or data.ndim < 2 or "position" in stored:
             writer.add_tensor(stored, np.ascontiguousarray(data))
         else:
@@ -234,6 +293,37 @@ def test_quantizations(kind: Kind, tmp_path: Path) -> None:
             wanted = gguf.quants.dequantize(gguf.quants.quantize(wanted, kind), kind)
         np.testing.assert_array_equal(found.read(name).numpy(), wanted)
         np.testing.assert_allclose(wanted, value.numpy(), atol=0.2 * float(value.abs().max()))
+
+
+@pytest.mark.parametrize("family", ["falcon", "falcon-two", "qwen3moe", "olmoe"])
+def test_what_lies_in_the_file_is_what_gguf_reads(family: str, tmp_path: Path) -> None:
+    """Also where a part of a tensor is one of our matrices, and where it stays in the file's blocks."""
+    path = write(tmp_path / "tiny.gguf", make(family), family, Kind.Q8_0)
+    found, reader = read_gguf(path).tensors, gguf.GGUFReader(path)
+    stored = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+    if family.startswith("falcon"):
+        whole = found.read("transformer.h.1.self_attention.query_key_value.weight").numpy()
+        groups, size = (KV if family == "falcon-two" else 1), HIDDEN // HEADS
+        each = whole.reshape(groups, HEADS // groups + 2, size, HIDDEN)
+        parts = each[:, :-2].reshape(-1, HIDDEN), each[:, -2].reshape(-1, HIDDEN), each[:, -1].reshape(-1, HIDDEN)
+        np.testing.assert_array_equal(np.concatenate(parts), stored["blk.1.attn_qkv.weight"])
+    else:
+        for part in ("gate", "up", "down"):
+            for e in range(len(stored[f"blk.1.ffn_{part}_exps.weight"])):
+                one = found.read(f"model.layers.1.mlp.experts.{e}.{part}_proj.weight").numpy()
+                np.testing.assert_array_equal(one, stored[f"blk.1.ffn_{part}_exps.weight"][e])
+    in_place = cutaway.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name)
+    as_numbers = cutaway.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype="float32")
+    ids = torch.randint(3, VOCAB, (1, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mine, yours = in_place(ids).logits, as_numbers(ids).logits
+    assert float((mine - yours).abs().max() / yours.abs().max()) < 0.02  # rows are rounded to bytes on some chips
+
+
+def test_experts_that_are_weighted_otherwise_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.gguf", make("olmoe"), "olmoe", norm=True)
+    with pytest.raises(CheckpointError, match="expert_weights_norm is True"):
+        read_gguf(path)
 
 
 @pytest.mark.parametrize("kind", [Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K], ids=str)

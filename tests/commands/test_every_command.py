@@ -63,7 +63,7 @@ RUNS = [
     "evaluate ENC LABELLED -o OUT/a.png -o OUT/a.json --against ENC --truncation",
     "evaluate ENC LABELLED --column label=label --column text",
     "evaluate ENC LABELLED --report OUT/r.html --report OUT/r.md",
-    "evaluate SEVERAL SETS --report OUT/s.html", "evaluate NUMBER NUMBERS",
+    "evaluate SEVERAL SETS --report OUT/s.html --overwrite", "evaluate NUMBER NUMBERS",
     "evaluate TAGS TAGGED --task token-classification",
     "evaluate QA ASKED --task question-answering",
     "evaluate T5 WRITTEN --task summarization --tokenizer unicode",
@@ -84,6 +84,21 @@ RUNS = [
     "train BASE LABELLED -o OUT/found --max-steps 1 --search 1 --study OUT/found.sqlite",
     "train BASE LABELLED -o OUT/logged --max-steps 1 --report-to tensorboard --split train --report OUT/r.md",
     "train BASE SEMICOLONS -o OUT/de --max-steps 1 --encoding cp1252 --delimiter ;",
+    "train BASE TAGGED -o OUT/tags --task token-classification --max-steps 1 --validation TAGGED",
+    "train BASE CONLL -o OUT/conll --task token-classification --max-steps 1 --validation 0.25",
+    "train BASE SPANS -o OUT/spans --task token-classification --max-steps 1 --column text=said --validation 0.25",
+    "train BASE ASKED -o OUT/qa --task question-answering --max-steps 1 --validation ASKED --max-length 12",
+    "train T5 WRITTEN -o OUT/short --task summarization --max-steps 1 --validation WRITTEN",
+    "train T5 WRITTEN -o OUT/other --task translation --max-steps 1 --validation WRITTEN",
+    "train T5 WRITTEN -o OUT/any --task text2text-generation --max-steps 1 --validation WRITTEN --lora 2",
+    "train MASK LABELLED -o OUT/mask --task fill-mask --max-steps 1 --validation LABELLED",
+    "train DEC LABELLED -o OUT/next --task text-generation --max-steps 1 --validation 0.25",
+    "train DEC ANSWERED -o OUT/chat --task text-generation --max-steps 1 --validation 0.25 --lora 2 --pack",
+    "train CHAT TALKED -o OUT/talk --task text-generation --max-steps 1 --validation 0.25 --search 1",
+    "train BASE FOUND -o OUT/vec --task sentence-similarity --max-steps 1 --validation FOUND --pooling mean",
+    "train BASE APART -o OUT/apart --task sentence-similarity --max-steps 1 --validation 0.25 --loss TripletLoss",
+    "train BASE SCORED -o OUT/sts --task sentence-similarity --max-steps 1 --validation SCORED --loss CoSENTLoss",
+    "train BASE ANSWERS -o OUT/rank --task rerank --max-steps 1 --validation 0.25",
     # texts without labels
     "search LABELLED 'a bad film' film -m BASE --top-k 2 --least -1 -o OUT/a.csv --overwrite --half --index exact",
     "search TABLE film -m BASE --column review --vectors OUT/kept.vectors -o OUT/b.jsonl",
@@ -189,12 +204,24 @@ def places(tmp_path_factory):
     labelled = [{"text": text, "label": ["POSITIVE", "NEGATIVE"][i % 2]} for i, text in enumerate(texts)]
     lines("LABELLED", labelled)
     file("SEMICOLONS", ".csv", "text;label\n" + "".join(f"{r['text']} ü;{r['label']}\n" for r in labelled), "cp1252")
+    gaps = [f"{r['text']},{r['label']}\n" for r in labelled]
+    file("GAPS", ".csv", "text,label\n" + "\n".join(gaps[:2]) + "".join(gaps[2:]) + "\n\n")
     file("RATED", ".csv", "id,text,ann,ben,cy\n1,a good film,3,3,2\n2,a bad film,1,2,\n3,bad,1,1,1\n")
     lines("NUMBERS", [{"text": text, "label": i / 3 + 0.25} for i, text in enumerate(texts)])
     file("WHOLE", ".tsv", "text\tlabel\n" + "".join(f"{text}\t{i}\n" for i, text in enumerate(texts)))
     sets = [["LABEL_0"], ["LABEL_0", "LABEL_1"], [], ["LABEL_1"]] * 3
     lines("SETS", [{"text": text, "label": labels} for text, labels in zip(texts, sets, strict=True)])
     lines("PAIRS", [{"first": text, "second": "good", "same": i % 2} for i, text in enumerate(texts)])
+    lines("SPANS", [{"said": text, "spans": [{"start": 2, "end": 5, "label": "X"}]} for text in texts[:2]] * 4)
+    file("CONLL", ".conll", "# a comment\ngood B-PER\nfilm O\n\n-DOCSTART- O\n\nbad\tB-PER\nfilm\tI-PER\n\n" * 4)
+    lines("ANSWERED", [{"prompt": "is it good", "answer": "very"}] * 8)
+    said = [{"role": "user", "content": "is it good"}, {"role": "assistant", "content": "very"}]
+    lines("TALKED", [{"messages": said}] * 8)
+    found_pairs = [("good film", "great film"), ("bad film", "not very good"), ("the eu", "trust")] * 3
+    lines("FOUND", [{"anchor": a, "positive": b} for a, b in found_pairs])
+    lines("APART", [{"anchor": a, "positive": b, "negative": "[UNK]"} for a, b in found_pairs])
+    lines("SCORED", [{"sentence1": a, "sentence2": b, "score": i / 9} for i, (a, b) in enumerate(found_pairs)])
+    lines("ANSWERS", [{"query": a, "positive": b, "negatives": ["bad", "is"]} for a, b in found_pairs])
     lines("TAGGED", [{"tokens": ["good", "film"], "tags": ["B-PER", "O"]}])
     lines("ASKED", [{"question": "is it good", "context": "a good film", "answers": ["good"]}])
     lines("WRITTEN", [{"text": "a good film", "target": "good"}])
@@ -257,9 +284,23 @@ def test_every_row_runs(invoke, places, tmp_path, row, request):
         assert errors and not any(errors)
     if row.startswith("train"):
         assert (written[0] / "report.html").exists()
-        assert invoke(f"classify {TEXT} -m {written[0]}")[0] == 0  # what was trained answers
+        task = re.search(r"--task (\S+)", row)
+        command = ANSWERED_BY[task[1] if task else "text-classification"]
+        assert invoke(command.replace("MODEL", str(written[0])))[0] == 0  # what was trained answers
 
 
+ANSWERED_BY = {
+    "text-classification": f"classify {TEXT} -m MODEL",
+    "token-classification": f"entities {TEXT} -m MODEL",
+    "question-answering": f"answer {TEXT} -m MODEL --question good",
+    "summarization": f"summarize {TEXT} -m MODEL --max-new-tokens 2",
+    "translation": f"translate {TEXT} -m MODEL --max-new-tokens 2",
+    "text2text-generation": f"rewrite {TEXT} -m MODEL --max-new-tokens 2",
+    "fill-mask": "fill-mask 'a [MASK] film' -m MODEL",
+    "text-generation": f"perplexity {TEXT} -m MODEL",
+    "sentence-similarity": f"embed {TEXT} -m MODEL",
+    "rerank": "rerank 'good film' 'bad' -m MODEL --query film",
+}
 # their tables hold what was found, not a row's answer or error
 WITHOUT_ERRORS = {"search", "cluster", "dedupe", "agree", "label"}
 RUN_ON = {"serve", "chat", "studio"}  # they run until they are stopped: tests/serve and tests/studio have them
@@ -275,6 +316,74 @@ def commands():
 
 def options(command):
     return {max(p.opts, key=len) for p in commands()[command].params if p.param_type_name == "option"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "evaluate ENC GAPS --column text --report OUT/r.md",
+        "train BASE GAPS -o OUT/gaps --max-steps 1 --validation GAPS",
+        "agree GAPS LABELLED",
+        "search GAPS film -m BASE",
+        "classify -m ENC -i GAPS --prefix m_ -o OUT/a.csv",
+        "dedupe GAPS --exact",
+    ],
+)
+def test_blank_lines_of_a_table_are_no_rows(invoke, places, tmp_path, row):
+    """They are skipped, and count in the numbers of the rows after them."""
+    from cutaway.jobs import TableReader
+
+    code, _, err = invoke(row)
+    assert code == 0, err
+    assert "row has" not in err and "left out" not in err
+    rows = list(TableReader(places["GAPS"]).rows())
+    assert [one.number for one in rows] == [1, *range(3, 14)]
+    if row.startswith("classify"):
+        assert len(list(TableReader(tmp_path / "a.csv").rows())) == len(rows) == 12
+    if row.startswith("evaluate"):
+        said = [one.values["row"] for one in TableReader(tmp_path / "r.predictions.csv").rows()]
+        assert said == [str(one.number) for one in rows]
+
+
+def test_an_error_names_the_row_of_the_file_past_blank_lines(invoke, tmp_path):
+    (tmp_path / "bad.csv").write_text("text,label\ngood,POSITIVE\n\n\nbad,NEITHER\n")
+    assert "Row 4 has the label 'NEITHER'" in invoke(f"evaluate ENC {tmp_path}/bad.csv")[2]
+    (tmp_path / "bad.csv").write_text("text,label\ngood,POSITIVE\n\n\n,NEGATIVE\n")
+    assert "row 4: 'text' holds ''" in invoke(f"train BASE {tmp_path}/bad.csv -o OUT/x")[2]
+
+
+def test_agree_says_where_labels_differ_in_case_or_spaces_only(invoke, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\ngood,Good one\nbad,bad\n")
+    (tmp_path / "b.csv").write_text("text,label\ngood,good  one\nbad,bad\n")
+    code, _, err = invoke(f"agree {tmp_path}/a.csv {tmp_path}/b.csv")
+    assert code == 0 and "differ only in case or spaces" in err and "'Good one' and 'good  one'" in err
+    assert "differ only" not in invoke(f"agree {tmp_path}/a.csv {tmp_path}/a.csv")[2]
+
+
+def test_evaluate_says_what_it_wrote_and_overwrites_only_when_told(invoke, tmp_path):
+    row = "evaluate ENC LABELLED --report OUT/r.html -o OUT/m.json"
+    code, _, err = invoke(row)
+    assert code == 0 and "r.html: the report" in err and "r.predictions.csv" in err and "m.json: all measures" in err
+    code, _, err = invoke(row)
+    assert (code, "m.json exists" in err, "--overwrite" in err) == (1, True, True)
+    assert invoke(row, "--overwrite")[0] == 0
+    (tmp_path / "s.predictions.csv").write_text("mine")
+    assert "s.predictions.csv exists" in invoke("evaluate ENC LABELLED --report OUT/s.md")[2]
+
+
+def test_a_count_of_one_is_no_plural(invoke, tmp_path):
+    (tmp_path / "one.csv").write_text("text,label\na good film,POSITIVE\n,NEGATIVE\n")
+    err = invoke(f"search {tmp_path}/one.csv film -m BASE")[2]
+    assert "1 row has no text and is left out" in err
+    (tmp_path / "one.csv").write_text("text,label\na good film,POSITIVE\n")
+    assert ": 1 row\n" in invoke(f"evaluate ENC {tmp_path}/one.csv")[2]
+
+
+def test_a_missing_package_has_the_name_that_pip_knows(invoke, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    assert "needs scikit-learn: pip install" in invoke("evaluate ENC LABELLED")[2]
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert "needs scikit-learn: pip install" in invoke("train BASE LABELLED -o OUT/x")[2]
 
 
 def test_every_option_has_a_row():
@@ -357,6 +466,13 @@ MISTAKES = [
     ("classify -m ENC -i SEMICOLONS --encoding cp1252", "--delimiter"),
     ("classify -m ENC -i TABLE --column words=review", "classify reads text"),
     ("evaluate ENC TABLE --column review", "no column 'label'"),
+    ("evaluate BASE LABELLED", "has no head that labels"),
+    ("evaluate MASK LABELLED", "is for fill-mask"),
+    ("evaluate ENC LABELLED -o SCHEMA", "--overwrite"),
+    ("search LABELLED '' -m BASE", "the text is empty"),
+    ("cluster LABELLED -m BASE -o OUT/a.xyz", ".html, .png, .svg, .pdf, .csv, .tsv, .jsonl, .parquet"),
+    ("convert nothing.gguf OUT/a.gguf", "nothing.gguf: there is no such file"),
+    ("convert nothing.gguf OUT/folder", "nothing.gguf: there is no such file"),
     ("evaluate ENC LABELLED --column stars=label", "not on 'stars'"),
     ("train BASE TABLE -o OUT/x", "no column 'text'"),
     ("train BASE LABELLED -o OUT/x --column stars=label", "train reads text"),
@@ -370,6 +486,16 @@ MISTAKES = [
     ("evaluate ENC LABELLED --task sorting", "is not evaluated"),
     ("train BASE LABELLED -o OUT/x --labels number", "is not a number"),
     ("train BASE LABELLED -o OUT/x --validation 2", "between 0 and 1"),
+    ("train BASE LABELLED -o OUT/x --lora 4", "--lora is not of text classification"),
+    ("train BASE TAGGED -o OUT/x --task token-classification --pack", "--pack belongs to --task text-generation"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --loss TripleLoss", "Did you mean 'TripletLoss'"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --loss CoSENTLoss", "needs the columns sentence1"),
+    ("train BASE SCORED -o OUT/x --task sentence-similarity --loss TripletLoss", "CosineSimilarityLoss"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --pooling middle", "mean, cls, lasttoken, max"),
+    ("train BASE LABELLED -o OUT/x --task rerank", "needed are query, positive"),
+    ("train BASE CONLL -o OUT/x --task rerank", "belongs to --task token-classification"),
+    ("train BASE TAGGED -o OUT/x --task token-classification --balanced", "--balanced is of text classification"),
+    ("train BASE FOUND -o OUT/x --task sentence-similarity --text words", "sentence-similarity reads anchor"),
     ("attribute 'a film' -m ENC --target GOOD", "the labels are"),
     ("translate -m T5 -i LINES -o OUT/a.csv --tgt-lang xx", "language code"),
     ("embed -m BASE -i LINES -o OUT/a.csv --pooling middle", "pooling"),
@@ -507,10 +633,10 @@ def test_ctrl_c_in_a_table_says_how_to_go_on(invoke, tmp_path, monkeypatch):
     monkeypatch.setattr(Job, "scored", interrupted)
     code, _, err = invoke(row)
     assert code == 130
-    assert "Stopped. 1 rows are kept in" in err and "the same command goes on" in err
+    assert "Stopped. 1 row kept in" in err and "the same command goes on" in err
     monkeypatch.setattr(Job, "scored", scored)
     code, _, err = invoke(row)
-    assert (code, "Going on after 1 rows" in err) == (0, True)
+    assert (code, "Going on after 1 row done" in err) == (0, True)
     assert sum(1 for _ in TableReader(tmp_path / "a.csv").rows()) == 5
 
 

@@ -440,6 +440,35 @@ def test_a_task_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         cutaway.pipeline("pair", str(folder), image_processor="x")
 
 
+def test_words_of_the_command_line_that_name_a_choice() -> None:
+    read = cutaway.hf_argparser.make_choice_type_function(("a", 3))
+    assert (read("a"), read("3"), read("b")) == ("a", 3, "b")
+
+
+def test_the_tasks_by_their_names(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    registry = cutaway.PIPELINE_REGISTRY
+    monkeypatch.setattr(registry, "own", {})
+    register, auto = registry.register_pipeline, cutaway.AutoModelForSequenceClassification
+    register("pair", pipeline_class=PairPipeline, pt_model=auto, default={"model": ("a/b", "c0ffee")}, type="text")
+    entry: Any = registry.check_task("pair")[1]
+    assert (entry["impl"], entry["pt"], entry["type"]) == (PairPipeline, (auto,), "text")
+    assert entry["default"] == {"model": ("a/b", "c0ffee")} and not caplog.text
+    ours = registry.supported_tasks["fill-mask"]
+    register("fill-mask", pipeline_class=PairPipeline)
+    assert "fill-mask is already registered" in caplog.text
+    assert registry.supported_tasks["fill-mask"] is not ours
+    registry.supported_tasks["fill-mask"] = ours
+    assert registry.check_task("fill-mask")[1] is ours
+    del registry.supported_tasks["pair"]
+    assert "pair" not in registry.get_supported_tasks() and len(registry.supported_tasks) == len(
+        set(registry.supported_tasks)
+    )
+    with pytest.raises(KeyError):
+        entry["tf"]
+    with pytest.raises(InputError, match="register_pipeline"):
+        registry.supported_tasks["pair"] = ours
+
+
 # -- from_pretrained ---------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """GGUF that we write: read again it is the same model, for every family that GGUF has a form of; or it is refused."""
 
 import json
+import math
 
 import gguf
 import pytest
@@ -21,6 +22,10 @@ SMALL = {
     "eos_token_id": 0, "pad_token_id": 0,
 }  # fmt: skip
 NEOX = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "pad_token_id")}
+FALCON = {
+    **{key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "intermediate_size")},
+    "ffn_hidden_size": 96,
+}  # fmt: skip
 LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 500000.0,
     "original_max_position_embeddings": 64,
@@ -62,6 +67,15 @@ CASES = [
     ("StableLm", {**SMALL, "use_qkv_bias": True, "use_parallel_residual": True}),
     ("Cohere", {**SMALL, "use_qk_norm": True}),
     ("Cohere2", {**SMALL, "num_hidden_layers": 5, "sliding_window": 8}),
+    ("Falcon", FALCON),
+    ("Falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    ("Falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
+    (
+        "Qwen3Moe",
+        {**SMALL, "head_dim": 32, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+         "norm_topk_prob": True},
+    ),
+    ("Olmoe", {**SMALL, "num_experts": 4, "num_experts_per_tok": 2}),
     ("Bloom", {"vocab_size": 257, "hidden_size": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}),
     ("GPT2", {"vocab_size": 257, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}),
 ]  # fmt: skip
@@ -122,7 +136,7 @@ def test_each_format_writes_the_types_that_it_names(tmp_path, form):
     assert {kind for name, kind in kinds.items() if "norm" in name} == {"F32"}
     first = form.upper().removesuffix("_M").removesuffix("_S")
     assert kinds["blk.0.attn_q.weight"] == kinds["blk.0.ffn_up.weight"] == first
-    assert kinds["output.weight"] == ("Q6_K" if "_K" in first else first)
+    assert kinds["output.weight"] == ("Q6_K" if first.startswith(("Q4_", "Q5_")) else first)
     assert kinds["blk.0.ffn_down.weight"] == ("Q6_K" if form.endswith("_m") else first)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype="float32")
     plain = AutoModelForCausalLM.from_pretrained(folder)
@@ -141,6 +155,14 @@ def test_the_recipe_with_m_is_careful_with_an_eighth_at_each_end_and_every_third
     assert tensor_type("q4_k_s", "ffn_down", 0, 32, 256) == "Q4_K"
     assert tensor_type("q4_k_m", "attn_q", 5, 32, 96) == "Q5_0"
     assert tensor_type("q8_0", "attn_q", 0, 2, 40) == "F16"
+
+
+def test_the_factor_of_longrope_is_written_though_the_config_leaves_it_to_be_computed(tmp_path):
+    """llama.cpp takes a file's factor, and 1 where it has none."""
+    folder = made(tmp_path, "Phi3", next(fields for first, fields in CASES if first == "Phi3"))
+    metadata = read_header(to_gguf(folder, tmp_path / "model.gguf", "f32")).metadata
+    wanted = math.sqrt(1 + math.log(96 / 48) / math.log(48))  # Phi-3's long texts over its original ones
+    assert metadata["phi3.rope.scaling.attn_factor"] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_a_model_in_memory_is_written_as_it_is_now(tmp_path):

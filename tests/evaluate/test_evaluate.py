@@ -80,7 +80,7 @@ def test_entities_count_as_seqeval_counts():
     right = evaluate(pipe, [{"tokens": tokens, "tags": said}, {"tokens": json.dumps(tokens), "tags": json.dumps(said)}])
     assert right.measures["accuracy"] == 1
     assert right.measures["f1"] == float(any(tag != "O" for tag in said))
-    with pytest.raises(InputError, match="4 tokens and 1 tags"):
+    with pytest.raises(InputError, match="4 tokens and 1 tag"):
         evaluate(pipe, [{"tokens": tokens, "tags": ["O"]}])
 
 
@@ -241,7 +241,7 @@ def test_what_can_be_known_is_checked_before_the_model_runs(monkeypatch, classif
         monkeypatch.setattr(made.model, "forward", lambda *a, **k: pytest.fail("the model ran"), raising=False)
     good = {"tokens": ["ann"], "tags": ["O"]}
     for bad, said in (
-        ({"tokens": ["ann"], "tags": ["O", "O"]}, "Row 2 has 1 tokens and 2 tags"),
+        ({"tokens": ["ann"], "tags": ["O", "O"]}, "Row 2 has 1 token and 2 tags"),
         ({"tokens": "ann", "tags": ["O"]}, "Row 2: 'tokens' is 'ann', not a list"),
         ({"tokens": ["ann"], "tags": [7]}, "Row 2 has the tag 7"),
     ):

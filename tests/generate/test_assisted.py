@@ -62,6 +62,22 @@ def test_the_greedy_text_is_the_same(large, config, n_ahead):
             assert torch.equal(model.generate(ids, assistant_model=small, **ended), model.generate(ids, **ended))
 
 
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_what_each_step_sees_is_that_of_plain_steps(large, do_sample):
+    small, ids = like(large, 0.1), torch.randint(1, 40, (1, 6))
+    asked = {
+        "output_attentions": True, "output_hidden_states": True, "output_scores": True, "return_dict_in_generate": True,
+        "max_new_tokens": 5, "do_sample": do_sample, "seed": 3 if do_sample else None,
+    }  # fmt: skip
+    out, plain = large.generate(ids, assistant_model=small, **asked), large.generate(ids, **asked)
+    assert torch.equal(out.sequences, plain.sequences)
+    for name in ("attentions", "hidden_states"):
+        assert [[x.shape for x in step] for step in out[name]] == [[x.shape for x in step] for step in plain[name]]
+        assert all(
+            torch.equal(a, b) for x, y in zip(out[name], plain[name], strict=True) for a, b in zip(x, y, strict=True)
+        )
+
+
 def test_left_padding_and_a_small_models_own_positions(large):
     small = like(large, 0.1)
     ids = torch.randint(1, 40, (1, 6))
@@ -153,7 +169,6 @@ def test_what_does_not_fit_is_refused(large):
         ({"num_beams": 2}, "num_beams=2"),
         ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences=2"),
         ({"use_cache": False}, "use_cache"),
-        ({"output_attentions": True, "return_dict_in_generate": True}, "attentions"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens"),
         ({"assistant_confidence_threshold": 2}, "assistant_confidence_threshold"),
     ]

@@ -72,6 +72,26 @@ def checked(found):
     return read.text
 
 
+def test_a_notebook_shows_the_page_of_an_explanation_in_a_frame_that_reaches_nothing(tmp_path):
+    import tiny as checkpoints
+
+    explanation = inside.explain("a good film", str(checkpoints.classifier(tmp_path / "bert", 2)))
+    bundle = explanation._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(explanation)
+    frames = []
+
+    class Frames(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            frames.append((tag, dict(attributes)))
+
+    Frames().feed(bundle["text/html"])
+    ((tag, own),) = frames  # the page is all in one attribute
+    assert (tag, own["sandbox"]) == ("iframe", "allow-scripts")
+    from cutaway.inspect.page.page import render
+
+    assert own["srcdoc"] == render(explanation)
+
+
 @pytest.fixture(scope="module")
 def found():
     """One of each result, of tiny models."""
@@ -110,6 +130,8 @@ def found():
         "excited": inside.exciting_texts(gpt, [inputs], 0, 2, top=4),
         "probes": inside.probe_layers(gpt, texts("gpt2", (7, 7, 7, 7)), torch.tensor([0, 1, 0, 1])),
         "comparison": inside.compare(gpt, single, other),
+        "strong features": inside.StrongFeatures(torch.randint(64, (6, 3)), torch.rand(6, 3), torch.full((6,), 3)),
+        "reconstruction": inside.Reconstruction(0.75, 12.5, 0.25, 640, 3.0, 3.5, 8.0, 0.9),
     }  # fmt: skip
     return results, single["input_ids"]
 

@@ -18,6 +18,8 @@ from cutaway import AutoModel, AutoModelForSequenceClassification, pipeline
 from cutaway.errors import ConfigError
 from cutaway.models import precision
 from cutaway.models.number_format import Candidate
+from cutaway.nn.cpu.block_weight import BlockWeight
+from cutaway.nn.cpu.int8 import Int8Rows, joined_rows
 from cutaway.nn.linear import Linear
 
 SENTENCES = ["a good film", "a bad film !", "not very good and not bad", "i believe that the eu is great ."] * 3
@@ -41,9 +43,11 @@ def test_every_family(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @torch.no_grad()
-def test_a_model_in_int8_is_the_model(tmp_path: Path) -> None:
+def test_a_model_in_int8_that_keeps_its_weights_is_the_model(tmp_path: Path) -> None:
     """It is saved, copied and trained as the one in float32, and can be looked into."""
-    model = AutoModelForSequenceClassification.from_pretrained(tiny.classifier(tmp_path / "a"), dtype="int8")
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tiny.classifier(tmp_path / "a"), dtype="int8", keep_weights=True
+    )
     batch = {"input_ids": torch.randint(5, 30, (2, 6))}
     before = model(**batch).logits
     assert torch.equal(copy.deepcopy(model)(**batch).logits, before)
@@ -60,6 +64,93 @@ def test_a_model_in_int8_is_the_model(tmp_path: Path) -> None:
         full.train()(**batch, labels=torch.tensor([0, 1])).loss.backward()
     for a, b in zip(model.parameters(), full.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None)
+
+
+@torch.no_grad()
+def test_bytes_alone_answer_as_bytes_beside_the_weights_do(tmp_path: Path) -> None:
+    folder = tiny.classifier(tmp_path / "a")
+    kept = AutoModelForSequenceClassification.from_pretrained(folder, dtype="int8", keep_weights=True)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="int8")
+    batch = {"input_ids": torch.randint(5, 30, (2, 6))}
+    word = model.base_model.embeddings.word_embeddings.weight
+    kept.base_model.embeddings.word_embeddings.weight.copy_(
+        word
+    )  # which are few bits, too, in the one and not the other
+    assert torch.equal(model(**batch).logits, kept(**batch).logits)
+    assert torch.equal(copy.deepcopy(model)(**batch).logits, kept(**batch).logits)
+    assert model.get_memory_footprint() < 0.5 * kept.get_memory_footprint()
+
+
+@torch.no_grad()
+def test_a_weight_of_bytes_shows_its_numbers_wherever_they_lie(tmp_path: Path) -> None:
+    """In the rows that were read, and after the first pass in what multiplies by them: side by side, or as they are."""
+    folder = tiny.classifier(tmp_path / "a")
+    full = AutoModelForSequenceClassification.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="int8")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(input_ids=torch.randint(5, 30, (2, 6)))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+        exact = full.state_dict()[name]
+        step = exact.abs().amax(-1, keepdim=True) / 127 if isinstance(model.get_parameter(name), BlockWeight) else 0
+        assert ((value - exact).abs() <= 0.505 * step).all(), name
+    weight = model.base_model.blocks[0].attn.k.weight
+    assert torch.equal(weight[3:5], before["bert.encoder.layer.0.attention.self.key.weight"][3:5])
+    model.save_pretrained(tmp_path / "b")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "b")
+    assert torch.equal(again.state_dict()["classifier.weight"], before["classifier.weight"])
+
+
+def test_bytes_alone_are_not_trained_and_adapters_on_them_are(tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny.classifier(tmp_path / "a"), dtype="int8")
+    with pytest.raises(ConfigError, match='dtype="float32"'):
+        model.base_model.blocks[0].mlp.up.weight.requires_grad_(True)
+    model.add_adapter(cutaway.LoraConfig(r=2, target_modules=["query", "dense"]))
+    batch = {"input_ids": torch.randint(5, 30, (2, 6)), "labels": torch.tensor([0, 1])}
+    model.train()(**batch).loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert gradients and all("lora" in name or "classifier" in name for name in gradients)
+    assert any(g.abs().sum() > 0 for g in gradients.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("gated", "n"), [(False, 48), (False, 37), (True, 32)])
+def test_rows_of_bytes_side_by_side(gated: bool, n: int) -> None:
+    """A product of parts, and each part read again from it."""
+    weights = [torch.randn(n, 40) for _ in range(2)]
+    rows = [Int8Rows(weight) for weight in weights]
+    before = [row.dequantized(torch.arange(n)) for row in rows]
+    joined = joined_rows(rows, None, gated)
+    x = torch.randn(5, 40)
+    if gated:
+        plain = torch.relu(x @ before[0].T) * (x @ before[1].T)
+        got = joined.product(x, "relu")
+    else:
+        plain, got = x @ torch.cat(before).T, joined.product(x)
+    assert (got - plain).abs().mean() < 0.02 * plain.abs().mean()
+    for row, value in zip(rows, before, strict=True):
+        some = torch.tensor([n - 1, 0, 16])
+        assert torch.equal(row.dequantized(torch.arange(n)), value)
+        assert torch.equal(row.dequantized(some), value[some])
+
+
+@torch.no_grad()
+def test_a_decoders_bytes_have_a_scale_for_each_32_numbers(tmp_path: Path) -> None:
+    """One number a thousand times as large as the rest costs its own group, and no other."""
+    folder = tiny.decoder(tmp_path / "a")
+    full = cutaway.AutoModelForCausalLM.from_pretrained(folder)
+    full.transformer.h[0].mlp.c_proj.weight[5, :] *= 1000
+    full.save_pretrained(tmp_path / "b")
+    model = cutaway.AutoModelForCausalLM.from_pretrained(tmp_path / "b", dtype="int8")
+    weight, exact = model.transformer.h[0].mlp.c_proj.weight, full.transformer.h[0].mlp.c_proj.weight
+    assert model.precision.name == "int8" and "Q8_0" in str(model.base_model.blocks[0].mlp.down.weight)
+    assert ((weight - exact)[32:].abs() <= exact[32:].abs().max() / 250).all()
+
+
+@pytest.mark.parametrize("how", [{"keep_weights": True}, {"dtype": "int4", "keep_weights": True}, {"keep_weights": 1}])
+def test_keep_weights_where_nothing_is_dropped(how: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="keep_weights is"):
+        AutoModel.from_pretrained(tiny.classifier(tmp_path), **how)
 
 
 @pytest.mark.parametrize("wrong", ["int3", "INT8 ", torch.int8, 5, ""])

@@ -266,3 +266,16 @@ def test_a_model_can_be_read(family: str) -> None:
 def test_what_is_no_config_is_said() -> None:
     with pytest.raises(ConfigError, match="from_pretrained"):
         cutaway.BertModel("bert-base-uncased")
+
+
+def test_two_vocabularies_are_not_resized() -> None:
+    config = cutaway.MarianConfig(
+        vocab_size=20, decoder_vocab_size=30, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=0, decoder_start_token_id=0,
+        share_encoder_decoder_embeddings=False,
+    )  # fmt: skip
+    model = cutaway.MarianMTModel(config)
+    assert model.get_input_embeddings().num_embeddings == 20 and model.lm_head.weight.shape[0] == 30
+    assert model.lm_head.weight is model.get_decoder().embed.tokens.weight
+    with pytest.raises(InputError, match="vocabularies of their own"):
+        model.resize_token_embeddings(25)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,3 +199,16 @@ def test_memory_that_was_taken_is_kept(played: list[int]) -> None:
                 part.packed.forget()
         ours(ids)  # the weights are packed anew, and the old forms let go
     assert len(played) == 3
+
+
+def test_a_process_that_writes_text_never_imports_the_compiler(tmp_path: Path) -> None:
+    """torch's mode that watches a step imports it at its first operator, unless it is told not to."""
+    script = (
+        "import sys, torch, cutaway\n"
+        "model = cutaway.AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        "model.generate(torch.tensor([[5, 6]]), max_new_tokens=4, do_sample=False)\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script, str(tiny.decoder(tmp_path))]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"

@@ -18,7 +18,7 @@ PAD = 0
 
 @functools.cache
 def models(family: str) -> tuple[Any, Any]:
-    ending = DECODERS.get(family, "MTModel" if family == "marian" else "ForConditionalGeneration")
+    ending = DECODERS.get(family, "MTModel" if family.startswith("marian") else "ForConditionalGeneration")
     extra = {"pad_token_id": PAD} if family == "roberta" else {}
     return pair(family, ending, **decoder_fields(family, ending), **extra)
 

@@ -21,7 +21,7 @@ FAMILIES = (*VARIANTS, "mbart", "marian", "pegasus", "mt5", "umt5", "m2m_100")
 @functools.cache
 def models(family: str) -> tuple[Any, Any]:
     two = family in ENCODER_DECODERS
-    ending = "MTModel" if family == "marian" else "ForConditionalGeneration" if two else "ForCausalLM"
+    ending = "MTModel" if family.startswith("marian") else "ForConditionalGeneration" if two else "ForCausalLM"
     extra = {"decoder_start_token_id": 2} if two else {}
     theirs = make(family, ending, seed=int(two), tie_word_embeddings=False, **extra)
     theirs.set_attn_implementation("eager")

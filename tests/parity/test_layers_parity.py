@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, gaps, inputs, pair, real_values
-from parity.tiny_models import VARIANTS
+from parity.tiny_models import ENCODER_DECODERS, VARIANTS
 from torch import Tensor, nn
 
 from cutaway import native
@@ -226,3 +226,16 @@ def test_token_types() -> None:
     given["token_type_ids"] = (torch.arange(9) > 3).long().expand(4, 9) * given["attention_mask"]
     found = gaps(run(ours, given, **ALL), run(theirs, given, **ALL), given)
     assert max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+def test_vectors_may_stand_for_the_tokens_of_both_sides(family: str) -> None:
+    """Marian and Pegasus scale what their decoder is given, and not what their encoder is."""
+    scaled = {"scale_embedding": True} if family in ("bart", "mbart", "marian", "pegasus", "m2m_100") else {}
+    theirs, ours = pair(family, "Model", **scaled)
+    draw = torch.Generator().manual_seed(4)
+    vectors = {name: torch.randn(2, 6, 32, generator=draw) for name in ("inputs_embeds", "decoder_inputs_embeds")}
+    with torch.no_grad():
+        wanted, found = theirs(**vectors), ours(**vectors)
+    for name in ("last_hidden_state", "encoder_last_hidden_state"):
+        assert gap(found[name], wanted[name]) < TOLERANCE, name

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, pair, real_values, texts
+from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, inputs, pair, real_values, texts
 from parity.tiny_models import CLASSIFYING, ENCODER_DECODERS, EVERY_HEAD, VARIANTS, decoder_fields
 from torch import Tensor
 
 from cutaway.errors import GenerationError, InputError
+from cutaway.nn import packed_batch
 
 PAD = 0
 # of each text its length and the words that its mask hides: one, none, several, two side by side
@@ -130,7 +131,7 @@ def test_explicit_positions_reproduce_left_padding(family: str) -> None:
 
 
 def continued(family: str) -> tuple[Any, Any]:
-    ending = DECODERS.get(family, "MTModel" if family == "marian" else "ForConditionalGeneration")
+    ending = DECODERS.get(family, "MTModel" if family.startswith("marian") else "ForConditionalGeneration")
     return pair(family, ending, **decoder_fields(family, ending), **FIELDS)
 
 
@@ -298,21 +299,76 @@ def test_heads_that_the_kernels_serve(family: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "ending"), [("gpt2", "LMHeadModel"), ("bert", "ForMaskedLM"), ("bert", "ForTokenClassification")]
-)
-def test_a_label_that_is_asked_of_a_hidden_word_is_an_error(family: str, ending: str) -> None:
+    ("family", "ending"),
+    [
+        ("gpt2", "LMHeadModel"), ("llama", "ForCausalLM"), ("mistral", "ForCausalLM"), ("opt", "ForCausalLM"),
+        ("bert", "ForMaskedLM"), ("bert", "ForTokenClassification"), ("modernbert", "ForMaskedLM"),
+        ("mpnet", "ForMaskedLM"), ("roberta", "ForTokenClassification"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("n_texts", [1, 24])
+def test_a_label_may_be_asked_of_a_hidden_word(family: str, ending: str, n_texts: int) -> None:
+    """Such words are computed then, as upstream does; a batch too large to stay padded by itself does the same."""
     theirs, ours = pair(family, ending, **FIELDS, **({"num_labels": 99} if "Token" in ending else {}))
-    given = batch(family, ending, "right")
+    theirs.set_attn_implementation("sdpa")  # what sees nothing at all gets zeros
+    given = {name: x.repeat(n_texts, 1) for name, x in batch(family, ending, "right").items()}
+    with torch.enable_grad():
+        wanted_out = theirs(**given, labels=given["input_ids"])
+        found = ours(**given, labels=given["input_ids"])
+    assert gap(found.loss, wanted_out.loss) < TOLERANCE
+    asked = given["attention_mask"] == 0
+    asked[:, 1:] &= given["attention_mask"].cumsum(1)[:, :-1] > 0
+    assert gap(found.logits[asked], wanted_out.logits[asked]) < TOLERANCE
+    found.loss.backward()
+    wanted_out.loss.backward()
+    wanted = dict(theirs.named_parameters())
+    assert wanted
+    for name, weight in ours.named_parameters():
+        if weight.grad is not None and float(wanted[name].grad.abs().max()) > 1e-6:
+            found_grad, wanted_grad = weight.grad, wanted[name].grad
+            if "embed" in name and found_grad.dim() == 2:  # upstream leaves the row of the padding as it is
+                found_grad, wanted_grad = (x.index_fill(0, torch.tensor([PAD]), 0.0) for x in (found_grad, wanted_grad))
+            assert gap(found_grad, wanted_grad) < 1e-4, name
+
+
+def test_a_label_of_a_hidden_word_is_an_error_where_no_such_word_is_computed() -> None:
+    """DeBERTa's words are hidden from themselves as well."""
+    _, ours = pair("deberta-v2", "ForTokenClassification", **FIELDS, num_labels=99)
+    given = batch("deberta-v2", "Model", "right")
     labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
-    if family == "gpt2":  # the token after a hidden one would be foretold by it
-        with pytest.raises(InputError, match=r"labels\[0, 4\] is asked of token 3, which attention_mask hides"):
-            ours(**given, labels=labels)
-        after = torch.nn.functional.pad(given["attention_mask"][:, :-1], (1, 0), value=1)
-        labels = labels.masked_fill(after == 0, -100)
-    else:
-        with pytest.raises(InputError, match=r"labels\[0, 3\] is asked of token 3, which attention_mask hides"):
-            ours(**given, labels=labels.index_fill(1, torch.tensor([3]), 7))
-    assert gap(ours(**given, labels=labels).loss, theirs(**given, labels=labels).loss) < TOLERANCE
+    with pytest.raises(InputError, match=r"labels\[0, 3\] is asked of token 3, which attention_mask hides"):
+        ours(**given, labels=labels.index_fill(1, torch.tensor([3]), 7))
+
+
+def test_what_is_kept_beside_an_answer_of_hidden_words_goes_on_as_ever() -> None:
+    """The cache holds what the mask shows."""
+    _, ours = pair("llama", "ForCausalLM", **FIELDS)
+    given = batch("llama", "ForCausalLM", "right")
+    held = [ours(**given, **more, use_cache=True).past_key_values for more in ({}, {"labels": given["input_ids"]})]
+    assert torch.equal(held[0].columns, held[1].columns)
+    token = torch.full((given["input_ids"].shape[0], 1), 7)
+    one, other = (ours(token, past_key_values=cache).logits for cache in held)
+    assert gap(other, one) < TOLERANCE
+
+
+@pytest.mark.parametrize("small", [0, 128], ids=["packed", "small"])
+@pytest.mark.parametrize(
+    ("family", "ending"),
+    [
+        ("gpt2", "LMHeadModel"), ("llama", "ForCausalLM"), ("bert", "ForMaskedLM"), ("bert", "ForTokenClassification"),
+        ("bart", "ForConditionalGeneration"), ("t5", "ForConditionalGeneration"),
+    ],
+)  # fmt: skip
+def test_labels_at_padding_are_asked_as_upstream_asks_them(
+    family: str, ending: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the batch is laid out: who copies the ids of texts padded with the end token teaches a model to stop."""
+    monkeypatch.setattr(packed_batch, "SMALL", small)
+    theirs, ours = pair(family, ending, **({"num_labels": 99} if "Token" in ending else {}))
+    given = inputs(family, (9, 4, 7), "right", ours.config.pad_token_id or 0)
+    labels = given["decoder_input_ids" if family in ENCODER_DECODERS else "input_ids"]
+    with torch.no_grad():
+        assert gap(ours(**given, labels=labels).loss, theirs(**given, labels=labels).loss) < TOLERANCE
 
 
 def test_generate_refuses_what_hidden_words_cannot_have() -> None:

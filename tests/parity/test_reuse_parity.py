@@ -244,3 +244,26 @@ def test_time_and_cancelling() -> None:
     for wrong in ({"max_time": 0}, {"max_time": "1"}, {"cancel": 3}):
         with pytest.raises(GenerationError, match=next(iter(wrong))):
             ours.generate(ids, **wrong)
+
+
+def test_vectors_go_on_from_what_the_cache_holds_of_them() -> None:
+    """As upstream: inputs_embeds is the whole text, and the cache holds its beginning."""
+    theirs, ours = models("llama")
+    ids = texts((6,))[0][None]
+    with torch.no_grad():
+        vectors = ours.get_input_embeddings()(ids)
+        settings = {**SETTINGS, "return_dict_in_generate": True}
+        whole = ours.generate(inputs_embeds=vectors, **settings)
+        begun = ours.generate(inputs_embeds=vectors, **{**settings, "max_new_tokens": 5})
+        longer = torch.cat((vectors, ours.get_input_embeddings()(begun.sequences)), 1)
+        more = {**settings, "max_new_tokens": 7, "past_key_values": begun.past_key_values}
+        found = ours.generate(inputs_embeds=longer, **more)
+        assert torch.equal(torch.cat((begun.sequences, found.sequences), 1), whole.sequences)
+        assert torch.equal(whole.sequences, theirs_says(theirs, ids)[:, ids.shape[1] :])
+        cache = begun.past_key_values
+        for given, message in (
+            ({"inputs_embeds": longer[:, :4]}, "inputs_embeds has 4 vectors, and past_key_values holds"),
+            ({"inputs_embeds": longer.expand(2, -1, -1)}, "each text of the cache is one of the call"),
+        ):
+            with pytest.raises(GenerationError, match=message):
+                ours.generate(**given, past_key_values=cache, **SETTINGS)

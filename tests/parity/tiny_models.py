@@ -39,6 +39,8 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "camembert": ("Camembert", {**BERT, "max_position_embeddings": 44}),
     "electra": ("Electra", {**BERT, "embedding_size": 24}),
     "albert": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2}),
+    # each of three layers runs the two blocks of its group
+    "albert-inner": ("Albert", {**BERT, "embedding_size": 24, "num_hidden_groups": 2, "inner_group_num": 2}),
     "mpnet": ("MPNet", {**BERT, "max_position_embeddings": 44}),
     "modernbert": (
         "ModernBert",
@@ -370,6 +372,17 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mbart": ("MBart", BART),
     "marian": ("Marian", {**BART, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}),
+    "marian-apart": (
+        "Marian",
+        {
+            **BART,
+            "decoder_vocab_size": 107,
+            "share_encoder_decoder_embeddings": False,
+            "pad_token_id": 0,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 0,
+        },
+    ),
     "pegasus": ("Pegasus", BART),
     "m2m_100": ("M2M100", {**BART, "scale_embedding": True}),
 }
@@ -400,8 +413,8 @@ VARIANTS = (
     "olmoe",
 )
 # a second model of a family, with other fields
-SECOND = ("t5-gated", "deberta-v2-conv", "opt-narrow")
-ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "pegasus", "m2m_100")
+SECOND = ("t5-gated", "deberta-v2-conv", "opt-narrow", "albert-inner", "marian-apart")
+ENCODER_DECODERS = ("t5", "t5-gated", "mt5", "umt5", "bart", "mbart", "marian", "marian-apart", "pegasus", "m2m_100")
 
 
 # classes whose names do not begin as the family's others
@@ -443,6 +456,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "camembert": (*TEXT_AND_TOKEN, "ForMaskedLM", "ForCausalLM"),
     "electra": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForCausalLM", "ForPreTraining"),
     "albert": (*LABELS, "ForMultipleChoice", "ForMaskedLM", "ForPreTraining"),
+    "albert-inner": ("ForSequenceClassification", "ForMaskedLM"),
     "mpnet": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
@@ -483,6 +497,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "bart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "mbart": ("ForSequenceClassification", "ForQuestionAnswering", "ForConditionalGeneration"),
     "marian": ("MTModel",),
+    "marian-apart": ("MTModel",),
     "pegasus": ("ForConditionalGeneration",),
     "m2m_100": ("ForConditionalGeneration",),
 }

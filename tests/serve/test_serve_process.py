@@ -114,6 +114,18 @@ def test_a_killed_worker_comes_again_and_sigterm_ends_streams_well(folder):
     assert any("started again" in line.get("event", "") for line in logged)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_sigterm_while_models_are_loaded_ends_well(folder, seconds):
+    with command(f"tiny={folder}", "cutaway/sentiment") as (process, _, _, errors):
+        end = time.monotonic() + 60
+        while not psutil.Process(process.pid).children() and time.monotonic() < end:
+            threading.Event().wait(0.01)
+        threading.Event().wait(seconds)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    assert [line for line in errors if not line.startswith("{")] == []
+
+
 def test_a_worker_ends_when_its_parent_is_gone(folder):
     with command(f"tiny={folder}") as (process, _, _, _):
         end = time.monotonic() + 60

@@ -124,7 +124,7 @@ def test_the_command_matches_rows_by_their_key(call, tmp_path):
     paths = [str(tmp_path / name) for name in ("ann.csv", "ben.csv")]
     code, out, err = call("agree", *paths, "--key", "id", "--json", "-o", str(tmp_path / "differ.csv"))
     assert code == 0, err
-    assert "1 rows are in one table alone" in err
+    assert "1 row is in one table alone" in err
     found = json.loads(out)
     assert (found["items"], found["pairs"][0]["observed"]) == (3, pytest.approx(2 / 3))
     rows = [row.values for row in TableReader(tmp_path / "differ.csv").rows()]

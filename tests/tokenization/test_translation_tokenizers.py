@@ -63,6 +63,34 @@ def test_marian(marian: Path, tmp_path: Path) -> None:
     assert batch["input_ids"].shape[0] == batch["labels"].shape[0] == 5
 
 
+@pytest.mark.filterwarnings("ignore")  # upstream recommends a package
+def test_marian_with_two_vocabularies(tmp_path: Path) -> None:
+    for name, kind, texts in (("vocab.json", "source", ENGLISH), ("target_vocab.json", "target", GERMAN)):
+        pieces = train(tmp_path / f"{kind}.spm", texts, 45)
+        tokens = [t for t in dict.fromkeys(["</s>", "<unk>", *reversed(pieces)]) if t != "<s>"] + ["<pad>"]
+        (tmp_path / name).write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    settings = {"tokenizer_class": "MarianTokenizer", "source_lang": "en", "target_lang": "de", "separate_vocabs": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "marian"}))
+    ours = cutaway.AutoTokenizer.from_pretrained(tmp_path)
+    theirs = transformers.MarianTokenizer.from_pretrained(tmp_path)
+    ours.save_pretrained(tmp_path / "again")
+    again = cutaway.AutoTokenizer.from_pretrained(tmp_path / "again")
+    upstream = transformers.MarianTokenizer.from_pretrained(tmp_path / "again")
+    for text in TEXTS:
+        wanted = theirs(text)["input_ids"]
+        assert ours(text)["input_ids"] == again(text)["input_ids"] == wanted == upstream(text)["input_ids"], text
+    for text in [*GERMAN, "das house"]:
+        wanted = theirs(text_target=text)["input_ids"]
+        for one in (ours, again):
+            assert one(text_target=text)["input_ids"] == one("a house", text_target=text)["labels"] == wanted
+            assert one.decode(wanted) == theirs.decode(wanted)
+            assert one.decode(wanted, skip_special_tokens=True) == theirs.decode(wanted, skip_special_tokens=True)
+    (tmp_path / "target_vocab.json").unlink()
+    with pytest.raises(TokenizerError, match=r"target_vocab\.json is missing"):
+        cutaway.AutoTokenizer.from_pretrained(tmp_path)
+
+
 def test_mbart(tmp_path: Path) -> None:
     train(tmp_path / "sentencepiece.bpe.model", ENGLISH + GERMAN, 60)
     ours = cutaway.MBartTokenizer.from_pretrained(tmp_path, src_lang="en_XX", tgt_lang="de_DE")

@@ -15,7 +15,8 @@ from training_samples import EVERY, LABELS, arguments, furthest, model, rows, we
 
 import cutaway
 from cutaway.errors import ConfigError
-from cutaway.train.objective import Objective, balanced, kind_of
+from cutaway.nn import packed_batch
+from cutaway.train.objective import Objective, balanced, joined, kind_of
 
 # (rows in a part, parts in an update) over 16 rows: one batch, halves, and 6 + 6 + 4
 LAYOUTS = ((16, 1), (8, 2), (6, 3))
@@ -127,7 +128,7 @@ def test_match_upstream_adds_the_parts_up_and_says_so(tmp_path: Path, caplog: py
     "name",
     [
         "BertForSequenceClassification", "BertForTokenClassification", "BertForMultipleChoice", "BertForMaskedLM",
-        "GPT2LMHeadModel", "LlamaForCausalLM", "T5ForConditionalGeneration",
+        "GPT2LMHeadModel", "LlamaForCausalLM", "T5ForConditionalGeneration", "BertForQuestionAnswering",
     ],
 )  # fmt: skip
 def test_match_upstream_has_the_figures_of_upstreams_trainer(name: str, tmp_path: Path) -> None:
@@ -147,7 +148,8 @@ def test_match_upstream_has_the_figures_of_upstreams_trainer(name: str, tmp_path
         str(tmp_path / "theirs"), use_cpu=True, report_to="none", disable_tqdm=True, logging_steps=1,
         save_strategy="no", **cut,
     )  # fmt: skip
-    start = getattr(transformers, name).from_pretrained(tmp_path / "start")
+    fields = {"num_labels": 2} if name.endswith("QuestionAnswering") else {}  # upstream makes as many outputs
+    start = getattr(transformers, name).from_pretrained(tmp_path / "start", **fields)
     theirs = transformers.Trainer(model=start, args=args, train_dataset=data)
     theirs.remove_callback(transformers.PrinterCallback)
     theirs.train()
@@ -156,6 +158,27 @@ def test_match_upstream_has_the_figures_of_upstreams_trainer(name: str, tmp_path
     assert told[0]["grad_norm"] == pytest.approx(float(wanted["grad_norm"]), rel=1e-4)
     right = name == "LlamaForCausalLM"  # the one of these that upstream does not get wrong
     assert (told[1]["loss"] == pytest.approx(wanted["loss"], rel=1e-4)) == right
+
+
+@pytest.mark.parametrize("small", [0, 128])
+@pytest.mark.parametrize("name", ["BertForQuestionAnswering", "RobertaForQuestionAnswering"])
+def test_match_upstream_looks_for_answers_in_padding_too(
+    name: str, small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_batch, "SMALL", small)
+    ours = model(name).eval()
+    ours.save_pretrained(tmp_path)
+    theirs = getattr(transformers, name).from_pretrained(tmp_path, num_labels=2)
+    batch = cutaway.default_data_collator(rows(name, pad=ours.config.pad_token_id or 0))
+    assert not bool(batch["attention_mask"].all())
+    matched, right = Objective(ours, match_upstream=True), Objective(ours)
+    sizes = right.sizes(batch)
+    wanted = theirs(**batch).loss.item()
+    assert matched.loss_share(ours, batch, sizes, sizes).item() == pytest.approx(wanted, rel=1e-5)
+    sums, _ = matched.sums(ours, batch, matched.sizes(batch))
+    assert joined(sums, matched.sizes(batch)).item() == pytest.approx(wanted, rel=1e-5)
+    assert right.loss_share(ours, batch, sizes, sizes).item() == pytest.approx(ours(**batch).loss.item(), rel=1e-5)
+    assert abs(ours(**batch).loss.item() - wanted) > 1e-3
 
 
 def test_balanced_weights_make_classes_count_alike() -> None:

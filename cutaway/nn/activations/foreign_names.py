@@ -209,10 +209,10 @@ class ForeignNames:
             self.refused.setdefault(theirs, why)
             return
         ours = _ours(row, name, i, prefix)
-        found = tuple(a for a in self.known if fnmatch.fnmatchcase(a, ours)) if "*" in ours else (ours,)
-        if found and known.issuperset(found):
-            self.ours.setdefault(theirs, found)
-            self._libraries[library].setdefault(theirs, found)
+        addresses = tuple(a for a in self.known if fnmatch.fnmatchcase(a, ours)) if "*" in ours else (ours,)
+        if addresses and known.issuperset(addresses):
+            self.ours.setdefault(theirs, addresses)
+            self._libraries[library].setdefault(theirs, addresses)
 
     def find(self, pattern: str) -> list[str]:
         """Our addresses that a name of theirs means; * stands for any run of characters.

@@ -226,11 +226,11 @@ class Recorder(Shown):
         if address in self.wanted:
             return (address,)
         names = self.names
-        found = () if names is None or not isinstance(address, str) else names.ours.get(address, ())
-        if not found or any(a not in self.wanted for a in found):
-            meant = f" (here {', '.join(found)})" if found else ""
+        addresses = () if names is None or not isinstance(address, str) else names.ours.get(address, ())
+        if not addresses or any(a not in self.wanted for a in addresses):
+            meant = f" (here {', '.join(addresses)})" if addresses else ""
             raise AddressError(f"{address!r}{meant} was not asked for.{nearest(str(address), self.wanted)}")
-        return found
+        return addresses
 
     @property
     def names(self) -> ForeignNames | None:

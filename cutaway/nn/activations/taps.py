@@ -95,6 +95,7 @@ class Taps:
         certificate: what was checked of the sampled pattern.
         watched: whether somebody's hooks are shown the engine's own tensors, and might write into them.
         recorders: who gets the values at the end.
+        front: what stands before the addresses of a base model that runs as a part of another.
     """
 
     def __init__(
@@ -104,10 +105,11 @@ class Taps:
         turn: int = 0,
         watched: bool = False,
         recorders: Sequence[Recorder] = (),
+        front: str = "",
         saes: Sequence[AttachedSae] = (),
     ) -> None:
         self.wanted, self.watched, self.recorders = set(wanted), watched, recorders
-        self._given, self._saes = edits, saes
+        self._given, self.front, self._saes = edits, front, saes
         self.edits: dict[str, list[Edits]] = {}
         for edit in edits:
             for address in edit.changes:
@@ -117,7 +119,7 @@ class Taps:
         asked = self.wanted | self.edits.keys()
         # those of which something is recorded or edited; the others cost nothing
         self._features = AskedFeatures([s for s in saes if not asked.isdisjoint(s.addresses)], self) if saes else None
-        for address in asked if self._features is None else asked | self._features.places:
+        for address in asked if self._features is None else asked | self._features.addresses:
             place, part = _split(address)
             self._places.setdefault(place, set()).add(part)
         self.values = ActivationStore()
@@ -128,10 +130,18 @@ class Taps:
 
     def edits_alone(self) -> Taps:
         """Taps of another pass that is changed as this one, and of which nothing is kept."""
-        return Taps((), self._given, saes=self._saes)
+        return Taps((), self._given, front=self.front, saes=self._saes)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted and nothing edited, anywhere."""
+        return not self._places
 
     def at(self, place: str, rows: PackedBatch) -> Tap | None:
         """The tap for one block or for the stack itself (place `""`, or `"encoder."`), or None."""
+        if not self._places:
+            return None
+        place = self.front + place
         parts = self._places.get(place)
         if parts and self._features is not None:
             self._features.rows = rows
@@ -156,7 +166,7 @@ class Taps:
         for edits in self.edits.get(address, ()) if edit else ():
             changed = edits.apply(address, value, self.start if start is None else start)
             sole_owner, value = sole_owner or changed is not value, changed
-        if self._features is not None and address in self._features.places:
+        if self._features is not None and address in self._features.addresses:
             changed = self._features.through(address, value, self.start if start is None else start)
             sole_owner, value = sole_owner or changed is not value, changed
         if address in self.wanted:
@@ -167,7 +177,7 @@ class Taps:
     def record_lazily(self, address: str, make: Callable[[], Tensor]) -> None:
         """Keep what `make` gives when it is read: a wanted value that nothing follows from."""
         lazy = LazyTensor(make)
-        if self._features is not None and address in self._features.places:
+        if self._features is not None and address in self._features.addresses:
             self._features.record_lazily(address, lazy)
         if address in self.wanted or self._features is None:
             self.values[address] = lazy
@@ -196,12 +206,12 @@ class AskedFeatures:
     """The sparse autoencoders of which one pass records or edits something.
 
     Attributes:
-        places: the addresses that they read and write. rows: the layout of the batch that they read last.
+        addresses: the addresses that they read and write. rows: the layout of the batch that they read last.
     """
 
     def __init__(self, saes: Sequence[AttachedSae], taps: Taps) -> None:
         self.saes, self.taps = saes, taps
-        self.places = {place for s in saes for place in (s.reads, s.writes)}
+        self.addresses = {place for s in saes for place in (s.reads, s.writes)}
         self.rows: PackedBatch | None = None
         edited = [s for s in saes if not taps.edits.keys().isdisjoint(s.addresses)]
         self._edited = {place for s in edited for place in (s.reads, s.writes)}
@@ -210,7 +220,7 @@ class AskedFeatures:
 
     def is_live(self, address: str) -> bool:
         """Whether what follows an address must be computed from what is shown there."""
-        return address in self._edited or (address in self.places and torch.is_grad_enabled())
+        return address in self._edited or (address in self.addresses and torch.is_grad_enabled())
 
     def through(self, address: str, value: Tensor, start: int) -> Tensor:
         """`value` of the padded batch after the edits of features that stand there; the value itself without."""

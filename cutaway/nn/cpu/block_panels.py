@@ -11,17 +11,30 @@ from torch import Tensor
 from cutaway import native
 from cutaway.checkpoint.gguf_blocks import FLOAT_TYPES, StoredBlocks
 from cutaway.nn.cpu.block_weight import native_part
+from cutaway.nn.cpu.int8 import Int8Rows, Int8Weight, joined_rows
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.packed_weight import PackedWeight
 
 
-def side_by_side(parts: Sequence[StoredBlocks], gated: bool = False) -> bool:
+def side_by_side(parts: Sequence[StoredBlocks | Int8Rows], gated: bool = False) -> bool:
     """Whether the kernels can take them as one: a panel is of one part, half a gated one too."""
+    if len({type(part) for part in parts}) > 1:
+        return False
+    if isinstance(parts[0], Int8Rows):
+        return not gated or parts[0].n % 16 == 0
     if len({part.k for part in parts}) > 1 or len(parts) > (2 if gated else native.MOST_PARTS):
         return False
     if gated:
         return parts[0].n == parts[1].n and parts[0].n % 16 == 0
     return all(part.n % 32 == 0 for part in parts[:-1])
+
+
+def laid_out(parts: Sequence[StoredBlocks | Int8Rows], bias: Tensor | None, gated: bool) -> BlockPanels | Int8Weight:
+    """What multiplies by parts that can lie side by side."""
+    rows = [part for part in parts if isinstance(part, Int8Rows)]
+    if rows:
+        return joined_rows(rows, bias, gated)
+    return BlockPanels([part for part in parts if isinstance(part, StoredBlocks)], bias, gated)
 
 
 class BlockPanels(PackedWeight):

@@ -1,4 +1,4 @@
-"""A weight that stays in the blocks of its file, and shows its numbers to whoever reads it.
+"""A weight that stays in blocks of few bits, its file's or our own, and shows its numbers to whoever reads it.
 
 `BlockWeight` is a float32 matrix to everything that looks at it; its memory is the file's. The linear layers multiply
 by the blocks themselves (`cutaway.nn.cpu.block_panels`), a table of tokens reads the rows that are asked for, and every
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.errors import ConfigError
+from cutaway.nn.cpu.int8 import Int8Rows
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER, without_torch_function
 
@@ -41,15 +42,15 @@ class BlockWeight(Tensor):
         blocks: where they lie, and how.
     """
 
-    blocks: StoredBlocks
+    blocks: StoredBlocks | Int8Rows
 
     @staticmethod
-    def __new__(cls, blocks: StoredBlocks) -> BlockWeight:
+    def __new__(cls, blocks: StoredBlocks | Int8Rows) -> BlockWeight:
         self: BlockWeight = MAKE_WRAPPER(cls, (blocks.n, blocks.k), dtype=torch.float32, requires_grad=False)
         self.blocks = blocks
         return self
 
-    def __init__(self, blocks: StoredBlocks) -> None:
+    def __init__(self, blocks: StoredBlocks | Int8Rows) -> None:
         super().__init__()
 
     def dequantize(self, rows: Tensor | None = None) -> Tensor:
@@ -60,7 +61,7 @@ class BlockWeight(Tensor):
         blocks = self.blocks
         wanted = torch.arange(blocks.n) if rows is None else rows.to("cpu", torch.int64).contiguous()
         library: Any = native.LIBRARY
-        if library is None:
+        if library is None or not isinstance(blocks, StoredBlocks):
             if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < blocks.n:
                 raise IndexError("index out of range in self")
             return blocks.dequantized(wanted)
@@ -150,7 +151,7 @@ class BlockWeight(Tensor):
     @property
     def nbytes(self) -> int:  # type: ignore[override]
         """Bytes of the blocks."""
-        return self.blocks.data.nbytes
+        return self.blocks.nbytes
 
     @property
     def data(self) -> Tensor:
@@ -229,7 +230,7 @@ def in_blocks(parameter: object) -> bool:
     return type(parameter) is BlockWeight
 
 
-def blocks_of(layers: Sequence[Any]) -> list[StoredBlocks]:
+def blocks_of(layers: Sequence[Any]) -> list[StoredBlocks | Int8Rows]:
     """Where the weights of layers lie, all of them in blocks, of the same inputs."""
     return [layer._parameters["weight"].blocks for layer in layers]
 

@@ -55,6 +55,11 @@ class PackedWeight:
     def bytes(self) -> int:
         return self.packed.numel()
 
+    def rows(self, places: Tensor) -> Tensor:
+        """Rows of a weight of bytes by where they lie, [m] -> [m, k] int8."""
+        panels = self.packed.view(-(-self._struct.n // 32), -1, 32, 4)  # [panels, steps, 32, 4 inputs]
+        return panels[places // 32, :, places % 32].flatten(1)[:, : self.k]  # [m, steps, 4] -> [m, k]
+
     def product(
         self,
         x: Tensor,

@@ -61,8 +61,23 @@ def _find_int_product() -> Callable[[Tensor, Tensor], Tensor] | None:
 INT_PRODUCT = _find_int_product()
 
 
-# the class whose instances see every operator that torch computes, or None
-DISPATCH_MODE: Any = getattr(getattr(torch.utils, "_python_dispatch", None), "TorchDispatchMode", None)
+def _dispatch_mode() -> Any:
+    """The class whose instances see every operator that torch computes, or None."""
+    base: Any = getattr(getattr(torch.utils, "_python_dispatch", None), "TorchDispatchMode", None)
+    if base is None:
+        return None
+
+    class Mode(base):  # type: ignore[misc]
+        """Without torch's compiler, which the first operator would import for nothing: a second, and 70 MB."""
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False
+
+    return Mode
+
+
+DISPATCH_MODE: Any = _dispatch_mode()
 
 
 def _always_another(tensor: Tensor) -> object:

@@ -338,6 +338,7 @@ def test_every_address_goes_through_one_door() -> None:
         "nn/cpu/block_weight.py": {"out", "self.blocks.data"},  # the second is compared, and never followed
         "nn/positions.py": {"out"},
         "nn/kernel_graph.py": {"to", "buffer", "first_visible"},  # its own, and the cache that it asks `at` for
+        "nn/block_graph.py": {"out", "p"},  # the second is compared
         "nn/cpu/tracked_parameter.py": {"parameter"},
         "nn/cpu/memory.py": {"weight"},
         # compared, and never followed

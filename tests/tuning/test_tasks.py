@@ -1,0 +1,181 @@
+"""Trainings of every task from rows: what is read, what is learned, and what others can load."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import tiny
+import torch
+
+from cutaway import AutoModelForCausalLM, AutoTokenizer
+from cutaway.errors import InputError
+from cutaway.nn.losses import IGNORED
+from cutaway.train import DataCollatorForLanguageModeling, DataCollatorWithFlattening
+from cutaway.tuning import READINGS, TaskOptions, TaskTuning, read_task
+from cutaway.tuning.chat_rows import encoded
+from cutaway.tuning.ranking_measures import correlations, of_groups, of_ranks, ranks
+from cutaway.tuning.task_rows import words_of_spans
+from cutaway.tuning.task_tuning import write_task
+
+PAIRS = [("a good film", "great"), ("a bad film", "not very good"), ("the eu", "trust"), ("it was", "i believe")]
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def trained(tmp_path, model, task, data, steps=20, rate=5e-3, options=None, **more):
+    rows = read_task(data, READINGS[task], {})
+    settings = {"max_steps": steps, "learning_rate": rate, "save_strategy": "steps", "disable_tqdm": True, **more}
+    settings |= {"eval_strategy": "steps", "eval_steps": steps, "save_steps": steps}
+    tuning = TaskTuning(str(model), rows, rows, settings, task=task, options=options or TaskOptions())
+    tuning.check()
+    outcome = tuning.run(tmp_path / "out")
+    return tuning, outcome, write_task(tuning, outcome, tmp_path / "out", data=data)
+
+
+@pytest.mark.slow
+def test_vectors_learn_to_find_their_texts_and_sentence_transformers_reads_them(tmp_path):
+    base = tiny.classifier(tmp_path / "base", head="BertModel")
+    data = lines(tmp_path / "pairs.jsonl", [{"anchor": a, "positive": b} for a, b in PAIRS])
+    _, outcome, found = trained(tmp_path, base, "sentence-similarity", data, 100, 2e-3)
+    assert found.measures["mrr_at_10"] == 1 > outcome.before["mrr_at_10"]
+    assert "before the training" in (tmp_path / "out" / "report.html").read_text()
+    from cutaway.pipelines.embedder import Embedder
+
+    ours = Embedder(str(tmp_path / "out")).encode([a for a, _ in PAIRS], convert_to_tensor=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = pytest.importorskip("sentence_transformers")
+        theirs = reference.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(
+            [a for a, _ in PAIRS], convert_to_tensor=True
+        )
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_reranker_learns_by_binary_cross_entropy(tmp_path):
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    base = tiny.classifier(tmp_path / "base", head="BertModel", **still)
+    rows = [{"query": a, "positive": b, "negatives": [PAIRS[i - 1][1]]} for i, (a, b) in enumerate(PAIRS)]
+    _, outcome, found = trained(tmp_path, base, "rerank", lines(tmp_path / "a.jsonl", rows), 20, 1e-3)
+    first = next(entry["loss"] for entry in outcome.trainer.state.log_history if "loss" in entry)
+    assert outcome.metrics["eval_loss"] < first
+    assert {"mrr_at_10", "ndcg_at_10", "pairs_right"} == set(found.measures)
+    # the loss is the binary cross-entropy of the scores
+    trainer = outcome.trainer
+    batch = trainer.data_collator(trainer.eval_dataset[:4])
+    labels = batch["labels"]
+    with torch.no_grad():
+        loss, outputs = trainer.compute_loss(trainer.model, dict(batch), return_outputs=True)
+    right = torch.nn.functional.binary_cross_entropy_with_logits(outputs["logits"][:, 0], labels[:, 0])
+    torch.testing.assert_close(loss, right, rtol=1e-5, atol=1e-5)
+
+
+def test_only_answers_are_learned_and_packing_changes_nothing(tmp_path):
+    folder = tiny.decoder(tmp_path / "dec")
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer.pad_token = tokenizer.eos_token
+    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }};{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}<assistant>{% endif %}"
+    talk = [
+        {"role": "user", "content": "good?"}, {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "bad?"}, {"role": "assistant", "content": "no"},
+    ]  # fmt: skip
+    row = encoded({"messages": talk}, tokenizer, None)
+    said = tokenizer.decode([token for token in row["labels"] if token != IGNORED])
+    assert said == "yes;no;"
+    assert tokenizer.decode(row["input_ids"]) == "<user>good?;<assistant>yes;<user>bad?;<assistant>no;"
+    one = encoded({"prompt": "good?", "answer": "yes"}, tokenizer, None)
+    assert tokenizer.decode([token for token in one["labels"] if token != IGNORED]) == "yes;"
+    tokenizer.chat_template = None
+    plain = encoded({"prompt": "is it", "answer": "good"}, tokenizer, None)
+    assert tokenizer.decode(plain["input_ids"]) == "is it good<|endoftext|>"
+    assert tokenizer.decode([t for t in plain["labels"] if t != IGNORED]) == "good<|endoftext|>"
+    rows = [row, one, plain]
+    padded = DataCollatorForLanguageModeling(tokenizer, mlm=False)([dict(r) for r in rows])
+    packed = DataCollatorWithFlattening()([dict(r) for r in rows])
+    with torch.no_grad():
+        first, second = model(**padded).loss, model(**packed).loss
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny.decoder(tmp_path / "dec"))
+    tokenizer.chat_template = "{{ messages|length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(InputError, match="as prompt and answer"):
+        encoded(
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, tokenizer, None
+        )
+
+
+@pytest.mark.slow
+def test_an_adapter_is_merged_and_lies_beside_the_model(tmp_path):
+    folder = tiny.decoder(tmp_path / "dec")
+    data = lines(tmp_path / "a.jsonl", [{"prompt": "is it good", "answer": "very"}] * 4)
+    options = TaskOptions(lora=2)
+    _, outcome, found = trained(tmp_path, folder, "text-generation", data, 10, 1e-2, options)
+    assert found.measures["loss"] < outcome.before["loss"]
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    apart = AutoModelForCausalLM.from_pretrained(folder).eval()
+    apart.load_adapter(tmp_path / "out" / "adapter")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, apart(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_marked_spans_are_words_with_tags():
+    text = "ann lives in new york."
+    words, tags = words_of_spans(
+        text, [{"start": 0, "end": 3, "label": "PER"}, {"start": 13, "end": 21, "label": "LOC"}]
+    )
+    assert words == ["ann", "lives", "in", "new", "york", "."]
+    assert tags == ["B-PER", "O", "O", "B-LOC", "I-LOC", "O"]
+    assert words_of_spans("goodfilm", [{"start": 0, "end": 4, "label": "X"}])[0] == ["good", "film"]
+    with pytest.raises(InputError, match="overlap at character 2"):
+        words_of_spans("good", [{"start": 0, "end": 3, "label": "X"}, {"start": 2, "end": 4, "label": "Y"}])
+    with pytest.raises(InputError, match="marks no text"):
+        words_of_spans("good", [{"start": 2, "end": 9, "label": "X"}])
+
+
+def test_rows_that_cannot_be_trained_on_are_named(tmp_path):
+    def said(task, rows):
+        with pytest.raises(InputError) as error:
+            read_task(lines(tmp_path / "x.jsonl", rows), READINGS[task], {})
+        return str(error.value)
+
+    asked = {"question": "q", "context": "a good film", "answers": ["bad"]}
+    assert "row 1: the answer 'bad' does not stand in its context" in said("question-answering", [asked])
+    pair = {"anchor": "a", "positive": "b"}
+    both = [pair | {"negatives": ["c"]}, pair | {"negatives": ["c", "d"]}]
+    assert "2 texts (row 1)" not in (text := said("sentence-similarity", both)) and "3 texts (row 1)" in text
+    assert "row 2: 'positive' holds ''" in said("sentence-similarity", [pair, pair | {"positive": ""}])
+    assert "nothing to learn" in said("text-generation", [{"messages": [{"role": "user", "content": "a"}]}])
+    assert "2 words and 1 tag" in said("token-classification", [{"tokens": ["a", "b"], "tags": ["O"]}])
+    (tmp_path / "x.conll").write_text("good B-X\nfilm\n\n")
+    with pytest.raises(InputError, match="line 2 holds 'film'"):
+        read_task(str(tmp_path / "x.conll"), READINGS["token-classification"], {})
+
+
+def test_measures_of_rankings():
+    import numpy as np
+
+    scores = np.array([[0.9, 0.1, 0.2], [0.5, 0.5, 0.1], [0.3, 0.2, 0.1]])
+    assert ranks(scores, [0, 1, 2]).tolist() == [1, 2, 3]  # equal scores count as before it
+    per_row = of_ranks(np.array([1, 2, 11]))
+    assert per_row["mrr_at_10"].tolist() == [1.0, 0.5, 0.0]
+    assert per_row["recall_at_10"].tolist() == [1.0, 1.0, 0.0]
+    assert per_row["ndcg_at_10"].tolist() == pytest.approx([1.0, 1 / np.log2(3), 0.0])
+    found = of_groups([np.array([0.9, 0.1]), np.array([0.5, 0.5])], [np.array([1.0, 0.0])] * 2)
+    assert found["mrr_at_10"].tolist() == [1.0, 0.5]
+    from scipy.stats import pearsonr, spearmanr
+
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 5, 40).astype(float), rng.normal(size=40)
+    ours = correlations(a, b)
+    assert ours["spearman"] == pytest.approx(spearmanr(a, b).statistic)
+    assert ours["pearson"] == pytest.approx(pearsonr(a, b).statistic)
+    assert correlations(np.ones(3), np.arange(3.0)) == {}
