@@ -86,15 +86,8 @@ def train(x: Tensor, n: int, k: int, steps: int) -> dict[str, Tensor]:
         with torch.no_grad():
             decoder /= decoder.norm(dim=1, keepdim=True)
         if step % 100 == 0 or step == steps - 1:
-<<<<<<< HEAD
             error, share = float(missed.detach().square().mean()), float(dead.float().mean())
             print(f"step {step}: error {error:.3f}, dead {share:.1%}")
-=======
-            print(
-                f"step {step}: error {float(missed.detach().square().mean()):.3f}, "
-                f"dead {float(dead.float().mean()):.1%}"
-            )
->>>>>>> main
     with torch.no_grad():  # as if the vectors had been read as they are; a feature's number is the length that it adds
         encoder_bias *= scale
         decoder_bias *= scale

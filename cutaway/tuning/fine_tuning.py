@@ -121,21 +121,7 @@ class Tuning(Generic[R]):
         _check_room(folder, model)
         stopping = SignalStop(patient=ranks.size > 1)
         early = [] if self.patience is None else [EarlyStoppingCallback(self.patience)]
-<<<<<<< HEAD
-        measures = measures_of(self.training.kind)
-        log = ValidationLog(folder, self.training.names, measures) if self.training.kind == "one" else None
-        trainer = Trainer(
-            model,
-            args,
-            train_dataset=self._encoded(self.training, model, tokenizer),
-            eval_dataset=self._encoded(self.validation, model, tokenizer),
-            processing_class=tokenizer,
-            compute_metrics=measures if log is None else log.measure,
-            callbacks=[stopping, *early, *([] if log is None else [log]), *self.callbacks],
-        )
-=======
         trainer = self._trainer(model, args, tokenizer, [stopping, *early, *self.callbacks])
->>>>>>> main
         with stopping.listening():
             before = self._before(trainer)
             trainer.train(resume_from_checkpoint=resume or None)
@@ -199,14 +185,16 @@ class FineTuning(Tuning[Labelled]):
         tokenizer: TokenizerLike,
         callbacks: Sequence[TrainerCallback],
     ) -> Trainer:
+        measures, kind = measures_of(self.training.kind), self.training.kind
+        log = ValidationLog(Path(args.output_dir), self.training.names, measures) if kind == "one" else None
         return Trainer(
             model,
             args,
             train_dataset=self._encoded(self.training, model, tokenizer),
             eval_dataset=self._encoded(self.validation, model, tokenizer),
             processing_class=tokenizer,
-            compute_metrics=measures_of(self.training.kind),
-            callbacks=callbacks,
+            compute_metrics=measures if log is None else log.measure,
+            callbacks=[*callbacks, *([] if log is None else [log])],
         )
 
     def _model(self) -> PreTrainedModel:
