@@ -30,6 +30,7 @@ const until = async (what, ms = 30000) => {
   const end = performance.now() + ms;
   while (!what()) { if (performance.now() > end) throw new Error("waited for " + what); await nap(20); }
 };
+const both = (selector) => one(selector).innerText.split("\\n").slice(1).join(); // without its heading
 const click = async (selector) => { one(selector).click(); await nap(0); };
 const enter = (field, value) => { field.value = value; field.dispatchEvent(new Event("input", { bubbles: true })); };
 const type = async (text) => {
@@ -416,7 +417,7 @@ def test_the_way_of_learning(opened, loaded):
     assert (layer, head) == (1, 1)
     act(found, "await click('#tab-lab'); await until(() => one('#answer-after')); await click('#add');"
                "await until(() => cutaway.studio.changes.length === 1 && !cutaway.studio.waiting);"
-               "await until(() => one('#answer-after').innerText !== one('#answer-before').innerText)")  # fmt: skip
+               "await until(() => both('#answer-after') !== both('#answer-before'))")  # fmt: skip
     assert found.value("document.querySelector('#changes').innerText").startswith("head 1 of layer 1: off")
     with torch.no_grad(), model.edit({"blocks.1.attn.head.1.out": 0}):
         p = model(**tokenizer(TEXT, return_tensors="pt")).logits[0].softmax(-1)
@@ -576,8 +577,8 @@ def test_features_are_seen_followed_and_switched_off(opened, folders, loaded, tm
                        f"await until(() => {zero})")  # fmt: skip
             with torch.no_grad(), model.edit(sae.scaled(feature)):
                 p = model(**tokenizer(TEXT, return_tensors="pt")).logits[0, -1].softmax(-1)
-            act(found, "await until(() => one('#answer-after').innerText !== one('#answer-before').innerText)")
-            assert f"{100 * float(p.max()):.1f}%" in found.value("document.querySelector('#answer-after').innerText")
+            share = f"{100 * float(p.max()):.1f}%"
+            act(found, f"await until(() => one('#answer-after').innerText.includes('{share}'))")
         finally:
             model.detach_sae(sae.name)
         act(found, "enter(one('#feature-texts'), 'i believe\\nthe eu is great\\n<b>x</b>');"
