@@ -77,6 +77,7 @@ class MovedLoader:
         """Gives the module the names of where it has moved."""
         there = import_module(self.lives)
         vars(module).update({name: value for name, value in vars(there).items() if not name.startswith("__")})
+        vars(module)["__getattr__"] = lambda name: getattr(there, name)  # what it has got since
         vars(module)["__doc__"] = f"Moved to `{self.lives}`; importable from here for one release."
 
 

@@ -103,7 +103,7 @@ class NamedModule(nn.Module):
                 raise
         return resolve(self, self, name, names[name])
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, nn.Module):
             if name in self._published and name not in self._modules:
                 replace_module(self, self._published[name], value)
@@ -111,7 +111,7 @@ class NamedModule(nn.Module):
             part = getattr(self._modules.get(name), "part", None)
             if part is not None:
                 part.separate()  # another layer cannot be a part of the published one
-        super().__setattr__(name, value)
+        super().__setattr__(name, value)  # type: ignore[arg-type]
 
     @property
     def engine(self) -> EngineTree:
@@ -250,11 +250,11 @@ class ModuleGroupView(Unhookable):
             return resolve(self._owner, self, name, self._names[name])
         raise AttributeError(f"no {name!r} here; there are: {', '.join(self._names)}")
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, nn.Module) and name in self._names:
             replace_module(self._owner, self._names[name], value)
         else:
-            super().__setattr__(name, value)
+            super().__setattr__(name, value)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):

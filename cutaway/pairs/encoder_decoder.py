@@ -204,10 +204,10 @@ class EncoderDecoderModel(PreTrainedModel, config=EncoderDecoderConfig, prefix="
         stacks = zip(_SIDES, (self.encoder, self.decoder), strict=True)
         return [a for side, model in stacks for a in stack_addresses(model.architecture.stack, f"{side}.")] + ["logits"]
 
-    def get_encoder(self) -> Any:
+    def get_encoder(self) -> Backbone[Any]:
         return self.encoder
 
-    def get_decoder(self) -> Any:
+    def get_decoder(self) -> PreTrainedModel:
         return self.decoder
 
     def get_input_embeddings(self) -> nn.Embedding:

@@ -99,12 +99,12 @@ def unbatched(batch: object) -> Iterator[Any]:
         yield type(batch)(row) if isinstance(batch, dict) and type(batch) is not dict else row
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     """How many rows; of a tuple, which holds a tensor of each layer, those of its first."""
-    return _size(value[0]) if isinstance(value, tuple) else len(value)
+    return _size(value[0]) if isinstance(value, tuple) else len(value)  # type: ignore[arg-type]
 
 
-def _row(value: Any, i: int) -> object:
+def _row(value: object, i: int) -> object:
     if isinstance(value, tuple):
         return tuple(_row(layer, i) for layer in value)
-    return value[i][None] if isinstance(value, Tensor | np.ndarray) else value[i]
+    return value[i][None] if isinstance(value, Tensor | np.ndarray) else value[i]  # type: ignore[index]

@@ -93,6 +93,8 @@ def run_worker(
     server = Server(config)
 
     def loaded() -> None:
+        if server.should_exit:  # stopped while it loaded: there is nothing to tell any more, and nobody
+            return
         if service.error:
             server.should_exit = True
         elif announce is not None:

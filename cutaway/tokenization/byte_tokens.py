@@ -71,7 +71,7 @@ class ByT5Tokenizer(PreTrainedTokenizerFast):
         """What a token of the `tokenizers` library spells: a byte, or the name of a special token."""
         return bytes([_BYTE_OF[token]]) if token in _BYTE_OF else token.encode()
 
-    def _decode(self, ids: Any, skip: bool, clean: bool | None) -> str:
+    def _decode(self, ids: Iterable[int], skip: bool, clean: bool | None) -> str:
         skipped = set(self.all_special_ids) if skip else set()
         tokens = (self._backend.id_to_token(int(index)) for index in ids if index not in skipped)
         # a byte that is no part of a character is left out, as upstream does
@@ -82,9 +82,11 @@ class ByT5Tokenizer(PreTrainedTokenizerFast):
         found = super().convert_ids_to_tokens(ids, skip_special_tokens)
         return _shown(found) if isinstance(found, str) or found is None else [_shown(token) for token in found]
 
-    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
+    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int] | None:
         """As every tokenizer's; a byte is the character with its number."""
-        return super().convert_tokens_to_ids(_held(tokens) if isinstance(tokens, str) else [_held(t) for t in tokens])
+        bytes_or_names = _held(tokens) if isinstance(tokens, str) else [_held(token) for token in tokens]
+        ids: int | list[int] | None = super().convert_tokens_to_ids(bytes_or_names)
+        return ids
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text that tokens spell."""

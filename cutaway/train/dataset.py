@@ -76,7 +76,7 @@ class Stream:
             yield chosen(row, self.columns)
 
 
-def open_rows(data: Any, columns: set[str] | None = None) -> Rows | Stream:
+def open_rows(data: Iterable[Any] | Callable[[], Iterable[Any]], columns: set[str] | None = None) -> Rows | Stream:
     """`Rows` where the data has a length, `Stream` where it has none."""
     if data is None:
         raise InputError("there is no data set; give Trainer train_dataset (to train) or eval_dataset (to evaluate).")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -532,8 +532,7 @@ class Trainer:
             model = self.model if model is None else model
             kind, settings = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, model)
             if is_optimizer_factory(kind):
-                factory: Any = kind
-                made: Optimizer = factory()(model, **settings)
+                made = cast("Callable[[], Callable[..., Optimizer]]", kind)()(model, **settings)
                 self.optimizer = made
                 return made
             self.optimizer = make_optimizer(

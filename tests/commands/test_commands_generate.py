@@ -78,7 +78,7 @@ def test_an_empty_answer_says_why(call, ends_at_once):
     assert (code, json.loads(out)["generated"]) == (0, "")
     assert "The answer is empty: the model ended at once (it wrote <|endoftext|>)." in err
     code, _, err = call("generate", " ", "-m", ends_at_once)
-    assert (code, "The text is empty" in err) == (1, True)
+    assert (code, "the text is empty" in err) == (2, True)
 
 
 COMMANDS = [

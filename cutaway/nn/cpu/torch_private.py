@@ -77,7 +77,7 @@ def _dispatch_mode() -> Any:
     return Mode
 
 
-DISPATCH_MODE: Any = _dispatch_mode()
+DISPATCH_MODE = _dispatch_mode()
 
 
 def _always_another(tensor: Tensor) -> object:
