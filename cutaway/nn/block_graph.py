@@ -221,14 +221,15 @@ class BlockGraph:
                 self._inner.append(norm)
         self._caches = [(packed[key][0], packed[key][1]) for key in used]
         # each parameter that was packed, found where `PackedCache.holds` finds it; all else of it is in `state`
-        self._packed: list[tuple[Seen | SeenBlocks | None, Callable[[str], nn.Parameter | None], str]] = []
+        self._packed: list[tuple[Seen | SeenBlocks | None, Callable[[str], nn.Parameter | None], str, PackedCache]] = []
         for key in used:
             for layer, both in zip(packed[key][2], packed[key][1], strict=True):
                 parameters = layer.own_parameters()
                 if parameters.keys() < {"weight", "bias"}:
                     raise _NotAGraph
                 names = ("weight", "bias")
-                self._packed += [(one, parameters.get, name) for one, name in zip(both, names, strict=True)]
+                cache = packed[key][0]
+                self._packed += [(one, parameters.get, name, cache) for one, name in zip(both, names, strict=True)]
         self._weights = [weakref.ref(one) for one in used.values()]  # what is packed anew shall not be here twice
 
     def is_of(self, stack: NamedModule) -> bool:
@@ -244,9 +245,10 @@ class BlockGraph:
         for cache, seen in self._caches:
             if cache.seen is not seen:
                 return None
-        for kept, get, name in self._packed:
+        for kept, get, name, cache in self._packed:
             now = get(name)
             if now is not None if kept is None else not kept.holds(now):
+                cache.forget()  # the blocks' own look would compare other numbers of it, and find nothing
                 return None
         if None in weights or self.library is not native.LIBRARY:
             return None

@@ -28,7 +28,8 @@ class ModuleState:
         self._hooks = [vars(module)[name] for module in self.modules for name in _HOOKS]
         self._attributes_then = [dict(attributes) for attributes in self._attributes]
         self._children_then = [dict(children) for children in self._children]
-        self._kinds = [(kind, kind.forward) for kind in {type(module) for module in self.modules}]
+        self._types = [type(module) for module in self.modules]
+        self._kinds = [(kind, kind.forward) for kind in set(self._types)]
         self._call = nn.Module.__call__
         self.is_plain = (
             not any(self._hooks)
@@ -41,6 +42,8 @@ class ModuleState:
         if any(self._hooks) or nn.Module.__call__ is not self._call:
             return False
         if not all(kind.forward is forward for kind, forward in self._kinds):
+            return False
+        if list(map(type, self.modules)) != self._types:  # somebody gave one another class
             return False
         try:
             return self._attributes == self._attributes_then and self._children == self._children_then

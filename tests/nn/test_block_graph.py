@@ -22,6 +22,7 @@ import cutaway
 from cutaway import LoraConfig, native
 from cutaway.nn import block_graph
 from cutaway.nn.block_graph import BlockGraph, BlockGraphs
+from cutaway.nn.cpu.tracked_parameter import EACH
 from cutaway.nn.linear import Linear
 
 pytestmark = [
@@ -271,6 +272,12 @@ def _parametrized(ours: Any) -> None:
     nn.utils.parametrize.register_parametrization(ours.blocks[0].mlp.up, "weight", Twice())
 
 
+def _another_class(ours: Any) -> None:
+    dense = ours.encoder.layer[1].output.dense
+    kind = type(dense)
+    dense.__class__ = type("Halved", (kind,), {"forward": lambda self, x: kind.forward(self, x) / 2})
+
+
 def _adapter(ours: Any) -> None:
     ours.add_adapter(LoraConfig(r=2, target_modules="all-linear"))
     for name, p in ours.engine.named_parameters():
@@ -285,6 +292,7 @@ def _loaded(ours: Any) -> None:
 CHANGES = [
     *(_data, _in_place, _bias, _another_parameter, _norm_in_place, _another_norm, _norm_data, _eps, _replaced),
     *(_replaced_block, _hooked, _hooked_layer, _patched, _int8, _parametrized, _adapter, _loaded),
+    _another_class,
 ]
 
 
@@ -300,6 +308,28 @@ def test_what_changes_is_followed(bert: Any, change: Callable[[Any], None], play
     for _ in range(4):
         assert_as_open(ours, input_ids=ids)
         assert not torch.equal(ours(ids).last_hidden_state, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("after", [0, 1, 5])
+@pytest.mark.parametrize(
+    "name", ["attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense"]
+)
+def test_a_row_that_torch_does_not_see_written_is_found_in_time(
+    bert: Any, name: str, after: int, played: list[int]
+) -> None:
+    """As `Seen` says: within max(rows, columns) / EACH uses, however many replays came before."""
+    ours = copy.deepcopy(bert)
+    ids = texts((9,))[0][None]
+    for _ in range(4 + after):
+        before = ours(ids).last_hidden_state
+    assert played
+    weight = ours.encoder.layer[1].get_submodule(name).weight
+    weight.detach().numpy()[3] *= 50
+    for _ in range(max(weight.shape) // EACH + 2):
+        found = ours(ids).last_hidden_state
+    right = copy.deepcopy(ours)(ids).last_hidden_state
+    assert torch.equal(found, right) and not torch.equal(found, before)
 
 
 @torch.no_grad()
