@@ -9,6 +9,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def _form(data: str, reading: Reading, renamed: Mapping[str, str], values: Mappi
     has = ", ".join(map(repr, values)) or "none"
     lacking = next(name for name in reading.forms[0] if renamed.get(name, name) not in values)
     asked = renamed.get(lacking, lacking)
-    way = divided_by(list(values), asked) or nearest(asked, list(values), few=0) or " Name them: --column NAME=COLUMN."
+    others = [name for name in values if name not in {renamed.get(one, one) for one in reading.forms[0]}]
+    way = divided_by(list(values), asked) or nearest(asked, others, few=0) or f" Name them: --column {lacking}=COLUMN."
     raise InputError(f"{data} has the columns {has}; needed are {wanted}.{way}")
 
 
@@ -230,10 +232,8 @@ def _tagged(values: Mapping[str, Any]) -> Row:
 
 def _list(value: object, name: str) -> list[Any]:
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            value = None
     if not isinstance(value, list):
         raise InputError(f"{name!r} is {value!r:.40}, not a list (in CSV a JSON list)")
     return value

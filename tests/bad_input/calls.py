@@ -105,10 +105,16 @@ MASKS = [
         "a mask without a batch", r"attention_mask has shape \[5\]", input_ids=ids(), attention_mask=torch.ones(5)
     ),
     *everywhere(
-        "a mask of four dimensions",
-        r"attention_mask has shape \[2, 1, 5, 5\]",
+        "a mask of five dimensions",
+        r"attention_mask has shape \[2, 1, 1, 5, 5\]",
         input_ids=ids(),
-        attention_mask=torch.ones(2, 1, 5, 5),
+        attention_mask=torch.ones(2, 1, 1, 5, 5),
+    ),
+    *everywhere(
+        "a mask of four dimensions for other queries",
+        r"attention_mask has shape \[2, 1, 3, 5\]",
+        input_ids=ids(),
+        attention_mask=torch.ones(2, 1, 3, 5),
     ),
     *everywhere(
         "a mask of twos",

@@ -216,16 +216,16 @@ SHAPES = [
         build("t5", relative_attention_max_distance=16, relative_attention_num_buckets=64),
     ),
     Case(
-        "cross-attention in bert",
+        "cross-attention in an encoder",
         "ConfigError",
-        r"add_cross_attention is True",
-        build("bert", is_decoder=True, add_cross_attention=True),
+        r"add_cross_attention is True, which only a decoder can have; set is_decoder=True",
+        build("bert", add_cross_attention=True),
     ),
     Case(
-        "cross-attention in gpt2",
+        "cross-attention in llama",
         "ConfigError",
         r"add_cross_attention is True",
-        build("gpt2", add_cross_attention=True),
+        build("llama", add_cross_attention=True),
     ),
     Case(
         "one position in roberta",
