@@ -86,7 +86,8 @@ def check_options(task: str, options: TaskOptions, columns: Sequence[str] = ()) 
         sentence_loss(options.loss)
         if columns and options.loss in _SCORED and "label" not in columns:
             raise InputError(
-                f"{options.loss} needs the columns sentence1, sentence2 and score; the data is read as {' and '.join(columns)}."
+                f"{options.loss} needs the columns sentence1, sentence2 and score; the data is read as "
+                f"{', '.join(columns)}."
             )
         if columns and options.loss not in _SCORED and "label" in columns:
             raise InputError(
