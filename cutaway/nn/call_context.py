@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -176,14 +176,19 @@ def computes_padding() -> bool:
 
 
 @contextmanager
-def padding_computed() -> Iterator[None]:
-    """Inside, padding on the right is computed like the text, where the model can: for upstream's loss of spans."""
-    before = _CURRENT.get().padding
-    _CURRENT.set(_CURRENT.get()._replace(padding=True))
+def _flagged(name: str) -> Iterator[None]:
+    """Inside, a flag of the context is set; at the end it is what it was."""
+    before = getattr(_CURRENT.get(), name)
+    _CURRENT.set(_CURRENT.get()._replace(**{name: True}))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        _CURRENT.set(_CURRENT.get()._replace(padding=before))
+        _CURRENT.set(_CURRENT.get()._replace(**{name: before}))
+
+
+def padding_computed() -> AbstractContextManager[None]:
+    """Inside, padding on the right is computed like the text, where the model can: for upstream's loss of spans."""
+    return _flagged("padding")
 
 
 @contextmanager
@@ -197,14 +202,9 @@ def of_no_row() -> Iterator[None]:
         take_rows(before)
 
 
-@contextmanager
-def hidden_words_computed() -> Iterator[None]:
+def hidden_words_computed() -> AbstractContextManager[None]:
     """Inside, passes compute the words that their mask hides as well, which no other word sees."""
-    _CURRENT.set(_CURRENT.get()._replace(whole=True))
-    try:
-        yield
-    finally:
-        _CURRENT.set(_CURRENT.get()._replace(whole=False))
+    return _flagged("whole")
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:

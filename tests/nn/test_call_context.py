@@ -28,6 +28,7 @@ import cutaway
 from cutaway.errors import CutawayError
 from cutaway.generate import stream
 from cutaway.inspect import Edit, TunedLens, explain, integrated_gradients
+from cutaway.nn import call_context
 from cutaway.nn.activations.recorder import Recorder
 from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.linear import PackedCache
@@ -533,3 +534,14 @@ def test_only_the_loss_may_be_asked_for_in_the_call() -> None:
     assert only.logits is None
     with strict_outputs(), pytest.raises(CutawayError, match="logits"):
         _ = only.logits
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"), [(call_context.hidden_words_computed, "whole"), (call_context.padding_computed, "padding")]
+)
+def test_a_flag_inside_another_leaves_the_outer_one_set(flag: Callable[[], Any], name: str) -> None:
+    with flag():
+        with flag():
+            assert getattr(call_context.current(), name)
+        assert getattr(call_context.current(), name)
+    assert not getattr(call_context.current(), name)
