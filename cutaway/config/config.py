@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, o
 from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config import labels
 from cutaway.config.config_fields import Only
+from cutaway.config.derived_fields import DerivedFields
 from cutaway.errors import ConfigError, nearest
 from cutaway.hub import files
 from cutaway.hub.argument_names import also_called
@@ -102,7 +103,7 @@ def _lists_fields(function: Init) -> Init:
     return cast("Init", FieldsInit(function))
 
 
-class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
+class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
     """Base of all configurations, and itself a configuration of anything.
 
     A family declares `model_type`, `defaults` (published field names and their defaults) and `attribute_map` (other
@@ -119,6 +120,12 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
     sub_configs: ClassVar[dict[str, Any]] = {}
     is_composition: ClassVar[bool] = False
     base_config_key: ClassVar[str] = ""
+    keys_to_ignore_at_inference: ClassVar[list[str]] = []
+    derived: ClassVar[Mapping[str, object]] = {
+        "chunk_size_feed_forward": 0,
+        "is_decoder": False,
+        "use_return_dict": lambda config: config.return_dict,
+    }
     # The rows of `config_fields` that a family adds: fields without a default, and what the others do.
     used: ClassVar[tuple[str, ...]] = ()
     without_effect: ClassVar[dict[str, str]] = {}
@@ -132,6 +139,7 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
         # _aside: fields that may not become attributes. _given: what the file named, and so what it is given back.
         self.__dict__.update(_aside={}, _given=frozenset(), _name_or_path="", _dtype=None, _attention_name=None)
         self.__dict__.update(_id2label=None, _label2id=None)
+        self._init_derived()
         for name, value in {**_COMMON, **self._class_defaults()}.items():
             setattr(self, name, copy.deepcopy(value))
         self._apply(kwargs)
@@ -201,7 +209,12 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
             self.__dict__["_label2id"] = numbers
 
     def __setattr__(self, name: str, value: object) -> None:
-        super().__setattr__(self.attribute_map.get(name, name), value)
+        name = self.attribute_map.get(name, name)
+        if value is None and name in self._derivations():
+            self.__dict__.pop(name, None)
+            self._handed_out.pop(name, None)
+        else:
+            super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         mapped = type(self).attribute_map.get(name)
@@ -209,6 +222,8 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
             return getattr(self, mapped)
         if name.startswith("_"):  # copy and pickle ask for these before the fields are there
             raise AttributeError(name)
+        if name in type(self)._derivations():
+            return self._derive(name)
         known = [n for n in (*vars(self), *self.attribute_map) if not n.startswith("_")]
         raise AttributeError(f"{type(self).__name__} has no field {name!r}.{nearest(name, known)}")
 
@@ -391,6 +406,11 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
         config._apply({k: v for k, v in overrides.items() if k not in unused})
         return (config, unused) if return_unused_kwargs else config
 
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
+        """A configuration from one JSON file. ConfigError where it cannot be read."""
+        return cls.from_dict(read_json(Path(json_file), ConfigError))
+
     def _knows(self, name: str) -> bool:
         return self._is_field(name) and hasattr(self, name)
 
@@ -407,7 +427,11 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
 
     def to_dict(self) -> dict[str, Any]:
         """Every field with its value (copied), as config.json names them; dtype as text."""
+        self._adopt_changes()
         fields = {k: _copied(v) for k, v in self.__dict__.items() if not k.startswith("_") and k != "model_type"}
+        for name in self._derivations():  # what is left open stays open in the file
+            if name in self._given or name in self._class_defaults():
+                fields.setdefault(name, None)
         fields |= {"id2label": dict(self.id2label), "label2id": dict(self.label2id)}
         if "num_labels" in self._given:
             fields["num_labels"] = self.num_labels
@@ -449,6 +473,23 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
         """Set several fields."""
         self._apply(fields)
 
+    def update_from_string(self, update_str: str) -> None:
+        """Set fields that are there from text such as "n_embd=10,resid_pdrop=0.2", each read as what it was before.
+
+        Raises:
+            ConfigError: a part without "=", a field that is not there, or a value that is no bool or number where one
+                stands; fields of other kinds than bool, int, float and str cannot be set so.
+        """
+        fields: dict[str, Any] = {}
+        for part in update_str.split(","):
+            name, equals, text = part.partition("=")
+            name = name.strip()
+            if not equals or not hasattr(self, name):
+                known = [n for n in self.to_dict() if not n.startswith("_")]
+                raise ConfigError(f"update_from_string: {part!r} sets no field of this config.{nearest(name, known)}")
+            fields[name] = _read_as(getattr(self, name), name, text.strip())
+        self._apply(fields)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
 
@@ -458,12 +499,29 @@ class PreTrainedConfig(Bounds, Publishing, KnownUpstream):
     __hash__ = None  # type: ignore[assignment]
 
     def _compared(self) -> dict[str, Any]:
-        hidden = {"_given", "_name_or_path", "_id2label", "_label2id", "_attention_name"}
+        self._adopt_changes()
+        hidden = {"_given", "_name_or_path", "_id2label", "_label2id", "_attention_name", "_handed_out"}
         fields = {k: v for k, v in self.__dict__.items() if k not in hidden}
         return fields | {"id2label": self.id2label, "label2id": self.label2id}
 
 
 PretrainedConfig = PreTrainedConfig
+
+
+def _read_as(before: object, name: str, text: str) -> object:
+    """A value from text, of the kind that stands there now."""
+    if isinstance(before, bool):
+        if text.lower() not in ("true", "1", "y", "yes", "false", "0", "n", "no"):
+            raise ConfigError(f"{name} is {text!r}; give true or false.")
+        return text.lower() in ("true", "1", "y", "yes")
+    if isinstance(before, (int, float)):
+        try:
+            return type(before)(text)
+        except ValueError:
+            raise ConfigError(f"{name} is {text!r}; give a number, as {before!r} is.") from None
+    if not isinstance(before, str):
+        raise ConfigError(f"{name} holds {shown_value(before)}, which text cannot replace; set it as an attribute.")
+    return text
 
 
 def _copied(value: object) -> object:

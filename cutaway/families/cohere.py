@@ -7,7 +7,8 @@ from dataclasses import replace
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.families.cohere_decoder import DEFAULTS, WEIGHTS, cohere_decoder
-from cutaway.families.llama_decoder import USED
+from cutaway.families.llama_decoder import DERIVED, USED
+from cutaway.families.rope_table import derived_rope
 from cutaway.models import lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -21,6 +22,7 @@ class CohereConfig(PretrainedConfig):
 
     model_type = "cohere"
     defaults = {**DEFAULTS, "use_qk_norm": False}
+    derived = {**DERIVED, **derived_rope(500_000.0)}
     used = tuple(name for name in USED if name not in ("classifier_dropout", "hidden_dropout"))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.families.cohere_decoder import DEFAULTS, WEIGHTS, cohere_decoder
 from cutaway.families.layer_types import layer_types
-from cutaway.families.llama_decoder import USED, WINDOWS
+from cutaway.families.llama_decoder import DERIVED, USED, WINDOWS
 from cutaway.models import lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -22,20 +23,23 @@ class Cohere2Config(PretrainedConfig):
 
     model_type = "cohere2"
     defaults = {**DEFAULTS, "sliding_window": 4096, "layer_types": None}
+    derived = {**DERIVED, "layer_types": lambda config: layer_types(config, _slides(config))}
     used = (
         *(name for name in USED if name not in ("classifier_dropout", "hidden_dropout")), *WINDOWS,
         "sliding_window_pattern",
     )  # fmt: skip
 
 
+def _slides(config: PretrainedConfig) -> Callable[[int], bool]:
+    """Which layers see only a window, where `layer_types` does not say it."""
+    given = config.stated("sliding_window_pattern") is not None
+    every = config.integer("sliding_window_pattern", 1, 1000) if given else 4
+    return lambda i: (i + 1) % every != 0
+
+
 def to_architecture(config: Cohere2Config) -> Architecture:
     """The published config -> Architecture: three layers with a window, one without, unless it says which."""
-    given = getattr(config, "sliding_window_pattern", None) is not None
-    every = config.integer("sliding_window_pattern", 1, 1000) if given else 4
-
-    def slides(i: int) -> bool:
-        return (i + 1) % every != 0
-
+    slides = _slides(config)
     found = cohere_decoder(config, 10_000.0, slides)
     stack = found.stack
     turns = (stack.rotary[0] if kind == "sliding_attention" else None for kind in layer_types(config, slides))

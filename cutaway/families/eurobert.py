@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, WEIGHTS, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, WEIGHTS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -26,6 +26,7 @@ class EuroBertConfig(PretrainedConfig):
         "bos_token_id": 128000, "eos_token_id": 128001, "attention_bias": False, "mlp_bias": False,
         "classifier_pooling": "late",
     }  # fmt: skip
+    derived = DERIVED
     used = (
         "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
         "original_max_position_embeddings",

@@ -16,6 +16,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
 from cutaway.errors import ConfigError
 from cutaway.families.rope import rotary
+from cutaway.families.rope_table import derived_rope
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -38,6 +39,13 @@ class FalconConfig(PretrainedConfig):
         "new_decoder_architecture": False, "multi_query": True, "parallel_attn": True, "bias": False,
         "max_position_embeddings": 2048, "bos_token_id": 11, "eos_token_id": 11, "ffn_hidden_size": None,
         "activation": "gelu",
+    }  # fmt: skip
+    derived = {
+        "num_kv_heads": lambda config: config.num_attention_heads,
+        "ffn_hidden_size": lambda config: 4 * config.hidden_size,
+        "head_dim": lambda config: config.hidden_size // config.num_attention_heads,
+        "rotary": lambda config: not config.alibi,
+        **derived_rope(),
     }  # fmt: skip
     used = ("rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings", "classifier_dropout")
     refused = {"apply_residual_connection_post_layernorm": only(None, False)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, USED, WEIGHTS, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, TOKEN, USED, WEIGHTS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -26,6 +26,7 @@ class GemmaConfig(PretrainedConfig):
         "max_position_embeddings": 8192, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
         "tie_word_embeddings": True, "attention_bias": False, "use_bidirectional_attention": None,
     }  # fmt: skip
+    derived = DERIVED
     used = USED
     without_effect = WITHOUT_EFFECT
     refused = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Rotary
@@ -9,8 +10,9 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
 from cutaway.families.gemma_decoder import DEFAULTS, WEIGHTS, gemma_decoder
 from cutaway.families.layer_types import layer_types
-from cutaway.families.llama_decoder import LABEL, USED, WINDOWS, WITHOUT_EFFECT
+from cutaway.families.llama_decoder import DERIVED, LABEL, USED, WINDOWS, WITHOUT_EFFECT
 from cutaway.families.rope import rotary
+from cutaway.families.rope_table import derived_ropes
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,6 +29,12 @@ class Gemma3TextConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 262208, "max_position_embeddings": 131072, "final_logit_softcapping": None,
         "use_bidirectional_attention": False,
     }  # fmt: skip
+    derived = {
+        **DERIVED, "layer_types": lambda config: layer_types(config, _slides(config)),
+        **derived_ropes({
+            "sliding_attention": ("rope_local_base_freq", 10_000.0), "full_attention": ("rope_theta", 1_000_000.0)
+        }),
+    }  # fmt: skip
     used = (
         *(name for name in USED if name not in ("classifier_dropout", "hidden_dropout")),
         *WINDOWS,
@@ -42,17 +50,16 @@ class Gemma3TextConfig(PretrainedConfig):
     refused = {"use_bidirectional_attention": only(None, False)}
 
 
+def _slides(config: PretrainedConfig) -> Callable[[int], bool]:
+    """Which layers see only a window, where `layer_types` does not say it."""
+    given = config.stated("sliding_window_pattern") is not None
+    every = config.integer("sliding_window_pattern", 1, 1000) if given else 6
+    return lambda i: (i + 1) % every != 0
+
+
 def to_architecture(config: Gemma3TextConfig) -> Architecture:
     """The published config -> Architecture: five layers with a window, one without, unless it says which."""
-    every = (
-        6
-        if getattr(config, "sliding_window_pattern", None) is None
-        else config.integer("sliding_window_pattern", 1, 1000)
-    )
-
-    def slides(i: int) -> bool:
-        return (i + 1) % every != 0
-
+    slides = _slides(config)
     found = gemma_decoder(config, slides)
     stack = found.stack
     size, kinds = stack.attention.head_size, layer_types(config, slides)
@@ -70,7 +77,7 @@ def to_architecture(config: Gemma3TextConfig) -> Architecture:
 
 def _positions(config: Gemma3TextConfig, size: int) -> tuple[Rotary, Rotary]:
     """The positions of layers that see everything, and of layers with a window."""
-    if getattr(config, "rope_parameters", None):
+    if config.stated("rope_parameters"):
         far = rotary(config, size, "full_attention", 1_000_000.0)
         return far, rotary(config, size, "sliding_attention", 10_000.0)
     given = getattr(config, "rope_local_base_freq", None) is not None

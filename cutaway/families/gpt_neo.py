@@ -36,6 +36,10 @@ class GPTNeoConfig(PretrainedConfig):
         "classifier_dropout": 0.1, "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "use_cache": True,
         "bos_token_id": 50256, "eos_token_id": 50256,
     }  # fmt: skip
+    derived = {
+        "attention_types": lambda config: [[["global", "local"], config.num_layers // 2]],
+        "attention_layers": lambda config: _kinds(config, config.num_layers),
+    }
     without_effect = {
         "attention_layers": "attention_types, which stands beside it, says it",
         **dict.fromkeys(

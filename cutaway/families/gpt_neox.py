@@ -5,6 +5,7 @@ from __future__ import annotations
 from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
 from cutaway.config.config import PretrainedConfig
 from cutaway.families.rope import rotary
+from cutaway.families.rope_table import derived_rope
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,6 +28,7 @@ class GPTNeoXConfig(PretrainedConfig):
         "initializer_range": 0.02, "layer_norm_eps": 1e-5, "use_cache": True, "bos_token_id": 0, "eos_token_id": 2,
         "tie_word_embeddings": False, "use_parallel_residual": True, "attention_bias": True,
     }  # fmt: skip
+    derived = derived_rope()
     used = ("rope_scaling", "rope_parameters", "original_max_position_embeddings")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, USED, WEIGHTS, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, USED, WEIGHTS, WITHOUT_EFFECT, decoder
 from cutaway.models import lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -24,6 +24,7 @@ class GraniteConfig(PretrainedConfig):
         "bos_token_id": 1, "eos_token_id": 2, "attention_bias": False, "mlp_bias": False, "embedding_multiplier": 1.0,
         "logits_scaling": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0,
     }  # fmt: skip
+    derived = DERIVED
     used = tuple(name for name in USED if name not in ("classifier_dropout", "hidden_dropout"))
     without_effect = WITHOUT_EFFECT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
+from cutaway.families.rope_table import derived_rope
 from cutaway.families.rotary_encoder import DEFAULTS, USED, WITHOUT_EFFECT, rotary_encoder, weights
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -22,6 +23,7 @@ class GteConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 250048, "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 8192,
         "type_vocab_size": 1, "pad_token_id": 1,
     }  # fmt: skip
+    derived = derived_rope(160_000.0)
     used = USED
     without_effect = WITHOUT_EFFECT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
+from cutaway.families.rope_table import derived_rope
 from cutaway.families.rotary_encoder import DEFAULTS, SPAN, USED, WITHOUT_EFFECT, rotary_encoder, weights
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -22,6 +23,7 @@ class JinaEmbeddingsV3Config(PretrainedConfig):
         "intermediate_size": 4096, "max_position_embeddings": 8194, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
         "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
     }  # fmt: skip
+    derived = derived_rope(20_000.0)
     used = USED
     without_effect = WITHOUT_EFFECT
 

@@ -21,7 +21,7 @@ def layer_types(config: PretrainedConfig, slides: Callable[[int], bool]) -> list
         ConfigError: another type, or a list that is not as long as the stack is deep.
     """
     n = config.integer("num_hidden_layers", 1, 1000)
-    types = getattr(config, "layer_types", None)
+    types = config.stated("layer_types")
     if types is None:
         types = ["sliding_attention" if slides(i) else "full_attention" for i in range(n)]
     if not isinstance(types, list) or len(types) != n or not {*map(str, types)} <= {*TYPES}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, SPAN, TOKEN, USED, WEIGHTS, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -21,6 +21,7 @@ class LlamaConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 32000, "intermediate_size": 11008, "max_position_embeddings": 2048,
         "bos_token_id": 1, "eos_token_id": 2, "attention_bias": False, "mlp_bias": False,
     }  # fmt: skip
+    derived = DERIVED
     used = USED
     without_effect = WITHOUT_EFFECT
 

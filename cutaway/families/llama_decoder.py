@@ -9,6 +9,7 @@ from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Em
 from cutaway.errors import ConfigError
 from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
+from cutaway.families.rope_table import derived_rope
 from cutaway.models.label_heads import Classifier
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ USED = (
     "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
     "original_max_position_embeddings", "classifier_dropout", "hidden_dropout",
 )  # fmt: skip
+DERIVED: dict[str, object] = {
+    "num_key_value_heads": lambda config: config.num_attention_heads,
+    "head_dim": lambda config: config.hidden_size // config.num_attention_heads,
+    "pretraining_tp": 1,
+    **derived_rope(),
+}
 WINDOWS = ("sliding_window", "layer_types")
 WITHOUT_EFFECT = dict.fromkeys(("is_llama_config", "max_window_layers"), "of other software; nobody reads it here")
 
@@ -84,7 +91,7 @@ def decoder(
     n_kv_heads = n_heads if config.num_key_value_heads is None else config.integer("num_key_value_heads", 1, n_heads)
     if n_heads % n_kv_heads:
         raise ConfigError(f"num_key_value_heads is {n_kv_heads}, which does not divide num_attention_heads, {n_heads}.")
-    given = getattr(config, "head_dim", None) is not None
+    given = config.stated("head_dim") is not None
     size = config.integer("head_dim", 1, 4096) if given else config.divided("hidden_size", "num_attention_heads")
     return Architecture(
         Stack(

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import (
+    DEFAULTS,
+    DERIVED,
+    LABEL,
+    SPAN,
+    TOKEN,
+    USED,
+    WEIGHTS,
+    WINDOWS,
+    WITHOUT_EFFECT,
+    decoder,
+)
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -21,6 +32,7 @@ class MistralConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 32000, "intermediate_size": 14336, "num_key_value_heads": 8,
         "max_position_embeddings": 131072, "bos_token_id": 1, "eos_token_id": 2, "sliding_window": 4096,
     }  # fmt: skip
+    derived = DERIVED
     used = USED + WINDOWS
     without_effect = WITHOUT_EFFECT
 

@@ -7,6 +7,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
 from cutaway.families.layer_types import layer_types
 from cutaway.families.rope import rotary
+from cutaway.families.rope_table import derived_ropes
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -31,6 +32,13 @@ class ModernBertConfig(PretrainedConfig):
         "classifier_pooling": "cls", "classifier_dropout": 0.0, "classifier_bias": False,
         "classifier_activation": "gelu", "sparse_prediction": False,
     }  # fmt: skip
+    derived = {
+        "layer_types": lambda config: _kinds(config),
+        **derived_ropes({
+            "sliding_attention": ("local_rope_theta", 10_000.0), "full_attention": ("global_rope_theta", 160_000.0)
+        }),
+        "sliding_window": lambda config: config.local_attention // 2,
+    }  # fmt: skip
     used = ("rope_parameters",)
     without_effect = {
         **dict.fromkeys(("reference_compile", "deterministic_flash_attn", "repad_logits_with_grad"), "speed elsewhere"),
@@ -41,11 +49,16 @@ class ModernBertConfig(PretrainedConfig):
     refused = {"decoder_bias": only(True), "sparse_prediction": only(False)}
 
 
+def _kinds(config: PretrainedConfig) -> list[str]:
+    """Whether each layer sees the whole text or a window."""
+    every = config.integer("global_attn_every_n_layers", 1, 1000)
+    return layer_types(config, lambda i: i % every != 0)
+
+
 def to_architecture(config: ModernBertConfig) -> Architecture:
     """The published config -> Architecture. `local_attention` counts the tokens on both sides."""
     n_heads, size = config.integer("num_attention_heads", 1, 1024), config.divided("hidden_size", "num_attention_heads")
-    every, theta = config.integer("global_attn_every_n_layers", 1, 1000), config.number
-    kinds = layer_types(config, lambda i: i % every != 0)
+    kinds, theta = _kinds(config), config.number
     rotaries = {
         "full_attention": rotary(config, size, "full_attention", theta("global_rope_theta", 1.0, 1e12)),
         "sliding_attention": rotary(config, size, "sliding_attention", theta("local_rope_theta", 1.0, 1e12)),

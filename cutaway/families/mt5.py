@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.t5_stack import ATTRIBUTES, DEFAULTS, LABEL, SPAN, TOKEN, WITHOUT_EFFECT, t5_stacks
+from cutaway.families.t5_stack import ATTRIBUTES, DEFAULTS, DERIVED, LABEL, SPAN, TOKEN, WITHOUT_EFFECT, t5_stacks
 from cutaway.families.t5_weights import encoder_weights, weights
 from cutaway.models import label_heads, seq2seq_heads
 from cutaway.models.backbone import Backbone, EncoderDecoder
@@ -25,6 +25,7 @@ class MT5Config(PretrainedConfig):
         **DEFAULTS, "vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6,
         "feed_forward_proj": "gated-gelu",
     }  # fmt: skip
+    derived = DERIVED
     without_effect = WITHOUT_EFFECT
 
 

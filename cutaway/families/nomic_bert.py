@@ -5,6 +5,7 @@ from __future__ import annotations
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
+from cutaway.families.rope_table import derived_rope
 from cutaway.families.rotary_encoder import DEFAULTS, USED, WITHOUT_EFFECT, rotary_encoder, weights
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -22,6 +23,7 @@ class NomicBertConfig(PretrainedConfig):
         **DEFAULTS, "vocab_size": 30528, "hidden_act": "silu", "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0, "max_position_embeddings": 2048,
     }  # fmt: skip
+    derived = {**derived_rope(1000.0), "head_dim": lambda config: config.hidden_size // config.num_attention_heads}
     # GPT-2's words for the same fields, in the files that the authors published
     attribute_map = {
         "n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",

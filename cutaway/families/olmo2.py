@@ -7,7 +7,7 @@ from dataclasses import replace
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.families import llama_decoder
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, USED, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, USED, WITHOUT_EFFECT, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -24,6 +24,7 @@ class Olmo2Config(PretrainedConfig):
         **DEFAULTS, "vocab_size": 50304, "intermediate_size": 11008, "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-5, "pad_token_id": 1, "eos_token_id": 50279, "attention_bias": False,
     }  # fmt: skip
+    derived = DERIVED
     used = tuple(name for name in USED if name not in ("head_dim", "classifier_dropout", "hidden_dropout"))
     without_effect = WITHOUT_EFFECT
 

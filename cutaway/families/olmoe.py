@@ -8,7 +8,7 @@ from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
 from cutaway.families.expert_decoder import DEFAULTS, REFUSED, WITHOUT_EFFECT, weights, with_experts
-from cutaway.families.llama_decoder import USED, decoder
+from cutaway.families.llama_decoder import DERIVED, USED, decoder
 from cutaway.models import lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,6 +27,7 @@ class OlmoeConfig(PretrainedConfig):
         "num_attention_heads": 16, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "pad_token_id": 1,
         "eos_token_id": 50279, "attention_bias": False, "num_experts": 64,
     }  # fmt: skip
+    derived = DERIVED
     used = tuple(name for name in USED if name not in ("head_dim", "classifier_dropout", "hidden_dropout"))
     without_effect = WITHOUT_EFFECT
     refused = {**REFUSED, "clip_qkv": only(None)}

@@ -34,6 +34,7 @@ class OPTConfig(PretrainedConfig):
         "use_cache": True, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2, "enable_bias": True,
         "layer_norm_elementwise_affine": True,
     }  # fmt: skip
+    derived = {"word_embed_proj_dim": lambda config: config.hidden_size}
     used = ("_remove_final_layer_norm",)
     without_effect = dict.fromkeys(("activation_dropout", "output_projection"), "the published model does not read it")
     refused = {"layer_norm_elementwise_affine": only(True)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture, Norm
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, USED, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, TOKEN, USED, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -25,6 +25,7 @@ class PhiConfig(PretrainedConfig):
         "resid_pdrop": 0.0, "embd_pdrop": 0.0, "max_position_embeddings": 2048, "layer_norm_eps": 1e-5,
         "partial_rotary_factor": 0.5, "qk_layernorm": False, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
+    derived = DERIVED
     used = USED
 
 

@@ -6,7 +6,18 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, USED, WEIGHTS, WINDOWS, WITHOUT_EFFECT, decoder
+from cutaway.families.llama_decoder import (
+    DEFAULTS,
+    DERIVED,
+    LABEL,
+    TOKEN,
+    USED,
+    WEIGHTS,
+    WINDOWS,
+    WITHOUT_EFFECT,
+    decoder,
+)
+from cutaway.families.rope_table import derived_rope
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -25,6 +36,7 @@ class Phi3Config(PretrainedConfig):
         "max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "resid_pdrop": 0.0,
         "embd_pdrop": 0.0, "bos_token_id": 1, "eos_token_id": 32000, "pad_token_id": 32000, "sliding_window": None,
     }  # fmt: skip
+    derived = {**DERIVED, **derived_rope(share=1.0)}
     used = USED + WINDOWS
     without_effect = {**WITHOUT_EFFECT, "embd_pdrop": "the published model does not read it"}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
+from cutaway.families.layer_types import layer_types
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -22,13 +25,19 @@ class Qwen2Config(PretrainedConfig):
         "num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28,
         "layer_types": None,
     }  # fmt: skip
+    derived = {**DERIVED, "layer_types": lambda config: layer_types(config, slides(config))}
     used = USED + WINDOWS
+
+
+def slides(config: PretrainedConfig) -> Callable[[int], bool]:
+    """Which layers see only a window, where `layer_types` does not say it."""
+    first = config.max_window_layers if config.flag("use_sliding_window") else config.num_hidden_layers
+    return lambda i: i >= first
 
 
 def to_architecture(config: Qwen2Config) -> Architecture:
     """The published config -> Architecture."""
-    first = config.max_window_layers if config.flag("use_sliding_window") else config.num_hidden_layers
-    return decoder(config, bias=True, slides=lambda i: i >= first)
+    return decoder(config, bias=True, slides=slides(config))
 
 
 FAMILY = Family(to_architecture, WEIGHTS, "model")

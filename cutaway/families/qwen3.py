@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
+from cutaway.families.layer_types import layer_types
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -25,14 +27,20 @@ class Qwen3Config(PretrainedConfig):
         "layer_types": None,
         "head_dim": 128, "attention_bias": False,
     }  # fmt: skip
+    derived = {**DERIVED, "layer_types": lambda config: layer_types(config, slides(config))}
     used = USED + WINDOWS
+
+
+def slides(config: PretrainedConfig) -> Callable[[int], bool]:
+    """Which layers see only a window, where `layer_types` does not say it."""
+    first = config.max_window_layers if config.flag("use_sliding_window") else config.num_hidden_layers
+    return lambda i: i >= first
 
 
 def to_architecture(config: Qwen3Config) -> Architecture:
     """The published config -> Architecture."""
     bias = config.flag("attention_bias")
-    first = config.max_window_layers if config.flag("use_sliding_window") else config.num_hidden_layers
-    found = decoder(config, bias=bias, out_bias=bias, slides=lambda i: i >= first)
+    found = decoder(config, bias=bias, out_bias=bias, slides=slides(config))
     attention = replace(found.stack.attention, norm=found.stack.norm)
     return replace(found, stack=replace(found.stack, attention=attention))
 

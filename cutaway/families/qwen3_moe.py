@@ -8,7 +8,7 @@ from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
 from cutaway.families.expert_decoder import DEFAULTS, REFUSED, WITHOUT_EFFECT, weights, with_experts
-from cutaway.families.llama_decoder import LABEL, SPAN, TOKEN, USED, decoder
+from cutaway.families.llama_decoder import DERIVED, LABEL, SPAN, TOKEN, USED, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,6 +27,7 @@ class Qwen3MoeConfig(PretrainedConfig):
         "num_key_value_heads": 4, "max_position_embeddings": 32768, "use_sliding_window": False,
         "sliding_window": 4096, "attention_bias": False, "moe_intermediate_size": 768, "num_experts": 128,
     }  # fmt: skip
+    derived = DERIVED
     used = USED
     without_effect = WITHOUT_EFFECT
     refused = {**REFUSED, "mlp_only_layers": only(None, []), "decoder_sparse_step": only(None, 1)}

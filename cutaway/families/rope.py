@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cutaway.checkpoint.field_checks import Bounds, shown_value
 from cutaway.config.architecture import Rotary, RotaryScaling
 from cutaway.errors import ConfigError
-from cutaway.families.rope_table import check_beside, rope_table
+from cutaway.families.rope_table import check_beside, rope_table, theta_of
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
@@ -49,12 +49,12 @@ def rotary(config: PretrainedConfig, head_size: int, kind_of_layer: str = "", ba
     raw = rope_table(config, kind_of_layer)
     for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
         check_beside(config, name, raw.get(name))
-    theta = getattr(config, "rope_theta", None) if raw.get("rope_theta") is None else raw["rope_theta"]
+    theta = theta_of(config, raw, base)
     kind = raw.get("rope_type", raw.get("type", "default"))
     fields = _Fields(
         raw,
         {
-            "rope_theta": base if theta is None else theta,
+            "rope_theta": theta,
             "rope_type": kind,
             "partial_rotary_factor": getattr(config, "partial_rotary_factor", None) or 1.0,
             "original_max_position_embeddings": getattr(config, "original_max_position_embeddings", None) or longest,

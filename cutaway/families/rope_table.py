@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cutaway.checkpoint.field_checks import shown_value
@@ -22,7 +23,7 @@ def rope_table(config: PretrainedConfig, kind_of_layer: str) -> dict[str, Any]:
     `rope_scaling` may stand beside a `rope_parameters` that says nothing of scaling (set on a config that was read from
     a file, for one), or say the same. A contradiction is an error: neither is ignored.
     """
-    new, old = getattr(config, "rope_parameters", None) or {}, getattr(config, "rope_scaling", None) or {}
+    new, old = config.stated("rope_parameters") or {}, config.stated("rope_scaling") or {}
     for name, value in (("rope_parameters", new), ("rope_scaling", old)):
         if not isinstance(value, dict):
             raise ConfigError(f"{name} is {shown_value(value)}; it must be a table such as {{'rope_type': 'default'}}.")
@@ -51,9 +52,53 @@ def rope_table(config: PretrainedConfig, kind_of_layer: str) -> dict[str, Any]:
     return merged | {k: v for k, v in old.items() if v is not None}
 
 
+def theta_of(config: PretrainedConfig, table: dict[str, Any], base: float) -> Any:
+    """The base of the frequencies: the table's, the config's own, or the family's `base`."""
+    inner = table.get("rope_theta")
+    theta = config.stated("rope_theta") if inner is None else inner
+    return base if theta is None else theta
+
+
+def derived_rope(base: float = 10_000.0, share: float | None = None) -> dict[str, Callable[[PretrainedConfig], object]]:
+    """`rope_parameters`, `rope_scaling` and `rope_theta` of a config that says them in another way, or not at all.
+
+    Args:
+        base: the family's theta. share: its `partial_rotary_factor`, where the table names one.
+    """
+
+    def table(config: PretrainedConfig) -> object:
+        given = rope_table(config, "")
+        said = {k: v for k, v in given.items() if k != "type"}
+        said |= {"rope_theta": theta_of(config, given, base), "rope_type": _kind(given)}
+        part = config.stated("partial_rotary_factor", share)
+        return said if part is None else {"partial_rotary_factor": part, **said}
+
+    return {
+        "rope_parameters": table,
+        "rope_scaling": lambda config: config.rope_parameters,
+        "rope_theta": lambda config: config.rope_parameters["rope_theta"],
+    }
+
+
+def derived_ropes(bases: Mapping[str, tuple[str, float]]) -> dict[str, Callable[[PretrainedConfig], object]]:
+    """As `derived_rope`, where each kind of layer has a table of its own.
+
+    Args:
+        bases: {kind of layer: (the field that holds its theta, the family's theta)}.
+    """
+
+    def tables(config: PretrainedConfig) -> object:
+        return {
+            kind: {"rope_type": "default", "rope_theta": config.stated(field, base)}
+            for kind, (field, base) in bases.items()
+        }
+
+    return {"rope_parameters": tables, "rope_scaling": lambda config: config.rope_parameters}
+
+
 def check_beside(config: PretrainedConfig, name: str, inner: object) -> None:
     """ConfigError where a field of the config says otherwise than the table's own; a family's default says nothing."""
-    outer = getattr(config, name, None)
+    outer = config.stated(name)
     if inner is None or outer is None or outer == inner:
         return
     published = type(config).attribute_map.get(name, name)

@@ -60,7 +60,7 @@ def rotary_encoder(
         mlp_dropout: whether what the feed-forward layer makes inside is dropped at random too.
     """
     stack = bert_encoder.bert_stack(config, Learned(1))
-    given = getattr(config, "head_dim", None) is not None
+    given = config.stated("head_dim") is not None
     size = config.integer("head_dim", 1, 4096) if given else stack.attention.head_size
     attention = replace(stack.attention, head_size=size, scale=size**-0.5, bias=bias, out_bias=bias)
     feed_forward = replace(

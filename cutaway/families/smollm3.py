@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, WITHOUT_EFFECT, decoder
+from cutaway.families.layer_types import layer_types
+from cutaway.families.llama_decoder import (
+    DEFAULTS,
+    DERIVED,
+    LABEL,
+    SPAN,
+    TOKEN,
+    USED,
+    WEIGHTS,
+    WINDOWS,
+    WITHOUT_EFFECT,
+    decoder,
+)
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -28,22 +41,37 @@ class SmolLM3Config(PretrainedConfig):
         "use_sliding_window": False, "sliding_window": None, "no_rope_layers": None, "no_rope_layer_interval": 4,
         "layer_types": None, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True,
     }  # fmt: skip
+    derived = {
+        **DERIVED, "no_rope_layers": lambda config: _turned(config),
+        "layer_types": lambda config: layer_types(config, _slides(config)),
+    }  # fmt: skip
     used = USED + WINDOWS
     without_effect = WITHOUT_EFFECT
 
 
-def to_architecture(config: SmolLM3Config) -> Architecture:
-    """The published config -> Architecture. In `no_rope_layers`, 0 is a layer without rotary positions."""
-    n, bias = config.integer("num_hidden_layers", 1, 1000), config.flag("attention_bias")
-    turns = config.no_rope_layers
+def _turned(config: PretrainedConfig) -> list[int]:
+    """1 for each layer with rotary positions, 0 for one without."""
+    n, turns = config.integer("num_hidden_layers", 1, 1000), config.stated("no_rope_layers")
     if turns is None:
         interval = config.integer("no_rope_layer_interval", 1, 1_000_000)
         turns = [int((i + 1) % interval != 0) for i in range(n)]
     if not isinstance(turns, list) or len(turns) < n or not all(turn in (0, 1) for turn in turns):
         raise ConfigError(f"no_rope_layers is {shown_value(turns)}; it must hold 0 or 1 for each of {n} layers.")
-    slide = config.flag("use_sliding_window") and config.sliding_window is not None
+    return turns
+
+
+def _slides(config: PretrainedConfig) -> Callable[[int], bool]:
+    """Which layers see only a window, where `layer_types` does not say it."""
+    turns, slide = _turned(config), config.flag("use_sliding_window") and config.sliding_window is not None
+    return lambda i: slide and not turns[i]
+
+
+def to_architecture(config: SmolLM3Config) -> Architecture:
+    """The published config -> Architecture. In `no_rope_layers`, 0 is a layer without rotary positions."""
+    n, bias = config.integer("num_hidden_layers", 1, 1000), config.flag("attention_bias")
+    turns = _turned(config)
     mlp_bias = config.flag("mlp_bias")
-    found = decoder(config, bias=bias, out_bias=bias, mlp_bias=mlp_bias, slides=lambda i: slide and not turns[i])
+    found = decoder(config, bias=bias, out_bias=bias, mlp_bias=mlp_bias, slides=_slides(config))
     rotary = found.stack.rotary[0]
     return replace(
         found, stack=replace(found.stack, layer_positions=tuple(rotary if turn else None for turn in turns[:n]))

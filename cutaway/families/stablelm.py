@@ -7,7 +7,7 @@ from dataclasses import replace
 from cutaway.config.architecture import Architecture, Norm
 from cutaway.config.config import PretrainedConfig
 from cutaway.families import llama_decoder
-from cutaway.families.llama_decoder import DEFAULTS, LABEL, TOKEN, USED, decoder
+from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, TOKEN, USED, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -27,6 +27,7 @@ class StableLmConfig(PretrainedConfig):
         "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.25, "use_qkv_bias": False, "qk_layernorm": False,
         "use_parallel_residual": False, "hidden_dropout": 0.0, "bos_token_id": 0, "eos_token_id": 0,
     }  # fmt: skip
+    derived = DERIVED
     used = tuple(name for name in USED if name != "hidden_dropout")
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.t5_stack import ATTRIBUTES, DEFAULTS, LABEL, SPAN, TOKEN, WITHOUT_EFFECT, t5_stacks
+from cutaway.families.t5_stack import ATTRIBUTES, DEFAULTS, DERIVED, LABEL, SPAN, TOKEN, WITHOUT_EFFECT, t5_stacks
 from cutaway.families.t5_weights import encoder_weights, weights
 from cutaway.models import label_heads, seq2seq_heads
 from cutaway.models.backbone import Backbone, EncoderDecoder
@@ -22,13 +22,14 @@ class T5Config(PretrainedConfig):
     model_type = "t5"
     attribute_map = ATTRIBUTES
     defaults = DEFAULTS
+    derived = {**DERIVED, "scale_decoder_outputs": True}
     used = ("scale_decoder_outputs",)
     without_effect = WITHOUT_EFFECT
 
 
 def to_architecture(config: T5Config) -> Architecture:
     """The published config -> Architecture."""
-    return t5_stacks(config, scaled=getattr(config, "scale_decoder_outputs", True))
+    return t5_stacks(config, scaled=bool(config.scale_decoder_outputs))
 
 
 def encoder_only(config: T5Config) -> Architecture:

@@ -34,12 +34,28 @@ DEFAULTS: dict[str, Any] = {
     "initializer_factor": 1.0, "feed_forward_proj": "relu", "is_encoder_decoder": True, "use_cache": True,
     "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "classifier_dropout": 0.0,
 }  # fmt: skip
+DERIVED: dict[str, object] = {
+    "num_decoder_layers": lambda config: config.num_layers,
+    "dense_act_fn": lambda config: _activation(config)[1],
+    "is_gated_act": lambda config: _activation(config)[0],
+}
 WITHOUT_EFFECT = dict.fromkeys(("dense_act_fn", "is_gated_act", "n_positions"), "other fields say it")
 TOKEN = Classifier(dropout=("classifier_dropout",))
 LABEL = Classifier(
     "classification_head.out_proj", "eos", "classification_head.dense", dropout=("classifier_dropout",), drops="both"
 )
 SPAN = Classifier("qa_outputs", drops="none")
+
+
+def _activation(config: PretrainedConfig) -> tuple[bool, str]:
+    """(whether there is a gate, the activation's name) of `feed_forward_proj`."""
+    gated, _, kind = str(config.feed_forward_proj).rpartition("-")
+    if gated not in ("", "gated") or kind not in ACTIVATIONS:
+        raise ConfigError(
+            f"feed_forward_proj is {config.feed_forward_proj!r}; it must be such as 'relu' or 'gated-gelu'."
+        )
+    # the published "gated-gelu" is the tanh form
+    return bool(gated), "gelu_new" if gated and kind == "gelu" else kind
 
 
 def t5_stacks(config: PretrainedConfig, *, scaled: bool, per_layer: bool = False) -> Architecture:
@@ -50,11 +66,7 @@ def t5_stacks(config: PretrainedConfig, *, scaled: bool, per_layer: bool = False
         per_layer: whether each layer has a table of distances of its own (Chung et al., 2023).
     """
     hidden, n_heads = config.integer("d_model", 1, 65_536), config.integer("num_heads", 1, 1024)
-    gated, _, kind = str(config.feed_forward_proj).rpartition("-")
-    if gated not in ("", "gated") or kind not in ACTIVATIONS:
-        raise ConfigError(
-            f"feed_forward_proj is {config.feed_forward_proj!r}; it must be such as 'relu' or 'gated-gelu'."
-        )
+    gated, kind = _activation(config)
     dropout = config.number("dropout_rate", 0.0, 1.0)
     buckets = config.integer("relative_attention_num_buckets", 4, 100_000)
     farthest = config.integer("relative_attention_max_distance", 4, 10_000_000)
@@ -72,9 +84,8 @@ def t5_stacks(config: PretrainedConfig, *, scaled: bool, per_layer: bool = False
         ),
         feed_forward=FeedForward(
             config.integer("d_ff", 1, 1_000_000),
-            # the published "gated-gelu" is the tanh form
-            ACTIVATIONS["gelu_new" if gated and kind == "gelu" else kind],
-            gated=bool(gated),
+            ACTIVATIONS[kind],
+            gated=gated,
             bias=False,
             dropout=dropout,
         ),

@@ -459,6 +459,10 @@ class EncoderDecoder(Backbone[Seq2SeqModelOutput]):
             return shift_right(labels, *decoder_start(self.config))
         return wrap_right(labels, self.config.pad_token_id)
 
+    def _shift_right(self, input_ids: Tensor) -> Tensor:
+        """`prepare_decoder_input_ids_from_labels`, as scripts for T5 call it."""
+        return self.prepare_decoder_input_ids_from_labels(input_ids)
+
     def reads_again(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the decoder reads where it reads the encoder's text again, and its mask or None; see begin_with_text."""
         read = self.prepare_decoder_input_ids_from_labels(input_ids)

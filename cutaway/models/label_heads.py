@@ -88,6 +88,15 @@ class LabelHead(HeadModel):
 
     head_spec: ClassVar[Classifier]
 
+    @property
+    def num_labels(self) -> int:
+        """How many labels the config names; setting it sets the config's."""
+        return int(self.config.num_labels)
+
+    @num_labels.setter
+    def num_labels(self, value: int) -> None:
+        self.config.num_labels = value
+
     def _outputs(self, config: PretrainedConfig) -> int:
         return int(config.num_labels)
 
@@ -137,16 +146,28 @@ class LabelHead(HeadModel):
             places = torch.maximum((real & out.rows.mask).mul(steps).amax(1), out.rows.first())
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), places]
 
-    def _end(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
-        if input_ids is None:
-            raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
+    def _ends(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Where the end-of-text tokens stand that the mask shows: bool [batch, length]."""
         end = self.config.eos_token_id
         if end is None:
             raise InputError("this head reads the end-of-text token, but config.eos_token_id is None; set it.")
         ends = torch.isin(input_ids, torch.tensor(end, device=input_ids.device))
-        if attention_mask is not None:  # padding may have the same id
-            ends &= attention_mask != 0
+        # padding may have the same id
+        return ends if attention_mask is None else ends & (attention_mask != 0)
+
+    def hides_every_end(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> bool:
+        """Whether the mask hides every end-of-text token of a text that has one."""
+        if input_ids is None or attention_mask is None or attention_mask.shape != input_ids.shape:
+            return False
+        there, shown = self._ends(input_ids, None).any(1), self._ends(input_ids, attention_mask).any(1)
+        return bool((there & ~shown).any())
+
+    def _end(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        if input_ids is None:
+            raise InputError("this head reads the end-of-text token, so it needs input_ids, not inputs_embeds.")
+        ends = self._ends(input_ids, attention_mask)
         if not bool(ends.any(1).all()):
+            end = self.config.eos_token_id
             raise InputError(f"every text must hold the end-of-text token {end}; one does not.")
         steps = torch.arange(input_ids.shape[1], device=input_ids.device)
         hidden = out.last_hidden_state

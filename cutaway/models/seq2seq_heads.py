@@ -83,6 +83,10 @@ class Seq2SeqLM(OutputHead):
         """What the decoder reads when it must say `labels` [batch, length]."""
         return self.base.prepare_decoder_input_ids_from_labels(labels)  # type: ignore[no-any-return]
 
+    def _shift_right(self, input_ids: Tensor) -> Tensor:
+        """`prepare_decoder_input_ids_from_labels`, as scripts for T5 call it."""
+        return self.prepare_decoder_input_ids_from_labels(input_ids)
+
     def logits(self, hidden: Tensor) -> Tensor:
         found = super().logits(hidden)
         return found + getattr(self, self.logits_bias) if self.logits_bias else found
@@ -145,15 +149,20 @@ class Seq2SeqClassification(LabelHead):
         output_hidden_states: LayerSelection = None,
         return_dict: bool | None = None,
     ) -> Seq2SeqSequenceClassifierOutput:
-        """logits [batch, labels]; the decoder reads the text itself, shifted right."""
+        """logits [batch, labels]; the decoder reads the text itself, shifted right.
+
+        Where the mask hides every end-of-text token of a text, the decoder reads all of the texts, as upstream's always
+        does: the answer is read at that token.
+        """
+        shown_mask = None if self.hides_every_end(input_ids, attention_mask) else attention_mask
         decoder_input_ids, decoder_attention_mask = read_again(
-            self, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask
+            self, input_ids, shown_mask, decoder_input_ids, decoder_attention_mask
         )
         out = self.base(
             input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, encoder_outputs, None,
             inputs_embeds, None, use_cache or False, output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        logits = self.shown(self.labels_logits(self.picked(out, input_ids, attention_mask)), out)
+        logits = self.shown(self.labels_logits(self.picked(out, input_ids, shown_mask)), out)
         loss = None if labels is None else losses.classification(logits, labels, self.config)
         return self.finish(Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **_carried(out)), return_dict)
 

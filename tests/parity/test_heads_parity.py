@@ -339,3 +339,29 @@ def test_heads_of_tokens_drop_as_upstreams_in_training(family):
         dropout = getattr(theirs, "dropout", None) or getattr(theirs, "drop", None)  # ModernBERT's is called drop
         assert (dropout is None) == (ours.head_spec.drops == "none") == (family == "eurobert")
         assert dropout is None or ours.rate == dropout.p
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_an_end_that_the_mask_hides_is_read_as_upstream_reads_it(family):
+    theirs, ours = pair(family, "ForSequenceClassification", pad_token_id=0, eos_token_id=2, decoder_start_token_id=0)
+    ids = torch.stack(texts((7, 7)))
+    ids[:, -1] = 2
+    mask = torch.tensor([[1, 1, 0, 1, 1, 1, 1], [1, 0, 1, 1, 1, 1, 0]])
+    for shown in (mask, torch.ones_like(mask)):
+        expected, found = (model(input_ids=ids, attention_mask=shown).logits for model in (theirs, ours))
+        assert gap(found, expected) < TOLERANCE
+
+
+def test_a_head_says_and_takes_its_number_of_labels():
+    _, ours = pair("bert", "ForTokenClassification", num_labels=5)
+    assert ours.num_labels == 5
+    ours.num_labels = 3
+    assert (ours.num_labels, ours.config.num_labels) == (3, 3)
+    assert not hasattr(pair("bert")[1], "num_labels")
+
+
+@pytest.mark.parametrize("ending", ["Model", "ForConditionalGeneration"])
+def test_ids_are_shifted_right_by_the_name_that_scripts_use(ending):
+    theirs, ours = pair("t5", ending)
+    labels = torch.tensor([[5, 6, -100, -100], [7, -100, 8, 9]])
+    assert torch.equal(ours._shift_right(labels), theirs._shift_right(labels))

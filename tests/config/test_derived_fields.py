@@ -1,0 +1,121 @@
+import copy
+import json
+import pickle
+
+import pytest
+import transformers
+
+import cutaway
+from cutaway.config.config import PretrainedConfig
+from cutaway.errors import ConfigError
+
+
+class Deep(PretrainedConfig):
+    model_type = "deep"
+    defaults = {"width": 12, "heads": 3, "kinds": None, "size": None}
+    attribute_map = {"hidden_size": "width", "head_dim": "size"}
+    derived = {
+        "size": lambda config: config.width // config.heads,
+        "kinds": lambda config: ["full"] * config.heads,
+        "table": lambda config: {"theta": float(config.width)},
+    }
+
+
+FAMILIES = [
+    "Llama", "Mistral", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Gemma2", "Gemma3Text", "Phi", "Phi3", "StableLm", "Olmo2",
+    "Olmoe", "Granite", "Cohere", "Cohere2", "SmolLM3", "GPTNeoX", "GPTNeo", "Falcon", "OPT", "T5", "MT5", "UMT5",
+    "ModernBert", "EuroBert", "Gte", "NomicBert", "JinaEmbeddingsV3", "Bert",
+]  # fmt: skip
+OPEN = (
+    "num_key_value_heads", "num_kv_heads", "head_dim", "layer_types", "no_rope_layers", "rope_parameters",
+    "num_decoder_layers", "dense_act_fn", "is_gated_act", "scale_decoder_outputs", "word_embed_proj_dim",
+    "ffn_hidden_size", "attention_layers", "attention_types", "chunk_size_feed_forward",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_open_field_reads_as_upstream_has_it(family):
+    theirs, ours = getattr(transformers, f"{family}Config")(), getattr(cutaway, f"{family}Config")()
+    for name in OPEN:
+        if hasattr(theirs, name):
+            assert getattr(ours, name) == getattr(theirs, name), name
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen3", "Phi3", "GPTNeoX"])
+def test_older_spellings_read_as_the_table(family):
+    fields = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    config = getattr(cutaway, f"{family}Config")(**fields)
+    table = config.rope_parameters
+    assert (table["rope_theta"], table["rope_type"], table["factor"]) == (500.0, "linear", 4.0)
+    assert config.rope_scaling == fields["rope_scaling"] and config.rope_theta == 500.0
+    plain = getattr(cutaway, f"{family}Config")()
+    assert plain.rope_scaling is plain.rope_parameters and plain.rope_parameters["rope_type"] == "default"
+
+
+def test_a_change_of_the_table_that_was_read_counts():
+    config = cutaway.LlamaConfig(
+        vocab_size=10, hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8
+    )
+    plain = cutaway.LlamaModel(config).architecture.stack.positions
+    config.rope_parameters["rope_theta"] = 77.0
+    assert cutaway.LlamaModel(config).architecture.stack.positions.theta == 77.0 != plain.theta
+    assert json.loads(config.to_json_string())["rope_parameters"]["rope_theta"] == 77.0
+    assert "rope_scaling" not in config.to_dict()
+    scaled = cutaway.LlamaConfig(rope_theta=77.0)
+    scaled.rope_scaling = {"rope_type": "linear", "factor": 2.0}
+    assert scaled.rope_parameters == {"rope_type": "linear", "factor": 2.0, "rope_theta": 77.0}
+
+
+def test_what_follows_follows_later_changes_and_is_not_written():
+    config = Deep()
+    kinds, table = config.kinds, config.table
+    assert (config.size, config.head_dim, kinds, table) == (4, 4, ["full"] * 3, {"theta": 12.0})
+    config.heads, config.width = 2, 40
+    assert (config.size, config.kinds, config.table) == (20, ["full"] * 2, {"theta": 40.0})
+    assert config.kinds is kinds and config.table is table
+    written = config.to_dict()
+    assert written["kinds"] is written["size"] is None and "table" not in written
+    assert config.stated("size") is config.stated("head_dim") is None and config.stated("width") == 40
+    config.size = 7
+    assert config.head_dim == config.stated("head_dim") == 7
+    config.size = None
+    assert config.size == 20
+
+
+def test_a_changed_list_becomes_a_field_and_others_do_not_share_it():
+    config, other = Deep(), Deep()
+    for each in (config, other):
+        assert each.kinds == ["full"] * 3
+    assert config == other
+    config.kinds[1] = "near"
+    assert config != other
+    assert config.to_dict()["kinds"] == ["full", "near", "full"] and other.to_dict()["kinds"] is None
+    for copied in (copy.deepcopy(config), pickle.loads(pickle.dumps(config)), Deep.from_dict(config.to_dict())):
+        assert copied.kinds == ["full", "near", "full"]
+    assert Deep().kinds == ["full"] * 3
+
+
+def test_what_cannot_follow_is_no_field():
+    config = Deep(heads=0)
+    assert not hasattr(config, "size")
+    with pytest.raises(AttributeError, match="does not follow"):
+        _ = config.size
+
+
+def test_fields_are_set_from_text_as_what_they_are():
+    config = cutaway.GPT2Config()
+    config.update_from_string("n_embd=10, resid_pdrop=0.25,scale_attn_weights=false,summary_type=first")
+    assert (config.n_embd, config.hidden_size, config.resid_pdrop) == (10, 10, 0.25)
+    assert (config.scale_attn_weights, config.summary_type) == (False, "first")
+    for text, told in (
+        ("n_embd", "sets no field"), ("n_embdd=3", "n_embd"), ("n_embd=many", "give a number"),
+        ("scale_attn_weights=maybe", "true or false"), ("id2label=3", "as an attribute"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=told):
+            config.update_from_string(text)
+    assert config.n_embd == 10
+
+
+def test_a_config_is_read_from_one_file(tmp_path):
+    Deep(width=24).to_json_file(tmp_path / "any.json")
+    assert Deep.from_json_file(tmp_path / "any.json").width == 24
