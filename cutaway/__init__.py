@@ -218,6 +218,7 @@ _MODULES = {
         "RepetitionPenaltyLogitsProcessor SequenceBiasLogitsProcessor SuppressTokensAtBeginLogitsProcessor "
         "SuppressTokensLogitsProcessor UnbatchedClassifierFreeGuidanceLogitsProcessor"
     ),
+    "cutaway.generate.watermark": "WatermarkDetector WatermarkLogitsProcessor WatermarkingConfig",
     "cutaway.generate.logits_warpers": (
         "EpsilonLogitsWarper EtaLogitsWarper MinPLogitsWarper TemperatureLogitsWarper TopHLogitsWarper "
         "TopKLogitsWarper TopPLogitsWarper TypicalLogitsWarper"
@@ -283,8 +284,8 @@ _MODULES["cutaway.compat.refused"] = (
     "Fp8QuantizedLayer GPTQConfig GemmaQuantizationConfig GgufConfig GreedyLR HQQQuantizedLayer HiggsConfig HqqConfig "
     "KernelConfig MetalConfig Mxfp4Config NVFP4Config QuantizedCache QuantoConfig QuantoQuantizedLayer QuarkConfig "
     "SinqConfig SpQRConfig SynthIDTextWatermarkDetector SynthIDTextWatermarkLogitsProcessor "
-    "SynthIDTextWatermarkingConfig TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig WatermarkDetector "
-    "WatermarkLogitsProcessor WatermarkingConfig convert_and_export_with_cache get_greedy_schedule"
+    "SynthIDTextWatermarkingConfig TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig "
+    "convert_and_export_with_cache get_greedy_schedule"
 )
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 _HOME["logging"] = "cutaway.compat"  # upstream's top level has the module

@@ -120,9 +120,6 @@ from cutaway.compat.refused import (
     TorchAoConfig,
     TorchExportableModuleWithStaticCache,
     VptqConfig,
-    WatermarkDetector,
-    WatermarkingConfig,
-    WatermarkLogitsProcessor,
     convert_and_export_with_cache,
     get_greedy_schedule,
 )
@@ -548,6 +545,7 @@ from cutaway.generate.stopping_criteria import (
     StoppingCriteriaList,
     StopStringCriteria,
 )
+from cutaway.generate.watermark import WatermarkDetector, WatermarkingConfig, WatermarkLogitsProcessor
 from cutaway.inspect import Explanation, explain
 from cutaway.models.generation_mixin import GenerationMixin
 from cutaway.models.pretrained import PreTrainedModel

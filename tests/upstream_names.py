@@ -78,7 +78,7 @@ NEVER = (
     ("the processors of sound models (`Bark...`, `Dia...`)",
      "no task of texts; write a `LogitsProcessor`"),
     ("watermarks by SynthID",
-     "cutaway does not watermark texts; write a `LogitsProcessor`"),
+     "`WatermarkingConfig` marks by green lists"),
     ("`torch.compile(model, fullgraph=True)`, and tests that are skipped without it",
      "the engine's kernels and its recorded decode step take its place"),
     ("a text of which `attention_mask` hides every token",

@@ -20,6 +20,7 @@ HOMES = {
         "SAFE_WEIGHTS_INDEX_NAME SAFE_WEIGHTS_NAME SENTENCEPIECE_UNDERLINE TRAINER_STATE_NAME TRAINING_ARGS_NAME "
         "TruncationStrategy VERY_LARGE_INTEGER WEIGHTS_INDEX_NAME"
     ),
+    "cutaway.compat.decorators": "can_return_tuple filter_out_non_signature_kwargs",
     "cutaway.compat.docstrings": (
         "add_code_sample_docstrings add_start_docstrings_to_model_forward replace_return_docstrings"
     ),
@@ -178,13 +179,15 @@ MODULES = {
     "training_args_seq2seq": "Seq2SeqTrainingArguments",
     "utils": (
         "CONFIG_NAME ModelOutput PaddingStrategy PushToHubMixin TensorType WEIGHTS_NAME check_min_version "
-        "get_json_schema send_example_telemetry"
+        "get_json_schema send_example_telemetry can_return_tuple filter_out_non_signature_kwargs"
     ),
     "utils.chat_template_utils": "DocstringParsingException TypeHintParsingException get_json_schema",
     "utils.constants": "",
     "utils.dummy_pt_objects": "",
     "utils.doc": "add_end_docstrings add_start_docstrings",
-    "utils.generic": "ContextManagers ExplicitEnum ModelOutput PaddingStrategy TensorType to_numpy to_py_obj",
+    "utils.generic": (
+        "ContextManagers ExplicitEnum ModelOutput PaddingStrategy TensorType can_return_tuple to_numpy to_py_obj"
+    ),
     "utils.hub": "PushToHubMixin cached_file",
     "utils.import_utils": "is_torch_greater_or_equal requires_backends",
     "utils.logging": HOMES["cutaway.compat.verbosity"],

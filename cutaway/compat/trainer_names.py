@@ -463,7 +463,8 @@ class RemoveColumnsCollator:
         if left_out and not self.message_logged and self.logger is not None and self.model_name:
             self.message_logged = True
             where = "" if self.description is None else f" of the {self.description} set"
-            self.logger.info("%s.forward takes no %s%s: left out.", self.model_name, ", ".join(left_out), where)
+            # one text: a logger of a script's own may take no more
+            self.logger.info(f"{self.model_name}.forward takes no {', '.join(left_out)}{where}: left out.")
         return {name: value for name, value in feature.items() if name in self.signature_columns}
 
     def __call__(self, features: list[Any]) -> Any:

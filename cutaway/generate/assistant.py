@@ -14,6 +14,7 @@ from cutaway.nn.kv_cache import Cache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cutaway.generate.prompt import Prompt
     from cutaway.models.protocols import DecodeStepper, GenerativeModel
 
 
@@ -28,6 +29,8 @@ class Assistant:
     def __init__(self, model: GenerativeModel, n_ahead: int, confident: float) -> None:
         self.model, self.n_ahead, self.confident = model, n_ahead, confident
         self.evaluating = Evaluation(cast(nn.Module, model))
+        self.source: Prompt | None = None  # what an encoder reads
+        self.memory: Tensor | None = None  # [1, source length, hidden], what it said
         self.cache: Cache | None = None
         self.stepper: DecodeStepper | None = None
         self.read: list[int] = []  # what the cache holds
@@ -65,13 +68,28 @@ class Assistant:
                 self.cache, self.stepper, kept = None, None, 0
         device = next(cast(nn.Module, self.model).parameters()).device
         ids = torch.tensor([text[kept if self.cache is not None else 0 :]], device=device)
+        memory_mask = None
+        if self.model.is_encoder_decoder:
+            assert self.source is not None
+            memory_mask = self.source.encoder_mask
         if self.stepper is not None and self.stepper.is_unobserved and self.cache is not None:
-            logits = self.stepper(ids, self.cache, None, None)
+            logits = self.stepper(ids, self.cache, self.memory, memory_mask)
         else:
-            outputs = self.model(
-                input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1, return_dict=True
-            )
+            asked = {"past_key_values": self.cache, "use_cache": True, "logits_to_keep": 1, "return_dict": True}
+            outputs = self.model(**self._inputs(ids, memory_mask), **asked)
             self.cache, logits = outputs.past_key_values, outputs.logits
+            if self.model.is_encoder_decoder:
+                self.memory = outputs.encoder_last_hidden_state
             self.stepper = self.model.decode_stepper()
         self.read = list(text)
         return logits[:, -1]
+
+    def _inputs(self, ids: Tensor, memory_mask: Tensor | None) -> dict[str, object]:
+        """What the model reads: ids [1, n], of an encoder-decoder with its source."""
+        if not self.model.is_encoder_decoder:
+            return {"input_ids": ids}
+        assert self.source is not None
+        read: dict[str, object] = {"decoder_input_ids": ids, "attention_mask": memory_mask}
+        if self.memory is None:
+            return read | {"input_ids": self.source.encoder_ids}
+        return read | {"encoder_outputs": (self.memory,)}

@@ -39,6 +39,7 @@ class AssistedSearch(LookupSearch):
         super().__init__(model, prompt, plan, tokenizer)
         assert plan.assistant is not None
         self.assistant = plan.assistant
+        self.assistant.source = prompt
         self.probabilities: list[Tensor] = []  # [V] each: what the guesses ahead were chosen from
 
     def guesses(self) -> list[int]:
@@ -80,26 +81,29 @@ class AssistedSearch(LookupSearch):
         return token, warped.log_softmax(dim=-1) if self.plan.rules.renormalize else warped
 
 
-def read_assistant(s: Settings, model: GenerativeModel, rows: int) -> Assistant | None:
-    """The small model of a call, checked; None without one.
+def read_assistant(s: Settings, model: GenerativeModel, rows: int, *, reads_ids: bool = True) -> Assistant | None:
+    """The small model of a call, checked; None without one. `reads_ids`: whether an encoder's text is given as ids.
 
     Raises:
-        GenerationError: it cannot write, or has another vocabulary; or the call is for several
-            texts, beams, or an encoder-decoder.
+        GenerationError: it cannot write, has another vocabulary, or is an encoder-decoder where the model is none (or
+            the other way); or the call is for several texts or beams.
     """
     small = s.call.get("assistant_model")
     if small is None:
         return None
-    if not getattr(small, "can_generate", lambda: False)() or getattr(small, "is_encoder_decoder", False):
-        raise GenerationError(
-            f"assistant_model is a {type(small).__name__}: pass a decoder with a language-model head, which "
-            "AutoModelForCausalLM loads."
-        )
+    needed, loader = "a decoder with a language-model head", "AutoModelForCausalLM"
     if model.is_encoder_decoder:
+        needed, loader = "an encoder-decoder, which reads the same source", "AutoModelForSeq2SeqLM"
+    writes = getattr(small, "can_generate", lambda: False)()
+    if not writes or getattr(small, "is_encoder_decoder", False) != model.is_encoder_decoder:
+        raise GenerationError(f"assistant_model is a {type(small).__name__}: pass {needed}, which {loader} loads.")
+    if model.is_encoder_decoder and not reads_ids:
         raise GenerationError(
-            "assistant_model writes ahead for a decoder, and this model is an encoder-decoder. Leave it out; "
-            "prompt_lookup_num_tokens guesses without another model."
+            "assistant_model reads the source itself, so it needs input_ids; here are the encoder's outputs or vectors "
+            "alone. Pass the ids, or leave it out; prompt_lookup_num_tokens guesses without another model."
         )
+    if s["watermarking_config"] is not None:
+        raise GenerationError("watermarking_config and assistant_model exclude each other: leave one of them out.")
     sizes = [one.get_input_embeddings().num_embeddings for one in (model, small)]
     if sizes[0] != sizes[1]:
         raise GenerationError(

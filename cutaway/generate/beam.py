@@ -118,6 +118,7 @@ class BeamSearch(Search):
         if plan.do_sample:
             hot = scores if plan.temperature == 1.0 else sampling.temperature(scores, plan.temperature)
             scores = sampling.at_least(self.warp(hot), hot, 1 + max(1, len(plan.eos)))
+        scores = self.rules.marked(scores)
         return scores.log_softmax(dim=-1) if plan.rules.renormalize else scores
 
     def choose_beams(self, scores: Tensor) -> list[list[Candidate]]:

@@ -317,7 +317,9 @@ def prepare(
         vocab_size=None if writer is None else writer.embedding.vocab_size,
         tokenizer=tokenizer,
     )
-    plan = replace(plan, assistant=read_assistant(call, model, prompt.ids.shape[0]))
+    plan = replace(
+        plan, assistant=read_assistant(call, model, prompt.ids.shape[0], reads_ids=prompt.encoder_ids is not None)
+    )
     kind: type[Search] = Search if plan.prompt_lookup is None else LookupSearch
     if plan.assistant is not None:
         kind = AssistedSearch

@@ -286,7 +286,7 @@ class SuppressTokensAtBeginLogitsProcessor(SuppressTokensLogitsProcessor):
         self, begin_suppress_tokens: Iterable[int], begin_index: int, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(begin_suppress_tokens, device)
-        self.begin_index = begin_index
+        self.begin_suppress_tokens, self.begin_index = self.suppress_tokens, begin_index
 
     def set_begin_index(self, begin_index: int) -> None:
         """Rules them out there instead."""

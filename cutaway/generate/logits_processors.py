@@ -19,6 +19,7 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import scatter_rows
 
 if TYPE_CHECKING:
+    from cutaway.generate.watermark import WatermarkLogitsProcessor
     from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
@@ -62,6 +63,7 @@ class LogitsProcessors:
         if rules.form is not None:
             assert tokenizer is not None  # a form asks for one when it is read
             self.constraint = Constraint(rules.form, tokenizer, plan.eos, len(copies))
+        self.watermark: WatermarkLogitsProcessor | None = None
         self.steps = self.in_order(device)
 
     def in_order(self, device: torch.device) -> list[Rule]:
@@ -124,6 +126,16 @@ class LogitsProcessors:
         for rule in self.steps:
             scores = rule(scores)
         return scores
+
+    def marked(self, scores: Tensor) -> Tensor:
+        """The scores [A, V], after what sampling rules out, with the bonus of a watermark."""
+        config = self.plan.rules.watermark
+        if config is None:
+            return scores
+        if self.watermark is None:
+            self.watermark = config.construct_processor(scores.shape[-1], "cpu")
+        texts = self.sequences if self.rows is None else self.sequences[self.rows]  # [A, width]
+        return self.watermark(texts, scores)
 
     def add(self, tokens: Tensor) -> None:
         """Takes the chosen tokens [A] of the running sequences."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.options import Settings
+from cutaway.generate.watermark import WatermarkingConfig, read_watermark
 
 if TYPE_CHECKING:
     from cutaway.tokenization.protocols import TokenizerLike
@@ -50,6 +51,7 @@ class ProcessorSettings:
     finite: bool = False
     renormalize: bool = False
     form: Form | None = None
+    watermark: WatermarkingConfig | None = None
 
     @property
     def reads_text(self) -> bool:
@@ -91,6 +93,7 @@ def read_processor_settings(
         finite=s.flag("remove_invalid_values"),
         renormalize=s.flag("renormalize_logits"),
         form=read_form(s, eos, tokenizer),
+        watermark=read_watermark(s["watermarking_config"]),
     )
 
 

@@ -182,8 +182,12 @@ def read_prompt(
     elif outputs is not None:
         rows = outputs[0].shape[0]
         encoder_mask = None if attention_mask is None else torch.as_tensor(attention_mask, device=device)
+    elif bos is not None:  # as with a decoder: a text that only begins
+        encoder_ids, rows = torch.tensor([[bos]], device=device), 1
     else:
-        raise GenerationError("input_ids is missing: an encoder-decoder needs a text to read.")
+        raise GenerationError(
+            "input_ids is missing and the model has no bos_token_id: an encoder-decoder needs a text to read."
+        )
     start = s.one_id("decoder_start_token_id", None)
     if start is None:
         start = getattr(model.config, "decoder_start_token_id", None)

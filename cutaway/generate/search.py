@@ -287,14 +287,15 @@ class Search:
         """
         plan = self.plan
         if self.rng is None:
+            scores = self.rules.marked(scores)
             tokens = sampling.greedy(scores)
         else:
             if plan.temperature != 1.0:
                 scores = sampling.temperature(scores, plan.temperature)
             uniform = self.rng.uniform(scores.shape[0])
-            few = sampling.shortlist(scores, plan.top_k) if plan.top_k else None
+            few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
             if few is None or plan.output_scores:
-                scores = self.warp(scores)
+                scores = self.rules.marked(self.warp(scores))
             if few is None:
                 tokens = sampling.draw(scores, uniform)
             else:

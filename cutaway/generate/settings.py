@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cutaway.checkpoint.field_table import FieldTable, only, say_once
 from cutaway.errors import ConfigError, GenerationError, nearest
+from cutaway.generate.watermark import read_watermark
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.folder_save import folder_save
 from cutaway.hub.upstream_types import KnownUpstream
@@ -67,6 +68,7 @@ DEFAULTS: dict[str, Any] = {
     "eta_cutoff": 0.0,
     "remove_invalid_values": False,
     "renormalize_logits": False,
+    "watermarking_config": None,
     "guidance_scale": None,
     "negative_prompt_ids": None,
     "negative_prompt_attention_mask": None,
@@ -103,7 +105,6 @@ NOT_BUILT: dict[str, Any] = {
     "constraints": None,
     "top_h": None,
     "penalty_alpha": None,
-    "watermarking_config": None,
     "token_healing": False,
     "dola_layers": None,
     "custom_generate": None,
@@ -192,6 +193,7 @@ class GenerationConfig(KnownUpstream):
             setattr(self, name, None)
         for name, value in settings.items():
             setattr(self, name, value)
+        self.watermarking_config = read_watermark(settings.get("watermarking_config"))
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], **changes: object) -> GenerationConfig:
@@ -216,7 +218,7 @@ class GenerationConfig(KnownUpstream):
 
     @classmethod
     @also_called(pretrained_model_name="name", config_name="config_file_name", pretrained_model_name_or_path="name")
-    def from_pretrained(cls, name: str | Path, config_file_name: str = FILE_NAME, **options: Any) -> GenerationConfig:
+    def from_pretrained(cls, name: str | Path, config_file_name: str | None = None, **options: Any) -> GenerationConfig:
         """From the generation_config.json of a folder, a built-in or a hub name.
 
         `options` are those of `cutaway.hub.files.resolve` (revision, token, cache_dir, local_files_only, subfolder) and
@@ -225,7 +227,7 @@ class GenerationConfig(KnownUpstream):
         from cutaway.hub.files import resolve
 
         settings = {n: options.pop(n) for n in list(options) if n in KNOWN}
-        path = resolve(str(name), **options).require(config_file_name)
+        path = resolve(str(name), **options).require(config_file_name or FILE_NAME)
         fields = read_json(path, ConfigError)
         say_once(FILE_NAME, (name for name in fields if name not in TABLE.known))
         return cls.from_dict(fields, **settings)
@@ -241,13 +243,15 @@ class GenerationConfig(KnownUpstream):
         stored = {n: v for n, v in self.to_dict().items() if n not in OF_ONE_CALL}
         if isinstance(stored.get("sequence_bias"), Mapping):
             stored["sequence_bias"] = [[list(ids), bias] for ids, bias in stored["sequence_bias"].items()]
+        if self.watermarking_config is not None:
+            stored["watermarking_config"] = self.watermarking_config.to_dict()
         return json.dumps(stored, indent=2, sort_keys=True) + "\n"
 
     @also_called(config_name="config_file_name", save_directory="folder")
-    def save_pretrained(self, folder: str | Path, config_file_name: str = FILE_NAME) -> None:
+    def save_pretrained(self, folder: str | Path, config_file_name: str | None = None) -> None:
         """Writes generation_config.json into `folder`, which is created where it is missing."""
         with folder_save(folder) as save:
-            save.write_text(config_file_name, self.to_json_string())
+            save.write_text(config_file_name or FILE_NAME, self.to_json_string())
 
     def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
         """Write the settings under a name of your own."""

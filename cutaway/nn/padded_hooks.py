@@ -7,11 +7,12 @@ packed again. It sees the tensors that go in and come out, none of the engine's 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch.utils.hooks import BackwardHook, RemovableHandle
 
 from cutaway.nn.call_context import rows_of_call
 from cutaway.nn.packed_batch import PackedBatch
@@ -35,6 +36,72 @@ class PaddedHooks(nn.Module):
         """As torch's; the hook is shown the padded input and output."""
         shown = hook if _is_torchs(hook) else _after(hook, with_kwargs)
         return super().register_forward_hook(shown, prepend=prepend, with_kwargs=with_kwargs, always_call=always_call)
+
+    def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """As torch's; the hook is shown the padded gradients of what went in and came out."""
+        if _is_torchs(hook):
+            return super().register_full_backward_hook(hook, prepend)
+        return _PaddedGradients(hook, after=True).attach(self)
+
+    def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """As torch's; the hook is shown the padded gradient of what came out."""
+        if _is_torchs(hook):
+            return super().register_full_backward_pre_hook(hook, prepend)
+        return _PaddedGradients(hook, after=False).attach(self)
+
+
+class _Both:
+    """What takes two hooks off."""
+
+    def __init__(self, *handles: RemovableHandle) -> None:
+        self.handles = handles
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def __enter__(self) -> _Both:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.remove()
+
+
+class _PaddedGradients:
+    """A hook on gradients, which each call of the module gets with the rows that it had: gradients come later.
+
+    Args:
+        after: whether the hook runs after the module's own gradients, and is shown those of its inputs too.
+    """
+
+    def __init__(self, hook: Hook, *, after: bool) -> None:
+        self.hook, self.after = hook, after
+        self.calls = threading.local()
+
+    def attach(self, module: nn.Module) -> RemovableHandle:
+        """Hook the calls of a module; what is given back takes the hook off."""
+        begins = nn.Module.register_forward_pre_hook(module, self._begins)
+        ends = nn.Module.register_forward_hook(module, self._ends, prepend=True)
+        return cast("RemovableHandle", _Both(begins, ends))
+
+    def _begins(self, module: nn.Module, args: tuple[object, ...]) -> tuple[object, ...]:
+        rows = rows_of_call()
+
+        def shown(module: nn.Module, *gradients: tuple[object, ...]) -> object:
+            answer = self.hook(module, *(tuple(_shown(g, rows) for g in side) for side in gradients))
+            if answer is None:
+                return None
+            given = answer if isinstance(answer, tuple) else (answer,)
+            return tuple(_taken(new, old, rows) for new, old in zip(given, gradients[0], strict=True))
+
+        call = BackwardHook(module, *(([shown], []) if self.after else ([], [shown])))
+        self.calls.current = call
+        changed: tuple[object, ...] = call.setup_input_hook(args)
+        return changed
+
+    def _ends(self, module: nn.Module, args: tuple[object, ...], out: object) -> object:
+        call, self.calls.current = self.calls.current, None
+        return call.setup_output_hook(out)
 
 
 def _is_torchs(hook: Hook) -> bool:

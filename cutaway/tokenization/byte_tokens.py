@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Encoding, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from cutaway.hub.folder_save import folder_save
 from cutaway.tokenization.backend import framed
 from cutaway.tokenization.base import PreTrainedTokenizerFast
+from cutaway.tokenization.padding import Fit
 from cutaway.tokenization.settings_files import TOKENIZER_FILE
 
 if TYPE_CHECKING:
@@ -63,6 +64,23 @@ class ByT5Tokenizer(PreTrainedTokenizerFast):
     def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
         end = str(self.eos_token)
         self._backend.post_processor = framed(f"$A {end}", f"$A {end} $B {end}", [(end, self.eos_token_id)])
+
+    def _encode_rows(
+        self, inputs: list[Any], fit: Fit, special: bool, words: bool, plain: bool, side: str
+    ) -> list[Encoding]:
+        if special and not plain:  # a text that has its end gets no other one, as upstream
+            inputs = [self._without_end(row) for row in inputs]
+        return super()._encode_rows(inputs, fit, special, words, plain, side)
+
+    def _without_end(self, row: Any) -> Any:
+        """A text, a list of words, or a pair of either, without an end token that stands last."""
+        if isinstance(row, tuple):
+            return tuple(self._without_end(part) for part in row)
+        if isinstance(row, list):
+            return [*row[:-1], self._without_end(row[-1])] if row else row
+        text = row.rstrip() if isinstance(row, str) else ""
+        end = str(self.eos_token)
+        return text.removesuffix(end).rstrip() if text.endswith(end) else row
 
     def _facts(self) -> dict[str, Any]:
         return {"tokenizer_class": "ByT5Tokenizer"}

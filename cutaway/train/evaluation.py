@@ -100,6 +100,7 @@ def run_pass(
     after: Callable[[], object] = lambda: None,
     include: tuple[str, ...] = (),
     join: bool = True,
+    hold: bool = False,
 ) -> Pass:
     """Ask for an answer to each batch; each rank its own, and every rank is told of all.
 
@@ -115,6 +116,7 @@ def run_pass(
         after: called after each batch.
         include: what else is kept for metrics: "inputs" and "loss".
         join: whether the batches' arrays are made one; otherwise they are lists.
+        hold: whether predictions are kept beside `each` too.
     """
     losses: list[tuple[LabelCounts, dict[str, Tensor]]] = []
     said: list[EvalPrediction] = []
@@ -140,7 +142,7 @@ def run_pass(
             if each is not None:
                 for i, one in enumerate(ranks.gather(told)[: turn.held]):
                     measured = each(_as_tensors(one), compute_result=last and i == turn.held - 1)
-            elif turn.mine:
+            if turn.mine and (each is None or hold):
                 said.append(told)
             del told
         del answer  # not held on to while the next batch is computed

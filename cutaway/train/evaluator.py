@@ -139,9 +139,15 @@ class Evaluator:
         return EvalLoopOutput(output[0], output[1], self.session.ranks.broadcast(metrics), output[3])
 
     def loop(
-        self, dataloader: DataLoader[Any], only_loss: bool | None, ignore: list[str] | None, prefix: str
+        self,
+        dataloader: DataLoader[Any],
+        only_loss: bool | None,
+        ignore: list[str] | None,
+        prefix: str,
+        *,
+        predicts: bool = False,
     ) -> EvalLoopOutput:
-        """`Trainer.evaluation_loop`: one pass over a loader."""
+        """`Trainer.evaluation_loop`: one pass; `predicts`: what the model says is wanted, not a number."""
         session, hooks, args, ranks = self.session, self.hooks, self.session.args, self.session.ranks
         keep = not (args.prediction_loss_only if only_loss is None else only_loss)
         session.callbacks.eval_dataloader = dataloader
@@ -179,6 +185,7 @@ class Evaluator:
                     after=lambda: session.tell("on_prediction_step"),
                     include=(*args.include_for_metrics, *(("inputs",) if args.include_inputs_for_metrics else ())),
                     join=args.eval_do_concat_batches,
+                    hold=predicts,
                 )
             metrics: dict[str, float] = {} if result.loss is None else {f"{prefix}_loss": result.loss}
             named: Mapping[str, Any] = result.measured or {}

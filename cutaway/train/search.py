@@ -108,7 +108,7 @@ def run(
 
     def attempt(trial: Attempt) -> tuple[float, dict[str, float]]:
         own = {"output_dir": str(trial.folder), "push_to_hub": False}
-        session.args = TrainingArguments(**{**args.to_dict(), **trial.settings, **own})
+        session.args = type(args)(**{**args.to_dict(), **trial.settings, **own})
         session.callbacks.load_state_dict(counts)
         trial.watch.objective = objective
         session.trial = trial.optuna
@@ -134,7 +134,9 @@ def run(
     session.trial = best.optuna
     session.model = trainer.call_model_init(session.trial).to(session.device)
     load_weights(session.model, best.folder)
-    return BestRun(str(best.number), float(best.optuna.value), best.settings, str(best.folder))
+    # model_init may choose, too
+    chosen = {**best.optuna.params, **best.settings}
+    return BestRun(str(best.number), float(best.optuna.value), chosen, str(best.folder))
 
 
 def positional(function: Callable[..., Any]) -> int:

@@ -736,7 +736,9 @@ class Trainer:
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """One pass over a loader: predictions and labels (unless only the loss is wanted), and the metrics."""
-        return self._evaluator.loop(dataloader, prediction_loss_only, ignore_keys, metric_key_prefix)
+        return self._evaluator.loop(
+            dataloader, prediction_loss_only, ignore_keys, metric_key_prefix, predicts=description == "Prediction"
+        )
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None

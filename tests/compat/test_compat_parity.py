@@ -279,3 +279,37 @@ def test_names_that_public_files_import() -> None:
         ALL_ATTENTION_FUNCTIONS["sdpa"]
     with pytest.raises(CutawayError, match=r"torch\.optim\.AdamW"):
         cutaway.AdamW([])
+
+
+def test_decorators_of_other_peoples_models():
+    import transformers.utils as theirs
+
+    import cutaway.utils as mine
+
+    for library, kind in ((mine, cutaway), (theirs, transformers)):
+
+        class Model(torch.nn.Module):
+            def __init__(self, config):
+                super().__init__()
+                if config is not None:
+                    self.config = config
+
+            @library.can_return_tuple
+            def forward(self, x):
+                return kind.modeling_outputs.BaseModelOutput(last_hidden_state=x)  # noqa: B023
+
+        for said in (True, False, None):
+            for asked in (True, False, None):
+                config = kind.PreTrainedConfig()
+                config.return_dict = said
+                made = Model(config)(torch.ones(1), return_dict=asked)
+                assert isinstance(made, tuple) == (not (said if asked is None else asked)), (said, asked)
+        assert not isinstance(Model(None)(torch.ones(1)), tuple)
+
+        @library.filter_out_non_signature_kwargs(extra=["more"])
+        def named(a, **kwargs):
+            return a, kwargs
+
+        assert named(1, more=2) == (1, {"more": 2})
+        with pytest.warns(UserWarning, match="other"):
+            assert named(1, more=2, other=3) == (1, {"more": 2})

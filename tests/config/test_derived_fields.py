@@ -22,8 +22,9 @@ class Deep(PretrainedConfig):
 
 
 FAMILIES = [
-    "Llama", "Mistral", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Gemma2", "Gemma3Text", "Phi", "Phi3", "StableLm", "Olmo2",
-    "Olmoe", "Granite", "Cohere", "Cohere2", "SmolLM3", "GPTNeoX", "GPTNeo", "Falcon", "OPT", "T5", "MT5", "UMT5",
+    "Llama", "Mistral", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Gemma2", "Gemma3Text", "Phi", "Phi3", "StableLm",
+    "Olmo2", "Olmoe", "Granite", "Cohere", "Cohere2", "SmolLM3", "GPTNeoX", "GPTNeo", "Falcon", "OPT", "T5", "MT5",
+    "UMT5",
     "ModernBert", "EuroBert", "Gte", "NomicBert", "JinaEmbeddingsV3", "Bert",
 ]  # fmt: skip
 OPEN = (

@@ -5,7 +5,16 @@ import itertools
 import pytest
 import torch
 
-from cutaway import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config, T5Config, T5ForConditionalGeneration
+from cutaway import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BartConfig,
+    GPT2Config,
+    LlamaConfig,
+    Qwen3Config,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 from cutaway.errors import GenerationError
 from cutaway.models.decode_step import DecodeStepper
 
@@ -14,6 +23,9 @@ LLAMA = {
     "num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.4, "eos_token_id": None,
     "bos_token_id": None,
 }  # fmt: skip
+
+
+SIDE = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
 
 
 def made(seed=0, config=LlamaConfig, **fields):
@@ -60,6 +72,34 @@ def test_the_greedy_text_is_the_same(large, config, n_ahead):
         for end in (plain[0, 20], plain[0, 8]):
             ended = {**settings, "eos_token_id": int(end)}
             assert torch.equal(model.generate(ids, assistant_model=small, **ended), model.generate(ids, **ended))
+
+
+@pytest.mark.parametrize("config", [T5Config, BartConfig])
+def test_an_encoder_decoder_reads_its_source_by_itself(config):
+    def build(seed):
+        torch.manual_seed(seed)
+        fields = {"vocab_size": 40, "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": None}
+        if config is T5Config:
+            fields |= {"d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2, "initializer_factor": 8.0}
+        else:
+            fields |= {f"{part}_{name}": n for part in ("encoder", "decoder") for name, n in SIDE.items()}
+            fields |= {"d_model": 16, "init_std": 0.4, "forced_eos_token_id": None, "bos_token_id": None}
+        return AutoModelForSeq2SeqLM.from_config(config(**fields)).eval()
+
+    model, ids = build(0), torch.randint(5, 40, (1, 7), generator=torch.Generator().manual_seed(3))
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1]])
+    near = build(1)
+    near.load_state_dict(
+        {name: p + 0.05 * torch.randn_like(p) * p.std().nan_to_num(1.0) for name, p in model.state_dict().items()}
+    )
+    for small in (build(2), near):
+        for asked in ({}, {"attention_mask": mask}, {"repetition_penalty": 1.3}):
+            plain = model.generate(ids, max_new_tokens=25, **asked)
+            assert torch.equal(model.generate(ids, max_new_tokens=25, assistant_model=small, **asked), plain)
+    model.generate(ids, max_new_tokens=9, do_sample=True, seed=1, assistant_model=near)
+    outputs = model.encode(ids)
+    with pytest.raises(GenerationError, match="needs input_ids"):
+        model.generate(encoder_outputs=outputs, max_new_tokens=4, assistant_model=near)
 
 
 @pytest.mark.parametrize("do_sample", [False, True])

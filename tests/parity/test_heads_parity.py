@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
+from parity.pairs import TOLERANCE, gap, gaps, inputs, pair, texts
 from parity.tiny_models import (
     CLASSIFYING,
     CONFIGS,
@@ -362,6 +362,6 @@ def test_a_head_says_and_takes_its_number_of_labels():
 
 @pytest.mark.parametrize("ending", ["Model", "ForConditionalGeneration"])
 def test_ids_are_shifted_right_by_the_name_that_scripts_use(ending):
-    theirs, ours = pair("t5", ending)
+    theirs, ours = pair("t5", ending, decoder_start_token_id=0, pad_token_id=0)
     labels = torch.tensor([[5, 6, -100, -100], [7, -100, 8, 9]])
     assert torch.equal(ours._shift_right(labels), theirs._shift_right(labels))

@@ -79,3 +79,17 @@ def test_a_published_folder_is_read(tmp_path: Path) -> None:
     """Its config.json names the tokenizer, and nothing else is there."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5", "tokenizer_class": "ByT5Tokenizer"}))
     assert cutaway.AutoTokenizer.from_pretrained(tmp_path)("hi")["input_ids"] == [107, 108, 1]
+
+
+@pytest.mark.filterwarnings("ignore:This sequence already has")
+def test_a_text_that_has_its_end_gets_no_other_one(
+    pair: tuple[transformers.ByT5Tokenizer, cutaway.ByT5Tokenizer],
+) -> None:
+    theirs, ours = pair
+    for text in ("an end</s>", "an end </s> ", "</s>", "two</s></s>", "</s> first", "none", ""):
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"], text
+        assert ours(text, "b </s>")["input_ids"] == theirs(text, "b </s>")["input_ids"], text
+        without = {"add_special_tokens": False}
+        assert ours(text, **without)["input_ids"] == theirs(text, **without)["input_ids"], text
+    many = ["an end</s>", "none"]
+    assert ours(many)["input_ids"] == theirs(many)["input_ids"]

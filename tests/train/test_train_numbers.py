@@ -237,3 +237,8 @@ def test_a_metric_that_follows_gets_tensors(tmp_path: Path) -> None:
     trainer = cutaway.Trainer(model(NAME), args, None, None, rows(NAME, 4), compute_metrics=metric)
     assert "eval_accuracy" in trainer.evaluate()
     assert all(isinstance(value, torch.Tensor) for given in seen for value in given)
+    # what `predict` is asked for is there all the same
+    asked = trainer.predict(rows(NAME, 5))
+    plain = cutaway.Trainer(trainer.model, arguments(tmp_path / "plain")).predict(rows(NAME, 5))
+    assert "test_accuracy" in asked.metrics and len(asked.predictions) == len(asked.label_ids) == 5
+    assert np.allclose(asked.predictions, plain.predictions, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -235,6 +236,33 @@ def test_the_tutorials_search(tmp_path):
         hp_space, lambda metrics: -metrics["eval_loss"], 2, "maximize", storage=f"sqlite:///{tmp_path / 'other.db'}"
     )
     assert more.objective < 0
+
+
+@dataclasses.dataclass
+class Named(cutaway.TrainingArguments):
+    club: str = ""
+
+
+def test_model_init_may_choose_and_settings_of_ones_own_stay(tmp_path):
+    def fresh(trial):
+        made = model(NAME)
+        if trial is not None:
+            made.config.mark = trial.suggest_int("mark", 1, 9)
+        return made
+
+    args = Named(**arguments(tmp_path, max_steps=1, eval_strategy="no").to_dict(), club="films")
+    seen = []
+
+    class Looks(cutaway.TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            seen.append(args.club)
+
+    trainer = cutaway.Trainer(
+        model_init=fresh, args=args, train_dataset=rows(NAME), eval_dataset=rows(NAME, 8), callbacks=[Looks]
+    )
+    best = trainer.hyperparameter_search(hp_space=lambda trial: {}, n_trials=2)
+    assert best.hyperparameters == {"mark": trainer.model.config.mark}
+    assert seen == ["films", "films"]
 
 
 def test_searches_that_cannot_be(tmp_path, monkeypatch):
