@@ -67,7 +67,7 @@ NEVER = (
      "a checkpoint is whole or it is not resumed; `from_pretrained` reads such a folder"),
     ("another `per_device_train_batch_size` in a resume",
      "the batches would be others, so it would be another training"),
-    ("`accelerator_config`, `ddp_static_graph`, DeepSpeed",
+    ("`accelerator_config` of several processes, `ddp_static_graph`, DeepSpeed",
      "the trainer runs on torch alone: `torchrun`, and `fsdp`"),
     ("`dataloader_in_order=False`, `dataloader_multiprocessing_context`",
      "the batches follow from the seed and the epoch"),
@@ -90,6 +90,14 @@ NEVER = (
     ("`GenerationMixin` among the direct bases, `_initialize_weights`, `_get_tied_weight_keys`, "
      "`_prepare_special_tokens`, `utils.output_capturing`, `conversion_mapping`",
      "the inside of upstream's own models"),
+    ("`nn.Dropout` modules inside a model, whose `p` a script sets",
+     "there are none: rates are the config's, as in `from_pretrained(name, hidden_dropout_prob=0.0)`"),
+    ("the last columns by `logits_to_keep=1` of texts that are padded on the right",
+     "each text's last real token is given; upstream gives the logits of padding"),
+    ("an evaluation that leaves out rows (`dataloader_drop_last`)",
+     "every row counts; the last batch is smaller"),
+    ("`AssistantToTargetTranslator`: an assistant with another vocabulary",
+     "the two models must share one"),
     ("errors and warnings in upstream's words",
      "ours name the field, the value and the way out"),
 )  # fmt: skip

@@ -73,6 +73,7 @@ HOMES = {
         "DocstringParsingException TypeHintParsingException get_json_schema tool_schema"
     ),
     "cutaway.train.callback": "CallbackHandler DEFAULT_CALLBACKS ExportableState",
+    "cutaway.train.accelerator_config": "AcceleratorConfig",
     "cutaway.train.neftune": "activate_neftune deactivate_neftune",
     "cutaway.train.optimizer": "is_optimizer_factory",
     "cutaway.train.process": "ParallelMode",
@@ -164,7 +165,8 @@ MODULES = {
     ),
     "trainer_pt_utils": (
         "LabelSmoother distributed_concat find_batch_size get_model_param_count get_parameter_names nested_concat "
-        "nested_detach nested_numpify nested_truncate torch_distributed_zero_first DistributedLengthGroupedSampler "
+        "nested_detach nested_numpify nested_truncate torch_distributed_zero_first AcceleratorConfig "
+        "DistributedLengthGroupedSampler "
         "DistributedSamplerWithLoop EvalLoopContainer IterableDatasetShard LengthGroupedSampler ShardSampler"
     ),
     "trainer_seq2seq": "Seq2SeqTrainer",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cutaway.train.accelerator_config import AcceleratorConfig
 from cutaway.train.distributed import bare
 
 if TYPE_CHECKING:
@@ -71,6 +72,31 @@ class Accelerator:
     def gradient_accumulation_steps(self) -> int:
         """Of how many batches an update is made."""
         return int(self._session.args.gradient_accumulation_steps)
+
+    @property
+    def _config(self) -> AcceleratorConfig:
+        given = self._session.args.accelerator_config
+        return AcceleratorConfig() if given is None else AcceleratorConfig.read(given)
+
+    @property
+    def split_batches(self) -> bool:
+        """Whether a batch of the loader is the whole of all processes; see `AcceleratorConfig`."""
+        return self._config.split_batches
+
+    @property
+    def dispatch_batches(self) -> bool | None:
+        """Whether one process reads for all; see `AcceleratorConfig`."""
+        return self._config.dispatch_batches
+
+    @property
+    def even_batches(self) -> bool:
+        """Whether all processes have as many batches; see `AcceleratorConfig`."""
+        return self._config.even_batches
+
+    @property
+    def use_seedable_sampler(self) -> bool:
+        """What `AcceleratorConfig` says; the order follows from the seed and the epoch all the same."""
+        return self._config.use_seedable_sampler
 
     def unwrap_model(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """The model itself."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cutaway.errors import ConfigError, nearest
+from cutaway.train.accelerator_config import AcceleratorConfig
 from cutaway.train.argument_setters import ArgumentSetters
 from cutaway.train.field_types import fitting, from_text
 from cutaway.train.ignored_arguments import NEEDLESS
@@ -245,6 +246,9 @@ class TrainingArguments(
     takes_itself: ClassVar[tuple[str, ...]] = ()  # needless settings that a subclass has a use for
 
     def _check(self) -> None:
+        if self.accelerator_config is not None:
+            self.accelerator_config = AcceleratorConfig.read(self.accelerator_config)
+            self.gradient_accumulation_steps = self.accelerator_config.parts(self.gradient_accumulation_steps)
         if isinstance(self.lr_scheduler_kwargs, str):
             self.lr_scheduler_kwargs = from_text("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
         positive = (

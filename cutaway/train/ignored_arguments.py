@@ -66,8 +66,9 @@ NEEDLESS: dict[str, IgnoredArgument] = {
     ),
     **dict.fromkeys(("dataloader_in_order", "skip_memory_metrics"), _ON),
     **dict.fromkeys(
-        ("accelerator_config", "parallelism_config", "fsdp_config", "deepspeed"), IgnoredArgument((), _PROCESSES)
+        ("parallelism_config", "fsdp_config", "deepspeed"), IgnoredArgument((), _PROCESSES)
     ),
+    "accelerator_config": IgnoredArgument(None),  # AcceleratorConfig checks it
     "ddp_backend": IgnoredArgument((), "NCCL is used on GPUs and gloo on CPUs"),
     "fp16": IgnoredArgument((False,), "train in float32, or with bf16=True"),
     "save_safetensors": IgnoredArgument((True,), "checkpoints are always safetensors"),

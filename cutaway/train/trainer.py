@@ -21,6 +21,7 @@ from cutaway.errors import ConfigError, InputError
 from cutaway.hub.folder_save import folder_save
 from cutaway.train import pushing, reporting, saving, search
 from cutaway.train.accelerator import Accelerator
+from cutaway.train.accelerator_config import AcceleratorConfig
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.batches import Batches, moved
 from cutaway.train.callback import DEFAULT_CALLBACKS, Callbacks, best_value
@@ -224,6 +225,8 @@ class Trainer:
 
     def _validate_args(self) -> None:
         """Refuse arguments that do not go together."""
+        if self.args.accelerator_config is not None:
+            AcceleratorConfig.read(self.args.accelerator_config).check_processes(self.ranks.size)
         if self.args.eval_strategy != IntervalStrategy.NO and self.eval_dataset is None:
             if overridden(self, "get_eval_dataloader") or overridden(self, "evaluate"):
                 return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cutaway.train.accelerator_config import AcceleratorConfig
+
 
 @dataclass(kw_only=True, init=False, repr=False)
 class UpstreamArguments:
@@ -61,7 +63,7 @@ class UpstreamArguments:
     include_inputs_for_metrics: bool = False
     skip_memory_metrics: bool = True
     auto_find_batch_size: bool = False
-    accelerator_config: dict[str, Any] | str | None = None
+    accelerator_config: AcceleratorConfig | dict[str, Any] | str | None = None
     parallelism_config: str | None = None
     deepspeed: dict[str, Any] | str | None = None
     fsdp_config: dict[str, Any] | str | None = None
