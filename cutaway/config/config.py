@@ -116,6 +116,7 @@ class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
     )
     model_type: str = ""
     attribute_map: ClassVar[dict[str, str]] = {}
+    outdated: ClassVar[tuple[str, ...]] = ()  # other names that give way where a file has the field as well
     defaults: ClassVar[dict[str, Any]] = {}
     sub_configs: ClassVar[dict[str, Any]] = {}
     is_composition: ClassVar[bool] = False
@@ -166,7 +167,9 @@ class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
     def _apply(self, fields: Mapping[str, Any]) -> None:
         """Set fields that came as data; those that may not become attributes are kept aside."""
         for alias, name in self.attribute_map.items():
-            if alias in fields and name in fields and fields[alias] != fields[name]:
+            if alias in self.outdated and name in fields:
+                fields = {k: v for k, v in fields.items() if k != alias}
+            elif alias in fields and name in fields and fields[alias] != fields[name]:
                 raise ConfigError(
                     f"{alias} is {fields[alias]!r} and {name} is {fields[name]!r}, but they are two names of one "
                     "field; leave one out."

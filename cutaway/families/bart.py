@@ -26,6 +26,7 @@ class BartConfig(PretrainedConfig):
 
     model_type = "bart"
     attribute_map = ATTRIBUTES
+    outdated = ("num_hidden_layers",)
     defaults = {
         **DEFAULTS, "classifier_dropout": 0.0, "num_labels": 3, "pad_token_id": 1, "bos_token_id": 0,
         "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": 2,

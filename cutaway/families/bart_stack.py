@@ -28,13 +28,15 @@ DEFAULTS: dict[str, Any] = {
     "activation_dropout": 0.0, "init_std": 0.02, "scale_embedding": False, "use_cache": True,
     "is_encoder_decoder": True,
 }  # fmt: skip
-ATTRIBUTES = {"hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads"}
+ATTRIBUTES = {
+    "hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads", "num_hidden_layers": "encoder_layers"
+}  # fmt: skip
 
 
 WITHOUT_EFFECT = dict.fromkeys(
     (
         "normalize_before", "normalize_embedding", "add_bias_logits", "add_final_layer_norm", "extra_pos_embeddings",
-        "static_position_embeddings", "force_bos_token_to_be_generated", "classif_dropout", "num_hidden_layers",
+        "static_position_embeddings", "force_bos_token_to_be_generated", "classif_dropout",
     ),
     "of an older version; the family says it",
 )  # fmt: skip

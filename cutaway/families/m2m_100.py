@@ -16,13 +16,14 @@ class M2M100Config(PretrainedConfig):
     """Published fields: see `defaults`."""
 
     model_type = "m2m_100"
-    attribute_map = {**ATTRIBUTES, "num_hidden_layers": "encoder_layers"}
+    attribute_map = ATTRIBUTES
+    outdated = ("num_hidden_layers",)
     defaults = {
         **DEFAULTS, "vocab_size": 128112, "activation_function": "relu", "attention_dropout": 0.1,
         "scale_embedding": True, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2,
     }  # fmt: skip
     without_effect = {
-        **{name: why for name, why in WITHOUT_EFFECT.items() if name != "num_hidden_layers"},
+        **WITHOUT_EFFECT,
         "classifier_dropout": "there is no such head",
     }
     refused_in_training = TRAINED_WITH

@@ -18,6 +18,7 @@ class MarianConfig(PretrainedConfig):
 
     model_type = "marian"
     attribute_map = ATTRIBUTES
+    outdated = ("num_hidden_layers",)
     defaults = {
         **DEFAULTS, "vocab_size": 58101, "decoder_vocab_size": None, "pad_token_id": 58100, "eos_token_id": 0,
         "decoder_start_token_id": 58100, "forced_eos_token_id": 0, "share_encoder_decoder_embeddings": True,

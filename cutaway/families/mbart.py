@@ -26,6 +26,7 @@ class MBartConfig(PretrainedConfig):
 
     model_type = "mbart"
     attribute_map = ATTRIBUTES
+    outdated = ("num_hidden_layers",)
     defaults = {
         **DEFAULTS, "classifier_dropout": 0.0, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
         "forced_eos_token_id": 2,

@@ -17,6 +17,7 @@ class PegasusConfig(PretrainedConfig):
 
     model_type = "pegasus"
     attribute_map = ATTRIBUTES
+    outdated = ("num_hidden_layers",)
     defaults = {
         **DEFAULTS, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1,
     }  # fmt: skip

@@ -42,6 +42,17 @@ def test_an_open_field_reads_as_upstream_has_it(family):
             assert getattr(ours, name) == getattr(theirs, name), name
 
 
+@pytest.mark.parametrize("family", ["Bart", "MBart", "Marian", "Pegasus", "M2M100"])
+def test_layers_of_an_encoder_decoder_are_the_encoders(family):
+    theirs, ours = (getattr(library, f"{family}Config")(encoder_layers=3) for library in (transformers, cutaway))
+    assert ours.num_hidden_layers == theirs.num_hidden_layers == 3
+    ours.num_hidden_layers = 2
+    assert ours.encoder_layers == 2
+    # older files hold both, and a later change of one alone
+    assert type(ours).from_dict({"encoder_layers": 5, "num_hidden_layers": 12}).encoder_layers == 5
+    assert type(ours).from_dict({"num_hidden_layers": 4}).encoder_layers == 4
+
+
 @pytest.mark.parametrize("family", ["Llama", "Qwen3", "Phi3", "GPTNeoX"])
 def test_older_spellings_read_as_the_table(family):
     fields = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
