@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
+from cutaway.collector_pause import collector_paused
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, HubError, nearest
 from cutaway.hub.argument_names import also_called
@@ -182,6 +183,7 @@ class AutoTokenizer:
 
     @staticmethod
     @also_called(pretrained_model_name_or_path="name")
+    @collector_paused()
     def from_pretrained(name: str | Path, **kwargs: object) -> PreTrainedTokenizerFast:
         """Load by hub name, folder or built-in name."""
         from cutaway.tokenization.registry import load_tokenizer
@@ -296,6 +298,7 @@ class _AutoModel(Generic[Model]):
 
     @classmethod
     @also_called(pretrained_model_name_or_path="name")
+    @collector_paused()
     def from_pretrained(cls, name: str | Path, *args: Any, **kwargs: Any) -> object:
         """Load a checkpoint; the arguments are those of `PreTrainedModel.from_pretrained`."""
         config = kwargs.pop("config", None)

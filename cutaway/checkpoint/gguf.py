@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.checkpoint.field_checks import shown_value
 from cutaway.checkpoint.field_table import FieldTable, only
-from cutaway.checkpoint.gguf_blocks import BLOCKS, StoredBlocks
+from cutaway.checkpoint.gguf_blocks import BLOCKS, StoredBlocks, dequantized_rows, type_name
 from cutaway.checkpoint.gguf_header import Header, Stored, read_header
 from cutaway.checkpoint.gguf_names import DIALECTS, Dialect, layer_of
 from cutaway.errors import CheckpointError, nearest
@@ -98,7 +98,7 @@ class GGUF(NamedTuple):
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
     """Read the header of a GGUF file; tensors are read when they are asked for.
 
-    CheckpointError for a family that is not known or a damaged file, MissingExtraError without the package `gguf`.
+    CheckpointError for a family that is not known or a damaged file.
     """
     path = Path(path)
     return described(path, read_header(path), GGUFTensors)
@@ -367,7 +367,7 @@ class GGUFTensors:
         entry = self._stored(name)
         if len(entry.shape) != 2 or entry.kind not in BLOCKS:
             return None
-        layer, kind = layer_of(self._names[name]), _type_name(entry.kind)
+        layer, kind = layer_of(self._names[name]), type_name(entry.kind)
         if layer in self._dialect.top and layer not in ("token_embd", "output"):  # positions
             return None
         if layer.endswith("_norm"):
@@ -379,7 +379,7 @@ class GGUFTensors:
     def dequantized_types(self) -> list[str]:
         """The types of matrices that `blocks` cannot give."""
         kinds = {t.kind for name in self._names.values() if len((t := self._header.tensors[name]).shape) > 1}
-        return sorted(map(_type_name, kinds - set(BLOCKS)))
+        return sorted(map(type_name, kinds - set(BLOCKS)))
 
     def _bytes(self, entry: Stored) -> np.ndarray[Any, np.dtype[np.uint8]]:
         import numpy as np
@@ -396,31 +396,20 @@ class GGUFTensors:
     def _values(self, name: str, entry: Stored) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The numbers of a tensor, or of a part of it."""
         import numpy as np
-        from gguf.constants import GGMLQuantizationType
-        from gguf.quants import dequantize
 
-        kind = GGMLQuantizationType(entry.kind)
         data = self._bytes(entry)
-        if kind == GGMLQuantizationType.F32:
+        if entry.kind == 0:  # F32, which stays the file's
             values = data.view(np.float32)
         else:
             rows = math.prod(entry.shape[:-1])
             try:
-                # a damaged file may hold scales that are no numbers; a product of them is no reason for numpy to warn
-                with np.errstate(all="ignore"):
-                    values = dequantize(data.reshape(rows, -1), kind)  # [rows, row bytes] -> [rows, row]
+                values = dequantized_rows(data.reshape(rows, -1), entry.kind)  # [rows, row bytes] -> [rows, row]
             except NotImplementedError as e:
                 raise CheckpointError(
-                    f"{self.path}: {name!r} is quantized as {kind.name}, which gguf cannot undo."
+                    f"{self.path}: {name!r} is quantized as {type_name(entry.kind)}, which gguf cannot undo."
                 ) from e
         return np.ascontiguousarray(values, np.float32).reshape(entry.shape)
 
     def close(self) -> None:
         """Close the file; tensors that were read stay valid."""
         self._file = None
-
-
-def _type_name(kind: int) -> str:
-    from gguf.constants import GGMLQuantizationType
-
-    return GGMLQuantizationType(kind).name

@@ -7,18 +7,29 @@ order of rows in Llama's query and key matrices, and which rows of a joined matr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cutaway.errors import CheckpointError
+from cutaway.errors import CheckpointError, MissingExtraError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-# ggml's number of a type -> numbers of a block, bytes of a block: the types that the kernels read (native/blocks.h)
-BLOCKS: dict[int, tuple[int, int]] = {
-    0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
-    11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 23: (256, 136),
+# ggml's number of a type -> its name, numbers of a block, bytes of a block. They are written down here since the
+# package `gguf`, which knows them too, takes longer to import than a small model to load.
+TYPES: dict[int, tuple[str, int, int]] = {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 40), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
 }  # fmt: skip
+# those that the kernels read (native/blocks.h) -> numbers of a block, bytes of a block
+BLOCKS: dict[int, tuple[int, int]] = {
+    kind: TYPES[kind][1:] for kind in (0, 1, 30, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23)
+}
 FLOAT_TYPES = frozenset((0, 1, 30))
 
 
@@ -61,6 +72,8 @@ class StoredBlocks:
         """Rows start .. start + count, which are whole heads where heads lie as pairs."""
         if self.half and (start % (2 * self.half) or count % (2 * self.half)):
             raise CheckpointError(f"rows {start} to {start + count} are no whole heads of {2 * self.half}.")
+        if start == 0 and count == self.n:
+            return self
         return replace(self, data=self.data[start : start + count])
 
     def file_rows(self, rows: torch.Tensor) -> torch.Tensor:
@@ -73,14 +86,40 @@ class StoredBlocks:
 
     def dequantized(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows by their numbers [m] -> [m, k] float32, by the package `gguf`."""
-        import numpy as np
         import torch
-        from gguf.constants import GGMLQuantizationType
-        from gguf.quants import dequantize
 
         data = self.data[self.file_rows(rows)].numpy()
-        kind = GGMLQuantizationType(self.kind)
-        if kind == GGMLQuantizationType.F32:
-            return torch.from_numpy(data.view(np.float32).copy())
-        with np.errstate(all="ignore"):  # a damaged file may hold scales that are no numbers
-            return torch.from_numpy(np.ascontiguousarray(dequantize(data, kind), np.float32))
+        return torch.from_numpy(dequantized_rows(data, self.kind))
+
+
+def type_name(kind: int) -> str:
+    """Ggml's name of a type, or its number where the type is newer than this table and no package is there to ask."""
+    if kind in TYPES:
+        return TYPES[kind][0]
+    try:
+        from gguf.constants import GGMLQuantizationType
+    except ImportError:
+        return str(kind)
+    return GGMLQuantizationType(kind).name
+
+
+def dequantized_rows(data: np.ndarray[Any, np.dtype[np.uint8]], kind: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Rows of blocks [m, bytes of a row] -> [m, numbers of a row] float32, in memory of their own.
+
+    Raises:
+        MissingExtraError: the type is not F32, and the package `gguf` is not installed.
+        NotImplementedError: the package cannot undo the type.
+    """
+    import numpy as np
+
+    if kind == 0:
+        return data.view(np.float32).copy()
+    try:
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+    except ImportError as e:
+        raise MissingExtraError(
+            f"Dequantizing {type_name(kind)} needs the package `gguf`: pip install 'cutaway[gguf]'."
+        ) from e
+    with np.errstate(all="ignore"):  # a damaged file may hold scales that are no numbers; a product of them is none
+        return np.ascontiguousarray(dequantize(data, GGMLQuantizationType(kind)), np.float32)

@@ -1,7 +1,7 @@
 """The header of a GGUF file: metadata and the table of tensors, with every count and size checked before it is used.
 
-Format: the GGUF specification (ggml-org/ggml, docs/gguf.md), versions 2 and 3, little-endian. The `gguf` package knows
-the tensor types; its own reader takes seconds for a vocabulary and checks no sizes, so the header is walked here.
+Format: the GGUF specification (ggml-org/ggml, docs/gguf.md), versions 2 and 3, little-endian. The `gguf` package's own
+reader takes seconds for a vocabulary and checks no sizes, so the header is walked here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutaway.errors import CheckpointError, MissingExtraError
+from cutaway.checkpoint.gguf_blocks import TYPES
+from cutaway.errors import CheckpointError
 
 MAX_VALUES = 2_000_000  # metadata values in all; a vocabulary of 256,000 tokens with its merges has about 1,000,000
 MAX_TEXT = 64 << 20
@@ -118,17 +119,19 @@ class _Cursor:
         raise self.wrong(f"an array of the type {kind}, which has no use in a model")
 
 
-def _types() -> dict[int, tuple[int, int]]:
-    """Ggml type -> (elements per block, bytes per block)."""
+def _sizes(kind: int) -> tuple[int, int] | None:
+    """Elements and bytes of a block of a ggml type; None where nobody knows the type."""
+    if kind in TYPES:
+        return TYPES[kind][1:]
     try:
         from gguf.constants import GGML_QUANT_SIZES
-    except ImportError as e:
-        raise MissingExtraError("Reading GGUF needs the package `gguf`: pip install 'cutaway[gguf]'.") from e
-    return {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
+    except ImportError:
+        return None
+    return {int(known): sizes for known, sizes in GGML_QUANT_SIZES.items()}.get(kind)
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the header; CheckpointError if anything about it is wrong, MissingExtraError without `gguf`.
+    """Read and check the header; CheckpointError if anything about it is wrong.
 
     A load asks for it several times (config, weights, tokenizer), and a vocabulary takes long to read: the last one is
     remembered as long as the file is the same.
@@ -142,17 +145,16 @@ def read_header(path: Path) -> Header:
 
 @functools.lru_cache(maxsize=1)
 def _parsed(path: Path, *state: int) -> Header:
-    types = _types()
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read(_Cursor(path, data), types)
+            return _read(_Cursor(path, data))
     except (OSError, ValueError) as e:
         if isinstance(e, CheckpointError):
             raise
         raise CheckpointError(f"{path} cannot be read: {e}") from None
 
 
-def _read(cursor: _Cursor, types: dict[int, tuple[int, int]]) -> Header:
+def _read(cursor: _Cursor) -> Header:
     if cursor.take(4) != b"GGUF":
         raise cursor.wrong("it does not begin with 'GGUF'")
     version = cursor.number("I")
@@ -171,7 +173,7 @@ def _read(cursor: _Cursor, types: dict[int, tuple[int, int]]) -> Header:
         name = cursor.string()
         if name in found:
             raise cursor.wrong(f"the tensor {name[:80]!r} is there twice")
-        found[name] = _stored(cursor, name, types)
+        found[name] = _stored(cursor, name)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 8 <= alignment <= 1 << 16 or alignment & (alignment - 1):
         raise cursor.wrong(f"general.alignment is {alignment!r}, no power of two from 8 to 65,536")
@@ -188,15 +190,15 @@ def _read(cursor: _Cursor, types: dict[int, tuple[int, int]]) -> Header:
     return Header(metadata, tensors)
 
 
-def _stored(cursor: _Cursor, name: str, types: dict[int, tuple[int, int]]) -> Stored:
+def _stored(cursor: _Cursor, name: str) -> Stored:
     rank = cursor.number("I")
     if not 1 <= rank <= 4:
         raise cursor.wrong(f"the tensor {name[:80]!r} has {rank} dimensions; GGUF has 1 to 4")
     sizes = [cursor.number("Q") for _ in range(rank)]  # innermost first
     kind = cursor.number("I")
-    if kind not in types:
+    if (block := _sizes(kind)) is None:
         raise cursor.wrong(f"the tensor {name[:80]!r} has the unknown type {kind}")
-    per_block, block_bytes = types[kind]
+    per_block, block_bytes = block
     count = 1
     for size in sizes:
         count *= size

@@ -77,12 +77,12 @@ class LookupSearch(Search):
             self.ahead, self.known = self.ahead[1:], self.known[:, 1:]
             return CausalLMOutputWithPast(logits=self.known[:, :1])
         self.forget()
-        if self.stepper is None or not self.stepper.is_unobserved or not positions_are_fixed(self.model):
+        if not self.can_step() or not positions_are_fixed(self.model):
             return super().run()
         self.ahead = self.guesses()
         ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
         memory = None if self.encoded is None else self.encoded[0]
-        assert self.cache is not None
+        assert self.cache is not None and self.stepper is not None
         self.known = self.stepper(ids, self.cache, memory, self.encoder_mask)
         return CausalLMOutputWithPast(logits=self.known[:, :1])
 

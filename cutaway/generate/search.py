@@ -95,7 +95,9 @@ class Search:
             "logits_to_keep": 1,
             "return_dict": True,
         }
-        self.stepper: DecodeStepper | None = None  # asked for once the cache holds the prompt
+        self.stepper: DecodeStepper | None = None
+        # the cache holds the prompt: the next step asks for a stepper, which the first token does not wait for
+        self.asks_for_stepper = False
         self.logits_buffer: Tensor | None = None
         self.deadline = Deadline(plan.limits)
         self.adapters: tuple[str | None, ...] | None = None  # of each prompt; None: what acts, acts
@@ -148,8 +150,8 @@ class Search:
 
         A step that nobody looks into gives its logits alone.
         """
-        if self.stepper is not None and self.stepper.is_unobserved:
-            assert self.cache is not None
+        if self.can_step():
+            assert self.cache is not None and self.stepper is not None
             memory = None if self.encoded is None else self.encoded[0]
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
@@ -191,9 +193,14 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
-            if runs_text and self.is_unobserved:
-                self.stepper = self.model.decode_stepper()
+            self.asks_for_stepper = runs_text and self.is_unobserved
         return outputs
+
+    def can_step(self) -> bool:
+        """Whether the next token can be had of a stepper, which is made for the second one."""
+        if self.asks_for_stepper:
+            self.asks_for_stepper, self.stepper = False, self.model.decode_stepper()
+        return self.stepper is not None and self.stepper.is_unobserved
 
     def reuse_cache(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.

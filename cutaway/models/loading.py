@@ -22,6 +22,7 @@ from cutaway import native
 from cutaway.checkpoint.block_quantize import GROUP, eight_bits, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
+from cutaway.collector_pause import collector_paused
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
@@ -353,6 +354,7 @@ def config_fields(name: str | Path, *, gguf_file: str | None = None, **how: Unpa
     return read_gguf(resolve(name, **how).require(gguf_file)).config
 
 
+@collector_paused()
 @torch.inference_mode(False)  # weights made inside inference mode could never be trained, nor watched for changes
 def load(cls: type[Any], name: Any, *args: Any, **kwargs: Any) -> Any:
     """`cls.from_pretrained`: see PreTrainedModel."""

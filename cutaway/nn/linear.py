@@ -182,7 +182,8 @@ class PackedCache:
             for layer in layers:
                 evict(layer.held("weight"))
         self.bias, self._int8, self._seen = bias, layers[0].int8, seen
-        release_freed_memory()
+        if not isinstance(self.weight, BlockPanels):  # which are the file's own bytes, and were not copied
+            release_freed_memory()
         keep_freed_memory()
 
     def _packed(self, layers: Sequence[Linear], bias: Tensor | None) -> Tensor | Int8Weight | PackedWeight:

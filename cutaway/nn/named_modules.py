@@ -574,20 +574,24 @@ def _list_path(owner: nn.Module, names: Mapping[str, Entry]) -> str | None:
 
 def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource]) -> None:
     """Teach `owner` and every part inside it their published names; `layers`: {our layer: published layer}."""
-    weights = {name for name, m in engine_modules(owner, remove_duplicate=False) if m._parameters and name}
+    weights: dict[str, set[str]] = {}  # a module -> the modules inside it that have weights
+    for name, module in engine_modules(owner, remove_duplicate=False):
+        if module._parameters and name:
+            for at in (i for i, letter in enumerate(name) if letter == "."):
+                weights.setdefault(name[:at], set()).add(name)
     tree = name_tree(layers)
     for entry in tree.names.values():
         _find_modules(owner, entry, weights)
     _publish_inside(owner, tree.names)
 
 
-def _find_modules(owner: nn.Module, entry: Entry, weights: set[str]) -> None:
+def _find_modules(owner: nn.Module, entry: Entry, weights: Mapping[str, set[str]]) -> None:
     """Say of every group which engine's module it is exactly, if one."""
     if isinstance(entry, NamedLayer):
         return
     paths = set(_paths(entry))
     path = _common(sorted(paths))
-    if path and {name for name in weights if name.startswith(path + ".")} == paths:
+    if path and weights.get(path, set()) == paths:
         module = owner.get_submodule(path)
         if type(module).__module__.startswith("cutaway.") or entry.names.keys() == module._modules.keys():
             entry.path = path

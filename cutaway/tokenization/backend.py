@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE, Unigram, WordPiece
@@ -142,6 +142,12 @@ def load_backend(path: Path) -> Tokenizer:
     for token in added:
         check_token_id(backend, name, str(token.get("content")), token.get("id"))
     return backend
+
+
+class OwnedBackend(NamedTuple):
+    """A Rust tokenizer that was made for one tokenizer alone, which therefore takes it as it is instead of a copy."""
+
+    backend: Tokenizer
 
 
 def backend_from_text(text: str) -> Tokenizer:

@@ -18,7 +18,15 @@ from cutaway.errors import TokenizerError, nearest
 from cutaway.hub.argument_names import also_called
 from cutaway.hub.upload import Publishing
 from cutaway.hub.upstream_types import KnownUpstream
-from cutaway.tokenization.backend import backend_from_text, check_token_id, framed, guarded, load_backend, retrained
+from cutaway.tokenization.backend import (
+    OwnedBackend,
+    backend_from_text,
+    check_token_id,
+    framed,
+    guarded,
+    load_backend,
+    retrained,
+)
 from cutaway.tokenization.batch_encoding import BatchEncoding, collect
 from cutaway.tokenization.chat_template import ChatTemplates
 from cutaway.tokenization.decoding import Decoding
@@ -39,7 +47,7 @@ class PreTrainedTokenizerFast(
 
     Args:
         vocabulary: the vocabulary files of the family, such as vocab.json and merges.txt.
-        tokenizer_object: a `tokenizers.Tokenizer`; it is copied.
+        tokenizer_object: a `tokenizers.Tokenizer`; it is copied, unless it comes as an `OwnedBackend`.
         tokenizer_file: the path of a tokenizer.json.
         name_or_path: where it comes from, for `repr`.
         added_tokens_decoder: id -> token, tokens that are never split.
@@ -66,7 +74,7 @@ class PreTrainedTokenizerFast(
     def __init__(
         self,
         *vocabulary: str | Path | None,
-        tokenizer_object: Tokenizer | None = None,
+        tokenizer_object: Tokenizer | OwnedBackend | None = None,
         tokenizer_file: str | Path | None = None,
         name_or_path: str = "",
         added_tokens_decoder: Mapping[int, AddedToken] | None = None,
@@ -86,7 +94,9 @@ class PreTrainedTokenizerFast(
         settings = {**self.defaults, **settings}
         check_settings(settings)
         from_file = tokenizer_object is not None or tokenizer_file is not None
-        if tokenizer_object is not None:
+        if isinstance(tokenizer_object, OwnedBackend):
+            self._backend = tokenizer_object.backend
+        elif tokenizer_object is not None:
             self._backend = backend_from_text(tokenizer_object.to_str())
         elif tokenizer_file is not None:
             self._backend = load_backend(Path(tokenizer_file))

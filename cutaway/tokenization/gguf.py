@@ -114,10 +114,9 @@ def from_gguf(data: Mapping[str, Any]) -> tuple[Tokenizer, dict[str, Any]]:
 def _byte_level(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
     letters = byte_letters()
     known = set(letters.values())
-    vocab = {
-        token if known.issuperset(token) else "".join(letters[byte] for byte in token.encode("utf-8")): index
-        for index, token in enumerate(tokens)
-    }
+    if not known.issuperset("".join(tokens)):  # some are spelled as text
+        tokens = [t if known.issuperset(t) else "".join(letters[byte] for byte in t.encode("utf-8")) for t in tokens]
+    vocab = dict(zip(tokens, range(len(tokens)), strict=True))
     backend = byte_level_backend(
         vocab, _merges(fields), add_prefix_space=False, split=(split := _split(fields)) or None
     )
@@ -152,12 +151,11 @@ def _metaspace(fields: Mapping[str, Any], tokens: list[str]) -> Tokenizer:
 
 
 def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    pairs = []
-    for merge in fields.get("merges") or []:
-        left, _, right = str(merge).partition(" ")
-        if not left or not right:
-            raise TokenizerError(f"tokenizer.ggml.merges holds {merge!r:.60}, which is not a pair of two tokens.")
-        pairs.append((left, right))
+    merges = fields.get("merges") or []
+    pairs = [(left, right) for left, _, right in [str(merge).partition(" ") for merge in merges]]
+    if not all(left and right for left, right in pairs):
+        wrong = next(merge for merge, (left, right) in zip(merges, pairs, strict=True) if not (left and right))
+        raise TokenizerError(f"tokenizer.ggml.merges holds {wrong!r:.60}, which is not a pair of two tokens.")
     return pairs
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from cutaway.collector_pause import collector_paused
 from cutaway.errors import TokenizerError, nearest
 from cutaway.tokenization.settings_files import CONFIG_FILE, TOKENIZER_FILE, read_config, read_settings
 from cutaway.tokenization.special_tokens import TOKEN_NAMES
@@ -115,6 +116,7 @@ def load(
     return load_as(cls, general, name, **arguments)
 
 
+@collector_paused()
 def load_as(
     cls: type[T],
     general: type[T],
@@ -135,11 +137,12 @@ def load_as(
             raise TokenizerError(f"{cls.__name__} does not know the setting {key!r}.{nearest(key, _SETTINGS)}")
     if gguf_file is not None:
         from cutaway.checkpoint.gguf import read_gguf
+        from cutaway.tokenization.backend import OwnedBackend
         from cutaway.tokenization.gguf import from_gguf
 
         data = read_gguf(Path(source) if files is None else files.require(gguf_file)).tokenizer
         backend, stored = from_gguf(data)
-        return general(tokenizer_object=backend, name_or_path=source, **{**stored, **call})
+        return general(tokenizer_object=OwnedBackend(backend), name_or_path=source, **{**stored, **call})
     if files is None:
         key = "tokenizer_file" if source.endswith(".json") else "vocab_file"
         return cls(name_or_path=source, **{**call, key: source})

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from cutaway.checkpoint.checkpoint import open_checkpoint
 from cutaway.checkpoint.gguf import read_gguf
+from cutaway.checkpoint.gguf_blocks import TYPES
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, CutawayError, HubError, MissingExtraError
 from cutaway.hub.files import resolve
@@ -389,8 +390,27 @@ def test_without_the_package(tmp_path, monkeypatch):
         return real(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingExtraError, match=r"cutaway\[gguf\]"):
-        read_gguf(path)
+    tensors = read_gguf(path).tensors
+    assert tensors.blocks("model.embed_tokens.weight") is not None
+    assert tensors.read("model.norm.weight").isfinite().all()
+    with pytest.raises(MissingExtraError, match=r"Q8_0 .*cutaway\[gguf\]"):
+        tensors.read("model.embed_tokens.weight")
+
+
+def test_types_are_those_of_the_package():
+    theirs = {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
+    assert {kind: theirs.get(kind) for kind in TYPES} == TYPES
+
+
+def test_a_model_on_its_blocks_imports_no_gguf(tmp_path):
+    write(tmp_path / "tiny.gguf")
+    script = (
+        "import sys, torch; from cutaway import AutoModelForCausalLM, native\n"
+        f"model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r}, gguf_file='tiny.gguf')\n"
+        "model.generate(torch.tensor([[1, 2]]), max_new_tokens=2)\n"
+        "assert native.LIBRARY is None or 'gguf' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_header_is_parsed_once_for_config_weights_and_tokenizer(tmp_path, monkeypatch):

@@ -36,6 +36,16 @@ def no_gradients() -> Any:
         yield
 
 
+def test_the_first_token_does_not_wait_for_a_stepper(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, made = model("llama"), []
+    make = ours.decode_stepper
+    monkeypatch.setattr(ours, "decode_stepper", lambda: made.append(1) or make())
+    ours.generate(torch.stack(texts((4, 4))), max_new_tokens=1)
+    assert not made
+    ours.generate(torch.stack(texts((4, 4))), max_new_tokens=3, min_new_tokens=3)
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize("family", ENDINGS)
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_settled_step_is_the_open_step(family: str, n: int) -> None:

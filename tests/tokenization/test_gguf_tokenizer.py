@@ -11,6 +11,7 @@ import transformers
 from gguf import GGUFWriter
 
 from cutaway.errors import TokenizerError
+from cutaway.tokenization.backend import OwnedBackend
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.gguf import byte_letters, from_gguf
 
@@ -118,6 +119,28 @@ def test_the_ids_are_transformers(tmp_path: Path, fields: dict[str, Any]) -> Non
     ):
         assert getattr(ours, name) == getattr(theirs, name)
     assert len(ours) == len(fields["tokenizer.ggml.tokens"]) == len(theirs)
+
+
+@pytest.mark.parametrize("fields", [sentencepiece_fields(), byte_level_fields()], ids=["llama", "gpt2"])
+def test_a_backend_that_is_handed_over_is_what_a_copy_would_be(fields: dict[str, Any]) -> None:
+    backend, settings = from_gguf(fields)
+    copy = PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
+    handed = PreTrainedTokenizerFast(tokenizer_object=OwnedBackend(backend), **settings)
+    assert handed.backend_tokenizer is backend
+    assert copy.backend_tokenizer is not backend
+    assert copy.backend_tokenizer.to_str() == handed.backend_tokenizer.to_str()
+
+
+def test_a_token_spelled_as_text_and_a_merge_that_is_none() -> None:
+    fields = byte_level_fields()
+    fields["tokenizer.ggml.tokens"] = [*fields["tokenizer.ggml.tokens"], "é ü"]
+    fields["tokenizer.ggml.token_type"] = [*fields["tokenizer.ggml.token_type"], NORMAL]
+    letters = byte_letters()
+    spelled = "".join(letters[byte] for byte in "é ü".encode())
+    assert tokenizer_from(fields).get_vocab()[spelled] == len(fields["tokenizer.ggml.tokens"]) - 1
+    for merge in ("ab", "a ", " b"):
+        with pytest.raises(TokenizerError, match="not a pair of two tokens"):
+            tokenizer_from(byte_level_fields(**{"tokenizer.ggml.merges": ["a b", merge]}))
 
 
 def test_a_file_that_wants_no_space_before_the_text() -> None:

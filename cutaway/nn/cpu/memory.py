@@ -18,6 +18,7 @@ _MAPPED, _KEPT = 32 << 20, 64 << 20
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
+@functools.cache
 def _function(name: str) -> Any:
     """A function of the C library, or None where it has none of that name."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
