@@ -23,7 +23,7 @@ from cutaway.tuning.tasks import TaskOptions, pooling_of
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.tokenization.base import PreTrainedTokenizerFast as Tokenizer
-    from cutaway.tokenization.protocols import TokenizerLike
+    from cutaway.tokenization.protocols import PaddingTokenizer, TokenizerLike
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class FewLabels(FineTuning):
             train_dataset=self._rows(self.training, model, tokenizer),
             pooling=modules.pooling[0],
             normalize="normalize" in modules.after,
-            processing_class=tokenizer,
+            processing_class=cast("PaddingTokenizer", tokenizer),
             callbacks=callbacks,
         )
 

@@ -214,7 +214,8 @@ class FewShotTrainer(SentenceTrainer):
         with torch.no_grad():
             out.weight.copy_(torch.as_tensor(weight))
             out.bias.copy_(torch.as_tensor(bias))
-        return model.to(self.args.device).eval()
+        made: PreTrainedModel = model.to(self.args.device).eval()
+        return made
 
 
 def classifier_of(config: Any) -> Any:
