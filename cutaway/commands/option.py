@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from cutaway.errors import nearest
 
 SENTIMENT = "cutaway/sentiment"
 
@@ -21,6 +24,23 @@ class Dtype(StrEnum):
     int8 = "int8"
     int4 = "int4"
     fastest = "fastest"
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def choice(kind: type[Choice]) -> Callable[[str], Choice]:
+    """What reads an option that is one of `kind`; of a misspelt one it names those that are like it."""
+
+    def read(value: str) -> Choice:
+        try:
+            return kind(value)
+        except ValueError:
+            known = [one.value for one in kind]
+            near = nearest(value, known, few=0) or f" It can be {', '.join(known)}."
+            raise typer.BadParameter(f"{value!r} is none of them.{near}") from None
+
+    return read
 
 
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts; without any, or with -, one per line from stdin.")]

@@ -66,6 +66,11 @@ class Task:
 
 STOPPED = 130  # what a shell calls a program that Ctrl-C ended
 DECODED = ("perplexity", "text-generation")  # tasks whose default is a decoder
+WRITTEN = ("summarization", "translation", "text2text-generation", "text-generation")  # tasks whose answer is a text
+EMPTY = (
+    "An answer is empty: the model ended it before the first word, as one does that was not trained for the task. Take "
+    "one that was; in Python, min_new_tokens asks for more."
+)
 TOP_K = option(int | None, "How many answers to give; the task's own number if not given.", min=1)
 NEW_TOKENS = option(int | None, "How many tokens to write at most.", min=1)
 BEAMS = option(int | None, "Search with so many beams.", min=1)
@@ -339,6 +344,8 @@ class Call:
                 screen.print(plain(f"{scores}  {printable(row['text'])}"), soft_wrap=True)
             else:
                 shown = next(iter(found.values())) if len(found) == 1 else found
+                if isinstance(shown, str) and not shown.strip() and self.spec.task in WRITTEN:
+                    sys.stderr.write(f"{EMPTY}\n")
                 screen.print(plain(printable(shown if isinstance(shown, str) else as_line(shown))), soft_wrap=True)
 
     def _table(self) -> None:

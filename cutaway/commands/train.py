@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cutaway.commands.display import command_line
-from cutaway.commands.option import Delimiter, Encoding, Offline, Revision, Threads, load_arguments
+from cutaway.commands.option import Delimiter, Encoding, Offline, Revision, Threads, choice, load_arguments
 from cutaway.errors import counted
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cutaway.tuning.labelled import Kind, Labelled
     from cutaway.tuning.task_rows import TaskRows
 
+FEW_ROWS = 64  # of a label, up to which few-labels is named
+MANY = 50  # rows to validate with, below which it is said that they are few
 STOPPED = 130  # what a shell calls a program that Ctrl-C ended
 
 
@@ -26,6 +28,7 @@ class Task(StrEnum):
     """What is trained."""
 
     text_classification = "text-classification"
+    few_labels = "few-labels"
     token_classification = "token-classification"
     question_answering = "question-answering"
     summarization = "summarization"
@@ -46,10 +49,13 @@ class Labels(StrEnum):
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A name or a folder.")],
     data: Annotated[str, typer.Argument(help="A table (.csv .tsv .jsonl .parquet), or a data set's folder or name.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the model and the report.")],
-    task: Annotated[Task, typer.Option(help="What the model is to do.")] = Task.text_classification,
+    task: Annotated[
+        Task, typer.Option(parser=choice(Task), metavar=f"<{'|'.join(Task)}>", help="What the model is to do.")
+    ] = Task.text_classification,
     column: Annotated[
         list[str] | None,
         typer.Option(help="The column with the texts; or NAME=COLUMN for any column of the task. May be repeated."),
@@ -100,14 +106,18 @@ def train(
     from cutaway.tuning.labelled import KIND_NAMES, read
 
     columns = _columns(column or [], task.value, text=text, label=label, text_pair=text_pair)
-    classifies = task is Task.text_classification
+    classifies = task in (Task.text_classification, Task.few_labels)
     if study is not None and search is None:
         raise InputError("--study is the file of a search; say with --search how many settings to try.")
     if not classifies and (balanced or labels is not None):
         raise InputError(f"{'--balanced' if balanced else '--labels'} is of text classification, not of {task.value}.")
+    few = task is Task.few_labels
     for option, value in (("lora", lora), ("loss", loss), ("pooling", pooling), ("pack", pack)):
-        if classifies and value:
-            raise InputError(f"--{option} is not of text classification; name another --task.")
+        if classifies and value and not (few and option == "pooling"):
+            raise InputError(f"--{option} is not of {task.value}; name another --task.")
+    for option, value in (("balanced", balanced), ("patience", patience), ("labels", labels)):
+        if few and value:
+            raise InputError(f"--{option} has no effect with few-labels{_FEW[option]}; leave it out.")
     _check_before(model, output, load, resume, search, report_to or [], report)
     how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
     settings: dict[str, Any] = {
@@ -137,7 +147,18 @@ def train(
         if labelled.kind == "number":
             counts = f"from {min(training.labels):g} to {max(training.labels):g}"
         _say(f"{_sizes(training, aside)}; {KIND_NAMES[labelled.kind]}. {counts}")
+        _drop_short_warmup(settings, len(training))
         tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
+        if few:
+            from cutaway.tuning.few_labels import FewLabels
+
+            settings = {name: value for name, value in settings.items() if _given(context, name)}
+            tuning = FewLabels(model, training, aside, settings, None, max_length, load, (), pooling)
+            tuning.check()
+            if len(aside) < MANY:
+                _say(f"{counted(len(aside), 'row')} to validate with measure roughly; --validation TABLE takes others.")
+        elif labelled.kind == "one" and labelled.pairs is None and max(training.counts().values()) <= FEW_ROWS:
+            _say(f"No label has more than {FEW_ROWS} rows: --task few-labels is made for such tables.")
         outcome, tried = _run(tuning, output, search, study, resume)
         write(tuning, outcome, output, tried, **said)
         measures = {name: value for name, value in outcome.metrics.items() if name.startswith("eval_")}
@@ -150,6 +171,7 @@ def train(
         check_options(task.value, options)
         first, second = _task_rows(task.value, data, validation, columns, split, seed, how)
         _say(f"{_sizes(first, second)}; columns {', '.join(first.columns)}.")
+        _drop_short_warmup(settings, len(first))
         trained = TaskTuning(model, first, second, settings, patience, max_length, load, (), task.value, options)
         trained.check()
         outcome, tried = _run(trained, output, search, study, resume)
@@ -162,6 +184,36 @@ def train(
             earlier = f"  (before: {outcome.before[name]:.4f})" if name in outcome.before else ""
             sys.stdout.write(f"{name} {measure:.4f}{earlier}\n")
     _say(f"{output}: the model, and report.html.{'' if report is None else f' The report is also {report}.'}")
+
+
+_FEW = {
+    "balanced": ", whose batches are balanced",
+    "patience": ", which evaluates once, at the end",
+    "labels": ", which learns one label of each text",
+}
+_OPTIONS = {  # setting of TrainingArguments -> the option that sets it, where few-labels has another default
+    "num_train_epochs": "epochs",
+    "max_steps": "max_steps",
+    "per_device_train_batch_size": "batch_size",
+    "learning_rate": "learning_rate",
+    "warmup_ratio": "warmup",
+}
+
+
+def _given(context: typer.Context, setting: str) -> bool:
+    """Whether a setting is for few-labels: one that was given, or whose default is the same."""
+    if setting not in _OPTIONS:
+        return setting != "class_weights"
+    source = context.get_parameter_source(_OPTIONS[setting])
+    return source is not None and source.name != "DEFAULT"
+
+
+def _drop_short_warmup(settings: dict[str, Any], rows: int) -> None:
+    """No warm-up where it is shorter than a step: it would be a first step at a rate of 0, which teaches nothing."""
+    epochs, size = settings["num_train_epochs"], settings["per_device_train_batch_size"]
+    steps = settings["max_steps"] if settings["max_steps"] > 0 else -(-rows // size) * epochs
+    if settings["warmup_ratio"] * steps < 1:
+        settings["warmup_ratio"] = 0.0
 
 
 def _sizes(training: RowsToTrainOn, aside: RowsToTrainOn) -> str:

@@ -22,7 +22,7 @@ USED = (
     "tie_word_embeddings", "is_encoder_decoder",
     "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id",
     "tokenizer_class", "task_specific_params",
-    "gradient_checkpointing", "sentence_transformers", "sbert_ce_default_activation_function",
+    "gradient_checkpointing", "sentence_transformers", "text_vector", "sbert_ce_default_activation_function",
 )  # fmt: skip
 
 # Settings of generation, which older files keep in config.json: each is what generation_config.json says of it.

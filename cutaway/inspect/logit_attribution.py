@@ -191,6 +191,8 @@ def _projected(handle: StackHandle, names: list[str], parts: Tensor, state: Tens
 def _linear(model: LabelHead) -> bool:
     """Whether the head is one matrix on one token's state."""
     spec = model.head_spec
+    if model.vector is not None:
+        return False
     return not (spec.dense or spec.norm or model.mean or model.late) and spec.pick in ("first", "last")
 
 

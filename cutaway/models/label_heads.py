@@ -15,6 +15,7 @@ from cutaway.models.backbone import first_token
 from cutaway.models.lm_heads import HeadModel, answering, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
+from cutaway.models.text_vector import TextVector, text_vector
 from cutaway.nn import losses
 from cutaway.nn.call_context import current
 from cutaway.nn.dropout import dropout
@@ -87,6 +88,7 @@ class LabelHead(HeadModel):
     """What heads with labels share: one vector or all, dropout, at most two layers."""
 
     head_spec: ClassVar[Classifier]
+    vector: TextVector | None = None  # what a head on a text reads in place of `head_spec.pick` and the layers after it
 
     @property
     def num_labels(self) -> int:
@@ -104,7 +106,12 @@ class LabelHead(HeadModel):
         spec, size = self.head_spec, self.architecture.stack.out_size
         self.rate = config_dropout(config, spec.dropout, spec.usual)
         self.dense_rate = config_dropout(config, spec.dense_dropout, 0.0)
+        self.vector = self._vector(config)
         check_memory(config, size * (self._outputs(config) + (size if spec.dense else 0)))
+        if self.vector is not None:
+            register_at(self, spec.out, Linear(size, self._outputs(config)))
+            self.mean = self.late = False
+            return
         if spec.dense:
             there = not spec.dense_field or config.flag(spec.dense_field)
             bias = not spec.dense_bias or config.flag(spec.dense_bias)
@@ -117,8 +124,14 @@ class LabelHead(HeadModel):
         self.mean, self.late = said == "mean", said == "late"
         register_at(self, spec.out, Linear(size, self._outputs(config), bias=spec.bias))
 
+    def _vector(self, config: PretrainedConfig) -> TextVector | None:
+        """What is read of a text where the config says it; heads on tokens read each of them."""
+        return None
+
     def picked(self, out: HiddenOutput, input_ids: Tensor | None, attention_mask: Tensor | None = None) -> Tensor:
         """The one vector of each text, [batch, hidden]; the mask is that of input_ids."""
+        if self.vector is not None:
+            return self.vector(out.last_hidden_state, None if out.rows is None else out.rows.mask)
         pick = self.head_spec.pick
         if pick == "pooler":
             pooled: Tensor = out["pooler_output"]
@@ -180,7 +193,7 @@ class LabelHead(HeadModel):
             x = dropout(x, self.rate, self.training)
         if spec.dense_dropout:
             x = dropout(x, self.dense_rate, self.training)
-        if spec.dense:
+        if spec.dense and self.vector is None:
             x = ACTIVATION[self.activation](self.get_submodule(spec.dense)(x))
             if spec.norm:
                 x = self.get_submodule(spec.norm)(x)
@@ -205,6 +218,9 @@ class TextHead(LabelHead):
         if self.late:
             return mean_token(self.labels_logits(out.last_hidden_state), out.rows)
         return self.labels_logits(self.picked(out, input_ids))
+
+    def _vector(self, config: PretrainedConfig) -> TextVector | None:
+        return text_vector(config)
 
     def _reads_pooler(self) -> bool:
         return self.head_spec.pick == "pooler"

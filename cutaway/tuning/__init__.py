@@ -1,5 +1,7 @@
 """Fine-tuning as one call: a table of texts and labels in, a model and a report of what it learned out."""
 
+from cutaway.tuning.few_labels import FewLabels
+from cutaway.tuning.few_shot import FewShotTrainer
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import Labelled, read
 from cutaway.tuning.search import search
@@ -11,6 +13,8 @@ from cutaway.tuning.tasks import TaskOptions
 __all__ = [
     "READINGS",
     "DataCollatorForSentences",
+    "FewLabels",
+    "FewShotTrainer",
     "FineTuning",
     "Labelled",
     "Outcome",

@@ -125,7 +125,7 @@ class Tuning(Generic[R]):
         with stopping.listening():
             before = self._before(trainer)
             trainer.train(resume_from_checkpoint=resume or None)
-            metrics = trainer.evaluate()
+            metrics = self._measure(trainer)
         self._save(trainer, folder)
         return Outcome(trainer, metrics, before)
 
@@ -146,6 +146,10 @@ class Tuning(Generic[R]):
     def _before(self, trainer: Trainer) -> dict[str, float]:
         """What is measured before the first step, to stand beside the result; nothing where a baseline says it."""
         return {}
+
+    def _measure(self, trainer: Trainer) -> dict[str, float]:
+        """What the validation says of the model that was trained, just before it is saved."""
+        return trainer.evaluate()
 
     def _save(self, trainer: Trainer, folder: Path) -> None:
         """Write the model that was trained."""
@@ -177,6 +181,10 @@ class Tuning(Generic[R]):
 @dataclass(frozen=True)
 class FineTuning(Tuning[Labelled]):
     """The training of a classifier on labelled texts; the labels' names are those of `training`."""
+
+    def facts(self) -> dict[str, str]:
+        """What the report says of the way of training, beside what all have."""
+        return {}
 
     def _trainer(
         self,

@@ -6,18 +6,18 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat
 
-from cutaway.errors import InputError, nearest
+from cutaway.errors import InputError, counted, nearest
 from cutaway.jobs import TableReader
 from cutaway.jobs.table_reader import KINDS, divided_by
 
 Kind = Literal["one", "several", "number"]
 KIND_NAMES = {"one": "one label each", "several": "several labels at once", "number": "a number each"}
-SHOWN = 5  # bad rows that an error names
+SHOWN = 5  # faults, and bad rows of each, that an error names
 MOST = 1000  # labels; a column with more is not one of labels
 
 
@@ -87,21 +87,21 @@ def read(
         InputError: the data cannot be read, lacks a column, or holds rows without a text or a label; it names them.
     """
     rows, classes = read_rows(data, split, label, encoding, delimiter)
-    texts, pairs, labels, numbers, bad = [], [], [], [], []
+    texts, pairs, labels, numbers = [], [], [], []
+    bad: list[tuple[int, str]] = []
     for number, values, error in rows:
         if not error:
             _check_columns(data, values, (text, label, *([pair] if pair else [])))
             error = _fault(values, text, label, pair)
         if error:
-            bad.append(f"row {number}: {error}")
+            bad.append((number, error))
             continue
         texts.append(values[text])
         pairs.append(values[pair] if pair else "")
         labels.append(values[label])
         numbers.append(number)
     if bad:
-        more = f" and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
-        raise InputError(f"{data} has rows that cannot be trained on: {'; '.join(bad[:SHOWN])}{more}. Correct them.")
+        raise InputError(f"{data} has rows that cannot be trained on: {faults(bad)}. Correct them.")
     if not texts:
         raise InputError(f"{data} has no rows.")
     if classes and all(isinstance(value, int) and 0 <= value < len(classes) for value in labels):
@@ -110,6 +110,20 @@ def read(
     made: list[Any] = [_label(data, number, value, kind) for number, value in zip(numbers, labels, strict=True)]
     found = _names(data, made, kind, names)
     return Labelled(kind, texts, pairs if pair else None, made, found)
+
+
+def faults(bad: Sequence[tuple[int, str]]) -> str:
+    """What is wrong with which rows: each fault once, with the rows that have it, up to `SHOWN` of both."""
+    rows: dict[str, list[int]] = {}
+    for number, error in bad:
+        rows.setdefault(error, []).append(number)
+    said = []
+    for error, numbers in list(rows.items())[:SHOWN]:
+        more = f" and {len(numbers) - SHOWN:,} more" if len(numbers) > SHOWN else ""
+        named = ", ".join(map(str, numbers[:SHOWN]))
+        said.append(f"{'row' if len(numbers) == 1 else 'rows'} {named}{more}: {error}")
+    left = sum(len(numbers) for numbers in list(rows.values())[SHOWN:])
+    return "; ".join(said) + (f"; and {counted(left, 'row')} with other faults" if left else "")
 
 
 def read_rows(

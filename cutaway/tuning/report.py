@@ -157,6 +157,7 @@ def _facts(tuning: FineTuning, outcome: Outcome, data: str, command: str) -> dic
     state, args = outcome.trainer.state, outcome.trainer.args
     seconds = next((e["train_runtime"] for e in reversed(state.log_history) if "train_runtime" in e), 0.0)
     made = facts_of("text-classification", data, tuning.model, command)
+    made |= tuning.facts()
     return made | {
         "labels": KIND_NAMES[tuning.training.kind],
         "rows": f"{len(tuning.training):,} to train on, {len(tuning.validation):,} to validate with",

@@ -12,33 +12,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cutaway.errors import ConfigError, InputError
+from cutaway.models.text_vector import POOLINGS, pooled
 from cutaway.tokenization.protocols import PaddingTokenizer
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.sentence_losses import SentenceLoss
 from cutaway.train.trainer import Trainer
 
-TRAINED_POOLINGS = ("mean", "cls", "lasttoken", "max")
+TRAINED_POOLINGS = POOLINGS
 TEXTS = "texts"  # of a row: the ids of each of its texts, in the order of the columns
 LABEL = "label"
-
-
-def pooled(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """States [rows, longest, hidden] of texts padded as `mask` [rows, longest] says -> vectors [rows, hidden].
-
-    Raises ConfigError for a way of pooling that is not one of `TRAINED_POOLINGS`.
-    """
-    real = mask.bool()[..., None]  # [rows, longest, 1]
-    if how == "mean":
-        return (hidden * real).sum(1) / real.sum(1)
-    if how == "max":
-        return hidden.masked_fill(~real, -torch.inf).amax(1)
-    rows = torch.arange(len(hidden), device=hidden.device)
-    steps = torch.arange(mask.shape[1], device=mask.device) * mask  # [rows, longest]
-    if how == "cls":
-        return hidden[rows, mask.long().argmax(1)]
-    if how == "lasttoken":
-        return hidden[rows, steps.argmax(1)]
-    raise ConfigError(f"pooling is {how!r}; vectors are trained with {', '.join(TRAINED_POOLINGS)}.")
 
 
 @dataclass

@@ -16,9 +16,8 @@ from typing import Any
 
 from cutaway.errors import InputError, counted, nearest
 from cutaway.jobs.table_reader import divided_by
-from cutaway.tuning.labelled import read_rows
+from cutaway.tuning.labelled import faults, read_rows
 
-SHOWN = 5  # bad rows that an error names
 CONLL = (".conll", ".bio", ".iob", ".iob2")
 Row = dict[str, Any]
 
@@ -104,7 +103,8 @@ def read_task(
     else:
         source = read_rows(data, split, "", encoding, delimiter)[0]
     form: tuple[str, ...] = ()
-    rows, numbers, bad = [], [], []
+    rows, numbers = [], []
+    bad: list[tuple[int, str]] = []
     for number, values, error in source:
         if not error:
             form = form or _form(data, reading, renamed, values)
@@ -118,10 +118,9 @@ def read_task(
                 continue
             except InputError as wrong:
                 error = str(wrong)
-        bad.append(f"row {number}: {error}")
+        bad.append((number, error))
     if bad:
-        more = f" and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
-        raise InputError(f"{data} has rows that cannot be trained on: {'; '.join(bad[:SHOWN])}{more}. Correct them.")
+        raise InputError(f"{data} has rows that cannot be trained on: {faults(bad)}. Correct them.")
     if not rows:
         raise InputError(f"{data} has no rows.")
     kinds = {tuple(row): number for row, number in zip(reversed(rows), reversed(numbers), strict=True)}

@@ -29,6 +29,7 @@ from cutaway.tuning.task_rows import TaskRows
 from cutaway.tuning.tasks import (
     TASKS,
     TaskOptions,
+    check_head,
     check_options,
     load_model,
     loss_name,
@@ -64,7 +65,8 @@ class TaskTuning(Tuning[TaskRows]):
     def check(self) -> None:
         """All that can be known before a model is loaded.
 
-        Raises InputError: an option that the task does not take, a package that a measure needs, too few rows.
+        Raises InputError: an option that the task does not take, a base model that cannot learn it, a package that a
+            measure needs, too few rows.
         """
         check_options(self.task, self.options, self.training.columns)
         if self.training.columns != self.validation.columns:
@@ -72,6 +74,7 @@ class TaskTuning(Tuning[TaskRows]):
                 f"the validation has {', '.join(self.validation.columns)} and the training "
                 f"{', '.join(self.training.columns)}; give rows of one kind."
             )
+        check_head(self.task, self.model, self.training.columns, self.load)
         if self.task in _BY_PIPELINE:
             prepare(self.task, self.validation.rows, {}, None, self.validation.numbers)
         if self.task == "sentence-similarity":

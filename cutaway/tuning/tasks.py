@@ -97,6 +97,28 @@ def check_options(task: str, options: TaskOptions, columns: Sequence[str] = ()) 
         raise ConfigError(f"--pooling {options.pooling}: vectors are trained with {', '.join(TRAINED_POOLINGS)}.")
 
 
+def check_head(task: str, name: str, columns: Sequence[str], load: Mapping[str, Any]) -> None:
+    """Raises InputError for a base model that cannot learn the task: no such head, or no template for conversations."""
+    head = TASKS[task].head
+    config = auto.AutoConfig.from_pretrained(name, **load)
+    try:
+        getattr(auto, head).model_class(config.model_type, name)
+    except ConfigError as error:
+        raise InputError(
+            f"{name} is a {config.model_type} model, which cannot be trained for {task}{_BASES.get(head, '')}."
+        ) from error
+    if "messages" in columns and not auto.AutoTokenizer.from_pretrained(name, **load).chat_template:
+        raise InputError(
+            f"{name} has no chat template, and the data has messages. Take a base that was made for conversations, "
+            "such as HuggingFaceTB/SmolLM2-135M-Instruct, set tokenizer.chat_template and save the tokenizer beside "
+            "the base, or give rows of prompt and answer."
+        )
+
+
+_WRITERS = ": it writes no text. Take an encoder-decoder, such as t5-small or facebook/bart-base"
+_BASES = {"AutoModelForSeq2SeqLM": _WRITERS, "AutoModelForCausalLM": ": take a decoder, such as gpt2"}
+_BASES["AutoModelForMaskedLM"] = ": take an encoder with masked tokens, such as bert-base-uncased"
+
 _SCORED = ("CosineSimilarityLoss", "CoSENTLoss", "ContrastiveLoss")
 
 

@@ -61,3 +61,19 @@ def test_wrong_use_is_named_before_a_model_is_loaded(tmp_path, call):
     code, _, err = call("classify", "--model", "no/model", "-i", str(tmp_path / "in.csv"))
     assert code == 1
     assert "no column 'text'" in err
+
+
+def test_an_empty_answer_says_why(tmp_path, call):
+    import tiny
+    import torch
+
+    import cutaway
+
+    folder = tiny.encoder_decoder(tmp_path / "model")
+    model = cutaway.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # every token is as likely: the first of them, padding, is no word
+    model.save_pretrained(folder)
+    code, out, err = call("rewrite", "--model", str(folder), "a good film", "--max-new-tokens", "2")
+    assert code == 0 and not out.strip()
+    assert "An answer is empty: the model ended it before the first word" in err

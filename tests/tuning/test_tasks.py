@@ -208,3 +208,21 @@ def test_measures_of_rankings():
     assert ours["spearman"] == pytest.approx(spearmanr(a, b).statistic)
     assert ours["pearson"] == pytest.approx(pearsonr(a, b).statistic)
     assert correlations(np.ones(3), np.arange(3.0)) == {}
+
+
+def test_a_base_that_cannot_learn_the_task_is_refused_before_the_work(tmp_path):
+    encoder = tiny.classifier(tmp_path / "enc", head="BertModel")
+    decoder = tiny.decoder(tmp_path / "dec")
+
+    def said(model, task, row):
+        rows = read_task(lines(tmp_path / "a.jsonl", [row] * 2), READINGS[task], {})
+        with pytest.raises(InputError) as error:
+            TaskTuning(str(model), rows, rows, {}, task=task).check()
+        return str(error.value)
+
+    assert "bert model, which cannot be trained for summarization: it writes no text. Take an encoder-decoder" in said(
+        encoder, "summarization", {"text": "a", "target": "b"}
+    )
+    assert "cannot be trained for fill-mask" in said(decoder, "fill-mask", {"text": "a"})
+    talk = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    assert "has no chat template, and the data has messages" in said(decoder, "text-generation", talk)

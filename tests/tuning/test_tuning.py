@@ -13,7 +13,7 @@ import cutaway
 from cutaway.errors import InputError
 from cutaway.train.signals import SignalStop
 from cutaway.tuning import FineTuning, read
-from cutaway.tuning.labelled import Labelled
+from cutaway.tuning.labelled import Labelled, faults
 from cutaway.tuning.measures import measures_of
 from cutaway.tuning.report import write
 from cutaway.tuning.split import stratified
@@ -202,3 +202,26 @@ def test_each_evaluation_notes_what_is_wrong_and_how_sure_it_was(base, tmp_path)
         assert sum(one_bin["share"] for one_bin in bins) == pytest.approx(1)
         assert sum(one_bin["share"] * one_bin["accuracy"] for one_bin in bins) == pytest.approx(right)
         assert all(0.5 <= one_bin["confidence"] <= 1 for one_bin in bins)
+
+
+def test_the_same_fault_is_said_once_with_the_first_rows_that_have_it(tmp_path):
+    rows = [{"text": "a", "label": "x"}, *[{"text": "", "label": "x"}] * 8, {"text": "b", "label": None}]
+    said = r"rows 2, 3, 4, 5, 6 and 3 more: 'text' holds '', no text; row 10: 'label' is empty\. Correct"
+    with pytest.raises(InputError, match=said):
+        read(table(tmp_path / "a.jsonl", rows), "text", "label")
+    different = [{"text": "a", "label": float("inf")}, *[{"text": f"{i}", "label": ""} for i in range(2)]]
+    assert faults([(i, f"fault {i}") for i in range(9)]).endswith("row 4: fault 4; and 4 rows with other faults")
+    with pytest.raises(InputError, match="row 1: 'label' is inf; rows 2, 3: 'label' is empty"):
+        read(table(tmp_path / "a.jsonl", different), "text", "label")
+
+
+def test_a_warm_up_shorter_than_a_step_is_left_out(tmp_path, base, call):
+    data = table(tmp_path / "a.jsonl", reviews())
+    code, _, err = call("train", base, data, "-o", str(tmp_path / "out"), "--max-steps", "3")
+    assert code == 0
+    assert "rate 5e-05" in next(line for line in err.splitlines() if line.startswith("step 1/3"))
+
+
+def test_a_misspelt_task_names_those_like_it(tmp_path, base, call):
+    code, _, err = call("train", base, "a.jsonl", "-o", str(tmp_path / "out"), "--task", "token-clasification")
+    assert code == 2 and "Did you mean 'token-classification'" in err
