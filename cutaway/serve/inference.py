@@ -46,6 +46,7 @@ class TextParameters(Body):
     temperature: Temperature | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Share | None = None
+    typical_p: Share | None = None
     seed: Seed | None = None
     stop: list[Stop] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -58,12 +59,11 @@ class TextParameters(Body):
     decoder_input_details: Off | None = None
     watermark: Off | None = None
     truncate: None = None
-    typical_p: None = None
     adapter_id: None = None
     return_tensors: None = None
 
     def sampling(self) -> Sampling:
-        names = ("top_k", "top_p", "seed", "stop", "repetition_penalty", "frequency_penalty")
+        names = ("top_k", "top_p", "typical_p", "seed", "stop", "repetition_penalty", "frequency_penalty")
         greedy = self.do_sample is False or (self.do_sample is None and self.temperature is None)
         heat = 0.0 if greedy else self.temperature
         return Sampling.model_construct(temperature=heat, **{name: getattr(self, name) for name in names})
@@ -238,7 +238,7 @@ async def _text(call: Call, served: ServedModel, body: InferenceBody) -> object:
     if not isinstance(body.inputs, str):
         raise Problem(400, "inputs: give a text.", param="inputs")
     asked = TextParameters.read(json.dumps(body.parameters or {}).encode(), prefix="parameters")
-    told = asked.top_n_tokens or 0
+    told = (asked.top_n_tokens or 0) if asked.details or body.stream else None
     request = await request_text(
         call, served, body.inputs, asked.sampling(), most=asked.max_new_tokens or 100, logprobs=told,
         form=asked.form(), fields=("inputs", "parameters.max_new_tokens"),

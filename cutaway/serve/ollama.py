@@ -31,13 +31,25 @@ class Options(Body):
     top_p: Share | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Share | None = None
     seed: Seed | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     num_predict: Annotated[int, Field(ge=-2)] | None = None
     repeat_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
+    # other ways of choosing, which are not built: their values for "off"
+    mirostat: Literal[0] | None = None
+    tfs_z: Literal[1] | None = None
     # without effect on an answer of this server
+    mirostat_eta: float | None = None
+    mirostat_tau: float | None = None
+    penalize_newline: bool | None = None
+    repeat_last_n: int | None = None  # but see `sampling`
+    f16_kv: bool | None = None
+    logits_all: bool | None = None
+    embedding_only: bool | None = None
+    vocab_only: Off | None = None
     num_ctx: int | None = None
     num_batch: int | None = None
     num_gpu: int | None = None
@@ -51,9 +63,18 @@ class Options(Body):
 
     def sampling(self) -> Sampling:
         """The same in the words of the other routes."""
-        names = ("temperature", "top_p", "top_k", "min_p", "seed", "stop", "frequency_penalty", "presence_penalty")
+        names = (
+            "temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop", "frequency_penalty",
+            "presence_penalty",
+        )  # fmt: skip
         given = {name: getattr(self, name) for name in names}
-        return Sampling.model_construct(**given, repetition_penalty=self.repeat_penalty)
+        penalty, window = self.repeat_penalty, self.repeat_last_n
+        if window == 0:
+            penalty = None  # of no token
+        elif penalty not in (None, 1.0) and window not in (None, -1):
+            raise Problem(400, f"options.repeat_last_n={window}: the penalty is for all of the text; give -1, or 0 for "
+                          "none.", param="options.repeat_last_n")  # fmt: skip
+        return Sampling.model_construct(**given, repetition_penalty=penalty)
 
     @property
     def most(self) -> int | None:

@@ -20,6 +20,7 @@ from cutaway.serve.text_request import Piece, TextRequest, request_text
 from cutaway.serve.text_settings import Count, Sampling
 from cutaway.serve.tool_calls import CallWatch, ToolCall, read_calls, required_call
 
+UNNAMED = "dummy"  # how Hugging Face's client calls a model of which it has the address alone
 EXPLAINED = 5  # likeliest tokens beside each, where the answer is to be explained
 
 
@@ -37,13 +38,17 @@ class ResponseFormat(Body):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    value: dict[str, Any] | None = None  # where Hugging Face's client puts the schema of a json_object
 
     def form(self) -> dict[str, Any] | None:
         """As `generate` takes it."""
+        if self.value is not None and self.type != "json_object":
+            raise Problem(400, f"response_format.value goes with the type json_object, not {self.type}.",
+                          param="response_format.value")  # fmt: skip
         if self.type == "text":
             return None
         if self.type == "json_object":
-            return {"json_schema": {"type": "object"}}
+            return {"json_schema": self.value or {"type": "object"}}
         if self.json_schema is None:
             raise Problem(400, "response_format.json_schema is missing.", param="response_format.json_schema")
         return {"json_schema": self.json_schema.schema_ or {"type": "object"}}
@@ -106,7 +111,8 @@ async def chat(call: Call) -> object:
     """Answers a conversation."""
     body: ChatBody = call.body
     named = call.request.path_params.get("name")  # the address may name the model
-    served = call.service.model(named or body.model, "text-generation")
+    asked = None if body.model == UNNAMED and UNNAMED not in call.service.models else body.model
+    served = call.service.model(named or asked, "text-generation")
     tools = [] if body.tool_choice == "none" else [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
     choice = body.tool_choice
     form = required_call(choice == "required", choice.function.name if isinstance(choice, NamedTool) else None, tools)

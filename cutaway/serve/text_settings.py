@@ -49,6 +49,7 @@ class Sampling(Body):
     top_p: Share | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Share | None = None
     seed: Seed | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     frequency_penalty: Penalty | None = None
@@ -86,12 +87,12 @@ def generate_settings(given: Sampling, model: LanguageModel, prompt: int, n: int
         heat = stored.get("temperature", 1.0) if stored.get("do_sample") or "temperature" not in stored else 1.0
     if heat == 0:
         found["do_sample"] = False
-        for name in ("top_p", "top_k", "min_p", "temperature"):
+        for name in ("top_p", "top_k", "min_p", "typical_p", "temperature"):
             found[name] = None  # a file's, which would act on nothing
     else:
         found |= {"do_sample": True, "temperature": heat}
         found["top_k"] = given.top_k if given.top_k is not None else stored.get("top_k", 0)
-        for name in ("top_p", "min_p", "seed"):
+        for name in ("top_p", "min_p", "typical_p", "seed"):
             if getattr(given, name) is not None:
                 found[name] = getattr(given, name)
     if given.repetition_penalty is not None:

@@ -207,6 +207,16 @@ def test_inference_client_generates_and_chats(at, url, folders):
     streamed = client.chat_completion([{"role": "user", "content": "hi"}], max_tokens=5, temperature=0, stream=True)
     assert "".join(c.choices[0].delta.content or "" for c in streamed if c.choices) == chat.choices[0].message.content
 
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "A", "schema": schema}}
+    formed = client.chat_completion([{"role": "user", "content": "hi"}], response_format=form, max_tokens=200, seed=3)
+    assert isinstance(json.loads(formed.choices[0].message.content)["a"], bool)
+
     async def at_once():
         async with AsyncInferenceClient(model=f"{url}/models/text") as client:
             return await client.text_generation("abc", max_new_tokens=12)
@@ -220,6 +230,30 @@ def test_the_first_model_answers_at_the_bare_address(url, folders):
     with serve_app.serving(Service({"only": folders["tokens"]})) as url:
         found = InferenceClient(model=url).token_classification(FILM)
         assert len(found) == len(pipeline("token-classification", folders["tokens"])(FILM))
+
+
+def test_a_chat_at_the_bare_address_is_the_first_writer_s(url, at):
+    asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "temperature": 0}
+    assert InferenceClient(model=url).chat_completion(**asked).model == "text"
+
+
+def test_typical_sampling_is_the_library_s(at, folders):
+    [expected] = pipeline("text-generation", folders["text"])(
+        "abc",
+        max_new_tokens=12,
+        do_sample=True,
+        temperature=0.9,
+        top_k=0,
+        typical_p=0.4,
+        seed=5,
+        return_full_text=False,
+    )
+    asked = {"max_new_tokens": 12, "do_sample": True, "temperature": 0.9, "typical_p": 0.4, "seed": 5}
+    assert at("text").text_generation("abc", **asked) == expected["generated_text"]
+    # without `do_sample` the likeliest token is taken, whatever the rest says
+    assert at("text").text_generation("abc", max_new_tokens=5, typical_p=0.4) == at("text").text_generation(
+        "abc", max_new_tokens=5
+    )
 
 
 # -- Ollama ----------------------------------------------------------------------------------------------------------
@@ -248,6 +282,21 @@ def test_ollama_chats_and_generates(llama, http):
     }
     formed = llama.generate(model="text", prompt="x", format=schema, options={"seed": 3, "num_predict": 200})
     assert isinstance(json.loads(formed.response)["a"], bool)
+
+
+def test_ollama_options_are_used_known_or_refused(llama):
+    off = dict.fromkeys(["mirostat", "mirostat_eta", "mirostat_tau", "repeat_last_n", "tfs_z", "typical_p", "stop"])
+    greedy = {"temperature": 0, "num_predict": 6}
+
+    def write(**options):
+        return llama.generate(model="text", prompt="abc", raw=True, options={**greedy, **options}).response
+
+    assert len(llama.embed(model="minilm", input=FILM, options=off).embeddings) == 1
+    penalized = write(repeat_penalty=2.0, repeat_last_n=-1)
+    assert write(**off) == write(mirostat=0, tfs_z=1) == write(repeat_penalty=2.0, repeat_last_n=0) != penalized
+    for wrong in ({"mirostat": 2}, {"tfs_z": 0.5}, {"repeat_penalty": 1.2, "repeat_last_n": 64}):
+        with pytest.raises(ollama.ResponseError, match=next(reversed(wrong))):
+            write(**wrong)
 
 
 def test_ollama_embeds_lists_and_shows(llama, folders):
