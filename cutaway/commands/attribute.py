@@ -140,7 +140,7 @@ def _kept_target(run: KeptRun) -> Target:
     if it.kind == "mask" and it.steps:
         return Target(it.steps[0].picked.id, position=it.steps[0].position)
     given = sum(not token.generated for token in it.tokens)
-    position = {"labels": None, "target": 0}.get(it.kind, given - 1)
+    position = {"labels": None, "target": 0, "token-labels": it.token}.get(it.kind, given - 1)
     return Target(None if it.best is None else it.best.id, position=position)
 
 

@@ -54,6 +54,12 @@ def explain(
             help="Also write a file: .png, .svg, .pdf, .html, .json, .npz, or .safetensors: a trace. May be repeated.",
         ),
     ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="The text to answer from, for a model that answers questions (TEXT).")
+    ] = None,
+    choice: Annotated[
+        list[str] | None, typer.Option(help="How TEXT may go on, for a model that chooses; give it once for each.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, help="How many tokens a decoder writes.")] = 10,
     truncation: Truncation = False,
     dark: Dark = False,
@@ -80,6 +86,8 @@ def explain(
         kept=".safetensors" in endings,
         max_new_tokens=max_new_tokens,
         truncation=truncation,
+        context=context,
+        choices=choice or (),
         evidence=".html" in endings,
     )
     if not as_json:

@@ -1,5 +1,6 @@
 # Written by `python tests/stubs.py --write` from the table of names in __init__.py: change that one.
 from cutaway.inspect.ablation import Ablation, ablate
+from cutaway.inspect.answer_parts import HeadAttribution, head_attribution
 from cutaway.inspect.attribution import Attribution
 from cutaway.inspect.comparison import Comparison, compare
 from cutaway.inspect.explainer import explain
@@ -9,7 +10,7 @@ from cutaway.inspect.features import Reconstruction, StrongFeatures, reconstruct
 from cutaway.inspect.flow import Flow, Rollout, attention_flow, attention_rollout
 from cutaway.inspect.generated_attribution import WrittenAttribution, written_attribution
 from cutaway.inspect.gradients import input_x_gradient, integrated_gradients
-from cutaway.inspect.head_importance import HeadImportance, gate_slopes
+from cutaway.inspect.head_importance import HeadImportance, gate_slopes, most_effective
 from cutaway.inspect.head_patterns import HeadClusters, HeadScores, find_heads, head_clusters, head_scores
 from cutaway.inspect.lens import Lens, TunedLens, logit_lens
 from cutaway.inspect.logit_attribution import Contributions, StateParts, direct_logit_attribution, last_state
@@ -27,7 +28,7 @@ from cutaway.inspect.patching import (
 from cutaway.inspect.perturbation import occlude, shapley_values
 from cutaway.inspect.probes import Probes, linear_probe, probe_layers
 from cutaway.inspect.steering import SteeringVector, steering_vector
-from cutaway.inspect.target import Target
+from cutaway.inspect.target import ChoiceTarget, SpanTarget, Target, VectorTarget
 from cutaway.inspect.trace.trace import Trace
 from cutaway.inspect.trace.trace_comparison import compare_traces
 from cutaway.nn.activations.edits import Edit
@@ -38,6 +39,7 @@ __all__ = [
     "Ablation",
     "Attribution",
     "CausalTrace",
+    "ChoiceTarget",
     "Comparison",
     "Contributions",
     "Edit",
@@ -45,6 +47,7 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "Flow",
+    "HeadAttribution",
     "HeadClusters",
     "HeadImportance",
     "HeadScores",
@@ -56,6 +59,7 @@ __all__ = [
     "Reconstruction",
     "Recorder",
     "Rollout",
+    "SpanTarget",
     "StateParts",
     "SteeringVector",
     "StrongFeatures",
@@ -64,6 +68,7 @@ __all__ = [
     "Trace",
     "TunedLens",
     "ValueNorms",
+    "VectorTarget",
     "WrittenAttribution",
     "ablate",
     "activation_patching",
@@ -77,6 +82,7 @@ __all__ = [
     "explain",
     "find_heads",
     "gate_slopes",
+    "head_attribution",
     "head_clusters",
     "head_scores",
     "input_x_gradient",
@@ -85,6 +91,7 @@ __all__ = [
     "linear_probe",
     "logit_lens",
     "measure_faithfulness",
+    "most_effective",
     "occlude",
     "path_patching",
     "probe_layers",

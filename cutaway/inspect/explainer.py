@@ -6,7 +6,7 @@ which gives every step's probabilities, attention and states at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cutaway import __version__
-from cutaway.errors import InputError
+from cutaway.errors import CutawayError, InputError
 from cutaway.hub.class_endings import ending_of
 from cutaway.inspect import measures
 from cutaway.inspect.attention import attention_of, chosen
 from cutaway.inspect.branches import branches
-from cutaway.inspect.evidence import ALL, gather
+from cutaway.inspect.evidence import ALL, effects, gather
 from cutaway.inspect.explanation import (
     Attention,
     AttentionCheck,
@@ -41,11 +41,13 @@ from cutaway.show.label import token_label
 if TYPE_CHECKING:
     import torch
 
+    from cutaway.inspect.target import Target
     from cutaway.models.protocols import GenerativeModel, LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
 FIRST = 8  # how many numbers of each vector are kept
 TOP = 10  # how many candidates of each prediction are kept
+LONGEST_ANSWER = 30  # tokens of an answer to a question
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Asked:
     max_new_tokens: int = 10
     truncation: bool = False
     evidence: bool = False
+    context: str | None = None
+    choices: Sequence[str] = ()
 
 
 # what the answer is of a model for a task; of any other, its states
@@ -67,6 +71,9 @@ KINDS: dict[str, Kind] = {
     "text-generation": "next-token",
     "text2text-generation": "target",
     "fill-mask": "mask",
+    "token-classification": "token-labels",
+    "question-answering": "span",
+    "multiple-choice": "choices",
 }
 
 
@@ -85,6 +92,8 @@ def explain(
     max_new_tokens: int = 10,
     truncation: bool = False,
     evidence: bool = False,
+    context: str | None = None,
+    choices: Sequence[str] = (),
     **load: object,
 ) -> Explanation:
     """Explain what `model` does with `text`.
@@ -97,13 +106,17 @@ def explain(
         token: the token whose vector is followed: a word of the text, or an index.
         max_new_tokens: how much a decoder or an encoder-decoder writes, greedily.
         truncation: cut a text that is longer than the model takes, instead of raising an error.
-        evidence: gather what only the page shows too: lens, attributions, rollout, norms of values.
+        evidence: gather what only the page shows too: lens, attributions, rollout, norms of values, and what the answer
+            owes to each head. Unless one is asked for, the head is then shown without which the answer loses most.
+        context: the text in which a model for question answering looks for the answer; `text` is the question.
+        choices: how a prompt (`text`) may go on, for a model that chooses; the likeliest is looked at.
         load: further arguments of `from_pretrained`, for example `revision=`, `dtype=`.
 
     Raises:
-        InputError: an empty text, a layer, head or token that is not there. HubError: the model cannot be reached.
+        InputError: an empty text, a layer, head or token that is not there; no context for a question, no choices for a
+            model that chooses. HubError: the model cannot be reached.
     """
-    asked = Asked(layer, head, attention, token, max_new_tokens, truncation, evidence)
+    asked = Asked(layer, head, attention, token, max_new_tokens, truncation, evidence, context, choices)
     return observe(text, model, tokenizer, asked, load)[0]
 
 
@@ -127,11 +140,26 @@ def observe(
         name = str(getattr(model, "name_or_path", "") or type(model).__name__)
         if tokenizer is None:
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
+    _check_asked(kind_of(loaded), asked)
     with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
-            run = Run(text, name, loaded, tokenizer, asked.max_new_tokens, asked.truncation)
+            run = Run(
+                text, name, loaded, tokenizer, asked.max_new_tokens, asked.truncation, asked.context, asked.choices
+            )
             explanation = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
-        return (replace(explanation, evidence=run.evidence(explanation)) if asked.evidence else explanation), run
+        return (run.with_evidence(explanation) if asked.evidence else explanation), run
+
+
+def _check_asked(kind: Kind, asked: Asked) -> None:
+    """That a question has its context and a choice its choices, and nothing else has them."""
+    if kind == "span" and not (asked.context or "").strip():
+        raise InputError("This model answers questions from a text: pass context= (--context) with that text.")
+    if kind == "choices" and len(asked.choices) < 2:
+        raise InputError("This model chooses how a text goes on: pass two or more choices= (--choice, once for each).")
+    if kind != "span" and asked.context is not None:
+        raise InputError("context= is for a model that answers questions; this one is not. Leave it out.")
+    if kind != "choices" and asked.choices:
+        raise InputError("choices= are for a model that chooses between texts; this one does not. Leave them out.")
 
 
 def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object) -> tuple[Any, TokenizerLike]:
@@ -172,14 +200,32 @@ class Run:
         tokenizer: TokenizerLike,
         max_new_tokens: int,
         truncation: bool,
+        context: str | None = None,
+        choices: Sequence[str] = (),
     ) -> None:
         import torch
 
         self.text, self.name, self.model, self.tokenizer = text, name, model, tokenizer
         self.kind = kind_of(model)
+        if self.kind == "span" and context is None:
+            self.kind = "states"  # without a text to look in there is no answer
+        self.choice_logits: list[float] = []
+        self.choices = list(choices)
+        second = context
+        if self.kind == "choices":
+            second, self.choice_logits = self._chosen(truncation)
         encoding = tokenizer(  # the model itself says that a text is too long
-            text, truncation=truncation, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+            text,
+            second,
+            truncation=truncation,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            verbose=False,
         )
+        self.parts_of_text = encoding.sequence_ids(0) if second is not None else []  # 0, 1 or None for each token
+        self.shift = len(text) + 1  # where the second text begins in what is shown
+        if second is not None:
+            self.text = f"{text} {second}"
         self.prompt = len(encoding["input_ids"])
         self.encoding = {key: list(encoding[key]) for key in encoding}
         inputs = {
@@ -201,10 +247,24 @@ class Run:
             self.target_ids = run["decoder_input_ids"][0].tolist()
         self.ids: list[int] = run["input_ids"][0].tolist()
         self.run = run
+        passed = {key: value[:, None] for key, value in run.items()} if self.kind == "choices" else run
         with model.record("*.pattern") as recorder:
-            self.output = model(**run, output_attentions=True, output_hidden_states=True, return_dict=True)
+            self.output = model(**passed, output_attentions=True, output_hidden_states=True, return_dict=True)
         worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
         self.certificate = AttentionCheck(worst.address, worst.head, worst.error)
+
+    def _chosen(self, truncation: bool) -> tuple[str, list[float]]:
+        """The likeliest choice, and the score of each."""
+        import torch
+
+        if len(self.choices) < 2:
+            raise InputError("This model chooses how a text goes on, and needs two or more choices.")
+        scores = []
+        for choice in self.choices:
+            encoding = self.tokenizer(self.text, choice, truncation=truncation, verbose=False)
+            inputs = {key: torch.tensor([[encoding[key]]], device=self.model.device) for key in encoding}  # [1, 1, L]
+            scores.append(float(self.model(**inputs, return_dict=True).logits[0, 0]))
+        return self.choices[int(np.argmax(scores))], scores
 
     def explanation(
         self, layer: int | None, head: int | None, attention: str | None, token: str | int | None
@@ -212,7 +272,8 @@ class Run:
         tokens, target = self._tokens(), self._target()
         self.hidden = self._hidden()
         attentions, shown = chosen(self._attentions(tokens, target), attention, layer, head)
-        answers, function = self._answers()
+        followed = self._followed(tokens, token)
+        answers, function = self._answers(followed)
         config = self.model.config
         return Explanation(
             version=__version__,
@@ -233,7 +294,7 @@ class Run:
             attention=attentions,
             shown=shown,
             states=self._states(),
-            token=find_token(tokens[: self.prompt], self.text, token),
+            token=followed,
             answers=answers,
             function=function,
             steps=self._steps(),
@@ -241,23 +302,91 @@ class Run:
             certificate=self.certificate,
         )
 
+    def _followed(self, tokens: list[Token], wanted: str | int | None) -> int:
+        """The token that is followed: the one that is asked for, else the one where the answer stands."""
+        if wanted is None:
+            if self.kind == "next-token":
+                return self.prompt - 1  # it writes the first token
+            if self.kind == "token-labels":
+                return self._labelled(tokens)
+            if self.kind == "mask" and self.tokenizer.mask_token_id in self.ids:
+                return self.ids.index(self.tokenizer.mask_token_id)
+            if self.kind == "span":
+                return self._spans()[0][0]
+        return find_token(tokens[: self.prompt], self.text, wanted)
+
+    def _labelled(self, tokens: list[Token]) -> int:
+        """The token whose label is surest among those that have one: any but "O" or the first label."""
+        best = self.output.logits[0].float().softmax(-1).max(-1)
+        names = self.model.config.id2label
+        words = [t.index for t in tokens if not t.special] or [0]
+        nothing = "O" if "O" in names.values() else names[0]
+        named = [i for i in words if names[int(best.indices[i])] != nothing] or words
+        return max(named, key=lambda i: float(best.values[i]))
+
+    def _spans(self) -> list[tuple[int, int, float, float]]:
+        """The likeliest answers in the context: (first token, last, both logits' sum, share of all spans there)."""
+        import torch
+
+        first, last = (self.output[name][0].float() for name in ("start_logits", "end_logits"))
+        inside = torch.tensor([part == 1 for part in self.parts_of_text], device=first.device)
+        if not bool(inside.any()):
+            raise InputError("Nothing of the context is left: the question takes all tokens that the model reads.")
+        sums = first[:, None] + last[None]  # [starts, ends]
+        order = torch.arange(len(first), device=first.device)
+        gap = order[None] - order[:, None]
+        allowed = inside[:, None] & inside[None] & (gap >= 0) & (gap < LONGEST_ANSWER)
+        sums = sums.masked_fill(~allowed, -torch.inf)
+        shares = sums.flatten().softmax(0)
+        best = torch.topk(sums.flatten(), min(TOP, int(allowed.sum()))).indices.tolist()
+        return [(*divmod(at, len(first)), float(sums.flatten()[at]), float(shares[at])) for at in best]
+
+    def asked_of(self, explanation: Explanation) -> tuple[dict[str, Any], Target, str]:
+        """(what stood before the answer was known, what of the answer is explained, its name where it has no index)."""
+        from cutaway.inspect.target import ChoiceTarget, SpanTarget, Target, VectorTarget
+
+        asked = {key: value.clone() for key, value in self.run.items()}
+        if self.kind == "next-token":
+            return {"input_ids": asked["input_ids"][:, : self.prompt]}, Target(), ""
+        if self.kind == "target":
+            asked["decoder_input_ids"] = asked["decoder_input_ids"][:, :1]
+            return asked, Target(position=0), ""
+        if self.kind == "mask":
+            return asked, Target(position=explanation.steps[0].position if explanation.steps else 0), ""
+        if self.kind == "token-labels":
+            return asked, Target(position=explanation.token), ""
+        if self.kind == "span":
+            start, end, *_ = self._spans()[0]
+            return asked, SpanTarget(start=start, end=end), explanation.answers[0].label
+        if self.kind == "choices":
+            return asked, ChoiceTarget(), self.choices[int(np.argmax(self.choice_logits))]
+        if self.kind == "states":
+            return asked, VectorTarget(), "the text's vector"
+        return asked, Target(), ""
+
+    def with_evidence(self, explanation: Explanation) -> Explanation:
+        """The explanation with all evidence, and the head shown that the answer owes most to."""
+        asked, target, _ = self.asked_of(explanation)
+        if self.kind != "states":
+            function = "" if self.kind == "choices" else explanation.function or "softmax"
+            try:
+                attention = effects(self.model, asked, target, function, explanation.attention)
+                explanation = replace(explanation, attention=attention)
+            except CutawayError:  # what has no number to lose keeps the head with the sharpest focus
+                pass
+        return replace(explanation, evidence=self.evidence(explanation))
+
     def evidence(self, explanation: Explanation, want: Collection[str] = ALL) -> Evidence:
         """What of the evidence is wanted; called outside of inference mode, whose tensors have no gradients."""
         inputs = {key: value.clone() for key, value in self.run.items()}
-        asked, position = dict(inputs), None
-        if self.kind == "next-token":
-            asked = {"input_ids": inputs["input_ids"][:, : self.prompt]}
-        elif self.kind == "target":
-            asked["decoder_input_ids"], position = inputs["decoder_input_ids"][:, :1], 0
-        elif self.kind == "mask":
-            position = explanation.steps[0].position if explanation.steps else 0
+        asked, target, answer = self.asked_of(explanation)
 
         def label(index: int) -> str:
-            if self.kind == "labels":
+            if self.kind in ("labels", "token-labels"):
                 return str(self.model.config.id2label[index])
             return self._label(index)
 
-        it = gather(self.model, self.kind, inputs, asked, position, explanation.attention, label, want)
+        it = gather(self.model, self.kind, inputs, asked, target, explanation.attention, label, want, answer)
         planes = {}
         for name, stacked in self.hidden.items() if "planes" in want else ():
             if stacked.shape[0] * stacked.shape[1] > 1:
@@ -289,6 +418,8 @@ class Run:
                 continue
             special = bool(self.encoding["special_tokens_mask"][index])
             start, end = (None, None) if special else self.encoding["offset_mapping"][index]
+            if not special and self.parts_of_text and self.parts_of_text[index] == 1:
+                start, end = (place + self.shift for place in self.encoding["offset_mapping"][index])
             tokens.append(
                 self._token(
                     index,
@@ -309,6 +440,8 @@ class Run:
         ]
 
     def _generated(self) -> str:
+        if self.kind == "span":
+            return self._answer_text(*self._spans()[0][:2])
         new = self.target_ids[1:] if self.kind == "target" else self.ids[self.prompt :]
         return str(self.tokenizer.decode(new, skip_special_tokens=True)) if new else ""
 
@@ -360,7 +493,24 @@ class Run:
 
     # -- answers --------------------------------------------------------------------------------------------------
 
-    def _answers(self) -> tuple[list[Candidate], str]:
+    def _answer_text(self, first: int, last: int) -> str:
+        """The text from one token to another."""
+        offsets = self.encoding["offset_mapping"]
+        return self.text[offsets[first][0] + self.shift : offsets[last][1] + self.shift]
+
+    def _answers(self, followed: int) -> tuple[list[Candidate], str]:
+        if self.kind == "token-labels":
+            return self._labels_at(followed), "softmax"
+        if self.kind == "span":
+            return [
+                Candidate(i, self._answer_text(first, last), logit, share)
+                for i, (first, last, logit, share) in enumerate(self._spans())
+            ], "softmax"
+        if self.kind == "choices":
+            scores = np.exp(np.array(self.choice_logits) - max(self.choice_logits))
+            shares = (scores / scores.sum()).tolist()
+            named = zip(self.choices, self.choice_logits, shares, strict=True)
+            return [Candidate(i, *one) for i, one in enumerate(named)], "softmax"
         if self.kind == "labels":
             config, logits = self.model.config, self.output.logits[0].float()
             if config.problem_type == "regression":
@@ -375,6 +525,14 @@ class Run:
             place = self.prompt - 1 if self.kind == "next-token" else 0
             return self._likeliest(place), "softmax"
         return [], ""
+
+    def _labels_at(self, place: int) -> list[Candidate]:
+        """The labels of one token, likeliest first."""
+        logits = self.output.logits[0, place].float()
+        shares = logits.softmax(-1).tolist()
+        names, values = self.model.config.id2label, logits.tolist()
+        order = sorted(range(len(values)), key=lambda i: -values[i])
+        return [Candidate(i, str(names[i]), values[i], shares[i]) for i in order]
 
     def _likeliest(self, place: int, pick: int | None = None) -> list[Candidate]:
         """The TOP tokens by the logits at `place`; or only the token `pick` there."""
@@ -403,6 +561,9 @@ class Run:
         elif self.kind == "mask":
             mask = self.tokenizer.mask_token_id
             places = [(i, i, int(self.output.logits[0, i].argmax())) for i, id in enumerate(self.ids) if id == mask]
+        elif self.kind == "token-labels":
+            words = [i for i in range(self.prompt) if not self.encoding["special_tokens_mask"][i]]
+            return [Step(i, (labels := self._labels_at(i))[0], labels[:TOP]) for i in words]
         else:
             places = []
         return [Step(at, self._likeliest(row, pick)[0], self._likeliest(row)) for at, row, pick in places]

@@ -18,7 +18,7 @@ from cutaway.show.sheet import Bars, Grid, Part, Sheet, Table
 from cutaway.show.shown import Shown
 
 SCHEMA = "cutaway.explanation/1"
-Kind = Literal["labels", "next-token", "target", "mask", "states"]
+Kind = Literal["labels", "next-token", "target", "mask", "states", "token-labels", "span", "choices"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Parts:
-    """What each part of the model added to a logit; the values sum to `total`."""
+    """What each part of the model added to an answer; `base` and the values sum to `total`.
+
+    `logit` is what the model said. `base`: what the head says of a state of zeros, where it is more than a matrix.
+    `residual`: how far the sum misses the logit, as a part of what the parts had to account for.
+    """
 
     names: list[str]
     values: Array
     total: float
     logit: float
+    base: float = 0.0
+    residual: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ class Branch:
 class Evidence:
     """`value_norms`: attention's name -> [layers, heads, Lk]; `rollout`: name -> [layers, L, L]; `planes`: a stack's.
 
-    `answer` is the label of what `attributions` and `parts` explain; `missing` says what could not be had, and why.
+    `answer` is the label of what `attributions` and `parts` explain, `number` what of it they share out; `missing` says
+    what could not be had, and why.
     """
 
     value_norms: dict[str, Array] = field(default_factory=dict)
@@ -104,6 +111,7 @@ class Evidence:
     branches: list[Branch] = field(default_factory=list)
     answer: str = ""
     missing: dict[str, str] = field(default_factory=dict)
+    number: str = "logit"
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,10 @@ class Explanation(Shown):
 
     "labels": `answers` are the classes, `function` made probabilities of their logits (softmax, sigmoid, or none);
     "next-token" and "target": `answers` are the likeliest first new tokens, `steps` what was generated;
-    "mask": `steps` are the positions of the mask token; "states": the checkpoint has no head, and gives vectors only.
+    "mask": `steps` are the positions of the mask token; "states": the checkpoint has no head, and gives vectors only;
+    "token-labels": `steps` are the tokens with their labels, `answers` the labels of the token that is followed;
+    "span": `answers` are the likeliest answers to a question, `generated` the first;
+    "choices": `answers` are the ways a prompt may go on, and the tokens those of the likeliest.
     `evidence`: what only the page shows, where `explain(evidence=True)` gathered it; `to_dict` leaves it out.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +13,7 @@ from cutaway.errors import InputError
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, one_text, tower_of
-from cutaway.models.label_heads import LabelHead
+from cutaway.models.label_heads import LabelHead, MultipleChoice, SpanHead
 from cutaway.models.lm_heads import output_head
 from cutaway.nn.block import ResultBlock
 from cutaway.nn.norm_mlp import RMSNorm
@@ -20,7 +21,6 @@ from cutaway.show.sheet import Bars, Sheet
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
-    from cutaway.nn.activations.recorder import Recorder
 
 
 VISIBLE = 1e-3  # of the logit: a gap between it and the parts' sum that is said
@@ -98,7 +98,7 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
     return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if module.o.bias is not None else []
 
 
-def _gather(tower: StackHandle, r: Recorder, layers: list[int], start: str) -> tuple[list[str], Tensor]:
+def _gather(tower: StackHandle, r: Mapping[str, Tensor], layers: list[int], start: str) -> tuple[list[str], Tensor]:
     """The stream after `layers` of a stack that norms no sum, as the parts that were added: [n, B, L, H]."""
     names, added = [start], [r[start][None]]
     for i in layers:
@@ -127,14 +127,47 @@ def _joining(tower: StackHandle, layer: int, name: str, names: list[str], parts:
     return names, parts * block.scale
 
 
+def _post_norm(
+    tower: StackHandle, r: Mapping[str, Tensor], layer: int, names: list[str], parts: Tensor, summed: str
+) -> tuple[list[str], Tensor]:
+    """The parts of what enters a block that norms its sums, as parts of what leaves it, with its own."""
+    block = tower.block(layer)
+    for name in ("attn", "cross") if tower.spec.cross else ("attn",):
+        heads, bias = _attention(tower, layer, name)
+        added = [r[a] for a in heads]
+        if bias:
+            added.append(getattr(block, name).o.bias.expand_as(added[0]))
+        names, parts = [*names, *heads, *bias], torch.cat((parts, torch.stack(added)))
+        at = tower.at(f"blocks.{layer}.{name}_norm.bias")
+        names, parts = _norm_parts(getattr(block, f"{name}_norm"), parts.sum(0), parts, names, at)
+    out = tower.at(f"blocks.{layer}.mlp.out")
+    names, parts = [*names, out], torch.cat((parts, r[out][None]))
+    names, parts = _norm_parts(block.mlp_norm, parts.sum(0), parts, names, tower.at(f"blocks.{layer}.mlp_norm.bias"))
+    if summed and layer == 0:
+        names, parts = [*names, summed], torch.cat((parts, r[summed][None]))
+        names, parts = _norm_parts(block.conv.norm, parts.sum(0), parts, names, f"{summed}.norm.bias")
+    return names, parts
+
+
 @torch.no_grad()
-def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None) -> StateParts:
+def last_state(
+    model: LanguageModel,
+    inputs: Inputs,
+    *,
+    tower: str | None = None,
+    every_block: bool = False,
+    positions: Sequence[int] | None = None,
+) -> StateParts:
     """The state that the head reads, as a sum, exactly.
 
     Pre-norm: every head, bias and feed-forward layer since the embedding, through the last norm with the scale that the
     whole state gave it (frozen); where a layer's result is normed or scaled before it is added, so are its parts, with
     the scale that the whole result gave. Post-norm: each block norms what came before, so only the last block is taken
     apart: its input, heads and biases through both of its norms, its feed-forward layer through the second.
+
+    Args:
+        every_block: of a post-norm model, take every block apart, each norm with the scale that its whole sum gave it.
+        positions: the places that are wanted; all unless given. The result's L is their number.
     """
     handle = tower_of(model, tower)
     spec, last = handle.spec, handle.spec.n_layers - 1
@@ -146,10 +179,12 @@ def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None
         handle.at("blocks.*.resid"),
     ]
     wanted += [handle.at("blocks.*.cross.head.*.out")] if spec.cross else []
-    summed = handle.at(f"blocks.{last}.conv") if spec.convolution is not None and last == 0 else ""
+    summed = handle.at("blocks.0.conv") if spec.convolution is not None and (every_block or last == 0) else ""
     wanted += [summed] if summed else []
-    with model.record(*wanted) as r:
+    with model.record(*wanted) as recorder:
         model(**inputs)
+    kept = slice(None) if positions is None else list(positions)
+    r = {address: recorder[address][:, kept] for address in recorder}
     if pre:
         names, parts = _gather(handle, r, list(range(spec.n_layers)), handle.at("embed"))
         state = r[handle.at(f"blocks.{last}.resid")]
@@ -157,23 +192,10 @@ def last_state(model: LanguageModel, inputs: Inputs, *, tower: str | None = None
             names, parts = _norm_parts(handle.stack.final_norm, state, parts, names, handle.at("final_norm.bias"))
             state = handle.stack.final_norm(state)
         return _projected(handle, names, parts, state)
-    start = handle.at(f"blocks.{last - 1}.resid") if last else handle.at("embed")
+    start = handle.at("embed") if every_block or not last else handle.at(f"blocks.{last - 1}.resid")
     names, parts = [start], r[start][None]
-    block = handle.block(last)
-    for name in ("attn", "cross") if spec.cross else ("attn",):
-        heads, bias = _attention(handle, last, name)
-        added = [r[a] for a in heads]
-        if bias:
-            added.append(getattr(block, name).o.bias.expand_as(added[0]))
-        names, parts = [*names, *heads, *bias], torch.cat((parts, torch.stack(added)))
-        at = handle.at(f"blocks.{last}.{name}_norm.bias")
-        names, parts = _norm_parts(getattr(block, f"{name}_norm"), parts.sum(0), parts, names, at)
-    out = handle.at(f"blocks.{last}.mlp.out")
-    names, parts = [*names, out], torch.cat((parts, r[out][None]))
-    names, parts = _norm_parts(block.mlp_norm, parts.sum(0), parts, names, handle.at(f"blocks.{last}.mlp_norm.bias"))
-    if summed:
-        names, parts = [*names, summed], torch.cat((parts, r[summed][None]))
-        names, parts = _norm_parts(block.conv.norm, parts.sum(0), parts, names, f"{summed}.norm.bias")
+    for layer in range(0 if every_block else last, last + 1):
+        names, parts = _post_norm(handle, r, layer, names, parts, summed)
     state = r[handle.at(f"blocks.{last}.resid")]
     if spec.final_norm:
         names, parts = _norm_parts(handle.stack.final_norm, state, parts, names, handle.at("final_norm.bias"))
@@ -196,6 +218,16 @@ def _linear(model: LabelHead) -> bool:
     return not (spec.dense or spec.norm or model.mean or model.late) and spec.pick in ("first", "last")
 
 
+def reads_linearly(model: LanguageModel, target: Target) -> bool:
+    """Whether the number that is explained is a logit that one matrix reads from one state."""
+    if type(target) is not Target:
+        return False
+    head = output_head(model)
+    if head is not None:
+        return not head.head_spec.dense
+    return isinstance(model, LabelHead) and not isinstance(model, SpanHead | MultipleChoice) and _linear(model)
+
+
 def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
     """(matrix [V, H], bias [V] or None, factor before it) of a head that reads the state linearly."""
     head = output_head(model)
@@ -211,7 +243,8 @@ def _readout(model: LanguageModel) -> tuple[Tensor, Tensor | None, float]:
         return out.weight, out.bias, 1.0
     raise InputError(
         f"the head of {type(model).__name__} has a layer between the state and the answer, so a part has no share of a "
-        "logit; last_state(model, inputs) takes the state apart, and its product with a direction is exact."
+        "logit; head_attribution(model, inputs) shares the answer out through that layer, and the product of "
+        "last_state(model, inputs) with a direction is exact."
     )
 
 

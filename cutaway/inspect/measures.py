@@ -11,6 +11,8 @@ MEANING = {
     "entropy": "mean attention entropy, in bits: 0 = each token looks at one token only",
     "distance": "mean attention distance, in tokens: 0 = each token looks at itself",
     "focus": "mean share of attention that a word gives to the one word it looks at most, neighbours left out",
+    "effect": "what the answer owes to the head, to first order: what its log-probability (nats), or score, loses as "
+    "the head's output fades out",
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cutaway.errors import InputError
 from cutaway.inspect.attribution import Attribution, residual_of
 from cutaway.inspect.target import Target
-from cutaway.inspect.tower import Inputs, StackHandle, logits_of, one_text, repeated, tower_of
+from cutaway.inspect.tower import Inputs, StackHandle, one_text, repeated, tower_of
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -77,7 +77,7 @@ class Masking:
     def score(self, vectors: Tensor) -> Tensor:
         """The target for texts of these token vectors [n, L, width] -> [n]."""
         with self.tower.reading(vectors):
-            return self.target.of(logits_of(self.model, repeated(self.inputs, len(vectors))))
+            return self.target.number(self.model, repeated(self.inputs, len(vectors)))
 
     @torch.no_grad()
     def values(self, keep: Tensor) -> Tensor:

@@ -92,14 +92,18 @@ def tower_of(model: LanguageModel, which: str | None = None) -> StackHandle:
     return StackHandle("decoder.", decoder, architecture.decoder, "decoder_input_ids", "decoder_attention_mask")
 
 
+def logits_options(model: LanguageModel) -> dict[str, bool]:
+    """What a pass without a cache is asked for."""
+    return {"use_cache": False} if model.base_model.architecture.stack.causal else {}
+
+
 def logits_of(model: LanguageModel, inputs: Inputs) -> Tensor:
     """The logits of one pass, without a cache.
 
     Raises:
         InputError: the model has no one tensor of logits.
     """
-    options = {"use_cache": False} if model.base_model.architecture.stack.causal else {}
-    out = model(**inputs, **options, return_dict=True)
+    out = model(**inputs, **logits_options(model), return_dict=True)
     logits = out.get("logits")
     if not isinstance(logits, Tensor):
         raise InputError(

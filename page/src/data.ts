@@ -35,9 +35,10 @@ export interface Attention {
   columns: StripName;
   /** name -> [layers][heads] */
   measures: Record<string, Figure[][]>;
-  /** the head that is shown first */
+  /** the head that is shown first, and why it is */
   layer: number;
   head: number;
+  chosen: string;
   packed: Packed;
   /** [layers, 1, rows, columns] */
   rollout?: Packed;
@@ -78,12 +79,14 @@ export interface Attribution {
   note: string;
 }
 
-/** What each part of the model added to a logit. */
+/** What each part of the model added to an answer; `base`: what its head says of nothing; `residual`: what is missed. */
 export interface Parts {
   names: string[];
   values: Figure[];
   total: Figure;
   logit: Figure;
+  base: Figure;
+  residual: Figure;
 }
 
 /** `points` [states][tokens] of the principal plane; `shares`: of the variance, each axis's. */
@@ -117,6 +120,8 @@ export interface Branch {
 
 export interface Evidence {
   answer: string;
+  /** what of the answer is shared out: its logit, a span's two, a cosine */
+  number: string;
   missing: Record<string, string>;
   lens: Lens | null;
   attributions: Attribution[];
@@ -137,7 +142,8 @@ export type Topic =
   | "steps"
   | "tree"
   | "plane"
-  | "parts";
+  | "parts"
+  | "through";
 
 export type Color = [number, number, number];
 
@@ -145,7 +151,7 @@ export interface Run {
   text: string;
   summary: string;
   provenance: string;
-  kind: "labels" | "next-token" | "target" | "mask" | "states";
+  kind: "labels" | "next-token" | "target" | "mask" | "states" | "token-labels" | "span" | "choices";
   tokens: Token[];
   target: Token[];
   attention: Record<string, Attention>;

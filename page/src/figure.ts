@@ -14,6 +14,12 @@ export function short(label: string, most = 16): string {
   return all.length > most ? `${all.slice(0, most - 1).join("")}…` : label;
 }
 
+/** The attribution whose scores may be read as numbers: the first that misses 5% or less, else the last with a sum. */
+export function soundest(all: { residual: Figure }[]): number {
+  const sound = all.findIndex(({ residual }) => residual !== null && residual <= 0.05);
+  return Math.max(sound >= 0 ? sound : all.findIndex(({ residual }) => residual === null), 0);
+}
+
 /** The nearest index of a list of `count`. */
 export const between = (value: number, count: number): number => Math.min(Math.max(value, 0), count - 1);
 

@@ -1,6 +1,6 @@
 // What the reader chose. The views draw themselves from it.
 import type { Attention, Run, StripName } from "./data";
-import { between, figure, percent } from "./figure";
+import { between, figure, percent, soundest } from "./figure";
 import { layOut, type Layout, type Marks } from "./matrix";
 import { held, run, strip } from "./run.svelte";
 import { matrixOf } from "./weights.svelte";
@@ -30,6 +30,8 @@ class Page {
   view = $state("attention");
   /** the names and the words of all views, in their order */
   views = $state.raw(VIEWS);
+  /** whether the address speaks of another text */
+  strayed = $state(false);
   theme = $state<Theme>("");
   #systemDark = $state(system.matches);
   dark = $derived(this.theme ? this.theme === "dark" : this.#systemDark);
@@ -100,11 +102,14 @@ class Page {
       if (!this.hasLines) this.form = "matrix";
     } else {
       this.kind = next.shown;
+      this.measure = "effect" in this.entry.measures ? "effect" : "entropy";
       [this.layer, this.head] = [this.entry.layer, this.entry.head];
       this.#through = next.evidence.lens?.tokens ?? this.entry.rows;
       this.token = this.#first();
     }
-    this.method = between(this.method, Math.max(next.evidence.attributions.length, 1));
+    this.method = keep
+      ? between(this.method, Math.max(next.evidence.attributions.length, 1))
+      : soundest(next.evidence.attributions);
     this.step = between(this.step, Math.max(next.steps.length, 1));
   }
 

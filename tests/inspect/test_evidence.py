@@ -81,6 +81,48 @@ def test_an_encoder_decoder(tmp_path):
     assert page.render(found)
 
 
+MADE = {
+    "BertForSequenceClassification": {},
+    "BertForTokenClassification": {},
+    "BertForQuestionAnswering": {"context": "the film is great and not bad"},
+    "BertForMultipleChoice": {"choices": ["great", "not good"]},
+    "BertForMaskedLM": {},
+    "BertModel": {},
+}
+
+
+@pytest.mark.parametrize("head", MADE)
+def test_every_head_is_accounted_for(tmp_path, head):
+    """By its tokens and by its parts, and what neither accounts for is said."""
+    folder = tiny.classifier(tmp_path, labels=2, head=head)
+    text = "a [MASK] film" if head.endswith("MaskedLM") else TEXT
+    found = explain(text, str(folder), evidence=True, **MADE[head])
+    it = found.evidence
+    assert not it.missing.keys() & {"attribution", "parts"}
+    assert it.parts.total == pytest.approx(it.parts.logit, abs=1e-4) and it.parts.residual < 1e-4
+    assert it.parts.base + it.parts.values.sum() == pytest.approx(it.parts.total, abs=1e-4)
+    assert any(name.startswith("blocks.0.attn.head.") for name in it.parts.names)
+    for a in it.attributions:
+        assert a.value == pytest.approx(it.parts.logit, abs=1e-4) and len(a.scores) == len(found.tokens)
+    best = found.steps[0].picked if found.kind == "mask" else found.best
+    if best is not None:
+        assert it.answer == best.label and it.parts.logit == pytest.approx(best.logit, abs=1e-4)
+        effect = found.head.measures["effect"]
+        assert (effect > effect[found.head.layer, found.head.head]).sum() < evidence.TRIED_HEADS
+        assert "switched off, it costs" in found.head.chosen
+    assert page.render(found)
+
+
+def test_the_head_that_is_asked_for_is_shown(tmp_path):
+    folder = str(tiny.decoder(tmp_path))
+    found = explain("Today I", folder, max_new_tokens=2, evidence=True)
+    other = (found.head.head + 1) % found.head.pattern.shape[1]
+    asked = explain("Today I", folder, max_new_tokens=2, evidence=True, layer=found.head.layer, head=other)
+    assert (asked.head.head, asked.head.chosen) == (other, "asked for")
+    prompt = sum(not token.generated for token in found.tokens)
+    assert found.token == prompt - 1  # the token that writes the first new one
+
+
 def test_shapley_values_take_a_bounded_time(classifier, monkeypatch):
     model, tokenizer = load_model(classifier)
     length, size = len(tokenizer(TEXT)["input_ids"]), int(model.num_parameters())
@@ -99,5 +141,5 @@ def test_what_cannot_be_had_is_said(tmp_path, classifier, monkeypatch):
     assert "at most 2" in found.evidence.missing["attribution"]
     states = explain(TEXT, str(tiny.classifier(tmp_path, head="BertModel")), evidence=True)
     assert states.evidence.attributions == []
-    assert states.evidence.parts is None
+    assert states.evidence.lens is None and states.evidence.parts.total == pytest.approx(1, abs=1e-5)
     assert not torch.is_inference_mode_enabled()

@@ -114,6 +114,75 @@ def test_a_masked_word(tmp_path):
     assert step.picked.probability == pytest.approx(expected.max().item(), abs=1e-5)
 
 
+@torch.inference_mode()
+def test_labels_of_tokens(tmp_path):
+    folder = tiny.classifier(tmp_path, head="BertForTokenClassification")
+    model, tokenizer = upstream(folder, "AutoModelForTokenClassification")
+    shares = model(**tokenizer(TEXT, return_tensors="pt")).logits[0].softmax(-1)
+    ours = explain(TEXT, str(folder))
+    assert ours.kind == "token-labels"
+    assert [step.position for step in ours.steps] == [t.index for t in ours.tokens if not t.special]
+    for step in ours.steps:
+        want = shares[step.position]
+        assert step.picked.id == int(want.argmax()) and step.picked.label == model.config.id2label[step.picked.id]
+        assert step.picked.probability == pytest.approx(float(want.max()), abs=1e-5)
+    assert [a.probability for a in ours.answers] == pytest.approx(sorted(shares[ours.token].tolist())[::-1], abs=1e-5)
+    named = [step for step in ours.steps if step.picked.label != "LABEL_0"] or ours.steps
+    assert ours.token == max(named, key=lambda step: step.picked.probability).position
+    assert explain(TEXT, str(folder), token="EU").token == 5
+
+
+@torch.inference_mode()
+def test_an_answer_to_a_question(tmp_path):
+    folder = tiny.classifier(tmp_path, labels=2, head="BertForQuestionAnswering")
+    model, tokenizer = upstream(folder, "AutoModelForQuestionAnswering")
+    context = "a good film is great, and not bad"
+    encoding = tokenizer("is the film good", context, return_tensors="pt", return_offsets_mapping=True)
+    offsets = encoding.pop("offset_mapping")[0].tolist()
+    out = model(**encoding)
+    ours = explain("is the film good", str(folder), context=context)
+    assert ours.kind == "span" and ours.text == f"is the film good {context}"
+    best = [
+        (float(out.start_logits[0, i] + out.end_logits[0, j]), context[offsets[i][0] : offsets[j][1]])
+        for i in range(len(offsets))
+        for j in range(i, len(offsets))
+        if encoding.sequence_ids(0)[i] == encoding.sequence_ids(0)[j] == 1
+    ]
+    want = sorted(best, reverse=True)[:10]
+    assert [a.label for a in ours.answers] == [label for _, label in want]
+    assert [a.logit for a in ours.answers] == pytest.approx([logit for logit, _ in want], abs=1e-4)
+    total = torch.tensor([logit for logit, _ in best]).softmax(0).max()
+    assert ours.answers[0].probability == pytest.approx(float(total), abs=1e-5)
+    assert ours.generated == ours.answers[0].label
+    assert [ours.text[t.start : t.end].lower() for t in ours.tokens if not t.special][-3:] == ["and", "not", "bad"]
+    for asked in ({}, {"context": " "}):
+        with pytest.raises(InputError, match="pass context="):
+            explain("is the film good", str(folder), **asked)
+
+
+@torch.inference_mode()
+def test_a_choice(tmp_path):
+    folder = tiny.classifier(tmp_path, head="BertForMultipleChoice")
+    model, tokenizer = upstream(folder, "AutoModelForMultipleChoice")
+    choices = ["a good film", "not great", "bad"]
+    encoding = tokenizer(["i believe"] * 3, choices, return_tensors="pt", padding=True)
+    want = model(**{name: value[None] for name, value in encoding.items()}).logits[0]
+    ours = explain("i believe", str(folder), choices=choices)
+    assert ours.kind == "choices" and [a.label for a in ours.answers] == choices
+    assert [a.logit for a in ours.answers] == pytest.approx(want.tolist(), abs=1e-4)
+    assert [a.probability for a in ours.answers] == pytest.approx(want.softmax(0).tolist(), abs=1e-5)
+    assert ours.text == f"i believe {choices[int(want.argmax())]}"
+    for asked in ({}, {"choices": ["bad"]}):
+        with pytest.raises(InputError, match="two or more choices="):
+            explain("i believe", str(folder), **asked)
+
+
+def test_a_context_or_choices_that_nothing_reads_are_an_error(classifier):
+    for asked in ({"context": "a film"}, {"choices": ["good", "bad"]}):
+        with pytest.raises(InputError, match="eave"):
+            explain(TEXT, str(classifier), **asked)
+
+
 def test_a_checkpoint_without_a_head(tmp_path):
     ours = explain(TEXT, str(tiny.classifier(tmp_path, head="BertModel")))
     assert ours.kind == "states"

@@ -116,6 +116,7 @@ def found():
         "lens": inside.logit_lens(gpt, single),
         "parts": inside.direct_logit_attribution(gpt, single),
         "state": inside.last_state(gpt, single),
+        "parts through the head": inside.head_attribution(bert, one),
         "attribution": inside.integrated_gradients(bert, one, inside.Target(index=1)),
         "shapley": inside.shapley_values(bert, one, inside.Target(index=1)),
         "faithfulness": inside.measure_faithfulness(bert, one, scores.scores, inside.Target(index=1)),

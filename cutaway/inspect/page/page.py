@@ -128,6 +128,7 @@ def evidence_data(evidence: Evidence) -> dict[str, Any]:
     lens, parts = evidence.lens, evidence.parts
     return {
         "answer": evidence.answer,
+        "number": evidence.number,
         "missing": evidence.missing,
         "lens": lens
         and {
@@ -156,6 +157,8 @@ def evidence_data(evidence: Evidence) -> dict[str, Any]:
             "values": _digits(parts.values),
             "total": _number(parts.total),
             "logit": _number(parts.logit),
+            "base": _number(parts.base),
+            "residual": _number(parts.residual),
         },
         "planes": {
             name: {"points": _digits(plane.points), "shares": [_number(share) for share in plane.shares]}

@@ -16,6 +16,7 @@ from cutaway.show.label import printable
 ENDLESS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 AS_WRITTEN = ("text", "token", "generated")  # fields that are shown through `printable` wherever they are shown
 ARRAY = "array"
+LATER = {"number", "base", "residual"}  # fields of Evidence and Parts that the first files of this format lack
 
 
 def to_json(value: object, where: str, arrays: dict[str, Array]) -> Any:
@@ -49,9 +50,12 @@ def from_json(kind: Any, data: Any, where: str, arrays: Mapping[str, Array]) -> 
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         names = [entry.name for entry in fields(kind)]
-        _must(isinstance(data, dict) and set(data) == set(names), where, f"the fields {', '.join(names)}", data)
+        _must(isinstance(data, dict), where, f"the fields {', '.join(names)}", data)
+        # a field of LATER is missing in files of before it, and has its default
+        needed = set(names) - (LATER - set(data))
+        _must(set(data) == needed, where, f"the fields {', '.join(names)}", data)
         made: Any = kind
-        return made(**{name: from_json(hints[name], data[name], f"{where}.{name}", arrays) for name in names})
+        return made(**{n: from_json(hints[n], data[n], f"{where}.{n}", arrays) for n in names if n in needed})
     if origin is list:
         _must(isinstance(data, list), where, "a list", data)
         (part,) = get_args(kind)

@@ -150,8 +150,8 @@ def is_trace(name: str) -> bool:
 
 
 def _logits(run: Run) -> Logits | None:
-    if run.kind == "states":
-        return None
+    if run.kind in ("states", "span", "choices"):
+        return None  # what a span and a choice were answered from is no row of logits for each token
     import torch
 
     rows = run.output.logits[0].detach().float()

@@ -201,6 +201,7 @@ class Studio {
       const old = now.evidence as LiveEvidence;
       const merged: LiveEvidence = {
         answer: evidence.answer || old.answer,
+        number: evidence.number,
         missing: { ...old.missing, ...evidence.missing },
         lens: evidence.lens ?? old.lens,
         attributions: evidence.attributions.length ? evidence.attributions : old.attributions,

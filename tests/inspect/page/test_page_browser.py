@@ -388,3 +388,166 @@ def test_the_documentation_has_pictures_of_the_page(opened, tmp_path, monkeypatc
             assert taken.width == page_pictures.WIDTH and taken.height > 600
             assert (sum(taken.getpixel((2, 2))) > 384) == (name == "page")
         assert (Path(__file__).parents[3] / "docs" / "images" / f"{name}.png").stat().st_size < 200_000
+
+
+def at_width(found, width, *, mobile=False):
+    found.send("Emulation.setDeviceMetricsOverride", session=True, width=width, height=844 if mobile else 900,
+               deviceScaleFactor=1, mobile=mobile)  # fmt: skip
+    found.value("new Promise((sized) => setTimeout(sized, 150))")
+
+
+@pytest.mark.parametrize("make", [samples.encoder, samples.decoder, samples.encoder_decoder])
+def test_the_answer_stands_on_the_first_screen_before_any_control(opened, make):
+    explanation = samples.evidence_of(make())
+    found = opened(explanation)
+    for width, height in ((390, 844), (1280, 900)):
+        at_width(found, width, mobile=width == 390)
+        shown = act(
+            found,
+            "const said = one('.said'); scrollTo(0, 0)",
+            """[said.textContent, said.getBoundingClientRect().bottom,
+                all('button, select, input, a').filter((e) =>
+                  e.compareDocumentPosition(said) & Node.DOCUMENT_POSITION_FOLLOWING).length]""",
+        )
+        assert shown[1] < height and shown[2] == 0
+        best = max(explanation.answers, key=lambda answer: answer.logit)
+        assert printable(explanation.generated or best.label) in shown[0]
+        assert "not accounted for" in shown[0]
+        first = explanation.evidence.attributions[0].scores
+        most = max(
+            (t for t in explanation.tokens if not t.special and t.index < len(first)), key=lambda t: first[t.index]
+        )
+        assert printable(most.label) in shown[0]
+
+
+@pytest.mark.parametrize("make", [samples.encoder, samples.decoder, samples.encoder_decoder])
+def test_on_a_phone_nothing_overflows_and_words_are_large_enough_for_fingers(opened, make):
+    found = opened(samples.evidence_of(make()))
+    at_width(found, 390, mobile=True)
+    steps = """const wide = [], small = [];
+      for (const tab of all("[role=tab]")) {
+        tab.click();
+        await drawn();
+        await drawn();
+        if (document.documentElement.scrollWidth > innerWidth) wide.push(tab.id);
+        for (const target of all("button, select, input, summary")) {
+          const { width, height } = target.getBoundingClientRect();
+          const words = target.matches(".strip button, [role=tab], .lens button, select, summary, .more");
+          if (width && (Math.min(width, height) < (words ? 44 : 20))) small.push(target.outerHTML.slice(0, 90));
+        }
+        // the grid of heads: 24 px and more from middle to middle (WCAG 2.5.8)
+        const places = all("#heads button").map((e) => e.getBoundingClientRect());
+        for (const one of places) {
+          for (const other of places) {
+            const apart = Math.hypot(one.x - other.x, one.y - other.y);
+            if (apart && apart < 24) small.push(`heads ${apart}`);
+          }
+        }
+      }"""
+    assert act(found, steps, "[wide, small]") == [[], []]
+
+
+def test_the_address_says_what_is_shown(opened):
+    explanation = samples.evidence_of(samples.encoder())
+    found = opened(explanation)
+    place = "(({ view, layer, head, token, strayed }) => [view, layer, head, token, strayed])(cutaway.page)"
+    settle = "await new Promise((settled) => setTimeout(settled, 150))"
+    before = act(found, "", place)
+    act(found, "await click('#tab-layers'); all('#strips button')[3].click(); await drawn()")
+    act(found, "await click('#tab-attention'); all('#heads button')[17].click(); await drawn()")
+    shown, address = act(found, "", place), found.value("location.hash")
+    assert shown == ["attention", 1, 5, 3, False]
+    given = dict(pair.split("=") for pair in address[1:].split("&"))
+    assert (given["view"], given["layer"], given["head"], given["token"]) == ("attention", "1", "5", "3")
+    assert given["text"].startswith("I+believe")
+    back = act(found, f"history.back(); {settle}", place)
+    assert (back[0], back[1:3]) == ("attention", before[1:3])
+    assert act(found, f"history.back(); {settle}", place)[0] == "layers"
+    assert act(found, f"history.go(2); {settle}", place) == shown
+    again = found.address + address  # a copied link; then a reload of it
+    for command, more in (
+        ("Page.navigate", {"url": "about:blank"}),
+        ("Page.navigate", {"url": again}),
+        ("Page.reload", {}),
+    ):
+        found.send(command, session=True, **more)
+        found.value("new Promise((loaded) => setTimeout(loaded, 1500))")
+    assert act(found, "", place) == shown
+    other = address.replace("I+believe", "I+doubt")
+    assert act(found, f"location.hash = {other!r}; {settle}", place)[4] is True
+    assert "another text" in act(found, "", "one('header').textContent")
+    broken = "#view=nothing&layer=9999&head=-1&token=x&attention=cross&of=target"
+    assert act(found, f"location.hash = {broken!r}; {settle}", place)[0:2] == [
+        "attention",
+        explanation.model.layers - 1,
+    ]
+    found.requests.clear()  # the page itself, which was opened again
+
+
+def test_nothing_is_cut_without_a_hint(opened):
+    words = [*samples.WORDS[:-1], "averyveryverylongtokenindeedthatfitsnowhere", "[SEP]"]
+    text = "a long text " * 40
+    explanation = samples.evidence_of(samples.encoder(words, text=text))
+    found = opened(explanation)
+    head = act(found, "", "one('h1').textContent")
+    assert head.endswith("…") and len(head) < 240
+    act(found, "await click('header .more')")
+    assert act(found, "", "one('h1').textContent") == printable(text)
+    cut = """const cut = [];
+      for (const tab of all("[role=tab]")) {
+        tab.click();
+        await drawn();
+        for (const part of all("details")) part.open = true;
+        await drawn();
+        for (const e of all("main *, nav *")) {
+          if (e.children.length === 0 && e.textContent.includes("…") && !e.closest("[title]"))
+            cut.push(e.outerHTML.slice(0, 80));
+        }
+      }"""
+    assert act(found, cut, "cut.filter((e) => !e.startsWith('<title'))") == []
+    rows = act(found, "await click('#tab-answer')", "all('#view-answer td.part').length")
+    more = "one('#view-answer table').closest('[role=tabpanel]').querySelector('.more').click(); await drawn()"
+    assert act(found, more, "all('#view-answer td.part').length") == len(explanation.evidence.parts.names) > rows
+
+
+def test_the_page_opens_on_the_head_that_the_answer_owes_most_to(opened):
+    explanation = samples.evidence_of(samples.decoder())
+    attention = explanation.head
+    effect = np.zeros_like(attention.measures["entropy"])
+    effect[2, 1] = 0.5
+    effect[1, 3] = -0.25
+    why = "switched off, it costs 0.4 nats"
+    attention = replace(attention, measures={**attention.measures, "effect": effect}, layer=2, head=1, chosen=why)
+    found = opened(replace(explanation, attention={"self": attention}))
+    assert act(found, "", "[cutaway.page.measure, cutaway.page.layer, cutaway.page.head]") == ["effect", 2, 1]
+    said = act(found, "", "one('#view-attention').textContent")
+    assert f"layer 2, head 1 ({why})" in said and "From -0.250 (blue: against the answer) to 0.500" in said
+    colours = act(found, "", "all('#heads button').map((e) => e.style.background)")
+    red, _, blue = (int(part) for part in colours[2 * 4 + 1].strip("rgb()").split(","))
+    assert red > blue
+    red, _, blue = (int(part) for part in colours[1 * 4 + 3].strip("rgb()").split(","))
+    assert red < blue
+
+
+@pytest.mark.parametrize("kind", ["token-labels", "span", "choices", "states", "mask"])
+def test_every_kind_of_answer_is_said(opened, kind):
+    explanation = replace(samples.evidence_of(samples.encoder()), kind=kind)
+    picked = explanation.answers[1]
+    if kind in ("token-labels", "mask"):
+        steps = [samples.Step(i, picked, explanation.answers) for i in (2, 5)]
+        explanation = replace(explanation, steps=steps, token=5, answers=[] if kind == "mask" else explanation.answers)
+    if kind == "states":
+        explanation = replace(explanation, answers=[])
+    found = opened(explanation)
+    said = act(found, WALK, "one('.said').textContent")
+    assert ("vector" if kind == "states" else picked.label) in said
+    if kind == "token-labels":
+        assert explanation.tokens[5].label in said
+        labels = act(found, "await click('#tab-generation')", "texts('#view-generation .strip button')")
+        assert [" ".join(label.split()) for label in labels] == [
+            f"{explanation.tokens[i].label} {picked.label}" for i in (2, 5)
+        ]
+    heading = act(found, "await click('#tab-answer')", "texts('#view-answer h2').join(' ')")
+    assert {"token-labels": "Label of", "span": "Answers in the text", "choices": "Choices"}.get(
+        kind, "What made"
+    ) in heading
