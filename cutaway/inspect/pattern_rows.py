@@ -69,7 +69,7 @@ class PatternRows:
         tower, part = _tower(model, kind), "cross" if kind == "cross" else "attn"
         q, k = ([_heads(recorded[place]) for place in tower.layers(f"{part}.{name}")] for name in ("q", "k"))
         found = cls(tower, kind, q, k)
-        layer = _checked(tower.spec.n_layers)
+        layer = _checked_layer(tower.spec.n_layers)
         v, z = (_heads(recorded[tower.at(f"blocks.{layer}.{part}.{name}")]) for name in ("v", "z"))
         found.check = found._checked(layer, v, z)
         return found
@@ -89,12 +89,12 @@ class PatternRows:
         Returns:
             [rows / every, columns / every], both rounded up.
         """
-        found = []
+        parts = []
         lot = max(AT_ONCE // self.shape[3] // every, 1) * every
         for start in range(rows.start, rows.stop, lot):
             places = torch.arange(start, min(start + lot, rows.stop))
-            found.append(pooled(self._weights(layer, places, head)[0][:, columns], every))
-        return np.asarray(torch.cat(found).numpy()) if found else np.zeros((0, 0), np.float32)
+            parts.append(pooled(self._weights(layer, places, head)[0][:, columns], every))
+        return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros((0, 0), np.float32)
 
     def summary(self, words: tuple[list[int], list[int]], pixels: int) -> HeadSummary:
         """All heads by some of their rows; `words`: the rows and the columns that are words of the text."""
@@ -118,7 +118,7 @@ class PatternRows:
             asked = of_words[places]
             far = p[:, asked].masked_fill_(hidden | (apart[asked] <= 1) if same else hidden, 0.0)
             measured["focus"].append(far.amax(-1).mean(-1) if bool(asked.any()) else p.new_zeros(len(p)))
-        numbers = {name: np.asarray(torch.stack(found).float().numpy()) for name, found in measured.items()}
+        numbers = {name: np.asarray(torch.stack(by_layer).float().numpy()) for name, by_layer in measured.items()}
         return HeadSummary(numbers, len(places), np.asarray(torch.stack(pictures).numpy()), finite)
 
     def _weights(self, layer: int, places: Tensor, head: int | None = None) -> Tensor:
@@ -166,9 +166,9 @@ class PatternRows:
         head = random.Random(length).randrange(heads)
         places = torch.linspace(0, length - 1, min(length, SAMPLE)).round().long()
         of_keys = head * len(v) // heads
-        found = weighted_values(self._weights(layer, places, head)[None].to(v), v[None, of_keys : of_keys + 1])
+        opened = weighted_values(self._weights(layer, places, head)[None].to(v), v[None, of_keys : of_keys + 1])
         want = z[head, places]
-        error = (found[:, 0] - want).abs().max() / want.abs().max().clamp(min=1e-30)
+        error = (opened[:, 0] - want).abs().max() / want.abs().max().clamp(min=1e-30)
         part = "cross" if self.kind == "cross" else "attn"
         return AttentionCheck(self.tower.at(f"blocks.{layer}.{part}.pattern"), head, float(error))
 
@@ -185,7 +185,7 @@ def places_of(model: LanguageModel, kind: Kind) -> list[str]:
             f"{type(model).__name__} compares every distance with every word; its patterns are made whole, of texts "
             "that are short enough to keep them."
         )
-    checked = [tower.at(f"blocks.{_checked(tower.spec.n_layers)}.{part}.{name}") for name in ("v", "z")]
+    checked = [tower.at(f"blocks.{_checked_layer(tower.spec.n_layers)}.{part}.{name}") for name in ("v", "z")]
     return [*tower.layers(f"{part}.q"), *tower.layers(f"{part}.k"), *checked]
 
 
@@ -201,7 +201,7 @@ def _tower(model: LanguageModel, kind: Kind) -> StackHandle:
     return tower_of(model, {"self": None, "cross": "decoder"}.get(kind, kind))
 
 
-def _checked(layers: int) -> int:
+def _checked_layer(layers: int) -> int:
     """The layer that is checked: the middle one."""
     return layers // 2
 
