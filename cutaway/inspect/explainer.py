@@ -247,11 +247,25 @@ class Run:
             self.target_ids = run["decoder_input_ids"][0].tolist()
         self.ids: list[int] = run["input_ids"][0].tolist()
         self.run = run
-        passed = {key: value[:, None] for key, value in run.items()} if self.kind == "choices" else run
-        with model.record("*.pattern") as recorder:
-            self.output = model(**passed, output_attentions=True, output_hidden_states=True, return_dict=True)
+        self._read()
+
+    def _read(self) -> None:
+        """The pass over all of it."""
+        with self.model.record("*.pattern") as recorder:
+            self.output = self.model(
+                **self._passed(), output_attentions=True, output_hidden_states=True, return_dict=True
+            )
         worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
         self.certificate = AttentionCheck(worst.address, worst.head, worst.error)
+
+    def _passed(self) -> dict[str, torch.Tensor]:
+        """What the model is called with, each [1, L], or [1, 1, L] where it chooses."""
+        return {key: value[:, None] for key, value in self.run.items()} if self.kind == "choices" else self.run
+
+    def logits_at(self, place: int) -> torch.Tensor:
+        """[V], what the model says at a place of the text that it answers at."""
+        logits: torch.Tensor = self.output["logits"][0, place]
+        return logits
 
     def _chosen(self, truncation: bool) -> tuple[str, list[float]]:
         """The likeliest choice, and the score of each."""
@@ -538,7 +552,7 @@ class Run:
         """The TOP tokens by the logits at `place`; or only the token `pick` there."""
         import torch
 
-        logits = self.output.logits[0, place].float()  # [V]
+        logits = self.logits_at(place).float()  # [V]
         probabilities = logits.softmax(-1)
         ids = torch.topk(logits, min(TOP, logits.numel())).indices.tolist() if pick is None else [pick]
         return [

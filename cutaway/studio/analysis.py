@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cutaway.inspect.explainer import Run
 from cutaway.inspect.page.page import run_data
+from cutaway.inspect.pattern_rows import PatternRows
 from cutaway.nn.call_context import Evaluation
 from cutaway.studio.changes import Change, changed
+from cutaway.studio.live_run import PIXELS, LiveRun, refuse_patches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +40,16 @@ class Analysis:
     """A run that is kept while a page may ask for more of it.
 
     Attributes:
-        tensors: {name: array} of what is sent as bytes; an analysis never changes, so neither do they.
+        tensors: {name: array} of what is sent as bytes, or what parts of it are computed from; an analysis never
+            changes, so neither do they.
     """
 
     served: ServedModel
-    run: Run
+    run: LiveRun
     explanation: Explanation
     changes: tuple[Change, ...] = ()
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    tensors: dict[str, Array] = field(default_factory=dict)
+    tensors: dict[str, Array | PatternRows] = field(default_factory=dict)
 
     @classmethod
     def of(cls, served: ServedModel, text: str, new_tokens: int, changes: Sequence[Change] = ()) -> Analysis:
@@ -55,20 +57,46 @@ class Analysis:
         import torch
 
         with evaluated(served, changes), torch.inference_mode():
-            run = Run(text, served.name, served.model, served.explainer, new_tokens, False)
+            run = LiveRun(text, served.name, served.model, served.explainer, new_tokens, False)
+            if run.rows:
+                refuse_patches([change.address for change in changes if change.kind == "patch"])
             explanation = run.explanation(None, None, None, None)
         found = cls(served, run, explanation, tuple(changes))
-        found.tensors = {name: attention.pattern for name, attention in explanation.attention.items()}
+        if run.rows:
+            found.tensors = dict(run.rows)
+            run.output = {"logits": run.output.get("logits")}  # states of a long text are large, and are in `hidden`
+        else:
+            found.tensors = {name: attention.pattern for name, attention in explanation.attention.items()}
         return found
 
     @property
+    def is_long(self) -> bool:
+        """Whether patterns are computed part by part."""
+        return bool(self.run.rows)
+
+    @property
     def bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        states = sum(states.nbytes for states in self.run.hidden.values()) if self.is_long else 0
+        return states + sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def tensor(self, name: str) -> Array | PatternRows | None:
+        """What is sent under a name; None where there is nothing. `NAME.pictures` are all heads of an attention, small.
+
+        Each picture is a share of its head's own largest weight: [layers, heads, n, n].
+        """
+        kind, _, what = name.partition(".")
+        if name in self.tensors or what != "pictures" or kind not in self.tensors:
+            return self.tensors.get(name)
+        pictures = self.run.summaries[kind].pictures if self.is_long else _pictures(self.explanation, kind)
+        most = np.nan_to_num(pictures).max((-2, -1), keepdims=True)
+        self.tensors[name] = np.asarray(pictures / np.where(most > 0, most, 1), np.float32)
+        return self.tensors[name]
 
     def evidence(self, view: str) -> Evidence:
         """What a view shows beside the run; called by the engine."""
         with evaluated(self.served, self.changes):
-            found = self.run.evidence(self.explanation, EVIDENCE[view])
+            want = () if self.is_long and view == "attention" else EVIDENCE[view]  # rollout and norms need it whole
+            found = self.run.evidence(self.explanation, want)
         for name, rollout in found.rollout.items():
             self.tensors[f"{name}.rollout"] = rollout[:, None]  # [layers, 1, L, L]
         return found
@@ -106,10 +134,25 @@ class Analysis:
 
     def _packed(self, name: str) -> dict[str, object]:
         values = self.tensors[name]
+        if isinstance(values, PatternRows):
+            summary = self.run.summaries[name]
+            broken, long = not summary.finite, {"sampled": summary.rows}
+        else:
+            broken, long = not bool(np.isfinite(values).all()), {}
         return {
-            "shape": values.shape, "steps": [], "error": 0.0, "broken": not bool(np.isfinite(values).all()),
-            "blocks": [], "tensor": f"{self.id}/{name}",
+            "shape": values.shape, "steps": [], "error": 0.0, "broken": broken, "blocks": [],
+            "tensor": f"{self.id}/{name}", **long,
         }  # fmt: skip
+
+
+def _pictures(explanation: Explanation, kind: str) -> Array:
+    """Every head of an attention in few pixels, the largest weight of each part."""
+    import torch
+    import torch.nn.functional as F
+
+    pattern = torch.from_numpy(explanation.attention[kind].pattern)
+    sizes = [min(PIXELS, n) for n in pattern.shape[-2:]]
+    return np.asarray(F.adaptive_max_pool2d(pattern, sizes).numpy())
 
 
 @contextmanager

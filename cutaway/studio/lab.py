@@ -33,13 +33,13 @@ def _kl(before: Analysis, after: Analysis) -> float | None:
 
     logits = []
     for run in (before, after):
-        found = run.run.output.get("logits")
-        if found is None:
+        if run.run.output.get("logits") is None:
             return None
         place = {"labels": None, "next-token": run.run.prompt - 1, "target": 0}.get(run.explanation.kind)
         if run.explanation.kind == "mask":
             place = run.explanation.steps[0].position if run.explanation.steps else 0
-        logits.append((found[0] if place is None else found[0, place]).double().log_softmax(-1))
+        found = run.run.output["logits"][0] if place is None else run.run.logits_at(place)  # [answers]
+        logits.append(found.double().log_softmax(-1))
     return float(torch.sum(logits[0].exp() * (logits[0] - logits[1])))
 
 

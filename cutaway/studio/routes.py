@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 from starlette.responses import Response
 
 from cutaway import __version__
 from cutaway.inspect.page.page import words
+from cutaway.inspect.pattern_rows import PatternRows
 from cutaway.serve.body import Body
 from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call, Route, Stream
@@ -28,6 +29,7 @@ from cutaway.studio.lab import side_by_side
 from cutaway.studio.reporting import ReportBody, report
 from cutaway.studio.sweep import SweepBody, sweep
 from cutaway.studio.table import TableBody, rows
+from cutaway.studio.tiles import Tile
 from cutaway.studio.training import TrainingBody
 from cutaway.studio.workbench import Workbench
 from cutaway.studio.writing import WriteBody, Writer, last_distribution
@@ -121,26 +123,20 @@ class Studio:
         return await call.service.compute(run.more, body.view)
 
     async def tensor(self, call: Call) -> object:
-        """All of it, or with ?at=LAYER.HEAD one matrix, and of that with &rows=A:B&columns=A:B&every=N a tile."""
-        parts = call.request.path_params
+        """All of it, or with ?at=LAYER.HEAD one matrix, and of that with &rows=A:B&columns=A:B&every=N a tile.
+
+        A tile of a long text is computed when it is first asked for, beside what the model does.
+        """
+        parts, query = call.request.path_params, call.request.query_params
         values = self.bench.tensor(parts["id"], parts["name"])
-        query = call.request.query_params
-        if "at" in query:
-            values = values[_index(query["at"], values.shape[:-2])]
-        if "rows" in query or "columns" in query:
-            rows, columns = (
-                _slice(query.get(n, ":"), n, size)
-                for n, size in zip(("rows", "columns"), values.shape[-2:], strict=True)
-            )
-            values = values[..., rows, columns]
-        scale = 1.0
-        if query.get("dtype", "f32") == "u8":  # for overviews: true to half a step
-            scale = float(np.nanmax(np.abs(values), initial=0.0)) / 255 or 1.0
-            content = np.nan_to_num(np.rint(values / scale)).clip(0, 255).astype(np.uint8).tobytes()
+        asked = Tile.asked(query, values.shape, isinstance(values, PatternRows))
+        if isinstance(values, PatternRows):
+            work = partial(self.bench.tiles.of, f"{parts['id']}/{parts['name']}", values, asked)
+            content, scale, shape = await asyncio.get_running_loop().run_in_executor(None, work)
         else:
-            content = np.ascontiguousarray(values, "<f4").tobytes()
+            content, scale, shape = asked.cut(values)
         headers = {
-            "x-dtype": query.get("dtype", "f32"), "x-scale": repr(scale), "x-shape": ",".join(map(str, values.shape)),
+            "x-dtype": asked.dtype, "x-scale": repr(scale), "x-shape": ",".join(map(str, shape)),
             "cache-control": "private, max-age=3600, immutable", "x-content-type-options": "nosniff",
         }  # fmt: skip
         return Response(content, headers=headers, media_type="application/octet-stream")
@@ -243,21 +239,3 @@ class Studio:
         feed = Feed(asyncio.get_running_loop())
         self.bench.stream(feed, sweep(served, body, feed))
         return Stream(feed.pieces())
-
-
-def _index(text: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    parts = text.split(".")
-    if len(parts) != len(sizes) or not all(
-        part.isdecimal() and int(part) < n for part, n in zip(parts, sizes, strict=True)
-    ):
-        raise Problem(
-            400, f"at={text!r:.40}: give {len(sizes)} numbers with dots, each below {list(sizes)}.", param="at"
-        )
-    return tuple(map(int, parts))
-
-
-def _slice(text: str, name: str, size: int) -> slice:
-    first, mark, last = text.partition(":")
-    if not mark or not all(part == "" or part.isdecimal() for part in (first, last)):
-        raise Problem(400, f"{name}={text!r:.40}: give FIRST:LAST.", param=name)
-    return slice(int(first or 0), min(int(last or size), size))

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from cutaway.errors import nearest
 from cutaway.serve.problem import Problem
 from cutaway.studio.feed import Feed, Steps
+from cutaway.studio.tiles import Tiles
 from cutaway.studio.training import checkpoints, trainings
 
 if TYPE_CHECKING:
     from cutaway.hub.local_models import Entry
     from cutaway.inspect.measures import Array
+    from cutaway.inspect.pattern_rows import PatternRows
     from cutaway.serve.served_model import ServedModel
     from cutaway.serve.service import Service
     from cutaway.studio.analysis import Analysis
@@ -39,6 +41,7 @@ class Workbench:
         service.engine.add(self.steps)
         self.runs: OrderedDict[str, Analysis] = OrderedDict()
         self.tensors: OrderedDict[str, Array] = OrderedDict()  # "ID/name", of what is no run
+        self.tiles = Tiles()
         self._opening: dict[str, asyncio.Future[ServedModel]] = {}
 
     def listed(self) -> dict[str, tuple[object, Entry | None]]:
@@ -99,14 +102,16 @@ class Workbench:
         self.runs.move_to_end(id)
         return self.runs[id]
 
-    def tensor(self, id: str, name: str) -> Array:
+    def tensor(self, id: str, name: str) -> Array | PatternRows:
         """A tensor by its name."""
         if f"{id}/{name}" in self.tensors:
             return self.tensors[f"{id}/{name}"]
-        tensors = self.run(id).tensors
-        if name not in tensors:
-            raise Problem(404, f"name={name!r:.60} is not held of this run.{nearest(name[:60], tensors)}", param="name")
-        return tensors[name]
+        run = self.run(id)
+        found = run.tensor(name)
+        if found is None:
+            known = nearest(name[:60], run.tensors)
+            raise Problem(404, f"name={name!r:.60} is not held of this run.{known}", param="name")
+        return found
 
     def hold(self, name: str, tensor: Array) -> None:
         """Hold a tensor that belongs to no run."""

@@ -26,6 +26,8 @@ export interface Packed {
   blocks: string[];
   /** where the matrices are served, in place of blocks */
   tensor?: string;
+  /** of a long text, whose matrices come in tiles: by how many rows its heads were measured */
+  sampled?: number;
 }
 
 export interface Attention {

@@ -3,7 +3,7 @@ import type { Attention, Run, StripName } from "./data";
 import { between, figure, percent, soundest } from "./figure";
 import { layOut, type Layout, type Marks } from "./matrix";
 import { held, run, strip } from "./run.svelte";
-import { matrixOf } from "./weights.svelte";
+import { matrixOf, rowOf } from "./weights.svelte";
 
 const LONGEST_LINES = 48; // tokens of a text whose heads can be drawn as lines
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -44,12 +44,17 @@ class Page {
   weighted = $state(false);
   rollout = $state(false);
   form = $state<Form>("matrix");
+  /** whether heads are shown as small pictures, not by a measure */
+  pictured = $state(false);
   /** whether the table of the head is open */
   tabled = $state(false);
-  hasLines = $derived(Math.max(...this.entry.packed.shape.slice(2)) <= LONGEST_LINES);
+  /** whether the text is so long that its matrices come in tiles */
+  isLong = $derived(this.entry.packed.sampled !== undefined);
+  hasLines = $derived(!this.isLong && Math.max(...this.entry.packed.shape.slice(2)) <= LONGEST_LINES);
   matrix: Matrix = $derived.by(() => {
     const { packed, rollout, value_norms } = this.entry;
     const [, heads, rows, columns] = packed.shape;
+    if (this.isLong) return { values: new Float32Array(), rows, columns, most: 1 };
     let values: Float32Array;
     if (this.rollout && rollout) values = matrixOf(rollout, this.layer);
     else {
@@ -115,6 +120,15 @@ class Page {
 
   #first(): number {
     return Math.min(this.entry.rows === "tokens" ? run.token : 1, this.entry.packed.shape[2] - 1);
+  }
+
+  /** What a token gives to each other, and the largest that the colours go up to. */
+  given(row: number): { values: Float32Array; most: number } {
+    const { values, columns, most } = this.matrix;
+    if (!this.isLong) return { values: values.subarray(row * columns, (row + 1) * columns), most };
+    const [, heads] = this.entry.packed.shape;
+    const of = rowOf(this.entry.packed, this.layer * heads + this.head, row) ?? new Float32Array(columns);
+    return { values: of, most: of.reduce((a, b) => (b > a ? b : a), 0) || 1 };
   }
 
   value(row: number, column: number): number {

@@ -3,16 +3,47 @@
 import type { Attention, Packed } from "./data";
 import { inflate } from "./inflate";
 
-type Ask = (packed: Packed, at: number) => Promise<Float32Array>;
+/** A matrix, or one row of it, [rows * columns]. */
+type Ask = (packed: Packed, at: number, row?: number) => Promise<Float32Array>;
+
+const MOST_ROWS = 256; // of long texts, held at a time
 
 const read = new WeakMap<Packed, Float32Array[]>();
 const waiting = new WeakMap<Packed, Set<number>>();
 let arrived = $state(0); // how many matrices came from elsewhere: whoever draws one that is not there waits for it
 let asked: Ask | undefined;
 
-/** Says where matrices come from that a run does not hold itself. */
-export function matricesFrom(ask: Ask): void {
-  asked = ask;
+/** All heads of an attention in few pixels, each a share of its own largest weight. */
+export interface Pictures {
+  values: Float32Array;
+  rows: number;
+  columns: number;
+}
+type AskPictures = (packed: Packed) => Promise<Pictures>;
+let askedPictures: AskPictures | undefined;
+const pictures = new WeakMap<Packed, Pictures | "coming">();
+
+/** Says where matrices, their rows and small pictures come from that a run does not hold itself. */
+export function matricesFrom(ask: Ask, askPictures: AskPictures): void {
+  [asked, askedPictures] = [ask, askPictures];
+}
+
+/** The small picture of a head; undefined until it is here. */
+export function pictureOf(packed: Packed, at: number): Pictures | undefined {
+  void arrived;
+  const found = pictures.get(packed);
+  if (found === undefined && askedPictures) {
+    pictures.set(packed, "coming");
+    void askedPictures(packed)
+      .then((all) => {
+        pictures.set(packed, all);
+        arrived++;
+      })
+      .catch(() => pictures.delete(packed)); // it is asked for again
+  }
+  if (found === undefined || found === "coming") return undefined;
+  const { values, rows, columns } = found;
+  return { values: values.subarray(at * rows * columns, (at + 1) * rows * columns), rows, columns };
 }
 
 function heldOf(packed: Packed): Float32Array[] {
@@ -63,8 +94,32 @@ export async function fetched(packed: Packed, at: number): Promise<void> {
   }
 }
 
+const rows = new Map<string, Float32Array>();
+const coming = new Set<string>();
+
+/** One row of a matrix [columns]; undefined until it is here, where it comes from elsewhere. */
+export function rowOf(packed: Packed, at: number, row: number): Float32Array | undefined {
+  const [, , , columns] = packed.shape;
+  if (packed.sampled === undefined) return matrixOf(packed, at).subarray(row * columns, (row + 1) * columns);
+  void arrived;
+  const key = `${packed.tensor} ${at} ${row}`;
+  const found = rows.get(key);
+  if (found || coming.has(key) || !asked) return found;
+  coming.add(key);
+  void asked(packed, at, row)
+    .then((values) => {
+      rows.set(key, values);
+      for (const oldest of rows.keys()) if (rows.size > MOST_ROWS) rows.delete(oldest);
+      arrived++;
+    })
+    .catch(() => {}) // it is asked for again
+    .finally(() => coming.delete(key));
+  return undefined;
+}
+
 /** The weight from a row to a column of one head. */
 export function weight(entry: Attention, layer: number, head: number, row: number, column: number): number {
   const [, heads, , columns] = entry.packed.shape;
+  if (entry.packed.sampled !== undefined) return rowOf(entry.packed, layer * heads + head, row)?.[column] ?? NaN;
   return matrixOf(entry.packed, layer * heads + head)[row * columns + column];
 }

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import studio_app
+import tiny
 import torch
 
 import cutaway
@@ -140,6 +141,87 @@ def test_what_is_written_is_what_the_model_writes(studio, loaded):
         logits = model(input_ids=torch.tensor([ids[:-1]])).logits[0, -1]
     np.testing.assert_allclose(tensor(studio.http, last["tensor"]), logits.numpy(), atol=1e-4)
     assert last["ids"] == logits.topk(50).indices.tolist()
+
+
+@pytest.fixture(scope="module")
+def writers(tmp_path_factory):
+    """Encoder-decoders that write: T5, BART whose first token is forced, Marian that never writes its padding."""
+    import transformers
+
+    root = tmp_path_factory.mktemp("writers")
+    tokenizer = tiny.wordpiece()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    fields = {
+        "vocab_size": len(tokenizer), "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+        "encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
+        "max_position_embeddings": 64, "init_std": 0.4, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+        "decoder_start_token_id": 3,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    bart = transformers.BartForConditionalGeneration(transformers.BartConfig(**fields, forced_bos_token_id=7))
+    marian = transformers.MarianMTModel(transformers.MarianConfig(**{**fields, "decoder_start_token_id": 0}))
+    with torch.no_grad():
+        marian.final_logits_bias[0, 0] = 30.0  # its padding would be the likeliest token each time
+    marian.generation_config.bad_words_ids = [[0]]
+    for model in (bart, marian):  # a text may go on, so none has a last place
+        model.config.forced_eos_token_id = model.generation_config.forced_eos_token_id = None
+    return {
+        "t5": str(tiny.encoder_decoder(root / "t5")),
+        "bart": str(tiny.save(root / "bart", bart, tokenizer)),
+        "marian": str(tiny.save(root / "marian", marian, tokenizer)),
+    }
+
+
+@pytest.mark.parametrize("name", ["t5", "bart", "marian"])
+def test_an_encoder_decoder_writes_and_shows_what_it_looked_at(writers, tmp_path, name):
+    model, tokenizer = load_model(writers[name])
+    with studio_app.opened({name: writers[name]}, tmp_path) as held:
+        found = events(held.http, "write", model=name, text=TEXT, tokens=20, layer=1)
+        start = found[0][1]
+        tokens = [data for kind, data in found if kind == "token"]
+        inputs = tokenizer(TEXT, return_tensors="pt")
+        want = model.generate(**inputs, max_new_tokens=20, do_sample=False, num_beams=1)[0].tolist()
+        begun = start["ids"]
+        assert [*begun, *(one["id"] for one in tokens)] == want and len(tokens) > 3
+        assert len(start["source"]) == inputs["input_ids"].shape[1]
+        places = ["decoder.blocks.1.attn.pattern", "decoder.blocks.1.cross.pattern"]
+        ids = torch.tensor([want[:-1]])
+        with torch.no_grad(), model.record(*places) as seen:
+            logits = model(**inputs, decoder_input_ids=ids).logits[0]
+        lens = logit_lens(model, {**inputs, "decoder_input_ids": ids})
+        for at, one in enumerate(tokens):
+            p = logits[at].softmax(-1)
+            assert one["probability"] == pytest.approx(float(p[one["id"]]), abs=1e-5)
+            assert one["entropy"] == pytest.approx(float(torch.distributions.Categorical(p).entropy()), abs=1e-4)
+            assert [share for *_, share in one["top"]] == pytest.approx(p.topk(10).values.tolist(), abs=1e-5)
+        watched = [data for kind, data in found if kind == "watched"]
+        assert [one["position"] for one in watched] == [one["position"] for one in tokens]
+        for at, one in enumerate(watched):
+            for part, place, keys in ((one, places[0], at + 1), (one["source"], places[1], len(start["source"]))):
+                assert part["place"] == place
+                shares = np.frombuffer(base64.b64decode(part["attention"]), np.uint8).reshape(part["shape"])
+                assert np.abs(shares * part["scale"] - seen[place][0, :, at, :keys].numpy()).max() <= 0.5 / 255 + 1e-5
+            for place, best in zip(one["places"], one["lens"], strict=True):
+                state = lens.places.index(place)
+                assert best[0][1] == pytest.approx(float(lens.probability[state, 0, at, 0]), abs=1e-4)
+        # another token in place of the second that was written, and the text goes on from there
+        other = tokens[1]["top"][2][0]
+        branch = [*want[: len(begun) + 1], other]
+        found = events(held.http, "write", model=name, text=TEXT, ids=branch, tokens=6, watch=False)
+        more = model.generate(
+            **inputs, decoder_input_ids=torch.tensor([branch]), max_new_tokens=6, do_sample=False, num_beams=1
+        )[0].tolist()
+        assert [*branch, *(data["id"] for kind, data in found if kind == "token")] == more
+        # the reader's own words
+        found = events(held.http, "write", model=name, text=TEXT, ids=branch, then="great film", tokens=2)
+        put = [data["id"] for kind, data in found if kind == "token"][:2]
+        assert put == tokenizer("great film", add_special_tokens=False)["input_ids"]
+        for body, field in (({"text": ""}, "empty"), ({"ids": []}, "ids"), ({"layer": 9}, "layer")):
+            answer = held.http.post("/studio/write", json={"model": name, "text": TEXT, **body})
+            assert field in answer.text
+        if name == "bart":
+            answer = held.http.post("/studio/write", json={"model": name, "text": TEXT, "ids": [3] * 64})
+            assert "takes 64" in answer.text
 
 
 def test_a_branch_goes_on_from_its_own_tokens(studio, loaded):

@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import time
-from pathlib import Path
 
 import browser
 import numpy as np
@@ -14,62 +13,14 @@ import pytest
 import studio_app
 import torch
 from models.test_sae_files import write_sae
+from studio_page import AXE, act
 
 from cutaway.inspect.explainer import explain, load_model
 from cutaway.show.label import printable
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None and not browser.REQUIRED, reason=browser.MISSING)
 
-AXE = Path(__file__).parents[2] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 TEXT = "i believe that the eu is great ."
-HANDS = """
-const nap = (ms) => new Promise((done) => setTimeout(done, ms));
-const one = (selector) => document.querySelector(selector);
-const all = (selector) => [...document.querySelectorAll(selector)];
-const until = async (what, ms = 30000) => {
-  const end = performance.now() + ms;
-  while (!what()) { if (performance.now() > end) throw new Error("waited for " + what); await nap(20); }
-};
-const both = (selector) => one(selector).innerText.split("\\n").slice(1).join(); // without its heading
-const click = async (selector) => { one(selector).click(); await nap(0); };
-const enter = (field, value) => { field.value = value; field.dispatchEvent(new Event("input", { bubbles: true })); };
-const type = async (text) => {
-  enter(one("#text"), text);
-  await until(() => cutaway.studio.shownText === text);
-  await nap(0);
-};
-const model = async (name) => {
-  const list = one("#model");
-  list.selectedIndex = cutaway.studio.models.findIndex((it) => it.name === name);
-  list.dispatchEvent(new Event("change", { bubbles: true }));
-  await until(() => cutaway.run.summary.startsWith(name + ":") && !cutaway.studio.waiting);
-};
-const view = async (name, text, tab) => {
-  await model(name);
-  await type(text);
-  await click(`#tab-${tab}`);
-};
-"""
-
-
-@pytest.fixture
-def opened(studio, tmp_path):
-    pages = []
-
-    def open_page(state="", size="1280,1000", held=studio):
-        address = held.page + (f"&{state}" if state else "")
-        pages.append((browser.Page(address, tmp_path / f"profile{len(pages)}", size=size), held.url))
-        return pages[-1][0]
-
-    yield open_page
-    for found, url in pages:
-        found.close()
-        assert [address for address in found.requests if not address.startswith((url, "blob:", "data:"))] == []
-        assert found.errors == []
-
-
-def act(found, steps, result="null"):
-    return found.value(f"(async () => {{ {HANDS} {steps}; return {result}; }})()")
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +97,31 @@ def test_the_address_holds_the_whole_state(opened, studio):
         assert time.monotonic() < end
         time.sleep(0.1)
     assert found.value(state)[0] == "labels"
+
+
+def test_an_encoder_decoder_writes_with_cross_attention_and_branches(opened, loaded):
+    model, tokenizer = loaded["t5"]
+    found = opened()
+    act(found, f"await view('t5', '{TEXT}', 'write'); cutaway.writing.tokens = 8; await click('#begin');"
+               "await until(() => cutaway.writing.nodes.length > 1 && !cutaway.writing.running)")  # fmt: skip
+    inputs = tokenizer(TEXT, return_tensors="pt")
+    want = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0].tolist()
+    path = "cutaway.writing.path.map((at) => cutaway.writing.nodes[at].id)"
+    assert found.value(path) == want and len(want) > 3
+    act(found, "all('#written button')[2].click(); await until(() => all('.looked').length === 2)")
+    with torch.no_grad(), model.record("decoder.blocks.0.cross.pattern") as seen:
+        model(**inputs, decoder_input_ids=torch.tensor([want[:-1]]))
+    cross = seen["decoder.blocks.0.cross.pattern"][0, :, 1].mean(0)  # what the second token looked at, [source]
+    titles = act(found, "", "[...all('.looked')[0].children].map((it) => [it.innerText, it.title])")
+    assert [label for label, _ in titles] == tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+    np.testing.assert_allclose([float(title[:-1]) for _, title in titles], 100 * cross, atol=0.25)
+    act(found, "all('#alternatives li')[1].querySelector('button').click();"
+               "await until(() => cutaway.writing.leaves.length === 2 && !cutaway.writing.running)")  # fmt: skip
+    branch = found.value(path)
+    assert branch[:2] == want[:2] and branch[2] != want[2]
+    start = torch.tensor([branch[:3]])
+    more = model.generate(**inputs, decoder_input_ids=start, max_new_tokens=8, do_sample=False)[0].tolist()
+    assert branch == more
 
 
 def test_writing_branches_and_the_last_distribution(opened, loaded):

@@ -4,7 +4,7 @@ import type { Evidence, Packed, Run } from "../data";
 import { page, VIEWS } from "../page.svelte";
 import { held } from "../run.svelte";
 import { fetched, matricesFrom } from "../weights.svelte";
-import { ask, takeKey, tensor } from "./wire";
+import { ask, numbers, takeKey, tensor } from "./wire";
 
 export interface Model {
   name: string;
@@ -72,9 +72,13 @@ class Studio {
 
   async begin(): Promise<void> {
     takeKey();
-    matricesFrom((packed, at) => {
+    matricesFrom((packed, at, row) => {
       const heads = packed.shape[1];
-      return tensor(packed.tensor ?? "", `?at=${Math.floor(at / heads)}.${at % heads}`);
+      const part = row === undefined ? "" : `&rows=${row}:${row + 1}`;
+      return tensor(packed.tensor ?? "", `?at=${Math.floor(at / heads)}.${at % heads}${part}`);
+    }, async (packed) => {
+      const { values, scale, shape } = await numbers(`${packed.tensor}.pictures`, "?dtype=u8");
+      return { values: Float32Array.from(values, (code) => code * scale), rows: shape[2], columns: shape[3] };
     });
     page.views = [...VIEWS, ["write", "Write on"], ["lab", "Lab"], ["compare", "Compare"], ["texts", "Texts"], ["training", "Training"], ["keep", "Keep"]];
     try {
@@ -155,7 +159,7 @@ class Studio {
         const entry = run.attention[keep && page.kind in run.attention ? page.kind : run.shown];
         const [layers, heads] = entry.packed.shape;
         const [layer, head] = keep && page.kind in run.attention ? [page.layer, page.head] : [entry.layer, entry.head];
-        await fetched(entry.packed, Math.min(layer, layers - 1) * heads + Math.min(head, heads - 1));
+        if (entry.packed.sampled === undefined) await fetched(entry.packed, Math.min(layer, layers - 1) * heads + Math.min(head, heads - 1));
         if (running.signal.aborted) continue;
         page.adopt(run, keep);
         this.#model = model;

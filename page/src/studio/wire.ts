@@ -35,13 +35,25 @@ export async function ask<Answer>(path: string, body?: unknown, signal?: AbortSi
   return (await (await asked(path, body, signal)).json()) as Answer;
 }
 
+/** Numbers as they came: each is worth `scale`. */
+export interface Numbers {
+  values: Uint8Array | Float32Array;
+  scale: number;
+  shape: number[];
+}
+
+export async function numbers(name: string, query = "", signal?: AbortSignal): Promise<Numbers> {
+  const answer = await asked(`/studio/tensors/${name}${query}`, undefined, signal);
+  const bytes = await answer.arrayBuffer();
+  const values = answer.headers.get("x-dtype") === "u8" ? new Uint8Array(bytes) : new Float32Array(bytes);
+  const shape = (answer.headers.get("x-shape") ?? "").split(",").map(Number);
+  return { values, scale: Number(answer.headers.get("x-scale")), shape };
+}
+
 /** A tensor, or the matrix `at` of it. */
 export async function tensor(name: string, query = ""): Promise<Float32Array> {
-  const answer = await asked(`/studio/tensors/${name}${query}`);
-  const bytes = await answer.arrayBuffer();
-  if (answer.headers.get("x-dtype") !== "u8") return new Float32Array(bytes);
-  const scale = Number(answer.headers.get("x-scale"));
-  return Float32Array.from(new Uint8Array(bytes), (code) => code * scale);
+  const { values, scale } = await numbers(name, query);
+  return values instanceof Float32Array ? values : Float32Array.from(values, (code) => code * scale);
 }
 
 /** A file that the server makes. */

@@ -4,11 +4,23 @@ import { events, tensor } from "./wire";
 
 type Top = [id: number, label: string, share: number];
 
-export interface Watched {
+/** What a token gave to others, [heads * tokens], shares from 0 to 255. */
+export interface Looked {
   place: string;
   heads: number;
-  /** [heads * tokens before it], shares from 0 to 255 */
   attention: Uint8Array;
+}
+
+interface Coded {
+  place: string;
+  shape: [number, number];
+  attention: string;
+}
+
+export interface Watched {
+  /** to the tokens before it, and, of an encoder-decoder, to the text that the encoder read */
+  own: Looked;
+  source?: Looked;
   places: string[];
   lens: [label: string, share: number][][];
 }
@@ -32,8 +44,27 @@ interface Last {
   labels: string[];
 }
 
+const looked = ({ place, shape, attention }: Coded): Looked => ({
+  place,
+  heads: shape[0],
+  attention: Uint8Array.from(atob(attention), (c) => c.charCodeAt(0)),
+});
+
+/** The mean over heads, a share for each token. */
+export function meanOf({ heads, attention }: Looked): number[] {
+  const keys = attention.length / heads;
+  return Array.from({ length: keys }, (_, k) => {
+    let sum = 0;
+    for (let h = 0; h < heads; h++) sum += attention[h * keys + k];
+    return sum / (255 * heads);
+  });
+}
+
 class Writing {
   nodes = $state<Node[]>([]);
+  /** the text that an encoder read, and its tokens */
+  source = $state.raw<string[]>([]);
+  #text = "";
   /** the leaf of the branch that is shown */
   leaf = $state(-1);
   chosen = $state(-1);
@@ -86,8 +117,9 @@ class Writing {
   /** Begins anew with the text that stands above. */
   async begin(): Promise<void> {
     this.stop();
-    [this.nodes, this.leaf, this.chosen, this.last] = [[], -1, -1, undefined];
-    await this.#go(-1, { text: studio.text });
+    [this.nodes, this.leaf, this.chosen, this.last, this.source] = [[], -1, -1, undefined, []];
+    this.#text = studio.text;
+    await this.#go(-1, {});
   }
 
   /** Goes on after a node. */
@@ -128,18 +160,19 @@ class Writing {
     return at;
   }
 
-  async #go(from: number, start: { text: string } | { ids: number[]; then: string }): Promise<void> {
+  async #go(from: number, start: { ids?: number[]; then?: string }): Promise<void> {
     const stop = (this.#stop = new AbortController());
     [this.running, this.error] = [true, ""];
     let at = from;
     const places = new Map<number, number>(); // position -> node
     const sampling = this.sampled ? { temperature: Math.max(this.temperature, 0.01), top_p: this.topP } : {};
     const forbid = this.forbidden.map(({ id }) => id);
-    const body = { model: studio.model, ...start, tokens: this.tokens, watch: this.watch, layer: this.layer, forbid, ...sampling };
+    const body = { model: studio.model, text: this.#text, ...start, tokens: this.tokens, watch: this.watch, layer: this.layer, forbid, ...sampling };
     const told = (name: string, data: Record<string, unknown>): void => {
       if (stop.signal.aborted) return;
       if (name === "start" && from < 0) {
-        const { ids, labels } = data as { ids: number[]; labels: string[] };
+        const { ids, labels, source } = data as { ids: number[]; labels: string[]; source?: string[] };
+        this.source = source ?? [];
         ids.forEach((id, i) => {
           at = this.#add({ id, label: labels[i], probability: null, entropy: 0, top: [], parent: at, children: [] });
         });
@@ -150,10 +183,10 @@ class Writing {
         places.set(it.position, at);
         [this.leaf, this.chosen] = [at, at];
       } else if (name === "watched") {
-        const it = data as { position: number; place: string; shape: [number, number]; attention: string; places: string[]; lens: Watched["lens"] };
+        const it = data as unknown as Coded & { position: number; places: string[]; lens: Watched["lens"]; source?: Coded };
         const node = places.get(it.position);
-        const attention = Uint8Array.from(atob(it.attention), (c) => c.charCodeAt(0));
-        if (node !== undefined) this.nodes[node].watched = { place: it.place, heads: it.shape[0], attention, places: it.places, lens: it.lens };
+        const source = it.source && looked(it.source);
+        if (node !== undefined) this.nodes[node].watched = { own: looked(it), source, places: it.places, lens: it.lens };
       } else if (name === "rate") {
         const it = data as { without: number; with: number | null };
         this.rate = { without: it.without, with: it.with ?? this.rate?.with ?? null };
