@@ -216,8 +216,9 @@ _MODULES = {
         "LogitsProcessorList LogitsWarper MinLengthLogitsProcessor MinNewTokensLengthLogitsProcessor "
         "NoBadWordsLogitsProcessor NoRepeatNGramLogitsProcessor PrefixConstrainedLogitsProcessor "
         "RepetitionPenaltyLogitsProcessor SequenceBiasLogitsProcessor SuppressTokensAtBeginLogitsProcessor "
-        "SuppressTokensLogitsProcessor UnbatchedClassifierFreeGuidanceLogitsProcessor"
+        "SuppressTokensLogitsProcessor"
     ),
+    "cutaway.generate.guidance": "UnbatchedClassifierFreeGuidanceLogitsProcessor",
     "cutaway.generate.watermark": "WatermarkDetector WatermarkLogitsProcessor WatermarkingConfig",
     "cutaway.generate.logits_warpers": (
         "EpsilonLogitsWarper EtaLogitsWarper MinPLogitsWarper TemperatureLogitsWarper TopHLogitsWarper "

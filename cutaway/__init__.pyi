@@ -504,6 +504,7 @@ from cutaway.families.xlm_roberta import (
     XLMRobertaPreTrainedModel,
 )
 from cutaway.generate import AsyncTextIteratorStreamer, GenerationConfig, TextIteratorStreamer, TextStreamer
+from cutaway.generate.guidance import UnbatchedClassifierFreeGuidanceLogitsProcessor
 from cutaway.generate.logits_process import (
     ClassifierFreeGuidanceLogitsProcessor,
     EncoderNoRepeatNGramLogitsProcessor,
@@ -525,7 +526,6 @@ from cutaway.generate.logits_process import (
     SequenceBiasLogitsProcessor,
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from cutaway.generate.logits_warpers import (
     EpsilonLogitsWarper,

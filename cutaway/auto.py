@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
-from cutaway.collector_pause import collector_paused
+from cutaway.checkpoint.collector_pause import collector_paused
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, HubError, nearest
 from cutaway.hub.argument_names import also_called

@@ -18,7 +18,7 @@ def can_return_tuple(func: F) -> F:
     """
 
     @functools.wraps(func)
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: object, *args: object, **kwargs: object) -> object:
         asked = kwargs.pop("return_dict", None)
         if asked is None:
             asked = getattr(getattr(self, "config", None), "return_dict", True)
@@ -39,7 +39,7 @@ def filter_out_non_signature_kwargs(extra: Iterable[str] | None = None) -> Calla
         known = {*inspect.signature(func).parameters, *(extra or ())}
 
         @functools.wraps(func)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> object:
             left_out = [name for name in kwargs if name not in known]
             if left_out:
                 warnings.warn(f"{func.__qualname__} takes no {', '.join(left_out)}: left out.", UserWarning, 2)

@@ -40,7 +40,7 @@ class DerivedFields:
         name = self.attribute_map.get(name, name)
         return self.__dict__.get(name, getattr(type(self), name, default))
 
-    def _derive(self, name: str) -> Any:
+    def _derive(self, name: str) -> object:
         """What an open field follows to be.
 
         Raises:
@@ -56,7 +56,7 @@ class DerivedFields:
             raise AttributeError(f"{type(self).__name__}.{name} is not given, and does not follow: {error}") from None
         return self._hand_out(name, value) if isinstance(value, (dict, list)) else value
 
-    def _hand_out(self, name: str, value: Any) -> Any:
+    def _hand_out(self, name: str, value: object) -> object:
         """The value as an object that stays the same, so that a change of it can be found."""
         held: dict[str, tuple[Any, Any]] = self.__dict__.setdefault("_handed_out", {})
         if any(value is other for other in (*self.__dict__.values(), *(v for v, _ in held.values()))):
@@ -64,7 +64,10 @@ class DerivedFields:
         if name in held and type(held[name][0]) is type(value):
             old = held[name][0]
             old.clear()
-            (old.update if isinstance(old, dict) else old.extend)(value)
+            if isinstance(value, dict):
+                old.update(value)
+            elif isinstance(value, list):
+                old.extend(value)
             value = old
         held[name] = (value, copy.deepcopy(value))
         return value

@@ -31,8 +31,6 @@ DEFAULTS: dict[str, Any] = {
 ATTRIBUTES = {
     "hidden_size": "d_model", "num_attention_heads": "encoder_attention_heads", "num_hidden_layers": "encoder_layers"
 }  # fmt: skip
-
-
 WITHOUT_EFFECT = dict.fromkeys(
     (
         "normalize_before", "normalize_embedding", "add_bias_logits", "add_final_layer_norm", "extra_pos_embeddings",

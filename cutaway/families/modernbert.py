@@ -33,11 +33,10 @@ class ModernBertConfig(PretrainedConfig):
         "classifier_activation": "gelu", "sparse_prediction": False,
     }  # fmt: skip
     derived = {
-        "layer_types": lambda config: _kinds(config),
         **derived_ropes({
             "sliding_attention": ("local_rope_theta", 10_000.0), "full_attention": ("global_rope_theta", 160_000.0)
         }),
-        "sliding_window": lambda config: config.local_attention // 2,
+        "layer_types": lambda config: _kinds(config), "sliding_window": lambda config: config.local_attention // 2,
     }  # fmt: skip
     used = ("rope_parameters",)
     without_effect = {

@@ -52,7 +52,7 @@ def rope_table(config: PretrainedConfig, kind_of_layer: str) -> dict[str, Any]:
     return merged | {k: v for k, v in old.items() if v is not None}
 
 
-def theta_of(config: PretrainedConfig, table: dict[str, Any], base: float) -> Any:
+def theta_of(config: PretrainedConfig, table: dict[str, Any], base: float) -> object:
     """The base of the frequencies: the table's, the config's own, or the family's `base`."""
     inner = table.get("rope_theta")
     theta = config.stated("rope_theta") if inner is None else inner

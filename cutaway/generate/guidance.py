@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import GenerationError
+from cutaway.generate.logits_process import LogitsProcessor
 from cutaway.generate.prompt import Prompt, pad_left, read_ids, read_mask
 
 if TYPE_CHECKING:
@@ -71,3 +72,47 @@ class Guidance:
         """Leaves the sequences at the positions `index` of the running ones, in that order."""
         assert self.cache is not None  # a step filled it
         self.cache.select(index)
+
+
+class UnbatchedClassifierFreeGuidanceLogitsProcessor(LogitsProcessor):
+    """Away from what the model says to another prompt, which it runs beside; as `guidance_scale` of `generate`."""
+
+    def __init__(
+        self,
+        guidance_scale: float,
+        model: LanguageModel,
+        unconditional_ids: Tensor | None = None,
+        unconditional_attention_mask: Tensor | None = None,
+        use_cache: bool = True,
+    ) -> None:
+        self.guidance_scale, self.model, self.use_cache = guidance_scale, model, use_cache
+        self.ids, self.mask = unconditional_ids, unconditional_attention_mask
+        self.cache: Cache | None = None
+        self.begun = False
+
+    def get_unconditional_logits(self, input_ids: Tensor) -> Tensor:
+        """Logits [B, L, V] after the other prompt and what was chosen since."""
+        newest = input_ids[:, -1:]
+        if not self.begun:
+            self.ids = newest if self.ids is None else self.ids
+            self.mask = torch.ones_like(self.ids) if self.mask is None else self.mask
+            self.begun = True
+            read = self.ids
+        else:
+            assert self.ids is not None
+            assert self.mask is not None
+            self.ids = torch.cat((self.ids, newest), 1)
+            self.mask = torch.cat((self.mask, torch.ones_like(newest)), 1)
+            read = newest if self.use_cache else self.ids
+        with torch.no_grad():
+            out = self.model(read, attention_mask=self.mask, use_cache=self.use_cache, past_key_values=self.cache)
+        self.cache = out.get("past_key_values")
+        logits: Tensor = out.logits
+        return logits
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores = scores.log_softmax(dim=-1)
+        if self.guidance_scale == 1:
+            return scores
+        other = self.get_unconditional_logits(input_ids)[:, -1].log_softmax(dim=-1)
+        return self.guidance_scale * (scores - other) + other

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +18,6 @@ from torch import Tensor
 from cutaway.errors import GenerationError
 from cutaway.generate import sampling
 from cutaway.generate.phrases import Phrases, no_repeat_ngram
-
-if TYPE_CHECKING:
-    from cutaway.models.protocols import LanguageModel
-    from cutaway.nn.kv_cache import Cache
 
 
 class LogitsProcessor:
@@ -312,47 +308,3 @@ class ClassifierFreeGuidanceLogitsProcessor(LogitsProcessor):
         asked, free = scores.split(input_ids.shape[0], dim=0)
         guided: Tensor = free + (asked - free) * self.guidance_scale
         return guided
-
-
-class UnbatchedClassifierFreeGuidanceLogitsProcessor(LogitsProcessor):
-    """Away from what the model says to another prompt, which it runs beside; as `guidance_scale` of `generate`."""
-
-    def __init__(
-        self,
-        guidance_scale: float,
-        model: LanguageModel,
-        unconditional_ids: Tensor | None = None,
-        unconditional_attention_mask: Tensor | None = None,
-        use_cache: bool = True,
-    ) -> None:
-        self.guidance_scale, self.model, self.use_cache = guidance_scale, model, use_cache
-        self.ids, self.mask = unconditional_ids, unconditional_attention_mask
-        self.cache: Cache | None = None
-        self.begun = False
-
-    def get_unconditional_logits(self, input_ids: Tensor) -> Tensor:
-        """Logits [B, L, V] after the other prompt and what was chosen since."""
-        newest = input_ids[:, -1:]
-        if not self.begun:
-            self.ids = newest if self.ids is None else self.ids
-            self.mask = torch.ones_like(self.ids) if self.mask is None else self.mask
-            self.begun = True
-            read = self.ids
-        else:
-            assert self.ids is not None
-            assert self.mask is not None
-            self.ids = torch.cat((self.ids, newest), 1)
-            self.mask = torch.cat((self.mask, torch.ones_like(newest)), 1)
-            read = newest if self.use_cache else self.ids
-        with torch.no_grad():
-            out = self.model(read, attention_mask=self.mask, use_cache=self.use_cache, past_key_values=self.cache)
-        self.cache = out.get("past_key_values")
-        logits: Tensor = out.logits
-        return logits
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        scores = scores.log_softmax(dim=-1)
-        if self.guidance_scale == 1:
-            return scores
-        other = self.get_unconditional_logits(input_ids)[:, -1].log_softmax(dim=-1)
-        return self.guidance_scale * (scores - other) + other

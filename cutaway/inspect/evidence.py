@@ -159,7 +159,7 @@ def effects(
     arranged = {**fixed.arranged(asked), **logits_options(model)}
     share = function == "softmax"
 
-    def number(out: Any) -> torch.Tensor:
+    def number(out: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return fixed.log_share(out) if share else fixed.of(out["logits"])
 
     shown = {}

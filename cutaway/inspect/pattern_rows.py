@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from cutaway.nn.attention_pattern import scores, weighted_values
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
     from cutaway.nn.activations.recorder import Recorder
+    from cutaway.nn.attention import Attention as AttentionModule
 
 Kind = Literal["self", "encoder", "decoder", "cross"]
 AT_ONCE = 1 << 21  # weights that are computed at a time
@@ -156,9 +157,10 @@ class PatternRows:
             return None if seen is None else seen[None]
         return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
 
-    def _module(self, layer: int) -> Any:
+    def _module(self, layer: int) -> AttentionModule:
         block = self.tower.block(layer)
-        return block.cross if self.kind == "cross" else block.attn
+        module: AttentionModule = block.cross if self.kind == "cross" else block.attn
+        return module
 
     def _checked(self, layer: int, v: Tensor, z: Tensor) -> AttentionCheck:
         """v [kv heads, Lk, head_size], z [heads, Lq, head_size] of the layer."""

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.checkpoint.block_quantize import GROUP, eight_bits, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from cutaway.checkpoint.collector_pause import collector_paused
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
-from cutaway.collector_pause import collector_paused
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options

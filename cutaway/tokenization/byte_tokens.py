@@ -72,7 +72,7 @@ class ByT5Tokenizer(PreTrainedTokenizerFast):
             inputs = [self._without_end(row) for row in inputs]
         return super()._encode_rows(inputs, fit, special, words, plain, side)
 
-    def _without_end(self, row: Any) -> Any:
+    def _without_end(self, row: object) -> object:
         """A text, a list of words, or a pair of either, without an end token that stands last."""
         if isinstance(row, tuple):
             return tuple(self._without_end(part) for part in row)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from cutaway.collector_pause import collector_paused
+from cutaway.checkpoint.collector_pause import collector_paused
 from cutaway.errors import TokenizerError, nearest
 from cutaway.tokenization.settings_files import CONFIG_FILE, TOKENIZER_FILE, read_config, read_settings
 from cutaway.tokenization.special_tokens import TOKEN_NAMES

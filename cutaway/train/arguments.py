@@ -402,7 +402,7 @@ def _default(one: Any) -> Any:
     return one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value that JSON can hold."""
     if isinstance(value, Enum):
         return value.value

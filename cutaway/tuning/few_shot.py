@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from cutaway.tuning.sentence_trainer import LABEL, TEXTS, SentenceTrainer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cutaway.config.config import PreTrainedConfig
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.tokenization.protocols import PaddingTokenizer
 
@@ -125,7 +126,7 @@ class _AsList(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> Any:
+    def __getitem__(self, place: int) -> object:
         return self.rows[place]
 
 
@@ -197,7 +198,7 @@ class FewShotTrainer(SentenceTrainer):
             InputError: the family has no classifier that reads a vector. MissingExtraError: scikit-learn is not there.
         """
         weight, bias = logistic_head(self.encode(self.few_rows), [int(row[LABEL]) for row in self.few_rows], len(names))
-        encoder: Any = self.model
+        encoder = cast("PreTrainedModel", self.model)
         id2label = dict(enumerate(names))
         config = type(encoder.config).from_dict(
             {
@@ -210,7 +211,7 @@ class FewShotTrainer(SentenceTrainer):
         )
         model = classifier_of(config)
         model.base_model.load_state_dict(encoder.state_dict())
-        out = model.get_submodule(model.head_spec.out)
+        out = cast("nn.Linear", model.get_submodule(model.head_spec.out))
         with torch.no_grad():
             out.weight.copy_(torch.as_tensor(weight))
             out.bias.copy_(torch.as_tensor(bias))
@@ -218,7 +219,7 @@ class FewShotTrainer(SentenceTrainer):
         return made
 
 
-def classifier_of(config: Any) -> Any:
+def classifier_of(config: PreTrainedConfig) -> SequenceClassification:
     """A fresh classifier; InputError where its head cannot read a vector of the text."""
     model = auto.AutoModelForSequenceClassification.from_config(config)
     if not isinstance(model, SequenceClassification):

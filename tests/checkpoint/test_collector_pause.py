@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cutaway import AutoModelForSequenceClassification, AutoTokenizer
-from cutaway.collector_pause import collector_paused
+from cutaway.checkpoint.collector_pause import collector_paused
 
 
 @pytest.fixture(autouse=True)
