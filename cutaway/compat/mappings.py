@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cutaway import auto
 from cutaway.errors import ConfigError, nearest
+from cutaway.hub.upstream_types import own_class
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ class LazyMapping(Mapping[Any, Any]):
         self._name, self._pairs, self._register = name, pairs, register
 
     def __getitem__(self, key: Any) -> Any:
-        pairs = self._pairs()
+        pairs, key = self._pairs(), own_class(key)  # a script asks with config.__class__
         if key not in pairs:
             shown = getattr(key, "__name__", key)
             raise KeyError(f"{self._name} has no {shown!r}.{nearest(str(shown), [str(k) for k in pairs])}")

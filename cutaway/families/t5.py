@@ -22,7 +22,7 @@ class T5Config(PretrainedConfig):
     model_type = "t5"
     attribute_map = ATTRIBUTES
     defaults = DEFAULTS
-    derived = {**DERIVED, "scale_decoder_outputs": True}
+    derived = {**DERIVED, "scale_decoder_outputs": lambda config: config.tie_word_embeddings is not False}
     used = ("scale_decoder_outputs",)
     without_effect = WITHOUT_EFFECT
 

@@ -99,6 +99,11 @@ def _answer(ours: type[KnownUpstream]) -> type:
     return both
 
 
+def own_class(kind: object) -> object:
+    """Our class of what an object's `__class__` answers; anything else as it is."""
+    return kind._ours if isinstance(kind, _BothMeta) else kind
+
+
 def _reduce_answer(both: _BothMeta) -> tuple[object, tuple[type]]:
     return _itself, (both._ours,)
 

@@ -14,6 +14,7 @@ from cutaway.config.architecture import Architecture
 from cutaway.config.architecture import Stack as StackSpec
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, InputError
+from cutaway.hub.argument_names import also_called
 from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
@@ -175,8 +176,11 @@ class Backbone(PreTrainedModel, Generic[Out]):
         """The table of tokens that an output matrix may be tied to."""
         return self.get_input_embeddings()
 
-    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
-        new = super().resize_token_embeddings(n, pad_to_multiple_of)
+    @also_called(new_num_tokens="n")
+    def resize_token_embeddings(
+        self, n: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        new = super().resize_token_embeddings(n, pad_to_multiple_of, mean_resizing)
         self.note_vocabulary(new.num_embeddings)
         return new
 

@@ -15,6 +15,7 @@ from cutaway.adapters.mixin import Adaptable
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import check_training
 from cutaway.errors import AddressError, ConfigError, InputError, nearest
+from cutaway.hub.argument_names import also_called
 from cutaway.hub.upload import Publishing
 from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.models.generation_mixin import GenerationMixin
@@ -163,8 +164,13 @@ class ConfiguredModel(KnownUpstream, GenerationMixin, Adaptable, EvaluationAware
         for stack in stacks:
             stack.gradient_checkpointing = wanted  # type: ignore[assignment]
 
-    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
+    @also_called(new_num_tokens="n")
+    def resize_token_embeddings(
+        self, n: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
         """Make room for n tokens: old rows stay, new ones start at the mean of the old (Hewitt, 2021).
+
+        mean_resizing=False: new rows are drawn as those of a new model.
 
         Raises:
             InputError: n is not a positive whole number.
@@ -185,12 +191,13 @@ class ConfiguredModel(KnownUpstream, GenerationMixin, Adaptable, EvaluationAware
         new = kind(size, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
         if isinstance(old, Embedding) and isinstance(new, Embedding):
             new.embed_scale = old.embed_scale
-        new.weight = nn.Parameter(_resized(old.weight, size), requires_grad=old.weight.requires_grad)
+        fresh = None if mean_resizing else self.init_std
+        new.weight = nn.Parameter(_resized(old.weight, size, std=fresh), requires_grad=old.weight.requires_grad)
         output = self.get_output_embeddings()
         self.set_input_embeddings(new)
         if isinstance(output, nn.Linear):
             if output.weight.shape[0] != size:
-                output.weight = nn.Parameter(_resized(output.weight, size))
+                output.weight = nn.Parameter(_resized(output.weight, size, std=fresh))
             if output.bias is not None:
                 _replace_parameter(self, output.bias, nn.Parameter(_resized(output.bias, size, 0.0)))
             output.out_features = size
@@ -332,11 +339,14 @@ class ConfiguredModel(KnownUpstream, GenerationMixin, Adaptable, EvaluationAware
         edits.check()
 
 
-def _resized(old: Tensor, size: int, fill: float | None = None) -> Tensor:
-    """The first `size` rows; missing ones are `fill`, or the mean of all rows."""
+def _resized(old: Tensor, size: int, fill: float | None = None, *, std: float | None = None) -> Tensor:
+    """The first `size` rows; missing ones are `fill`, drawn with `std`, or the mean of all rows."""
     with torch.no_grad():
         if size <= old.shape[0]:
             return old[:size].clone()
+        if std is not None:
+            drawn = torch.empty(size - old.shape[0], *old.shape[1:], device=old.device, dtype=old.dtype)
+            return torch.cat((old, drawn.normal_(0.0, std)))
         rows = old.mean(0, keepdim=True) if fill is None else torch.full_like(old[:1], fill)
         return torch.cat((old, rows.expand(size - old.shape[0], *old.shape[1:])))
 

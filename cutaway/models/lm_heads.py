@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cutaway.config.architecture import ACTIVATIONS, Architecture, Norm
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
+from cutaway.hub.argument_names import also_called
 from cutaway.models.backbone import Backbone, wants_dict
 from cutaway.models.decode_step import DecodeStepper, make_stepper
 from cutaway.models.generation_mixin import CanGenerate
@@ -145,8 +146,11 @@ class HeadModel(PreTrainedModel):
                 raise
             return getattr(base, name)
 
-    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> nn.Embedding:
-        new = super().resize_token_embeddings(n, pad_to_multiple_of)
+    @also_called(new_num_tokens="n")
+    def resize_token_embeddings(
+        self, n: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        new = super().resize_token_embeddings(n, pad_to_multiple_of, mean_resizing)
         self.base.note_vocabulary(new.num_embeddings)
         return new
 

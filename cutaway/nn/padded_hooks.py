@@ -91,8 +91,8 @@ class _PaddedGradients:
             answer = self.hook(module, *(tuple(_shown(g, rows) for g in side) for side in gradients))
             if answer is None:
                 return None
-            changed = answer if isinstance(answer, tuple) else (answer,)
-            return tuple(_taken(new, old, rows) for new, old in zip(changed, gradients[0], strict=True))
+            replaced = answer if isinstance(answer, tuple) else (answer,)
+            return tuple(_taken(new, old, rows) for new, old in zip(replaced, gradients[0], strict=True))
 
         call = BackwardHook(module, *(([shown], []) if self.after else ([], [shown])))
         self.calls.current = call

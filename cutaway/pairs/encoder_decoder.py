@@ -13,6 +13,7 @@ from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import check_fields
 from cutaway.errors import ConfigError, InputError
+from cutaway.hub.argument_names import also_called
 from cutaway.models.backbone import Backbone, EncoderDecoder, EncoderOutputs, check_special_ids, wants_dict
 from cutaway.models.decode_step import DecodeStepper, watched
 from cutaway.models.generation_mixin import CanGenerate
@@ -225,7 +226,10 @@ class EncoderDecoderModel(PreTrainedModel, config=EncoderDecoderConfig, prefix="
     def tie_weights(self) -> None:
         self.decoder.tie_weights()
 
-    def resize_token_embeddings(self, n: int | None = None, pad_to_multiple_of: int | None = None) -> NoReturn:
+    @also_called(new_num_tokens="n")
+    def resize_token_embeddings(
+        self, n: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> NoReturn:
         """Refused: each side has a table of its own."""
         raise InputError(
             "an encoder-decoder of two families has two tables of tokens: call "

@@ -225,6 +225,8 @@ class Evaluator:
             sums, outputs = objective.sums(model, batch, sizes, shown=keep)
         if not keep:
             return Answer(sizes, sums)
+        if ignore is None:  # a model's config may say it
+            ignore = getattr(getattr(self.session.model, "config", None), "keys_to_ignore_at_inference", None)
         return Answer(sizes, sums, predicted(outputs, ignore), labels)
 
     def _with_own_loss(

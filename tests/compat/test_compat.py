@@ -220,6 +220,8 @@ def test_activations() -> None:
 def test_mappings() -> None:
     assert cutaway.CONFIG_MAPPING["bert"] is cutaway.BertConfig and len(cutaway.CONFIG_MAPPING) >= 23
     assert cutaway.MODEL_MAPPING[cutaway.BertConfig] is cutaway.BertModel
+    # where upstream is loaded, an object answers its class with one that is both
+    assert cutaway.MODEL_MAPPING[cutaway.BertConfig().__class__] is cutaway.BertModel
     models = cutaway.MODEL_FOR_CAUSAL_LM_MAPPING
     assert models[cutaway.GPT2Config] is cutaway.GPT2LMHeadModel and cutaway.T5Config not in models
     kinds = [config.model_type for config in cutaway.MODEL_FOR_MASKED_LM_MAPPING]

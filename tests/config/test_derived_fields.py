@@ -42,6 +42,12 @@ def test_an_open_field_reads_as_upstream_has_it(family):
             assert getattr(ours, name) == getattr(theirs, name), name
 
 
+def test_t5_scales_where_its_output_is_tied():
+    for tied in (True, False):
+        theirs, ours = (library.T5Config(tie_word_embeddings=tied) for library in (transformers, cutaway))
+        assert ours.scale_decoder_outputs == theirs.scale_decoder_outputs == tied
+
+
 @pytest.mark.parametrize("family", ["Bart", "MBart", "Marian", "Pegasus", "M2M100"])
 def test_layers_of_an_encoder_decoder_are_the_encoders(family):
     theirs, ours = (getattr(library, f"{family}Config")(encoder_layers=3) for library in (transformers, cutaway))

@@ -143,6 +143,9 @@ def test_resized_vocabularies(family: str, size: int) -> None:
     again = load(ours, LM[family])
     assert again.get_input_embeddings().num_embeddings == size
     assert ours.resize_token_embeddings(size, pad_to_multiple_of=64).num_embeddings % 64 == 0
+    more = ours.resize_token_embeddings(new_num_tokens=300, mean_resizing=False).weight[256:]
+    assert 0 < more.std() < 5 * ours.init_std and not torch.allclose(more[0], more[1])
+    assert torch.allclose(*ours.resize_token_embeddings(new_num_tokens=310).weight[300:302])
     for wrong in (0, -3, 2.5, True):
         with pytest.raises(InputError, match="resize_token_embeddings"):
             ours.resize_token_embeddings(wrong)

@@ -80,3 +80,13 @@ def test_item_counts_have_upstreams_types(n: float) -> None:
     count = num_items(n)
     assert float(count) == n
     assert isinstance(count, int) == n.is_integer() and (n.is_integer() or isinstance(count, torch.Tensor))
+
+
+def test_a_config_says_what_is_not_kept(tmp_path: Path) -> None:
+    name = "BertForQuestionAnswering"
+    trainer = cutaway.Trainer(model(name), arguments(tmp_path))
+    starts, ends = trainer.predict(rows(name)).predictions
+    trainer.model.config.keys_to_ignore_at_inference = ["end_logits"]
+    assert (trainer.predict(rows(name)).predictions == starts).all()
+    assert (trainer.predict(rows(name), ignore_keys=["start_logits"]).predictions == ends).all()
+    assert cutaway.BertConfig().keys_to_ignore_at_inference == []
