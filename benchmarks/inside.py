@@ -164,5 +164,14 @@ def suite(folder: Path, base: Path, threads: int, rounds: int) -> Iterator[tuple
     }
     yield "recording", recording(model, theirs, dict(inputs), rounds)
     del theirs
-    yield "growth", growth(model, rounds) | step_growth(rounds)
     yield "base_size_peak", peak_share(cutaway.AutoModel.from_pretrained(base), rounds)
+
+
+def growth_suite(folder: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
+    """What a token costs as texts, batches, caches and vocabularies grow. `folder`: MiniLM-L6."""
+    import torch
+
+    import cutaway
+
+    torch.set_num_threads(threads)
+    yield "growth", growth(cutaway.AutoModel.from_pretrained(folder), rounds) | step_growth(rounds)

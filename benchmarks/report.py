@@ -129,13 +129,14 @@ def text(suite: str, record: dict[str, Any]) -> str:
         ]
         head = ["library", "precision", "s to first vector", "MB then", "MB after 10,000 texts"]
         parts += ["\nfrom process start\n", table(head, cells)]
+    if "growth" in record:
+        for what, costs in record["growth"].items():
+            cells = [[shape, "fp32", f"{cost:.1f}"] for shape, cost in costs.items()]
+            parts += [f"\n{GROWTH[what]}\n", table(["shape", "precision", "us per token"], cells)]
     if "base_size_peak" in record:
         plain = record["recording"]["plain"]
         cells = [[what, "fp32", f"{1000 * s:.1f}", f"{s / plain:.2f}"] for what, s in record["recording"].items()]
         parts += ["\n64 mixed texts, recorded\n", table(["what", "precision", "CPU ms", "of plain"], cells)]
-        for what, costs in record["growth"].items():
-            cells = [[shape, "fp32", f"{cost:.1f}"] for shape, cost in costs.items()]
-            parts += [f"\n{GROWTH[what]}\n", table(["shape", "precision", "us per token"], cells)]
         peak = record["base_size_peak"]
         share = peak["model_gflops"] / peak["product_gflops"]
         parts.append(
@@ -203,11 +204,11 @@ def growth_picture(record: dict[str, Any], target: Path) -> None:
     figure, panels = plt.subplots(1, len(there), figsize=(3.4 * len(there), 3.4), squeeze=False, layout="constrained")
     for panel, what in zip(panels[0], there, strict=True):
         costs = record["growth"][what]
-        place = {"length": -1, "batch": 0}.get(what, 0)
-        sizes = [int(shape.split("x")[place]) for shape in costs]
+        sizes = [int(shape.split("x")[-1 if what == "length" else 0]) for shape in costs]
         values = list(costs.values())
         panel.plot(sizes, values, marker="o", color="#0b6e99", linewidth=2, label="measured")
-        panel.plot(sizes, [values[0] * n / sizes[0] for n in sizes], ":", color="#9aa5ae", label="in proportion")
+        if what != "batch":
+            panel.plot(sizes, [values[0] * n / sizes[0] for n in sizes], ":", color="#9aa5ae", label="in proportion")
         panel.axhline(values[0], linestyle="--", color="#9aa5ae", linewidth=1, label="no growth")
         panel.set_xscale("log", base=2)
         panel.set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=8)
@@ -218,7 +219,7 @@ def growth_picture(record: dict[str, Any], target: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("microseconds for each token", fontsize=9)
     panels[0][0].legend(fontsize=8, frameon=False)
-    figure.suptitle("Cost as it grows: MiniLM (length, batch), one new token of a small Llama (cache, vocabulary)")
+    figure.suptitle("Cost of a token as it grows: MiniLM (left two), a new token of a small Llama", fontsize=11)
     clock = "processor time" if record.get("clock") == "cpu" else "wall time"
     told = f"{record['processor']} · {record['threads']} threads · {clock} · {record['when'][:10]} · make bench"
     figure.supxlabel(told, fontsize=8, color="#5b6778")
@@ -238,9 +239,9 @@ def write() -> None:
     after = rest.split(MARKS[1])[1]
     readme.write_text(f"{before}{MARKS[0]}\n{summary(records)}\n{MARKS[1]}{after}", encoding="utf-8")
     picture(records, ROOT / "docs" / "images" / "speed.png")
-    inside = HERE / "results" / "inside.json"
-    if inside.exists():
-        growth_picture(json.loads(inside.read_text(encoding="utf-8")), ROOT / "docs" / "images" / "growth.png")
+    growth = HERE / "results" / "growth.json"
+    if growth.exists():
+        growth_picture(json.loads(growth.read_text(encoding="utf-8")), ROOT / "docs" / "images" / "growth.png")
 
 
 if __name__ == "__main__":

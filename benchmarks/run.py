@@ -25,7 +25,7 @@ import translate
 from process import LEFT_OUT
 
 HERE = Path(__file__).resolve().parent
-SUITES = ("encoder", "decoder", "inside", "training", "quantized", "translate", "prompts")
+SUITES = ("encoder", "decoder", "inside", "growth", "training", "quantized", "translate", "prompts")
 
 
 def package_folder(name: str) -> Path:
@@ -64,6 +64,7 @@ def main() -> None:
         "encoder": lambda: encoder.suite(minilm, asked.threads, asked.rounds, asked.share),
         "decoder": lambda: decoder.suite(smollm2, asked.threads, asked.rounds),
         "inside": lambda: inside.suite(minilm, encoder.base_size(minilm), asked.threads, asked.rounds),
+        "growth": lambda: inside.growth_suite(minilm, asked.threads, asked.rounds),
         "quantized": lambda: quantized.suite(smollm2, asked.threads, asked.rounds, asked.quick),
         "translate": lambda: translate.suite(asked.threads, asked.rounds, asked.quick),
         "prompts": lambda: prompts.suite(smollm2, asked.threads, asked.rounds, asked.quick),
