@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from process import BUILD, Entry, Worker, measured, turns, workers
+from process import BUILD, Entry, Worker, leave_out, measured, turns, workers
 
 OURS, THEIRS = "peers.cutaway_peer:Decoder", "peers.transformers_peer:Decoder"
 LLAMA_CPP = "peers.llama_cpp_peer:Decoder"
@@ -45,7 +45,7 @@ def rates(running: dict[Entry, Worker], count: int, vocabulary: int, rounds: int
     inputs = prompts(count, vocabulary)
     texts = {entry: worker.result("continued", inputs, NEW) for entry, worker in running.items()}
     right = next(text for entry, text in texts.items() if entry.where == THEIRS and entry.precision == "fp32")
-    seconds = turns(running, dict.fromkeys(running, ("continued", inputs, NEW)), rounds)
+    seconds = turns(running, dict.fromkeys(running, ("continued", inputs, NEW)), rounds, is_warm=True)
     return [
         measured(entry, took, count * NEW, same_text=float((texts[entry] == right).mean()))
         for entry, took in seconds.items()
@@ -70,11 +70,11 @@ def suite(gguf: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
     with workers(ENTRIES, gguf, threads) as running:
         cpp: dict[Entry, Worker] = {}
         for kind, file in (("Q4_1", lambda: gguf), ("Q8_0", lambda: eight_bit(gguf))):
+            entry = Entry("llama.cpp", LLAMA_CPP, kind)
             try:
-                entry = Entry("llama.cpp", LLAMA_CPP, kind)
                 cpp[entry] = Worker(entry, file(), threads)
             except (RuntimeError, ImportError) as error:
-                print(f"left out: llama.cpp {kind}: {error}")
+                leave_out(entry, error)
         yield "versions", {entry.name: worker.start["version"] for entry, worker in {**running, **cpp}.items()}
         for count in (1, 8, 32):
             both = {**running, **cpp} if count == 1 else running

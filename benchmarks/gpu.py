@@ -1,16 +1,17 @@
 """cutaway on a GPU: the same numbers as on the processor, and what a few jobs cost; one JSON file of figures.
 
-    python benchmarks/gpu.py RESULT.json
+    python benchmarks/gpu.py RESULT.json [--device cpu]
 
-Models are random, of published sizes, so nothing is fetched. Each part is stopped by `LIMIT` seconds, and what was
-measured until then is written.
+With `--device cpu`, small shapes run through the same lines on the processor, to try the script where there is no GPU:
+its figures mean nothing. Models are random, of published sizes, so nothing is fetched. Each part is stopped by `LIMIT`
+seconds, and what was measured until then is written.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,18 +28,32 @@ LLAMA = {
 }  # fmt: skip
 BERT = {"vocab_size": 30_000, "num_labels": 2}  # the base size
 CUDA = torch.device("cuda")
+TRIAL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def try_on_processor() -> None:
+    """The same on the processor, in sizes that take seconds."""
+    global CUDA, ROUNDS
+    CUDA, ROUNDS = torch.device("cpu"), 1
+    LLAMA.update(TRIAL)
+    BERT.update(TRIAL)
+
+
+def synchronize() -> None:
+    if CUDA.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def timed(run: Callable[[], Any]) -> float:
     """The median of some rounds, seconds; a round ends when the GPU has."""
     run()
-    torch.cuda.synchronize()
+    synchronize()
     seconds: list[float] = []
     begun = time.perf_counter()
     while len(seconds) < ROUNDS and (time.perf_counter() - begun < LIMIT or not seconds):
         start = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        synchronize()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
@@ -98,6 +113,8 @@ def decode_step() -> dict[str, Any]:
         found[f"{count} sequences, tokens per second"] = count * 64 / seconds
     token = torch.randint(5, 30_000, (1, 1), device=CUDA)
     found["one pass over one token, ms"] = 1000 * timed(lambda: model(input_ids=token, use_cache=False))
+    if CUDA.type == "cpu":
+        return found
     try:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -109,7 +126,7 @@ def decode_step() -> dict[str, Any]:
         with torch.cuda.graph(graph):
             captured = model(input_ids=token, use_cache=False).logits
         graph.replay()
-        torch.cuda.synchronize()
+        synchronize()
         plain = model(input_ids=token, use_cache=False).logits
         found["captured, ms"] = 1000 * timed(graph.replay)
         found["captured, largest difference"] = float((captured - plain).abs().max())
@@ -127,7 +144,7 @@ def training_step() -> dict[str, Any]:
     losses: list[float] = []
 
     def step() -> None:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(CUDA.type, torch.bfloat16):
             loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
         loss.backward()
         optimizer.step()
@@ -137,17 +154,25 @@ def training_step() -> dict[str, Any]:
     seconds = timed(step)
     return {
         "seconds": seconds, "tokens per second": 32 * 128 / seconds, "loss, first and last": (losses[0], losses[-1]),
-        "MB": torch.cuda.max_memory_allocated() / 1e6,
+        "MB": torch.cuda.max_memory_allocated() / 1e6 if CUDA.type == "cuda" else None,
     }  # fmt: skip
 
 
 def main() -> None:
-    target = Path(sys.argv[1])
-    if not torch.cuda.is_available():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path, metavar="RESULT.json", help="where the figures go")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only try the script")
+    asked = parser.parse_args()
+    target: Path = asked.target
+    if asked.device == "cpu":
+        try_on_processor()
+    elif not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU on this machine; nothing was measured.")
     record: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(), "torch": torch.__version__, "cutaway": cutaway.__version__,
-    }  # fmt: skip
+        "device": torch.cuda.get_device_name() if CUDA.type == "cuda" else "cpu, a trial in small sizes",
+        "torch": torch.__version__,
+        "cutaway": cutaway.__version__,
+    }
     for part in (parity, variable_lengths, decode_step, training_step):
         try:
             record[part.__name__] = part()
@@ -155,7 +180,8 @@ def main() -> None:
             record[part.__name__] = f"{type(error).__name__}: {error}"[:500]
         target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(part.__name__, json.dumps(record[part.__name__]), flush=True)
-        torch.cuda.empty_cache()
+        if CUDA.type == "cuda":
+            torch.cuda.empty_cache()
     if any(isinstance(record[part.__name__], str) for part in (parity, variable_lengths, decode_step, training_step)):
         raise SystemExit(1)
 

@@ -3,6 +3,8 @@
 # step and a training step. At most 8 minutes; figures go to benchmarks/results/gpu.json (or to the path that is given).
 #
 #   bash benchmarks/gpu.sh [RESULT.json]       PYTHON=... names another interpreter than .venv/bin/python
+#
+# Where there is no GPU, `benchmarks/gpu.py RESULT.json --device cpu` runs the same lines in small sizes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

@@ -1,18 +1,28 @@
-"""What looking inside costs, how time grows with length and with batch, and how close the chip's own rate is."""
+"""What looking inside costs, how time grows with what is asked for, and how close the chip's own rate is."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+CACHES = (64, 256, 1024, 4096)  # tokens that a cache holds before the step that is timed
+VOCABULARIES = (2_000, 8_000, 32_000, 128_000)
+STEPS = 8  # of one sequence, timed together
+SMALL = {
+    "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+}  # fmt: skip
+
 
 def alternate(
-    ways: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    ways: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] | None = None
 ) -> dict[str, float]:
-    """Median seconds of each way, taken in turns after one round that is not counted."""
+    """Median seconds of each way, taken in turns after one round that is not counted; `clock`: run.py's --clock."""
+    clock = clock or (time.process_time if os.environ.get("BENCH_CLOCK") == "cpu" else time.perf_counter)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
@@ -62,6 +72,39 @@ def forward(model: Any, batch: int, length: int) -> Callable[[], object]:
 
     ids = torch.randint(999, 9999, (batch, length))
     return lambda: model(input_ids=ids)
+
+
+def steps(vocabulary: int, length: int) -> Callable[[], object]:
+    """`STEPS` new tokens after `length` tokens that a cache holds, of a small random Llama, as `generate` runs them."""
+    import torch
+
+    import cutaway
+
+    torch.manual_seed(0)
+    config = cutaway.LlamaConfig(vocab_size=vocabulary, **SMALL)
+    model = cutaway.AutoModelForCausalLM.from_config(config).eval()
+    cache = model(input_ids=torch.randint(5, vocabulary, (1, length)), use_cache=True, logits_to_keep=1).past_key_values
+    stepper, token = model.decode_stepper(), torch.tensor([[7]])
+
+    def way() -> object:
+        for _ in range(STEPS):
+            logits = stepper(token, cache)
+        cache.crop(length)
+        return logits
+
+    return way
+
+
+def step_growth(rounds: int) -> dict[str, dict[str, float]]:
+    """Microseconds of one new token: after caches of 64 to 4,096 tokens; with vocabularies of 2,000 to 128,000."""
+    import torch
+
+    found = {}
+    with torch.inference_mode():
+        for what, sizes in (("cache", CACHES), ("vocabulary", VOCABULARIES)):
+            ways = {str(n): steps(8_000, n) if what == "cache" else steps(n, 64) for n in sizes}
+            found[what] = {size: 1e6 * took / STEPS for size, took in alternate(ways, rounds).items()}
+    return found
 
 
 def growth(model: Any, rounds: int) -> dict[str, dict[str, float]]:
@@ -121,5 +164,14 @@ def suite(folder: Path, base: Path, threads: int, rounds: int) -> Iterator[tuple
     }
     yield "recording", recording(model, theirs, dict(inputs), rounds)
     del theirs
-    yield "growth", growth(model, rounds)
     yield "base_size_peak", peak_share(cutaway.AutoModel.from_pretrained(base), rounds)
+
+
+def growth_suite(folder: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
+    """What a token costs as texts, batches, caches and vocabularies grow. `folder`: MiniLM-L6."""
+    import torch
+
+    import cutaway
+
+    torch.set_num_threads(threads)
+    yield "growth", growth(cutaway.AutoModel.from_pretrained(folder), rounds) | step_growth(rounds)

@@ -18,6 +18,16 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
+LEFT_OUT: dict[str, str] = {}  # the libraries of a suite that could not be measured: why
+
+
+def leave_out(entry: Entry, error: Exception) -> None:
+    """Note, and say, that one is not measured; `run.py` puts it into the suite's figures."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    name = f"{entry.name} {entry.precision}"
+    if name not in LEFT_OUT:
+        LEFT_OUT[name] = lines[-1].strip()[-300:]
+        print(f"left out: {name}: {LEFT_OUT[name]}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def workers(entries: list[Entry], folder: Path, threads: int) -> Iterator[dict[E
             try:
                 running[entry] = Worker(entry, folder, threads)
             except RuntimeError as error:
-                print(f"left out: {error}", file=sys.stderr)
+                leave_out(entry, error)
         yield running
     finally:
         for worker in running.values():
@@ -108,11 +118,14 @@ def workers(entries: list[Entry], folder: Path, threads: int) -> Iterator[dict[E
 
 
 def turns(
-    running: Mapping[Entry, Worker], calls: Mapping[Entry, tuple[Any, ...]], rounds: int
+    running: Mapping[Entry, Worker], calls: Mapping[Entry, tuple[Any, ...]], rounds: int, *, is_warm: bool = False
 ) -> dict[Entry, list[float]]:
-    """Seconds of each entry's call in each round, after one round that is not counted; the order turns round."""
+    """Seconds of each entry's call in each round; the order turns round.
+
+    One round before is not counted, unless `is_warm`: the same calls were made already, to see what comes out.
+    """
     seconds: dict[Entry, list[float]] = {entry: [] for entry in running}
-    for number in range(rounds + 1):
+    for number in range(1 if is_warm else 0, rounds + 1):
         for entry in list(running) if number % 2 else list(reversed(list(running))):
             took = running[entry].ask(*calls[entry])["seconds"]
             if number:

@@ -19,14 +19,17 @@ ENTRIES = [
 ]
 
 
-def suite(gguf: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
-    """Each length; `error` is how far the last logits are from transformers' in float32, over their spread."""
+def suite(gguf: Path, threads: int, rounds: int, quick: bool = False) -> Iterator[tuple[str, Any]]:
+    """Each length (`quick`: the shortest).
+
+    `error` is how far the last logits are from transformers' in float32, over their spread.
+    """
     with workers(ENTRIES, gguf, threads) as running:
-        for length in LENGTHS:
+        for length in LENGTHS[:1] if quick else LENGTHS:
             ids = np.random.default_rng(length).integers(1000, 49_000, length).tolist()
             logits = {entry: worker.result("prompt", ids) for entry, worker in running.items()}
             right = next(x for e, x in logits.items() if e.where == THEIRS and e.precision == "fp32")
-            took = turns(running, dict.fromkeys(running, ("prompt", ids)), rounds)
+            took = turns(running, dict.fromkeys(running, ("prompt", ids)), rounds, is_warm=True)
             yield (
                 f"prompt_{length}",
                 [

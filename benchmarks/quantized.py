@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from decoder import LLAMA_CPP, NEW, OURS, prompts
-from process import BUILD, Entry, Worker, measured, turns, workers
+from process import BUILD, Entry, Worker, leave_out, measured, turns, workers
 
 BATCHED = "peers.llama_cpp_peer:Batched"
 FORMATS = ("q4_0", "q4_1", "q4_k_m", "q6_k", "q8_0")
@@ -58,11 +58,11 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     with workers([exact, ours, theirs], file, threads) as running:
         right = shares(running, "continued", prompts(1, VOCABULARY), NEW)
         timed = {entry: worker for entry, worker in running.items() if entry != exact}
-        took = turns(timed, dict.fromkeys(timed, ("continued", prompts(1, VOCABULARY), NEW)), rounds)
+        took = turns(timed, dict.fromkeys(timed, ("continued", prompts(1, VOCABULARY), NEW)), rounds, is_warm=True)
         yield f"{form}_1", [measured(e, seconds, NEW, same_text=right[e]) for e, seconds in took.items()]
         long = np.random.default_rng(1).integers(1000, VOCABULARY, PROMPT).tolist()
         logits = {entry: worker.result("prompt", long) for entry, worker in running.items()}
-        took = turns(timed, dict.fromkeys(timed, ("prompt", long)), rounds)
+        took = turns(timed, dict.fromkeys(timed, ("prompt", long)), rounds, is_warm=True)
         yield (
             f"{form}_prompt",
             [
@@ -73,7 +73,7 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     with workers([exact, ours, batched], file, threads) as running:
         right = shares(running, "continued", prompts(8, VOCABULARY), NEW)
         timed = {entry: worker for entry, worker in running.items() if entry != exact}
-        took = turns(timed, dict.fromkeys(timed, ("continued", prompts(8, VOCABULARY), NEW)), rounds)
+        took = turns(timed, dict.fromkeys(timed, ("continued", prompts(8, VOCABULARY), NEW)), rounds, is_warm=True)
         yield f"{form}_8", [measured(e, seconds, 8 * NEW, same_text=right[e]) for e, seconds in took.items()]
     starts: dict[Entry, list[dict[str, float]]] = {ours: [], theirs: []}
     for _ in range(STARTS):
@@ -81,7 +81,7 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
             try:
                 found.append(started(entry, file, threads))
             except RuntimeError as error:
-                print(f"left out: {error}")
+                leave_out(entry, error)
     yield (
         f"{form}_starts",
         [
@@ -97,14 +97,14 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     )
 
 
-def suite(gguf: Path, threads: int, rounds: int) -> Iterator[tuple[str, Any]]:
-    """Each format beside llama.cpp, then our own int8 and int4 of the same weights."""
-    for form in FORMATS:
+def suite(gguf: Path, threads: int, rounds: int, quick: bool = False) -> Iterator[tuple[str, Any]]:
+    """Each format beside llama.cpp (`quick`: one of them), then our own int8 and int4 of the same weights."""
+    for form in ("q4_1",) if quick else FORMATS:
         yield from format_figures(form, written(gguf, form), threads, rounds)
     entries = [Entry("cutaway", OURS, precision) for precision in ("fp32", "int8", "int4")]
     with workers(entries, gguf, threads) as running:
         right = shares(running, "continued", prompts(1, VOCABULARY), NEW)
-        took = turns(running, dict.fromkeys(running, ("continued", prompts(1, VOCABULARY), NEW)), rounds)
+        took = turns(running, dict.fromkeys(running, ("continued", prompts(1, VOCABULARY), NEW)), rounds, is_warm=True)
         yield (
             "own",
             [

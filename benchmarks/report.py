@@ -1,6 +1,6 @@
 """The figures of benchmarks/results as text, as the README's table, and as a picture.
 
-python benchmarks/report.py      # rewrites README.md between its two marks, and docs/images/speed.png
+python benchmarks/report.py      # rewrites README.md between its two marks, and docs/images/{speed,growth}.png
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ JOBS = {
     **{f"prompt_{length}": f"SmolLM2, a prompt of {length:,} tokens" for length in (512, 2048, 8192)},
 }
 STEP = ("step_seconds", "step_cpu_seconds")
+GROWTH = {
+    "length": "4,096 tokens in one batch, by texts x tokens of each",
+    "batch": "texts of 32 tokens, by texts x tokens of each",
+    "cache": "one new token, by tokens that the cache holds",
+    "vocabulary": "one new token, by words of the vocabulary",
+}
 
 
 def ours(lines: list[dict[str, Any]], precision: str) -> float | None:
@@ -77,7 +83,10 @@ def table(head: list[str], body: list[list[str]]) -> str:
 
 def text(suite: str, record: dict[str, Any]) -> str:
     """One suite's figures for a terminal, which is Markdown too."""
-    parts = [f"{suite}: {record['processor']}, {record['threads']} threads, torch {record['torch']}"]
+    clock = "processor time" if record.get("clock") == "cpu" else "wall time"
+    parts = [f"{suite}: {record['processor']}, {record['threads']} threads, {clock}, torch {record['torch']}"]
+    if missing := record.get("left_out"):
+        parts += ["", *(f"not measured: {name}: {why}" for name, why in missing.items())]
     for job, what in JOBS.items():
         if job in record:
             parts.append(f"\n{what}, tokens per second\n")
@@ -120,13 +129,14 @@ def text(suite: str, record: dict[str, Any]) -> str:
         ]
         head = ["library", "precision", "s to first vector", "MB then", "MB after 10,000 texts"]
         parts += ["\nfrom process start\n", table(head, cells)]
+    if "growth" in record:
+        for what, costs in record["growth"].items():
+            cells = [[shape, "fp32", f"{cost:.1f}"] for shape, cost in costs.items()]
+            parts += [f"\n{GROWTH[what]}\n", table(["shape", "precision", "us per token"], cells)]
     if "base_size_peak" in record:
         plain = record["recording"]["plain"]
         cells = [[what, "fp32", f"{1000 * s:.1f}", f"{s / plain:.2f}"] for what, s in record["recording"].items()]
         parts += ["\n64 mixed texts, recorded\n", table(["what", "precision", "CPU ms", "of plain"], cells)]
-        for what, costs in record["growth"].items():
-            cells = [[shape, "fp32", f"{cost:.1f}"] for shape, cost in costs.items()]
-            parts += [f"\ntexts x tokens, by {what}\n", table(["shape", "precision", "us per token"], cells)]
         peak = record["base_size_peak"]
         share = peak["model_gflops"] / peak["product_gflops"]
         parts.append(
@@ -181,8 +191,44 @@ def picture(records: dict[str, dict[str, Any]], target: Path) -> None:
     plt.close(figure)
 
 
+def growth_picture(record: dict[str, Any], target: Path) -> None:
+    """How the cost of one token grows: with a text's length, with the batch, with the cache, with the vocabulary."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = {"length": "tokens of each text", "batch": "texts in the batch", "cache": "tokens in the cache",
+             "vocabulary": "words of the vocabulary"}  # fmt: skip
+    there = [what for what in names if what in record["growth"]]
+    figure, panels = plt.subplots(1, len(there), figsize=(3.4 * len(there), 3.4), squeeze=False, layout="constrained")
+    for panel, what in zip(panels[0], there, strict=True):
+        costs = record["growth"][what]
+        sizes = [int(shape.split("x")[-1 if what == "length" else 0]) for shape in costs]
+        values = list(costs.values())
+        panel.plot(sizes, values, marker="o", color="#0b6e99", linewidth=2, label="measured")
+        if what != "batch":
+            panel.plot(sizes, [values[0] * n / sizes[0] for n in sizes], ":", color="#9aa5ae", label="in proportion")
+        panel.axhline(values[0], linestyle="--", color="#9aa5ae", linewidth=1, label="no growth")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(sizes, [f"{n:,}" for n in sizes], fontsize=8)
+        panel.set_xticks([], minor=True)
+        panel.set_ylim(0, 1.35 * max(values))
+        panel.set_xlabel(names[what], fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("microseconds for each token", fontsize=9)
+    panels[0][0].legend(fontsize=8, frameon=False)
+    figure.suptitle("Cost of a token as it grows: MiniLM (left two), a new token of a small Llama", fontsize=11)
+    clock = "processor time" if record.get("clock") == "cpu" else "wall time"
+    told = f"{record['processor']} · {record['threads']} threads · {clock} · {record['when'][:10]} · make bench"
+    figure.supxlabel(told, fontsize=8, color="#5b6778")
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
 def write() -> None:
-    """README.md and the picture, from the JSON files."""
+    """README.md and the pictures, from the JSON files."""
     records = {}
     for name in ("encoder", "decoder"):
         file = HERE / "results" / f"{name}.json"
@@ -193,6 +239,9 @@ def write() -> None:
     after = rest.split(MARKS[1])[1]
     readme.write_text(f"{before}{MARKS[0]}\n{summary(records)}\n{MARKS[1]}{after}", encoding="utf-8")
     picture(records, ROOT / "docs" / "images" / "speed.png")
+    growth = HERE / "results" / "growth.json"
+    if growth.exists():
+        growth_picture(json.loads(growth.read_text(encoding="utf-8")), ROOT / "docs" / "images" / "growth.png")
 
 
 if __name__ == "__main__":

