@@ -121,9 +121,8 @@ class FewLabels(FineTuning):
         few.log({name: value for name, value in metrics.items() if name.startswith("eval_")})
         return metrics
 
-    def _save(self, trainer: Trainer, folder: Path) -> None:
-        """The classifier, with the files by which sentence-transformers reads its encoder."""
-        super()._save(trainer, folder)
+    def write_beside(self, trainer: Trainer, folder: Path) -> None:
+        """The files by which sentence-transformers reads the classifier's encoder."""
         if trainer.is_world_process_zero():
             config = cast("PreTrainedModel", trainer.model).config
             write_sentence_modules(folder, self.model, self._options(), int(config.hidden_size))

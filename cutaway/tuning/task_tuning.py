@@ -129,14 +129,18 @@ class TaskTuning(Tuning[TaskRows]):
 
     def _save(self, trainer: Trainer, folder: Path) -> None:
         """The model, its adapter merged into it; of vectors with the files that sentence-transformers reads."""
-        model = trainer.model
         if self.options.lora:
-            if trainer.is_world_process_zero():
-                model.save_adapter(folder / ADAPTER)
-            model.merge_adapter()
-        trainer.save_model(folder)
-        if self.task == "sentence-similarity" and trainer.is_world_process_zero():
-            write_sentence_modules(folder, self.model, self._options(), int(model.config.hidden_size))
+            trainer.model.merge_adapter()
+        super()._save(trainer, folder)
+
+    def write_beside(self, trainer: Trainer, folder: Path) -> None:
+        """The adapter alone, and what sentence-transformers reads."""
+        if not trainer.is_world_process_zero():
+            return
+        if self.options.lora:
+            trainer.model.save_adapter(folder / ADAPTER)
+        if self.task == "sentence-similarity":
+            write_sentence_modules(folder, self.model, self._options(), int(trainer.model.config.hidden_size))
 
     def measured(self, trainer: Trainer, metrics: dict[str, float] | None) -> Evaluation:
         """What the model makes of the validation rows; metrics: of its last evaluation."""
