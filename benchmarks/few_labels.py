@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--setfit", help="the python of an environment with setfit; without it only ours is measured")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 64], help="rows of each label")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--tests", type=int, default=1000, help="held-out texts to measure on")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -143,7 +144,7 @@ def main() -> None:
     for each in given.rows:
         scores: dict[str, list[float]] = {name: [] for name in pythons}
         spent: dict[str, list[float]] = {name: [] for name in pythons}
-        for seed in range(given.seeds):
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
             train = drawn(rows, each, seed)
             task = {"train": train, "test": tests, "seed": seed, "base": base_folder(), "threads": given.threads}
             task["steps"] = given.setfit_steps

@@ -115,9 +115,9 @@ def train(
     for option, value in (("lora", lora), ("loss", loss), ("pooling", pooling), ("pack", pack)):
         if classifies and value and not (few and option == "pooling"):
             raise InputError(f"--{option} is not of {task.value}; name another --task.")
-    for option, value in (("balanced", balanced), ("patience", patience), ("labels", labels)):
+    for option, value in (("balanced", balanced), ("patience", patience), ("labels", labels), ("search", search)):
         if few and value:
-            raise InputError(f"--{option} has no effect with few-labels{_FEW[option]}; leave it out.")
+            raise InputError(f"--{option} is not there with few-labels, {_FEW[option]}; leave it out.")
     _check_before(model, output, load, resume, search, report_to or [], report)
     how: dict[str, Any] = {"encoding": encoding, "delimiter": delimiter}
     settings: dict[str, Any] = {
@@ -187,9 +187,10 @@ def train(
 
 
 _FEW = {
-    "balanced": ", whose batches are balanced",
-    "patience": ", which evaluates once, at the end",
-    "labels": ", which learns one label of each text",
+    "balanced": "whose batches are balanced",
+    "patience": "which evaluates once, at the end",
+    "labels": "which learns one label of each text",
+    "search": "since few rows cannot tell settings apart",
 }
 _OPTIONS = {  # setting of TrainingArguments -> the option that sets it, where few-labels has another default
     "num_train_epochs": "epochs",

@@ -12,7 +12,7 @@ from cutaway import auto
 from cutaway.errors import ConfigError, InputError
 from cutaway.pipelines.fit import longest_input
 from cutaway.train import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
-from cutaway.tuning.few_shot import FewShotTrainer, check_classes, few_shot_settings
+from cutaway.tuning.few_shot import LEAST, FewShotTrainer, check_classes, check_size, few_shot_settings
 from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
@@ -46,6 +46,7 @@ class FewLabels(FineTuning):
             what = "pairs of texts" if self.training.pairs is not None else "several labels, or numbers"
             raise InputError(f"few-labels learns one label of one text, not {what}; train with text-classification.")
         check_classes(self.training.labels)
+        check_size(int(self.settings.get("per_device_train_batch_size", LEAST)))
         if self.pooling is not None and self.pooling not in TRAINED_POOLINGS:
             raise ConfigError(f"--pooling {self.pooling}: vectors are trained with {', '.join(TRAINED_POOLINGS)}.")
         pooling_of(self.model, self._options())
@@ -121,9 +122,8 @@ class FewLabels(FineTuning):
         few.log({name: value for name, value in metrics.items() if name.startswith("eval_")})
         return metrics
 
-    def _save(self, trainer: Trainer, folder: Path) -> None:
-        """The classifier, with the files by which sentence-transformers reads its encoder."""
-        super()._save(trainer, folder)
+    def write_beside(self, trainer: Trainer, folder: Path) -> None:
+        """The files by which sentence-transformers reads the classifier's encoder."""
         if trainer.is_world_process_zero():
             config = cast("PreTrainedModel", trainer.model).config
             write_sentence_modules(folder, self.model, self._options(), int(config.hidden_size))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.tokenization.protocols import PaddingTokenizer
 
+LEAST = 4  # rows of a batch: two of each of two labels
 AT_ONCE = 64  # texts of one pass of the encoder
 
 
@@ -80,8 +81,7 @@ class BalancedBatches(Sampler[list[int]]):
         self.groups: dict[int, list[int]] = {}
         for row, label in enumerate(labels):
             self.groups.setdefault(label, []).append(row)
-        if size < 4:
-            raise ConfigError(f"a batch of {size} holds no pairs of two labels; give 4 rows or more.")
+        check_size(size)
         self.labels_at_once = min(len(self.groups), size // 2)
         self.each = size // self.labels_at_once
         self.seed, self.epoch, self.rows, self.size = seed, 0, len(labels), size
@@ -99,6 +99,12 @@ class BalancedBatches(Sampler[list[int]]):
         rows = {label: _Rounds(own, draw) for label, own in sorted(self.groups.items())}
         for _ in range(len(self)):
             yield [row for label in labels.take(self.labels_at_once) for row in rows[label].take(self.each)]
+
+
+def check_size(size: int) -> None:
+    """Raises ConfigError for batches that hold no pairs of two labels."""
+    if size < LEAST:
+        raise ConfigError(f"a batch of {size} holds no pairs of two labels; give {LEAST} rows or more.")
 
 
 class _Rounds:

@@ -154,6 +154,10 @@ class Tuning(Generic[R]):
     def _save(self, trainer: Trainer, folder: Path) -> None:
         """Write the model that was trained."""
         trainer.save_model(folder)
+        self.write_beside(trainer, folder)
+
+    def write_beside(self, trainer: Trainer, folder: Path) -> None:
+        """Write what lies beside the saved model: nothing, unless the task has more to say."""
 
     def record(self) -> dict[str, str]:
         """What must be equal for a training to go on: the data, and the model that it begins from."""

@@ -96,6 +96,7 @@ def _search(
     held.write(folder)
     outcome = run(tuning, best.folder, best.settings)  # it has made all its steps: this only takes it up
     outcome.trainer.save_model(folder)
+    tuning.write_beside(outcome.trainer, folder)
     return outcome, held.tried()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,14 +130,21 @@ class TaskTuning(Tuning[TaskRows]):
 
     def _save(self, trainer: Trainer, folder: Path) -> None:
         """The model, its adapter merged into it; of vectors with the files that sentence-transformers reads."""
-        model = trainer.model
         if self.options.lora:
             if trainer.is_world_process_zero():
-                model.save_adapter(folder / ADAPTER)
-            model.merge_adapter()
-        trainer.save_model(folder)
-        if self.task == "sentence-similarity" and trainer.is_world_process_zero():
-            write_sentence_modules(folder, self.model, self._options(), int(model.config.hidden_size))
+                trainer.model.save_adapter(folder / ADAPTER)
+            trainer.model.merge_adapter()
+        super()._save(trainer, folder)
+
+    def write_beside(self, trainer: Trainer, folder: Path) -> None:
+        """The adapter alone, and what sentence-transformers reads."""
+        if not trainer.is_world_process_zero():
+            return
+        learned = Path(trainer.args.output_dir) / ADAPTER
+        if self.options.lora and learned != folder / ADAPTER:  # of the best trial of a search
+            shutil.copytree(learned, folder / ADAPTER, dirs_exist_ok=True)
+        if self.task == "sentence-similarity":
+            write_sentence_modules(folder, self.model, self._options(), int(trainer.model.config.hidden_size))
 
     def measured(self, trainer: Trainer, metrics: dict[str, float] | None) -> Evaluation:
         """What the model makes of the validation rows; metrics: of its last evaluation."""

@@ -169,6 +169,8 @@ def test_what_cannot_be_learned_is_said_before_the_work(tmp_path, base, call):
     assert "one label of one text" in said([{**row, "label": [row["label"]]} for row in rows])
     assert "whose batches are balanced" in said(rows, "--balanced")
     assert "--lora is not of few-labels" in said(rows, "--lora", "4")
+    assert "few rows cannot tell settings apart" in said(rows, "--search", "3")
+    assert "give 4 rows or more" in said(rows, "--batch-size", "2")
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="nothing to tell apart"):
         check_classes([0, 0])
