@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
@@ -54,6 +55,11 @@ else:
 
 register_trees(REGISTER_PYTREE)
 log = logging.getLogger("cutaway")
+# published fields that may say how many layers there are, and what of a stack is said for each layer
+DEPTH_FIELDS = (
+    "num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers", "num_decoder_layers", "decoder_layers",
+)  # fmt: skip
+LAYER_FIELDS = ("n_layers", "windows", "layer_positions", "layer_scales")
 
 # what `encode` returned, or its fields in order
 EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]
@@ -193,16 +199,50 @@ class Backbone(PreTrainedModel, Generic[Out]):
             stack.spec = replace(stack.spec, embedding=replace(stack.spec.embedding, vocab_size=size))
 
     def note_depth(self) -> None:
-        """Say it where the config has another number of layers than there are, as after a list of blocks was cut."""
-        planned, built = self.family.architecture(self.config), self.architecture
-        for there, here in ((built.stack, planned.stack), (built.decoder, planned.decoder)):
-            if there is not None and here is not None and there.n_layers != here.n_layers:
+        """Where a list of blocks was cut or grown, set the config's number of layers, or say that it is to be set.
+
+        It is set where one published field says how many there are, and the config then describes the blocks that are
+        left: with layers of several kinds (sliding windows) it may not.
+        """
+        sides = (("stack", "blocks"), ("decoder", "blocks of the decoder"))
+        for side, what in sides:
+            here = getattr(self.family.architecture(self.config), side)
+            there = getattr(self.architecture, side)
+            if here is None or there is None or there.n_layers == here.n_layers:
+                continue
+            field = self._depth_field(side, here.n_layers, there)
+            if field is None:
                 log.warning(
-                    "the model has %d blocks, and its config says %d: set that number (num_hidden_layers, in some "
+                    "the model has %d %s, and its config says %d: set that number (num_hidden_layers, in some "
                     "families num_layers, n_layer or n_layers) before what is saved is loaded again.",
-                    there.n_layers,
-                    here.n_layers,
-                )
+                    there.n_layers, what, here.n_layers,
+                )  # fmt: skip
+            else:
+                setattr(self.config, field, there.n_layers)
+                log.warning(
+                    "the model has %d %s, and its config says %d: its %s is %d from now on, and in what is saved.",
+                    there.n_layers, what, here.n_layers, field, there.n_layers,
+                )  # fmt: skip
+
+    def _depth_field(self, side: str, n_layers: int, built: StackSpec) -> str | None:
+        """The one field of the config that says `n_layers`, and describes `built` once it says its depth instead."""
+        other = "decoder" if side == "stack" else "stack"
+        before = getattr(self.family.architecture(self.config), other)
+        found = []
+        for field in DEPTH_FIELDS:
+            if vars(self.config).get(field) != n_layers:
+                continue
+            config = copy.deepcopy(self.config)
+            try:
+                setattr(config, field, built.n_layers)
+                planned = self.family.architecture(config)
+            except ConfigError:
+                continue  # another field says something of each layer
+            now = getattr(planned, side)
+            alike = all(getattr(now, name) == getattr(built, name) for name in LAYER_FIELDS)
+            if alike and getattr(planned, other) == before:
+                found.append(field)
+        return found[0] if len(found) == 1 else None
 
     def addresses(self) -> list[str]:
         return [*model_addresses(self.architecture), *(a for s in self.saes.values() for a in s.addresses)]

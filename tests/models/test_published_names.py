@@ -448,6 +448,38 @@ def test_a_cut_model_is_upstreams_cut_model(family: str, path: str, field: str, 
         assert torch.equal(again(**given)[0], ours(**given)[0])
 
 
+@pytest.mark.parametrize(
+    ("family", "path", "field"),
+    [
+        ("bert", "encoder.layer", "num_hidden_layers"), ("distilbert", "transformer.layer", "n_layers"),
+        ("gpt2", "h", "n_layer"), ("llama", "layers", "num_hidden_layers"),
+        ("bart", "encoder.layers", "encoder_layers"), ("bart", "decoder.layers", "decoder_layers"),
+    ],
+)  # fmt: skip
+def test_a_cut_model_is_saved_with_its_depth(family: str, path: str, field: str, tmp_path: Path) -> None:
+    _, model = pair(family, "Model")
+    above, _, name = path.rpartition(".")
+    owner = model.get_submodule(above)
+    setattr(owner, name, getattr(owner, name)[:1])
+    model.save_pretrained(tmp_path)
+    assert getattr(model.config, field) == 1
+    again = type(model).from_pretrained(tmp_path)
+    given = inputs(family, (7,))
+    with torch.no_grad():
+        assert torch.equal(again(**given)[0], model(**given)[0])
+
+
+def test_a_depth_that_one_number_does_not_say_is_left_to_the_user(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without its first block, the windows of those that are left are not those of a shallower config."""
+    _, model = pair("gemma2", "Model")
+    n = len(model.layers)
+    model.layers = model.layers[1:]
+    model.save_pretrained(tmp_path)
+    assert model.config.num_hidden_layers == n and "set that number" in caplog.text
+
+
 def test_a_cut_decoder_writes_as_one_that_was_built_so(tmp_path: Path) -> None:
     theirs, ours = pair("llama", "ForCausalLM")
     given = {"input_ids": texts((5,))[0][None]}
