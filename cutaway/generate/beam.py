@@ -7,6 +7,7 @@ chance in the place of the likeliest (sampling without replacement).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.required_words import share_out
 from cutaway.generate.rng import SamplingRNG
 from cutaway.generate.search import Search, Step
+from cutaway.nn.cpu.ops import best_tokens
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel
@@ -104,10 +106,17 @@ class BeamSearch(Search):
         if copies is not None:
             logits = logits[copies]
             self.spread_state(copies)
+        if self.takes_the_best:
+            best = best_tokens(logits, min(self.n_looked_at, logits.shape[1]))
+            if best is not None:
+                return self.go_on(self.choose_of_best(*best))
         scores = self.warped(self.process(logits.log_softmax(dim=-1)))
         if self.recorder is not None:
             self.recorder.add(outputs, logits, scores, self.running_places(), self.total, copies)
-        chosen = self.choose_beams(scores)
+        return self.go_on(self.choose_beams(scores))
+
+    def go_on(self, chosen: list[list[Candidate]]) -> Step:
+        """Takes every running prompt's beams one token further."""
         self.width += 1
         self.settle(chosen)
         return Step(None, self.newest, None)
@@ -120,6 +129,42 @@ class BeamSearch(Search):
             scores = sampling.at_least(self.warp(hot), hot, 1 + max(1, len(plan.eos)))
         scores = self.rules.marked(scores)
         return scores.log_softmax(dim=-1) if plan.rules.renormalize else scores
+
+    @property
+    def n_looked_at(self) -> int:
+        """So many ways to go on are looked at for each group that as many as it has beams do not end."""
+        return max(2, 1 + len(self.plan.eos)) * self.beams.size
+
+    @property
+    def takes_the_best(self) -> bool:
+        """Whether the likeliest tokens of each beam are all that a step needs of its logits."""
+        plan, beams = self.plan, self.beams
+        chosen_by_likelihood = not plan.do_sample and not plan.rules.renormalize and not self.rules.steps
+        return chosen_by_likelihood and beams.groups == 1 and beams.required_words is None and self.recorder is None
+
+    def choose_of_best(self, scores: Tensor, ids: Tensor) -> list[list[Candidate]]:
+        """As `choose_beams`, from the log-probabilities of each beam's likeliest tokens and their ids, [A, n] each."""
+        number, n = self.beams.number, scores.shape[1]
+        totals = (self.totals.view(-1, 1) + scores).view(-1, number * n)  # [prompts, num_beams * n]
+        totals, places = totals.topk(min(self.n_looked_at, number * n), dim=-1)
+        rows = zip(totals.tolist(), places.tolist(), ids.view(-1, number * n).gather(1, places).tolist(), strict=True)
+        chosen: list[list[Candidate]] = []
+        for prompt, (values, at, tokens) in enumerate(rows):
+            if any(math.isnan(value) for value in values):
+                raise self.nothing_to_choose()
+            candidates = [
+                Candidate(prompt * number + place // n, token, total)
+                for total, place, token in zip(values, at, tokens, strict=True)
+                if total > sampling.MINUS_INF
+            ]
+            going: list[Candidate] = []
+            pool = self.pools[self.running[prompt]][0]
+            if not pool.done:
+                going = self.go_on_with(pool, candidates)
+            if len(going) < number:  # its tokens are possible, and nothing comes of it
+                going.append(Candidate(prompt * number, tokens[0], sampling.MINUS_INF))
+            chosen.append(going + going[-1:] * (number - len(going)))
+        return chosen
 
     def choose_beams(self, scores: Tensor) -> list[list[Candidate]]:
         """Of each running prompt the beams that go on [prompts][num_beams]; answers that end go to their pools."""
@@ -153,7 +198,7 @@ class BeamSearch(Search):
             totals: [prompts, size, V] log-probabilities.
             said: [prompts, V] uses of each token by other groups in this step.
         """
-        prompts, size, vocabulary = totals.shape
+        prompts, _, vocabulary = totals.shape
         required_words = self.beams.required_words
         if required_words is not None and self.plan.eos:  # an answer that lacks a word cannot end
             missing = [required_words.missing(answer) for answer in self.answers()]
@@ -161,7 +206,7 @@ class BeamSearch(Search):
             ends = torch.tensor(self.plan.eos, device=totals.device)
             totals = torch.where(lacks[..., None], sampling.forbid(totals.flatten(0, 1), ends).view_as(totals), totals)
         wish = (totals - self.beams.diversity * said[:, None]).flatten(1)  # [prompts, size * V]
-        n = min(max(2, 1 + len(self.plan.eos)) * size, wish.shape[1])
+        n = min(self.n_looked_at, wish.shape[1])
         if self.rng is None:
             ids = wish.topk(n, dim=-1).indices
         else:
@@ -293,7 +338,9 @@ class BeamSearch(Search):
         self.sequences, self.origins = self.sequences[index], self.origins[index]
         self.mask = None if self.mask is None else self.mask[index]
         self.rules.select(index)
-        if self.cache is not None:
+        if self.cache is not None and self.stepper is not None and self.stepper.reads_shared:
+            self.cache.share(index)
+        elif self.cache is not None:
             self.cache.select(index)
 
     def running_places(self) -> Tensor | None:

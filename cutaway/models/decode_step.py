@@ -76,6 +76,8 @@ def freeze_for_decoding(module: nn.Module) -> Any:
     attributes.update(module.__dict__)
     attributes.update(module._parameters)
     attributes.update(module._buffers)
+    if isinstance(module, RelativeBias):
+        attributes["is_frozen"] = True
     children = {name: child for name, child in module._modules.items() if child is not None}
     attributes.update({name: freeze_for_decoding(child) for name, child in children.items()})
     if isinstance(attributes.get("packed"), PackedCache):
@@ -115,6 +117,11 @@ class DecodeStepper:
         """Whether nothing is recorded or edited at the moment."""
         return not scopes_of(self.base)
 
+    @property
+    def reads_shared(self) -> bool:
+        """Whether the next step takes a cache whose rows beams share (`Cache.share`)."""
+        return self.graph is not None and self.is_unobserved
+
     def __call__(
         self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None
     ) -> Tensor:
@@ -139,7 +146,7 @@ class DecodeStepper:
         if x.shape[1] != 1 or cache.empty or native.LIBRARY is None:
             return run_blocks(stack, x, context, taps)
         if self.graph is not None and batch <= self.graph.batch:
-            return self.graph.replay(x, context.turns, cache)
+            return self.graph.replay(x, context.turns, cache, context.memory_rows)
         self.tries += 1
         if self.graph is None and self.tries != RECORDED:
             return run_blocks(stack, x, context, taps)

@@ -55,6 +55,10 @@ class DecodeStepper(Protocol):
     def is_unobserved(self) -> bool:
         """Whether nobody would notice that the model itself is not called."""
 
+    @property
+    def reads_shared(self) -> bool:
+        """Whether the next step takes a cache whose rows beams share (`Cache.share`)."""
+
     def __call__(
         self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None, /
     ) -> Tensor:

@@ -158,14 +158,27 @@ class Step(Op):
     _fields_ = (
         *_HEAD,
         *((name, _ADDRESS) for name in ("q", "keys", "values", "out", "columns", "first_visible")),
+        *((name, _ADDRESS) for name in ("end", "memory", "origin", "bias")),
         *((name, _SIZE) for name in ("text", "head", "q_row", "n", "heads", "kv_heads", "size", "window")),
+        *((name, _SIZE) for name in ("origin_row", "bias_row")),
         ("scale", ctypes.c_float),
         ("bf16", _NUMBER),
     )
 
 
+class Best(Op):
+    """The likeliest tokens of rows of logits."""
+
+    NUMBER = 7
+    _fields_ = (
+        *_HEAD,
+        *((name, _ADDRESS) for name in ("x", "values", "most", "sum", "ids")),
+        *((name, _SIZE) for name in ("columns", "n")),
+    )
+
+
 # as `cw_sizes` of play.c counts them
-STRUCTURES = (Product, Chain, Norm, Rope, Attention, Put, Step, Weight, Blocks)
+STRUCTURES = (Product, Chain, Norm, Rope, Attention, Put, Step, Best, Weight, Blocks)
 
 
 def _opened(path: Path) -> ctypes.CDLL:

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-enum { PRODUCT, CHAIN, NORM, ROPE, TEXTS, PUT, STEP };
+enum { PRODUCT, CHAIN, NORM, ROPE, TEXTS, PUT, STEP, BEST };
 
 /* How every kind's own structure begins. */
 typedef struct {
@@ -29,6 +29,7 @@ KIND(cw_rope);
 KIND(cw_texts);
 KIND(cw_put);
 KIND(cw_step);
+KIND(cw_best);
 
 extern const int64_t cw_weight_size __attribute__((visibility("hidden"))); /* of linear.c's Weight */
 extern const int64_t cw_blocks_size __attribute__((visibility("hidden"))); /* of blocks.h's Blocks */

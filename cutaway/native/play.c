@@ -8,7 +8,7 @@
 
 static const Kind *const KINDS[] = {
     [PRODUCT] = &cw_product, [CHAIN] = &cw_chain, [NORM] = &cw_norm, [ROPE] = &cw_rope,
-    [TEXTS] = &cw_texts,     [PUT] = &cw_put,     [STEP] = &cw_step,
+    [TEXTS] = &cw_texts,     [PUT] = &cw_put,     [STEP] = &cw_step,       [BEST] = &cw_best,
 };
 
 /* The bytes of each kind's structure, then those of a weight and of its blocks, as far as `sizes` has space for n; returns how many there are. */

@@ -20,7 +20,7 @@ from cutaway.nn.attention_capped import capped_attention
 from cutaway.nn.attention_dropout import attention_with_dropout
 from cutaway.nn.attention_pattern import CacheLayout, TextLayout, expose_pattern, scores, value_grad_merge
 from cutaway.nn.call_context import evaluating
-from cutaway.nn.cpu.ops import decode_attention, varlen_attention
+from cutaway.nn.cpu.ops import cross_attention, decode_attention, varlen_attention
 from cutaway.nn.distances import DistanceBias, DistanceRows, DistanceScores, chunk_size
 from cutaway.nn.exact_fusion import is_bitwise_splittable
 from cutaway.nn.head_output import head_output
@@ -30,7 +30,7 @@ from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule, Unhookable
 from cutaway.nn.packed_batch import PackedBatch
-from cutaway.nn.positions import RelativeBias, rotate, rotate_pairs
+from cutaway.nn.positions import RelativeBias, bias_of_steps, rotate, rotate_pairs
 from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
 
@@ -49,6 +49,8 @@ class Context:
         bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
             [batch, heads, n, longest + n], or None.
         bias_positions: the positions of queries and keys, where each layer makes a bias of its own of them.
+        bias_by_step: whether a cached step takes its bias by how far a key is behind its query.
+        step_bias: that bias as `RelativeBias.by_step` gives it; None where each layer has its own.
         distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
         by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
@@ -63,6 +65,8 @@ class Context:
     turns: dict[Rotary, tuple[Tensor, Tensor]] = field(default_factory=dict)
     bias: Tensor | None = None
     bias_positions: tuple[Tensor, Tensor] | None = None
+    bias_by_step: bool = False
+    step_bias: Tensor | None = None
     distances: DistanceRows | None = None
     by_count: bool = False
     cache: Cache | None = None
@@ -274,13 +278,18 @@ class Attention(Unhookable, NamedModule):
         """Attention of n new tokens per text, [batch, n, heads, head_size], to those held and to each other."""
         keys, values = cache.append(layer, k, v)
         bias, window = context.bias, context.window(layer)
+        by_step = context.step_bias
+        if context.bias_by_step and by_step is None:
+            by_step = self.relative.by_step()
         open_ = tap is not None and tap.wants("attn.scores", "attn.pattern")
         fast = None
         by_mask = context.rows.key_mask  # what the caller lets each new token see
         if bias is None and by_mask is None and not self._rate:
-            fast = decode_attention(q, keys, values, cache, self.spec.scale, window, self.spec.softcap)
+            fast = decode_attention(q, keys, values, cache, self.spec.scale, window, self.spec.softcap, by_step)
             if fast is not None and not open_:
                 return fast
+        if by_step is not None:
+            bias = bias_of_steps(by_step, cache.distances()).to(q.dtype)
         queries = q.transpose(1, 2)  # [batch, heads, n, head_size]
         mask = cache.mask(window) if by_mask is None else by_mask
         if mask is not None and mask.is_floating_point():
@@ -360,14 +369,18 @@ class CrossAttention(Attention):
         assert memory is not None and rows is not None
         q = self._split(self.q(x)).flatten(0, -3)  # [rows, heads, head_size]
         cache = context.cache
-        is_cached = cache is not None and layer in cache.cross
+        is_cached = cache is not None and layer in cache.sources
         if cache is not None and is_cached:
+            if tap is None:
+                z = self._to_source(q, cache.sources[layer], cache.source_rows, context)
+                if z is not None:
+                    return self._out(z, x.shape, "cross", tap, join)
             k, v = cache.cross[layer]
         else:
             with call_rows(rows):
                 made = self.k(memory), self.v(memory)
             # each [batch, heads, length, head_size]
-            k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2) for y in made)
+            k, v = (rows.pad(self._split(y).flatten(0, -3)).transpose(1, 2).contiguous() for y in made)
         mask = None if rows.mask is None else rows.mask[:, None, None, :]  # [batch, 1, 1, length]
         if tap is not None:
             q = tap.take_heads("cross.q", q)
@@ -377,13 +390,16 @@ class CrossAttention(Attention):
         if cache is not None and not is_cached:
             cache.cross[layer] = (k, v)
         open_ = tap is not None and tap.wants("cross.scores", "cross.pattern")
+        fast = self._to_source(q, (k, v), None, context)
+        if fast is not None and not open_:
+            return self._out(fast, x.shape, "cross", tap, join)
         outputs: list[Tensor] = []
         block_scores: list[Tensor] = []
         block_values: list[Tensor] = []
         for g, queries in zip(context.rows.groups, self._blocks(q, context.rows), strict=True):
             own_k, own_v = (k, v) if g.texts is None else (k[g.texts], v[g.texts])
             own_mask = mask if mask is None or g.texts is None else mask[g.texts]
-            outputs.append(self._fast(queries, own_k, own_v, own_mask, False))
+            outputs.append(fast[g.rows] if fast is not None else self._fast(queries, own_k, own_v, own_mask, False))
             if open_:
                 block_scores.append(scores(queries, own_k, own_mask, self.spec.scale, self.spec.softcap))
                 block_values.append(own_v)
@@ -393,6 +409,19 @@ class CrossAttention(Attention):
             )
         z = concat_groups(outputs, context.rows)
         return self._out(z, x.shape, "cross", tap, join)
+
+    def _to_source(
+        self, q: Tensor, source: tuple[Tensor, Tensor], rows: Tensor | None, context: Context
+    ) -> Tensor | None:
+        """Attention of q [rows, heads, head_size] to keys and values of sources by the kernel, if it serves.
+
+        rows: int64 [batch], the source of each text; None where they stand in the texts' order.
+        """
+        asking, memory_rows = context.rows, context.memory_rows
+        if memory_rows is None or asking.packed or self._rate:
+            return None
+        queries = q.view(asking.batch, asking.length, *q.shape[1:])  # [batch, n, heads, head_size]
+        return cross_attention(queries, *source, memory_rows, rows, self.spec.scale, self.spec.softcap)
 
 
 def concat_groups(found: list[Tensor], rows: PackedBatch) -> Tensor:

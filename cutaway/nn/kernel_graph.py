@@ -21,6 +21,7 @@ from cutaway.config.architecture import Rotary
 from cutaway.nn.cpu.ops import at, capturing
 from cutaway.nn.cpu.torch_private import DISPATCH_MODE
 from cutaway.nn.kv_cache import Cache
+from cutaway.nn.packed_batch import PackedBatch
 
 Turns = dict[Rotary, tuple[Tensor, Tensor]]
 _REPLAY: Any = None if native.LIBRARY is None else native.LIBRARY.cw_replay
@@ -82,7 +83,10 @@ class KernelGraph:
         self.x, self.turns = x.clone(), {rotary: (cos.clone(), sin.clone()) for rotary, (cos, sin) in turns.items()}
         self._calls: list[tuple[native.Op, int]] = []  # with the rows of one text
         self._at_cache: list[tuple[Any, int]] = []  # with the layer
+        self._at_source: list[tuple[Any, int]] = []  # cross attention, with the layer
         self._target: tuple[Any, ...] = ()
+        self._target_memory: tuple[Any, ...] = ()
+        self._sources: tuple[Any, ...] = (None, None, 0)  # what cross attention reads, and its memory
         self._kind: tuple[Any, ...] = ()  # of the cache
 
     def capture(self, blocks: Callable[[Tensor, Turns], Tensor], cache: Cache) -> tuple[Tensor, bool]:
@@ -99,18 +103,24 @@ class KernelGraph:
         assert buffer is not None
         self._kind = _kind(buffer)
         layer = 2 * buffer.stride(0) * buffer.element_size()
+        sources = {at(keys, keys.dtype, keys.shape, 2): i for i, (keys, _) in cache.sources.items()}
         for op, _ in calls:
             self._calls.append((op, op.rows // self.batch))
-            if isinstance(op, (native.Put, native.Step)):
+            if isinstance(op, native.Step) and op.end:
+                self._at_source.append((op, sources[op.keys]))
+            elif isinstance(op, (native.Put, native.Step)):
                 self._at_cache.append((op, (op.keys - buffer.data_ptr()) // layer))
         self._ops = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(op) for op, _ in calls))
         all_rows_known = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
         return out, all_rows_known and bool(calls) and not watcher.computed
 
-    def replay(self, x: Tensor, turns: Turns, cache: Cache) -> Tensor:
+    def replay(self, x: Tensor, turns: Turns, cache: Cache, memory_rows: PackedBatch | None = None) -> Tensor:
         """The same on another x and turns, for as many texts or fewer; valid until the next call."""
         batch = x.shape[0]
         self._follow(batch, cache)
+        if self._at_source:
+            assert memory_rows is not None
+            self._follow_sources(batch, cache, memory_rows)
         _copy(self.x, x)
         for rotary, pair in turns.items():
             for ours, theirs in zip(self.turns[rotary], pair, strict=True):
@@ -121,18 +131,19 @@ class KernelGraph:
 
     def _follow(self, batch: int, cache: Cache) -> None:
         """Point the calls at the cache's memory as it is now: it grows, and texts leave it."""
-        buffer, first_visible = cache.buffer, cache.first_visible()
+        (buffer, origins), first_visible = cache.shared, cache.first_visible()
         assert buffer is not None
         start, first = buffer.data_ptr(), None if first_visible is None else first_visible.data_ptr()
-        target = (batch, start, buffer.stride(), first, cache.end_at)
-        if target == self._target:
+        origin = None if origins is None else at(origins, torch.int64, (batch, buffer.shape[3]))
+        target = (batch, start, buffer.stride(), first, origin, cache.end_at)
+        if target == self._target and self._target_memory[2] is origins:
             return
         at(buffer, buffer.dtype, buffer.shape, 4, True)
         if first_visible is not None:
             at(first_visible, torch.int64, (batch,))
         if _kind(buffer) != self._kind or buffer.shape[1] < batch:
             raise RuntimeError(f"a step of {batch} texts was recorded with another cache than {list(buffer.shape)}")
-        self._target, self._target_memory = target, (buffer, first_visible, cache)
+        self._target, self._target_memory = target, (buffer, first_visible, origins, cache)
         for op, each in self._calls:
             op.rows = batch * each
         half, text, head, *_ = buffer.stride()
@@ -141,7 +152,26 @@ class KernelGraph:
             op.keys, op.values = start + 2 * layer * half, start + (2 * layer + 1) * half
             op.text, op.head, op.columns = text, head, cache.end_at
             if isinstance(op, native.Step):
-                op.first_visible = first
+                op.first_visible, op.origin, op.origin_row = first, origin, buffer.shape[3]
+
+    def _follow_sources(self, batch: int, cache: Cache, memory_rows: PackedBatch) -> None:
+        """Point cross attention at the sources of the texts as they are now: beams share them, and texts leave."""
+        visible, memory = memory_rows.visible(), cache.source_rows
+        assert visible is not None  # as when the step was captured
+        if visible is self._sources[0] and memory is self._sources[1] and batch == self._sources[2]:
+            return
+        first, end, length = visible
+        places = at(first, torch.int64, (batch,)), at(end, torch.int64, (batch,)), at(length, torch.int64, (1,))
+        memory_at = None if memory is None else at(memory, torch.int64, (batch,))
+        for op, layer in self._at_source:
+            keys, values = cache.sources[layer]
+            shape = (len(keys), op.kv_heads, memory_rows.length, op.size)
+            if memory is None and len(keys) < batch:
+                raise RuntimeError(f"{batch} texts cannot read the sources of {len(keys)}")
+            op.keys, op.values = (at(x, keys.dtype, shape, 2, True) for x in (keys, values))
+            op.text, op.head = keys.stride()[:2]
+            (op.first_visible, op.end, op.columns), op.memory = places, memory_at
+        self._sources = visible, memory, batch, list(cache.sources.values())
 
 
 def _kind(buffer: Tensor) -> tuple[Any, ...]:

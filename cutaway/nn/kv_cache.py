@@ -61,10 +61,12 @@ class Cache(CacheFace):
         if wrong := [name for name, value in options.items() if name not in _NEEDLESS and value]:
             raise InputError(f"Cache takes no {wrong[0]}: it lies where the model is, and grows by itself.")
         self.n_layers = 0
-        self.buffer: Tensor | None = (
-            None  # [2 * layers, batch, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
-        )
-        self.cross: dict[int, tuple[Tensor, Tensor]] = {}
+        # [2 * layers, batch or more, n_kv_heads, capacity, head_size]: keys 2i, values 2i + 1
+        self._held: Tensor | None = None
+        # int64 [batch, capacity]: the row of `_held` that has each column of each text; None where a text has its own
+        self._origins: Tensor | None = None
+        self._cross: dict[int, tuple[Tensor, Tensor]] = {}
+        self._source_rows: Tensor | None = None  # int64 [batch]: the row of `_cross` of each text; None as for origins
         self.lengths: Tensor = torch.zeros(0, dtype=torch.int64)
         self.columns: Tensor | None = None
         self.ids: list[list[int]] | None = None
@@ -85,6 +87,58 @@ class Cache(CacheFace):
             self.take_layers(ddp_cache_data)
 
     @property
+    def buffer(self) -> Tensor | None:
+        """[2 * layers, batch, n_kv_heads, capacity, head_size], keys 2i and values 2i + 1; each text in its own row."""
+        if self._origins is not None:
+            self._gather()
+        return self._held
+
+    @buffer.setter
+    def buffer(self, buffer: Tensor | None) -> None:
+        self._held, self._origins = buffer, None
+
+    @property
+    def cross(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values of each text's source by layer."""
+        rows = self._source_rows
+        if rows is not None:
+            self._cross, self._source_rows = {i: (k[rows], v[rows]) for i, (k, v) in self._cross.items()}, None
+        return self._cross
+
+    @cross.setter
+    def cross(self, cross: dict[int, tuple[Tensor, Tensor]]) -> None:
+        self._cross, self._source_rows = cross, None
+
+    @property
+    def sources(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values of the sources by layer, [sources, n_kv_heads, source length, head_size] each."""
+        return self._cross
+
+    @property
+    def source_rows(self) -> Tensor | None:
+        """[batch] int64, which of `sources` each text has, since beams share one; None where text t has source t."""
+        return self._source_rows
+
+    @property
+    def shared(self) -> tuple[Tensor | None, Tensor | None]:
+        """(buffer, origins): the buffer, whose rows beams may share, and which row has each column [batch, capacity].
+
+        Origins are None where each text has a row of its own. It is for who can read them; `buffer` is for all others.
+        """
+        return self._held, self._origins
+
+    def _gather(self) -> None:
+        """Give each text a row of its own again."""
+        held, origins = self._held, self._origins
+        assert held is not None and origins is not None
+        shape = list(held.shape)
+        shape[1] = len(origins)
+        self._held, self._origins = held.new_empty(shape), None
+        columns = torch.arange(self.longest, device=held.device)
+        for old, new in zip(held, self._held, strict=True):  # [rows, n_kv_heads, capacity, head_size]
+            new[:, :, : self.longest] = old[origins[:, : self.longest], :, columns].transpose(1, 2)
+
+    @property
     def empty(self) -> bool:
         return self.longest == 0
 
@@ -100,7 +154,7 @@ class Cache(CacheFace):
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Layers, key/value heads and head size."""
-        return (self.n_layers, *((0, 0) if self.buffer is None else (self.buffer.shape[2], self.buffer.shape[4])))
+        return (self.n_layers, *((0, 0) if self._held is None else (self._held.shape[2], self._held.shape[4])))
 
     @property
     def scattered(self) -> bool:
@@ -152,16 +206,21 @@ class Cache(CacheFace):
         self._finish_prefill(rows)
 
     def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor:
-        """The buffer with room for `columns` tokens; like: [..., n_kv_heads, head_size]."""
-        old = self.buffer
+        """The buffer, as it lies, with room for `columns` tokens; like: [..., n_kv_heads, head_size]."""
+        old = self._held
         if old is None or old.shape[3] < columns:
-            capacity = self._capacity(columns)
-            self.buffer = like.new_empty(2 * self.n_layers, batch, like.shape[-2], capacity, like.shape[-1])
+            capacity, rows = self._capacity(columns), batch if old is None else old.shape[1]
+            self._held = like.new_empty(2 * self.n_layers, rows, like.shape[-2], capacity, like.shape[-1])
             if old is None:
-                self.buffer[:, :, :, :columns] = 0
+                self._held[:, :, :, :columns] = 0
             else:
-                self.buffer[:, :, :, : self.longest] = old[:, :, :, : self.longest]
-        return self.buffer  # type: ignore[return-value]
+                self._held[:, :, :, : self.longest] = old[:, :, :, : self.longest]
+            if self._origins is not None:
+                own = torch.arange(len(self._origins), device=like.device)[:, None]
+                grown = own.repeat(1, capacity)
+                grown[:, : self.longest] = self._origins[:, : self.longest]
+                self._origins = grown
+        return self._held  # type: ignore[return-value]
 
     def _capacity(self, columns: int) -> int:
         """How many columns a buffer gets that must hold `columns`."""
@@ -207,8 +266,8 @@ class Cache(CacheFace):
     def _prepare(self, n: int) -> None:
         """Make room for n new tokens per text, in every layer at once."""
         end = self.longest + n
-        assert self.buffer is not None
-        self._grow(self.buffer[..., 0, :], self.batch, end)
+        assert self._held is not None
+        self._grow(self._held[..., 0, :], self.batch, end)
         self._end.value = end
         self._views = ()
         self._new = n
@@ -281,10 +340,14 @@ class Cache(CacheFace):
         """[batch, n]: the positions of the new tokens."""
         return self.ends()[:, None] + torch.arange(self._new, device=self.lengths.device)
 
+    def distances(self) -> Tensor:
+        """[batch or 1, n, longest + n]: how far the new tokens' positions are behind those that the columns hold."""
+        return self.positions()[:, -self._new :, None] - self.positions()[:, None]
+
     def _visible(self, window: int | None) -> Tensor | None:
         if self.equal and self._new == 1 and (window is None or self.end < window):
             return None
-        assert self.buffer is not None
+        assert self._held is not None
         device, end = self.lengths.device, self.longest + self._new
         columns = torch.arange(end, device=device)
         last = torch.arange(self.longest, end, device=device)[:, None]  # [n, 1]: what each new token may see at most
@@ -293,7 +356,7 @@ class Cache(CacheFace):
             seen &= self.positions()[:, None] > self._new_positions()[..., None] - window  # [batch, n, longest + n]
         elif window is not None:
             seen &= columns > last - window
-        none = torch.zeros(seen.shape, dtype=self.buffer.dtype, device=device)
+        none = torch.zeros(seen.shape, dtype=self._held.dtype, device=device)
         return none.masked_fill_(~seen, -torch.inf)[:, None]
 
     def _finish_prefill(self, rows: PackedBatch) -> None:
@@ -349,26 +412,48 @@ class Cache(CacheFace):
         """
         wanted = index.tolist()
         moved = [(to, at) for to, at in enumerate(wanted) if to != at]
-        if self.buffer is not None:
-            old = self.buffer[:, :, :, : self.longest]
+        buffer = self.buffer
+        if buffer is not None:
+            old = buffer[:, :, :, : self.longest]
             if len(wanted) <= self.batch and all(at >= len(wanted) for _, at in moved):
                 for to, at in moved:
                     old[:, to] = old[:, at]
-                self.buffer = self.buffer[:, : len(wanted)]
+                self.buffer = buffer[:, : len(wanted)]
             else:
-                shape = list(self.buffer.shape)
+                shape = list(buffer.shape)
                 shape[1] = len(wanted)
-                self.buffer = self.buffer.new_empty(shape)
-                self.buffer[:, :, :, : self.longest] = old[:, index]
-        self.cross = {i: (k[index], v[index]) for i, (k, v) in self.cross.items()}
+                new = self.buffer = buffer.new_empty(shape)
+                new[:, :, :, : self.longest] = old[:, index]
+        self._reorder(index, wanted)
+
+    def share(self, index: Tensor) -> None:
+        """As `select` for beams, most of which go on from a few: no key or value moves, and what was read is noted.
+
+        A text goes on writing into the row of its own number; what beams have in common stays where it is.
+        """
+        held = self._held
+        if held is None or self.empty or len(index) > held.shape[1]:
+            self.select(index)
+            return
+        own = torch.arange(len(index), device=index.device)[:, None]
+        origins = index[:, None].repeat(1, held.shape[3]) if self._origins is None else self._origins[index]
+        origins[:, self.longest :] = own
+        self._origins = origins  # [kept, capacity]
+        self._reorder(index, index.tolist())
+
+    def _reorder(self, index: Tensor, wanted: list[int]) -> None:
+        """Keep of the texts `index` all but the keys and values of their own tokens."""
+        if self._cross:
+            self._source_rows = index if self._source_rows is None else self._source_rows[index]
         self.columns = None if self.columns is None else self.columns[index]
         self.ids = None if self.ids is None else [self.ids[i] for i in wanted]
         self.adapters = None if self.adapters is None else tuple(self.adapters[i] for i in wanted)
         before = self.longest
         self._set_lengths(self.lengths[index].tolist(), self.lengths.device)
         gone = before - self.longest  # columns that only those who left had
-        if self.buffer is not None:
-            self.buffer = self.buffer[:, :, :, gone:]
+        if gone and self._held is not None:
+            self._held = self._held[:, :, :, gone:]
+            self._origins = None if self._origins is None else self._origins[:, gone:].contiguous()
         self.inputs = None if self.inputs is None else self.inputs.select(index, gone)
         self._positions = None if self._positions is None or not self.longest else self._positions[index, gone:]
 

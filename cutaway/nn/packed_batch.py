@@ -85,6 +85,7 @@ class PackedBatch:
         self._spans: tuple[Tensor, Tensor] | None = None
         self._first: Tensor | None = None
         self._positions: Tensor | None = None
+        self._visible: tuple[Tensor, Tensor, Tensor] | None = None
         self._holes: bool | None = None
         self.n_filler, self.used = 0, batch * length
         self.key_mask: Tensor | None = None
@@ -255,6 +256,17 @@ class PackedBatch:
         if self.mask is None or self.index is None:
             return max(self.lengths, default=0)
         return int(self.positions(self.index.device).max()) + 1 if len(self.index) else 0
+
+    def visible(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The first padded position of each text, the one after its last, both [batch], and `length` as [1], all int64.
+
+        None where that does not say what each text has: hidden words in the middle, or a text without a word.
+        """
+        if self._visible is None and len(self.lengths) == self.batch and min(self.lengths, default=0) > 0:
+            first, end = self.first().long(), self.last().long() + 1
+            if (end - first).tolist() == self.lengths:
+                self._visible = first, end, torch.tensor([self.length])
+        return self._visible
 
     def positions_by_text(self) -> list[tuple[int, Tensor]]:
         """(row of the batch, the padded positions of its tokens there) of each text."""

@@ -14,6 +14,8 @@ from cutaway.nn.named_modules import Unhookable
 from cutaway.nn.norm_mlp import Embedding
 from cutaway.nn.packed_batch import TextLengths
 
+STEP_FILL = 15  # further columns like the farthest: the kernels read 16 numbers at a time
+
 
 def rotary_frequencies(rotary: Rotary, length: int) -> tuple[Tensor, float]:
     """Angular frequencies [size / 2] in radians per position, and the factor on cosine and sine.
@@ -194,9 +196,12 @@ class AlibiTable:
 class RelativeBias(Unhookable, Embedding):
     """T5's additive score bias by the distance between key and query, in buckets that widen with distance."""
 
+    is_frozen = False  # a frozen one keeps what it has computed of its weight
+
     def __init__(self, spec: Relative, n_heads: int, causal: bool) -> None:
         super().__init__(spec.buckets, n_heads)
         self.spec, self.causal = spec, causal
+        self._by_step: Tensor | None = None
 
     def buckets(self, distance: Tensor) -> Tensor:
         """Bucket of each distance (key position - query position), Raffel et al. (2020), section 2.1."""
@@ -213,7 +218,26 @@ class RelativeBias(Unhookable, Embedding):
         far = (exact + (ratio * (n - exact)).long()).clamp(max=n - 1)
         return start + torch.where(distance < exact, distance, far)
 
+    def by_step(self) -> Tensor:
+        """The bias of a causal stack by how far a key is behind its query, the farthest first: float32 [heads, steps].
+
+        The last is a token's own. Beyond the farthest bucket all are alike; the first 16 are of it, as the kernels ask.
+        """
+        if self._by_step is not None and self.is_frozen:
+            return self._by_step
+        assert self.causal
+        distance = torch.arange(-self.spec.max_distance - STEP_FILL, 1, device=self.weight.device)
+        table = super().forward(self.buckets(distance)).T.float().contiguous()  # [heads, steps]
+        self._by_step = table if self.is_frozen else None
+        return table
+
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:  # type: ignore[override]
         """queries [..., q] and keys [k] are positions; the bias is [..., heads, q, k]."""
         distance = keys - queries[..., None]  # [..., q, k]
         return super().forward(self.buckets(distance)).movedim(-1, -3)
+
+
+def bias_of_steps(by_step: Tensor, distance: Tensor) -> Tensor:
+    """distance (query - key position) [..., q, k] -> its bias [..., heads, q, k]; by_step: of `RelativeBias`."""
+    last = by_step.shape[1] - 1
+    return by_step[:, last - distance.clamp(0, last)].movedim(0, -3)

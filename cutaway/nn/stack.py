@@ -497,6 +497,9 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
         if texts is not None and cache is not None:
             _keep_inputs(stack, x, positions, texts.lengths, context, taps)
         context.turns = {rotary: table(positions, longest, x.dtype, texts) for rotary, table in stack.rotary.items()}
+    elif isinstance(spec.positions, Relative) and _goes_by_step(stack, rows, cache, prefill):
+        context.bias_by_step = True
+        context.step_bias = None if spec.positions.per_layer else stack.relative.by_step()
     elif isinstance(spec.positions, Relative):
         keys = queries = torch.arange(rows.length, device=x.device)
         if not prefill and cache is not None:
@@ -516,6 +519,13 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
         elif cache is not None:
             keys = cache.counts()
             context.bias = stack.alibi(keys[:, -rows.length :], keys, x.dtype)
+
+
+def _goes_by_step(stack: NamedModule, rows: PackedBatch, cache: Cache | None, prefill: bool) -> bool:
+    """Whether a cached step may take T5's bias by how many columns of the cache a key is behind its query."""
+    relative = stack.blocks[0].attn.relative if stack.spec.positions.per_layer else stack.relative
+    in_order = cache is not None and not prefill and not cache.scattered and rows.key_mask is None
+    return in_order and stack.spec.causal and isinstance(relative, RelativeBias)
 
 
 def _keep_inputs(

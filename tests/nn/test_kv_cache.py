@@ -51,6 +51,23 @@ def test_select(llama: Any, index: list[int]) -> None:
     check(llama, cache, held)
 
 
+@pytest.mark.parametrize("order", [[[0, 1, 2, 3, 4]], [[1, 1, 3, 3, 0], [4, 4, 0, 1, 2]], [[3, 3, 0], [2, 0], [1]]])
+def test_what_is_shared_is_what_is_selected(llama: Any, order: list[list[int]]) -> None:
+    caches = shared, selected = filled(llama), filled(llama)
+    held = texts(LENGTHS)
+    for i, index in enumerate(order):
+        where = shared.shared[0].untyped_storage().data_ptr()
+        shared.share(torch.tensor(index))
+        selected.select(torch.tensor(index))
+        assert shared.shared[0].untyped_storage().data_ptr() == where and shared.shared[1] is not None
+        new = torch.stack(texts((1,) * len(index), seed=i))
+        held = [torch.cat((held[j], one)) for j, one in zip(index, new, strict=True)]
+        first, second = (llama(new, past_key_values=cache).logits for cache in caches)  # which gathers
+        assert torch.equal(first, second)
+        assert torch.equal(shared.buffer[:, :, :, : shared.longest], selected.buffer[:, :, :, : selected.longest])
+    check(llama, shared, held)
+
+
 def test_texts_that_stay_are_not_copied(llama: Any) -> None:
     cache = filled(llama)
     where = cache.buffer.untyped_storage().data_ptr()

@@ -41,6 +41,20 @@ class CacheColumns(Protocol):
         """[batch] int64, the first column of each text; None where all begin in the first."""
 
 
+class SourceColumns(Protocol):
+    """What the kernels ask of the texts that cross attention reads. `PackedBatch` is one."""
+
+    @property
+    def length(self) -> int:
+        """Columns of the longest source, padding included."""
+
+    def visible(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The first column of each text, the one after its last, both int64 [texts], and `length` as int64 [1].
+
+        None where a text has hidden words between those that are shown, or none at all.
+        """
+
+
 class _Capturing(threading.local):
     """What this thread's calls are noted in, if they are: each with what keeps its memory."""
 
@@ -238,16 +252,20 @@ def decode_attention(
     scale: float,
     window: int | None,
     softcap: float | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor | None:
     """Attention of new tokens to what a cache holds, themselves included.
 
     q [batch, n, heads, size], keys and values [batch, kv heads, longest + n, size] as `Cache.append` gave them ->
-    [batch * n, heads, size]; None where the kernel does not serve.
+    [batch * n, heads, size]; None where the kernel does not serve. bias: float32 [heads, columns] added to scores, the
+    last for a token's own column, the one before for its left neighbour; the first, which 16 at least must be like, for
+    all that are farther.
     """
     batch, n, heads, size = q.shape
     if softcap is not None or not serves(q, keys, values) or keys.stride() != values.stride():
         return None
-    if window is not None and cache.scattered:  # the kernel takes a column's number for its position
+    # the kernel takes a column's number for its position
+    if (window is not None or bias is not None) and cache.scattered:
         return None
     if q.stride()[2:] != (size, 1) or (n > 1 and batch > 1 and q.stride(0) != n * q.stride(1)):
         q = q.contiguous()
@@ -258,6 +276,7 @@ def decode_attention(
         raise RuntimeError(f"{heads} heads cannot share the keys of {kv_heads}")
     kv_shape = (batch, kv_heads, cache.n_columns, size)
     out = torch.empty(batch * n, heads, size, dtype=dtype)
+    columns_of_bias = 0 if bias is None else bias.shape[1]
     run(
         native.Step(
             batch * n,
@@ -267,6 +286,10 @@ def decode_attention(
             out.data_ptr(),
             cache.end_at,
             None if first_visible is None else at(first_visible, torch.int64, (batch,)),
+            None,
+            None,
+            None,
+            None if bias is None else at(bias, torch.float32, (heads, columns_of_bias)),
             *keys.stride()[:2],
             q.stride(1) if n > 1 else q.stride(0),
             n,
@@ -274,9 +297,69 @@ def decode_attention(
             kv_heads,
             size,
             window or 0,
+            0,
+            columns_of_bias,
             scale,
             dtype == torch.bfloat16,
-        )
+        ),
+        bias,
+    )
+    return out
+
+
+def cross_attention(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    sources: SourceColumns,
+    memory: Tensor | None,
+    scale: float,
+    softcap: float | None = None,
+) -> Tensor | None:
+    """Attention of tokens to the source of their text.
+
+    q [batch, n, heads, size], keys and values [sources, kv heads, source length, size] -> [batch * n, heads, size];
+    None where the kernel does not serve. memory: int64 [batch], which of the sources each text reads; None where text t
+    reads source t.
+    """
+    batch, n, heads, size = q.shape
+    if softcap is not None or not serves(q, keys, values) or keys.stride() != values.stride():
+        return None
+    visible = sources.visible()
+    if visible is None or q.stride()[2:] != (size, 1) or keys.stride()[2:] != (size, 1):
+        return None
+    if n > 1 and batch > 1 and q.stride(0) != n * q.stride(1):
+        q = q.contiguous()
+    kv_heads, dtype = keys.shape[1], q.dtype
+    first, end, length = visible
+    kv_shape = (batch if memory is None else keys.shape[0], kv_heads, sources.length, size)
+    out = torch.empty(batch * n, heads, size, dtype=dtype)
+    run(
+        native.Step(
+            batch * n,
+            at(q, dtype, (batch, n, heads, size), 2),
+            at(keys, dtype, kv_shape, 2, True),
+            at(values, dtype, kv_shape, 2, True),
+            out.data_ptr(),
+            at(length, torch.int64, (1,)),
+            at(first, torch.int64, (batch,)),
+            at(end, torch.int64, (batch,)),
+            None if memory is None else at(memory, torch.int64, (batch,)),
+            None,
+            None,
+            *keys.stride()[:2],
+            q.stride(1) if n > 1 else q.stride(0),
+            n,
+            heads,
+            kv_heads,
+            size,
+            0,
+            0,
+            0,
+            scale,
+            dtype == torch.bfloat16,
+        ),
+        visible,
     )
     return out
 
@@ -311,3 +394,22 @@ def append_kv(k: Tensor, v: Tensor, keys: Tensor, values: Tensor, cache: CacheCo
         )
     )
     return True
+
+
+MOST_BEST = 256  # they are kept sorted by insertion
+
+
+def best_tokens(logits: Tensor, n: int) -> tuple[Tensor, Tensor] | None:
+    """The n likeliest tokens of each row of logits [rows, vocabulary]: their log-probabilities and ids, [rows, n] each.
+
+    The likeliest come first, of equals the one with the lower id. Where a row's logits are no distribution (NaN, an
+    infinity, or all -infinity), its log-probabilities are NaN. None where the kernel does not serve.
+    """
+    rows, vocabulary = logits.shape
+    if n > MOST_BEST or logits.dtype != torch.float32 or not logits.is_contiguous() or not serves(logits):
+        return None
+    values, ids = torch.empty(rows, n), torch.empty(rows, n, dtype=torch.int64)
+    most, total = torch.empty(rows, 1), torch.empty(rows, 1)
+    x = at(logits, torch.float32, (rows, vocabulary))
+    run(native.Best(rows, x, *(out.data_ptr() for out in (values, most, total, ids)), vocabulary, n))
+    return values - most - total.log(), ids

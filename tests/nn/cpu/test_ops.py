@@ -16,12 +16,12 @@ from torch.nn.utils import parametrize
 
 from cutaway import native
 from cutaway.config.architecture import FeedForward
-from cutaway.nn.cpu.ops import at, decode_attention, serves, varlen_attention
+from cutaway.nn.cpu.ops import at, best_tokens, cross_attention, decode_attention, serves, varlen_attention
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import MLP, LayerNorm, RMSNorm
 from cutaway.nn.packed_batch import PackedBatch
-from cutaway.nn.positions import rotate
+from cutaway.nn.positions import bias_of_steps, rotate
 from cutaway.nn.residual import ResidualAdd
 
 pytestmark = [
@@ -144,9 +144,10 @@ def test_a_product_that_ends_with_a_norm(dtype: torch.dtype, int8: bool, bias: b
     size=st.sampled_from([8, 20, 64, 80]),
     dtype=st.sampled_from(DTYPES),
     window=st.sampled_from([None, 1, 5]),
+    steps=st.sampled_from([None, 16, 20, 60]),
     seed=st.integers(0, 100),
 )
-def test_new_tokens(lengths, n, heads, size, dtype, window, seed):  # type: ignore[no-untyped-def]
+def test_new_tokens(lengths, n, heads, size, dtype, window, steps, seed):  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
     batch, longest = len(lengths), max(lengths)
     cache = Cache()
@@ -157,16 +158,96 @@ def test_new_tokens(lengths, n, heads, size, dtype, window, seed):  # type: igno
     q = torch.randn(batch, n, heads[0], size).to(dtype)
     with cache.appending(PackedBatch(batch, n, None), 1):
         keys, values = cache.append(0, *torch.randn(2, batch, n, heads[1], size).to(dtype))
-        found = decode_attention(q, keys, values, cache, size**-0.5, window)
+        bias = None if steps is None else torch.randn(heads[0], steps)
+        if bias is not None:
+            bias[:, :16] = bias[:, :1]
+        found = decode_attention(q, keys, values, cache, size**-0.5, window, bias=bias)
         mask = cache.mask(window)
+        distances = cache.distances()
     group = heads[0] // heads[1]
     wide_k, wide_v = (x.double().repeat_interleave(group, 1) for x in (keys, values))
     scores = q.double().transpose(1, 2) @ wide_k.transpose(2, 3) * size**-0.5
+    if bias is not None:
+        scores = scores + bias_of_steps(bias, distances).double()
     weights = (scores if mask is None else scores + mask.double()).softmax(-1)
     wanted = (weights @ wide_v).transpose(1, 2).flatten(0, 1)
     few = 1e-5 if dtype == torch.float32 else 2e-2
     assert found is not None
     torch.testing.assert_close(found.double(), wanted, atol=few, rtol=few)
+
+
+@torch.no_grad()
+@settings(max_examples=40, deadline=None)
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 30)), min_size=1, max_size=4),
+    memory=st.none() | st.lists(st.integers(0, 99), min_size=1, max_size=9),
+    n=st.integers(1, 3),
+    heads=st.sampled_from([(1, 1), (4, 2), (6, 1)]),
+    size=st.sampled_from([8, 20, 64, 80]),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 100),
+)
+def test_tokens_read_the_source_of_their_text(spans, memory, n, heads, size, dtype, seed):  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    longest = max(a + b for a, b in spans)
+    source = None if memory is None else torch.tensor([i % len(spans) for i in memory])
+    own = torch.arange(len(spans)) if source is None else source
+    keys, values = torch.randn(2, len(spans), heads[1], longest, size).to(dtype)
+    first, end = torch.tensor(spans).T
+    end = first + end
+    columns = torch.arange(longest)
+    shown = ((columns >= first[:, None]) & (columns < end[:, None]))[own]  # [texts, longest]
+    q = torch.randn(len(own), n, heads[0], size).to(dtype)
+    rows = PackedBatch(len(own), longest, shown.long())
+    found = cross_attention(q, keys, values, rows, source, size**-0.5)
+    group = heads[0] // heads[1]
+    wide_k, wide_v = (x[own].double().repeat_interleave(group, 1) for x in (keys, values))
+    scores = q.double().transpose(1, 2) @ wide_k.transpose(2, 3) * size**-0.5
+    weights = scores.masked_fill(~shown[:, None, None], -torch.inf).softmax(-1)
+    wanted = (weights @ wide_v).transpose(1, 2).flatten(0, 1)
+    few = 1e-5 if dtype == torch.float32 else 2e-2
+    assert found is not None
+    torch.testing.assert_close(found.double(), wanted, atol=few, rtol=few)
+
+
+def test_a_hole_or_an_empty_source_is_left_to_torch() -> None:
+    q, keys = torch.randn(2, 1, 2, 8), torch.randn(2, 2, 3, 8)
+    for mask in ([[1, 0, 1], [1, 1, 1]], [[0, 0, 0], [1, 1, 1]]):
+        assert cross_attention(q, keys, keys, PackedBatch(2, 3, torch.tensor(mask)), None, 1.0) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 4),
+    vocabulary=st.sampled_from([1, 5, 64, 200, 1000]),
+    n=st.integers(1, 12),
+    few=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_best_tokens(rows: int, vocabulary: int, n: int, few: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    logits = torch.randn(rows, vocabulary) * 5
+    if few:  # many are equal, and many are ruled out
+        logits = logits.round().masked_fill(torch.rand(rows, vocabulary) < 0.3, -torch.inf)
+        logits[:, 0] = 0.0
+    n = min(n, vocabulary)
+    found = best_tokens(logits, n)
+    assert found is not None
+    wanted, order = logits.sort(dim=-1, descending=True, stable=True)
+    total = logits.double().logsumexp(-1, keepdim=True)
+    torch.testing.assert_close(found[0].double(), wanted[:, :n] - total, atol=1e-5, rtol=1e-6)
+    real = wanted[:, :n].isfinite()
+    assert torch.equal(found[1][real], order[:, :n][real])
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_best_tokens_of_no_distribution(wrong: float) -> None:
+    logits = torch.randn(2, 100)
+    logits[1, 70] = wrong
+    found = best_tokens(logits, 4)
+    assert found is not None and found[0][0].isfinite().all() and found[0][1].isnan().any()
+    found = best_tokens(torch.full((1, 100), -torch.inf), 4)
+    assert found is not None and found[0].isnan().all()
 
 
 def test_left_to_torch() -> None:
