@@ -5,8 +5,9 @@ from __future__ import annotations
 GUIDE: dict[str, dict[str, str]] = {
     "heads": {
         "shows": "One cell per head, coloured by one number about that head's attention, averaged over the text.",
-        "formula": "effect: d log p(answer) / d gate of the head's output at gate 1. entropy: mean over q of -sum over k of p(q,k) log2 p(q,k). distance: mean over q of sum over k of "
-        "p(q,k) |q - k|. focus: mean over q of the largest p(q,k) with |q - k| > 1.",
+        "formula": "effect: d log p(answer) / d gate of the head's output, at gate 1. entropy: mean over q of "
+        "-sum over k of p(q,k) log2 p(q,k). distance: mean over q of sum over k of p(q,k) |q - k|. focus: mean over "
+        "q of the largest p(q,k) with |q - k| > 1.",
         "paper": "Clark et al., 2019, What Does BERT Look At? (arXiv 1906.04341).",
         "caution": "A striking pattern need not matter for the answer: many heads can be removed without loss "
         "(Michel et al., 2019, arXiv 1905.10650).",
@@ -90,11 +91,11 @@ GUIDE: dict[str, dict[str, str]] = {
     "through": {
         "shows": "What each part of the model added to the answer, largest first, through the layers of the head: a "
         "pooler, a layer with its norm, a span's two columns, a mean. With what the head says of zeros they sum to it.",
-        "formula": "part . integral over a in 0..1 of the head's gradient at a x state; every norm's scale is held as the "
-        "whole state gave it.",
+        "formula": "part . integral over a in 0..1 of the head's gradient at a x state; every norm's scale is held as "
+        "the whole state gave it.",
         "paper": "Sundararajan et al., 2017 (arXiv 1703.01365), of the head alone; Elhage et al., 2021, A Mathematical "
         "Framework for Transformer Circuits.",
-        "caution": "Only what goes to the head directly: what a part does through later layers is in their share. Where "
-        "the head bends much, another way from zeros to the state would share it out otherwise.",
+        "caution": "Only what goes to the head directly: what a part does through later layers is in their share. "
+        "Where the head bends much, another way from zeros to the state would share it out otherwise.",
     },
 }
