@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cutaway.inspect.comparison import Comparison
+    from cutaway.show.sheet import Grid
 
 SHOWN = 12  # answers in the terminal
 
@@ -81,6 +83,32 @@ class _Pair:
         return [left[i] if left[i] == right[j] else f"{left[i]}/{right[j]}" for i, j in self.found.pairs]
 
     @property
+    def apart(self) -> tuple[list[int], list[int]]:
+        """The tokens of each text that have none of the other beside them: the words that are compared."""
+        first, second = (
+            [i for i in range(len(self.labels[side])) if i not in {pair[side] for pair in self.found.pairs}]
+            for side in (0, 1)
+        )
+        return first, second
+
+    @property
+    def columns(self) -> list[tuple[int | None, int | None]]:
+        """Both texts side by side: aligned tokens in one column, and between them what each text has there."""
+        columns: list[tuple[int | None, int | None]] = []
+        ends = [*self.found.pairs, (len(self.labels[0]), len(self.labels[1]))]
+        at = [0, 0]
+        for number, (i, j) in enumerate(ends):
+            columns += zip_longest(range(at[0], i), range(at[1], j))
+            if number < len(self.found.pairs):
+                columns.append((i, j))
+            at = [i + 1, j + 1]
+        return columns
+
+    def words(self, side: int) -> str:
+        """The words that only one of the texts has, for a line of text."""
+        return " ".join(self.labels[side][i] for i in self.apart[side])
+
+    @property
     def both(self) -> str:
         return self.texts[0] if self.texts[0] == self.texts[1] else f"{self.texts[0]} ⇢ {self.texts[1]}"
 
@@ -101,7 +129,10 @@ def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
     distance = found.distance.float().cpu().numpy()
     said = _said(found, one, other, names)
     record["said"] = said
+    record["apart"] = list(pair.apart)
     if not as_json:
+        if any(pair.apart):
+            _print_texts(pair)
         write(f"{len(names)} of {len(left)} and {len(right)} tokens are aligned; {_first(found.first, names)}")
         table = table_of("place", "mean distance>", "largest>", "at", "mean cosine>")
         for place, row, cosine in zip(found.places, distance, found.cosine, strict=True):
@@ -125,6 +156,13 @@ def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
         from cutaway.inspect.plots.grid import grid
 
         note = f"distance of the two states as a share of the first one's length; {_first(found.first, names)}"
+        if any(pair.apart):
+            only = (
+                f"only the {name} has: {clipped(pair.words(i), 60)}"
+                for i, name in enumerate(("first", "second"))
+                if pair.apart[i]
+            )
+            note = f"{note}; {'; '.join(only)}"
         caption = "" if one.name == other.name else f"against {clipped(other.name, 60)}"
         return grid(distance[kept], rows, names, title="Two runs side by side", note=note, origin=origin,
                     axes=("state ↓", "aligned token →"), scale="measure", caption=caption, number=".2f",
@@ -137,8 +175,38 @@ def _show(pair: _Pair, paths: list[Path], dark: bool, as_json: bool) -> None:
     apart = Grid("distance, as a share of the first's length", distance[kept], rows, names)
     answers = Table("what each run answers", ["at", "first", "second"], lines)
     note = f"{len(names)} tokens are aligned; {_first(found.first, names)} · {told(origin)}"
-    sheet = Sheet("two runs side by side", note, [apart, answers])
+    sheet = Sheet("two runs side by side", note, [*_texts(pair), apart, answers])
     write_outputs(paths, record, arrays, draw, as_json, sheet=sheet, dark=dark)
+
+
+def _texts(pair: _Pair) -> list[Grid]:
+    """Both texts, one above the other, with the words marked that only one of them has."""
+    import numpy as np
+
+    from cutaway.show.sheet import Grid
+
+    if not any(pair.apart):
+        return []
+    columns, (left, right) = pair.columns, pair.apart
+    marked = np.array([[i in left for i, _ in columns], [j in right for _, j in columns]], np.float64)
+    texts = [
+        ["" if i is None else pair.labels[0][i] for i, _ in columns],
+        ["" if j is None else pair.labels[1][j] for _, j in columns],
+    ]
+    title, note = "the two texts", "marked: the words that only one of them has"
+    numbers = [str(n) for n in range(len(columns))]
+    return [Grid(title, marked, ["first", "second"], numbers, "share", texts, note)]
+
+
+def _print_texts(pair: _Pair) -> None:
+    """Both texts, the words that only one of them has between asterisks."""
+    for side, name in enumerate(("first ", "second")):
+        line = plain(name, "bold")
+        for i, label in enumerate(pair.labels[side]):
+            word = printable(clipped(label, 24))
+            line.append(" ")
+            line.append(plain(f"*{word}*", "bold dark_orange3") if i in pair.apart[side] else plain(word))
+        console().print(line)
 
 
 def _said(found: Comparison, subject: Subject, rival: Subject, names: list[str]) -> list[dict[str, Any]]:

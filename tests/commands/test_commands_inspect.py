@@ -109,6 +109,20 @@ def test_patch_and_compare(run, tmp_path, model):
     assert found(run("compare", TEXT, TEXT, "--json", model=model))["first"] is None
 
 
+def test_compare_marks_the_compared_words_in_both_texts(run, tmp_path):
+    texts = ("a good film and not bad", "a very great film and not bad")
+    it = found(run("compare", *texts, "--json", model="encoder"))
+    assert it["apart"] == [[2], [2, 3]]  # good; very great
+    code, out, err = run("compare", *texts, "-o", tmp_path / "c.html", model="encoder")
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()[:2]
+    assert [word for word in first.split() if word.startswith("*")] == ["*good*"]
+    assert [word for word in second.split() if word.startswith("*")] == ["*very*", "*great*"]
+    page = (tmp_path / "c.html").read_text()
+    assert page.count("the words that only one of them has") == 1 and "very" in page and "great" in page
+    assert "*" not in run("compare", texts[0], texts[0], model="encoder")[1]
+
+
 def test_compare_says_what_is_answered(run):
     it = found(run("compare", TEXT, OTHER, "--json", model="encoder"))
     assert {run["answer"] for run in it["said"][0]["runs"]} <= {"NEGATIVE", "POSITIVE"} and len(it["said"]) == 1

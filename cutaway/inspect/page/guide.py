@@ -5,9 +5,9 @@ from __future__ import annotations
 GUIDE: dict[str, dict[str, str]] = {
     "heads": {
         "shows": "One cell per head, coloured by one number about that head's attention, averaged over the text.",
-        "formula": "effect: d log p(answer) / d gate of the head's output at gate 1. entropy: mean over q of "
-        "-sum over k of p(q,k) log2 p(q,k). distance: mean over q of sum over k of p(q,k) |q - k|. focus: "
-        "mean over q of the largest p(q,k) with |q - k| > 1.",
+        "formula": "effect: d log p(answer) / d gate of the head's output, at gate 1. entropy: mean over q of "
+        "-sum over k of p(q,k) log2 p(q,k). distance: mean over q of sum over k of p(q,k) |q - k|. focus: mean over "
+        "q of the largest p(q,k) with |q - k| > 1.",
         "paper": "Clark et al., 2019, What Does BERT Look At? (arXiv 1906.04341).",
         "caution": "A striking pattern need not matter for the answer: many heads can be removed without loss "
         "(Michel et al., 2019, arXiv 1905.10650).",

@@ -489,9 +489,11 @@ def test_nothing_is_cut_without_a_hint(opened):
     text = "a long text " * 40
     explanation = samples.evidence_of(samples.encoder(words, text=text))
     found = opened(explanation)
-    head = act(found, "", "one('h1').textContent")
-    assert head.endswith("…") and len(head) < 240
-    act(found, "await click('header .more')")
+    hidden = "one('h1').scrollHeight - one('h1').clientHeight"
+    assert (
+        act(found, "", hidden) > 20 and act(found, "", "one('header .more').textContent") == "Show all 480 characters"
+    )
+    assert act(found, "await click('header .more')", hidden) <= 0
     assert act(found, "", "one('h1').textContent") == printable(text)
     cut = """const cut = [];
       for (const tab of all("[role=tab]")) {
