@@ -129,7 +129,8 @@ def writing(rounds: int, tokens: int = 64) -> None:
 
     torch.set_num_threads(1)
     pipe = pipeline("text-generation", "cutaway/smollm2")
-    served = ServedModel("it", pipe, Engine(), Jobs(), Limits(), Metrics())
+    engine = Engine()
+    served = ServedModel("it", pipe, engine, Jobs(engine), Limits(), Metrics())
     loop = asyncio.new_event_loop()
     ids = served.explainer(PROSE[:200])["input_ids"]
     model = served.model
