@@ -118,9 +118,10 @@ class Writer:
         watcher = Watcher(self, self.body.layer) if self.body.watch else None
         with self.quiet:
             ids = [*self.ids, *self.then]
-            read, cache = self.read(ids) if watcher is None else watcher.read(ids)
+            keep = len(self.then) + 1
+            read, cache = self.read(ids, keep=keep) if watcher is None else watcher.read(ids, keep=keep)
             logits = read[-1].float()  # [V]
-            for at, id in enumerate(self.then, start=self.prompt - 1):
+            for at, id in enumerate(self.then):
                 self._tell(id, read[at].float())
             stepper = self.model.decode_stepper()
             if watcher is not None and stepper is not None:
@@ -194,19 +195,19 @@ class Writer:
         """Put a token behind the text, and the event that tells of it: what else was likely there."""
         import torch
 
-        below = logits - logits.max()
-        p = below.exp()
-        total = p.sum()
-        p /= total
-        entropy = float(total.log() - torch.dot(p, below))  # nats
-        if not math.isfinite(entropy):  # 0 times what is impossible
-            entropy = float(total.log() - torch.dot(p, below.clamp(min=-1e30)))
         best = most_of(logits, ALTERNATIVES)
-        likely = list(zip(best.tolist(), p[best].tolist(), strict=True))
+        below = logits - logits[best[0]]
+        p = below.exp()
+        total = float(p.sum())
+        entropy = math.log(total) - float(torch.dot(p, below)) / total  # nats
+        if not math.isfinite(entropy):  # 0 times what is impossible
+            entropy = math.log(total) - float(torch.dot(p, below.clamp(min=-1e30))) / total
+        ids = best.tolist()
+        likely = [(other, share / total) for other, share in zip(ids, p[best].tolist(), strict=True)]
         self.likeliest[len(self.ids)] = likely[0]
         self.feed.offer("token", {
             "position": len(self.ids), "id": id, "label": self.label(id), "end": id in self.ends,
-            "probability": float(p[id]), "entropy": entropy,
+            "probability": likely[0][1] if id == ids[0] else float(p[id]) / total, "entropy": entropy,
             "top": [[other, self.label(other), share] for other, share in likely],
         })  # fmt: skip
         self.ids.append(id)
@@ -216,7 +217,7 @@ class Writer:
         import torch
 
         if self.body.temperature == 0:
-            return int(logits.argmax())
+            return int(most_of(logits, 1)[0])
         shares = (logits / self.body.temperature).softmax(-1)
         ordered = shares.sort(descending=True)
         kept = ordered.values.cumsum(-1) - ordered.values < self.body.top_p  # the first always
@@ -264,18 +265,22 @@ class Settings:
 
 
 def most_of(logits: torch.Tensor, count: int) -> torch.Tensor:
-    """Where the largest of logits [V] stand, the largest first.
+    """Where the largest of logits [V] stand, the largest first, and of equals the first first.
 
-    Torch orders all of a vocabulary for that. As many stretches of it as are asked for have a largest that is not below
-    some bound, so what is below it is none of them.
+    Torch orders all of a vocabulary for that. The largest stand in the stretches whose own largest are largest, so no
+    other stretch is looked into.
     """
-    count = min(count, logits.numel())
-    stretches = logits[: len(logits) // STRETCH * STRETCH].view(-1, STRETCH)  # [stretches, STRETCH]
+    import torch
+
+    count, whole = min(count, len(logits)), len(logits) // STRETCH * STRETCH
+    stretches = logits[:whole].view(-1, STRETCH)  # [stretches, STRETCH]
     if len(stretches) <= count:
-        return logits.topk(count).indices
-    bound = stretches.amax(-1).topk(count).values[-1]
-    near = (logits >= bound).nonzero()[:, 0]
-    return near[logits[near].topk(count).indices]
+        return logits.sort(descending=True, stable=True).indices[:count]
+    tops = stretches.amax(-1)
+    near = (tops >= tops.topk(count).values[-1]).nonzero()  # [some, 1], in order
+    places = (near * STRETCH + torch.arange(STRETCH)).flatten()
+    places = torch.cat((places, torch.arange(whole, len(logits))))
+    return places[logits[places].sort(descending=True, stable=True).indices[:count]]
 
 
 def label_of(served: ServedModel, id: int) -> str:
@@ -325,12 +330,12 @@ class Watcher:
         waiting = len(self.rows)
         return waiting >= MOST_TOGETHER or (waiting >= TOGETHER and time.perf_counter() - self.last > LATE)
 
-    def read(self, ids: Sequence[int], cache: Cache | None = None) -> tuple[torch.Tensor, Cache]:
+    def read(self, ids: Sequence[int], cache: Cache | None = None, keep: int = 0) -> tuple[torch.Tensor, Cache]:
         """As the writer's; the rows that a written token is taken from are kept."""
         first = 0 if cache is None else len(self.writer.ids) - len(ids)
         names = {place: self.tower.at(f"blocks.{place[0]}.{place[1]}") for place in self.places}
         with self.model.record(*names.values()) as seen:
-            logits, cache = self.writer.read(ids, cache)
+            logits, cache = self.writer.read(ids, cache, keep)
         for at in range(max(self.writer.prompt - 1 - first, 0), len(ids)):
             self._keep(first + at, {one: seen[name][0, at] for one, name in names.items()})
         return logits, cache
