@@ -86,8 +86,9 @@ def train(x: Tensor, n: int, k: int, steps: int) -> dict[str, Tensor]:
         with torch.no_grad():
             decoder /= decoder.norm(dim=1, keepdim=True)
         if step % 100 == 0 or step == steps - 1:
-            error, share = float(missed.detach().square().mean()), float(dead.float().mean())
-            print(f"step {step}: error {error:.3f}, dead {share:.1%}")
+            # the median: a batch may hold a vector that is far longer than all others
+            error, share = float(missed.detach().square().mean(1).median()), float(dead.float().mean())
+            print(f"step {step}: error {error:.3f}, dead {share:.1%}", flush=True)
     with torch.no_grad():  # as if the vectors had been read as they are; a feature's number is the length that it adds
         encoder_bias *= scale
         decoder_bias *= scale
@@ -125,6 +126,14 @@ def main() -> None:
     sae = model.attach_sae(ADDRESS, args.folder)
     held_out = [{"input_ids": ids} for ids in texts_of(tokenizer, True, 48)]
     measured = reconstruction(model, sae, held_out)
+    seen = vectors(model, [batch["input_ids"] for batch in held_out])
+    with torch.no_grad():
+        missed = (seen - sae.sae.decode(sae.sae.encode(seen), seen)).square().sum(1)
+    length = seen.norm(dim=1)
+    ordinary = length < 10 * length.median()
+    spread = (seen[ordinary] - seen[ordinary].mean(0)).square().sum()
+    print(f"{int((~ordinary).sum())} vectors are more than ten times as long as the median; without them")
+    print(f"{1 - float(missed[ordinary].sum() / spread):.1%} of the variance is explained")
     print(f"trained in {trained:.0f} s of processor time")
     print(json.dumps(measured.to_dict(), indent=1))
     for feature in range(0, args.features, max(1, args.features // 6)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from cutaway.nn.attention_pattern import scores, weighted_values
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
     from cutaway.nn.activations.recorder import Recorder
-    from cutaway.nn.attention import Attention as AttentionModule
 
 Kind = Literal["self", "encoder", "decoder", "cross"]
 AT_ONCE = 1 << 21  # weights that are computed at a time
@@ -124,43 +123,7 @@ class PatternRows:
 
     def _weights(self, layer: int, places: Tensor, head: int | None = None) -> Tensor:
         """The rows `places` [n] of one head, or of all: [1 or heads, n, Lk]."""
-        q, k = self.q[layer], self.k[layer]
-        heads = slice(0, len(q))
-        if head is not None:
-            of_keys = head * len(k) // len(q)
-            heads, k = slice(head, head + 1), k[of_keys : of_keys + 1]
-        with torch.inference_mode():
-            mask = self._mask(layer, places, heads)
-            spec = self._module(layer).spec
-            s = scores(q[None, heads, places], k[None], mask, spec.scale, spec.softcap)
-            return torch.softmax(s, -1)[0].float()
-
-    def _mask(self, layer: int, places: Tensor, heads: slice) -> Tensor | None:
-        """What each row sees, or what is added to its scores: [1 or heads, n, Lk]; None where all sees all."""
-        spec, stack = self.tower.spec, self.tower.stack
-        if self.kind == "cross":
-            return None
-        keys = torch.arange(self.shape[3])
-        ahead = keys - places[:, None]  # [n, Lk]
-        window = spec.windows[layer] if spec.windows else None
-        seen = ahead <= 0 if spec.causal else None
-        if window is not None:
-            near = ahead.abs() < window
-            seen = near if seen is None else seen & near
-        bias: Tensor | None = None
-        if isinstance(spec.positions, Relative):
-            table = self._module(layer).relative if spec.positions.per_layer else stack.relative
-            bias = table(places, keys)[heads]
-        elif isinstance(spec.positions, Alibi):
-            bias = stack.alibi(places, keys, self.q[layer].dtype)[heads]
-        if bias is None:
-            return None if seen is None else seen[None]
-        return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
-
-    def _module(self, layer: int) -> AttentionModule:
-        block = self.tower.block(layer)
-        module: AttentionModule = block.cross if self.kind == "cross" else block.attn
-        return module
+        return rows_of(self.tower, self.kind, layer, self.q[layer][:, places], self.k[layer], places, head)
 
     def _checked(self, layer: int, v: Tensor, z: Tensor) -> AttentionCheck:
         """v [kv heads, Lk, head_size], z [heads, Lq, head_size] of the layer."""
@@ -189,6 +152,52 @@ def places_of(model: LanguageModel, kind: Kind) -> list[str]:
         )
     checked = [tower.at(f"blocks.{_checked_layer(tower.spec.n_layers)}.{part}.{name}") for name in ("v", "z")]
     return [*tower.layers(f"{part}.q"), *tower.layers(f"{part}.k"), *checked]
+
+
+@torch.inference_mode()
+def rows_of(
+    tower: StackHandle, kind: Kind, layer: int, q: Tensor, k: Tensor, places: Tensor, head: int | None = None
+) -> Tensor:
+    """Rows of a layer's pattern [1 or heads, n, Lk]: of one head, or of all.
+
+    Args:
+        q: [heads, n, head_size], the queries at `places` [n]. k: [kv heads, Lk, head_size], the keys of the text from
+            its first token on; both as they enter the scores.
+    """
+    heads = slice(0, len(q))
+    if head is not None:
+        of_keys = head * len(k) // len(q)
+        heads, k = slice(head, head + 1), k[of_keys : of_keys + 1]
+    mask = None if kind == "cross" else _mask(tower, layer, places, k, heads)
+    spec = _module(tower, kind, layer).spec
+    s = scores(q[None, heads], k[None], mask, spec.scale, spec.softcap)
+    return torch.softmax(s, -1)[0].float()
+
+
+def _mask(tower: StackHandle, layer: int, places: Tensor, k: Tensor, heads: slice) -> Tensor | None:
+    """What each row sees, or what is added to its scores: [1 or heads, n, Lk]; None where all sees all."""
+    spec, stack = tower.spec, tower.stack
+    keys = torch.arange(k.shape[1])
+    ahead = keys - places[:, None]  # [n, Lk]
+    window = spec.windows[layer] if spec.windows else None
+    seen = ahead <= 0 if spec.causal else None
+    if window is not None:
+        near = ahead.abs() < window
+        seen = near if seen is None else seen & near
+    bias: Tensor | None = None
+    if isinstance(spec.positions, Relative):
+        table = _module(tower, "self", layer).relative if spec.positions.per_layer else stack.relative
+        bias = table(places, keys)[heads]
+    elif isinstance(spec.positions, Alibi):
+        bias = stack.alibi(places, keys, k.dtype)[heads]
+    if bias is None:
+        return None if seen is None else seen[None]
+    return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
+
+
+def _module(tower: StackHandle, kind: Kind, layer: int) -> Any:
+    block = tower.block(layer)
+    return block.cross if kind == "cross" else block.attn
 
 
 def pooled(weights: Tensor, every: int) -> Tensor:

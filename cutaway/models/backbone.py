@@ -22,7 +22,7 @@ from cutaway.models.output_request import LayerSelection, OutputRequest
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import Taps, model_addresses
-from cutaway.nn.call_context import asked_of, prefix_of
+from cutaway.nn.call_context import asked_of, prefix_of, whole_of
 from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
@@ -253,7 +253,11 @@ class Backbone(PreTrainedModel, Generic[Out]):
         turn = len(recorders[0].runs) if recorders else 0
         wanted += [a for r in recorders for a in r.wanted]
         watched = bool(wanted) and any(hooked(m) for m in self.engine.modules())
-        return Taps(wanted, edits, turn, watched, recorders, prefix_of(self), tuple(self.saes.values()))
+        front = prefix_of(self)
+        # of a part, those of the whole that stand in it; what was put at the part alone has no address there
+        saes: dict[str, AttachedSae] = getattr(whole_of(self), "saes", {})
+        here = tuple(sae for sae in saes.values() if sae.reads.startswith(front))
+        return Taps(wanted, edits, turn, watched, recorders, front, here)
 
     @staticmethod
     def report(taps: Taps) -> None:

@@ -8,6 +8,7 @@ arithmetic is the module's own `forward`: a frozen block runs the lines that the
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cutaway import native
 from cutaway.models.backbone import Backbone, EncoderDecoder
-from cutaway.nn.activations.taps import Taps
+from cutaway.nn.activations.taps import Peeks, Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.call_context import scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
@@ -111,6 +112,16 @@ class DecodeStepper:
         self.rows: PackedBatch | None = None
         self.memory_rows: PackedBatch | None = None
         self.memory_mask: Tensor | None = None
+        self.taps = _NOTHING
+
+    def peek(self, places: Iterable[tuple[int, str]]) -> Mapping[tuple[int, str], Tensor]:
+        """{(layer, part): value} at these places after each step that follows, as (3, "resid") or (0, "attn.q").
+
+        Nothing is copied, so that steps take no longer: the values are the engine's own, and those of the last step.
+        Asked for before the first step.
+        """
+        self.taps = peeks = Peeks(places)
+        return peeks.seen
 
     @property
     def is_unobserved(self) -> bool:
@@ -136,7 +147,7 @@ class DecodeStepper:
         if memory is not None and (self.memory_rows is None or memory_mask is not self.memory_mask):
             self.memory_rows, self.memory_mask = PackedBatch(batch, memory.shape[1], memory_mask), memory_mask
         inputs = Batch(self.rows, ids, None, None, None, cache)
-        x = run_stack(self.stack, inputs, _NOTHING, memory, self.memory_rows, self._through)  # [batch, n, hidden]
+        x = run_stack(self.stack, inputs, self.taps, memory, self.memory_rows, self._through)  # [batch, n, hidden]
         return self.model.logits(x)
 
     def _through(self, stack: Stack, x: Tensor, context: Context, taps: Taps) -> Tensor:

@@ -64,6 +64,9 @@ class DecodeStepper(Protocol):
     ) -> Tensor:
         """Logits [A, columns, V] of ids [A, columns], whose keys and values the cache takes up."""
 
+    def peek(self, places: Iterable[tuple[int, str]]) -> Mapping[tuple[int, str], Tensor]:
+        """{(layer, part): value} of the last step at these places; asked for before the first."""
+
 
 class ComputesWith(Protocol):
     """What a model computes with (`models.precision.Precision`): the format's name, and why it was taken."""

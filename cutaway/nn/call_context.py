@@ -115,6 +115,12 @@ def prefix_of(model: object) -> str:
     return part.prefix if part is not None and part.part is model else ""
 
 
+def whole_of(model: object) -> object:
+    """What a base model is a part of in this call; itself where it runs alone."""
+    part = _CURRENT.get().part
+    return part.whole if part is not None and part.part is model else model
+
+
 @contextmanager
 def as_part(part: object, whole: object, prefix: str) -> Iterator[None]:
     """Inside, passes of the base model `part` are the passes of `whole` at the addresses that begin with `prefix`.

@@ -21,6 +21,7 @@ from cutaway.models.lm_heads import CausalLM
 from cutaway.models.loading import init_module, init_std
 from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import stack_addresses
 from cutaway.nn.call_context import as_part
 from cutaway.nn.decoder_inputs import decoder_start, shift_right
@@ -115,6 +116,7 @@ class EncoderDecoderModel(PreTrainedModel, config=EncoderDecoderConfig, prefix="
                 raise ConfigError("EncoderDecoderModel needs config=, or encoder= and decoder=.")
             config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config)
         super().__init__(config)
+        self.saes: dict[str, AttachedSae] = {}
         if not isinstance(config, EncoderDecoderConfig):
             raise ConfigError(
                 f"EncoderDecoderModel is built from an EncoderDecoderConfig, not {type(config).__name__}."
@@ -203,7 +205,8 @@ class EncoderDecoderModel(PreTrainedModel, config=EncoderDecoderConfig, prefix="
     def addresses(self) -> list[str]:
         """Every activation of this model that has an address, in the order in which it is computed."""
         stacks = zip(_SIDES, (self.encoder, self.decoder), strict=True)
-        return [a for side, model in stacks for a in stack_addresses(model.architecture.stack, f"{side}.")] + ["logits"]
+        own = [a for side, model in stacks for a in stack_addresses(model.architecture.stack, f"{side}.")]
+        return [*own, *(a for sae in self.saes.values() for a in sae.addresses), "logits"]
 
     def get_encoder(self) -> Backbone[Any]:
         return self.encoder

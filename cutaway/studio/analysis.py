@@ -33,6 +33,8 @@ EVIDENCE = {
     "typing": ("quick",),
     "answer": ("parts",),
 }
+SMALL = 3e9  # products of a pass that one thread does while a reader types: about 30 ms
+CHARACTERS = 4  # of a token, about
 
 
 @dataclass
@@ -56,7 +58,7 @@ class Analysis:
         """Run the model; called by the engine."""
         import torch
 
-        with evaluated(served, changes), torch.inference_mode():
+        with evaluated(served, changes), threads_for(served, len(text)), torch.inference_mode():
             run = LiveRun(text, served.name, served.model, served.explainer, new_tokens, False)
             if run.rows:
                 refuse_patches([change.address for change in changes if change.kind == "patch"])
@@ -94,7 +96,7 @@ class Analysis:
 
     def evidence(self, view: str) -> Evidence:
         """What a view shows beside the run; called by the engine."""
-        with evaluated(self.served, self.changes):
+        with evaluated(self.served, self.changes), threads_for(self.served, len(self.run.text)):
             want = () if self.is_long and view == "attention" else EVIDENCE[view]  # rollout and norms need it whole
             found = self.run.evidence(self.explanation, want)
         for name, rollout in found.rollout.items():
@@ -153,6 +155,28 @@ def _pictures(explanation: Explanation, kind: str) -> Array:
     pattern = torch.from_numpy(explanation.attention[kind].pattern)
     sizes = [min(PIXELS, n) for n in pattern.shape[-2:]]
     return np.asarray(F.adaptive_max_pool2d(pattern, sizes).numpy())
+
+
+@contextmanager
+def threads_for(served: ServedModel, characters: int) -> Iterator[None]:
+    """Inside, one thread computes where the work is small.
+
+    The browser draws on the same cores: threads that wait for one of them that the browser has taken wait longer than
+    the whole work takes.
+    """
+    import torch
+
+    stack = served.model.architecture.stack
+    products = 12 * stack.n_layers * stack.hidden_size**2 * max(characters // CHARACTERS, 1)
+    before = torch.get_num_threads()
+    if products > SMALL or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -2,15 +2,17 @@
 
 A decoder goes on with the text; an encoder-decoder reads the text, and writes one of its own.
 
-The tokens come at the model's full rate. What it looked at is read afterwards, several tokens in one pass: the weights
-are then read once for all of them, so that watching costs a fraction of writing.
+The tokens come at the model's full rate. A step leaves its queries and states where they were computed; what was looked
+at is made of them afterwards, several tokens at once, so that watching costs a fraction of writing.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +25,7 @@ from cutaway.serve.body import Body
 if TYPE_CHECKING:
     import torch
 
+    from cutaway.inspect.pattern_rows import Kind
     from cutaway.inspect.tower import StackHandle
     from cutaway.models.protocols import GenerativeModel
     from cutaway.nn.kv_cache import Cache
@@ -31,9 +34,13 @@ if TYPE_CHECKING:
 
 ALTERNATIVES = 10  # of each token
 LAST = 50  # of the last distribution, by name
-TOGETHER = 16  # tokens that are watched in one pass
-LENS_STATES = 6  # states that the lens reads, the last among them
+TOGETHER = 16  # tokens that are watched in one pass, at least
+MOST_TOGETHER = 64  # and at most: a writer of many tokens a second is not stopped more often than it is looked at
+LATE = 1.0  # seconds from one such pass to the next, at least
+LENS_STATES = 4  # states that the lens reads, the last among them
 TIMED = 8  # tokens by which the rates with and without watching are compared
+
+STRETCH = 64  # logits of which the largest is looked at first
 
 Probability = Annotated[float, Field(gt=0, le=1)]
 
@@ -88,6 +95,9 @@ class Writer:
         self.last: torch.Tensor | None = None  # [V], the logits that the last token was taken from
         self.never = [*body.forbid, *(self.settings.never if is_pair else ())]
         self.ends = self.settings.ends
+        self.quiet = Quiet(self.model)
+        self._labels: dict[int, str] = {}
+        self.likeliest: dict[int, tuple[int, float]] = {}  # {position: what the model would have said there, its share}
         self.encoded: dict[str, torch.Tensor | tuple[torch.Tensor]] = {}  # what the decoder looks at, once it was read
         given = self.prompt + len(self.then)
         self.longest = writer.longest if is_pair else served.longest
@@ -101,61 +111,73 @@ class Writer:
 
         room = (self.longest or 10**9) - self.prompt - len(self.then)
         most = min(self.body.tokens, room)
-        start = {"ids": self.ids, "labels": [self._label(id) for id in self.ids], "most": most}
+        start = {"ids": self.ids, "labels": [self.label(id) for id in self.ids], "most": most}
         if self.source is not None:
-            start["source"] = [self._label(id) for id in self.source]
+            start["source"] = [self.label(id) for id in self.source]
         self.feed.offer("start", start)
         watcher = Watcher(self, self.body.layer) if self.body.watch else None
-        with _quiet(self.model):
-            read, cache = self.read([*self.ids, *self.then])
+        with self.quiet:
+            ids = [*self.ids, *self.then]
+            keep = len(self.then) + 1
+            read, cache = self.read(ids, keep=keep) if watcher is None else watcher.read(ids, keep=keep)
             logits = read[-1].float()  # [V]
-            for at, id in enumerate(self.then, start=self.prompt - 1):
+            for at, id in enumerate(self.then):
                 self._tell(id, read[at].float())
             stepper = self.model.decode_stepper()
+            if watcher is not None and stepper is not None:
+                watcher.peeked = stepper.peek(watcher.places)
         yield
         begun, writing = time.perf_counter(), 0.0
         for number in range(most):
             turn = time.perf_counter()
-            with _quiet(self.model):
+            with self.quiet:
                 id = self._take(logits)
                 if id in self.ends or number == most - 1:
                     writing += time.perf_counter() - turn
                     break
                 if stepper is not None and stepper.is_unobserved:
                     states = self.encoded["encoder_outputs"][0] if self.encoded else None
-                    logits = stepper(torch.tensor([[id]]), cache, states, self.encoded.get("attention_mask"))[
-                        0, -1
-                    ].float()
+                    out = stepper(torch.tensor([[id]]), cache, states, self.encoded.get("attention_mask"))
+                    logits = out[0, -1].float()  # [V]
+                    writing += time.perf_counter() - turn
+                    if watcher is not None:
+                        watcher.take()
                 else:
-                    logits = self.read([id], cache)[0][-1].float()
-            writing += time.perf_counter() - turn
+                    reader = self if watcher is None else watcher
+                    logits = reader.read([id], cache)[0][-1].float()
+                    writing += time.perf_counter() - turn
             yield
-            if watcher is not None and len(self.ids) - watcher.seen >= TOGETHER + 1:
-                with _quiet(self.model):
-                    watcher.watch()
+            if watcher is not None and watcher.is_due:
+                with self.quiet:
+                    watcher.tell(cache)
                 yield
-        if watcher is not None and len(self.ids) - watcher.seen > 1:
-            with _quiet(self.model):
-                watcher.watch()
+        if watcher is not None:
+            with self.quiet:
+                watcher.tell(cache)
         written = len(self.ids) - self.prompt - len(self.then)
         spent = writing + (watcher.seconds if watcher is not None else 0.0)
         rates = {"without": written / max(writing, 1e-9), "with": written / spent if watcher is not None else None}
         self.feed.offer("rate", {**rates, "seconds": time.perf_counter() - begun, "tokens": written})
 
-    def read(self, ids: Sequence[int], cache: Cache | None = None) -> tuple[torch.Tensor, Cache]:
-        """Logits [tokens, V] at tokens that follow the cache, which is given back. An encoder reads its text once."""
+    def read(self, ids: Sequence[int], cache: Cache | None = None, keep: int = 0) -> tuple[torch.Tensor, Cache]:
+        """Logits [tokens, V] at tokens that follow the cache, which is given back. An encoder reads its text once.
+
+        keep: the logits of so many last tokens alone; 0 for those of all.
+        """
         import torch
 
         own = torch.tensor([list(ids)])
         if self.source is None:
-            out = self.model(input_ids=own, past_key_values=cache, use_cache=True)
+            out = self.model(input_ids=own, past_key_values=cache, use_cache=True, logits_to_keep=keep)
             return out.logits[0], out.past_key_values
         if not self.encoded:
             source = torch.tensor([self.source])
             mask = torch.ones_like(source)
             states = self.model.encode(source, mask).last_hidden_state
             self.encoded = {"encoder_outputs": (states,), "attention_mask": mask}
-        out = self.model(**self.encoded, decoder_input_ids=own, past_key_values=cache, use_cache=True)
+        out = self.model(
+            **self.encoded, decoder_input_ids=own, past_key_values=cache, use_cache=True, logits_to_keep=keep
+        )
         return out.logits[0], out.past_key_values
 
     def _take(self, logits: torch.Tensor) -> int:
@@ -171,15 +193,22 @@ class Writer:
 
     def _tell(self, id: int, logits: torch.Tensor) -> None:
         """Put a token behind the text, and the event that tells of it: what else was likely there."""
-        shares = logits.log_softmax(-1)
-        p = shares.exp()
-        entropy = float(-(p * shares.clamp(min=-1e30)).sum())  # nats
-        best = shares.topk(min(ALTERNATIVES, shares.numel()))
-        likely = zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
+        import torch
+
+        best = most_of(logits, ALTERNATIVES)
+        below = logits - logits[best[0]]
+        p = below.exp()
+        total = float(p.sum())
+        entropy = math.log(total) - float(torch.dot(p, below)) / total  # nats
+        if not math.isfinite(entropy):  # 0 times what is impossible
+            entropy = math.log(total) - float(torch.dot(p, below.clamp(min=-1e30))) / total
+        ids = best.tolist()
+        likely = [(other, share / total) for other, share in zip(ids, p[best].tolist(), strict=True)]
+        self.likeliest[len(self.ids)] = likely[0]
         self.feed.offer("token", {
-            "position": len(self.ids), "id": id, "label": self._label(id), "end": id in self.ends,
-            "probability": float(p[id]), "entropy": entropy,
-            "top": [[other, self._label(other), share] for other, share in likely],
+            "position": len(self.ids), "id": id, "label": self.label(id), "end": id in self.ends,
+            "probability": likely[0][1] if id == ids[0] else float(p[id]) / total, "entropy": entropy,
+            "top": [[other, self.label(other), share] for other, share in likely],
         })  # fmt: skip
         self.ids.append(id)
 
@@ -188,15 +217,17 @@ class Writer:
         import torch
 
         if self.body.temperature == 0:
-            return int(logits.argmax())
+            return int(most_of(logits, 1)[0])
         shares = (logits / self.body.temperature).softmax(-1)
         ordered = shares.sort(descending=True)
         kept = ordered.values.cumsum(-1) - ordered.values < self.body.top_p  # the first always
         at = int(torch.multinomial(ordered.values * kept, 1, generator=self.random))
         return int(ordered.indices[at])
 
-    def _label(self, id: int) -> str:
-        return label_of(self.served, id)
+    def label(self, id: int) -> str:
+        if id not in self._labels:
+            self._labels[id] = label_of(self.served, id)
+        return self._labels[id]
 
 
 @dataclass(frozen=True)
@@ -233,6 +264,25 @@ class Settings:
         )
 
 
+def most_of(logits: torch.Tensor, count: int) -> torch.Tensor:
+    """Where the largest of logits [V] stand, the largest first, and of equals the first first.
+
+    Torch orders all of a vocabulary for that. The largest stand in the stretches whose own largest are largest, so no
+    other stretch is looked into.
+    """
+    import torch
+
+    count, whole = min(count, len(logits)), len(logits) // STRETCH * STRETCH
+    stretches = logits[:whole].view(-1, STRETCH)  # [stretches, STRETCH]
+    if len(stretches) <= count:
+        return logits.sort(descending=True, stable=True).indices[:count]
+    tops = stretches.amax(-1)
+    near = (tops >= tops.topk(count).values[-1]).nonzero()  # [some, 1], in order
+    places = (near * STRETCH + torch.arange(STRETCH)).flatten()
+    places = torch.cat((places, torch.arange(whole, len(logits))))
+    return places[logits[places].sort(descending=True, stable=True).indices[:count]]
+
+
 def label_of(served: ServedModel, id: int) -> str:
     """A token as a reader should see it."""
     from cutaway.show.label import token_label
@@ -242,57 +292,122 @@ def label_of(served: ServedModel, id: int) -> str:
 
 
 class Watcher:
-    """Reads what was written once more, with a cache of its own, and tells what each token looked at."""
+    """Tells what each token looked at, and what layers would have said in its place.
+
+    A step of decoding leaves its queries and states where they were computed, so they are taken from there; patterns
+    and the lens are made of them for several tokens at once, since the lens reads the whole output matrix.
+    """
 
     def __init__(self, writer: Writer, layer: int) -> None:
         from cutaway.inspect.tower import tower_of
 
-        self.writer, self.model = writer, writer.model
+        self.writer, self.model, self.layer = writer, writer.model, layer
         tower: StackHandle = tower_of(writer.model)
         n = tower.spec.n_layers
         if layer >= n:
             raise InputError(f"layer={layer} is not there: layers go from 0 to {n - 1}.")
-        self.tower, self.pattern = tower, tower.at(f"blocks.{layer}.attn.pattern")
-        self.cross = tower.at(f"blocks.{layer}.cross.pattern") if writer.source is not None else None
-        some = sorted({round((i + 1) * n / LENS_STATES) - 1 for i in range(LENS_STATES)} - {-1})
-        self.states = [tower.at(f"blocks.{i}.resid") for i in some]
-        self.seen, self.seconds = 0, 0.0
-        self.cache: Cache | None = None
+        self.tower = tower
+        self.kinds: dict[str, Kind] = {"attn": "decoder" if writer.source is not None else "self"}
+        if writer.source is not None:
+            self.kinds["cross"] = "cross"
+        if tower.spec.attention.distances is not None:
+            raise InputError(f"{writer.served.name} compares every distance with every word; write without watching.")
+        self.some = sorted({round((i + 1) * n / LENS_STATES) - 1 for i in range(LENS_STATES)} - {-1})
+        self.states = [tower.at(f"blocks.{i}.resid") for i in self.some]
+        self.queries = [(layer, f"{part}.q") for part in self.kinds]
+        self.rows: list[Row] = []  # what was read and is not told yet
+        self.seconds, self.last = 0.0, time.perf_counter()
+        self.peeked: Mapping[tuple[int, str], torch.Tensor] = {}
 
-    def watch(self) -> None:
-        """All tokens but the last, which the model has not read yet."""
+    @property
+    def places(self) -> list[tuple[int, str]]:
+        """What is taken of each step; the last state's answer is the model's own, and is known."""
+        return [*((i, "resid") for i in self.some[:-1]), *self.queries]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so many tokens wait that they are worth a pass through the output matrix."""
+        waiting = len(self.rows)
+        return waiting >= MOST_TOGETHER or (waiting >= TOGETHER and time.perf_counter() - self.last > LATE)
+
+    def read(self, ids: Sequence[int], cache: Cache | None = None, keep: int = 0) -> tuple[torch.Tensor, Cache]:
+        """As the writer's; the rows that a written token is taken from are kept."""
+        first = 0 if cache is None else len(self.writer.ids) - len(ids)
+        names = {place: self.tower.at(f"blocks.{place[0]}.{place[1]}") for place in self.places}
+        with self.model.record(*names.values()) as seen:
+            logits, cache = self.writer.read(ids, cache, keep)
+        for at in range(max(self.writer.prompt - 1 - first, 0), len(ids)):
+            self._keep(first + at, {one: seen[name][0, at] for one, name in names.items()})
+        return logits, cache
+
+    def take(self) -> None:
+        """Keep what the writer's last step left."""
+        begun = time.perf_counter()
+        self._keep(len(self.writer.ids) - 1, {one: value.flatten(0, -3)[0] if one in self.queries else value.flatten()
+                                              for one, value in self.peeked.items()})  # fmt: skip
+        self.seconds += time.perf_counter() - begun
+
+    def _keep(self, place: int, values: Mapping[tuple[int, str], torch.Tensor]) -> None:
+        """values: states [H], queries [heads, head_size]; the engine writes over them."""
+        import torch
+
+        states = [values[i, "resid"] for i in self.some[:-1]]
+        queries = {part: values[one].clone() for part, one in zip(self.kinds, self.queries, strict=True)}
+        self.rows.append(Row(place + 1, queries, torch.stack(states) if states else None))
+
+    def tell(self, cache: Cache) -> None:
+        """Tell of the tokens that were written since."""
         import torch
 
         from cutaway.inspect.lens import read_state
+        from cutaway.inspect.pattern_rows import rows_of
 
-        begun = time.perf_counter()
-        ids = self.writer.ids[self.seen : -1]
-        crossed = [] if self.cross is None else [self.cross]
-        with self.model.record(self.pattern, *crossed, *self.states) as seen:
-            _, self.cache = self.writer.read(ids, self.cache)
-        first = max(self.writer.prompt - 1, self.seen)  # the place that the first new token was taken from
-        rows = slice(first - self.seen, None)
-        states = torch.stack([seen[place][0, rows] for place in self.states])  # [states, n, H]
-        best = read_state(self.model, states, self.tower).float().softmax(-1).topk(3)
-        pattern = seen[self.pattern][0, :, rows]  # [heads, n, keys]
-        of_source = None if self.cross is None else seen[self.cross][0, :, rows]  # [heads, n, source]
-        for i in range(pattern.shape[1]):
-            keys = first + i + 1
-            lens = [
-                [[label_of(self.writer.served, id), share] for id, share in zip(*pair, strict=True)]
-                for pair in zip(best.indices[:, i].tolist(), best.values[:, i].tolist(), strict=True)
-            ]
-            told = {
-                "position": keys,
-                **_shares(self.pattern, pattern[:, i, :keys]),
-                "places": self.states,
-                "lens": lens,
-            }
-            if self.cross is not None and of_source is not None:
-                told["source"] = _shares(self.cross, of_source[:, i])
-            self.writer.feed.offer("watched", told, optional=True)
-        self.seen += len(ids)
-        self.seconds += time.perf_counter() - begun
+        begun, writer = time.perf_counter(), self.writer
+        told = [row for row in self.rows if row.position in writer.likeliest]
+        self.rows = [row for row in self.rows if row.position not in writer.likeliest]
+        lens: list[list[tuple[int, float]]] = [[] for _ in told]
+        if told and told[0].states is not None:
+            states = torch.stack([row.states for row in told if row.states is not None])  # [tokens, states, H]
+            logits = read_state(self.model, states, self.tower).float()  # [tokens, states, V]
+            for answers, of_token in zip(lens, logits, strict=True):
+                for of_state in of_token:
+                    best, at = of_state.max(-1)
+                    answers.append((int(at), 1 / float((of_state - best).exp_().sum())))
+        patterns: dict[str, torch.Tensor] = {}
+        if told:
+            at = torch.tensor([row.position - 1 for row in told])
+            for part, kind in self.kinds.items():
+                keys = cache.cross[self.layer][0] if part == "cross" else cache.layers[self.layer].keys
+                assert keys is not None
+                q = torch.stack([row.queries[part] for row in told], 1)  # [heads, tokens, head_size]
+                patterns[part] = rows_of(self.tower, kind, self.layer, q, keys[0], at)  # [heads, tokens, keys]
+        for i, (row, answers) in enumerate(zip(told, lens, strict=True)):
+            answers.append(writer.likeliest[row.position])
+            parts = {
+                part: _shares(self.tower.at(f"blocks.{self.layer}.{part}.pattern"),
+                              pattern[:, i, : row.position if part == "attn" else None])
+                for part, pattern in patterns.items()
+            }  # fmt: skip
+            event = {"position": row.position, **parts["attn"], "places": self.states,
+                     "lens": [[[writer.label(id), share]] for id, share in answers]}  # fmt: skip
+            if "cross" in parts:
+                event["source"] = parts["cross"]
+            writer.feed.offer("watched", event, optional=True)
+        self.last = time.perf_counter()
+        self.seconds += self.last - begun
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was there when the token at `position` was taken.
+
+    Attributes:
+        queries: {"attn" or "cross": [heads, head_size]} of the layer that is watched. states: [states, H].
+    """
+
+    position: int
+    queries: dict[str, torch.Tensor]
+    states: torch.Tensor | None
 
 
 def _shares(place: str, pattern: torch.Tensor) -> dict[str, object]:
@@ -304,29 +419,25 @@ def _shares(place: str, pattern: torch.Tensor) -> dict[str, object]:
     return {"place": place, "shape": list(codes.shape), "dtype": "u8", "scale": 1 / 255, "attention": content}
 
 
-def _quiet(model: torch.nn.Module) -> _Quiet:
-    return _Quiet(model)
-
-
-class _Quiet:
-    """Evaluation, without gradients."""
+class Quiet:
+    """Evaluation, without gradients: again and again, one after the other."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        import torch
-
-        self._evaluation, self._gradients = Evaluation(model)(), torch.no_grad()
+        self._evaluation = Evaluation(model)
+        self._inside = ExitStack()
 
     def __enter__(self) -> None:
-        self._gradients.__enter__()
-        self._evaluation.__enter__()
+        import torch
+
+        self._inside = ExitStack()
+        self._inside.enter_context(torch.no_grad())
+        self._inside.enter_context(self._evaluation())
 
     def __exit__(self, *error: object) -> None:
-        self._evaluation.__exit__(None, None, None)
-        self._gradients.__exit__(None, None, None)
+        self._inside.close()
 
 
 def last_distribution(writer: Writer) -> tuple[torch.Tensor, list[tuple[int, str]]]:
     """The logits [V] of the last step, and its likeliest tokens by name: temperature changes no order among them."""
     assert writer.last is not None
-    best: Sequence[int] = writer.last.topk(min(LAST, writer.last.numel())).indices.tolist()
-    return writer.last, [(id, label_of(writer.served, id)) for id in best]
+    return writer.last, [(id, writer.label(id)) for id in most_of(writer.last, LAST).tolist()]

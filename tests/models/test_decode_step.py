@@ -162,3 +162,31 @@ def test_gradients_autocast_and_training_need_the_open_path() -> None:
         assert ours.train().decode_stepper() is None
     finally:
         ours.eval()
+
+
+@pytest.mark.parametrize("family", ENDINGS)
+def test_what_is_peeked_at_is_what_would_be_recorded(family: str) -> None:
+    """After every step, captured or not, and the step says what it says without."""
+    ours = model(family)
+    ids, new = torch.stack(texts((6,))), torch.stack(texts((5,), seed=5))
+    memory: tuple[Any, ...] = ()
+    given: dict[str, Any] = {"input_ids": ids}
+    if ours.is_encoder_decoder:
+        encoded = ours.encode(ids)
+        memory, given = (encoded.last_hidden_state,), {"encoder_outputs": encoded, "decoder_input_ids": ids[:, :2]}
+    caches = [ours(**given, use_cache=True).past_key_values for _ in range(3)]
+    plain, peeking = ours.decode_stepper(), ours.decode_stepper()
+    assert plain is not None and peeking is not None
+    front = "decoder." if ours.is_encoder_decoder else ""
+    cross = [(1, "cross.q")] if ours.is_encoder_decoder else []
+    places = [(0, "resid"), (1, "resid"), (1, "attn.q"), *cross]
+    seen = peeking.peek(places)
+    for token in new[0]:
+        step = token[None, None]
+        assert torch.equal(peeking(step, caches[0], *memory), plain(step, caches[1], *memory))
+        asked = {"decoder_input_ids": step, "encoder_outputs": encoded} if memory else {"input_ids": step}
+        names = {place: f"{front}blocks.{place[0]}.{place[1]}" for place in places}
+        with ours.record(*names.values()) as recorded:
+            ours(**asked, past_key_values=caches[2])
+        for place, name in names.items():
+            torch.testing.assert_close(seen[place].flatten(), recorded[name].flatten(), atol=1e-5, rtol=1e-5)

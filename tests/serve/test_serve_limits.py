@@ -18,6 +18,7 @@ import serve_app
 from cutaway.errors import ConfigError
 from cutaway.serve.service import Service
 from cutaway.serve.settings import Access, Limits
+from cutaway.serve.worker import TimedProtocol
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -422,3 +423,18 @@ def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match="origins"):
         Access(origins=("good.example",))
     assert "s3cret" not in repr(Access(key="s3cret"))
+
+
+def test_what_is_written_goes_out_at_once(service, monkeypatch):
+    """The body of an answer waits for nobody's word that its head came (Nagle, 1984)."""
+    seen = []
+    made = TimedProtocol.connection_made
+
+    def noted(protocol, transport):
+        made(protocol, transport)
+        seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(TimedProtocol, "connection_made", noted)
+    with serve_app.serving(service) as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+    assert seen and all(seen)

@@ -8,7 +8,7 @@ import torch
 from test_studio import tensor
 
 from cutaway.inspect.explainer import explain, load_model
-from cutaway.studio import live_run, tiles
+from cutaway.studio import analysis, live_run, tiles
 
 TEXT = "i believe that the eu is great ."
 
@@ -122,3 +122,16 @@ def test_weights_of_a_long_text_are_not_patched(studio, long):
     change = {"kind": "head", "layer": 0, "unit": 1}
     after = studio.ask("lab", model="text", text=TEXT, changes=[change])
     assert after["after"]["moved"]["kl"] > 0 and abs(after["before"]["moved"]["kl"]) < 1e-9
+
+
+def test_small_work_takes_one_thread_and_gives_the_others_back(studio, monkeypatch):
+    served = studio.bench.service.models["labels"]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    with pytest.raises(ValueError, match="in the middle"), analysis.threads_for(served, 100):
+        raise ValueError("in the middle")
+    assert told == [1, 4]
+    with analysis.threads_for(served, 10**9):
+        pass
+    assert told == [1, 4]

@@ -367,6 +367,63 @@ class Tap:
         return sorted(int(part.split(".")[2]) for part in self.parts if part.startswith(f"{prefix}.head."))
 
 
+class Peek(Tap):
+    """Remembers the engine's own tensors at some parts of one block, and leaves everything as it is.
+
+    Nothing is copied or laid out: what is remembered is right until the engine runs again.
+    """
+
+    def __init__(self, layer: int, parts: set[str], seen: dict[tuple[int, str], Tensor]) -> None:
+        self.layer, self.parts, self.seen = layer, parts, seen
+
+    def wants(self, *parts: str) -> bool:
+        """As Tap.wants: nothing is to be computed for it."""
+        return False
+
+    def is_live(self, *parts: str) -> bool:
+        """As Tap.is_live."""
+        return False
+
+    def heads(self, prefix: str) -> list[int]:
+        """As Tap.heads."""
+        return []
+
+    def expose(self, part: str, value: Tensor) -> Tensor:
+        """As Tap.expose."""
+        if part in self.parts:
+            self.seen[self.layer, part] = value
+        return value
+
+    take_heads = expose
+
+    def expose_padded(
+        self, part: str, value: Tensor, *, start: int | None = None, sole_owner: bool = False, edit: bool = True
+    ) -> Tensor:
+        """As Tap.expose_padded."""
+        return value
+
+
+class Peeks(Taps):
+    """Taps that remember the engine's own tensors at (layer, part); see `Peek`.
+
+    Attributes:
+        seen: {(layer, part): value} of the last run, in the engine's own layout.
+    """
+
+    def __init__(self, places: Iterable[tuple[int, str]]) -> None:
+        super().__init__(())
+        self.seen: dict[tuple[int, str], Tensor] = {}
+        parts: dict[int, set[str]] = {}
+        for layer, part in places:
+            parts.setdefault(layer, set()).add(part)
+        self._peeks = {layer: Peek(layer, of_layer, self.seen) for layer, of_layer in parts.items()}
+
+    def at(self, place: str, rows: PackedBatch) -> Tap | None:
+        """As Taps.at."""
+        number = place.removesuffix(".").rpartition("blocks.")[2]
+        return self._peeks.get(int(number)) if number.isdecimal() else None
+
+
 def _split(address: str) -> tuple[str, str]:
     """Place and part of an address: "decoder.blocks.3.attn.q" -> ("decoder.blocks.3.", "attn.q")."""
     parts = address.split(".")

@@ -63,6 +63,8 @@ class Studio {
   typed = 0;
   shown = $state(0);
   overtaken = 0;
+  /** when the first run was shown, in ms after the page was opened */
+  first = 0;
   #words: Words = { meanings: {}, guide: {} as Words["guide"], ramps: { attention: [], measure: [] } };
   #running: AbortController | undefined;
   #next: { number: number; at: number } | undefined;
@@ -168,6 +170,7 @@ class Studio {
         document.title = `cutaway studio: ${text.slice(0, 60)}`;
         requestAnimationFrame(() => {
           this.latency = performance.now() - at;
+          this.first ||= performance.now();
         });
         this.address();
       } catch (error) {

@@ -44,6 +44,11 @@ class Tiles {
   #running = new Set<string>();
   #wished: Place[] = [];
 
+  /** Whether all that is looked at is here. */
+  get idle(): boolean {
+    return !this.#running.size && !this.#wished.length;
+  }
+
   /** A tile that is here. */
   held(place: Place): Tile | undefined {
     const key = keyOf(place);

@@ -11,6 +11,7 @@ from models.test_sae_files import write_sae
 from parity.pairs import inputs, load
 from parity.tiny_models import make
 
+import cutaway
 from cutaway import Edit
 from cutaway.errors import AddressError, InputError
 from cutaway.inspect import reconstruction, strong_features, top_texts
@@ -251,3 +252,46 @@ def test_an_edit_of_a_whole_feature_vector(gpt2: Any, tmp_path: Path) -> None:
         assert float((left - r[sae.error][0, 2] - sae.sae.decoder_bias).abs().max()) < CLOSE
     finally:
         gpt2.detach_sae("v")
+
+
+@pytest.mark.parametrize("place", ["encoder.blocks.1.resid", "decoder.blocks.0.resid", "decoder.blocks.1.cross.out"])
+def test_an_autoencoder_stands_in_a_part_of_a_pair(tmp_path, place):
+    """A pair of two families: features at the whole's addresses, which the part that runs knows by other ones."""
+    fields = {
+        "vocab_size": 61, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+        "max_position_embeddings": 40, "initializer_range": 0.4,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    encoder = cutaway.BertModel(cutaway.BertConfig(**fields))
+    decoder = cutaway.BertLMHeadModel(cutaway.BertConfig(**fields, is_decoder=True, add_cross_attention=True))
+    pair = cutaway.EncoderDecoderModel(encoder=encoder, decoder=decoder).eval()
+    ids = {"input_ids": torch.randint(5, 61, (2, 7)), "decoder_input_ids": torch.randint(5, 61, (2, 5))}
+    folder = write_sae(tmp_path / "sae", "topk", 16, 48)
+    sae = pair.attach_sae(place, folder, name="mine")
+    assert {*sae.addresses} <= {*pair.addresses()}
+    with torch.no_grad():
+        plain = pair(**ids).logits
+        with pair.record(place, *sae.addresses) as r:
+            assert torch.equal(pair(**ids).logits, plain)
+        torch.testing.assert_close(r[sae.features], sae.sae.encode(r[place]))
+        torch.testing.assert_close(sae.sae.decode(r[sae.features], r[place]) + r[sae.error], r[place])
+        with pair.edit(sae.steered(5, 3.0)), pair.record(place) as changed:
+            steered = pair(**ids).logits
+        features = r[sae.features].clone()
+        features[..., 5] += 3.0
+        made = sae.sae.decode(features, r[place]) + r[sae.error]
+        torch.testing.assert_close(changed[place], made, atol=1e-5, rtol=1e-5)
+        with pair.edit({place: changed}):  # what stands there is all that counts
+            torch.testing.assert_close(pair(**ids).logits, steered, atol=1e-5, rtol=1e-5)
+        assert (steered - plain).abs().max() > 1e-3
+        pair.detach_sae("mine")
+        assert not {*sae.addresses} & {*pair.addresses()}
+        assert torch.equal(pair(**ids).logits, plain)
+        # what is put at the part alone works where the part runs alone, and has no address in the pair
+        own = pair.encoder.attach_sae("blocks.1.resid", folder, name="own")
+        with pair.encoder.record(own.features) as r:
+            pair.encoder(input_ids=ids["input_ids"])
+        assert r[own.features].shape == (2, 7, 48)
+        assert torch.equal(pair(**ids).logits, plain)
+        with pytest.raises(AddressError, match="No activation"), pair.record(own.features):
+            pass
