@@ -109,13 +109,13 @@ class BeamSearch(Search):
         if self.takes_the_best:
             best = best_tokens(logits, min(self.n_looked_at, logits.shape[1]))
             if best is not None:
-                return self.go_on(self.choose_of_best(*best))
+                return self.step_after(self.choose_of_best(*best))
         scores = self.warped(self.process(logits.log_softmax(dim=-1)))
         if self.recorder is not None:
             self.recorder.add(outputs, logits, scores, self.running_places(), self.total, copies)
-        return self.go_on(self.choose_beams(scores))
+        return self.step_after(self.choose_beams(scores))
 
-    def go_on(self, chosen: list[list[Candidate]]) -> Step:
+    def step_after(self, chosen: list[list[Candidate]]) -> Step:
         """Takes every running prompt's beams one token further."""
         self.width += 1
         self.settle(chosen)

@@ -195,9 +195,10 @@ def _mask(tower: StackHandle, layer: int, places: Tensor, k: Tensor, heads: slic
     return bias if seen is None else bias.masked_fill(~seen, -torch.inf)
 
 
-def _module(tower: StackHandle, kind: Kind, layer: int) -> Any:
+def _module(tower: StackHandle, kind: Kind, layer: int) -> AttentionModule:
     block = tower.block(layer)
-    return block.cross if kind == "cross" else block.attn
+    module: AttentionModule = block.cross if kind == "cross" else block.attn
+    return module
 
 
 def pooled(weights: Tensor, every: int) -> Tensor:

@@ -228,7 +228,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         """The one field of the config that says `n_layers`, and describes `built` once it says its depth instead."""
         other = "decoder" if side == "stack" else "stack"
         before = getattr(self.family.architecture(self.config), other)
-        found = []
+        fields = []
         for field in DEPTH_FIELDS:
             if vars(self.config).get(field) != n_layers:
                 continue
@@ -241,8 +241,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
             now = getattr(planned, side)
             alike = all(getattr(now, name) == getattr(built, name) for name in LAYER_FIELDS)
             if alike and getattr(planned, other) == before:
-                found.append(field)
-        return found[0] if len(found) == 1 else None
+                fields.append(field)
+        return fields[0] if len(fields) == 1 else None
 
     def addresses(self) -> list[str]:
         return [*model_addresses(self.architecture), *(a for s in self.saes.values() for a in s.addresses)]

@@ -131,7 +131,7 @@ class KernelGraph:
 
     def _follow(self, batch: int, cache: Cache) -> None:
         """Point the calls at the cache's memory as it is now: it grows, and texts leave it."""
-        (buffer, origins), first_visible = cache.shared, cache.first_visible()
+        (buffer, origins), first_visible = cache.buffer_and_origins, cache.first_visible()
         assert buffer is not None
         start, first = buffer.data_ptr(), None if first_visible is None else first_visible.data_ptr()
         origin = None if origins is None else at(origins, torch.int64, (batch, buffer.shape[3]))

@@ -120,7 +120,7 @@ class Cache(CacheFace):
         return self._source_rows
 
     @property
-    def shared(self) -> tuple[Tensor | None, Tensor | None]:
+    def buffer_and_origins(self) -> tuple[Tensor | None, Tensor | None]:
         """(buffer, origins): the buffer, whose rows beams may share, and which row has each column [batch, capacity].
 
         Origins are None where each text has a row of its own. It is for who can read them; `buffer` is for all others.
@@ -216,8 +216,8 @@ class Cache(CacheFace):
             else:
                 self._held[:, :, :, : self.longest] = old[:, :, :, : self.longest]
             if self._origins is not None:
-                own = torch.arange(len(self._origins), device=like.device)[:, None]
-                grown = own.repeat(1, capacity)
+                numbers = torch.arange(len(self._origins), device=like.device)[:, None]
+                grown = numbers.repeat(1, capacity)
                 grown[:, : self.longest] = self._origins[:, : self.longest]
                 self._origins = grown
         return self._held  # type: ignore[return-value]
@@ -431,13 +431,13 @@ class Cache(CacheFace):
 
         A text goes on writing into the row of its own number; what beams have in common stays where it is.
         """
-        held = self._held
-        if held is None or self.empty or len(index) > held.shape[1]:
+        buffer = self._held
+        if buffer is None or self.empty or len(index) > buffer.shape[1]:
             self.select(index)
             return
-        own = torch.arange(len(index), device=index.device)[:, None]
-        origins = index[:, None].repeat(1, held.shape[3]) if self._origins is None else self._origins[index]
-        origins[:, self.longest :] = own
+        numbers = torch.arange(len(index), device=index.device)[:, None]
+        origins = index[:, None].repeat(1, buffer.shape[3]) if self._origins is None else self._origins[index]
+        origins[:, self.longest :] = numbers
         self._origins = origins  # [kept, capacity]
         self._reorder(index, index.tolist())
 
