@@ -26,6 +26,7 @@ from cutaway.nn.attention_pattern import scores, weighted_values
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
     from cutaway.nn.activations.recorder import Recorder
+    from cutaway.nn.attention import Attention as AttentionModule
 
 Kind = Literal["self", "encoder", "decoder", "cross"]
 AT_ONCE = 1 << 21  # weights that are computed at a time
