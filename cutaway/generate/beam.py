@@ -107,7 +107,7 @@ class BeamSearch(Search):
             logits = logits[copies]
             self.spread_state(copies)
         if self.takes_the_best:
-            best = best_tokens(logits, min(self.n_looked_at, logits.shape[1]))
+            best = best_tokens(logits, min(self.n_looked_at + len(self.plan.eos), logits.shape[1]))
             if best is not None:
                 return self.step_after(self.choose_of_best(*best))
         scores = self.warped(self.process(logits.log_softmax(dim=-1)))
@@ -139,12 +139,15 @@ class BeamSearch(Search):
     def takes_the_best(self) -> bool:
         """Whether the likeliest tokens of each beam are all that a step needs of its logits."""
         plan, beams = self.plan, self.beams
-        chosen_by_likelihood = not plan.do_sample and not plan.rules.renormalize and not self.rules.steps
+        chosen_by_likelihood = not plan.do_sample and not plan.rules.renormalize and self.rules.only_length
         return chosen_by_likelihood and beams.groups == 1 and beams.required_words is None and self.recorder is None
 
     def choose_of_best(self, scores: Tensor, ids: Tensor) -> list[list[Candidate]]:
         """As `choose_beams`, from the log-probabilities of each beam's likeliest tokens and their ids, [A, n] each."""
         number, n = self.beams.number, scores.shape[1]
+        if self.rules.too_short and self.plan.eos:
+            ends = torch.tensor(self.plan.eos, device=ids.device)
+            scores = scores.masked_fill(torch.isin(ids, ends) & ~scores.isnan(), sampling.MINUS_INF)
         totals = (self.totals.view(-1, 1) + scores).view(-1, number * n)  # [prompts, num_beams * n]
         totals, places = totals.topk(min(self.n_looked_at, number * n), dim=-1)
         rows = zip(totals.tolist(), places.tolist(), ids.view(-1, number * n).gather(1, places).tolist(), strict=True)

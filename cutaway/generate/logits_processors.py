@@ -64,6 +64,7 @@ class LogitsProcessors:
             assert tokenizer is not None  # a form asks for one when it is read
             self.constraint = Constraint(rules.form, tokenizer, plan.eos, len(copies))
         self.watermark: WatermarkLogitsProcessor | None = None
+        self.only_length = False  # whether no rule is on but that a text may not end before its least length
         self.steps = self.in_order(device)
 
     def in_order(self, device: torch.device) -> list[Rule]:
@@ -81,6 +82,10 @@ class LogitsProcessors:
         forced_bos = torch.tensor([] if plan.forced_bos is None else [plan.forced_bos], device=device)
         forced_eos = torch.tensor(plan.forced_eos, device=device)
         guidance, constraint, decay = self.guidance, self.constraint, rules.decay
+
+        def not_yet(scores: Tensor) -> Tensor:
+            return sampling.forbid(scores, eos) if self.too_short else scores
+
         table: list[tuple[bool, Rule]] = [
             (guidance is not None, self.guided),
             (bool(rules.phrases), lambda x: phrases.bias(x, self.text)),
@@ -92,7 +97,7 @@ class LogitsProcessors:
                 lambda x: no_repeat_ngram(x, self.text, rules.source_no_repeat_ngram, self.source),
             ),
             (bool(rules.bad_words), lambda x: bad.bias(x, self.text)),
-            (bool(plan.eos), lambda x: sampling.forbid(x, eos) if self.width < plan.min_length else x),
+            (bool(plan.eos), not_yet),
             (rules.allowed is not None, self.only_allowed),
             (plan.forced_bos is not None, lambda x: sampling.force(x, forced_bos) if self.width == 1 else x),
             (
@@ -106,7 +111,14 @@ class LogitsProcessors:
             (bool(rules.processors), self.processed),
             (constraint is not None, self.constrained),
         ]
-        return [rule for on, rule in table if on]
+        steps = [rule for on, rule in table if on]
+        self.only_length = all(rule is not_yet for rule in steps)
+        return steps
+
+    @property
+    def too_short(self) -> bool:
+        """Whether the next token may not end a text."""
+        return self.width < self.plan.min_length
 
     @property
     def text(self) -> Tensor:

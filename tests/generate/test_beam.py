@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_generate_streaming import BYTES, speaking
 
+from cutaway import native
 from cutaway.errors import GenerationError
-from cutaway.generate import generate, stream
+from cutaway.generate import beam, generate, stream
 from cutaway.generate.required_words import RequiredWords, begun, contains, share_out
+from cutaway.nn.cpu import ops
 
 PROMPT = torch.tensor([[3, 4, 1]])
 
@@ -48,6 +50,35 @@ def test_enough_beams_find_the_best_of_all(penalty: float) -> None:
     assert [row[3:].tolist() for row in out.sequences] == [a + [0] * (3 - len(a)) for a in ranked[:20]]
     for row, score in zip(ranked, out.sequences_scores.tolist(), strict=False):
         assert score == pytest.approx(log_probability(model, row) / len(row) ** penalty, abs=1e-4)
+
+
+@pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine")
+@pytest.mark.parametrize("ends", [[], [2], [2, 5, 7]])
+@pytest.mark.parametrize("least", [None, 1, 4])
+def test_the_best_of_each_beam_are_enough(ends: list[int], least: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without other rules a step needs the likeliest tokens alone, also where a text may not end yet."""
+    model, taken = FakeModel(vocab=90), list[int]()
+
+    def noting(logits: Any, n: int) -> Any:
+        taken.append(n)
+        return ops.best_tokens(logits, n)
+
+    prompts = torch.tensor([[3, 4, 1], [8, 9, 6]])
+    asked = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": 8, "min_new_tokens": least}
+    asked |= {"eos_token_id": ends, "pad_token_id": 0}
+    monkeypatch.setattr(beam, "best_tokens", noting)
+    found = generate(model, prompts, **asked)
+    steps = len(taken)
+    assert steps > 1
+    generate(model, prompts, **asked, repetition_penalty=1.5)
+    assert len(taken) == steps  # which needs all scores
+    monkeypatch.setattr(beam, "best_tokens", lambda logits, n: None)
+    assert torch.equal(found, generate(model, prompts, **asked))
+    monkeypatch.setattr(beam, "best_tokens", noting)
+    broken = FakeModel(vocab=90)
+    broken.logits_of = lambda *given: torch.full((90,), torch.nan)  # type: ignore[method-assign]
+    with pytest.raises(GenerationError, match="not finite"):
+        generate(broken, prompts, **asked)
 
 
 def diverse(model: FakeModel, groups: int, size: int, penalty: float, steps: int) -> list[list[int]]:
