@@ -16,7 +16,10 @@ here = sys.platform == "linux" and platform.machine() == "x86_64"
 def kernels(name, *defined):
     return Extension(
         f"cutaway.native.{name}",
-        [f"cutaway/native/{file}.c" for file in ("tile", "blocks", "linear", "attention", "step", "norm", "play")],
+        [
+            f"cutaway/native/{file}.c"
+            for file in ("tile", "tiles8", "blocks", "linear", "attention", "step", "norm", "play")
+        ],
         depends=[
             "setup.py",
             *(f"cutaway/native/{file}.h" for file in ("avx2", "blocks", "norm", "op", "team", "tile", "vector")),
