@@ -18,7 +18,7 @@ def kernels(name, *defined):
         f"cutaway.native.{name}",
         [
             f"cutaway/native/{file}.c"
-            for file in ("tile", "blocks", "linear", "attention", "step", "best", "norm", "play")
+            for file in ("tile", "tiles8", "blocks", "linear", "attention", "step", "best", "norm", "play")
         ],
         depends=[
             "setup.py",

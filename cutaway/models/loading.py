@@ -22,7 +22,6 @@ from cutaway import native
 from cutaway.checkpoint.block_quantize import GROUP, eight_bits, four_bits
 from cutaway.checkpoint.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from cutaway.checkpoint.collector_pause import collector_paused
-from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import CheckpointError, ConfigError, nearest
 from cutaway.hub.files import HubOptions, packaged_file, resolve, take_hub_options
@@ -36,8 +35,9 @@ from cutaway.models.memory_check import check_memory
 from cutaway.models.number_format import Precision
 from cutaway.models.precision import FOUR, MODES, NARROWEST, set_up
 from cutaway.models.state_dict import published_state
-from cutaway.nn.cpu.block_weight import BlockWeight
+from cutaway.nn.cpu.block_weight import Blocks, BlockWeight
 from cutaway.nn.cpu.int8 import Int8Rows
+from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.memory import evict, mark_mapped, release_freed_memory
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER
 from cutaway.nn.engine_modules import EngineTree
@@ -251,12 +251,12 @@ def _say_what_is_dequantized(checkpoint: Checkpoint) -> None:
         log.warning("matrices of the GGUF types %s are not read in place; they become float32.", ", ".join(types))
 
 
-def _in_few_bits(model: ConfiguredModel, names: list[str], read: Tensor, bits: str) -> StoredBlocks | Int8Rows | None:
+def _in_few_bits(model: ConfiguredModel, names: list[str], read: Tensor, bits: str) -> Blocks | None:
     """A matrix of a layer, or the table of tokens, in 4 or 8 bits; None for what stays as it is, such as few outputs.
 
     In 4 bits, an output matrix over all tokens has 8. In 8 bits, the layers of an encoder have one scale per row, which
     loses nothing that counts there and is what the fastest product reads; a decoder's numbers are of too many sizes for
-    that, and have a scale for each 32.
+    that, and have a scale for each 32: in the order of the kernels' tiles, or of rows where rows are all that is read.
     """
     owners = [model.get_submodule(name.rpartition(".")[0]) for name in names]
     layer, table = any(type(owner) is Linear for owner in owners), model.get_input_embeddings() in owners
@@ -267,9 +267,11 @@ def _in_few_bits(model: ConfiguredModel, names: list[str], read: Tensor, bits: s
         return None
     if bits == FOUR:  # what chooses among all tokens feels 4 bits most, and is a part of few
         output = model.get_output_embeddings() if model.can_generate() else None
-        return eight_bits(read) if output is not None and output in owners else four_bits(read)
+        return Int8Tiles(read) if output is not None and output in owners else four_bits(read)
     by_rows = k % GROUP != 0 or (layer and (model.config.is_encoder_decoder or not model.can_generate()))
-    return Int8Rows(read) if by_rows else eight_bits(read)
+    if by_rows:
+        return Int8Rows(read)
+    return Int8Tiles(read) if layer else eight_bits(read)
 
 
 def _is_constant(model: nn.Module, name: str, tensors: dict[str, Tensor]) -> bool:

@@ -24,6 +24,7 @@ _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # kinds of weights: FP32, BF16, INT8 and BLOCKS of tile.h
 FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT, BLOCKS_WEIGHT = range(4)
 MOST_PARTS = 4
+INT8_TILES = 256  # of `Part`, where it is no type of ggml's: TILES_8 of blocks.h
 # activations (`Activation` of config/architecture.py) by their numbers in the enum of vector.h; one that is not here is
 # computed by torch
 ACTIVATION_NUMBERS: dict[str | None, int] = {

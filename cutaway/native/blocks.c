@@ -449,6 +449,10 @@ int cw_block_rows(const Part *part, const int64_t *rows, int64_t count, int64_t 
 #pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < count; i++) {
             float last[256];
+            if (part->type == TILES_8) {
+                cw_unit_row(part, rows[i], k, out + i * k);
+                continue;
+            }
             const uint8_t *w = row_at(part, rows[i]);
             for (int64_t from = 0; from < k; from += 256) {
                 const int64_t n = k - from < 256 ? k - from : 256;
@@ -491,7 +495,11 @@ enum { AS_FLOATS, AS_BYTES };
 /* 32 columns as floats. */
 TARGET static void open_floats(const Halves *halves, int64_t k, float *panel) {
     memset(panel, 0, k * PANEL * sizeof(float));
-    for (int h = 0; h < 2; h++)
+    for (int h = 0; h < 2; h++) {
+        if (halves->columns[h] && halves->part[h]->type == TILES_8) {
+            cw_unit_floats(halves->part[h], halves->column[h], k, panel + h * UNIT);
+            continue;
+        }
         for (int64_t c = 0; c < halves->columns[h]; c += 8) {
             const Part *part = halves->part[h];
             const int64_t count = halves->columns[h] - c < 8 ? halves->columns[h] - c : 8;
@@ -509,6 +517,7 @@ TARGET static void open_floats(const Halves *halves, int64_t k, float *panel) {
                 }
             }
         }
+    }
 }
 
 #ifndef CW_AVX2

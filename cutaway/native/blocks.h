@@ -1,4 +1,5 @@
-/* Weights as GGUF files hold them: rows of blocks, each some bytes of numbers with a scale, in ggml's formats. */
+/* Weights as GGUF files hold them: rows of blocks, each some bytes of numbers with a scale, in ggml's formats; and those with
+ * the same numbers that are our own, in the order of the tiles. */
 #ifndef CW_BLOCKS_H
 #define CW_BLOCKS_H
 
@@ -13,12 +14,13 @@ enum {
     F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
     IQ4_NL = 20, IQ4_XS = 23, BF16_ROWS = 30, TYPES = 31
 };
+#define TILES_8 256 /* no type of ggml's: numbers as Q8_0 has them, as tiles8.c says */
 
 /* Some rows of a matrix in the file. `half`: of heads whose rows lie as pairs, which GGUF rotates, half a head's rows (0: in
  * order): row i of a head is then row 2 (i mod half) + i / half there. */
 typedef struct {
     const uint8_t *data;
-    int64_t n, row, half; /* rows; bytes from one to the next */
+    int64_t n, row, half; /* rows; bytes from one to the next, of TILES_8 from 16 to the next 16 */
     int64_t type;
 } Part;
 
@@ -52,5 +54,15 @@ typedef struct {
 } Halves;
 HIDDEN int cw_block_open(const Halves *halves, int64_t k, char *panel);
 HIDDEN void cw_block_tile(const Halves *halves, int opened, int64_t k, const char *panel, const BlockRows *x, int64_t r, int64_t count, float *sums);
+
+/* Of parts of TILES_8. Rows as bytes: row r of `rows` into the memory for all of them. */
+HIDDEN int64_t cw_unit_rows_bytes(int64_t k, int64_t rows);
+HIDDEN void cw_unit_bytes(const float *x, int64_t k, int64_t r, int64_t rows, char *to);
+/* sums [count][32]: 16 columns from `column` on, a multiple of 16, times the rows x of a tile: 12 rows, or what is left; it is one of
+ * `tiles` that the columns meet one after another. */
+HIDDEN void cw_unit_tile(const Part *part, int64_t column, int64_t k, const char *x, int64_t tile, int64_t tiles, int64_t count, float *sums);
+/* The numbers of these columns, as half a panel of floats [k][32]; one row's [k]. */
+HIDDEN void cw_unit_floats(const Part *part, int64_t column, int64_t k, float *panel);
+HIDDEN void cw_unit_row(const Part *part, int64_t row, int64_t k, float *out);
 
 #endif

@@ -18,8 +18,10 @@
 #define FEW 96             /* rows up to which a weight comes from memory slower than it is used */
 #ifdef CW_AVX2
 #define OPENED 8 /* rows from which on it pays to read 32 columns of blocks beforehand */
+#define AS_FLOATS_FROM 8 /* those from which on blocks that lie as tiles from the start become floats */
 #else
 #define OPENED 2
+#define AS_FLOATS_FROM INT64_MAX
 #endif
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
 #ifdef CW_AVX2
@@ -220,8 +222,11 @@ typedef struct {
 
 static int64_t product_workspace(const void *op) {
     const Product *p = op;
-    if (p->weight->kind == BLOCKS)
-        return ((const Blocks *)p->weight->packed)->bytes ? p->op.rows * cw_block_row_bytes(p->weight->k) + 63 : 0;
+    if (p->weight->kind == BLOCKS) {
+        const Blocks *blocks = (const Blocks *)p->weight->packed;
+        if (blocks->part[0].type == TILES_8) return cw_unit_rows_bytes(p->weight->k, p->op.rows) + 63;
+        return blocks->bytes ? p->op.rows * cw_block_row_bytes(p->weight->k) + 63 : 0;
+    }
     return workspace_of(p->weight, p->op.rows);
 }
 
@@ -247,23 +252,26 @@ static Halves halves_of(const Weight *weight, int64_t panel) {
     return halves;
 }
 
-/* The product with a weight of BLOCKS. */
+/* Rows of a product with a weight of BLOCKS that one pass of it serves. */
+static int64_t block_rows(int64_t k) {
+    const int64_t block = CACHED / (ROWS * k) * ROWS;
+    return block < 4 * ROWS ? 4 * ROWS : block;
+}
+
+/* The product with blocks as they lie in a file, or, of AVX2, with many rows and our own. */
 TARGET static int blocks_run(const Product *p, char *workspace, Member *member) {
     const int64_t rows = p->op.rows, k = p->weight->k, panels = (p->weight->n + PANEL - 1) / PANEL;
     const Blocks *blocks = (const Blocks *)p->weight->packed;
     const Job job = {p->weight, p->x, {0, 0}, NULL, p->residual, p->out, 0, p->activation, 0, 0};
-    workspace += -(intptr_t)workspace & 63;
     const BlockRows x = {p->x, p->stride, workspace, cw_block_row_bytes(k)};
-    if (blocks->bytes) {
+    if (blocks->bytes && blocks->part[0].type != TILES_8) {
 #pragma omp for schedule(static) nowait
         for (int64_t r = 0; r < rows; r++) cw_block_row(x.floats + r * p->stride, k, workspace + r * x.bytes_row);
         cw_wait(member);
     }
     char *opened = rows < OPENED ? NULL : malloc(cw_panel_bytes(k));
     const int failed = rows >= OPENED && !opened;
-    int64_t block = CACHED / (ROWS * k) * ROWS;
-    if (block < 4 * ROWS) block = 4 * ROWS; /* a panel is read for all of them */
-    const int64_t n_blocks = (rows + block - 1) / block;
+    const int64_t block = block_rows(k), n_blocks = (rows + block - 1) / block;
 #pragma omp for collapse(2) schedule(static) nowait
     for (int64_t b = 0; b < n_blocks; b++)
         for (int64_t n = 0; n < panels; n++) {
@@ -286,9 +294,53 @@ TARGET static int blocks_run(const Product *p, char *workspace, Member *member) 
     return failed;
 }
 
+/* Panels whose sums are kept before they are written: the writes lie far apart, and between the reads of a weight they make the chip
+ * forget what it was about to ask memory for. */
+#define KEPT(tiles) ((tiles) == 1 ? 8 : (tiles) <= 4 ? 4 : 2)
+
+/* The product with blocks of TILES_8 as they lie. */
+TARGET static int tiles_run(const Product *p, char *workspace, Member *member) {
+    const int64_t rows = p->op.rows, k = p->weight->k, panels = (p->weight->n + PANEL - 1) / PANEL;
+    const Job job = {p->weight, p->x, {0, 0}, NULL, p->residual, p->out, 0, p->activation, 0, 0};
+#pragma omp for schedule(static) nowait
+    for (int64_t r = 0; r < rows; r++) cw_unit_bytes((const float *)p->x + r * p->stride, k, r, rows, workspace);
+    cw_wait(member);
+    const int64_t block = block_rows(k), n_blocks = (rows + block - 1) / block, most = ((rows < block ? rows : block) + ROWS - 1) / ROWS;
+    const int64_t kept = KEPT(most), size = ROWS * PANEL;
+    char *memory = malloc(kept * most * size * sizeof(float) + 63);
+    float *sums = (float *)(memory + (-(intptr_t)memory & 63)); /* [panels][tiles][12][32] */
+#pragma omp for collapse(2) schedule(static) nowait
+    for (int64_t b = 0; b < n_blocks; b++)
+        for (int64_t from = 0; from < panels; from += kept) {
+            if (!memory) continue;
+            const int64_t first = b * block, left = rows - first < block ? rows - first : block, tiles = (left + ROWS - 1) / ROWS;
+            const int64_t end = panels - from < kept ? panels : from + kept;
+            for (int64_t n = from; n < end; n++) {
+                const Halves halves = halves_of(p->weight, n);
+                for (int h = 0; h < 2; h++)
+                    for (int64_t t = 0; halves.columns[h] && t < tiles; t++) {
+                        const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
+                        const char *x = workspace + cw_unit_rows_bytes(k, first + r);
+                        cw_unit_tile(halves.part[h], halves.column[h], k, x, t, tiles, count, sums + ((n - from) * tiles + t) * size + h * UNIT);
+                    }
+            }
+            for (int64_t t = 0; t < tiles; t++)
+                for (int64_t n = from; n < end; n++) {
+                    const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
+                    end_of(&job, sums + ((n - from) * tiles + t) * size, first + r, n, count, 0, 0);
+                }
+        }
+    free(memory);
+    return !memory;
+}
+
 TARGET static int product_run(const void *op, char *workspace, Member *member) {
     const Product *p = op;
-    if (p->weight->kind == BLOCKS) return blocks_run(p, workspace, member);
+    if (p->weight->kind == BLOCKS) {
+        const Blocks *blocks = (const Blocks *)p->weight->packed;
+        workspace += -(intptr_t)workspace & 63;
+        return blocks->part[0].type == TILES_8 && p->op.rows < AS_FLOATS_FROM ? tiles_run(p, workspace, member) : blocks_run(p, workspace, member);
+    }
     const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
     Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, workspace);
     job.few = rows <= FEW;

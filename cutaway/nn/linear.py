@@ -22,14 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway import native
-from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.config.architecture import Activation
 from cutaway.errors import ConfigError
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.block_panels import BlockPanels, laid_out, side_by_side
-from cutaway.nn.cpu.block_weight import BlockWeight, blocks_of, in_blocks
+from cutaway.nn.cpu.block_weight import Blocks, BlockWeight, blocks_of, in_blocks
 from cutaway.nn.cpu.int8 import DTYPES as INT8_DTYPES
-from cutaway.nn.cpu.int8 import Int8Rows, Int8Weight
+from cutaway.nn.cpu.int8 import Int8Weight
 from cutaway.nn.cpu.memory import evict, keep_freed_memory, release_freed_memory
 from cutaway.nn.cpu.onednn_linear import learns, product
 from cutaway.nn.cpu.ops import transformed
@@ -275,7 +274,7 @@ class PackedCache:
 class SeenBlocks:
     """Blocks, which never change: only others can take their place."""
 
-    def __init__(self, blocks: StoredBlocks | Int8Rows) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
 
     def holds(self, parameter: Tensor | None) -> bool:

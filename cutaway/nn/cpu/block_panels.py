@@ -1,4 +1,4 @@
-"""Weights in the blocks of a GGUF file, side by side, as the compiled kernels multiply by them."""
+"""Weights in blocks, a GGUF file's or our own, side by side, as the compiled kernels multiply by them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.checkpoint.gguf_blocks import FLOAT_TYPES, StoredBlocks
-from cutaway.nn.cpu.block_weight import native_part
+from cutaway.nn.cpu.block_weight import Blocks, native_part
 from cutaway.nn.cpu.int8 import Int8Rows, Int8Weight, joined_rows
+from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.packed_weight import PackedWeight
 
 
-def side_by_side(parts: Sequence[StoredBlocks | Int8Rows], gated: bool = False) -> bool:
+def side_by_side(parts: Sequence[Blocks], gated: bool = False) -> bool:
     """Whether the kernels can take them as one: a panel is of one part, half a gated one too."""
     if len({type(part) for part in parts}) > 1:
         return False
@@ -29,12 +30,12 @@ def side_by_side(parts: Sequence[StoredBlocks | Int8Rows], gated: bool = False) 
     return all(part.n % 32 == 0 for part in parts[:-1])
 
 
-def laid_out(parts: Sequence[StoredBlocks | Int8Rows], bias: Tensor | None, gated: bool) -> BlockPanels | Int8Weight:
+def laid_out(parts: Sequence[Blocks], bias: Tensor | None, gated: bool) -> BlockPanels | Int8Weight:
     """What multiplies by parts that can lie side by side."""
     rows = [part for part in parts if isinstance(part, Int8Rows)]
     if rows:
         return joined_rows(rows, bias, gated)
-    return BlockPanels([part for part in parts if isinstance(part, StoredBlocks)], bias, gated)
+    return BlockPanels([part for part in parts if not isinstance(part, Int8Rows)], bias, gated)
 
 
 class BlockPanels(PackedWeight):
@@ -44,14 +45,14 @@ class BlockPanels(PackedWeight):
     32 numbers w and x is off by at most sum|w| max|x| / 254.
     """
 
-    def __init__(self, parts: Sequence[StoredBlocks], bias: Tensor | None, gated: bool = False) -> None:
+    def __init__(self, parts: Sequence[StoredBlocks | Int8Tiles], bias: Tensor | None, gated: bool = False) -> None:
         if not side_by_side(parts, gated):
             raise RuntimeError(f"parts of {[(part.n, part.k) for part in parts]} cannot lie side by side")
         total, self.k = sum(part.n for part in parts), parts[0].k
         self.n, self.gated, self.dtypes = total // 2 if gated else total, gated, (torch.float32,)
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.parts = parts
-        of_bytes = any(part.kind not in FLOAT_TYPES for part in parts)
+        of_bytes = any(isinstance(part, Int8Tiles) or part.kind not in FLOAT_TYPES for part in parts)
         places = (native.Part * native.MOST_PARTS)(*(native_part(part) for part in parts))
         self._blocks = native.Blocks(len(parts), of_bytes, places)
         bias_at = None if self.bias is None else at(self.bias, torch.float32, (total,), 0, True)

@@ -19,6 +19,7 @@ from cutaway import native
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.errors import ConfigError
 from cutaway.nn.cpu.int8 import Int8Rows
+from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER, without_torch_function
 
@@ -26,6 +27,7 @@ FIXED = (
     "this weight lies in blocks of few bits and cannot be changed or trained. Train an adapter on it (add_adapter), or "
     'load the model with dtype="float32", which makes numbers of its own.'
 )
+Blocks = StoredBlocks | Int8Tiles | Int8Rows
 # properties that are other tensors of the same numbers; all others say how it lies
 _READ = ("T", "mT", "H", "mH", "real")
 _SHAPES = frozenset(
@@ -42,15 +44,15 @@ class BlockWeight(Tensor):
         blocks: where they lie, and how.
     """
 
-    blocks: StoredBlocks | Int8Rows
+    blocks: Blocks
 
     @staticmethod
-    def __new__(cls, blocks: StoredBlocks | Int8Rows) -> BlockWeight:
+    def __new__(cls, blocks: Blocks) -> BlockWeight:
         self: BlockWeight = MAKE_WRAPPER(cls, (blocks.n, blocks.k), dtype=torch.float32, requires_grad=False)
         self.blocks = blocks
         return self
 
-    def __init__(self, blocks: StoredBlocks | Int8Rows) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         super().__init__()
 
     def dequantize(self, rows: Tensor | None = None) -> Tensor:
@@ -61,7 +63,7 @@ class BlockWeight(Tensor):
         blocks = self.blocks
         wanted = torch.arange(blocks.n) if rows is None else rows.to("cpu", torch.int64).contiguous()
         library: Any = native.LIBRARY
-        if library is None or not isinstance(blocks, StoredBlocks):
+        if library is None or isinstance(blocks, Int8Rows):
             if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < blocks.n:
                 raise IndexError("index out of range in self")
             return blocks.dequantized(wanted)
@@ -230,12 +232,14 @@ def in_blocks(parameter: object) -> bool:
     return type(parameter) is BlockWeight
 
 
-def blocks_of(layers: Sequence[Any]) -> list[StoredBlocks | Int8Rows]:
+def blocks_of(layers: Sequence[Any]) -> list[Blocks]:
     """Where the weights of layers lie, all of them in blocks, of the same inputs."""
     return [layer._parameters["weight"].blocks for layer in layers]
 
 
-def native_part(blocks: StoredBlocks) -> native.Part:
-    """The blocks as the kernels read them: `StoredBlocks` has looked at what they take for granted."""
+def native_part(blocks: StoredBlocks | Int8Tiles) -> native.Part:
+    """The blocks as the kernels read them: their classes have looked at what they take for granted."""
     where = at(blocks.data, torch.uint8, tuple(blocks.data.shape), 1, True)
+    if isinstance(blocks, Int8Tiles):
+        return native.Part(where, blocks.n, blocks.data.stride(0), 0, native.INT8_TILES)
     return native.Part(where, blocks.n, blocks.data.stride(0), blocks.half, blocks.kind)

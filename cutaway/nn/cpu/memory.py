@@ -1,4 +1,4 @@
-"""The C library's heap: what is given back to the system, and what is kept for the next layer."""
+"""The C library's heap: what is given back, and what is kept for the next layer; and pages for weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import functools
 import mmap
 import os
 import sys
+import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's numbers of these settings
 # glibc raises both by itself, up to these, when it sees large blocks come and go; but a step too late and a little too
 # low for tensors of one size, so that each layer's results would be new pages, which the system must find and clear
 _MAPPED, _KEPT = 32 << 20, 64 << 20
+_HUGE, _CHUNK, _LARGE = 2 << 20, 64 << 20, 1 << 19
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -38,6 +43,50 @@ def keep_freed_memory() -> None:
     if setting is not None and not any(name in os.environ for name in _SETTINGS):
         setting(_MMAP_THRESHOLD, _MAPPED)
         setting(_TRIM_THRESHOLD, _KEPT)
+
+
+class _Chunk(mmap.mmap):
+    """Memory from which weights are cut; it goes back to the system with the last of them."""
+
+    def __init__(self, *args: int) -> None:  # mmap itself has read them
+        # older systems begin it anywhere
+        self.used = -ctypes.addressof(ctypes.c_char.from_buffer(self)) % _HUGE
+        self.madvise(mmap.MADV_HUGEPAGE)
+
+    def cut(self, size: int) -> Tensor | None:
+        """The next `size` bytes, or None where fewer are left."""
+        start, self.used = self.used, self.used + -(-size // 64) * 64
+        return None if self.used > len(self) else torch.frombuffer(self, dtype=torch.uint8, count=size, offset=start)
+
+
+_lock = threading.Lock()
+_current: Callable[[], _Chunk | None] = lambda: None  # noqa: E731  a weak reference: only weights keep a chunk
+
+
+def weight_memory(size: int) -> Tensor:
+    """[size] uint8 for what is read at every step, in huge pages where the system gives them on request.
+
+    One row times a matrix is as fast as its memory comes: in pages of 4 KB, the processor looks up each and fetches
+    nothing ahead beyond it; in pages of 2 MB, a third to a half of the time is left. Weights lie side by side in them,
+    since one alone would leave the last page half empty.
+    """
+    global _current
+    if size < _LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(size, dtype=torch.uint8)
+    with _lock:
+        chunk = _current()
+        weight = None if chunk is None else chunk.cut(size)
+        if weight is not None:
+            return weight
+        try:
+            chunk = _Chunk(-1, max(size, _CHUNK) + _HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError:  # no such pages here, or no such length
+            return torch.empty(size, dtype=torch.uint8)
+        weight = chunk.cut(size)
+        assert weight is not None
+        if size <= _CHUNK // 2:  # else little is left of it
+            _current = weakref.ref(chunk)
+        return weight
 
 
 _PAGE_OUT = 21  # MADV_PAGEOUT (Linux 5.4): reclaim now; a page is read from the file again if somebody asks for it

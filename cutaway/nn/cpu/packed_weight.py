@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cutaway import native
 from cutaway.config.architecture import Activation
+from cutaway.nn.cpu.memory import weight_memory
 from cutaway.nn.cpu.ops import at, run
 from cutaway.nn.cpu.torch_private import AMX
 
@@ -41,7 +42,7 @@ class PackedWeight:
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.scale = scale
         panels, steps = -(-n // 32), -(-self.k * values.element_size() // 4)
-        self.packed = torch.empty(panels * steps * 128, dtype=torch.int8)
+        self.packed = weight_memory(panels * steps * 128).view(torch.int8)
         self.shift = torch.empty(panels * 32 if values.dtype == torch.int8 else 0, dtype=torch.int32)
         values = values.detach().contiguous()
         kind = _OF[values.dtype]
