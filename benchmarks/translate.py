@@ -35,7 +35,7 @@ def configs() -> dict[str, Any]:
         "bart": t.BartConfig(
             vocab_size=VOCABULARY, d_model=768, encoder_layers=6, decoder_layers=6, encoder_attention_heads=12,
             decoder_attention_heads=12, encoder_ffn_dim=3072, decoder_ffn_dim=3072, init_std=0.1, bos_token_id=2,
-            forced_eos_token_id=None, forced_bos_token_id=None, **IDS,
+            forced_eos_token_id=None, forced_bos_token_id=None, normalize_before=False, normalize_embedding=True, **IDS,
         ),
         "marian": t.MarianConfig(
             vocab_size=VOCABULARY, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
