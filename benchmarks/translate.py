@@ -23,6 +23,7 @@ ENTRIES = [
     Entry("CTranslate2", CTRANSLATE2, "int8"),
 ]
 IDS = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+LAST = VOCABULARY - 1  # where Marian's padding stands, as CTranslate2's converter takes for granted
 
 
 def configs() -> dict[str, Any]:
@@ -34,22 +35,23 @@ def configs() -> dict[str, Any]:
         "bart": t.BartConfig(
             vocab_size=VOCABULARY, d_model=768, encoder_layers=6, decoder_layers=6, encoder_attention_heads=12,
             decoder_attention_heads=12, encoder_ffn_dim=3072, decoder_ffn_dim=3072, init_std=0.1, bos_token_id=2,
-            forced_eos_token_id=None, forced_bos_token_id=None, **IDS,
+            forced_eos_token_id=None, forced_bos_token_id=None, normalize_before=False, normalize_embedding=True, **IDS,
         ),
         "marian": t.MarianConfig(
             vocab_size=VOCABULARY, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
             decoder_attention_heads=8, encoder_ffn_dim=2048, decoder_ffn_dim=2048, init_std=0.1,
-            forced_eos_token_id=None, **IDS,
+            forced_eos_token_id=None, pad_token_id=LAST, eos_token_id=1, decoder_start_token_id=LAST,
         ),
     }  # fmt: skip
 
 
-def words() -> Any:
-    """A tokenizer of words w0, w1, ..., which the engines that want names need."""
+def words(pad: int) -> Any:
+    """A tokenizer of words w0, w1, ..., which the engines that want names need; `pad` is the id of padding."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {f"w{i}": i for i in range(3, VOCABULARY)}
+    special = {pad: "<pad>", 1: "</s>", 2: "<unk>"}
+    vocabulary = {special.get(i, f"w{i}"): i for i in range(VOCABULARY)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -68,13 +70,13 @@ def made(name: str) -> Path:
         model = transformers.AutoModelForSeq2SeqLM.from_config(configs()[name])
         model.generation_config.update(forced_eos_token_id=None, forced_bos_token_id=None)
         model.save_pretrained(target)
-        words().save_pretrained(target)
+        words(model.config.pad_token_id).save_pretrained(target)
     return target
 
 
 def figures(running: dict[Entry, Worker], count: int, beams: int, rounds: int) -> list[dict[str, Any]]:
     """New tokens per second over `count` texts, and how much of each is transformers' text."""
-    sources = np.random.default_rng(count).integers(3, VOCABULARY, (count, SOURCE)).tolist()
+    sources = np.random.default_rng(count).integers(3, LAST, (count, SOURCE)).tolist()
     texts: dict[Entry, np.ndarray] = {}
     for entry in list(running):
         try:
