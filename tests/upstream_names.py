@@ -240,7 +240,7 @@ def page() -> str:
     lines += ["| what | why |", "| --- | --- |", *(f"| {what} | {why} |" for what, why in NEVER)]
     lines += [
         "",
-        "Upstream's own tests with the import alone changed: 1,253 of 1,413 pass, those of its inside left out; the",
+        "Upstream's own tests with the import alone changed: 1,257 of 1,413 pass, those of its inside left out; the",
     ]
     lines += ["[log](log.md) (2026-11-30, all groups) has the table and why the others do not.", ""]
     lines += ["## Module paths", "", "Names below upstream's top level, and where they live here.", ""]
