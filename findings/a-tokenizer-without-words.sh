@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # transformers 5.23.0: where the hub cannot be reached, or a folder holds no vocabulary, BertTokenizer.from_pretrained(name) raises
 # nothing and gives a tokenizer of five special tokens, which reads every word as [UNK]. A model behind it still answers, and
-# tests that only compare shapes pass. AutoTokenizer of the same name is an error, since it looks for config.json first.
+# tests that only compare shapes pass. AutoTokenizer of the same name is an error.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

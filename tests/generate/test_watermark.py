@@ -99,3 +99,18 @@ def test_what_cannot_be_a_mark_is_refused(wrong, told):
     with pytest.raises(GenerationError, match=told):
         cutaway.GenerationConfig(watermarking_config=wrong)
     assert upstream.WatermarkDetector is transformers.WatermarkDetector
+
+
+def test_an_encoder_decoder_without_input_begins_with_its_bos_token():
+    theirs, ours = pair("t5", "ForConditionalGeneration", decoder_start_token_id=0, pad_token_id=0, eos_token_id=None)
+    expected = theirs.generate(bos_token_id=5, max_new_tokens=6, do_sample=False)
+    assert torch.equal(ours.generate(bos_token_id=5, max_new_tokens=6), expected)
+    with pytest.raises(GenerationError, match="needs a text to read"):
+        ours.generate(max_new_tokens=6)
+
+
+def test_settings_have_upstreams_names_for_their_file_and_tokens(tmp_path):
+    cutaway.GenerationConfig(top_k=3).save_pretrained(tmp_path, config_name=None)
+    assert cutaway.GenerationConfig.from_pretrained(tmp_path, config_name=None).top_k == 3
+    begin = cutaway.SuppressTokensAtBeginLogitsProcessor([4, 5], 2)
+    assert (list(begin.begin_suppress_tokens), begin.begin_index) == ([4, 5], 2)
