@@ -50,4 +50,4 @@ def refuse_gradients(model: nn.Module, output: ModelOutput) -> None:
         return
     wanted = torch.empty(0, requires_grad=True)
     for name, value in bare.items():
-        setattr(output, name, _Untrainable.apply(value, wanted))
+        setattr(output, name, _Untrainable.apply(value, wanted))  # type: ignore[no-untyped-call]
