@@ -23,6 +23,7 @@ from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.loading import init_module, init_std
 from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
+from cutaway.models.untrainable import refuse_gradients
 from cutaway.nn import losses
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.call_context import asked_of, hidden_words_computed, scopes_of
@@ -178,6 +179,7 @@ class HeadModel(PreTrainedModel):
 
     def finish(self, output: Out, return_dict: bool | None) -> Out:
         """The output, as the caller wants it; a tuple for `return_dict=False`, which the type leaves unsaid."""
+        refuse_gradients(self, output)
         return output if wants_dict(self, return_dict) else output.to_tuple()  # type: ignore[return-value]
 
 
