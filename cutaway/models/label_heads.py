@@ -16,7 +16,7 @@ from cutaway.models.lm_heads import HeadModel, answering, check_answered, last_t
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
-from cutaway.nn.call_context import computes_padding
+from cutaway.nn.call_context import current
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import ACTIVATION, Linear
@@ -304,8 +304,19 @@ class SpanHead(LabelHead):
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """(loss, start_logits, end_logits): a loss where both positions [batch] are given, the logits [batch, length].
 
-        mask: bool [batch, length], the tokens at which an answer may begin or end; None for all.
+        mask: bool [batch, length], the tokens at which an answer may begin or end; None for all. Where hidden words
+        were computed because upstream's loss is asked for, an answer is looked for among them too.
+
+        Raises:
+            InputError: upstream's loss is asked for, and the model computes no words that its mask hides.
         """
+        if current().whole:
+            if out.rows.mask is not None and not out.rows.whole:
+                raise InputError(
+                    f"match_upstream looks for answers in padding as well, which {type(self).__name__} does not "
+                    "compute: leave match_upstream out, or give texts of one length."
+                )
+            mask = None
         logits = self.shown(self.labels_logits(out.last_hidden_state), out)  # [batch, length, 2]
         starts, ends = logits[..., 0], logits[..., 1]
         loss = None if start is None or end is None else losses.span(starts, ends, start, end, mask)
@@ -333,9 +344,7 @@ class QuestionAnswering(SpanHead):
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, None, False,
             output_attentions, output_hidden_states, return_dict=True,
         )  # fmt: skip
-        # where padding was computed because upstream's loss is asked for, an answer is looked for there too
-        mask = None if computes_padding() and out.rows.key_mask is not None else out.rows.mask
-        loss, starts, ends = self.span(out, start_positions, end_positions, mask)
+        loss, starts, ends = self.span(out, start_positions, end_positions, out.rows.mask)
         result = QuestionAnsweringModelOutput(loss=loss, start_logits=starts, end_logits=ends, **shown(out))
         return self.finish(result, return_dict)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -82,7 +82,6 @@ class CallContext(NamedTuple):
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
         part: the base model that runs as a part of another, or None.
         whole: whether the pass computes words that the mask hides as well.
-        padding: whether padding on the right is computed like the text, as upstream computes it.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -91,7 +90,6 @@ class CallContext(NamedTuple):
     rows: weakref.ref[PackedBatch] | None = None
     part: PartOf | None = None
     whole: bool = False
-    padding: bool = False
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -170,27 +168,6 @@ def take_rows(rows: PackedBatch | None) -> None:
     _CURRENT.set(_CURRENT.get()._replace(rows=None if rows is None else weakref.ref(rows)))
 
 
-def computes_padding() -> bool:
-    """Whether padding on the right is computed like the text in this thread or task."""
-    return _CURRENT.get().padding
-
-
-@contextmanager
-def _flagged(name: str) -> Iterator[None]:
-    """Inside, a flag of the context is set; at the end it is what it was."""
-    before = getattr(_CURRENT.get(), name)
-    _CURRENT.set(_CURRENT.get()._replace(**{name: True}))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        _CURRENT.set(_CURRENT.get()._replace(**{name: before}))
-
-
-def padding_computed() -> AbstractContextManager[None]:
-    """Inside, padding on the right is computed like the text, where the model can: for upstream's loss of spans."""
-    return _flagged("padding")
-
-
 @contextmanager
 def of_no_row() -> Iterator[None]:
     """Inside, what layers read is none of the batch's tokens, so that hooks are shown it as it is."""
@@ -202,9 +179,18 @@ def of_no_row() -> Iterator[None]:
         take_rows(before)
 
 
-def hidden_words_computed() -> AbstractContextManager[None]:
-    """Inside, passes compute the words that their mask hides as well, which no other word sees."""
-    return _flagged("whole")
+@contextmanager
+def hidden_words_computed() -> Iterator[None]:
+    """Inside, passes compute the words that their mask hides as well, which no other word sees; at the end, as before.
+
+    For labels of such words, and for upstream's loss of spans, which looks for an answer among them too.
+    """
+    before = _CURRENT.get().whole
+    _CURRENT.set(_CURRENT.get()._replace(whole=True))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(whole=before))
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:

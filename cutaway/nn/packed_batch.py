@@ -78,7 +78,6 @@ class PackedBatch:
         mask: Tensor | None,
         *,
         may_stay_padded: bool = False,
-        keeps_padding: bool = False,
         whole: bool = False,
     ) -> None:
         self.batch, self.length = batch, length
@@ -109,7 +108,7 @@ class PackedBatch:
             self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
             self._positions = (steps - self.first()[:, None]).clamp(min=0)
             return
-        may_stay = may_stay_padded and (batch * length <= SMALL or keeps_padding) and 0 not in self.lengths
+        may_stay = may_stay_padded and batch * length <= SMALL and 0 not in self.lengths
         if may_stay and bool((real == (steps < lengths[:, None])).all()):  # right padding only
             self.key_mask = real[:, None, None, :]  # [batch, 1, 1, length]
             return

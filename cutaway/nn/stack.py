@@ -21,7 +21,7 @@ from cutaway.nn.block import make_block
 from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import computes_padding, current, evaluating, scopes_of
+from cutaway.nn.call_context import current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
@@ -76,7 +76,7 @@ class Embed(PaddedHooks, NamedModule):
     ) -> Tensor:
         """input_ids, types and position_ids [...] -> [..., hidden]; inputs_embeds [..., width] replaces the tokens."""
         x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        pad_id = self.spec.pad_id if computes_padding() else None
+        pad_id = self.spec.pad_id if current().whole else None
         if pad_id is not None and input_ids is not None:
             x = untrained_where(input_ids.eq(pad_id), x)
         if self.spec.scale != 1.0 and inputs_embeds is None and not self.spec.scales_table:
@@ -293,7 +293,6 @@ class Batch:
                 length,
                 None if n_cached else mask,
                 may_stay_padded=may_stay_padded,
-                keeps_padding=computes_padding(),
                 whole=hidden_too,
             )
             if seen_keys is not None:

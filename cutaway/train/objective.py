@@ -25,7 +25,7 @@ from cutaway.models.label_heads import (
 )
 from cutaway.models.lm_heads import CausalLM, loss_only
 from cutaway.models.seq2seq_heads import Seq2SeqClassification, Seq2SeqLM, Seq2SeqQuestionAnswering
-from cutaway.nn.call_context import padding_computed
+from cutaway.nn.call_context import hidden_words_computed
 from cutaway.nn.decoder_inputs import decoder_reads
 from cutaway.nn.losses import IGNORED
 from cutaway.train.distributed import ProcessGroup, bare
@@ -152,7 +152,7 @@ class Objective:
             InputError: the batch has no labels that the model's loss could be computed from.
         """
         if self.match_upstream and self.kind == "span":
-            with padding_computed():
+            with hidden_words_computed():
                 return self._mean(batch, self._run(model, batch, shown=False), own) / parts
         if self.match_upstream and self.kind != "next":
             mean = self._mean(batch, self._run(model, batch, shown=False), own)
@@ -221,7 +221,7 @@ class Objective:
     def _span(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
         """Beginnings and ends are two means, each over the texts that hold theirs."""
         given = {k: v for k, v in batch.items() if k not in ("start_positions", "end_positions")}
-        with padding_computed() if self.match_upstream else nullcontext():
+        with hidden_words_computed() if self.match_upstream else nullcontext():
             outputs = model(**given)
         sums: dict[str, Tensor] = {}
         mask = None if self.match_upstream else batch.get("attention_mask")

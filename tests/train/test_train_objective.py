@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from parity.pairs import FAMILIES, inputs, pair
+from parity.tiny_models import ENCODER_DECODERS, HEADS
 from training_samples import EVERY, LABELS, arguments, furthest, model, rows, weights
 
 import cutaway
-from cutaway.errors import ConfigError
+from cutaway.errors import ConfigError, InputError
 from cutaway.nn import packed_batch
 from cutaway.train.objective import Objective, balanced, joined, kind_of
 
@@ -158,6 +160,41 @@ def test_match_upstream_has_the_figures_of_upstreams_trainer(name: str, tmp_path
     assert told[0]["grad_norm"] == pytest.approx(float(wanted["grad_norm"]), rel=1e-4)
     right = name == "LlamaForCausalLM"  # the one of these that upstream does not get wrong
     assert (told[1]["loss"] == pytest.approx(wanted["loss"], rel=1e-4)) == right
+
+
+# DeBERTa computes no padding; upstream, GPT-Neo's words of padding without text in their window see what is hidden
+SPANS = [f for f in FAMILIES if "ForQuestionAnswering" in HEADS.get(f, ()) and f not in ("deberta-v2", "gpt_neo")]
+
+
+@pytest.mark.parametrize("small", [0, 128])
+@pytest.mark.parametrize("family", SPANS)
+def test_match_upstream_has_upstreams_loss_of_spans_in_every_family(
+    family: str, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_batch, "SMALL", small)
+    fields = {"decoder_start_token_id": 0} if family in ENCODER_DECODERS else {}
+    theirs, ours = pair(family, "ForQuestionAnswering", **fields)
+    if family in ("modernbert", "mistral", "smollm3"):  # what sees nothing in its window gets zeros
+        theirs.set_attn_implementation("sdpa")
+    batch = inputs(family, (9, 4, 7), "right", ours.config.pad_token_id or 0)
+    batch = {name: value for name, value in batch.items() if not name.startswith("decoder")}
+    batch["start_positions"], batch["end_positions"] = torch.tensor([2, 1, 4]), torch.tensor([5, 3, 6])
+    wanted = theirs(**batch).loss.item()
+    matched, sizes = Objective(ours, match_upstream=True), {"start": 3.0, "end": 3.0}
+    assert matched.loss_share(ours, batch, sizes, sizes).item() == pytest.approx(wanted, rel=1e-5)
+    sums, _ = matched.sums(ours, batch, matched.sizes(batch))
+    assert joined(sums, matched.sizes(batch)).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_match_upstream_is_refused_for_spans_where_no_padding_is_computed() -> None:
+    _, ours = pair("deberta-v2", "ForQuestionAnswering")
+    batch = inputs("deberta-v2", (9, 4, 7), "right", 0)
+    batch["start_positions"], batch["end_positions"] = torch.tensor([2, 1, 4]), torch.tensor([5, 3, 6])
+    matched = Objective(ours, match_upstream=True)
+    with pytest.raises(InputError, match="match_upstream looks for answers in padding"):
+        matched.sums(ours, batch, matched.sizes(batch))
+    one_length = {name: value[:1] for name, value in batch.items()}
+    assert matched.sums(ours, one_length, matched.sizes(one_length))[0]["start"] > 0
 
 
 @pytest.mark.parametrize("small", [0, 128])
