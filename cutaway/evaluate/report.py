@@ -165,6 +165,10 @@ def html(report: Report) -> str:
     )
 
 
+# measures from 0 to 1, as curves are called
+SHARES = frozenset({"accuracy", "macro f1", "micro f1", "f1", "precision", "recall", "ece", "exact match"})
+
+
 def _named(measure: str) -> str:
     own = {"ece": "calibration error", "macro_f1": "macro F1", "micro_f1": "micro F1", "f1": "F1", "rmse": "RMSE"}
     own |= {"mrr_at_10": "MRR at 10", "ndcg_at_10": "NDCG at 10"}
@@ -207,7 +211,10 @@ def _series(series: Series) -> str:
     xs, ys = [x for x, _ in every], [y for _, y in every]
     low, high = min(ys), max(ys)
     room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    axes = Axes((min(0.0, *xs), max(xs) or 1.0), (low - room, high + room), "step", series.title, series.title)
+    span = (low - room, high + room)
+    if series.title.lower() in SHARES:  # no axis shows what a share cannot be
+        span = (max(span[0], 0.0), min(span[1], 1.0)) if high > low else (0.0, 1.0)
+    axes = Axes((min(0.0, *xs), max(xs) or 1.0), span, "step", "", series.title, counts=True)
     for i, (_, points) in enumerate(series.lines):
         axes.line(points, f"line k{i}")
         axes.dots(points, [2.5] * len(points), f"c{i}")

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 LABEL = 14  # characters of a token's label
 
 
+# the kind of answer -> the heading of its table, and of the first column
+ANSWERS = {
+    "labels": ("Answer", "label"),
+    "token-labels": ("Label of", "label"),
+    "span": ("Answers in the text", "answer"),
+    "choices": ("Choices", "choice"),
+}
+
+
 def show(explanation: Explanation, console: Console | None = None, *, measure: str = "entropy") -> None:
     """Print the explanation. `measure` colours the grid of heads: "entropy", "distance" or "focus"."""
     sheet = _sheet(explanation, console)
@@ -169,12 +178,15 @@ class _Sheet(Screen):
 
     def answers(self) -> None:
         it = self.it
-        if it.kind == "labels":
-            table = self.table("label", "logit>", f"{'score' if it.function == 'none' else 'probability'}>", "")
+        if it.kind in ANSWERS:
+            title, name = ANSWERS[it.kind]
+            if it.kind == "token-labels":
+                title = f"{title} {clipped(it.tokens[it.token].label, 24)}"
+            table = self.table(name, "logit>", f"{'score' if it.function == 'none' else 'probability'}>", "")
             for answer in sorted(it.answers, key=lambda answer: -answer.logit):
                 self._answer(table, answer)
             how = {"softmax": "softmax of the logits", "sigmoid": "sigmoid of each logit", "none": "the logits"}
-            self._section("Answer", table, how[it.function])
+            self._section(title, table, how[it.function])
         elif it.answers:
             table = self.table("token", "id>", "logit>", "probability>", "")
             for answer in it.answers:
@@ -189,19 +201,22 @@ class _Sheet(Screen):
             if it.kind == "mask":
                 self._say("\nThe text has no mask token, so there is nothing to fill in.")
             return
-        table = self.table("#>", "token", "probability>", "", "instead of")
+        labelled = it.kind == "token-labels"
+        table = self.table("#>", "token", *(("label",) if labelled else ()), "probability>", "", "instead of")
         for step in it.steps:
             others = [entry for entry in step.candidates if entry.id != step.picked.id][:3]
             rest = ",  ".join(f"{clipped(entry.label, LABEL)} {entry.probability:.0%}" for entry in others)
             share = step.picked.probability
             table.add_row(
                 str(step.position),
+                *((self.text(clipped(it.tokens[step.position].label, 24)),) if labelled else ()),
                 self.text(clipped(step.picked.label, 24)),
                 f"{share:.1%}",
                 self.fill(share, 10),
                 self.text(rest),
             )
-        title = "Filled in" if it.kind == "mask" else "What was generated, the likeliest token each time"
+        titles = {"mask": "Filled in", "token-labels": "The label of each token"}
+        title = titles.get(it.kind, "What was generated, the likeliest token each time")
         self._section(title, table)
         if it.generated:
             self._say(f"\n{printable(it.generated)}", style="bold")

@@ -30,13 +30,20 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 class Axes:
-    """A frame with two axes; what is drawn is clipped to it by the numbers themselves."""
+    """A frame with two axes; what is drawn is clipped to it by the numbers themselves.
 
-    def __init__(self, x: Point, y: Point, x_name: str, y_name: str, alt: str, *, shares: bool = False) -> None:
+    shares: both axes are percentages. counts: the lower one counts, and has whole numbers only.
+    """
+
+    def __init__(
+        self, x: Point, y: Point, x_name: str, y_name: str, alt: str, *, shares: bool = False, counts: bool = False
+    ) -> None:
         self.x, self.y, self.alt = x, y, alt
         self.parts: list[str] = []
         form = ".0%" if shares else "g"
         for value in ticks(*x):
+            if counts and value != round(value):
+                continue
             at = self.at((value, y[0]))[0]
             self.parts.append(f'<path class="rule" d="M{at:.1f} {ABOVE}V{HEIGHT - BELOW}"/>')
             self.parts.append(self._text(at, HEIGHT - BELOW + 16, format(value, form), "middle", "minor"))
@@ -45,10 +52,11 @@ class Axes:
             self.parts.append(f'<path class="rule" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
             self.parts.append(self._text(LEFT - 6, at + 4, format(value, form), "end", "minor"))
         self.parts.append(self._text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_name, "middle"))
-        self.parts.append(
-            f'<text transform="translate(12 {(ABOVE + HEIGHT - BELOW) / 2:.0f}) rotate(-90)" text-anchor="middle">'
-            f"{written(y_name)}</text>"
-        )
+        if y_name:
+            self.parts.append(
+                f'<text transform="translate(12 {(ABOVE + HEIGHT - BELOW) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+                f"{written(y_name)}</text>"
+            )
 
     def at(self, point: Point) -> Point:
         """Where a point lies in the picture."""

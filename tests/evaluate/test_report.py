@@ -131,3 +131,17 @@ def test_ticks_are_round_and_inside():
     for low, high in ((0, 37), (0.0012, 0.0077), (-3, 1e6), (5, 5)):
         found = ticks(low, high)
         assert 1 <= len(found) <= 7 and min(found) >= low - 1e-9 and max(found) <= high + 1e-9
+
+
+def test_axes_show_what_can_be():
+    """Whole steps, and no share below 0 or above 1, even where a measure never moved."""
+
+    def labels(series):
+        return [float(text) for text in re.findall(r'class="minor">([-\d.e]+)</text>', report._series(series))]
+
+    flat = labels(report.Series("accuracy", [("validation", [(1.0, 0.0), (2.0, 0.0)])]))
+    assert min(flat) == 0 and max(flat) == 2 and 1.5 not in flat and {0.2, 0.8} <= set(flat)
+    full = labels(report.Series("macro f1", [("validation", [(1.0, 0.5), (3.0, 1.0)])]))
+    assert max(set(full) - {0.0, 2.0, 3.0}) == 1 and 0.6 in full
+    free = labels(report.Series("loss", [("training", [(1.0, 2.0), (2.0, 4.0)])]))
+    assert {2.0, 4.0} <= set(free)

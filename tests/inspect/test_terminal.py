@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import inspect_samples as samples
 import pytest
@@ -73,3 +74,14 @@ def test_a_long_text_shows_what_each_token_looks_at_most():
     text = shown(samples.encoder([f"word{i}" for i in range(64)], 12, 12))
     assert "looks most at" in text
     assert "word63" in text
+
+
+@pytest.mark.parametrize("kind", ["token-labels", "span", "choices"])
+def test_other_heads_answer_under_their_own_name(kind):
+    it = replace(samples.encoder(), kind=kind)
+    if kind == "token-labels":
+        it = replace(it, steps=[samples.Step(5, it.answers[1], it.answers)], token=5)
+    text = shown(it)
+    assert {"token-labels": "Label of eu", "span": "Answers in the text", "choices": "Choices"}[kind] in text
+    assert "Next token" not in text and "generated" not in text
+    assert ("The label of each token" in text) == (kind == "token-labels")
