@@ -146,9 +146,9 @@ class Search:
     def run(self) -> CausalLMOutputWithPast | Seq2SeqLMOutput:
         """The model's outputs for the running sequences; logits [A, 1, V].
 
-        A step that nobody looks into gives its logits alone.
+        A step that nobody looks into, or only where it can be seen as it runs, gives its logits alone.
         """
-        if self.stepper is not None and self.stepper.is_unobserved:
+        if self.stepper is not None and self.stepper.shows_all:
             assert self.cache is not None
             memory = None if self.encoded is None else self.encoded[0]
             return CausalLMOutputWithPast(

@@ -55,6 +55,10 @@ class DecodeStepper(Protocol):
     def is_unobserved(self) -> bool:
         """Whether nobody would notice that the model itself is not called."""
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether whoever records is shown by a step what the model itself would show."""
+
     def __call__(
         self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None, /
     ) -> Tensor:
