@@ -5,8 +5,8 @@
 
 Each is used as its pages say: `record`, `capture` (on a CPU it runs transformers, eager) and `run_with_cache`; while
 tokens are written, `record` around `generate`, `capture_generation`, and hooks around TransformerLens' `generate`. The
-other two always make the logits of all tokens; cutaway is asked for the last ones alone. A library that is not there is
-left out. The states are compared before a time counts.
+other two always make the logits of all tokens; cutaway is asked for the last ones alone. A library that cannot be
+imported is left out. The states are compared before a time counts.
 """
 
 from __future__ import annotations

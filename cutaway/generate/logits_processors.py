@@ -112,7 +112,7 @@ class LogitsProcessors:
             (constraint is not None, self.constrained),
         ]
         steps = [rule for on, rule in table if on]
-        self.only_length = all(rule is not_yet for rule in steps)
+        self.only_length = rules.watermark is None and all(rule is not_yet for rule in steps)
         return steps
 
     @property

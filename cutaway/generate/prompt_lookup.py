@@ -79,10 +79,13 @@ class LookupSearch(Search):
         self.forget()
         if not self.can_step() or not positions_are_fixed(self.model):
             return super().run()
+        assert self.cache is not None
+        assert self.stepper is not None
+        if not self.stepper.is_unobserved:  # guesses that do not hold are nobody's to see
+            return super().run()
         self.ahead = self.guesses()
         ids = torch.tensor([[int(self.newest), *self.ahead]], device=self.newest.device)
         memory = None if self.encoded is None else self.encoded[0]
-        assert self.cache is not None and self.stepper is not None
         self.known = self.stepper(ids, self.cache, memory, self.encoder_mask)
         return CausalLMOutputWithPast(logits=self.known[:, :1])
 

@@ -148,7 +148,7 @@ class Search:
     def run(self) -> CausalLMOutputWithPast | Seq2SeqLMOutput:
         """The model's outputs for the running sequences; logits [A, 1, V].
 
-        A step that nobody looks into gives its logits alone.
+        A step that nobody looks into, or only where it can be seen as it runs, gives its logits alone.
         """
         if self.can_step():
             assert self.cache is not None and self.stepper is not None
@@ -200,7 +200,7 @@ class Search:
         """Whether the next token can be had of a stepper, which is made for the second one."""
         if self.asks_for_stepper:
             self.asks_for_stepper, self.stepper = False, self.model.decode_stepper()
-        return self.stepper is not None and self.stepper.is_unobserved
+        return self.stepper is not None and self.stepper.shows_all
 
     def reuse_cache(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.

@@ -8,7 +8,7 @@ arithmetic is the module's own `forward`: a frozen block runs the lines that the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from cutaway import native
 from cutaway.models.backbone import Backbone, EncoderDecoder
+from cutaway.nn.activations.lazy_values import ActivationStore
 from cutaway.nn.activations.taps import Peeks, Taps
 from cutaway.nn.attention import Context
-from cutaway.nn.call_context import scopes_of
+from cutaway.nn.call_context import Scope, scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
 from cutaway.nn.engine_modules import engine_modules
 from cutaway.nn.heads_norm import OwnHeadsNorm
@@ -49,6 +50,7 @@ _PLAIN = (
     nn.Identity,
 )
 _NOTHING = Taps(())
+_PEEKED = frozenset(("resid", "resid_mid", "resid_cross", "attn.q", "attn.z", "cross.q", "cross.z"))
 RECORDED = 2  # the step whose kernel calls are captured: by then all weights are packed
 
 
@@ -133,6 +135,38 @@ class DecodeStepper:
         """Whether the next step takes a cache whose rows beams share (`Cache.share`)."""
         return self.graph is not None and self.is_unobserved
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether a step shows all that is recorded at the moment, and nothing is edited."""
+        scopes = scopes_of(self.base)
+        if any(scope.recorder is None or scope.edits is not None or scope.vectors is not None for scope in scopes):
+            return False
+        return all(self._place(address) is not None for address in self._wanted(scopes))
+
+    def _wanted(self, scopes: Sequence[Scope]) -> list[str]:
+        """The addresses that are recorded and that a step reaches."""
+        addresses = {address for scope in scopes if scope.recorder is not None for address in scope.recorder.wanted}
+        return sorted(address for address in addresses if not address.startswith("encoder."))
+
+    def _place(self, address: str) -> tuple[int, str] | None:
+        """(layer, part) of an address; None for one at which a step cannot be peeked."""
+        layer, _, part = address.removeprefix("decoder.").removeprefix("blocks.").partition(".")
+        return (int(layer), part) if layer.isdecimal() and part in _PEEKED else None
+
+    def _show(self, scopes: Sequence[Scope], batch: int, n: int) -> None:
+        """Hand what the step left to the recorders."""
+        values = ActivationStore()
+        for address in self._wanted(scopes):
+            place = self._place(address)
+            assert place is not None and isinstance(self.taps, Peeks)
+            value = self.taps.seen[place]
+            if not place[1].startswith("resid"):  # [rows, heads, head_size], a row a token
+                value = value.unflatten(0, (-1, n))
+            values[address] = value[:batch].clone()  # a captured step may be of more texts
+        for scope in scopes:
+            if scope.recorder is not None:
+                scope.recorder.begin(values.part(scope.recorder.wanted), None)
+
     def __call__(
         self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None
     ) -> Tensor:
@@ -141,6 +175,11 @@ class DecodeStepper:
         memory: [batch, source length, hidden], what the encoder said, with its mask [batch, source length] or None.
         """
         batch, n = ids.shape
+        scopes = scopes_of(self.base)
+        if scopes:
+            places = {place for address in self._wanted(scopes) if (place := self._place(address)) is not None}
+            if not isinstance(self.taps, Peeks) or not places <= self.taps.places:
+                self.taps, self.graph, self.tries = Peeks(places), None, 0
         if self.rows is None or (self.rows.batch, self.rows.length) != (batch, n):
             self.rows = PackedBatch(batch, n, None)
             self.memory_rows = None
@@ -148,6 +187,8 @@ class DecodeStepper:
             self.memory_rows, self.memory_mask = PackedBatch(batch, memory.shape[1], memory_mask), memory_mask
         inputs = Batch(self.rows, ids, None, None, None, cache)
         x = run_stack(self.stack, inputs, self.taps, memory, self.memory_rows, self._through)  # [batch, n, hidden]
+        if scopes:
+            self._show(scopes, batch, n)
         return self.model.logits(x)
 
     def _through(self, stack: Stack, x: Tensor, context: Context, taps: Taps) -> Tensor:

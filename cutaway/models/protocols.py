@@ -59,6 +59,10 @@ class DecodeStepper(Protocol):
     def reads_shared(self) -> bool:
         """Whether the next step takes a cache whose rows beams share (`Cache.share`)."""
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether whoever records is shown by a step what the model itself would show."""
+
     def __call__(
         self, ids: Tensor, cache: Cache, memory: Tensor | None = None, memory_mask: Tensor | None = None, /
     ) -> Tensor:

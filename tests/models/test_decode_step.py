@@ -12,7 +12,7 @@ from parity.tiny_models import decoder_fields
 from torch import Tensor, nn
 
 from cutaway.generate import stream
-from cutaway.models.decode_step import freeze_for_decoding
+from cutaway.models.decode_step import DecodeStepper, freeze_for_decoding
 from cutaway.nn.linear import OPERATORS, FrozenLinear
 
 pytestmark = pytest.mark.usefixtures("instructions")
@@ -190,3 +190,47 @@ def test_what_is_peeked_at_is_what_would_be_recorded(family: str) -> None:
             ours(**asked, past_key_values=caches[2])
         for place, name in names.items():
             torch.testing.assert_close(seen[place].flatten(), recorded[name].flatten(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ENDINGS)
+def test_what_is_recorded_of_steps_is_what_the_model_itself_would_show(family: str, monkeypatch: Any) -> None:
+    """Prompts of two lengths, one of which ends before the other; with and without steps that are captured."""
+    ours = model(family)
+    front = "decoder." if ours.is_encoder_decoder else ""
+    places = [f"{front}blocks.{i}.{part}" for i in (0, 1) for part in ("resid", "resid_mid", "attn.q", "attn.z")]
+    if ours.is_encoder_decoder:
+        places += ["encoder.blocks.1.resid", "decoder.blocks.0.resid_cross", "decoder.blocks.1.cross.q"]
+    ids, mask = torch.stack(texts((6, 6))), torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6])
+    steps = []
+    called = DecodeStepper.__call__
+
+    def counted(stepper: DecodeStepper, *given: Any) -> Tensor:
+        steps.append(1)
+        return called(stepper, *given)
+
+    monkeypatch.setattr(DecodeStepper, "__call__", counted)
+    first = ours.generate(input_ids=ids, attention_mask=mask, max_new_tokens=3, do_sample=False)[0, -1]
+    asked = {
+        "input_ids": ids, "attention_mask": mask, "max_new_tokens": 6, "min_new_tokens": 3, "eos_token_id": int(first),
+        "do_sample": False, "pad_token_id": 0,
+    }  # fmt: skip
+    found = []
+    for shows in (True, False):
+        if not shows:
+            monkeypatch.setattr(DecodeStepper, "shows_all", property(lambda self: False))
+        steps.clear()
+        with ours.record(*places) as recorded:
+            out = ours.generate(**asked)
+        found.append((out, recorded.runs, recorded.certificates))
+        assert bool(steps) == shows
+    assert torch.equal(found[0][0], found[1][0])
+    assert len(found[0][1]) == len(found[1][1])
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert list(one) == list(other) or {*one} == {*other}
+        for place in other:
+            torch.testing.assert_close(one[place], other[place], atol=1e-5, rtol=1e-5)
+    with ours.record(places[0], f"{front}blocks.0.attn.pattern"):
+        stepper = ours.decode_stepper()
+        assert stepper is not None and not stepper.shows_all
+    with ours.edit({places[0]: lambda x: x}):
+        assert not stepper.shows_all

@@ -407,14 +407,15 @@ class Peeks(Taps):
     """Taps that remember the engine's own tensors at (layer, part); see `Peek`.
 
     Attributes:
-        seen: {(layer, part): value} of the last run, in the engine's own layout.
+        places: these. seen: {(layer, part): value} of the last run, in the engine's own layout.
     """
 
     def __init__(self, places: Iterable[tuple[int, str]]) -> None:
         super().__init__(())
+        self.places = frozenset(places)
         self.seen: dict[tuple[int, str], Tensor] = {}
         parts: dict[int, set[str]] = {}
-        for layer, part in places:
+        for layer, part in self.places:
             parts.setdefault(layer, set()).add(part)
         self._peeks = {layer: Peek(layer, of_layer, self.seen) for layer, of_layer in parts.items()}
 
