@@ -101,7 +101,7 @@ class FewLabels(FineTuning):
             callbacks=callbacks,
         )
 
-    def _rows(self, data: Labelled, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
+    def _rows(self, data: Labelled, model: PreTrainedModel, tokenizer: TokenizerLike) -> list[dict[str, Any]]:
         known = [n for n in (longest_input(model, tokenizer), self.max_length) if n is not None]
         cut: dict[str, Any] = {"truncation": True, "max_length": min(known)} if known else {}
         ids = tokenizer(data.texts, **cut)["input_ids"]
