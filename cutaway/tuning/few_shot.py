@@ -29,7 +29,7 @@ from cutaway.tuning.sentence_trainer import LABEL, TEXTS, SentenceTrainer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cutaway.config.config import PreTrainedConfig
+    from cutaway.config.config import PretrainedConfig
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.tokenization.protocols import PaddingTokenizer
 
@@ -125,14 +125,14 @@ class _Rounds:
         return taken
 
 
-class _AsList(Dataset[Any]):
-    def __init__(self, rows: Sequence[Any]) -> None:
+class _AsList(Dataset[Mapping[str, object]]):
+    def __init__(self, rows: Sequence[Mapping[str, object]]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> object:
+    def __getitem__(self, place: int) -> Mapping[str, object]:
         return self.rows[place]
 
 
@@ -216,16 +216,15 @@ class FewShotTrainer(SentenceTrainer):
             }
         )
         model = classifier_of(config)
-        model.base_model.load_state_dict(encoder.state_dict())
+        model.base.load_state_dict(encoder.state_dict())
         out = cast("nn.Linear", model.get_submodule(model.head_spec.out))
         with torch.no_grad():
             out.weight.copy_(torch.as_tensor(weight))
             out.bias.copy_(torch.as_tensor(bias))
-        made: PreTrainedModel = model.to(self.args.device).eval()
-        return made
+        return model.to(self.args.device).eval()
 
 
-def classifier_of(config: PreTrainedConfig) -> SequenceClassification:
+def classifier_of(config: PretrainedConfig) -> SequenceClassification:
     """A fresh classifier; InputError where its head cannot read a vector of the text."""
     model = auto.AutoModelForSequenceClassification.from_config(config)
     if not isinstance(model, SequenceClassification):

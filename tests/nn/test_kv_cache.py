@@ -59,7 +59,10 @@ def test_what_is_shared_is_what_is_selected(llama: Any, order: list[list[int]]) 
         where = shared.buffer_and_origins[0].untyped_storage().data_ptr()
         shared.share(torch.tensor(index))
         selected.select(torch.tensor(index))
-        assert shared.buffer_and_origins[0].untyped_storage().data_ptr() == where and shared.buffer_and_origins[1] is not None
+        assert (
+            shared.buffer_and_origins[0].untyped_storage().data_ptr() == where
+            and shared.buffer_and_origins[1] is not None
+        )
         new = torch.stack(texts((1,) * len(index), seed=i))
         held = [torch.cat((held[j], one)) for j, one in zip(index, new, strict=True)]
         first, second = (llama(new, past_key_values=cache).logits for cache in caches)  # which gathers
