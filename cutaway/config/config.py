@@ -213,7 +213,7 @@ class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
 
     def __setattr__(self, name: str, value: object) -> None:
         name = self.attribute_map.get(name, name)
-        if value is None and name in self._derivations():
+        if value is None and callable(self._derivations().get(name)):
             self.__dict__.pop(name, None)
             self._handed_out.pop(name, None)
         else:

@@ -178,7 +178,7 @@ class DecodeStepper:
         scopes = scopes_of(self.base)
         if scopes:
             places = {place for address in self._wanted(scopes) if (place := self._place(address)) is not None}
-            if not isinstance(self.taps, Peeks) or not places <= self.taps.places:
+            if not isinstance(self.taps, Peeks) or not places <= self.taps.peeked:
                 self.taps, self.graph, self.tries = Peeks(places), None, 0
         if self.rows is None or (self.rows.batch, self.rows.length) != (batch, n):
             self.rows = PackedBatch(batch, n, None)

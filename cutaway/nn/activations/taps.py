@@ -407,15 +407,15 @@ class Peeks(Taps):
     """Taps that remember the engine's own tensors at (layer, part); see `Peek`.
 
     Attributes:
-        places: these. seen: {(layer, part): value} of the last run, in the engine's own layout.
+        peeked: these. seen: {(layer, part): value} of the last run, in the engine's own layout.
     """
 
-    def __init__(self, places: Iterable[tuple[int, str]]) -> None:
+    def __init__(self, peeked: Iterable[tuple[int, str]]) -> None:
         super().__init__(())
-        self.places = frozenset(places)
+        self.peeked = frozenset(peeked)
         self.seen: dict[tuple[int, str], Tensor] = {}
         parts: dict[int, set[str]] = {}
-        for layer, part in self.places:
+        for layer, part in self.peeked:
             parts.setdefault(layer, set()).add(part)
         self._peeks = {layer: Peek(layer, of_layer, self.seen) for layer, of_layer in parts.items()}
 
