@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,7 +186,11 @@ def traces(models, tmp_path_factory):
             found[kind, name] = folder / f"{kind}-{name}.safetensors"
             Trace.of(model, tokenizer, text, max_new_tokens=2).save(found[kind, name])
     Trace.of(*load_model(models["encoder"]), TEXT, evidence=False).save(folder / "bare.safetensors")
-    return {**found, "bare": folder / "bare.safetensors"}
+    whole = Trace.of(*load_model(models["base"]), TEXT)
+    assert whole.explanation.evidence is not None
+    less = replace(whole.explanation.evidence, attributions=[])
+    replace(whole, explanation=replace(whole.explanation, evidence=less)).save(folder / "less.safetensors")
+    return {**found, "bare": folder / "bare.safetensors", "less": folder / "less.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -198,6 +203,7 @@ def traces(models, tmp_path_factory):
         ("attribute", "encoder", ["--method", "integrated", "--method", "occlusion"], []),
         ("attribute", "decoder", ["--method", "gradient"], []),
         ("attribute", "decoder", ["--method", "direct"], []),
+        ("attribute", "base", [], []),
         ("compare", "encoder", [], ["b"]),
         ("compare", "decoder", [], ["b"]),
         ("compare", "t5", [], ["b"]),
@@ -257,15 +263,19 @@ def test_two_traces_compare_as_their_texts(run, traces):
         ("lens", ["encoder"], "holds no lens"),
         ("lens", ["bare"], "without evidence"),
         ("attribute", ["bare"], "without evidence"),
-        ("attribute", ["base"], "holds no integrated gradients"),
-        ("attribute", ["base", "--method", "shapley"], "holds no Shapley"),
+        ("attribute", ["less"], "holds no integrated gradients"),
+        ("attribute", ["less", "--method", "shapley"], "holds no Shapley"),
         ("attribute", ["encoder", "--target", "POSITIVE"], "--target asks for another answer"),
         ("attribute", ["t5", "--method", "direct", "--position", "1"], "--position asks"),
     ],
 )
 def test_what_a_trace_does_not_hold_is_one_clear_line(run, traces, name, given, message):
     kept = {kind: traces[kind, "a"] for kind in ("encoder", "decoder", "t5", "base")}
-    code, out, err = run(name, *({**kept, "bare": traces["bare"]}.get(part, part) for part in given), model="decoder")
+    code, out, err = run(
+        name,
+        *({**kept, "bare": traces["bare"], "less": traces["less"]}.get(part, part) for part in given),
+        model="decoder",
+    )
     assert code == 1 and not out and message in err and err.count("\n") == 1
 
 

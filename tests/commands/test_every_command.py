@@ -488,7 +488,7 @@ MISTAKES = [
     ("evaluate ENC LABELLED --task sorting", "is not evaluated"),
     ("train BASE LABELLED -o OUT/x --labels number", "is not a number"),
     ("train BASE LABELLED -o OUT/x --validation 2", "between 0 and 1"),
-    ("train BASE LABELLED -o OUT/x --lora 4", "--lora is not of text classification"),
+    ("train BASE LABELLED -o OUT/x --lora 4", "--lora is not of text-classification"),
     ("train BASE TAGGED -o OUT/x --task token-classification --pack", "--pack belongs to --task text-generation"),
     ("train BASE FOUND -o OUT/x --task sentence-similarity --loss TripleLoss", "Did you mean 'TripletLoss'"),
     ("train BASE FOUND -o OUT/x --task sentence-similarity --loss CoSENTLoss", "needs the columns sentence1"),

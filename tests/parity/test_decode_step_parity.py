@@ -53,7 +53,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
 
     def noting(self: KernelGraph, x: Tensor, turns: Any, cache: Cache, *more: Any) -> Tensor:
         seen.batches.append(len(x))
-        seen.shared.append(cache.shared[1] is not None)
+        seen.shared.append(cache.buffer_and_origins[1] is not None)
         seen.sources.append(len(cache.sources[0][0]))
         return replay(self, x, turns, cache, *more)
 
