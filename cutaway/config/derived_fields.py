@@ -19,6 +19,8 @@ class DerivedFields:
     # {field: what it is where the config leaves it open, or a function of the config that says so}
     derived: ClassVar[Mapping[str, object]] = {}
     attribute_map: ClassVar[dict[str, str]] = {}
+    # {field: others that say parts of it}: they give way to a table that was handed out and then changed
+    said_beside: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def _init_derived(self) -> None:
         self.__dict__["_handed_out"] = {}
@@ -77,4 +79,17 @@ class DerivedFields:
         for name, (value, before) in list(held.items()):
             if value != before:
                 del held[name]
-                self.__dict__.setdefault(name, value)
+                if self.__dict__.setdefault(name, value) is value:
+                    self._give_way(name, value)
+
+    def _give_way(self, name: str, table: Mapping[str, object] | list[object]) -> None:
+        """Leave open, or at its default, what other fields say of a table that says it itself from now on."""
+        inner = [v for v in table.values() if isinstance(v, dict)] if isinstance(table, Mapping) else []
+        for other in self.said_beside.get(name, ()):
+            if callable(self._derivations().get(other)) or any(other in each for each in (table, *inner)):
+                field = self.attribute_map.get(other, other)
+                default = vars(type(self)).get("defaults", {}).get(field)
+                if default is None:
+                    self.__dict__.pop(field, None)
+                elif field in self.__dict__:
+                    self.__dict__[field] = default
