@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from cutaway.errors import CutawayError
 
@@ -24,6 +24,13 @@ class DerivedFields:
 
     def _init_derived(self) -> None:
         self.__dict__["_handed_out"] = {}
+
+    def __copy__(self) -> Self:
+        """A shallow copy; what was handed out stays the original's, so that neither takes the other's changes."""
+        self._adopt_changes()
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__, _handed_out={})
+        return copied
 
     @classmethod
     def _derivations(cls) -> dict[str, object]:

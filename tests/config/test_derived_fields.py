@@ -184,3 +184,18 @@ def test_tables_of_each_kind_of_layer_say_the_scaling_beside_them():
     after = cutaway.Gemma3TextModel(config).architecture.stack.layer_positions
     assert [each.scaling for each in after] == [each.scaling for each in before]
     assert [each.theta for each in after] == [33.0] * 5 + [500.0]
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_shallow_copy_keeps_its_own_changes(read_before):
+    config = Deep()
+    kinds = config.kinds if read_before else None
+    other = copy.copy(config)
+    other.kinds[1] = "near"
+    other.table["theta"] = 5.0
+    assert (config.kinds, config.table) == (["full"] * 3, {"theta": 12.0})
+    assert (other.kinds, other.table) == (["full", "near", "full"], {"theta": 5.0})
+    assert config != other and (kinds is None or config.kinds is kinds)
+    third = copy.copy(config)
+    third.heads = 2
+    assert (third.kinds, config.kinds, kinds or config.kinds) == (["full"] * 2, ["full"] * 3, ["full"] * 3)
