@@ -127,6 +127,9 @@ class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
         "is_decoder": False,
         "use_return_dict": lambda config: config.return_dict,
     }
+    said_beside: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rope_parameters": ("rope_scaling", "rope_theta", "partial_rotary_factor")
+    }
     # The rows of `config_fields` that a family adds: fields without a default, and what the others do.
     used: ClassVar[tuple[str, ...]] = ()
     without_effect: ClassVar[dict[str, str]] = {}
@@ -213,6 +216,7 @@ class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
 
     def __setattr__(self, name: str, value: object) -> None:
         name = self.attribute_map.get(name, name)
+        self._adopt_changes()  # a table that was changed before stands beside what is set now
         if value is None and callable(self._derivations().get(name)):
             self.__dict__.pop(name, None)
             self._handed_out.pop(name, None)

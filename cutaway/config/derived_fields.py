@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from cutaway.errors import CutawayError
 
@@ -19,9 +19,18 @@ class DerivedFields:
     # {field: what it is where the config leaves it open, or a function of the config that says so}
     derived: ClassVar[Mapping[str, object]] = {}
     attribute_map: ClassVar[dict[str, str]] = {}
+    # {field: others that say parts of it}: they give way to a table that was handed out and then changed
+    said_beside: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def _init_derived(self) -> None:
         self.__dict__["_handed_out"] = {}
+
+    def __copy__(self) -> Self:
+        """A shallow copy; what was handed out stays the original's, so that neither takes the other's changes."""
+        self._adopt_changes()
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__, _handed_out={})
+        return copied
 
     @classmethod
     def _derivations(cls) -> dict[str, object]:
@@ -77,4 +86,17 @@ class DerivedFields:
         for name, (value, before) in list(held.items()):
             if value != before:
                 del held[name]
-                self.__dict__.setdefault(name, value)
+                if self.__dict__.setdefault(name, value) is value:
+                    self._give_way(name, value)
+
+    def _give_way(self, name: str, table: Mapping[str, object] | list[object]) -> None:
+        """Leave open, or at its default, what other fields say of a table that says it itself from now on."""
+        inner = [v for v in table.values() if isinstance(v, dict)] if isinstance(table, Mapping) else []
+        for other in self.said_beside.get(name, ()):
+            if callable(self._derivations().get(other)) or any(other in each for each in (table, *inner)):
+                field = self.attribute_map.get(other, other)
+                default = vars(type(self)).get("defaults", {}).get(field)
+                if default is None:
+                    self.__dict__.pop(field, None)
+                elif field in self.__dict__:
+                    self.__dict__[field] = default

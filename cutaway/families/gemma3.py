@@ -31,9 +31,10 @@ class Gemma3TextConfig(PretrainedConfig):
     }  # fmt: skip
     derived = {
         **DERIVED, "layer_types": lambda config: layer_types(config, _slides(config)),
-        **derived_ropes({
-            "sliding_attention": ("rope_local_base_freq", 10_000.0), "full_attention": ("rope_theta", 1_000_000.0)
-        }),
+        **derived_ropes(
+            {"sliding_attention": ("rope_local_base_freq", 10_000.0), "full_attention": ("rope_theta", 1_000_000.0)},
+            unscaled=("sliding_attention",),
+        ),
     }  # fmt: skip
     used = (
         *(name for name in USED if name not in ("classifier_dropout", "hidden_dropout")),

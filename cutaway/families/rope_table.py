@@ -76,22 +76,28 @@ def derived_rope(base: float = 10_000.0, share: float | None = None) -> dict[str
     return {
         "rope_parameters": table,
         "rope_scaling": lambda config: config.rope_parameters,
-        "rope_theta": lambda config: config.rope_parameters["rope_theta"],
+        "rope_theta": lambda config: theta_of(config, rope_table(config, ""), base),
     }
 
 
-def derived_ropes(bases: Mapping[str, tuple[str, float]]) -> dict[str, Callable[[PretrainedConfig], object]]:
+def derived_ropes(
+    bases: Mapping[str, tuple[str, float]], unscaled: tuple[str, ...] = ()
+) -> dict[str, Callable[[PretrainedConfig], object]]:
     """As `derived_rope`, where each kind of layer has a table of its own.
 
     Args:
         bases: {kind of layer: (the field that holds its theta, the family's theta)}.
+        unscaled: the kinds of which `rope_scaling` says nothing.
     """
 
     def tables(config: PretrainedConfig) -> object:
-        return {
-            kind: {"rope_type": "default", "rope_theta": config.stated(field, base)}
-            for kind, (field, base) in bases.items()
-        }
+        given = rope_table(config, "")
+        found = {}
+        for kind, (field, base) in bases.items():
+            own = {} if kind in unscaled else {k: v for k, v in given.items() if k != "type"}
+            theta = config.stated(field, base) if own.get("rope_theta") is None else own["rope_theta"]
+            found[kind] = {**own, "rope_type": _kind(own and given), "rope_theta": theta}
+        return found
 
     return {"rope_parameters": tables, "rope_scaling": lambda config: config.rope_parameters}
 

@@ -137,3 +137,65 @@ def test_fields_are_set_from_text_as_what_they_are():
 def test_a_config_is_read_from_one_file(tmp_path):
     Deep(width=24).to_json_file(tmp_path / "any.json")
     assert Deep.from_json_file(tmp_path / "any.json").width == 24
+
+
+@pytest.mark.parametrize(
+    ("family", "beside"),
+    [
+        ("Llama", {"rope_theta": 500.0}),
+        ("Llama", {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+        ("GPTNeoX", {"rotary_emb_base": 500, "rotary_pct": 0.5}),
+        ("Phi", {"rope_theta": 500.0, "partial_rotary_factor": 1.0}),
+    ],
+)
+def test_a_changed_table_counts_where_the_file_says_its_parts_beside_it(family, beside):
+    plan = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8, **beside}
+    config = getattr(cutaway, f"{family}Config")(vocab_size=10, **plan)
+    changes = {"rope_theta": 77.0, "rope_type": "linear", "factor": 2.0}
+    if "partial_rotary_factor" in config.rope_parameters:
+        changes["partial_rotary_factor"] = 0.25
+    for theta in (77.0, 88.0):  # twice: the table is a field of its own the second time
+        config.rope_parameters.update(changes, rope_theta=theta)
+        for each in (config, copy.deepcopy(config), type(config).from_dict(config.to_dict())):
+            positions = getattr(cutaway, f"{family}Model")(each).architecture.stack.positions
+            assert (positions.theta, positions.scaling.factor) == (theta, 2.0)
+            assert positions.size == int(16 * changes.get("partial_rotary_factor", 1.0))
+
+
+def test_what_is_set_after_a_change_of_the_table_is_not_lost():
+    config = cutaway.LlamaConfig()
+    config.rope_parameters["rope_theta"] = 77.0
+    config.rope_scaling = {"rope_type": "linear", "factor": 2.0}
+    assert (
+        config.rope_scaling == {"rope_type": "linear", "factor": 2.0} and config.rope_parameters["rope_theta"] == 77.0
+    )
+    assert cutaway.LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0}).rope_theta == 10_000.0
+
+
+def test_tables_of_each_kind_of_layer_say_the_scaling_beside_them():
+    given = {"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_theta": 500.0}
+    theirs, ours = (library.Gemma3TextConfig(**copy.deepcopy(given)) for library in (transformers, cutaway))
+    assert ours.rope_parameters == theirs.rope_parameters
+    assert ours.rope_parameters["full_attention"]["factor"] == 8.0
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    config = cutaway.Gemma3TextConfig(**sizes, num_hidden_layers=6, intermediate_size=8, **given)
+    before = cutaway.Gemma3TextModel(config).architecture.stack.layer_positions
+    config.rope_parameters["sliding_attention"]["rope_theta"] = 33.0
+    after = cutaway.Gemma3TextModel(config).architecture.stack.layer_positions
+    assert [each.scaling for each in after] == [each.scaling for each in before]
+    assert [each.theta for each in after] == [33.0] * 5 + [500.0]
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_shallow_copy_keeps_its_own_changes(read_before):
+    config = Deep()
+    kinds = config.kinds if read_before else None
+    other = copy.copy(config)
+    other.kinds[1] = "near"
+    other.table["theta"] = 5.0
+    assert (config.kinds, config.table) == (["full"] * 3, {"theta": 12.0})
+    assert (other.kinds, other.table) == (["full", "near", "full"], {"theta": 5.0})
+    assert config != other and (kinds is None or config.kinds is kinds)
+    third = copy.copy(config)
+    third.heads = 2
+    assert (third.kinds, config.kinds, kinds or config.kinds) == (["full"] * 2, ["full"] * 3, ["full"] * 3)
