@@ -114,7 +114,7 @@ def _bias(given: dict[str, float], model: LanguageModel) -> dict[tuple[int, ...]
     size = model.architecture.writer.embedding.vocab_size
     found: dict[tuple[int, ...], float] = {}
     for key, bias in given.items():
-        if not (key.isascii() and key.isdigit() and int(key) < size):
+        if not (key.isascii() and key.isdigit() and len(key) <= 20 and int(key) < size):  # Python reads no 5,000 digits
             raise Problem(400, f"logit_bias holds {key!r:.40}: its keys are token ids, 0 to {size - 1}.",
                           param="logit_bias")  # fmt: skip
         found[(int(key),)] = bias

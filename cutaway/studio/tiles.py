@@ -17,6 +17,7 @@ from cutaway.serve.problem import Problem
 
 MOST_TILE = 1 << 20  # bytes of one tile of a long text
 MOST_KEPT = 64 << 20  # bytes of all tiles that are kept
+MOST_DIGITS = 20  # of a number in a query; Python itself refuses to read thousands of digits
 Bytes = tuple[bytes, float, tuple[int, ...]]  # (content, what a step is worth, shape)
 
 
@@ -43,7 +44,7 @@ class Tile:
             for name, size in zip(("rows", "columns"), shape[-2:] if len(shape) > 1 else (1, 1), strict=True)
         )
         every, dtype = query.get("every", "1"), query.get("dtype", "f32")
-        if not every.isdecimal() or not 1 <= int(every) <= 1 << 16:
+        if not _is_count(every) or not 1 <= int(every) <= 1 << 16:
             raise Problem(400, f"every={every!r:.40}: give a number from 1 on.", param="every")
         if dtype not in ("f32", "u8"):
             raise Problem(400, f"dtype={dtype!r:.40}: give f32 or u8.", param="dtype")
@@ -118,10 +119,14 @@ class Tiles:
                 self._bytes -= len(self._kept.popitem(last=False)[1][0])
 
 
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MOST_DIGITS
+
+
 def _index(text: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
     parts = text.split(".")
     if len(parts) != len(sizes) or not all(
-        part.isdecimal() and int(part) < n for part, n in zip(parts, sizes, strict=True)
+        _is_count(part) and int(part) < n for part, n in zip(parts, sizes, strict=True)
     ):
         raise Problem(
             400, f"at={text!r:.40}: give {len(sizes)} numbers with dots, each below {list(sizes)}.", param="at"
@@ -131,7 +136,7 @@ def _index(text: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _slice(text: str, name: str, size: int) -> slice:
     first, mark, last = text.partition(":")
-    if not mark or not all(part == "" or part.isdecimal() for part in (first, last)):
+    if not mark or not all(part == "" or _is_count(part) for part in (first, last)):
         raise Problem(400, f"{name}={text!r:.40}: give FIRST:LAST.", param=name)
     start = min(int(first or 0), size)
     return slice(start, max(start, min(int(last or size), size)))

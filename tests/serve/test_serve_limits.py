@@ -68,6 +68,7 @@ BAD = [
         ("logprobs", {"logprobs": 5}), ("top_logprobs", {"logprobs": True, "top_logprobs": 21}),
         ("top_logprobs", {"top_logprobs": 2}), ("logit_bias", {"logit_bias": {"x": 1}}),
         ("logit_bias", {"logit_bias": {"5": 101}}), ("logit_bias", {"logit_bias": {"999999": 1}}),
+        ("logit_bias", {"logit_bias": {"9" * 5000: 1}}),
         ("frequency_penalty", {"frequency_penalty": 3}), ("presence_penalty", {"presence_penalty": -3}),
         ("repetition_penalty", {"repetition_penalty": 0}),
         ("response_format", {"response_format": {"type": "xml"}}),
