@@ -197,7 +197,7 @@ class Subject:
     def _index(self, option: str, wanted: str | None) -> int | None:
         if wanted is None:
             return None
-        if wanted[:1] == "#" and wanted[1:].isdigit():
+        if wanted[:1] == "#" and wanted[1:].isdecimal() and len(wanted) <= 20:
             return int(wanted[1:])
         if self.kind == "labels":
             names = {str(label).lower(): int(index) for index, label in self.model.config.id2label.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -241,5 +242,5 @@ def _names(data: str, labels: list[Any], kind: Kind, known: tuple[str, ...] | No
         raise InputError(f"{data} has only the label {', '.join(found) or '(none)'}; there is nothing to tell apart.")
     if len(found) > MOST:
         raise InputError(f"{data} has {len(found):,} different labels; is the label column the right one?")
-    whole = all(name.lstrip("-").isdecimal() for name in found)
+    whole = all(re.fullmatch(r"-?\d{1,20}", name) for name in found)
     return tuple(sorted(found, key=int) if whole else sorted(found))

@@ -225,3 +225,12 @@ def test_a_warm_up_shorter_than_a_step_is_left_out(tmp_path, base, call):
 def test_a_misspelt_task_names_those_like_it(tmp_path, base, call):
     code, _, err = call("train", base, "a.jsonl", "-o", str(tmp_path / "out"), "--task", "token-clasification")
     assert code == 2 and "Did you mean 'token-classification'" in err
+
+
+def test_labels_that_only_look_like_numbers_are_words(tmp_path) -> None:
+    """They are put in order as words: Python reads neither "--5" nor thousands of digits as a number."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\ngood film,--5\nbad plot,5\nlong,{}\n".format("9" * 5000), encoding="utf-8")
+    assert set(read(path, text="text", label="label").names) == {"--5", "5", "9" * 5000}
+    path.write_text("text,label\ngood film,-5\nbad plot,10\nlong,9\n", encoding="utf-8")
+    assert read(path, text="text", label="label").names == ("-5", "9", "10")
