@@ -74,7 +74,8 @@ TARGET void cw_unit_bytes(const float *x, int64_t k, int64_t r, int64_t rows, ch
         __m128i all = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
         all = _mm_add_epi32(all, _mm_shuffle_epi32(all, 0x4e));
         all = _mm_add_epi32(all, _mm_shuffle_epi32(all, 0xb1));
-        const int32_t start = -128 * _mm_cvtsi128_si32(all);
+        /* in unsigned numbers, which may wrap: of a row that is not finite the sum means nothing, and its scale is NaN */
+        const uint32_t start = 0u - 128u * (uint32_t)_mm_cvtsi128_si32(all);
         memcpy(to + (r - first) * 4, &scale, 4);
         memcpy(to + (count + r - first) * 4, &start, 4);
         const __m256i words = _mm256_packs_epi32(q[0], q[1]), more = _mm256_packs_epi32(q[2], q[3]);
