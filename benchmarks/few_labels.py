@@ -1,7 +1,7 @@
 """Few labelled film reviews: `cutaway train --task few-labels` beside SetFit, on the same base, rows and tests.
 
-    python -m venv /tmp/setfit && /tmp/setfit/bin/pip install setfit
-    python benchmarks/few_labels.py --setfit /tmp/setfit/bin/python    # 8, 16 and 64 rows a label, five seeds
+    python -m venv build/setfit && build/setfit/bin/pip install setfit
+    python benchmarks/few_labels.py --setfit build/setfit/bin/python    # 8, 16 and 64 rows a label, five seeds
 
 Each training runs in a process of its own, ours and theirs in turns, with the settings that each library has by itself.
 Reported: accuracy on the same texts, its mean over seeds with a 95% interval (Student's t), the difference of pairs of

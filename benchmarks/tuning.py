@@ -1,7 +1,7 @@
 """Fine-tuning beside its peers: vectors, an adapter of a decoder, a reranker; and a search in many vectors.
 
-    python -m venv /tmp/peers && /tmp/peers/bin/pip install "sentence-transformers[train]" peft datasets
-    python benchmarks/tuning.py vectors lora --peers /tmp/peers/bin/python
+    python -m venv build/peers && build/peers/bin/pip install "sentence-transformers[train]" peft datasets
+    python benchmarks/tuning.py vectors lora --peers build/peers/bin/python
     python benchmarks/tuning.py rerank search
 
 vectors: MiniLM learns that the two halves of a film review belong together (MultipleNegativesRankingLoss); beside

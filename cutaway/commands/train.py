@@ -136,7 +136,7 @@ def train(
     }
     said: dict[str, Any] = {"data": data, "command": command_line(), "also": report}
     if classifies:
-        from cutaway.tuning.fine_tuning import FineTuning
+        from cutaway.tuning.fine_tuning import FineTuning, drop_short_warmup
         from cutaway.tuning.report import write
 
         kind: Kind | None = None if labels is None else labels.value
@@ -147,7 +147,7 @@ def train(
         if labelled.kind == "number":
             counts = f"from {min(training.labels):g} to {max(training.labels):g}"
         _say(f"{_sizes(training, aside)}; {KIND_NAMES[labelled.kind]}. {counts}")
-        _drop_short_warmup(settings, len(training))
+        drop_short_warmup(settings, len(training))
         tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
         if few:
             from cutaway.tuning.few_labels import FewLabels
@@ -164,6 +164,7 @@ def train(
         measures = {name: value for name, value in outcome.metrics.items() if name.startswith("eval_")}
         measures = {name.removeprefix("eval_"): value for name, value in measures.items()}
     else:
+        from cutaway.tuning.fine_tuning import drop_short_warmup
         from cutaway.tuning.task_tuning import TaskTuning, write_task
         from cutaway.tuning.tasks import TaskOptions, check_options
 
@@ -171,7 +172,7 @@ def train(
         check_options(task.value, options)
         first, second = _task_rows(task.value, data, validation, columns, split, seed, how)
         _say(f"{_sizes(first, second)}; columns {', '.join(first.columns)}.")
-        _drop_short_warmup(settings, len(first))
+        drop_short_warmup(settings, len(first))
         trained = TaskTuning(model, first, second, settings, patience, max_length, load, (), task.value, options)
         trained.check()
         outcome, tried = _run(trained, output, search, study, resume)
@@ -207,14 +208,6 @@ def _given(context: typer.Context, setting: str) -> bool:
         return setting != "class_weights"
     source = context.get_parameter_source(_OPTIONS[setting])
     return source is not None and source.name != "DEFAULT"
-
-
-def _drop_short_warmup(settings: dict[str, Any], rows: int) -> None:
-    """No warm-up where it is shorter than a step: it would be a first step at a rate of 0, which teaches nothing."""
-    epochs, size = settings["num_train_epochs"], settings["per_device_train_batch_size"]
-    steps = settings["max_steps"] if settings["max_steps"] > 0 else -(-rows // size) * epochs
-    if settings["warmup_ratio"] * steps < 1:
-        settings["warmup_ratio"] = 0.0
 
 
 def _sizes(training: RowsToTrainOn, aside: RowsToTrainOn) -> str:

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cutaway import auto
 from cutaway.errors import ConfigError, InputError
-from cutaway.pipelines.fit import longest_input
 from cutaway.train import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
 from cutaway.tuning.few_shot import LEAST, FewShotTrainer, check_classes, check_size, few_shot_settings
-from cutaway.tuning.fine_tuning import FineTuning, Outcome
+from cutaway.tuning.fine_tuning import FineTuning, Outcome, drop_short_warmup
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
 from cutaway.tuning.sentence_trainer import LABEL, TEXTS, TRAINED_POOLINGS
 from cutaway.tuning.task_tuning import write_sentence_modules
-from cutaway.tuning.tasks import TaskOptions, pooling_of
+from cutaway.tuning.tasks import TaskOptions, longest_taken, pooling_of
 
 if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
@@ -70,8 +69,7 @@ class FewLabels(FineTuning):
         own: dict[str, Any] = {**few_shot_settings(len(self.training)), **self.settings}
         if "num_train_epochs" in self.settings and "max_steps" not in self.settings:
             del own["max_steps"]
-        if 0 < own.get("max_steps", -1) * own["warmup_ratio"] < 1:
-            own["warmup_ratio"] = 0.0  # it would be a first step at a rate of 0
+        drop_short_warmup(own, len(self.training))
         # an epoch is a step or two: no checkpoint after each; a training that is stopped writes one all the same
         own |= {"eval_strategy": "no", "save_strategy": "no"}
         own |= {"load_best_model_at_end": False, "metric_for_best_model": None}
@@ -102,8 +100,8 @@ class FewLabels(FineTuning):
         )
 
     def _rows(self, data: Labelled, model: PreTrainedModel, tokenizer: TokenizerLike) -> list[dict[str, Any]]:
-        known = [n for n in (longest_input(model, tokenizer), self.max_length) if n is not None]
-        cut: dict[str, Any] = {"truncation": True, "max_length": min(known)} if known else {}
+        most = longest_taken(model, cast("Tokenizer", tokenizer), self._options())
+        cut: dict[str, Any] = {} if most is None else {"truncation": True, "max_length": most}
         ids = tokenizer(data.texts, **cut)["input_ids"]
         return [{TEXTS: [own], LABEL: data.names.index(label)} for own, label in zip(ids, data.labels, strict=True)]
 

@@ -44,6 +44,15 @@ class Outcome:
     before: dict[str, float] = field(default_factory=dict)
 
 
+def drop_short_warmup(settings: dict[str, Any], rows: int) -> None:
+    """No warm-up where it is shorter than a step: it would be a first step at a rate of 0, which teaches nothing."""
+    steps = settings.get("max_steps", -1)
+    if steps <= 0:
+        steps = -(-rows // settings["per_device_train_batch_size"]) * settings.get("num_train_epochs", 3.0)
+    if settings["warmup_ratio"] * steps < 1:
+        settings["warmup_ratio"] = 0.0
+
+
 class RowsToTrainOn(Protocol):
     """What a training records of its rows."""
 

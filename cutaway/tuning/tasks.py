@@ -190,7 +190,8 @@ def trainer_class(task: str, name: str, options: TaskOptions, columns: Sequence[
     return made
 
 
-def _longest(model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> int | None:
+def longest_taken(model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> int | None:
+    """How many tokens of a text are read: those that the model takes, or fewer where the options say so."""
     most = longest_input(model, tokenizer)
     known = [n for n in (most, options.max_length) if n is not None]
     return min(known) if known else None
@@ -217,7 +218,7 @@ def _encode_tags(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, opt
         unknown = next((tag for tag in row["tags"] if tag not in place), None)
         if unknown is not None:
             raise InputError(f"row {number} has the tag {unknown!r}, which no training row has: {', '.join(place)}.")
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     found = tokenizer([row["tokens"] for row in rows.rows], is_split_into_words=True, truncation=True, max_length=most)
     made = []
     for i, row in enumerate(rows.rows):
@@ -234,7 +235,7 @@ def _encode_tags(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, opt
 
 def _encode_answers(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
     """Each window of a long context is a row; those without the answer point to the first token."""
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     made = []
     for row in rows.rows:
         more: dict[str, Any] = {}
@@ -283,7 +284,7 @@ class _Padded:
 
 def _encode_targets(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
     prefix = (getattr(model.config, "prefix", None) or "") if "text" in rows.columns else ""
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     cut: dict[str, Any] = {"truncation": most is not None, **({} if most is None else {"max_length": most})}
     found = tokenizer(
         [prefix + row["text"] for row in rows.rows], text_target=[row["target"] for row in rows.rows], **cut
@@ -292,14 +293,14 @@ def _encode_targets(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, 
 
 
 def _encode_texts(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     cut: dict[str, Any] = {"truncation": most is not None, **({} if most is None else {"max_length": most})}
     found = tokenizer([row["text"] for row in rows.rows], **cut)
     return [{name: found[name][i] for name in found} for i in range(len(rows))]
 
 
 def _encode_chat(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     made = []
     for row, number in zip(rows.rows, rows.numbers, strict=True):
         found = as_conversation(row, tokenizer, most)
@@ -319,7 +320,7 @@ def _chat_collator(
 
 
 def _encode_compared(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     cut: dict[str, Any] = {"truncation": most is not None, **({} if most is None else {"max_length": most})}
     made: Encoded = []
     for row in rows.rows:
@@ -329,7 +330,7 @@ def _encode_compared(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer,
 
 
 def _encode_ranked(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
-    most = _longest(model, tokenizer, options)
+    most = longest_taken(model, tokenizer, options)
     cut: dict[str, Any] = {"truncation": most is not None, **({} if most is None else {"max_length": most})}
     pairs = [(row["query"], document) for row in rows.rows for document in row["documents"]]
     labels = [[label] for row in rows.rows for label in row["labels"]]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from interrupted_training import interrupted_after
 
 import cutaway
 from cutaway.errors import ConfigError, InputError
 from cutaway.train.sentence_losses import CosineSimilarityLoss
-from cutaway.train.signals import SignalStop
 from cutaway.tuning import FewLabels, read
 from cutaway.tuning.few_shot import BalancedBatches, SameLabelLoss, check_classes, logistic_head
+from cutaway.tuning.fine_tuning import drop_short_warmup
 
 WORDS = ["the", "film", "story", "plot", "actor", "scene", "good", "fine", "warm", "bad", "dull", "poor"]
 
@@ -132,15 +132,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, base, call, mo
     data = table(tmp_path / "a.jsonl", reviews())
     given = ["train", base, data, "--task", "few-labels", "--max-steps", "6", "--batch-size", "8", "-o"]
     assert call(*given, str(tmp_path / "whole"))[0] == 0
-    original = SignalStop.on_step_end
-
-    def interrupted(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            signal.raise_signal(signal.SIGINT)
-        original(self, args, state, control, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SignalStop, "on_step_end", interrupted)
+    with interrupted_after(3, monkeypatch):
         code, _, err = call(*given, str(tmp_path / "out"))
     assert code == 130 and "--resume goes on" in err
     assert call(*given, str(tmp_path / "out"), "--resume")[0] == 0
@@ -178,3 +170,17 @@ def test_what_cannot_be_learned_is_said_before_the_work(tmp_path, base, call):
     pairs = FewLabels(base, labelled.take([0, 1, 2, 3]), labelled, {}, pooling="sum")
     with pytest.raises(ConfigError, match="--pooling sum"):
         pairs.check()
+
+
+def test_no_warm_up_is_shorter_than_a_step() -> None:
+    """Its one step would be at a rate of 0; by epochs as by steps."""
+    own = {"warmup_ratio": 0.1, "per_device_train_batch_size": 32}
+    for asked, kept in (
+        ({"max_steps": 5}, 0.0),
+        ({"max_steps": 20}, 0.1),
+        ({"num_train_epochs": 2}, 0.0),
+        ({"num_train_epochs": 9}, 0.1),
+    ):
+        settings = {**own, **asked}
+        drop_short_warmup(settings, 64)  # two steps an epoch
+        assert settings["warmup_ratio"] == kept, asked

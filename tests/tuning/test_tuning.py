@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
 
 import pytest
+from interrupted_training import interrupted_after
 
 import cutaway
 from cutaway.errors import InputError
-from cutaway.train.signals import SignalStop
 from cutaway.tuning import FineTuning, read
 from cutaway.tuning.labelled import Labelled, faults
 from cutaway.tuning.measures import measures_of
@@ -129,15 +128,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, base, call, mo
     data = table(tmp_path / "a.jsonl", reviews())
     given = ["train", base, data, "--max-steps", "6", "--batch-size", "8", "-o"]
     assert call(*given, str(tmp_path / "whole"))[0] == 0
-    original = SignalStop.on_step_end
-
-    def interrupted(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            signal.raise_signal(signal.SIGINT)
-        original(self, args, state, control, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SignalStop, "on_step_end", interrupted)
+    with interrupted_after(3, monkeypatch):
         code, _, err = call(*given, str(tmp_path / "out"))
     assert code == 130 and "--resume goes on" in err
     assert (tmp_path / "out" / "checkpoint-3").is_dir()

@@ -271,40 +271,12 @@ def decode_attention(
         q = q.contiguous()
     if keys.stride()[2:] != (size, 1):
         return None
-    kv_heads, dtype, first_visible = keys.shape[1], q.dtype, cache.first_visible()
+    kv_heads, first_visible = keys.shape[1], cache.first_visible()
     if heads % kv_heads:
         raise RuntimeError(f"{heads} heads cannot share the keys of {kv_heads}")
     kv_shape = (batch, kv_heads, cache.n_columns, size)
-    out = torch.empty(batch * n, heads, size, dtype=dtype)
-    columns_of_bias = 0 if bias is None else bias.shape[1]
-    run(
-        native.Step(
-            batch * n,
-            at(q, dtype, (batch, n, heads, size), 2),
-            at(keys, dtype, kv_shape, 2, True),
-            at(values, dtype, kv_shape, 2, True),
-            out.data_ptr(),
-            cache.end_at,
-            None if first_visible is None else at(first_visible, torch.int64, (batch,)),
-            None,
-            None,
-            None,
-            None if bias is None else at(bias, torch.float32, (heads, columns_of_bias)),
-            *keys.stride()[:2],
-            q.stride(1) if n > 1 else q.stride(0),
-            n,
-            heads,
-            kv_heads,
-            size,
-            window or 0,
-            0,
-            columns_of_bias,
-            scale,
-            dtype == torch.bfloat16,
-        ),
-        bias,
-    )
-    return out
+    first = None if first_visible is None else at(first_visible, torch.int64, (batch,))
+    return _step(q, keys, values, kv_shape, scale, cache.end_at, bias, first=first, bias=bias, window=window or 0)
 
 
 def cross_attention(
@@ -322,7 +294,7 @@ def cross_attention(
     None where the kernel does not serve. memory: int64 [batch], which of the sources each text reads; None where text t
     reads source t.
     """
-    batch, n, heads, size = q.shape
+    batch, n, _, size = q.shape
     if softcap is not None or not serves(q, keys, values) or keys.stride() != values.stride():
         return None
     visible = sources.visible()
@@ -330,9 +302,34 @@ def cross_attention(
         return None
     if n > 1 and batch > 1 and q.stride(0) != n * q.stride(1):
         q = q.contiguous()
-    kv_heads, dtype = keys.shape[1], q.dtype
     first, end, length = visible
-    kv_shape = (batch if memory is None else keys.shape[0], kv_heads, sources.length, size)
+    kv_shape = (batch if memory is None else keys.shape[0], keys.shape[1], sources.length, size)
+    columns, memory_at = at(length, torch.int64, (1,)), None if memory is None else at(memory, torch.int64, (batch,))
+    first_at, end_at = (at(x, torch.int64, (batch,)) for x in (first, end))
+    return _step(q, keys, values, kv_shape, scale, columns, visible, first=first_at, end=end_at, memory=memory_at)
+
+
+def _step(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    kv_shape: tuple[int, ...],
+    scale: float,
+    columns: int | None,
+    kept: object,
+    *,
+    first: int | None = None,
+    end: int | None = None,
+    memory: int | None = None,
+    bias: Tensor | None = None,
+    window: int = 0,
+) -> Tensor:
+    """The kernel of a step: q [batch, n, heads, size], keys and values of `kv_shape` -> [batch * n, heads, size].
+
+    columns, first, end, memory: addresses of what native/step.c calls so. kept: what must live as long as the op does.
+    """
+    batch, n, heads, size = q.shape
+    dtype, columns_of_bias = q.dtype, 0 if bias is None else bias.shape[1]
     out = torch.empty(batch * n, heads, size, dtype=dtype)
     run(
         native.Step(
@@ -341,25 +338,25 @@ def cross_attention(
             at(keys, dtype, kv_shape, 2, True),
             at(values, dtype, kv_shape, 2, True),
             out.data_ptr(),
-            at(length, torch.int64, (1,)),
-            at(first, torch.int64, (batch,)),
-            at(end, torch.int64, (batch,)),
-            None if memory is None else at(memory, torch.int64, (batch,)),
+            columns,
+            first,
+            end,
+            memory,
             None,
-            None,
+            None if bias is None else at(bias, torch.float32, (heads, columns_of_bias)),
             *keys.stride()[:2],
             q.stride(1) if n > 1 else q.stride(0),
             n,
             heads,
-            kv_heads,
+            kv_shape[1],
             size,
+            window,
             0,
-            0,
-            0,
+            columns_of_bias,
             scale,
             dtype == torch.bfloat16,
         ),
-        visible,
+        kept,
     )
     return out
 
