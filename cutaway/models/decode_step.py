@@ -23,10 +23,11 @@ from cutaway.nn.attention import Context
 from cutaway.nn.call_context import Scope, scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
 from cutaway.nn.engine_modules import engine_modules
+from cutaway.nn.frozen_linear import freeze_linear
 from cutaway.nn.heads_norm import OwnHeadsNorm
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
+from cutaway.nn.linear import Linear, PackedCache, hooked
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, LayerNorm, RMSNorm, Sinusoids
 from cutaway.nn.packed_batch import PackedBatch
