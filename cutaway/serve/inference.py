@@ -55,7 +55,7 @@ class TextParameters(Body):
     details: bool | None = None
     top_n_tokens: Annotated[int, Field(ge=0, le=20)] | None = None
     grammar: dict[str, Any] | None = None
-    best_of: Literal[1] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     decoder_input_details: Off | None = None
     watermark: Off | None = None
     truncate: None = None

@@ -39,8 +39,8 @@ class Options(Body):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     # other ways of choosing, which are not built: their values for "off"
-    mirostat: Literal[0] | None = None
-    tfs_z: Literal[1] | None = None
+    mirostat: Annotated[int, Field(ge=0, le=0)] | None = None
+    tfs_z: Annotated[float, Field(ge=1, le=1)] | None = None
     # without effect on an answer of this server
     mirostat_eta: float | None = None
     mirostat_tau: float | None = None
