@@ -107,7 +107,7 @@ class Endpoint:
         except ClientDisconnect:
             said["left"] = True
         except Exception as error:
-            problem = as_problem(error, seconds, said)
+            problem = as_problem(error, seconds, said, self.route.read)
             if not answer.begun:
                 await problem.response(form)(scope, receive, send)
             elif answer.stream is not None:
@@ -181,14 +181,18 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def as_problem(error: BaseException, seconds: float, said: dict[str, Any]) -> Problem:
-    """What is said of an error: our own in its words, any other as a fault of the server, in the log alone."""
+def as_problem(error: BaseException, seconds: float, said: dict[str, Any], read: type[Body] | None = None) -> Problem:
+    """What is said of an error: our own in its words, any other as a fault of the server, in the log alone.
+
+    read: the body that it may be about; the field is the one that the message begins with, else what is to be read.
+    """
     if isinstance(error, Problem):
         return error
     if isinstance(error, TimeoutError):
         return Problem(504, f"The answer took longer than the {seconds:g} seconds that a request may take.")
     if isinstance(error, CutawayError):
-        return Problem(400, str(error))
+        field = None if read is None else read.field_of(str(error))
+        return Problem(400, str(error) if field is None or field in str(error) else f"{field}: {error}", param=field)
     logger.error("a request failed", exc_info=error, extra={"said": said})
     return Problem(500, "The server failed on this request; its log says how.", code="internal")
 
