@@ -309,6 +309,7 @@ class TokenClassification(TokenHead):
 
     def token_loss(self, logits: Tensor, labels: Tensor, rows: PackedBatch) -> Tensor:
         """The mean cross-entropy over labels that are not -100."""
+        labels = losses.by_place(labels, logits)
         check_answered(labels, rows)
         return losses.cross_entropy(logits, labels)
 
