@@ -8,6 +8,7 @@ from cutaway.distributed.cluster import ray
 from cutaway.errors import InputError
 
 if TYPE_CHECKING:
+    from ray.serve import Application
     from starlette.applications import Starlette
 
     from cutaway.serve.settings import Access, Limits
@@ -24,15 +25,15 @@ def deployment(
     log_texts: bool = False,
     ray_options: dict[str, Any] | None = None,
     **options: object,
-) -> Any:
+) -> Application:
     """An application for `ray.serve.run`, whose replicas each are the app of `cutaway.serve.app`.
 
     Args:
         models: as for `cutaway.serve.app`, names and paths: each replica loads them for itself, from where it runs.
         replicas: how many. cpus: processors of each, which is also how many threads it computes with.
         name: of the deployment.
-        limits, access, log_texts: as for `cutaway.serve.app`. Ray's proxy listens on this machine alone unless `serve.start` says
-            otherwise; where it does, `access` needs a key and the hosts that callers name.
+        limits, access, log_texts: as for `cutaway.serve.app`. Ray's proxy listens on this machine alone unless
+            `serve.start` says otherwise; where it does, `access` needs a key and the hosts that callers name.
         ray_options: further options of `ray.serve.deployment`, such as `ray_actor_options` or `autoscaling_config`.
         options: further arguments of `pipeline`, such as `dtype=`.
 

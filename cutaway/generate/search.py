@@ -310,15 +310,15 @@ class Search:
             uniform: float64 [A], the random number of each row.
             as_alone: to the last bit what each row gives alone; else rows of a call share one way through `top_k`.
         """
-        plan, given = self.plan, scores
+        plan, logits = self.plan, scores
         if plan.temperature != 1.0:
             scores = sampling.temperature(scores, plan.temperature)
         few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
         if few is not None and not plan.output_scores:
             place = sampling.draw(self.warp(few[0]), uniform)
             return torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0]), scores
-        if few is None and plan.top_k and as_alone and len(given) > 1:  # one row has none; the others may
-            each = [self.draw(given[row : row + 1], uniform[row : row + 1]) for row in range(len(given))]
+        if few is None and plan.top_k and as_alone and len(logits) > 1:  # one row has none; the others may
+            each = [self.draw(logits[row : row + 1], uniform[row : row + 1]) for row in range(len(logits))]
             return torch.cat([tokens for tokens, _ in each]), torch.cat([left for _, left in each])
         left = self.rules.marked(self.warp(scores))
         if few is None:
