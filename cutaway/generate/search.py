@@ -244,6 +244,7 @@ class Search:
 
     def close(self) -> None:
         """Tells the cache which tokens it holds, so that a later call can go on from it."""
+        self.release()
         if self.prompt.embeds is not None and not self.model.is_encoder_decoder:
             return  # nobody knows the ids of what it holds
         if isinstance(self.cache, Cache) and not self.model.is_encoder_decoder and self.cache.batch:
@@ -255,6 +256,12 @@ class Search:
                     self.sequences[row, pads[row] : pads[row] + n].tolist()
                     for row, n in zip(rows, lengths, strict=True)
                 ]
+
+    def release(self) -> None:
+        """Leaves the steps that were captured to the model's next call."""
+        if self.stepper is not None:
+            self.stepper.release()
+            self.stepper = None
 
     def spread_state(self, copies: Tensor) -> None:
         """Goes on with several sequences for each prompt, after the prompts were run once."""
