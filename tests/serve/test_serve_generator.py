@@ -299,3 +299,34 @@ def test_a_crowd_that_comes_at_once_is_read_in_few_turns() -> None:
     assert generator._room_of_a_turn() == 16
     generator.fail(RuntimeError())
     loop.close()
+
+
+def test_rows_and_columns_that_nobody_uses_take_no_memory() -> None:
+    """A long text beside short ones, in a block of many rows: what is touched is what is held."""
+    import mmap
+    from pathlib import Path
+
+    from cutaway.nn.kv_cache import Cache
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    if not Path("/proc/self/statm").exists():  # another system has no such file
+        return
+
+    def text(n: int) -> Cache:
+        cache = Cache()
+        cache.n_layers = 4
+        cache.buffer = torch.ones(8, 1, 2, n, 64)
+        cache._set_lengths([n], torch.device("cpu"))
+        return cache
+
+    held, short, long = BatchCache(64), text(8), text(4000)  # 64 rows of 4,000 columns: 1 GB
+    begun = resident()
+    held.join(short)
+    held.join(long)
+    for _ in range(20):
+        held.join(short)
+    held.select(torch.arange(10))
+    assert held.block is not None and held.block.numel() * 4 > 900 << 20
+    assert resident() - begun < 100 << 20
