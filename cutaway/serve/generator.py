@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from cutaway.models.protocols import DecodeStepper, GenerativeModel
 
 LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
-ALONE_PIECE = 512  # of a long prompt while nothing is written: whoever comes meanwhile waits for so many
+ALONE_PIECE = 512  # of a prompt while nothing is written: whoever comes meanwhile waits for so many
+LONG_PIECE = 128  # of one that is longer than that
+SHARE = 0.5  # of the time of steps, that a long prompt is read for between them
 AMONG = 64  # waiting requests that are looked at for a common pass
 
 
@@ -71,6 +73,7 @@ class Generator:
         self.outbox: list[tuple[Writing, Token | BaseException]] = []
         self.step_seconds = 0.0  # that a step takes of late
         self.piece = min(LEAST_PIECE, limits.piece_tokens)  # tokens of a long prompt between two steps
+        self.credit = 0.0  # seconds that a long prompt may be read for
         self.overtaken = False  # whether short prompts had the last turn beside a long one
 
     # -- from other threads ----------------------------------------------------------------------------------------
@@ -175,7 +178,7 @@ class Generator:
         """Run one piece of the waiting prompts, if there is room for them.
 
         Every other turn belongs to those who are written, and to short prompts: a long one that is being read has the
-        rest.
+        rest, as far as it leaves most of the time to the steps of those who are written.
         """
         busy = bool(self.rows)
         total = self._room_of_a_turn() if busy else self.limits.batch_tokens
@@ -187,8 +190,11 @@ class Generator:
             self.overtaken = True
             return
         self.overtaken = False
-        if self.reading is not None:
-            self._go_on(self.reading, self.piece if busy else ALONE_PIECE)
+        if self.reading is None or (busy and self.credit < 0):
+            return
+        begun = time.perf_counter()
+        self._go_on(self.reading, self.piece if busy else LONG_PIECE)
+        self.credit = self.credit - (time.perf_counter() - begun) if busy else 0.0
 
     def _room_of_a_turn(self) -> int:
         """Tokens of prompts that are read before the next step: more where more wait than are held up by it.
@@ -379,7 +385,8 @@ class Generator:
         else:
             out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True)
             logits = out.logits[:, -1]  # [A, V]
-        self.step_seconds = _mean(self.step_seconds, time.perf_counter() - begun)
+        took = time.perf_counter() - begun
+        self.step_seconds, self.credit = _mean(self.step_seconds, took), min(0.0, self.credit + SHARE * took)
         self.metrics.step(self.name, len(self.rows))
         places: dict[Writing, list[int]] = {}
         for row, (writing, _) in enumerate(self.rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from typing import Any
@@ -330,3 +331,56 @@ def test_rows_and_columns_that_nobody_uses_take_no_memory() -> None:
     held.select(torch.arange(10))
     assert held.block is not None and held.block.numel() * 4 > 900 << 20
     assert resident() - begun < 100 << 20
+
+
+def test_a_long_prompt_takes_a_share_of_the_time_of_steps(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Each piece takes as long as four steps: between two, as many steps pass as make up for it."""
+    from cutaway.serve import generator as module
+
+    model, loop, now = model_of("llama"), asyncio.new_event_loop(), [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    generator = Generator("x", model, Engine(), Limits(running=4, prefix_bytes=0, piece_tokens=2), Metrics())
+    order: list[str] = []
+
+    def timed(name: str, seconds: float) -> None:
+        function = getattr(generator, name)
+
+        def run(*given: Any) -> Any:
+            if name == "_write" and not generator.rows:
+                return None
+            order.append(name)
+            if name == "_go_on":
+                now[0] += seconds
+            return function(*given)
+
+        monkeypatch.setattr(generator, name, run)
+
+    class Model:
+        """The stepper, a second a step."""
+
+        def __init__(self, stepper: Any) -> None:
+            self.stepper = stepper
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stepper, name)
+
+        def __call__(self, *given: Any) -> Any:
+            now[0] += 1.0
+            return self.stepper(*given)
+
+    monkeypatch.setattr(module, "ALONE_PIECE", 4)
+    settings = {"pad_token_id": 0, "loop": loop}
+    short = make_writing(model, None, [5, 6], {**settings, "max_new_tokens": 36}, None, 60)
+    generator.submit(short)
+    generator.turn()
+    assert generator.stepper is not None
+    generator.stepper = Model(generator.stepper)  # type: ignore[assignment]
+    timed("_go_on", 4.0)
+    timed("_write", 0.0)
+    generator.submit(make_writing(model, None, [7] * 8, {**settings, "max_new_tokens": 2}, None, 60))
+    while short.first is not None and short in {writing for writing, _ in generator.rows}:
+        generator.turn()
+    pieces = [at for at, name in enumerate(order) if name == "_go_on"]
+    assert len(pieces) == 4
+    assert all(8 <= later - at - 1 <= 10 for at, later in itertools.pairwise(pieces))
+    loop.close()
