@@ -167,7 +167,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         return self.family.prefix
 
     @property
-    def vocab_size(self) -> int:
+    def vocab_size(self) -> int:  # type: ignore[override]
         """How many tokens the table has."""
         return self.architecture.stack.embedding.vocab_size
 
