@@ -75,8 +75,6 @@ NEVER = (
      "`report_to` knows TensorBoard, MLflow, wandb and trackio; write a `TrainerCallback` for another"),
     ("the processors of sound models (`Bark...`, `Dia...`)",
      "no task of texts; write a `LogitsProcessor`"),
-    ("watermarks by SynthID",
-     "`WatermarkingConfig` marks by green lists"),
     ("`torch.compile(model, fullgraph=True)`, and tests that are skipped without it",
      "the engine's kernels and its recorded decode step take its place"),
     ("a text of which `attention_mask` hides every token",

@@ -158,7 +158,7 @@ class Search:
             )
         runs_text = self.cache is None
         if runs_text and self.width == self.plan.prompt_columns:
-            rest = None if self.model.is_encoder_decoder else self.reuse_cache()
+            rest = self.continue_answer() if self.model.is_encoder_decoder else self.reuse_cache()
             ids, mask = (self.prompt.ids, self.prompt.mask) if rest is None else (rest, None)
         elif runs_text:
             ids = self.sequences[:, : self.width] if self.rows is None else self.sequences[self.rows, : self.width]
@@ -201,6 +201,26 @@ class Search:
         if self.asks_for_stepper:
             self.asks_for_stepper, self.stepper = False, self.model.decode_stepper()
         return self.stepper is not None and self.stepper.shows_all
+
+    def continue_answer(self) -> Tensor | None:
+        """What the call's cache of an encoder-decoder does not hold of the answers so far, [B, rest]; None without one.
+
+        Raises:
+            GenerationError: it is not one of the beginnings of these answers.
+        """
+        past, ids = self.plan.past, self.prompt.ids
+        if past is None or past.buffer is None:
+            self.cache = past
+            return None
+        shown = self.prompt.mask is None or bool(self.prompt.mask.all())
+        if (past.batch, self.plan.copies) != (len(ids), 1) or not 0 < past.seen < ids.shape[1] or not shown:
+            raise GenerationError(
+                f"past_key_values holds {past.seen} tokens of {past.batch} answers, and decoder_input_ids is "
+                f"{list(ids.shape)}: pass the answers so far, at least one token longer and without padding, one "
+                "search each; or leave past_key_values out, and pass encoder_outputs to spare the encoder."
+            )
+        self.cache = past
+        return ids[:, past.seen :]
 
     def reuse_cache(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.
