@@ -69,8 +69,6 @@ NEVER = (
      "the batches would be others, so it would be another training"),
     ("`accelerator_config` of several processes, `ddp_static_graph`, DeepSpeed",
      "the trainer runs on torch alone: `torchrun`, and `fsdp`"),
-    ("`dataloader_in_order=False`, `dataloader_multiprocessing_context`",
-     "the batches follow from the seed and the epoch"),
     ("`CheckpointManager`, `JITCheckpointCallback`",
      "`enable_jit_checkpoint=True` does what they do"),
     ("callbacks for Kubeflow, SwanLab and other services",

@@ -8,6 +8,7 @@ from cutaway.distributed.cluster import ray
 from cutaway.errors import InputError
 
 if TYPE_CHECKING:
+    from ray.serve import Application
     from starlette.applications import Starlette
 
     from cutaway.serve.settings import Access, Limits
@@ -21,17 +22,18 @@ def deployment(
     name: str = "cutaway",
     limits: Limits | None = None,
     access: Access | None = None,
+    log_texts: bool = False,
     ray_options: dict[str, Any] | None = None,
     **options: object,
-) -> Any:
+) -> Application:
     """An application for `ray.serve.run`, whose replicas each are the app of `cutaway.serve.app`.
 
     Args:
         models: as for `cutaway.serve.app`, names and paths: each replica loads them for itself, from where it runs.
         replicas: how many. cpus: processors of each, which is also how many threads it computes with.
         name: of the deployment.
-        limits, access: as for `cutaway.serve.app`. Ray's proxy listens on this machine alone unless `serve.start` says
-            otherwise; where it does, `access` needs a key and the hosts that callers name.
+        limits, access, log_texts: as for `cutaway.serve.app`. Ray's proxy listens on this machine alone unless
+            `serve.start` says otherwise; where it does, `access` needs a key and the hosts that callers name.
         ray_options: further options of `ray.serve.deployment`, such as `ray_actor_options` or `autoscaling_config`.
         options: further arguments of `pipeline`, such as `dtype=`.
 
@@ -62,7 +64,8 @@ def deployment(
         from cutaway.serve import app
 
         torch.set_num_threads(max(1, int(cpus)))
-        made = app({key: str(source) for key, source in sources.items()}, limits=limits, access=access, **options)
+        paths = {key: str(source) for key, source in sources.items()}
+        made = app(paths, limits=limits, access=access, log_texts=log_texts, **options)
         service = made.state.service
         service.start()
         while not service.ready.wait(0.1):

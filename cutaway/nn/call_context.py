@@ -278,19 +278,8 @@ class Evaluation:
         self.model = model
         self.others = [module for _, module in engine_modules(model) if _has_own_mode(module)]
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        before = _CURRENT.get()
-        switched = self._hold() if self.others else []
-        inside = before if before.evaluating else before._replace(evaluating=True)
-        _CURRENT.set(inside)
-        try:
-            yield
-        finally:
-            now = _CURRENT.get()
-            _CURRENT.set(before if now is inside else now._replace(evaluating=before.evaluating))
-            if switched:
-                self._release(switched)
+    def __call__(self) -> _Evaluating:
+        return _Evaluating(self)
 
     def _hold(self) -> list[nn.Module]:
         with _LOCK:
@@ -308,6 +297,29 @@ class Evaluation:
                 if not _HELD[module]:
                     del _HELD[module]
                     module.training = True
+
+
+class _Evaluating:
+    """One call that evaluates; a class, since a generator would cost a short text more than all else here."""
+
+    __slots__ = ("before", "evaluation", "inside", "switched")
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self.switched: list[nn.Module] = []
+
+    def __enter__(self) -> None:
+        self.before = before = _CURRENT.get()
+        if self.evaluation.others:
+            self.switched = self.evaluation._hold()
+        self.inside = inside = before if before.evaluating else before._replace(evaluating=True)
+        _CURRENT.set(inside)
+
+    def __exit__(self, *error: object) -> None:
+        before, now = self.before, _CURRENT.get()
+        _CURRENT.set(before if now is self.inside else now._replace(evaluating=before.evaluating))
+        if self.switched:
+            self.evaluation._release(self.switched)
 
 
 def _has_own_mode(module: nn.Module) -> bool:

@@ -56,7 +56,11 @@ Handler = Callable[[Call], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Route:
-    """A place that is served. `read`: what the body must be; None for a route without one."""
+    """A place that is served.
+
+    `read`: what the body must be; None for a route without one. `query`: the names that may stand behind a `?`, each
+    once; None where whoever links to the route may add his own.
+    """
 
     method: str
     path: str
@@ -66,6 +70,7 @@ class Route:
     answer: object = None  # what a 200 holds, for the document
     form: Form | None = None
     is_open: bool = False  # served without the key: it holds nothing of anybody's
+    query: tuple[str, ...] | None = ()
 
     def asgi(self, service: Service) -> Endpoint:
         return Endpoint(self, service)
@@ -87,6 +92,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(seconds):
                 request = Request(scope, receive)
+                self._check_query(request)
                 body = await self._body(request, form)
                 if self.service.log_texts and body is not None:
                     said["body"] = (await request.body())[:2000].decode("utf-8", "replace")
@@ -120,6 +126,19 @@ class Endpoint:
         if not isinstance(found, Response):
             found = Response(_json(found), media_type="application/json")
         await found(scope, receive, answer)
+
+    def _check_query(self, request: Request) -> None:
+        known = self.route.query
+        if known is None:
+            return
+        seen: set[str] = set()
+        for name, _ in request.query_params.multi_items():
+            if name not in known:
+                takes = f"it takes {', '.join(known)}" if known else "it takes none"
+                raise Problem(400, f"{name[:40]!r} is no parameter of this path's query; {takes}.", param=name[:40])
+            if name in seen:
+                raise Problem(400, f"{name} stands twice in the query; give it once.", param=name)
+            seen.add(name)
 
     async def _body(self, request: Request, form: Form) -> object:
         if self.route.read is None:

@@ -16,6 +16,7 @@ import pytest
 import serve_app
 
 from cutaway.errors import ConfigError
+from cutaway.serve.routes import ROUTES
 from cutaway.serve.service import Service
 from cutaway.serve.settings import Access, Limits
 from cutaway.serve.worker import TimedProtocol
@@ -235,6 +236,16 @@ def test_paths_methods_and_kinds_that_are_not_there(http):
     assert "error" in http.get("/v1/nope").json()
     form = http.post("/v1/chat/completions", content=b"a=b", headers={"content-type": "text/plain"})
     assert form.status_code == 415 and "content-type" in form.text
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_what_stands_in_a_query_is_used_or_refused(http, route):
+    path = route.path.replace("{name:path}", "m").replace("{task}", "text-generation")
+    answer = http.request(route.method, f"{path}?limt=3", json={})
+    if route.query is None:
+        assert answer.status_code == 200
+    else:
+        assert 400 <= answer.status_code < 500 and "'limt' is no parameter" in answer.text
 
 
 def test_an_answer_has_the_id_of_its_request_and_no_text_is_logged(http, caplog):
