@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
+LEAST_ROUNDS = 3  # however long a job takes
+JOB_SECONDS = 45.0  # of the suites that are meant to end in minutes: no further round of a job begins after so long
 LEFT_OUT: dict[str, str] = {}  # the libraries of a suite that could not be measured: why
 
 
@@ -118,14 +122,23 @@ def workers(entries: list[Entry], folder: Path, threads: int) -> Iterator[dict[E
 
 
 def turns(
-    running: Mapping[Entry, Worker], calls: Mapping[Entry, tuple[Any, ...]], rounds: int, *, is_warm: bool = False
+    running: Mapping[Entry, Worker],
+    calls: Mapping[Entry, tuple[Any, ...]],
+    rounds: int,
+    *,
+    is_warm: bool = False,
+    at_most: float = math.inf,
 ) -> dict[Entry, list[float]]:
     """Seconds of each entry's call in each round; the order turns round.
 
-    One round before is not counted, unless `is_warm`: the same calls were made already, to see what comes out.
+    One round before is not counted, unless `is_warm`: the same calls were made already, to see what comes out. After
+    three rounds no other begins once `at_most` seconds have gone by.
     """
+    start = time.perf_counter()
     seconds: dict[Entry, list[float]] = {entry: [] for entry in running}
     for number in range(1 if is_warm else 0, rounds + 1):
+        if number > LEAST_ROUNDS and time.perf_counter() - start > at_most:
+            break
         for entry in list(running) if number % 2 else list(reversed(list(running))):
             took = running[entry].ask(*calls[entry])["seconds"]
             if number:

@@ -5,31 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from decoder import OURS, THEIRS
-from process import Entry, measured, turns, workers
+from process import JOB_SECONDS, Entry, measured, turns, workers
 
-LENGTHS = (512, 2048, 8192)
+PARTS = ("512", "2048", "8192")
 ENTRIES = [
     Entry(name, where, p) for p in ("fp32", "bf16") for name, where in (("cutaway", OURS), ("transformers", THEIRS))
 ]
 
 
-def suite(gguf: Path, threads: int, rounds: int, quick: bool = False) -> Iterator[tuple[str, Any]]:
-    """Each length (`quick`: the shortest).
+def suite(gguf: Path, threads: int, rounds: int, parts: Iterable[str] = PARTS) -> Iterator[tuple[str, Any]]:
+    """Each length.
 
     `error` is how far the last logits are from transformers' in float32, over their spread.
     """
     with workers(ENTRIES, gguf, threads) as running:
-        for length in LENGTHS[:1] if quick else LENGTHS:
+        for length in map(int, parts):
             ids = np.random.default_rng(length).integers(1000, 49_000, length).tolist()
             logits = {entry: worker.result("prompt", ids) for entry, worker in running.items()}
             right = next(x for e, x in logits.items() if e.where == THEIRS and e.precision == "fp32")
-            took = turns(running, dict.fromkeys(running, ("prompt", ids)), rounds, is_warm=True)
+            took = turns(running, dict.fromkeys(running, ("prompt", ids)), rounds, is_warm=True, at_most=JOB_SECONDS)
             yield (
                 f"prompt_{length}",
                 [

@@ -7,16 +7,17 @@ on the same weights; both sides round the rows that they multiply, so near ties 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from decoder import LLAMA_CPP, NEW, OURS, prompts
-from process import BUILD, Entry, Worker, leave_out, measured, turns, workers
+from process import BUILD, JOB_SECONDS, Entry, Worker, leave_out, measured, turns, workers
 
 BATCHED = "peers.llama_cpp_peer:Batched"
 FORMATS = ("q4_0", "q4_1", "q4_k_m", "q6_k", "q8_0")
+PARTS = (*FORMATS, "own")
 PROMPT, VOCABULARY = 512, 49_000  # tokens
 STARTS = 3  # processes that are started for each library and format
 
@@ -58,11 +59,17 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     with workers([exact, ours, theirs], file, threads) as running:
         right = shares(running, "continued", prompts(1, VOCABULARY), NEW)
         timed = {entry: worker for entry, worker in running.items() if entry != exact}
-        took = turns(timed, dict.fromkeys(timed, ("continued", prompts(1, VOCABULARY), NEW)), rounds, is_warm=True)
+        took = turns(
+            timed,
+            dict.fromkeys(timed, ("continued", prompts(1, VOCABULARY), NEW)),
+            rounds,
+            is_warm=True,
+            at_most=JOB_SECONDS,
+        )
         yield f"{form}_1", [measured(e, seconds, NEW, same_text=right[e]) for e, seconds in took.items()]
         long = np.random.default_rng(1).integers(1000, VOCABULARY, PROMPT).tolist()
         logits = {entry: worker.result("prompt", long) for entry, worker in running.items()}
-        took = turns(timed, dict.fromkeys(timed, ("prompt", long)), rounds, is_warm=True)
+        took = turns(timed, dict.fromkeys(timed, ("prompt", long)), rounds, is_warm=True, at_most=JOB_SECONDS)
         yield (
             f"{form}_prompt",
             [
@@ -73,7 +80,13 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     with workers([exact, ours, batched], file, threads) as running:
         right = shares(running, "continued", prompts(8, VOCABULARY), NEW)
         timed = {entry: worker for entry, worker in running.items() if entry != exact}
-        took = turns(timed, dict.fromkeys(timed, ("continued", prompts(8, VOCABULARY), NEW)), rounds, is_warm=True)
+        took = turns(
+            timed,
+            dict.fromkeys(timed, ("continued", prompts(8, VOCABULARY), NEW)),
+            rounds,
+            is_warm=True,
+            at_most=JOB_SECONDS,
+        )
         yield f"{form}_8", [measured(e, seconds, 8 * NEW, same_text=right[e]) for e, seconds in took.items()]
     starts: dict[Entry, list[dict[str, float]]] = {ours: [], theirs: []}
     for _ in range(STARTS):
@@ -97,18 +110,24 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     )
 
 
-def suite(gguf: Path, threads: int, rounds: int, quick: bool = False) -> Iterator[tuple[str, Any]]:
-    """Each format beside llama.cpp (`quick`: one of them), then our own int8 and int4 of the same weights."""
-    for form in ("q4_1",) if quick else FORMATS:
-        yield from format_figures(form, written(gguf, form), threads, rounds)
+def suite(gguf: Path, threads: int, rounds: int, parts: Iterable[str] = PARTS) -> Iterator[tuple[str, Any]]:
+    """Each format beside llama.cpp, then our own int8 and int4 of the same weights."""
+    for form in parts:
+        if form == "own":
+            yield own_figures(gguf, threads, rounds)
+        else:
+            yield from format_figures(form, written(gguf, form), threads, rounds)
+
+
+def own_figures(gguf: Path, threads: int, rounds: int) -> tuple[str, Any]:
+    """Our own few bits, beside float32, of the same weights."""
     entries = [Entry("cutaway", OURS, precision) for precision in ("fp32", "int8", "int4")]
+    inputs = prompts(1, VOCABULARY)
     with workers(entries, gguf, threads) as running:
-        right = shares(running, "continued", prompts(1, VOCABULARY), NEW)
-        took = turns(running, dict.fromkeys(running, ("continued", prompts(1, VOCABULARY), NEW)), rounds, is_warm=True)
-        yield (
-            "own",
-            [
-                measured(e, seconds, NEW, same_text=right[e], memory_mb=float(running[e].result("memory")))
-                for e, seconds in took.items()
-            ],
-        )
+        right = shares(running, "continued", inputs, NEW)
+        calls = dict.fromkeys(running, ("continued", inputs, NEW))
+        took = turns(running, calls, rounds, is_warm=True, at_most=JOB_SECONDS)
+        return "own", [
+            measured(e, seconds, NEW, same_text=right[e], memory_mb=float(running[e].result("memory")))
+            for e, seconds in took.items()
+        ]

@@ -5,15 +5,16 @@ Greedy and by four beams, one text and eight, beside CTranslate2 and transformer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from process import BUILD, Entry, Worker, leave_out, measured, turns, workers
+from process import BUILD, JOB_SECONDS, Entry, Worker, leave_out, measured, turns, workers
 
 OURS, THEIRS = "peers.cutaway_peer:Translator", "peers.transformers_peer:Translator"
 CTRANSLATE2 = "peers.ctranslate2_peer:Translator"
+PARTS = ("t5", "bart", "marian")
 SOURCE, NEW, VOCABULARY = 24, 32, 8000  # tokens, and words
 ENTRIES = [
     Entry("cutaway", OURS, "fp32"),
@@ -85,7 +86,8 @@ def figures(running: dict[Entry, Worker], count: int, beams: int, rounds: int) -
             leave_out(entry, error)
             del running[entry]
     right = next((text for entry, text in texts.items() if entry.where == THEIRS), None)
-    took = turns(running, dict.fromkeys(running, ("translated", sources, NEW, beams)), rounds, is_warm=True)
+    calls = dict.fromkeys(running, ("translated", sources, NEW, beams))
+    took = turns(running, calls, rounds, is_warm=True, at_most=JOB_SECONDS)
 
     def alike(text: np.ndarray) -> float | None:
         return None if right is None or text.shape != right.shape else float((text == right).mean())
@@ -93,10 +95,10 @@ def figures(running: dict[Entry, Worker], count: int, beams: int, rounds: int) -
     return [measured(e, seconds, count * NEW, same_text=alike(texts[e])) for e, seconds in took.items()]
 
 
-def suite(threads: int, rounds: int, quick: bool = False) -> Iterator[tuple[str, Any]]:
-    """Each kind (`quick`: one of them), one text and eight, greedy and by four beams."""
+def suite(threads: int, rounds: int, parts: Iterable[str] = PARTS) -> Iterator[tuple[str, Any]]:
+    """Each kind, one text and eight, greedy and by four beams."""
     make: Callable[[str], Path] = made
-    for name in ("marian",) if quick else ("t5", "bart", "marian"):
+    for name in parts:
         with workers(ENTRIES, make(name), threads) as running:
             for count in (1, 8):
                 for beams in (1, 4):

@@ -205,7 +205,8 @@ _MODULES = {
         "Qwen2Tokenizer Qwen2TokenizerFast RobertaTokenizer RobertaTokenizerFast"
     ),
     "cutaway.outputs": "ModelOutput strict_outputs",
-    "cutaway.nn.kv_cache": "Cache DynamicCache StaticCache EncoderDecoderCache",
+    "cutaway.nn.cache_kinds": "StaticCache EncoderDecoderCache",
+    "cutaway.nn.kv_cache": "Cache DynamicCache",
     "cutaway.models.generation_mixin": "GenerationMixin",
     "cutaway.tokenization.special_tokens": "AddedToken",
     "cutaway.tokenization.batch_encoding": "BatchEncoding CharSpan TokenSpan",

@@ -335,6 +335,7 @@ class BeamSearch(Search):
 
     def close(self) -> None:
         """The cache holds beams, not the answers: it is of no use to a later call."""
+        self.release()
 
     def keep(self, index: Tensor) -> None:
         """The running beams become those at `index` [A]; it may repeat."""

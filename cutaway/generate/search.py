@@ -264,6 +264,7 @@ class Search:
 
     def close(self) -> None:
         """Tells the cache which tokens it holds, so that a later call can go on from it."""
+        self.release()
         if self.prompt.embeds is not None and not self.model.is_encoder_decoder:
             return  # nobody knows the ids of what it holds
         if isinstance(self.cache, Cache) and not self.model.is_encoder_decoder and self.cache.batch:
@@ -275,6 +276,12 @@ class Search:
                     self.sequences[row, pads[row] : pads[row] + n].tolist()
                     for row, n in zip(rows, lengths, strict=True)
                 ]
+
+    def release(self) -> None:
+        """Leaves the steps that were captured to the model's next call."""
+        if self.stepper is not None:
+            self.stepper.release()
+            self.stepper = None
 
     def spread_state(self, copies: Tensor) -> None:
         """Goes on with several sequences for each prompt, after the prompts were run once."""
@@ -317,20 +324,34 @@ class Search:
             scores = self.rules.marked(scores)
             tokens = sampling.greedy(scores)
         else:
-            if plan.temperature != 1.0:
-                scores = sampling.temperature(scores, plan.temperature)
-            uniform = self.rng.uniform(scores.shape[0])
-            few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
-            if few is None or plan.output_scores:
-                scores = self.rules.marked(self.warp(scores))
-            if few is None:
-                tokens = sampling.draw(scores, uniform)
-            else:
-                place = sampling.draw(self.warp(few[0]), uniform)
-                tokens = torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0])
+            tokens, scores = self.draw(scores, self.rng.uniform(scores.shape[0]))
         if bool((tokens < 0).any()):
             raise self.nothing_to_choose()
         return tokens, scores.log_softmax(dim=-1) if plan.rules.renormalize else scores
+
+    def draw(self, scores: Tensor, uniform: Tensor, *, as_alone: bool = False) -> tuple[Tensor, Tensor]:
+        """Tokens [A] by chance, -1 where there is none to choose, and the scores [A, V] that they were chosen from.
+
+        Args:
+            scores: [A, V].
+            uniform: float64 [A], the random number of each row.
+            as_alone: to the last bit what each row gives alone; else rows of a call share one way through `top_k`.
+        """
+        plan, logits = self.plan, scores
+        if plan.temperature != 1.0:
+            scores = sampling.temperature(scores, plan.temperature)
+        few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
+        if few is not None and not plan.output_scores:
+            place = sampling.draw(self.warp(few[0]), uniform)
+            return torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0]), scores
+        if few is None and plan.top_k and as_alone and len(logits) > 1:  # one row has none; the others may
+            each = [self.draw(logits[row : row + 1], uniform[row : row + 1]) for row in range(len(logits))]
+            return torch.cat([tokens for tokens, _ in each]), torch.cat([left for _, left in each])
+        left = self.rules.marked(self.warp(scores))
+        if few is None:
+            return sampling.draw(left, uniform), left
+        place = sampling.draw(self.warp(few[0]), uniform)
+        return torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0]), left
 
     def nothing_to_choose(self) -> GenerationError:
         if self.rules.steps:

@@ -22,11 +22,14 @@ from cutaway.nn.activations.taps import Peeks, Taps
 from cutaway.nn.attention import Context
 from cutaway.nn.call_context import Scope, scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
+from cutaway.nn.cpu.tracked_parameter import TrackedParameter
 from cutaway.nn.engine_modules import engine_modules
+from cutaway.nn.frozen_linear import FrozenLinear, freeze_linear
 from cutaway.nn.heads_norm import OwnHeadsNorm
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import Linear, PackedCache, freeze_linear, hooked
+from cutaway.nn.linear import Linear, PackedCache, hooked
+from cutaway.nn.module_state import ModuleState
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, LayerNorm, RMSNorm, Sinusoids
 from cutaway.nn.packed_batch import PackedBatch
@@ -51,6 +54,9 @@ _PLAIN = (
 )
 _NOTHING = Taps(())
 _PEEKED = frozenset(("resid", "resid_mid", "resid_cross", "attn.q", "attn.z", "cross.q", "cross.z"))
+_COMPARED = (nn.Parameter, TrackedParameter)
+_MOST_BYTES = 32 << 20  # between the kernels of a step that stays for later calls
+_SMALL = 1 << 16  # numbers of a parameter that are all compared
 RECORDED = 2  # the step whose kernel calls are captured: by then all weights are packed
 
 
@@ -61,15 +67,21 @@ def watched(model: nn.Module) -> bool:
     return any(hooked(m) or "forward" in m.__dict__ for _, m in engine_modules(model))
 
 
-def freeze_for_decoding(module: nn.Module) -> Any:
+def freeze_for_decoding(module: nn.Module, products: list[FrozenLinear] | None = None) -> Any:
     """`module`, unwatched and in evaluation mode, as a plain callable object with the same weights.
 
-    What is not the engine's own (an adapter that somebody put in a layer's place) stays as it is.
+    What is not the engine's own (an adapter that somebody put in a layer's place) stays as it is. `products` gets what
+    stands in the place of linear layers.
     """
+    products = [] if products is None else products
     if type(module) is Linear:
-        return freeze_linear(module.packed, [module]) or module
+        frozen_layer = freeze_linear(module.packed, [module])
+        if frozen_layer is None:
+            return module
+        products.append(frozen_layer)
+        return frozen_layer
     if type(module) is nn.ModuleList:
-        return [freeze_for_decoding(child) for child in module]
+        return [freeze_for_decoding(child, products) for child in module]
     if not isinstance(module, NamedModule) and type(module) not in _PLAIN:
         return module
     kind: Any = type(module)
@@ -82,10 +94,13 @@ def freeze_for_decoding(module: nn.Module) -> Any:
     if isinstance(module, RelativeBias):
         attributes["is_frozen"] = True
     children = {name: child for name, child in module._modules.items() if child is not None}
-    attributes.update({name: freeze_for_decoding(child) for name, child in children.items()})
+    attributes.update({name: freeze_for_decoding(child, products) for name, child in children.items()})
     if isinstance(attributes.get("packed"), PackedCache):
         layers = [getattr(module, name) for name in module.side_by_side]  # type: ignore[union-attr]
-        attributes["packed"] = freeze_linear(module.packed, layers) or module.packed  # type: ignore[arg-type]
+        side_by_side = freeze_linear(module.packed, layers)  # type: ignore[arg-type]
+        if side_by_side is not None:
+            attributes["packed"] = side_by_side
+            products.append(side_by_side)
     return frozen
 
 
@@ -99,6 +114,93 @@ def _frozen_kind(kind: type) -> type:
     return type(f"Frozen{kind.__name__}", (kind,), {"__call__": kind.forward})  # type: ignore[attr-defined]
 
 
+class FrozenStack:
+    """A stack that was frozen, and how it was then, so that a later call of the model can go on with it.
+
+    It is kept by the stack itself, so it must not hold it: a model that is let go of is gone at once.
+
+    Attributes:
+        stack: what `freeze_for_decoding` made of it. graph: a step that was captured, None until one was.
+    """
+
+    def __init__(self, module: NamedModule) -> None:
+        # all before anything is made of it
+        self._kind, self._attributes, self._children = type(module), _attributes(module), dict(module._modules)
+        self._states = [ModuleState(child) for child in self._children.values() if child is not None]
+        modules = [module, *(inner for state in self._states for inner in state.modules)]
+        self._parameters = [
+            (inner._parameters, name, p, p.data_ptr(), p.detach().clone() if p.numel() <= _SMALL else None)
+            for inner in modules
+            for name, p in inner._parameters.items()
+            if p is not None and type(p) in _COMPARED and p.is_cpu
+        ]
+        self._buffers = [
+            (inner._buffers, name, x, x.data_ptr())
+            for inner in modules
+            for name, x in inner._buffers.items()
+            if x is not None
+        ]
+        self._products: list[FrozenLinear] = []
+        self._seen: list[tuple[FrozenLinear, object]] = []
+        self._library = native.LIBRARY
+        self.stack = freeze_for_decoding(module, self._products)
+        self.stack.__dict__.pop("kept_steps", None)
+        self.graph: KernelGraph | None = None
+
+    def note_products(self) -> None:
+        """Before a step is captured: which packed weights there are."""
+        self._seen = [(product, product.packed.seen) for product in self._products if product.refreshed]
+
+    @property
+    def can_stay(self) -> bool:
+        """Whether all that a captured step computes follows from what `holds` compares."""
+        is_plain = f"{self._kind.__module__}.".startswith("cutaway.") and "forward" not in self._attributes
+        known = len(self._seen) == sum(product.refreshed for product in self._products)
+        return is_plain and known and all(state.is_plain for state in self._states)
+
+    def holds(self, module: NamedModule) -> bool:
+        """Whether `module` and its weights are, as far as can be told, what they were: by the checks of the forward.
+
+        A packed weight is looked at by `PackedCache.holds`; all small parameters are compared number by number, and a
+        table of tokens is read where it is.
+        """
+        if type(module) is not self._kind or self._library is not native.LIBRARY:
+            return False
+        try:
+            if _attributes(module) != self._attributes or module._modules != self._children:
+                return False
+        except (RuntimeError, ValueError):  # an array in the place of another one, which are not simply equal or not
+            return False
+        if not all(state.holds() for state in self._states):
+            return False
+        for product, seen in self._seen:
+            packed = product.packed
+            if packed.seen is not seen:
+                return False
+            if not packed.holds(product.layers):
+                packed.forget()  # the next look would compare other numbers of it, and find nothing
+                return False
+        for parameters, name, p, address, numbers in self._parameters:
+            if parameters.get(name) is not p or p.data_ptr() != address:
+                return False
+            if numbers is not None and not torch.equal(p.detach(), numbers):
+                return False
+        return all(buffers.get(name) is x and x.data_ptr() == address for buffers, name, x, address in self._buffers)
+
+
+def _attributes(module: nn.Module) -> dict[str, object]:
+    """A stack's own attributes, but for what it keeps of earlier calls."""
+    return {name: value for name, value in vars(module).items() if name != "kept_steps"}
+
+
+def frozen_stack(module: NamedModule) -> FrozenStack:
+    """The stack, frozen: as an earlier call left it, where nothing has changed since, or anew."""
+    kept = module.kept_steps.acquire()
+    if isinstance(kept, FrozenStack) and kept.graph is not None and kept.holds(module) and kept.graph.wake():
+        return kept
+    return FrozenStack(module)
+
+
 class DecodeStepper:
     """The next logits of texts whose earlier tokens a cache holds, while nothing is recorded.
 
@@ -108,13 +210,26 @@ class DecodeStepper:
     def __init__(self, model: GenerativeModel) -> None:
         base = model.base
         self.model, self.base = model, base
-        self.stack = freeze_for_decoding(base if base.architecture.decoder is None else base.decoder)
-        self.graph: KernelGraph | None = None
+        self.module: NamedModule = base if base.architecture.decoder is None else base.decoder
+        self.frozen = frozen_stack(self.module)
+        self.stack, self.graph = self.frozen.stack, self.frozen.graph
+        self.is_new_call = self.graph is not None  # the graph is of another call, and was not used in this one
         self.tries = 0  # steps that went through the blocks' own forward
         self.rows: PackedBatch | None = None
         self.memory_rows: PackedBatch | None = None
         self.memory_mask: Tensor | None = None
         self.taps = _NOTHING
+
+    def release(self) -> None:
+        """Leave what was captured to the next call of the model; this stepper makes no more steps."""
+        frozen = self.frozen
+        frozen.graph, self.graph = self.graph, None
+        if frozen.graph is None or frozen.graph.bytes > _MOST_BYTES or self.taps is not _NOTHING:
+            return
+        if not frozen.can_stay:
+            return
+        frozen.graph.rest()
+        self.module.kept_steps.release(frozen)
 
     def peek(self, places: Iterable[tuple[int, str]]) -> Mapping[tuple[int, str], Tensor]:
         """{(layer, part): value} at these places after each step that follows, as (3, "resid") or (0, "attn.q").
@@ -123,6 +238,7 @@ class DecodeStepper:
         Asked for before the first step.
         """
         self.taps = peeks = Peeks(places)
+        self.graph = None  # one of an earlier call shows nothing
         return peeks.seen
 
     @property
@@ -197,12 +313,17 @@ class DecodeStepper:
         assert cache is not None
         if x.shape[1] != 1 or cache.empty or native.LIBRARY is None:
             return run_blocks(stack, x, context, taps)
+        if self.graph is not None and self.is_new_call and not self.graph.fits(cache, context.memory_rows):
+            self.graph = None
+        self.is_new_call = False
         if self.graph is not None and batch <= self.graph.batch:
             return self.graph.replay(x, context.turns, cache, context.memory_rows)
         self.tries += 1
         if self.graph is None and self.tries != RECORDED:
             return run_blocks(stack, x, context, taps)
         graph = KernelGraph(x, context.turns)
+        self.frozen.note_products()
+        cache.first_visible()  # computed by torch, and kept
 
         def blocks(x: Tensor, turns: Turns) -> Tensor:
             return run_blocks(stack, x, replace(context, turns=turns), taps)

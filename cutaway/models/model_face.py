@@ -18,7 +18,7 @@ class OfConfig:
     def __set_name__(self, owner: type[object], name: str) -> None:
         self._name = name
 
-    def __get__(self, model: Any, owner: type[object]) -> object:
+    def __get__(self, model: nn.Module | None, owner: type[object]) -> object:
         if model is None:
             return self
         try:

@@ -55,6 +55,9 @@ class DecodeStepper(Protocol):
     def is_unobserved(self) -> bool:
         """Whether nobody would notice that the model itself is not called."""
 
+    def release(self) -> None:
+        """Leave what was captured to the next call of the model; no step is made after it."""
+
     @property
     def reads_shared(self) -> bool:
         """Whether the next step takes a cache whose rows beams share (`Cache.share`)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -82,6 +82,7 @@ class CallContext(NamedTuple):
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
         part: the base model that runs as a part of another, or None.
         whole: whether the pass computes words that the mask hides as well.
+        before_pass: called before each pass of a stack; it may let others use the model meanwhile, or raise.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -90,6 +91,7 @@ class CallContext(NamedTuple):
     rows: weakref.ref[PackedBatch] | None = None
     part: PartOf | None = None
     whole: bool = False
+    before_pass: Callable[[], None] | None = None
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -199,6 +201,27 @@ def hidden_words_computed() -> Iterator[None]:
         _CURRENT.set(_CURRENT.get()._replace(whole=before))
 
 
+@contextmanager
+def calling_before_passes(function: Callable[[], None]) -> Iterator[None]:
+    """Inside, `function` is called before each pass of a stack, so that long work of many passes can be held or ended.
+
+    It comes between two passes, where no kernel and no buffer is in use: what runs meanwhile may use the same model.
+    """
+    before = _CURRENT.get()
+    _CURRENT.set(before._replace(before_pass=function))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(before_pass=before.before_pass))
+
+
+def begin_pass() -> None:
+    """A stack is about to run: whoever asked to be called before it is."""
+    function = _CURRENT.get().before_pass
+    if function is not None:
+        function()
+
+
 def take_adapters(call: AdaptersOfACall | None) -> None:
     """Let `call` say which adapters act, in this thread or task, until another call is set."""
     _CURRENT.set(_CURRENT.get()._replace(adapters=call))
@@ -255,19 +278,8 @@ class Evaluation:
         self.model = model
         self.others = [module for _, module in engine_modules(model) if _has_own_mode(module)]
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        before = _CURRENT.get()
-        switched = self._hold() if self.others else []
-        inside = before if before.evaluating else before._replace(evaluating=True)
-        _CURRENT.set(inside)
-        try:
-            yield
-        finally:
-            now = _CURRENT.get()
-            _CURRENT.set(before if now is inside else now._replace(evaluating=before.evaluating))
-            if switched:
-                self._release(switched)
+    def __call__(self) -> _Evaluating:
+        return _Evaluating(self)
 
     def _hold(self) -> list[nn.Module]:
         with _LOCK:
@@ -285,6 +297,29 @@ class Evaluation:
                 if not _HELD[module]:
                     del _HELD[module]
                     module.training = True
+
+
+class _Evaluating:
+    """One call that evaluates; a class, since a generator would cost a short text more than all else here."""
+
+    __slots__ = ("before", "evaluation", "inside", "switched")
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self.switched: list[nn.Module] = []
+
+    def __enter__(self) -> None:
+        self.before = before = _CURRENT.get()
+        if self.evaluation.others:
+            self.switched = self.evaluation._hold()
+        self.inside = inside = before if before.evaluating else before._replace(evaluating=True)
+        _CURRENT.set(inside)
+
+    def __exit__(self, *error: object) -> None:
+        before, now = self.before, _CURRENT.get()
+        _CURRENT.set(before if now is self.inside else now._replace(evaluating=before.evaluating))
+        if self.switched:
+            self.evaluation._release(self.switched)
 
 
 def _has_own_mode(module: nn.Module) -> bool:

@@ -36,8 +36,15 @@ class EngineTree:
         return engine_modules(self.root, remove_duplicate=remove_duplicate)
 
     def modules(self) -> Iterator[nn.Module]:
-        """Each module once."""
-        return (module for _, module in self.named_modules())
+        """Each module once, in the order of `named_modules`; no names are made."""
+        seen: set[int] = set()
+        waiting = [self.root]
+        while waiting:
+            module = waiting.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield module
+                waiting += [child for child in reversed(module._modules.values()) if child is not None]
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         """(name, module) of the model's own children."""
@@ -53,8 +60,13 @@ class EngineTree:
                     yield f"{prefix}.{name}" if prefix else name, p
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Each parameter once."""
-        return (p for _, p in self.named_parameters())
+        """Each parameter once, in the order of `named_parameters`."""
+        seen: set[int] = set()
+        for module in self.modules():
+            for p in module._parameters.values():
+                if p is not None and id(p) not in seen:
+                    seen.add(id(p))
+                    yield p
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """(name, buffer), each once."""

@@ -10,7 +10,9 @@ adapter), the graph is not used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from cutaway import native
 from cutaway.config.architecture import Rotary
 from cutaway.nn.cpu.ops import at, capturing
+from cutaway.nn.cpu.packed_weight import PackedWeight
 from cutaway.nn.cpu.torch_private import DISPATCH_MODE
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.packed_batch import PackedBatch
@@ -97,7 +100,8 @@ class KernelGraph:
                 out = blocks(self.x, self.turns)
         finally:
             calls, capturing.calls = capturing.calls, None
-        self._kept = (watcher.memory, calls)
+        self._memory = watcher.memory
+        self._kept: Sequence[tuple[native.Op, Sequence[Any]]] = calls
         self.out = out
         buffer = cache.buffer
         assert buffer is not None
@@ -113,6 +117,32 @@ class KernelGraph:
         self._ops = (ctypes.c_void_p * len(calls))(*(ctypes.addressof(op) for op, _ in calls))
         all_rows_known = all(isinstance(op, _KINDS) and op.rows % self.batch == 0 for op, _ in calls)
         return out, all_rows_known and bool(calls) and not watcher.computed
+
+    @property
+    def bytes(self) -> int:
+        """The memory that lies between the kernels."""
+        return sum(x.nbytes for x in self._memory)
+
+    def rest(self) -> None:
+        """Hold no cache and no weight, until `wake`: nobody replays it meanwhile."""
+        self._target, self._target_memory, self._sources = (), (), (None, None, 0)
+        self._kept = [
+            (op, [weakref.ref(one) if isinstance(one, PackedWeight) else one for one in kept])
+            for op, kept in self._kept
+        ]
+
+    def wake(self) -> bool:
+        """Hold the weights again; False where one of them is no more."""
+        self._kept = [(op, [one() if isinstance(one, weakref.ref) else one for one in kept]) for op, kept in self._kept]
+        # what a norm and a product do not have is no weight that is gone
+        return all(kept[0] is not None for op, kept in self._kept if isinstance(op, native.Product))
+
+    def fits(self, cache: Cache, memory_rows: PackedBatch | None) -> bool:
+        """Whether these are of the kind that it was captured with, which within one call they stay."""
+        held = cache.buffer_and_origins[0]
+        if held is None or _kind(held) != self._kind or cache.scattered:
+            return False
+        return not self._at_source or (memory_rows is not None and memory_rows.visible() is not None)
 
     def replay(self, x: Tensor, turns: Turns, cache: Cache, memory_rows: PackedBatch | None = None) -> Tensor:
         """The same on another x and turns, for as many texts or fewer; valid until the next call."""
@@ -172,6 +202,32 @@ class KernelGraph:
             op.text, op.head = keys.stride()[:2]
             (op.first_visible, op.end, op.columns), op.memory = places, memory_at
         self._sources = visible, memory, batch, list(cache.sources.values())
+
+
+class KeptSteps:
+    """What was captured for the steps of earlier calls: no state of the model, and never copied."""
+
+    MOST = 2  # for as many calls at the same time, since each has its own
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[object] = []
+
+    def acquire(self) -> object | None:
+        """One that nobody uses, which is the caller's from now on; None where there is none."""
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def release(self, step: object) -> None:
+        """Keep one for a later call."""
+        with self._lock:
+            self._idle = [*self._idle, step][-self.MOST :]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> KeptSteps:
+        return KeptSteps()
+
+    def __reduce__(self) -> tuple[type[KeptSteps], tuple[()]]:
+        return KeptSteps, ()
 
 
 def _kind(buffer: Tensor) -> tuple[Any, ...]:

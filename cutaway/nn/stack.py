@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,9 +22,10 @@ from cutaway.nn.block import make_block
 from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import current, evaluating, scopes_of
+from cutaway.nn.call_context import begin_pass, current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
+from cutaway.nn.kernel_graph import KeptSteps
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, hooked
 from cutaway.nn.lora import set_call_rows, with_call_context
@@ -179,9 +181,12 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
     if isinstance(spec.positions, Alibi):
         owner.alibi = AlibiTable(spec.positions, spec.attention.n_heads)
-    owner.graphs = BlockGraphs()
+    owner.graphs, owner.kept_steps = BlockGraphs(), KeptSteps()
     owner.rotary = {rotary: RotaryTable(rotary) for rotary in spec.rotary if rotary is not None}
     owner.by_length = any(rotary.by_length for rotary in owner.rotary)
+
+
+_NUMBER: Callable[[object], int] = operator.attrgetter("number")
 
 
 def follow_blocks(stack: NamedModule) -> bool:
@@ -192,8 +197,11 @@ def follow_blocks(stack: NamedModule) -> bool:
     Raises:
         ConfigError: no block is left, or layers share one (ALBERT), so that the list does not say how many there are.
     """
-    blocks = stack.blocks
-    numbers = tuple(getattr(block, "number", i) for i, block in enumerate(blocks))
+    blocks = stack._modules["blocks"]._modules.values()  # type: ignore[union-attr]
+    try:
+        numbers = tuple(map(_NUMBER, blocks))
+    except AttributeError:  # one that is not the library's own
+        numbers = tuple(getattr(block, "number", i) for i, block in enumerate(blocks))
     if numbers == stack.numbers:
         return False
     built: Spec = stack.built
@@ -452,6 +460,7 @@ def run_stack(
 
     `stack` has embed, blocks and, by its spec, final_norm, relative, rotary.
     """
+    begin_pass()
     spec: Spec = stack.spec
     rows, cache = batch.rows, batch.cache
     prefill = cache is None or cache.empty

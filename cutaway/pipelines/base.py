@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -225,15 +225,17 @@ class Pipeline(KnownUpstream, ABC):
             self._evaluation = Evaluation(cast(nn.Module, self.model))
         evaluation = self._evaluation  # a model that trains elsewhere keeps its mode
         for batch in batches([row.length for row in rows], self.batch_tokens, most):
-            with evaluation(), self._adapted([rows[i].adapter for i in batch], settings):
-                answers = self.forward([rows[i] for i in batch], settings)
+            with evaluation():
+                if "adapters" in settings:
+                    with self._adapted([rows[i].adapter for i in batch]):
+                        answers = self.forward([rows[i] for i in batch], settings)
+                else:
+                    answers = self.forward([rows[i] for i in batch], settings)
             for i, answer in zip(batch, answers, strict=True):
                 outputs[i] = answer
         return outputs
 
-    def _adapted(self, names: list[str | None], settings: Mapping[str, Any]) -> AbstractContextManager[None]:
-        if "adapters" not in settings:
-            return nullcontext()
+    def _adapted(self, names: list[str | None]) -> AbstractContextManager[None]:
         found: AbstractContextManager[None] = self.model.use_adapter(names, len(names))
         return found
 
@@ -252,21 +254,27 @@ class Pipeline(KnownUpstream, ABC):
 
     def batch(self, rows: list[Row]) -> dict[str, Tensor]:
         """Rows as padded tensors [rows, longest] on the model's device, with the mask."""
-        longest = max(1, max(row.length for row in rows))
-        fills = {
-            "input_ids": self.tokenizer.pad_token_id or 0,
-            "token_type_ids": self.tokenizer.pad_token_type_id,
-        }
-        found = {
-            name: torch.tensor([row.inputs[name] + [fills[name]] * (longest - row.length) for row in rows])
-            for name in rows[0].inputs
-        }
-        found["attention_mask"] = torch.tensor([[1] * row.length + [0] * (longest - row.length) for row in rows])
+        lengths = [row.length for row in rows]
+        longest = max(1, *lengths)
+        short = [longest - length for length in lengths]
+        if any(short):
+            fills = {
+                "input_ids": self.tokenizer.pad_token_id or 0,
+                "token_type_ids": self.tokenizer.pad_token_type_id,
+            }
+            found = {
+                name: torch.tensor([row.inputs[name] + [fills[name]] * n for row, n in zip(rows, short, strict=True)])
+                for name in rows[0].inputs
+            }
+            found["attention_mask"] = torch.tensor([[1] * (longest - n) + [0] * n for n in short])
+        else:
+            found = {name: torch.tensor([row.inputs[name] for row in rows]) for name in rows[0].inputs}
+            found["attention_mask"] = torch.ones(len(rows), longest, dtype=torch.int64)
         device = self.device
-        return {name: value.to(device) for name, value in found.items()}
+        return found if device.type == "cpu" else {name: value.to(device) for name, value in found.items()}
 
     def _known(self, settings: dict[str, Any]) -> dict[str, Any]:
-        known = self.known_settings()
+        known = self.known_settings() if settings else ()
         for name in settings:
             if name not in known:
                 raise InputError(f"{name}= is not a setting of the {self.task} pipeline.{nearest(name, known)}")

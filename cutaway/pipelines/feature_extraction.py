@@ -116,16 +116,17 @@ class FeatureExtractionPipeline(Pipeline):
         spans = [row.own for row in rows]
         if not settings["pooling"]:
             return [hidden[i, a:b].clone() for i, (a, b) in enumerate(spans)]  # [tokens, hidden] each
-        steps = torch.arange(hidden.shape[1], device=hidden.device)
-        masked = hidden
-        if any(span != (0, hidden.shape[1]) for span in spans):
+        masked, is_whole = hidden, all(span == (0, hidden.shape[1]) for span in spans)
+        if not is_whole or "weightedmean" in settings["pooling"]:
+            steps = torch.arange(hidden.shape[1], device=hidden.device)
+        if not is_whole:
             edges = torch.tensor(spans, device=hidden.device)  # [rows, 2]
             own = ((steps >= edges[:, :1]) & (steps < edges[:, 1:]))[..., None]  # [rows, longest, 1]
             masked = hidden * own
         parts = []
         for pooling in settings["pooling"]:
             if pooling == "cls":
-                parts.append(hidden[:, 0])
+                parts.append(hidden[:, 0].clone())
             elif pooling == "lasttoken":
                 parts.append(hidden[torch.arange(len(rows)), torch.tensor([end - 1 for _, end in spans])])
             elif pooling == "weightedmean":
@@ -135,7 +136,8 @@ class FeatureExtractionPipeline(Pipeline):
                 parts.append((hidden if masked is hidden else hidden.masked_fill(~own, -torch.inf)).amax(1))
             else:
                 parts.append(masked.sum(1))
-        return torch.stack(parts, 1).unbind(0)  # [poolings, hidden] each
+        stacked = parts[0][:, None] if len(parts) == 1 else torch.stack(parts, 1)  # [rows, poolings, hidden]
+        return stacked.unbind(0)  # [poolings, hidden] each
 
     def finish(self, item: Any, rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]) -> object:
         return Features(self.vector(rows, outputs, settings), rows[0].cut)
@@ -145,18 +147,19 @@ class FeatureExtractionPipeline(Pipeline):
         if not settings["pooling"]:
             vectors = torch.cat(outputs)  # [tokens, hidden]
         else:
-            stacked = torch.stack(outputs)  # [windows, poolings, hidden]
             tokens = sum(b - a for a, b in (row.own for row in rows))
             parts = []
             for i, pooling in enumerate(settings["pooling"]):
-                own = stacked[:, i]
-                if pooling == "max":
-                    parts.append(own.amax(0))
-                elif pooling == "lasttoken":
-                    parts.append(own[-1])
+                own = [output[i] for output in outputs]  # [hidden] of each window
+                if pooling == "lasttoken":
+                    parts.append(own[-1].clone())
+                elif pooling == "max":
+                    parts.append(own[0].clone() if len(own) == 1 else torch.stack(own).amax(0))
                 else:
-                    parts.append(own.sum(0) / _SHARES[pooling](len(rows), tokens))
-            vectors = torch.cat(parts)  # [poolings * hidden]
+                    total = own[0] if len(own) == 1 else torch.stack(own).sum(0)
+                    parts.append(total / _SHARES[pooling](len(rows), tokens))
+            # none of them is a part of a batch, which it would keep in memory
+            vectors = parts[0] if len(parts) == 1 else torch.cat(parts)  # [poolings * hidden]
         for step in settings["after"]:
             vectors = torch.nn.functional.normalize(vectors, dim=-1) if step == "normalize" else step(vectors)
         return vectors

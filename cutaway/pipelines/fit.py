@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.plan import Row, Window, windows
@@ -22,8 +22,7 @@ WAYS = ("error", "truncate", "window")
 Text = str | tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """How texts are made to fit.
 
     Attributes:
@@ -46,13 +45,15 @@ class Fit:
     cutting: bool | str = True
     room: int | None = None
     spans: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def longest_input(model: LanguageModel, tokenizer: TokenizerLike) -> int | None:
     """The most tokens that the model and its tokenizer take, or None where neither sets a bound."""
-    bounds = [tokenizer.model_max_length, getattr(model.architecture.stack, "longest", None)]
-    found = min(bound for bound in bounds if bound is not None)
+    found = tokenizer.model_max_length
+    of_model = getattr(model.architecture.stack, "longest", None)
+    if of_model is not None and of_model < found:
+        found = of_model
     return found if found < 10**9 else None  # a tokenizer without a bound says 1e30
 
 
@@ -79,19 +80,23 @@ def fit(tokenizer: TokenizerLike, texts: Sequence[Text], how: Fit) -> list[list[
         options["truncation"] = options.get("truncation") or how.cutting
         if options.get("max_length") is None:
             options["max_length"] = how.longest
-    encoding = tokenizer(list(texts), verbose=False, **options)
+    # what is not asked for here is read from the encodings
+    encoding = tokenizer(
+        list(texts), verbose=False, return_attention_mask=False, return_token_type_ids=False, **options
+    )
     assert encoding.encodings is not None  # the tokenizer made them now
     types = "token_type_ids" in tokenizer.model_input_names
+    is_placed = how.room is not None or how.spans or how.long == "window"
     found = []
-    for text, one, cut in zip(texts, encoding.encodings, encoding.cut, strict=True):
-        n = len(one.ids)
-        first, last = _place(one, how.part)
+    for text, one, ids, cut in zip(texts, encoding.encodings, encoding["input_ids"], encoding.cut, strict=True):
+        n = len(ids)
+        first, last = _place(one, how.part) if is_placed else (0, n)
         if (how.longest is not None and n > how.longest) or (how.room is not None and last - first > how.room):
             if how.long != "window":
                 raise InputError(_too_long(text, n, how))
             found.append(_in_windows(one, how, types))
             continue
-        inputs = {"input_ids": one.ids, **({"token_type_ids": one.type_ids} if types else {})}
+        inputs = {"input_ids": ids, "token_type_ids": one.type_ids} if types else {"input_ids": ids}
         window = None
         if how.spans or how.long == "window":
             window = Window(0, last - first, 0, last - first, first, first)

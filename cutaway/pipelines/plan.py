@@ -112,6 +112,9 @@ def batches(lengths: Sequence[int], tokens: int, rows: int | None = None) -> Ite
 
     A batch covers at most `tokens` positions, padding counted, and at most `rows` rows; a longer row goes alone.
     """
+    if len(lengths) == 1:
+        yield [0]
+        return
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and ((len(batch) + 1) * lengths[batch[0]] > tokens or len(batch) == rows):

@@ -115,9 +115,12 @@ class TextClassificationPipeline(Pipeline):
     def finish(
         self, item: str | tuple[str, str], rows: list[Row], outputs: list[Any], settings: Mapping[str, Any]
     ) -> Classification:
-        weights = shares(rows)
-        scores = [sum(w * s for w, s in zip(weights, own, strict=True)) for own in zip(*outputs, strict=True)]
-        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        if len(rows) == 1:
+            scores: list[float] = outputs[0]
+        else:
+            weights = shares(rows)
+            scores = [sum(w * s for w, s in zip(weights, own, strict=True)) for own in zip(*outputs, strict=True)]
+        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)  # equal ones keep their order
         labels = self.model.config.id2label
         return Classification(tuple(labels[i] for i in order), tuple(scores[i] for i in order), rows[0].cut, len(rows))
 

@@ -7,8 +7,7 @@ another id than the file says without a word. Everything that reaches it goes th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,19 +33,25 @@ LONGEST_ROW = 2**20
 METASPACE = "▁"
 
 
-@contextmanager
-def guarded(what: str) -> Iterator[None]:
+class guarded:
     """Turn every failure of the Rust library into one TokenizerError that starts with `what`."""
-    try:
-        yield
-    except TokenizerError:
-        raise
-    except Exception as error:  # the library raises plain Exceptions
-        raise TokenizerError(f"{what}: {_first_line(error)}") from None
-    except BaseException as error:  # a Rust panic derives from BaseException, so that nobody catches it by accident
-        if type(error).__name__ != "PanicException":
-            raise
-        raise TokenizerError(f"{what}: the tokenizers library gave up: {_first_line(error)}") from None
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, TokenizerError):
+            return
+        if isinstance(error, Exception):  # the library raises plain Exceptions
+            raise TokenizerError(f"{self.what}: {_first_line(error)}") from None
+        # a Rust panic derives from BaseException, so that nobody catches it by accident
+        if type(error).__name__ == "PanicException":
+            raise TokenizerError(f"{self.what}: the tokenizers library gave up: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -327,7 +327,7 @@ class PreTrainedTokenizerFast(
             model_max_length=self.model_max_length,
             multiple=pad_to_multiple_of,
             stride=stride,
-            has_pad_token=self.pad_token_id is not None,
+            has_pad_token=padding is False or self.pad_token_id is not None,
         )
         wanted = {
             "token_type_ids": self._wants("token_type_ids", return_token_type_ids),

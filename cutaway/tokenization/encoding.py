@@ -25,8 +25,8 @@ class TextEncoding(SpecialTokens):
         self, inputs: list[Any], fit: Fit, special: bool, words: bool, plain: bool, side: str
     ) -> list[Encoding]:
         backend = self._backend
-        pairs = any(isinstance(row, tuple) for row in inputs)
         if fit.truncation != "do_not_truncate":
+            pairs = any(isinstance(row, tuple) for row in inputs)
             frame = backend.num_special_tokens_to_add(pairs) if special else 0
             self._check_room(fit, frame)
         # The Rust tokenizer holds padding and truncation as its own state, so two threads must not mix theirs.
@@ -76,6 +76,8 @@ class TextEncoding(SpecialTokens):
     ) -> list[int]:
         """How many tokens each text lost."""
         cut = [0] * len(encodings)
+        if fit.truncation == "do_not_truncate":
+            return cut
         pairs = []
         for i, encoding in enumerate(encodings):
             parts = encoding.overflowing

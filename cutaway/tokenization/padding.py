@@ -38,6 +38,9 @@ class Fit:
     stride: int = 0
 
 
+_AS_IT_IS = Fit("do_not_pad", "do_not_truncate")
+
+
 def ask(
     padding: bool | str,
     truncation: bool | str | None,
@@ -56,9 +59,13 @@ def ask(
     Raises:
         TokenizerError: the arguments are unknown or absurd, contradict each other, or need a pad token.
     """
-    check_length("max_length", max_length, LONGEST_ROW if padding == "max_length" else 2**62)
-    check_length("pad_to_multiple_of", multiple)
-    check_length("stride", stride)
+    if max_length is None and multiple is None and type(stride) is int and stride == 0 and padding is False:
+        if truncation is False or truncation is None:  # nothing that could be wrong
+            return _AS_IT_IS
+    else:
+        check_length("max_length", max_length, LONGEST_ROW if padding == "max_length" else 2**62)
+        check_length("pad_to_multiple_of", multiple)
+        check_length("stride", stride)
     if multiple == 0:
         raise TokenizerError("pad_to_multiple_of is 0; it must be at least 1, or None.")
     if max_length is not None and padding is False and truncation is None:

@@ -65,7 +65,7 @@ class OptimizationArguments:
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
-    optim: Optim = "adamw_torch"
+    optim: Optim = "adamw_torch_fused"
     optim_args: str | None = None
     lr_scheduler_type: SchedulerType = SchedulerType.LINEAR
     lr_scheduler_kwargs: dict[str, Any] | str | None = None

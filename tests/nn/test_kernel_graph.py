@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from cutaway import native
 from cutaway.config.architecture import Alibi, Stack
 from cutaway.models import decode_step
 from cutaway.nn import kv_cache
-from cutaway.nn.kernel_graph import KernelGraph
+from cutaway.nn.kernel_graph import KeptSteps, KernelGraph
 
 pytestmark = [
     pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine"),
@@ -70,6 +73,7 @@ def answer(ours: Any, ids: Tensor, mask: Tensor, tape: bool = True, **more: Any)
     with pytest.MonkeyPatch.context() as patch:
         if not tape:
             patch.setattr(decode_step, "RECORDED", 0)
+            patch.setattr(KeptSteps, "acquire", lambda self: None)
         asked = {"max_new_tokens": 14, "output_logits": True, "return_dict_in_generate": True, "eos_token_id": []}
         return ours.generate(ids, mask, **(asked | more))
 
@@ -96,8 +100,8 @@ def test_every_decoder_is_played(
         assert not played
         assert_same(answer(ours, ids, mask), wanted)
         stack = ours.base.architecture.decoder or ours.base.architecture.stack
-        # of 14 tokens: the prompt's, and two steps that went their own way
-        assert played == ([3] * 11 if has_kernels(stack) else [])
+        # of 14 tokens: the prompt's, and in the first call two steps that went their own way
+        assert played == ([3] * (11 if side == "left" else 13) if has_kernels(stack) else [])
         played.clear()
 
 
@@ -142,6 +146,113 @@ def test_more_texts_than_were_recorded(played: list[int]) -> None:
             new = torch.stack(texts((1,) * batch, seed=i))
             assert torch.equal(stepper(new, kept), ours(new, past_key_values=other).logits)
     assert played == [2, 2, 4, 4, 4]
+
+
+WRITERS = [
+    ("gpt2", "LMHeadModel"),
+    ("llama", "ForCausalLM"),
+    ("t5", "ForConditionalGeneration"),
+    ("bart", "ForConditionalGeneration"),
+    ("marian", "MTModel"),
+]
+
+
+@pytest.mark.parametrize(("family", "ending"), WRITERS)
+def test_a_later_call_goes_on_with_the_step_of_an_earlier_one(family: str, ending: str, played: list[int]) -> None:
+    ours = model(family, ending)
+    asked = [
+        ((7, 3), 1),
+        ((4, 9), 1),
+        ((5,), 1),
+        ((6, 2), 2),
+        ((3, 3), 2),
+        ((8,), 1),
+    ]
+    for i, (lengths, beams) in enumerate(asked):
+        ids, mask = padded(texts(lengths, seed=i), "left", 0)
+        more: dict[str, Any] = {}
+        if beams > 1:
+            more = {"num_beams": beams, "output_logits": False, "return_dict_in_generate": False}
+        wanted = answer(ours, ids, mask, tape=False, **more)
+        assert not played
+        found = answer(ours, ids, mask, **more)
+        if beams > 1:
+            assert torch.equal(found, wanted)
+        else:
+            assert_same(found, wanted)
+        # the first call captures a step, and that of more texts than there were captures anew
+        assert len(played) == (11 if i == 0 else 12 if i == 3 else 13)
+        played.clear()
+
+
+def _change(ours: Any, what: str) -> None:
+    """A change that a later call must see."""
+    stack = ours.base if ours.base.architecture.decoder is None else ours.base.decoder
+    block = stack.blocks[1]
+    if what == "a product":
+        block.mlp.down.weight.data.mul_(1.5)
+    elif what == "a product, unseen by torch":
+        block.mlp.down.weight.detach().numpy()[:] *= 1.5
+    elif what == "a norm, unseen by torch":
+        next(p for name, p in block.named_parameters() if "norm" in name).detach().numpy()[:] *= 1.5
+    elif what == "another table of tokens":
+        stack.embed.tokens.weight = torch.nn.Parameter(stack.embed.tokens.weight.detach() * 1.5)
+    elif what == "distances":
+        stack.relative.weight.detach().numpy()[:] += torch.randn(stack.relative.weight.shape).numpy()
+    elif what == "another layer":
+        block.mlp.down = torch.nn.Linear(block.mlp.down.in_features, block.mlp.down.out_features, bias=False)
+    elif what == "fewer blocks":
+        stack.blocks = stack.blocks[:1]
+    elif what == "a dtype":
+        ours.double()
+
+
+CHANGES = ("a product", "a product, unseen by torch", "a norm, unseen by torch", "another table of tokens")
+
+
+@pytest.mark.parametrize(
+    ("family", "what"),
+    [
+        *((family, what) for family in ("llama", "t5") for what in (*CHANGES, "another layer", "a dtype")),
+        ("t5", "distances"),
+        ("llama", "fewer blocks"),
+    ],
+)
+def test_what_changed_between_two_calls_is_seen(family: str, what: str) -> None:
+    ours = model(family, dict(WRITERS)[family])
+    ids, mask = padded(texts((7, 3)), "left", 0)
+    before = answer(ours, ids, mask)
+    _change(ours, what)
+    found = answer(ours, ids, mask)
+    assert not torch.equal(found.logits[-1].float(), before.logits[-1].float())
+    assert_same(found, answer(ours, ids, mask, tape=False))
+
+
+@torch.no_grad()
+def test_a_text_of_another_kind_is_not_played_by_an_earlier_step(played: list[int]) -> None:
+    ours = model("t5", "ForConditionalGeneration")
+    ids, mask = padded(texts((7, 7)), "left", 0)
+    answer(ours, ids, mask)
+    played.clear()
+    mask[:, 3] = 0  # a hole in the source, which is torch's work
+    found = answer(ours, ids, mask)
+    assert not played
+    assert_same(found, answer(ours, ids, mask, tape=False))
+
+
+@pytest.mark.parametrize(("family", "ending"), WRITERS)
+def test_a_model_that_wrote_is_gone_with_its_last_name(family: str, ending: str) -> None:
+    ours = copy.deepcopy(model(family, ending))
+    ids, mask = padded(texts((7, 3)), "left", 0)
+    answer(ours, ids, mask)
+    gone = weakref.ref(ours.base if ours.base.architecture.decoder is None else ours.base.decoder)
+    gc.collect()
+    gc.disable()
+    try:
+        del ours
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_what_is_no_kernel_is_not_played(played: list[int]) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 import cutaway
 from cutaway import native
 from cutaway.nn import linear
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.cpu import int8
-from cutaway.nn.linear import ACTIVATION, Linear, PackedCache
+from cutaway.nn.linear import Linear, PackedCache
 from cutaway.nn.residual import ResidualAdd
 
 WAYS = ["torch's int8", "float32", *RUNNABLE]
