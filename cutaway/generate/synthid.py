@@ -53,9 +53,11 @@ class SynthIDTextWatermarkingConfig:
             raise GenerationError(f"sampling_table_size={self.sampling_table_size}: pass at most {LARGEST_TABLE}.")
         if self.ngram_len < 2:
             raise GenerationError(f"ngram_len={self.ngram_len}: pass at least 2: a token, and one before it.")
-        keys = self.keys if isinstance(self.keys, list | tuple) else ()
+        listed = getattr(self.keys, "tolist", lambda: self.keys)()  # of an array
+        keys = listed if isinstance(listed, list | tuple) else ()
         if not keys or any(isinstance(key, bool) or not isinstance(key, int) for key in keys):
             raise GenerationError(f"keys={self.keys!r:.80}: pass whole numbers, at least one.")
+        self.keys = list(keys)
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], **changes: object) -> SynthIDTextWatermarkingConfig:
@@ -95,13 +97,13 @@ class SynthIDTextWatermarkLogitsProcessor(LogitsProcessor):
         skip_first_ngram_calls: bool = False,
         debug_mode: bool = False,
     ) -> None:
-        SynthIDTextWatermarkingConfig(
+        checked = SynthIDTextWatermarkingConfig(
             ngram_len, keys, context_history_size, sampling_table_seed, sampling_table_size
-        )  # checks them
+        )
         self.ngram_len, self.context_history_size = ngram_len, context_history_size
         self.skip_first_ngram_calls, self.debug_mode = skip_first_ngram_calls, debug_mode
         self.device = torch.device(device)
-        self.keys = torch.tensor(list(keys), device=self.device)
+        self.keys = torch.tensor(checked.keys, device=self.device)
         rng = torch.Generator(device=self.device).manual_seed(sampling_table_seed)
         self.sampling_table = torch.randint(0, 2, (sampling_table_size,), generator=rng, device=self.device)
         self.prompt_length: int | None = None

@@ -254,6 +254,10 @@ class TrainingArguments(
             found[name] = value
         return found
 
+    # settings that a command line gives as JSON; a subclass of other libraries adds its own
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        "accelerator_config", "fsdp_config", "deepspeed", "gradient_checkpointing_kwargs", "lr_scheduler_kwargs",
+    ]  # fmt: skip
     takes_itself: ClassVar[tuple[str, ...]] = ()  # needless settings that a subclass has a use for
 
     def _check(self) -> None:

@@ -1,5 +1,6 @@
 """SynthID's mark: upstream's bits and scores, texts that hold more bits than chance, and rows that come and go."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -97,6 +98,8 @@ def test_marks_are_kept_in_files(tmp_path):
     config.save_pretrained(tmp_path)
     again = cutaway.GenerationConfig.from_pretrained(tmp_path)
     assert again.watermarking_config == config.watermarking_config
+    array = cutaway.SynthIDTextWatermarkingConfig(2, np.array(KEYS[:2]))
+    assert array.to_dict()["keys"] == KEYS[:2]
 
 
 @pytest.mark.parametrize(
