@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 from starlette.responses import Response
@@ -74,17 +74,17 @@ def _run(served: ServedModel, body: ExplainBody) -> Explanation | Trace:
 
 def _write(found: Explanation | Trace, body: ExplainBody) -> tuple[str | bytes, str]:
     """The body of the answer and its type."""
-    from cutaway.inspect.explanation import Explanation
     from cutaway.inspect.page import page
 
-    if not isinstance(found, Explanation):
+    if body.format == "trace":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run.trace.safetensors"
-            found.save(path)
+            cast("Trace", found).save(path)
             return path.read_bytes(), "application/octet-stream"
+    explanation = cast("Explanation", found)
     if body.format == "page":
-        return page.render(found), "text/html"
-    return found.to_json(patterns=body.patterns), "application/json"
+        return page.render(explanation), "text/html"
+    return explanation.to_json(patterns=body.patterns), "application/json"
 
 
 def _field(message: str) -> str:
