@@ -4,7 +4,9 @@ Starts `cutaway serve` as a process, on this machine alone, and checks that ever
 
 mixed: texts, streams, vectors, labels, explanations, wrong requests and clients that leave, for `--minutes`; what the
     worker's memory grows by in a minute after the first sixth of the time.
-crowd: ten times as many requests as there are places, for `--seconds`: only 200 and 429.
+crowd: ten times as many requests as there are places: only 200 and 429, and no prompt of those refused is read.
+beside: short answers while long prompts are read and long answers written, against short ones alone; p99.
+wrong: at least 80 values that the server's own document does not allow, for each route: a 4xx that names the field.
 leave: a thousand clients that leave after their first bytes; nothing of theirs may be left.
 slow: 500 connections that say half a request; others are answered.
 body: a body of 300 MB is refused, and takes no memory.
@@ -158,6 +160,9 @@ def mixed(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
 def crowd(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
     """Ten times what there is room for."""
     counts: collections.Counter[int] = collections.Counter()
+    refused: list[float] = []
+    before = server.metric("cutaway_prompt_tokens_total")
+    read: list[int] = []  # tokens of the prompts that were answered
 
     async def run() -> None:
         end = time.monotonic() + asked.seconds
@@ -167,16 +172,113 @@ def crowd(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
             async def caller(number: int) -> None:
                 while time.monotonic() < end:
                     body = {"model": "smol", "prompt": prompt(number), "max_tokens": 8}
+                    begun = time.monotonic()
                     answer = await client.post("/v1/completions", json=body)
                     counts[answer.status_code] += 1
+                    if answer.status_code == 200:
+                        read.append(answer.json()["usage"]["prompt_tokens"])
                     if answer.status_code == 429:
+                        refused.append(time.monotonic() - begun)
                         await asyncio.sleep(min(1.0, float(answer.headers["retry-after"])))
 
             await asyncio.gather(*(caller(number) for number in range(at_once)))
 
     asyncio.run(run())
     figures["crowd, answers"] = dict(counts)
+    figures["crowd, tokens of prompts read and answered"] = [
+        server.metric("cutaway_prompt_tokens_total") - before, sum(read),
+    ]  # fmt: skip
+    slow = (statistics.median(refused), statistics.quantiles(refused, n=100)[98], max(refused))
+    figures["crowd, seconds to a refusal: median, p99, slowest"] = [round(value, 3) for value in slow]
     assert set(counts) == {200, 429}, counts
+
+
+def beside(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
+    """Short answers while long prompts are read and long answers written, against short ones alone."""
+
+    async def run(seconds: float, with_long: bool) -> list[float]:
+        end, each = time.monotonic() + seconds, []
+        async with clients(server.url, 8) as client:
+
+            async def short(number: int) -> None:
+                while time.monotonic() < end:
+                    body = {"model": "smol", "prompt": prompt(number + len(each)), "max_tokens": 16, "temperature": 0}
+                    begun = time.monotonic()
+                    assert (await client.post("/v1/completions", json=body)).status_code == 200
+                    each.append(time.monotonic() - begun)
+
+            async def long() -> None:
+                number = 0
+                while time.monotonic() < end:
+                    number += 1
+                    text = " ".join(prompt(number + i, 16) for i in range(120))
+                    body = {"model": "smol", "prompt": text, "max_tokens": 100, "temperature": 0}
+                    assert (await client.post("/v1/completions", json=body)).status_code == 200
+
+            work = [short(number) for number in range(2)]
+            await asyncio.gather(*work, *([long()] if with_long else []))
+        return sorted(each)
+
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(2):
+        for with_long in (False, True):
+            found[with_long] += asyncio.run(run(asked.seconds / 2, with_long))
+    p99 = {kind: statistics.quantiles(each, n=100)[98] for kind, each in found.items()}
+    figures["beside, short answers alone and beside long ones"] = [len(found[False]), len(found[True])]
+    figures["beside, seconds at p99"] = [round(p99[False], 3), round(p99[True], 3)]
+    figures["beside, p99 / p99 alone"] = round(p99[True] / p99[False], 2)
+
+
+WRONG_VALUES = [
+    -1, -(2**63), 2**70, 1.5, 1e300, True, False, "", "x", "-1", "1e3", "x" * 5000, [], [[]], [None], [3, "a"], {},
+    {"a": 1}, {"type": "x"}, [{"a": 1}], [True], [[], []], "\u0000", "\ud7ff", [1.5], {"": None}, [{}], ["", 3],
+]  # fmt: skip
+
+
+def wrong(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
+    """Values of every field that the document does not allow, and fields that it does not know."""
+    from jsonschema import Draft202012Validator
+
+    document = httpx.get(f"{server.url}/openapi.json", timeout=60).json()
+    shared = {"components": document["components"]}
+    base: dict[str, object] = {
+        "model": "smol", "messages": [{"role": "user", "content": "a"}], "prompt": "a", "input": "a", "inputs": "a",
+        "query": "a", "texts": ["a"], "documents": ["a"], "ids": [5], "text": "a",
+    }  # fmt: skip
+    slowest, unnamed, few = (0.0, ""), [], {}
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        for path, methods in document["paths"].items():
+            if "requestBody" not in methods.get("post", {}):
+                continue
+            schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+            fields = schema["properties"]
+            good = {
+                name: value for name, value in base.items() if name in fields and name in schema.get("required", ())
+            }
+            if path == "/similarity":
+                good["inputs"] = {"source_sentence": "a", "sentences": ["b"]}
+            bodies: list[tuple[str, dict[str, object]]] = []
+            for field, kind in fields.items():
+                check = Draft202012Validator({**kind, **shared})
+                bodies += [(field, {**good, field: value}) for value in WRONG_VALUES if not check.is_valid(value)]
+            bodies += [(f"no_{i}", {**good, f"no_{i}": i}) for i in range(80 - min(80, len(bodies)))]
+            place = path.replace("{task}", "text-classification").replace("{name}", "cutaway/sentiment")
+            few[path] = len(bodies)
+            for field, body in bodies:
+                data = json.dumps(body)
+                took = []
+                for _ in range(3):  # the fastest of three: other programs run here too
+                    begun = time.monotonic()
+                    answer = client.post(place, content=data, headers={"content-type": "application/json"})
+                    took.append(time.monotonic() - begun)
+                    if took[-1] < 0.05:
+                        break
+                slowest = max(slowest, (round(min(took), 4), f"{path} {field} {answer.status_code}"))
+                if not 400 <= answer.status_code < 500 or field not in answer.text:
+                    unnamed.append((path, str(body)[:100], answer.status_code, answer.text[:120]))
+    figures["wrong, routes, values, fewest of a route"] = [len(few), sum(few.values()), min(few.values())]
+    figures["wrong, slowest of all in seconds"] = slowest
+    figures["wrong, without the field's name"] = unnamed
 
 
 def leaving(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
@@ -272,7 +374,17 @@ def stop(server: Running, asked: argparse.Namespace, figures: Figures) -> None:
     figures["stop, exit code"] = server.process.wait(120)
 
 
-PARTS = {"body": body, "slow": slow, "leave": leaving, "crowd": crowd, "kill": kill, "mixed": mixed, "stop": stop}
+PARTS = {
+    "wrong": wrong,
+    "body": body,
+    "slow": slow,
+    "leave": leaving,
+    "crowd": crowd,
+    "beside": beside,
+    "kill": kill,
+    "mixed": mixed,
+    "stop": stop,
+}
 
 
 def main() -> None:

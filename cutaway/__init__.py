@@ -205,7 +205,8 @@ _MODULES = {
         "Qwen2Tokenizer Qwen2TokenizerFast RobertaTokenizer RobertaTokenizerFast"
     ),
     "cutaway.outputs": "ModelOutput strict_outputs",
-    "cutaway.nn.kv_cache": "Cache DynamicCache StaticCache EncoderDecoderCache",
+    "cutaway.nn.cache_kinds": "StaticCache EncoderDecoderCache",
+    "cutaway.nn.kv_cache": "Cache DynamicCache",
     "cutaway.models.generation_mixin": "GenerationMixin",
     "cutaway.tokenization.special_tokens": "AddedToken",
     "cutaway.tokenization.batch_encoding": "BatchEncoding CharSpan TokenSpan",
@@ -219,6 +220,7 @@ _MODULES = {
         "SuppressTokensLogitsProcessor"
     ),
     "cutaway.generate.guidance": "UnbatchedClassifierFreeGuidanceLogitsProcessor",
+    "cutaway.generate.synthid": "SynthIDTextWatermarkLogitsProcessor SynthIDTextWatermarkingConfig",
     "cutaway.generate.watermark": "WatermarkDetector WatermarkLogitsProcessor WatermarkingConfig",
     "cutaway.generate.logits_warpers": (
         "EpsilonLogitsWarper EtaLogitsWarper MinPLogitsWarper TemperatureLogitsWarper TopHLogitsWarper "
@@ -284,8 +286,7 @@ _MODULES["cutaway.compat.refused"] = (
     "DistributedConfig EetqConfig FPQuantConfig FbgemmFp8Config FineGrainedFP8Config FourOverSixConfig "
     "Fp8QuantizedLayer GPTQConfig GemmaQuantizationConfig GgufConfig GreedyLR HQQQuantizedLayer HiggsConfig HqqConfig "
     "KernelConfig MetalConfig Mxfp4Config NVFP4Config QuantizedCache QuantoConfig QuantoQuantizedLayer QuarkConfig "
-    "SinqConfig SpQRConfig SynthIDTextWatermarkDetector SynthIDTextWatermarkLogitsProcessor "
-    "SynthIDTextWatermarkingConfig TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig "
+    "SinqConfig SpQRConfig SynthIDTextWatermarkDetector TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig "
     "convert_and_export_with_cache get_greedy_schedule"
 )
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -115,8 +115,6 @@ from cutaway.compat.refused import (
     SinqConfig,
     SpQRConfig,
     SynthIDTextWatermarkDetector,
-    SynthIDTextWatermarkingConfig,
-    SynthIDTextWatermarkLogitsProcessor,
     TorchAoConfig,
     TorchExportableModuleWithStaticCache,
     VptqConfig,
@@ -545,12 +543,14 @@ from cutaway.generate.stopping_criteria import (
     StoppingCriteriaList,
     StopStringCriteria,
 )
+from cutaway.generate.synthid import SynthIDTextWatermarkingConfig, SynthIDTextWatermarkLogitsProcessor
 from cutaway.generate.watermark import WatermarkDetector, WatermarkingConfig, WatermarkLogitsProcessor
 from cutaway.inspect import Explanation, explain
 from cutaway.models.generation_mixin import GenerationMixin
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.edits import Edit
-from cutaway.nn.kv_cache import Cache, DynamicCache, EncoderDecoderCache, StaticCache
+from cutaway.nn.cache_kinds import EncoderDecoderCache, StaticCache
+from cutaway.nn.kv_cache import Cache, DynamicCache
 from cutaway.nn.lora_config import LoraConfig
 from cutaway.outputs import ModelOutput, strict_outputs
 from cutaway.pairs.encoder_decoder import EncoderDecoderConfig, EncoderDecoderModel

@@ -89,6 +89,7 @@ def explain(
         context=context,
         choices=choice or (),
         evidence=".html" in endings,
+        vector=not as_json,
     )
     if not as_json:
         from cutaway.inspect import terminal

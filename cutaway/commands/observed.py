@@ -29,6 +29,6 @@ def observed(
     if kept:
         trace = Trace.of(model, None, given, **asked, **{**more, "evidence": True}, **load)
         return trace.explanation, trace
-    from cutaway.inspect.explainer import explain
+    from cutaway.inspect.explainer import Asked, observe
 
-    return explain(given, model, **asked, **more, **load), None
+    return observe(given, model, None, Asked(**asked, **more), load)[0], None

@@ -39,6 +39,9 @@ def serve(
     max_inputs: Annotated[int, typer.Option(min=1, help="Texts in one request.")] = 1024,
     max_running: Annotated[int, typer.Option(min=1, help="Texts that are written together.")] = 64,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one answer.")] = 4096,
+    default_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of an answer whose request does not say how many.")
+    ] = 1024,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens in one pass of a model.")] = 4096,
     piece_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens of prompts in one pass while texts are written.")
@@ -80,6 +83,7 @@ def serve(
         inputs=max_inputs,
         running=max_running,
         new_tokens=max_new_tokens,
+        default_tokens=default_tokens,
         batch_tokens=batch_tokens,
         piece_tokens=piece_tokens,
         explain_tokens=explain_tokens,

@@ -164,7 +164,11 @@ class Subject:
         return token_label(self.tokenizer, self.tokenizer.convert_ids_to_tokens(id), id, special)
 
     def labels(self, ids: Iterable[int]) -> list[str]:
-        return [self.label(int(id)) for id in ids]
+        """The tokens of a text; several masks are told apart."""
+        from cutaway.show.label import numbered_masks
+
+        numbers = [int(id) for id in ids]
+        return numbered_masks([self.label(id) for id in numbers], numbers, self.tokenizer.mask_token_id)
 
     def origin(self, text: str, error: float | None = None) -> Origin:
         config = self.model.config

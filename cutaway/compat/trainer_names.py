@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.train.batch_size import lacks_memory, release_memory, smaller
 from cutaway.train.rng import set_seed
 from cutaway.train.saving import numbered
 
@@ -394,9 +395,6 @@ def rotate_checkpoints(
         shutil.rmtree(path)
 
 
-_NO_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator: can't allocate memory", "cuDNN error", "out of memory")
-
-
 def find_executable_batch_size(
     function: Callable[..., Any] | None = None, starting_batch_size: int = 128, auto_find_batch_size: bool = False
 ) -> Callable[..., Any]:
@@ -423,14 +421,10 @@ def find_executable_batch_size(
             try:
                 return function(size, *args, **kwargs)
             except Exception as error:
-                lacks = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-                    s in str(error) for s in _NO_MEMORY
-                )
-                if not lacks:
+                if not lacks_memory(error):
                     raise
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                size = int(size * 0.9)
+            release_memory()
+            size = smaller(size)
         raise RuntimeError("No executable batch size found, reached zero.")
 
     return call

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from cutaway.checkpoint.field_checks import shown_value
+from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError
 
-if TYPE_CHECKING:
-    from cutaway.config.config import PretrainedConfig
+
+class OptionalWindow(PretrainedConfig):
+    """A config whose `sliding_window` is None unless `use_sliding_window` is True, whatever it was given."""
+
+    def _apply(self, fields: Mapping[str, object]) -> None:
+        super()._apply(fields)
+        if not self.use_sliding_window:
+            self.sliding_window = None
+
 
 TYPES = ("full_attention", "sliding_attention")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
 from cutaway.config.config import PretrainedConfig
-from cutaway.families.layer_types import layer_types
+from cutaway.families.layer_types import OptionalWindow, layer_types
 from cutaway.families.llama_decoder import DEFAULTS, DERIVED, LABEL, SPAN, TOKEN, USED, WEIGHTS, WINDOWS, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -17,7 +17,7 @@ from cutaway.models.pretrained import PreTrainedModel
 from cutaway.outputs import BaseModelOutputWithPast
 
 
-class Qwen3Config(PretrainedConfig):
+class Qwen3Config(OptionalWindow):
     """Published fields: see `defaults`."""
 
     model_type = "qwen3"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cutaway.config.architecture import Architecture
-from cutaway.config.config import PretrainedConfig
 from cutaway.config.config_fields import only
 from cutaway.families.expert_decoder import DEFAULTS, REFUSED, WITHOUT_EFFECT, weights, with_experts
+from cutaway.families.layer_types import OptionalWindow
 from cutaway.families.llama_decoder import DERIVED, LABEL, SPAN, TOKEN, USED, decoder
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
@@ -17,7 +17,7 @@ from cutaway.models.pretrained import PreTrainedModel
 from cutaway.outputs import BaseModelOutputWithPast
 
 
-class Qwen3MoeConfig(PretrainedConfig):
+class Qwen3MoeConfig(OptionalWindow):
     """Published fields: see `defaults`."""
 
     model_type = "qwen3_moe"

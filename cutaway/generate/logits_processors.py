@@ -19,7 +19,7 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import scatter_rows
 
 if TYPE_CHECKING:
-    from cutaway.generate.watermark import WatermarkLogitsProcessor
+    from cutaway.generate.logits_process import LogitsProcessor
     from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
@@ -63,7 +63,7 @@ class LogitsProcessors:
         if rules.form is not None:
             assert tokenizer is not None  # a form asks for one when it is read
             self.constraint = Constraint(rules.form, tokenizer, plan.eos, len(copies))
-        self.watermark: WatermarkLogitsProcessor | None = None
+        self.watermark: LogitsProcessor | None = None
         self.only_length = False  # whether no rule is on but that a text may not end before its least length
         self.steps = self.in_order(device)
 

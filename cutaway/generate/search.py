@@ -161,7 +161,7 @@ class Search:
             )
         runs_text = self.cache is None
         if runs_text and self.width == self.plan.prompt_columns:
-            rest = None if self.model.is_encoder_decoder else self.reuse_cache()
+            rest = self.continue_answer() if self.model.is_encoder_decoder else self.reuse_cache()
             ids, mask = (self.prompt.ids, self.prompt.mask) if rest is None else (rest, None)
         elif runs_text:
             ids = self.sequences[:, : self.width] if self.rows is None else self.sequences[self.rows, : self.width]
@@ -204,6 +204,26 @@ class Search:
         if self.asks_for_stepper:
             self.asks_for_stepper, self.stepper = False, self.model.decode_stepper()
         return self.stepper is not None and self.stepper.shows_all
+
+    def continue_answer(self) -> Tensor | None:
+        """What the call's cache of an encoder-decoder does not hold of the answers so far, [B, rest]; None without one.
+
+        Raises:
+            GenerationError: it is not one of the beginnings of these answers.
+        """
+        past, ids = self.plan.past, self.prompt.ids
+        if past is None or past.buffer is None:
+            self.cache = past
+            return None
+        shown = self.prompt.mask is None or bool(self.prompt.mask.all())
+        if (past.batch, self.plan.copies) != (len(ids), 1) or not 0 < past.seen < ids.shape[1] or not shown:
+            raise GenerationError(
+                f"past_key_values holds {past.seen} tokens of {past.batch} answers, and decoder_input_ids is "
+                f"{list(ids.shape)}: pass the answers so far, at least one token longer and without padding, one "
+                "search each; or leave past_key_values out, and pass encoder_outputs to spare the encoder."
+            )
+        self.cache = past
+        return ids[:, past.seen :]
 
     def reuse_cache(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.
@@ -310,20 +330,34 @@ class Search:
             scores = self.rules.marked(scores)
             tokens = sampling.greedy(scores)
         else:
-            if plan.temperature != 1.0:
-                scores = sampling.temperature(scores, plan.temperature)
-            uniform = self.rng.uniform(scores.shape[0])
-            few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
-            if few is None or plan.output_scores:
-                scores = self.rules.marked(self.warp(scores))
-            if few is None:
-                tokens = sampling.draw(scores, uniform)
-            else:
-                place = sampling.draw(self.warp(few[0]), uniform)
-                tokens = torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0])
+            tokens, scores = self.draw(scores, self.rng.uniform(scores.shape[0]))
         if bool((tokens < 0).any()):
             raise self.nothing_to_choose()
         return tokens, scores.log_softmax(dim=-1) if plan.rules.renormalize else scores
+
+    def draw(self, scores: Tensor, uniform: Tensor, *, as_alone: bool = False) -> tuple[Tensor, Tensor]:
+        """Tokens [A] by chance, -1 where there is none to choose, and the scores [A, V] that they were chosen from.
+
+        Args:
+            scores: [A, V].
+            uniform: float64 [A], the random number of each row.
+            as_alone: to the last bit what each row gives alone; else rows of a call share one way through `top_k`.
+        """
+        plan, logits = self.plan, scores
+        if plan.temperature != 1.0:
+            scores = sampling.temperature(scores, plan.temperature)
+        few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
+        if few is not None and not plan.output_scores:
+            place = sampling.draw(self.warp(few[0]), uniform)
+            return torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0]), scores
+        if few is None and plan.top_k and as_alone and len(logits) > 1:  # one row has none; the others may
+            each = [self.draw(logits[row : row + 1], uniform[row : row + 1]) for row in range(len(logits))]
+            return torch.cat([tokens for tokens, _ in each]), torch.cat([left for _, left in each])
+        left = self.rules.marked(self.warp(scores))
+        if few is None:
+            return sampling.draw(left, uniform), left
+        place = sampling.draw(self.warp(few[0]), uniform)
+        return torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0]), left
 
     def nothing_to_choose(self) -> GenerationError:
         if self.rules.steps:

@@ -19,7 +19,7 @@ from cutaway.inspect.target import ChoiceTarget, SpanTarget, Target, VectorTarge
 from cutaway.inspect.tower import Inputs, one_text, tower_of
 from cutaway.models.label_heads import LabelHead, TextHead
 from cutaway.models.lm_heads import OutputHead, output_head
-from cutaway.nn.linear import ACTIVATION
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.show.sheet import Bars, Sheet, figure
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from cutaway.hub.class_endings import ending_of
 from cutaway.inspect import measures
 from cutaway.inspect.attention import attention_of, chosen
 from cutaway.inspect.branches import branches
-from cutaway.inspect.evidence import ALL, effects, gather
+from cutaway.inspect.evidence import ALL, QUICK, effects, gather
 from cutaway.inspect.explanation import (
     Attention,
     AttentionCheck,
@@ -36,7 +36,7 @@ from cutaway.inspect.explanation import (
 )
 from cutaway.inspect.page.page import render
 from cutaway.inspect.plots.trajectory import principal_plane
-from cutaway.show.label import token_label
+from cutaway.show.label import numbered_masks, token_label
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,10 @@ LONGEST_ANSWER = 30  # tokens of an answer to a question
 
 @dataclass(frozen=True)
 class Asked:
-    """What `explain` is asked for beside the text and the model; each field as there."""
+    """What `explain` is asked for beside the text and the model; each field as there.
+
+    `vector`: what made the text's vector, of a model that has no other answer, where not all evidence is gathered.
+    """
 
     layer: int | None = None
     head: int | None = None
@@ -63,6 +66,7 @@ class Asked:
     evidence: bool = False
     context: str | None = None
     choices: Sequence[str] = ()
+    vector: bool = False
 
 
 # what the answer is of a model for a task; of any other, its states
@@ -75,6 +79,9 @@ KINDS: dict[str, Kind] = {
     "question-answering": "span",
     "multiple-choice": "choices",
 }
+
+
+WRITES = ("next-token", "target")  # what is written is the answer
 
 
 Explanation.page = staticmethod(render)  # what a notebook shows of one
@@ -140,26 +147,49 @@ def observe(
         name = str(getattr(model, "name_or_path", "") or type(model).__name__)
         if tokenizer is None:
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
-    _check_asked(kind_of(loaded), asked)
+    kind = kind_of(loaded)
+    if kind not in WRITES and loaded.architecture.decoder is not None:
+        raise InputError(
+            f"{type(loaded).__name__} reads a text twice, by its encoder and by its decoder, and answers from the "
+            "decoder's states; explain knows such a model only as one that writes (ForConditionalGeneration). Take an "
+            "encoder with the same head; model.record shows this one's states and patterns."
+        )
+    _check_asked(kind, asked)
     with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
             run = Run(
                 text, name, loaded, tokenizer, asked.max_new_tokens, asked.truncation, asked.context, asked.choices
             )
             explanation = run.explanation(asked.layer, asked.head, asked.attention, asked.token)
-        return (run.with_evidence(explanation) if asked.evidence else explanation), run
+        if asked.evidence:
+            explanation = run.with_evidence(explanation)
+        elif asked.vector and run.kind == "states":
+            explanation = replace(explanation, evidence=run.evidence(explanation, (QUICK,)))
+        return explanation, run
 
 
 def _check_asked(kind: Kind, asked: Asked) -> None:
     """That a question has its context and a choice its choices, and nothing else has them."""
     if kind == "span" and not (asked.context or "").strip():
         raise InputError("This model answers questions from a text: pass context= (--context) with that text.")
-    if kind == "choices" and len(asked.choices) < 2:
-        raise InputError("This model chooses how a text goes on: pass two or more choices= (--choice, once for each).")
+    if kind == "choices":
+        _check_choices(asked.choices)
     if kind != "span" and asked.context is not None:
         raise InputError("context= is for a model that answers questions; this one is not. Leave it out.")
     if kind != "choices" and asked.choices:
         raise InputError("choices= are for a model that chooses between texts; this one does not. Leave them out.")
+
+
+def _check_choices(choices: Sequence[str]) -> None:
+    """That there are two or more choices, each with something in it, none twice."""
+    if len(choices) < 2:
+        raise InputError("This model chooses how a text goes on: pass two or more choices= (--choice, once for each).")
+    for number, choice in enumerate(choices, 1):
+        if not choice.strip():
+            raise InputError(f"choice {number} of {len(choices)} is empty: {choice!r}. Give each at least one word.")
+        if choice in choices[: number - 1]:
+            before = list(choices).index(choice) + 1
+            raise InputError(f"choices {before} and {number} are the same: {choice!r}. Give each once.")
 
 
 def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object) -> tuple[Any, TokenizerLike]:
@@ -176,6 +206,8 @@ def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object
         class_name = class_name or "ForCausalLM"  # a GGUF file holds a decoder
     end = ending_of(class_name)
     loader = end.auto if end is not None and end.task in KINDS else "AutoModel"
+    if class_name.endswith("EncoderModel"):  # of an encoder-decoder, that part alone (T5EncoderModel)
+        loader = "AutoModelForTextEncoding"
     model = getattr(auto, loader).from_pretrained(name, **load)
     return model, tokenizer or auto.AutoTokenizer.from_pretrained(name, **shared)
 
@@ -366,7 +398,9 @@ class Run:
             asked["decoder_input_ids"] = asked["decoder_input_ids"][:, :1]
             return asked, Target(position=0), ""
         if self.kind == "mask":
-            return asked, Target(position=explanation.steps[0].position if explanation.steps else 0), ""
+            steps = explanation.steps
+            filled = f"{steps[0].picked.label} at {explanation.tokens[steps[0].position].label}" if steps[1:] else ""
+            return asked, Target(position=steps[0].position if steps else 0), filled
         if self.kind == "token-labels":
             return asked, Target(position=explanation.token), ""
         if self.kind == "span":
@@ -445,7 +479,8 @@ class Run:
                     type_id=int(types[index]) if types else None,
                 )
             )
-        return tokens
+        labels = numbered_masks([token.label for token in tokens], self.ids, self.tokenizer.mask_token_id)
+        return [replace(token, label=label) for token, label in zip(tokens, labels, strict=True)]
 
     def _target(self) -> list[Token]:
         return [

@@ -299,12 +299,17 @@ class Explanation(Shown):
             shares = np.array([a.logit if self.function == "none" else a.probability for a in order])
             parts.append(Bars("answer", [a.label for a in order], shares, self.function))
         if self.steps:
+            # of a gap, or of a token of the text, the answer stands beside it
+            title, *names = {"mask": ("filled in", "gap", "token"), "token-labels": ("labels", "token", "label")}.get(
+                self.kind, ("written", "token")
+            )
             lines = [
-                [str(s.position), s.picked.label, f"{s.picked.probability:.1%}",
+                [str(s.position), *([self.tokens[s.position].label] if names[1:] else []), s.picked.label,
+                 f"{s.picked.probability:.1%}",
                  ", ".join(f"{c.label} {c.probability:.0%}" for c in s.candidates if c.id != s.picked.id)]
                 for s in self.steps
             ]  # fmt: skip
-            parts.append(Table("written", ["#>", "token", "probability>", "instead of"], lines, self.generated))
+            parts.append(Table(title, ["#>", *names, "probability>", "instead of"], lines, self.generated))
         model = self.model
         note = f"{model.name}: {model.class_name} ({model.family}), {model.layers} layers x {model.heads} heads"
         if self.certificate is not None:

@@ -55,7 +55,7 @@ class Result(Shown):
 
     def named(self, tokenizer: TokenizerLike, ids: Tensor | Iterable[int]) -> Self:
         """The same, showing the tokens of the text and not their numbers; `ids` [L] or [1, L]."""
-        from cutaway.show.label import token_label
+        from cutaway.show.label import numbered_masks, token_label
 
         def label(id: int) -> str:
             special = id in tokenizer.all_special_ids
@@ -63,7 +63,8 @@ class Result(Shown):
 
         flat = ids.flatten().tolist() if isinstance(ids, Tensor) else [int(id) for id in ids]
         renamed = copy.copy(self)
-        object.__setattr__(renamed, "_names", Names([label(id) for id in flat], label))
+        tokens = numbered_masks([label(id) for id in flat], flat, getattr(tokenizer, "mask_token_id", None))
+        object.__setattr__(renamed, "_names", Names(tokens, label))
         return renamed
 
     def summary(self) -> str:

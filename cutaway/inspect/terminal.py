@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cutaway.errors import MissingExtraError
-from cutaway.inspect.explanation import Candidate, Explanation, States, Token
+from cutaway.inspect.explanation import Candidate, Explanation, Scores, States, Token
 from cutaway.inspect.measures import MEANING, Array
 from cutaway.show import palette
 from cutaway.show.label import clipped, printable
@@ -28,6 +29,15 @@ ANSWERS = {
     "span": ("Answers in the text", "answer"),
     "choices": ("Choices", "choice"),
 }
+
+
+VECTOR_TOKENS = 20  # of a headless model's text, the largest scores
+
+
+def soundest(methods: Sequence[Scores]) -> Scores:
+    """The first that misses 5% or less of what it shares out, else the first that promises no sum, else the first."""
+    sound = [one for one in methods if one.residual is not None and one.residual <= 0.05]
+    return (sound or [one for one in methods if one.residual is None] or list(methods))[0]
 
 
 def show(explanation: Explanation, console: Console | None = None, *, measure: str = "entropy") -> None:
@@ -193,7 +203,31 @@ class _Sheet(Screen):
                 self._answer(table, answer, str(answer.id))
             self._section("Next token, the ten likeliest", table, "softmax of the logits")
         elif it.kind == "states":
-            self._say("\nThis checkpoint has no head: it gives one vector per token, and no answer.")
+            self._vector()
+
+    def _vector(self) -> None:
+        """What each token did to the text's vector, where that was gathered."""
+        evidence = self.it.evidence
+        self._say("\nThis checkpoint has no head: the text becomes a vector, the mean of its tokens' last states.")
+        if evidence is None or not evidence.attributions:
+            missing = "" if evidence is None else evidence.missing.get("attribution", "")
+            if missing:
+                self._say(f"What each token did to it is not shown: {printable(missing)}", style="dim")
+            return
+        scores = soundest(evidence.attributions)
+        places = sorted(range(len(scores.scores)), key=lambda i: -float(scores.scores[i]))[:VECTOR_TOKENS]
+        most = max(float(np.abs(scores.scores).max()), 1e-12)
+        table = self.table("#>", "token", "score>", "")
+        for i in places:
+            score = float(scores.scores[i])
+            table.add_row(
+                str(i), self._label(self.it.tokens[i], 24), f"{score:.4f}", self.fill(max(score, 0) / most, 24)
+            )
+        cut = f", the {VECTOR_TOKENS} largest of {len(scores.scores)}" if len(places) < len(scores.scores) else ""
+        note = f"; {scores.note}" if scores.note else ""
+        rest = "no sum is promised" if scores.residual is None else f"{scores.residual:.1%} is not accounted for"
+        title = f"What made the text's vector{cut}"
+        self._section(title, table, f"{scores.method} of the {evidence.number}; {rest}{note}")
 
     def steps(self) -> None:
         it = self.it
@@ -201,15 +235,15 @@ class _Sheet(Screen):
             if it.kind == "mask":
                 self._say("\nThe text has no mask token, so there is nothing to fill in.")
             return
-        labelled = it.kind == "token-labels"
-        table = self.table("#>", "token", *(("label",) if labelled else ()), "probability>", "", "instead of")
+        read = {"token-labels": ("token", "label"), "mask": ("gap", "token")}.get(it.kind, ("token",))
+        table = self.table("#>", *read, "probability>", "", "instead of")
         for step in it.steps:
             others = [entry for entry in step.candidates if entry.id != step.picked.id][:3]
             rest = ",  ".join(f"{clipped(entry.label, LABEL)} {entry.probability:.0%}" for entry in others)
             share = step.picked.probability
             table.add_row(
                 str(step.position),
-                *((self.text(clipped(it.tokens[step.position].label, 24)),) if labelled else ()),
+                *((self.text(clipped(it.tokens[step.position].label, 24)),) if read[1:] else ()),
                 self.text(clipped(step.picked.label, 24)),
                 f"{share:.1%}",
                 self.fill(share, 10),

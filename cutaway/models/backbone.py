@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
@@ -16,9 +15,11 @@ from cutaway.config.architecture import Stack as StackSpec
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import ConfigError, InputError
 from cutaway.hub.argument_names import also_called
+from cutaway.models.depth import note_depth
 from cutaway.models.family import Family
 from cutaway.models.memory_check import check_memory, parameter_count
 from cutaway.models.output_request import LayerSelection, OutputRequest
+from cutaway.models.pooler import Pooler
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import Taps, model_addresses
@@ -26,7 +27,7 @@ from cutaway.nn.call_context import asked_of, prefix_of, whole_of
 from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import Linear, hooked
+from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule, attach_published_names
 from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.published_layer import join_published, layer_paths
@@ -55,11 +56,6 @@ else:
 
 register_trees(REGISTER_PYTREE)
 log = logging.getLogger("cutaway")
-# published fields that may say how many layers there are, and what of a stack is said for each layer
-DEPTH_FIELDS = (
-    "num_hidden_layers", "n_layers", "n_layer", "num_layers", "encoder_layers", "num_decoder_layers", "decoder_layers",
-)  # fmt: skip
-LAYER_FIELDS = ("n_layers", "windows", "layer_positions", "layer_scales")
 
 # what `encode` returned, or its fields in order
 EncoderOutputs = ModelOutput | tuple[Tensor, ...] | list[Tensor]
@@ -167,7 +163,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         return self.family.prefix
 
     @property
-    def vocab_size(self) -> int:
+    def vocab_size(self) -> int:  # type: ignore[override]
         """How many tokens the table has."""
         return self.architecture.stack.embedding.vocab_size
 
@@ -199,50 +195,8 @@ class Backbone(PreTrainedModel, Generic[Out]):
             stack.spec = replace(stack.spec, embedding=replace(stack.spec.embedding, vocab_size=size))
 
     def note_depth(self) -> None:
-        """Where a list of blocks was cut or grown, set the config's number of layers, or say that it is to be set.
-
-        It is set where one published field says how many there are, and the config then describes the blocks that are
-        left: with layers of several kinds (sliding windows) it may not.
-        """
-        sides = (("stack", "blocks"), ("decoder", "blocks of the decoder"))
-        for side, what in sides:
-            here = getattr(self.family.architecture(self.config), side)
-            there = getattr(self.architecture, side)
-            if here is None or there is None or there.n_layers == here.n_layers:
-                continue
-            field = self._depth_field(side, here.n_layers, there)
-            if field is None:
-                log.warning(
-                    "the model has %d %s, and its config says %d: set that number (num_hidden_layers, in some "
-                    "families num_layers, n_layer or n_layers) before what is saved is loaded again.",
-                    there.n_layers, what, here.n_layers,
-                )  # fmt: skip
-            else:
-                setattr(self.config, field, there.n_layers)
-                log.warning(
-                    "the model has %d %s, and its config says %d: its %s is %d from now on, and in what is saved.",
-                    there.n_layers, what, here.n_layers, field, there.n_layers,
-                )  # fmt: skip
-
-    def _depth_field(self, side: str, n_layers: int, built: StackSpec) -> str | None:
-        """The one field of the config that says `n_layers`, and describes `built` once it says its depth instead."""
-        other = "decoder" if side == "stack" else "stack"
-        before = getattr(self.family.architecture(self.config), other)
-        fields = []
-        for field in DEPTH_FIELDS:
-            if vars(self.config).get(field) != n_layers:
-                continue
-            config = copy.deepcopy(self.config)
-            try:
-                setattr(config, field, built.n_layers)
-                planned = self.family.architecture(config)
-            except ConfigError:
-                continue  # another field says something of each layer
-            now = getattr(planned, side)
-            alike = all(getattr(now, name) == getattr(built, name) for name in LAYER_FIELDS)
-            if alike and getattr(planned, other) == before:
-                fields.append(field)
-        return fields[0] if len(fields) == 1 else None
+        """Let the config say how many layers there are, where a list of blocks was cut or grown."""
+        note_depth(self.family, self.config, self.architecture)
 
     def addresses(self) -> list[str]:
         return [*model_addresses(self.architecture), *(a for s in self.saes.values() for a in s.addresses)]
@@ -424,34 +378,6 @@ def check_special_ids(config: PretrainedConfig) -> None:
 def wants_dict(model: PreTrainedModel, return_dict: bool | None) -> bool:
     chosen = model.config.return_dict if return_dict is None else return_dict
     return chosen is not False
-
-
-class Pooler(nn.Module):
-    """tanh(dense(first token)) (Devlin et al., 2019): the text as one vector."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.dense = Linear(hidden_size, hidden_size)
-
-    def forward(self, hidden: Tensor, rows: PackedBatch | None = None) -> Tensor:
-        """hidden [batch, length, hidden] -> [batch, hidden]."""
-        return torch.tanh(self.dense(first_token(hidden, rows)))
-
-    # ALBERT publishes the one layer under the pooler's own name
-    @property
-    def weight(self) -> Tensor:
-        return self.dense.weight
-
-    @property
-    def bias(self) -> Tensor:
-        return self.dense.bias
-
-
-def first_token(hidden: Tensor, rows: PackedBatch | None) -> Tensor:
-    """The first real token of each text; [batch, length, hidden] -> [batch, hidden]."""
-    if rows is None or rows.mask is None:
-        return hidden[:, 0]
-    return hidden[torch.arange(rows.batch, device=hidden.device), rows.mask.int().argmax(1)]
 
 
 class EncoderDecoder(Backbone[Seq2SeqModelOutput]):

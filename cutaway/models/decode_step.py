@@ -24,10 +24,11 @@ from cutaway.nn.call_context import Scope, scopes_of
 from cutaway.nn.cpu.torch_private import calls_are_watched
 from cutaway.nn.cpu.tracked_parameter import TrackedParameter
 from cutaway.nn.engine_modules import engine_modules
+from cutaway.nn.frozen_linear import FrozenLinear, freeze_linear
 from cutaway.nn.heads_norm import OwnHeadsNorm
 from cutaway.nn.kernel_graph import KernelGraph, Turns
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import FrozenLinear, Linear, PackedCache, freeze_linear, hooked
+from cutaway.nn.linear import Linear, PackedCache, hooked
 from cutaway.nn.module_state import ModuleState
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, LayerNorm, RMSNorm, Sinusoids
@@ -201,7 +202,7 @@ def _attributes(module: nn.Module) -> dict[str, object]:
 
 def frozen_stack(module: NamedModule) -> FrozenStack:
     """The stack, frozen: as an earlier call left it, where nothing has changed since, or anew."""
-    kept = module.kept_steps.pop()
+    kept = module.kept_steps.acquire()
     if isinstance(kept, FrozenStack) and kept.graph is not None and kept.holds(module) and kept.graph.wake():
         return kept
     return FrozenStack(module)
@@ -235,7 +236,7 @@ class DecodeStepper:
         if not frozen.can_stay:
             return
         frozen.graph.rest()
-        self.module.kept_steps.push(frozen)
+        self.module.kept_steps.release(frozen)
 
     def peek(self, places: Iterable[tuple[int, str]]) -> Mapping[tuple[int, str], Tensor]:
         """{(layer, part): value} at these places after each step that follows, as (3, "resid") or (0, "attn.q").

@@ -11,16 +11,17 @@ from torch import Tensor
 from cutaway.config.architecture import ACTIVATIONS, Activation
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
-from cutaway.models.backbone import first_token
 from cutaway.models.lm_heads import HeadModel, answering, check_answered, last_tokens, register_at, shown
 from cutaway.models.memory_check import check_memory
 from cutaway.models.output_request import LayerSelection
+from cutaway.models.pooler import first_token
 from cutaway.models.text_vector import TextVector, text_vector
 from cutaway.nn import losses
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.call_context import current
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.outputs import (
@@ -308,6 +309,7 @@ class TokenClassification(TokenHead):
 
     def token_loss(self, logits: Tensor, labels: Tensor, rows: PackedBatch) -> Tensor:
         """The mean cross-entropy over labels that are not -100."""
+        labels = losses.by_place(labels, logits)
         check_answered(labels, rows)
         return losses.cross_entropy(logits, labels)
 

@@ -25,10 +25,11 @@ from cutaway.models.output_request import LayerSelection
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.models.untrainable import refuse_gradients
 from cutaway.nn import losses
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.activations.taps import Taps
 from cutaway.nn.call_context import asked_of, hidden_words_computed, scopes_of
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.linear import Linear
 from cutaway.nn.named_modules import NamedModule, shows_engine
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch

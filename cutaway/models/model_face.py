@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import Tensor, nn
 
-from cutaway.errors import ConfigError
+from cutaway.errors import ConfigError, CutawayError
 from cutaway.models.attention_names import check_attention
 from cutaway.nn.engine_modules import EngineTree
+
+
+class OfConfig:
+    """A field of the config as an attribute of the model, which a subclass may set for itself."""
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: nn.Module | None, owner: type[object]) -> object:
+        if model is None:
+            return self
+        try:
+            return getattr(model.config, self._name)
+        except CutawayError as error:
+            raise AttributeError(str(error)) from error
 
 
 class ModelFace:
@@ -19,6 +34,7 @@ class ModelFace:
     supports_gradient_checkpointing: ClassVar[bool] = True
     framework: ClassVar[str] = "pt"
     is_parallelizable: ClassVar[bool] = False
+    vocab_size: int = cast(int, OfConfig())
     model_tags: Sequence[str] | None = None
     # what other libraries ask before they choose an attention; there is one here, whatever it is called
     _supports_sdpa: ClassVar[bool] = True

@@ -15,9 +15,10 @@ from cutaway.models.label_heads import Classifier, TextHead, config_dropout, mea
 from cutaway.models.lm_heads import CausalLM, OutputHead, answering, last_tokens, register_at, shown
 from cutaway.models.output_request import LayerSelection
 from cutaway.nn import losses
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kv_cache import Cache
-from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.linear import Linear
 from cutaway.outputs import (
     AlbertForPreTrainingOutput,
     BertForPreTrainingOutput,

@@ -56,6 +56,8 @@ class Seq2SeqLM(OutputHead):
     def __init_subclass__(cls, *, logits_bias: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.logits_bias = logits_bias
+        if logits_bias:
+            cls._keys_to_ignore_on_load_missing = [logits_bias]
 
     def _build(self, config: PretrainedConfig) -> None:
         super()._build(config)

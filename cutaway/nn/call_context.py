@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -82,6 +82,7 @@ class CallContext(NamedTuple):
         rows: the layout of the batch that the pass computes, by which hooks are shown padded tensors.
         part: the base model that runs as a part of another, or None.
         whole: whether the pass computes words that the mask hides as well.
+        before_pass: called before each pass of a stack; it may let others use the model meanwhile, or raise.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -90,6 +91,7 @@ class CallContext(NamedTuple):
     rows: weakref.ref[PackedBatch] | None = None
     part: PartOf | None = None
     whole: bool = False
+    before_pass: Callable[[], None] | None = None
 
 
 _CURRENT: ContextVar[CallContext] = ContextVar("cutaway_call", default=CallContext())  # noqa: B039 - it cannot change
@@ -197,6 +199,27 @@ def hidden_words_computed() -> Iterator[None]:
         yield
     finally:
         _CURRENT.set(_CURRENT.get()._replace(whole=before))
+
+
+@contextmanager
+def calling_before_passes(function: Callable[[], None]) -> Iterator[None]:
+    """Inside, `function` is called before each pass of a stack, so that long work of many passes can be held or ended.
+
+    It comes between two passes, where no kernel and no buffer is in use: what runs meanwhile may use the same model.
+    """
+    before = _CURRENT.get()
+    _CURRENT.set(before._replace(before_pass=function))
+    try:
+        yield
+    finally:
+        _CURRENT.set(_CURRENT.get()._replace(before_pass=before.before_pass))
+
+
+def begin_pass() -> None:
+    """A stack is about to run: whoever asked to be called before it is."""
+    function = _CURRENT.get().before_pass
+    if function is not None:
+        function()
 
 
 def take_adapters(call: AdaptersOfACall | None) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cutaway.config.architecture import Convolution, Norm
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.dropout import dropout
-from cutaway.nn.linear import ACTIVATION
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.packed_batch import PackedBatch

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cutaway.config.architecture import Activation
-from cutaway.nn.linear import ACTIVATION, Linear, linear_op
+from cutaway.nn.activation_functions import ACTIVATION
+from cutaway.nn.linear import Linear, linear_op
 from cutaway.nn.residual import ResidualAdd
 
 if TYPE_CHECKING:

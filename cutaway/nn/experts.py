@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.config.architecture import FeedForward
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention_pattern import value_grad_merge
-from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.linear import Linear
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import MLP
 from cutaway.nn.padded_hooks import PaddedHooks

@@ -213,12 +213,12 @@ class KeptSteps:
         self._lock = threading.Lock()
         self._idle: list[object] = []
 
-    def pop(self) -> object | None:
+    def acquire(self) -> object | None:
         """One that nobody uses, which is the caller's from now on; None where there is none."""
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def push(self, step: object) -> None:
+    def release(self, step: object) -> None:
         """Keep one for a later call."""
         with self._lock:
             self._idle = [*self._idle, step][-self.MOST :]

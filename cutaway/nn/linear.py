@@ -6,16 +6,15 @@ only. The packed weight is a cache beside the parameter, which stays what it was
 parameter changes, moves, or is another one, and never copied, saved or pickled. The plain product is used where neither
 is there, on other devices, and while a model trains.
 
-Attention, the feed-forward layer and the residual stream know two interfaces: `LinearOp`, one layer, and `LinearGroup`,
-several that read the same input. `Linear` and `PackedCache` are what a model is made of; `FrozenLinear` is both, for a
-run of decode steps; `linear_op` makes a `LinearOp` of any other module that somebody puts in a layer's place.
+`Linear` is a `LinearOp` and `PackedCache` a `LinearGroup` (`cutaway.nn.linear_op`); `linear_op` makes a `LinearOp` of
+any other module that somebody puts in a layer's place.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.config.architecture import Activation
 from cutaway.errors import ConfigError
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.block_panels import BlockPanels, laid_out, side_by_side
 from cutaway.nn.cpu.block_weight import Blocks, BlockWeight, blocks_of, in_blocks
@@ -35,6 +35,7 @@ from cutaway.nn.cpu.ops import transformed
 from cutaway.nn.cpu.packed_weight import PackedWeight, served
 from cutaway.nn.cpu.torch_private import ONEDNN, SavingContext
 from cutaway.nn.cpu.tracked_parameter import Seen, TrackedParameter
+from cutaway.nn.linear_op import LinearOp
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd
 
@@ -43,22 +44,6 @@ if TYPE_CHECKING:
     from cutaway.nn.published_layer import PublishedPart
 
 
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-def _gelu_quick(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
-
-
-ACTIVATION: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_tanh": _gelu_tanh,
-    "gelu_quick": _gelu_quick,
-    "relu": F.relu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
 # our activation -> oneDNN's name of it and its variant
 _FUSED: dict[Activation, tuple[str, str]] = {
     "gelu": ("gelu", "none"),
@@ -74,51 +59,6 @@ DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and OPERATORS.
 _PACKING = threading.RLock()
 MANY = 64  # rows from which on a thread takes a few rows through all that follows, instead of a part of the weight
 CACHED = 8 << 20  # bytes of a weight up to which it comes fast enough for that, once for every few rows
-
-
-class LinearOp(Protocol):
-    """One linear layer, with what follows it in the same pass where that can be had; results are the same either way.
-
-    Attributes:
-        packed: the group of this layer alone.
-        int8: whether it multiplies bytes.
-    """
-
-    @property
-    def packed(self) -> LinearGroup: ...
-
-    @property
-    def int8(self) -> bool: ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
-
-    def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        """activation(layer(x))."""
-
-    def add_residual(self, x: Tensor, join: ResidualAdd) -> Tensor:
-        """join(layer(x)): dropout, the sum with the residual stream, the norm that follows."""
-
-    def fuses(self, x: Tensor) -> bool:
-        """Whether one pass may do the work of several calls for this input."""
-
-
-class LinearGroup(Protocol):
-    """Layers that read the same input (queries, keys and values; a gate and what it lets through), as one product."""
-
-    def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
-        """[layer(x) for layer in layers]."""
-
-    def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
-        """activation(gate(x)) * up(x), of layers = (gate, up)."""
-
-    def fused_mlp(
-        self, layers: Sequence[Any], down: nn.Module, x: Tensor, activation: Activation, join: ResidualAdd
-    ) -> Tensor | None:
-        """join(down(activation(layer(x)))) or, of two layers, join(down(gated(x))), without keeping what lies between.
-
-        None where that cannot be had.
-        """
 
 
 class PackedCache:
@@ -229,7 +169,7 @@ class PackedCache:
 
     def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
         """As LinearGroup.products."""
-        if not fusable(x, *layers) or not _alike(layers) or not self.can_fuse(layers):
+        if not fusable(x, *layers) or not alike(layers) or not self.can_fuse(layers):
             return each(layers, x)
         out = self.refresh(layers).product(x)
         parts = out.split([layer.out_features for layer in layers], -1)
@@ -241,8 +181,8 @@ class PackedCache:
     def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
         """As LinearGroup.gated."""
         gate, up = layers
-        one_pass = fusable(x, gate, up) and _alike(layers) and self.can_fuse(layers) and not adapted(x, gate, up)
-        if one_pass and activation in _fused_activations(gate):
+        one_pass = fusable(x, gate, up) and alike(layers) and self.can_fuse(layers) and not adapted(x, gate, up)
+        if one_pass and activation in fused_activations(gate):
             return self.refresh(layers).product(x, activation)
         if called(layers) is not None:
             first, second = each(layers, x)
@@ -255,9 +195,9 @@ class PackedCache:
         """As LinearGroup.fused_mlp: for many rows, and a weight that fits the processor's cache."""
         if x.numel() < MANY * x.shape[-1] or not fusable(x, *layers) or not fusable(x, down):
             return None
-        if not self.can_fuse(layers) or adapted(x, *layers, down) or activation not in _fused_activations(layers[0]):
+        if not self.can_fuse(layers) or adapted(x, *layers, down) or activation not in fused_activations(layers[0]):
             return None
-        if not _alike(layers) or not join.fits(x, down.out_features):
+        if not alike(layers) or not join.fits(x, down.out_features):
             return None
         first, second = self.refresh(layers).panels, down.packed.refresh((down,)).panels
         if first is None or second is None or first.bytes > CACHED:
@@ -347,74 +287,13 @@ class _Product(torch.autograd.Function):
         )
 
 
-class FrozenLinear:
-    """A `LinearOp` and a `LinearGroup` for as long as nothing about its layers changes: `packable` was asked once.
-
-    It stands in the place of a `Linear` or of a `PackedCache` in what `freeze_for_decoding` makes of a model.
-    """
-
-    def __init__(self, packed: PackedCache, layers: Sequence[Linear]) -> None:
-        self.packed, self.layers = packed, layers
-        self.sizes = [layer.out_features for layer in layers]
-        self.int8 = layers[0].int8
-        self.fused_activations = _fused_activations(layers[0])
-        self.refreshed = False
-
-    def __call__(self, x: Tensor, activation: Activation | None = None, residual: Tensor | None = None) -> Tensor:
-        """[..., in] -> [..., out of all layers], as `PackedCache.product`."""
-        if not self.refreshed:  # at the first use: a layer that is only used side by side is never packed alone
-            self.packed.refresh(self.layers)
-            self.refreshed = True
-        return self.packed.product(x, activation, residual)
-
-    def activated(self, x: Tensor, activation: Activation) -> Tensor:
-        """As LinearOp.activated."""
-        return self(x, activation) if activation in self.fused_activations else ACTIVATION[activation](self(x))
-
-    def add_residual(self, x: Tensor, join: ResidualAdd) -> Tensor:
-        """As LinearOp.add_residual; a frozen model is in evaluation mode, so nothing is dropped."""
-        return join.normed(self(x, residual=join.residual))
-
-    def fuses(self, x: Tensor) -> bool:
-        """As LinearOp.fuses."""
-        return True
-
-    def products(self, layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
-        """As LinearGroup.products, of the layers that it was made of."""
-        return self(x).split(self.sizes, -1)  # type: ignore[no-any-return]
-
-    def gated(self, layers: Sequence[Any], x: Tensor, activation: Activation) -> Tensor:
-        """As LinearGroup.gated, of the layers that it was made of."""
-        if activation in self.fused_activations:
-            return self(x, activation)
-        gate, up = layers  # each packed alone: side by side, the kernel gives their product only
-        return linear_op(gate).activated(x, activation) * up(x)  # type: ignore[no-any-return]
-
-    def fused_mlp(
-        self, layers: Sequence[Any], down: nn.Module, x: Tensor, activation: Activation, join: ResidualAdd
-    ) -> Tensor | None:
-        """None: it is worth its while for many rows, and a decode step has few."""
-        return None
-
-
 def packed_of(module: nn.Module) -> PackedCache | None:
     """What a module keeps packed, its own weight or those of layers side by side; None where it packs nothing."""
     cache = vars(module).get("packed")
     return cache if isinstance(cache, PackedCache) else None
 
 
-def freeze_linear(packed: PackedCache, layers: Sequence[nn.Module]) -> FrozenLinear | None:
-    """The layers as one, for evaluation without gradients on inputs of their dtype; None where that cannot be had."""
-    if any(type(layer) is not Linear or layer.site is not None or hooked(layer) for layer in layers):
-        return None
-    weight = held(layers[0])
-    if not isinstance(weight, Tensor) or not _alike(layers):
-        return None
-    probe = torch.empty(1, int(layers[0].in_features), dtype=weight.dtype, device=weight.device)  # type: ignore[arg-type]
-    return FrozenLinear(packed, layers) if packable(probe, *layers) and packed.can_fuse(layers) else None  # type: ignore[arg-type]
-
-
-def _fused_activations(layer: Linear) -> Container[str | None]:
+def fused_activations(layer: Linear) -> Container[str | None]:
     """The activations that come in one pass with the packed product of `layer`; the others go through torch."""
     if layer.int8 or served(layer.held("weight").dtype, layer.in_features):
         return native.ACTIVATION_NUMBERS
@@ -495,7 +374,7 @@ def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
     return list(layer.parameters())
 
 
-def _alike(layers: Sequence[Linear | nn.Module]) -> bool:
+def alike(layers: Sequence[Linear | nn.Module]) -> bool:
     """Whether all of the layers have a bias, or none."""
     first, *others = [layer.held("bias") is None for layer in layers]  # type: ignore[operator]
     return all(one is first for one in others)
@@ -610,7 +489,7 @@ class Linear(PaddedHooks, nn.Linear):
 
     def activated(self, x: Tensor, activation: Activation) -> Tensor:
         """As LinearOp.activated."""
-        if fusable(x, self) and activation in _fused_activations(self):
+        if fusable(x, self) and activation in fused_activations(self):
             packed = self.packed.refresh((self,))
             if not adapted(x, self):
                 return packed.product(x, activation)
@@ -661,9 +540,9 @@ class OtherLinear:
         return False
 
 
-def linear_op(layer: nn.Module) -> LinearOp:
+def linear_op(layer: nn.Module | LinearOp) -> LinearOp:
     """`layer` itself where it is one of ours, else what computes the same with its calls."""
-    return layer if isinstance(layer, (Linear, FrozenLinear)) else OtherLinear(layer)
+    return OtherLinear(layer) if isinstance(layer, nn.Module) and not isinstance(layer, Linear) else layer
 
 
 def adapted(x: Tensor, *layers: nn.Module) -> bool:

@@ -44,6 +44,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, name: str = "labels") -> Tenso
     return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)
 
 
+def by_place(labels: Tensor, logits: Tensor) -> Tensor:
+    """labels [batch, length], where a script has laid the rows of a batch end to end, [batch * length]."""
+    _check(labels)
+    places = logits.shape[:-1]
+    return labels.view(places) if labels.dim() == 1 and labels.numel() == places.numel() else labels
+
+
 def summed(mean: Tensor | None, labels: Tensor) -> Tensor:
     """The sum of a loss over labelled places, from its mean; 0 where there is none."""
     assert mean is not None

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from cutaway import native
 from cutaway.config.architecture import FeedForward, Norm
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.ops import row_norm, serves, within
 from cutaway.nn.dropout import dropout as drop
 from cutaway.nn.exact_fusion import is_bitwise_splittable
-from cutaway.nn.linear import ACTIVATION, Linear, PackedGate, called, each, hooked, linear_op
+from cutaway.nn.linear import Linear, PackedGate, called, each, hooked, linear_op
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.residual import ResidualAdd

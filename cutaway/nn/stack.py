@@ -22,7 +22,7 @@ from cutaway.nn.block import make_block
 from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
-from cutaway.nn.call_context import current, evaluating, scopes_of
+from cutaway.nn.call_context import begin_pass, current, evaluating, scopes_of
 from cutaway.nn.distances import DistanceTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kernel_graph import KeptSteps
@@ -460,6 +460,7 @@ def run_stack(
 
     `stack` has embed, blocks and, by its spec, final_norm, relative, rotary.
     """
+    begin_pass()
     spec: Spec = stack.spec
     rows, cache = batch.rows, batch.cache
     prefill = cache is None or cache.empty

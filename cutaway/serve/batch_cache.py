@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from cutaway.nn.cpu.memory import untouched_zeros
 from cutaway.nn.kv_cache import Cache
 
 COLUMNS = 256  # room for new tokens that is taken at a time
@@ -23,17 +23,30 @@ class BatchCache(Cache):
         self.slots = slots
         self.block: Tensor | None = None  # [2 * layers, slots, n_kv_heads, columns, head_size]
         self.left = 0  # columns of the block before the buffer's first
+        # of each row of the block, the first column that is not known to be zeros: of a text, its first one
+        self.written: list[int] = []
 
     def _take(self, like: Tensor, before: int, columns: int) -> None:
         """A block with `before` free columns and then `columns`; what is held is copied; like: [2L, ?, H, ?, D]."""
         old, held = self.buffer, self.longest
         shape = (like.shape[0], self.slots, like.shape[2], before + columns, like.shape[4])
-        # zeros that the system gives untouched: rows that nobody uses cost no memory
-        self.block = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        if old is not None and held:
-            self.block[:, : self.batch, :, before : before + held] = old[:, : self.batch, :, :held]
+        self.block = untouched_zeros(shape, like)  # rows and columns that nobody uses cost no memory
+        self.written = [before + columns] * self.slots
+        if old is not None:
+            for row, n in enumerate(self.lengths.tolist()):
+                first = held - n
+                self.block[:, row, :, before + first : before + held] = old[:, row, :, first:held]
+                self.written[row] = before + first
         self.left = before
         self.buffer = self.block[:, : self.batch, :, before:]
+
+    def _clean(self, row: int, end: int) -> None:
+        """Make zeros of a row's columns of the block before `end`, where a text begins."""
+        assert self.block is not None
+        start = self.written[row]
+        if start < end:
+            self.block[:, row, :, start:end] = 0
+        self.written[row] = end
 
     def _grow(self, like: Tensor, batch: int, columns: int) -> Tensor:
         buffer = self.buffer
@@ -45,8 +58,20 @@ class BatchCache(Cache):
         return buffer
 
     def select(self, index: Tensor) -> None:
+        """As of every cache; here a text may only take the place of one that leaves."""
+        wanted, lengths, longest = index.tolist(), self.lengths.tolist(), self.longest
+        assert self.block is not None
         before = self.longest
-        super().select(index)
+        for to, at in enumerate(wanted):
+            if to == at:
+                continue
+            if at < len(wanted):
+                raise ValueError(f"text {at} cannot take the place {to}: it has one already")
+            first = self.left + longest - lengths[at]
+            self.block[:, to, :, first : self.left + longest] = self.block[:, at, :, first : self.left + longest]
+            self._clean(to, first)
+        self.buffer = self.block[:, : len(wanted), :, self.left :]
+        self._reorder(index, wanted)
         self.left += before - self.longest
 
     def clear(self) -> None:
@@ -80,11 +105,13 @@ class BatchCache(Cache):
         if end > self.block.shape[3]:
             raise AssertionError("the block is shorter than what it holds")
         self.buffer = self.block[:, : batch + n, :, self.left :]
-        if shift and batch:
-            self.buffer[:, :batch, :, :shift] = 0
-        first = longest - other.longest
-        self.buffer[:, batch:, :, :first] = 0
-        self.buffer[:, batch:, :, first:longest] = source[:, :, :, : other.longest]
+        if shift:
+            for row, own in enumerate(self.lengths.tolist()):
+                self._clean(row, end - own)
+        for place, own in enumerate(other.lengths.tolist()):
+            row = batch + place
+            self._clean(row, end - own)
+            self.block[:, row, :, end - own : end] = source[:, place, :, other.longest - own : other.longest]
         self.columns = self.ids = self.adapters = None
         self._set_lengths([*self.lengths.tolist(), *other.lengths.tolist()], other.lengths.device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
@@ -26,6 +27,13 @@ class Body(BaseModel):
             return cls.model_validate_json(data)
         except ValidationError as error:
             raise _problem(cls, error, status, prefix) from None
+
+    @classmethod
+    def field_of(cls, message: str) -> str | None:
+        """The field that a message begins with; else the first that must be given, the model's name aside."""
+        named = next((name for name in cls.model_fields if re.match(rf"{name}\b", message)), None)
+        must = (name for name, entry in cls.model_fields.items() if entry.is_required() and name != "model")
+        return named or next(must, None)
 
 
 def _problem(kind: type[BaseModel], error: ValidationError, status: int, prefix: str) -> Problem:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cutaway.errors import TokenizerError
 from cutaway.serve.body import Body
@@ -53,6 +53,12 @@ class Message(Body):
     annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"a message of the role {self.role} needs content")
+        return self
 
 
 class FunctionSchema(Body):

@@ -1,13 +1,16 @@
-"""The engine: one thread that computes for all models, in small turns, so that none waits long for another."""
+"""The engine: what computes for all models, in short turns, and gives each source of work the same share of time."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
+
+from cutaway.nn.call_context import calling_before_passes
 
 logger = logging.getLogger("cutaway.serve")
 Result = TypeVar("Result")
@@ -24,7 +27,10 @@ class Source(Protocol):
 
 
 class Engine:
-    """Gives each source its turn, one after another, and sleeps while none has work.
+    """Gives the next turn to the source that has had least time of those with work, and sleeps while none has any.
+
+    After an explanation of seconds, texts are written for as many seconds before the next explanation: turns one by one
+    would give a text one token an explanation. Who had no work for a while is first, and has nothing left over from it.
 
     A model is used by this thread alone: a recorder that one request needs never sees another's numbers, and the
     threads of torch are not asked for twice.
@@ -32,6 +38,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.sources: list[Source] = []
+        self._had: dict[Source, float] = {}  # seconds of each, those that it let pass while it had no work included
         self._wake = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -63,44 +70,123 @@ class Engine:
     def _run(self) -> None:
         while not self._closed:
             self._wake.clear()  # what comes from here on wakes it again
-            worked = False
-            for source in self.sources:
-                try:
-                    worked |= source.turn()
-                except Exception as error:
-                    logger.exception("a turn of %s failed", type(source).__name__)
-                    source.fail(error)
-            if not worked:
+            if not self.turn():
                 self._wake.wait(timeout=1.0)
+
+    def turn(self) -> bool:
+        """One turn of the source that has had least; whether any had work."""
+        had = self._had
+        for source in sorted(self.sources, key=lambda source: had.get(source, 0.0)):
+            begun = time.perf_counter()
+            try:
+                worked = source.turn()
+            except Exception as error:
+                logger.exception("a turn of %s failed", type(source).__name__)
+                source.fail(error)
+                worked = True
+            if worked:
+                least = had.get(source, 0.0)  # of those with work: the ones before it had none
+                for other in self.sources:
+                    had[other] = max(had.get(other, 0.0), least)
+                had[source] += time.perf_counter() - begun
+                return True
+        return False
+
+
+SLICE = 0.05  # seconds that a job computes in one turn, and the pass that they end in
+
+
+class Left(BaseException):
+    """Raised within a job that nobody waits for any more; no `except Exception` of a library holds it up."""
+
+
+class Job(Future[Result]):
+    """A piece of work and what comes of it. `left`: nobody waits for it; it ends before its next pass of a model."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        super().__init__()
+        self.work, self.left = work, False
 
 
 class Jobs:
-    """Whole pieces of work that need a model to themselves: an explanation, an answer of an encoder-decoder."""
+    """Whole pieces of work, one after another: an explanation, an answer of an encoder-decoder.
+
+    They run in a thread of their own, and only while the engine waits for it: a job of many passes stops before a pass
+    when its turn is over, others have theirs, and it goes on from there. So each model is used by one thread at a time.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.waiting: deque[Job[Any]] = deque()
+        self.running: Job[Any] | None = None
+        self._go, self._stopped = threading.Event(), threading.Event()  # one of the two threads runs, the other waits
+        self._until = 0.0
+        self._over = False
+        self._thread: threading.Thread | None = None
 
-    def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Have `work` called by the engine; a future that is cancelled before its turn is never called."""
-        future: Future[Result] = Future()
-        self.waiting.append((future, work))
+    def submit(self, work: Callable[[], Result]) -> Job[Result]:
+        """Have `work` called; a job that is cancelled before its turn is never called."""
+        job = Job(work)
+        self.waiting.append(job)
         self.engine.wake()
-        return future
+        return job
 
     def turn(self) -> bool:
-        if not self.waiting:
-            return False
-        future, work = self.waiting.popleft()
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(work())
-            except BaseException as error:  # handed to whoever waits for it
-                future.set_exception(error)
+        while self.running is None:
+            if not self.waiting:
+                return False
+            job = self.waiting.popleft()
+            if not job.left and job.set_running_or_notify_cancel():
+                self.running = job
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="cutaway-jobs", daemon=True)
+            self._thread.start()
+        self._go.set()
+        self._stopped.wait()
+        self._stopped.clear()
         return True
+
+    def _work(self) -> None:
+        """The thread of the jobs."""
+        with calling_before_passes(self._before_pass):
+            while True:
+                self._next_turn()
+                job = self.running
+                if job is None:  # see `fail`
+                    return
+                try:
+                    job.set_result(job.work())
+                except Left:
+                    job.set_exception(RuntimeError("Nobody waited for the answer any more."))
+                except BaseException as error:  # handed to whoever waits for it
+                    job.set_exception(error)
+                self.running = job = None
+                self._stopped.set()
+                if self._over:
+                    return
+
+    def _next_turn(self) -> None:
+        self._go.wait()
+        self._go.clear()
+        self._until = time.perf_counter() + SLICE
+
+    def _before_pass(self) -> None:
+        if time.perf_counter() >= self._until:
+            self._stopped.set()
+            self._next_turn()
+        if self.running is not None and self.running.left:
+            raise Left
 
     def fail(self, error: BaseException) -> None:
         while self.waiting:
-            future, _ = self.waiting.popleft()
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+            job = self.waiting.popleft()
+            if job.set_running_or_notify_cancel():
+                job.set_exception(error)
+        if self._thread is not None:  # whatever runs ends before its next pass, and the thread with it
+            if self.running is not None:
+                self.running.left = True
+            self._over = True
+            self._go.set()
+            self._thread.join(timeout=30)
+            self.running, self._thread, self._over = None, None, False
+            self._go, self._stopped = threading.Event(), threading.Event()

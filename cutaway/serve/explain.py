@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import Field
 from starlette.responses import Response
@@ -14,6 +15,10 @@ from cutaway.serve.body import Body
 from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call
 from cutaway.serve.served_model import ServedModel
+
+if TYPE_CHECKING:
+    from cutaway.inspect.explanation import Explanation
+    from cutaway.inspect.trace.trace import Trace
 
 
 class ExplainBody(Body):
@@ -39,7 +44,9 @@ async def explain(call: Call) -> object:
     check_explained(call, tokens + (body.max_new_tokens if served.generator is not None else 0), "text")
     call.said |= {"model": served.name, "prompt_tokens": tokens}
     try:
-        content, kind = await call.service.compute(_run, served, body)
+        found = await call.service.compute(_run, served, body)
+        # 30 layers' weights between 200 tokens are megabytes of text, which no pass of a model should wait for
+        content, kind = await asyncio.get_running_loop().run_in_executor(call.service.writers, _write, found, body)
     except CutawayError as error:
         raise Problem(400, str(error), param=_field(str(error))) from None
     return Response(content, media_type=kind)
@@ -53,24 +60,31 @@ def check_explained(call: Call, tokens: int, field: str) -> None:
         raise Problem(413, f"{field} has {tokens} tokens, and {told}.", param=field)
 
 
-def _run(served: ServedModel, body: ExplainBody) -> tuple[str | bytes, str]:
-    """The explanation in the form that is asked for; called by the engine."""
+def _run(served: ServedModel, body: ExplainBody) -> Explanation | Trace:
+    """What is to be shown; called as a job."""
     from cutaway.inspect.explainer import explain as run
-    from cutaway.inspect.page import page
     from cutaway.inspect.trace.trace import Trace
 
     names = ("layer", "head", "attention", "token", "max_new_tokens", "truncation")
     asked = {name: getattr(body, name) for name in names}
     if body.format == "trace":
-        trace = Trace.of(served.model, served.explainer, body.text, **asked)
+        return Trace.of(served.model, served.explainer, body.text, **asked)
+    return run(body.text, served.model, served.explainer, evidence=body.format == "page", **asked)
+
+
+def _write(found: Explanation | Trace, body: ExplainBody) -> tuple[str | bytes, str]:
+    """The body of the answer and its type."""
+    from cutaway.inspect.page import page
+
+    if body.format == "trace":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run.trace.safetensors"
-            trace.save(path)
+            cast("Trace", found).save(path)
             return path.read_bytes(), "application/octet-stream"
-    found = run(body.text, served.model, served.explainer, evidence=body.format == "page", **asked)
+    explanation = cast("Explanation", found)
     if body.format == "page":
-        return page.render(found), "text/html"
-    return found.to_json(patterns=body.patterns), "application/json"
+        return page.render(explanation), "text/html"
+    return explanation.to_json(patterns=body.patterns), "application/json"
 
 
 def _field(message: str) -> str:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from cutaway.models.protocols import DecodeStepper, GenerativeModel
 
 LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
-ALONE_PIECE = 512  # of a long prompt while nothing is written: whoever comes meanwhile waits for so many
+ALONE_PIECE = 512  # of a prompt while nothing is written: whoever comes meanwhile waits for so many
+LONG_PIECE = 128  # of one that is longer than that
+SHARE = 0.5  # of the time of steps, that a long prompt is read for between them
 AMONG = 64  # waiting requests that are looked at for a common pass
 
 
@@ -71,12 +73,13 @@ class Generator:
         self.outbox: list[tuple[Writing, Token | BaseException]] = []
         self.step_seconds = 0.0  # that a step takes of late
         self.piece = min(LEAST_PIECE, limits.piece_tokens)  # tokens of a long prompt between two steps
+        self.credit = 0.0  # seconds that a long prompt may be read for
         self.overtaken = False  # whether short prompts had the last turn beside a long one
 
     # -- from other threads ----------------------------------------------------------------------------------------
 
-    def submit(self, writing: Writing) -> None:
-        """Have a request written; Problem where it could never be."""
+    def submit(self, writing: Writing, field: str = "max_tokens") -> None:
+        """Have a request written; Problem where it could never be. field: what says how many tokens it may have."""
         if writing.copies > self.slots:
             raise Problem(
                 400, f"n={writing.copies}: this server writes {self.slots} texts at a time. Lower n.", param="n"
@@ -86,8 +89,8 @@ class Generator:
             raise Problem(
                 400,
                 f"{writing.copies} x {writing.most} tokens need {needed >> 20} MB for keys and values, and this server "
-                f"has {self.limits.memory_bytes >> 20} MB for them. Ask for fewer tokens.",
-                param="max_tokens",
+                f"has {self.limits.memory_bytes >> 20} MB for them. Ask for fewer tokens ({field}).",
+                param=field,
             )
         self.arriving.append(writing)
         self.engine.wake()
@@ -175,10 +178,10 @@ class Generator:
         """Run one piece of the waiting prompts, if there is room for them.
 
         Every other turn belongs to those who are written, and to short prompts: a long one that is being read has the
-        rest.
+        rest, as far as it leaves most of the time to the steps of those who are written.
         """
         busy = bool(self.rows)
-        total = self.limits.piece_tokens if busy else self.limits.batch_tokens
+        total = self._room_of_a_turn() if busy else self.limits.batch_tokens
         short = min(total, ALONE_PIECE)
         if self.reading is None:
             self._begin(total, short)
@@ -187,15 +190,41 @@ class Generator:
             self.overtaken = True
             return
         self.overtaken = False
-        if self.reading is not None:
-            self._go_on(self.reading, self.piece if busy else ALONE_PIECE)
+        if self.reading is None or (busy and self.credit < 0):
+            return
+        begun = time.perf_counter()
+        self._go_on(self.reading, self.piece if busy else LONG_PIECE)
+        self.credit = self.credit - (time.perf_counter() - begun) if busy else 0.0
 
-    def _fits(self, writings: list[Writing]) -> bool:
-        """Whether these can run beside those that run, by places and by memory."""
-        rows = len(self.rows) + sum(w.copies for w in writings)
-        longest = max(w.most for w in (*writings, *(w for w, _ in self.rows)))
-        alone = not self.rows and len(writings) == 1  # `submit` has seen that it fits
+    def _room_of_a_turn(self) -> int:
+        """Tokens of prompts that are read before the next step: more where more wait than are held up by it.
+
+        Where requests come all at once, the first few to run would else have the others wait for a step each.
+        """
+        places = min(len(self.waiting), self.slots - len(self.rows))
+        piece = self.limits.piece_tokens
+        return min(piece * max(1, places // len(self.rows)), max(piece, ALONE_PIECE), self.limits.batch_tokens)
+
+    def _fits(self, writings: list[Writing], among: list[Writing] | None = None) -> bool:
+        """Whether these can run beside those that run (or beside `among`), by places and by memory."""
+        rows, running = (
+            (len(self.rows), [w for w, _ in self.rows])
+            if among is None
+            else (sum(len(w.running) for w in among), among)
+        )
+        rows += sum(w.copies for w in writings)
+        longest = max(w.most for w in (*writings, *running))
+        alone = not running and len(writings) == 1  # `submit` has seen that it fits
         return rows <= self.slots and (alone or rows * longest * self.token_bytes <= self.limits.memory_bytes)
+
+    def _steps_until(self, first: Writing) -> int:
+        """In how many steps at most there is room for a request that does not fit beside those that run."""
+        running = sorted({w: None for w, _ in self.rows}, key=lambda w: w.remaining)
+        while running:
+            steps = running.pop(0).remaining
+            if self._fits([first], running):
+                return steps
+        return 0
 
     def _begin(self, total: int, short: int, *, overtake: bool = False) -> bool:
         """Start on the prompts that wait: several short ones in one pass, or a long one in pieces.
@@ -214,19 +243,30 @@ class Generator:
             if found_short is None:
                 return False
             first, held = found_short, self.prefixes.look_up(found_short.array)
+        most_new: int | None = None  # tokens of those who may begin
         if not self._fits([first]):
-            return False
+            # who is over before there is room for the first that waits does not keep it waiting (EASY backfilling)
+            most_new = self._steps_until(first)
+            room = (
+                w
+                for w in list(self.waiting)[1:AMONG]
+                if w.remaining <= most_new and len(w.ids) <= short and self._fits([w])
+            )
+            small = next(room, None)
+            if small is None:
+                return False
+            first, held = small, self.prefixes.look_up(small.array)
         group, kept = [first], [0 if held is None else held[1]]
         longest = len(first.ids) - kept[0]
         if longest > short or not self.stays:
-            if overtake:
+            if overtake or most_new is not None:
                 return False
             self.waiting.remove(first)
             self.reading = Reading(first, Cache() if held is None else first_tokens(held[0].cache, 0, held[1]), kept[0])
             self._count_held([first], kept)
             return True
         for other in list(self.waiting)[:AMONG]:
-            if other is first:
+            if other is first or (most_new is not None and other.remaining > most_new):
                 continue
             found = self.prefixes.look_up(other.array)
             if (found and found[0]) is not (held and held[0]):
@@ -345,16 +385,17 @@ class Generator:
         else:
             out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True)
             logits = out.logits[:, -1]  # [A, V]
-        self.step_seconds = _mean(self.step_seconds, time.perf_counter() - begun)
+        took = time.perf_counter() - begun
+        self.step_seconds, self.credit = _mean(self.step_seconds, took), min(0.0, self.credit + SHARE * took)
         self.metrics.step(self.name, len(self.rows))
         places: dict[Writing, list[int]] = {}
         for row, (writing, _) in enumerate(self.rows):
             places.setdefault(writing, []).append(row)
-        greedy = sampling.greedy(logits.float()).tolist() if any(w.plain for w in places) else []
+        chosen = self._chosen_together(places, logits)
         left: list[int] = []
         for writing, rows in places.items():
-            if writing.plain and greedy[rows[0]] >= 0:
-                token = writing.take(greedy[rows[0]], logits[rows])
+            if chosen.get(rows[0], -1) >= 0:
+                token = writing.take(chosen[rows[0]], logits[rows])
                 self._note(writing, [token])
                 self.newest[rows[0]] = token.id
                 if token.end is not None:
@@ -373,6 +414,28 @@ class Generator:
         for row in left:
             self._keep(row)
         self._leave(left)
+
+    @staticmethod
+    def _chosen_together(places: dict[Writing, list[int]], logits: Tensor) -> dict[int, int]:
+        """{row: its next token} of the plain texts, each the text's own; -1 where there is none to choose.
+
+        places: {request: its rows}; logits [A, V].
+        """
+        ways: dict[tuple[float, ...] | None, list[Writing]] = {}
+        for writing in places:
+            if writing.plain:
+                ways.setdefault(writing.way, []).append(writing)
+        found: dict[int, int] = {}
+        for way, writings in ways.items():
+            rows = [places[writing][0] for writing in writings]
+            scores = (logits if rows == list(range(len(logits))) else logits[rows]).float()  # [plain, V]
+            if way is None:
+                tokens = sampling.greedy(scores)
+            else:
+                uniform = torch.cat([writing.random() for writing in writings])  # [plain]
+                tokens, _ = writings[0].search.draw(scores, uniform, as_alone=True)
+            found |= zip(rows, tokens.tolist(), strict=True)
+        return found
 
     def _keep(self, row: int) -> None:
         """Keep what a text that ends has read and written: the next message of a conversation begins with it."""

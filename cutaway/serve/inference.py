@@ -55,7 +55,7 @@ class TextParameters(Body):
     details: bool | None = None
     top_n_tokens: Annotated[int, Field(ge=0, le=20)] | None = None
     grammar: dict[str, Any] | None = None
-    best_of: Literal[1] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     decoder_input_details: Off | None = None
     watermark: Off | None = None
     truncate: None = None
@@ -241,7 +241,7 @@ async def _text(call: Call, served: ServedModel, body: InferenceBody) -> object:
     told = (asked.top_n_tokens or 0) if asked.details or body.stream else None
     request = await request_text(
         call, served, body.inputs, asked.sampling(), most=asked.max_new_tokens or 100, logprobs=told,
-        form=asked.form(), fields=("inputs", "parameters.max_new_tokens"),
+        form=asked.form(), fields=("inputs", "parameters.max_new_tokens"), form_field="parameters.grammar",
     )  # fmt: skip
     answer = TextAnswer(served, request, asked, body.inputs)
     return Stream(answer.events(), late=answer.late) if body.stream else await answer.whole()

@@ -18,7 +18,7 @@ from cutaway.serve.openai_chat import logprob
 from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call, Stream
 from cutaway.serve.served_model import ServedModel
-from cutaway.serve.text_request import Piece, TextRequest, request_text
+from cutaway.serve.text_request import ALL, Piece, TextRequest, request_text
 from cutaway.serve.text_settings import Penalty, Sampling, Seed, Share, Stop, Temperature
 from cutaway.serve.tool_calls import CallWatch, ToolCall, read_calls
 from cutaway.serve.vectors import embed
@@ -39,8 +39,8 @@ class Options(Body):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     # other ways of choosing, which are not built: their values for "off"
-    mirostat: Literal[0] | None = None
-    tfs_z: Literal[1] | None = None
+    mirostat: Annotated[int, Field(ge=0, le=0)] | None = None
+    tfs_z: Annotated[float, Field(ge=1, le=1)] | None = None
     # without effect on an answer of this server
     mirostat_eta: float | None = None
     mirostat_tau: float | None = None
@@ -78,11 +78,11 @@ class Options(Body):
 
     @property
     def most(self) -> int | None:
-        """Tokens of the answer; None for what there is room for."""
+        """Tokens of the answer; below 0, where Ollama has no bound, as many as there is room for."""
         asked = self.num_predict
         if asked == 0:
             raise Problem(400, "options.num_predict=0: ask for at least one token.", param="options.num_predict")
-        return asked if asked is not None and asked > 0 else None
+        return ALL if asked is not None and asked < 0 else asked
 
 
 class Written(Body):
@@ -205,6 +205,8 @@ async def generate(call: Call) -> object:
     """Answers a prompt: as a chat of one message where the model has a template, unless it is raw."""
     body: GenerateBody = call.body
     served = call.service.model(body.model, "text-generation")
+    if not body.prompt:  # how its clients have a model loaded; here all are
+        return {"model": body.model, "created_at": now(), "response": "", "done": True, "done_reason": "load"}
     chat = not body.raw and served.tokenizer.chat_template is not None
     prompt = f"{body.system}\n\n{body.prompt}" if body.system and not chat else body.prompt
     if chat:
@@ -240,7 +242,7 @@ async def _request(call: Call, served: ServedModel, body: Written, prompt: str, 
     options = body.options or Options()
     return await request_text(
         call, served, prompt, options.sampling(), most=options.most, logprobs=body.told, form=body.form(), chat=chat,
-        fields=(name, "options.num_predict"),
+        fields=(name, "options.num_predict"), form_field="format",
     )  # fmt: skip
 
 

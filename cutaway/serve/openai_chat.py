@@ -116,6 +116,7 @@ async def chat(call: Call) -> object:
     tools = [] if body.tool_choice == "none" else [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
     choice = body.tool_choice
     form = required_call(choice == "required", choice.function.name if isinstance(choice, NamedTool) else None, tools)
+    form_field = "response_format" if form is None else "tools"
     if form is None and body.response_format is not None:
         form = body.response_format.form()
     logprobs = None
@@ -131,7 +132,7 @@ async def chat(call: Call) -> object:
     name, most = body.most
     request = await request_text(
         call, served, prompt, body, most=most, n=body.n or 1, logprobs=logprobs, form=form, chat=True,
-        fields=("messages", name),
+        fields=("messages", name), form_field=form_field,
     )  # fmt: skip
     answer = ChatAnswer(body, served, request, tools)
     return Stream(answer.chunks()) if body.stream else await answer.whole()

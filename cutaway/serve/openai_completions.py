@@ -27,7 +27,7 @@ class CompletionBody(Sampling):
     model: str | None = None
     max_tokens: Count | None = 16
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    best_of: Literal[1] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     stream: bool | None = None

@@ -43,6 +43,8 @@ class Item(Body):
             return Message(role="tool", content=self.output or "", tool_call_id=self.call_id)
         if self.role is None:
             raise Problem(400, "input holds a message without a role.", param="input")
+        if self.content is None and self.role != "assistant":
+            raise Problem(400, f"input holds a message of the role {self.role} without content.", param="input")
         return Message(role=self.role, content=self.content)
 
 
@@ -83,7 +85,7 @@ class NamedChoice(Body):
 class ResponseBody(Body):
     """What is asked."""
 
-    input: str | Annotated[list[Item], Field(min_length=1, max_length=10_000)]
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1, max_length=10_000)]
     model: str | None = None
     instructions: str | None = None
     max_output_tokens: Count | None = None
@@ -121,6 +123,7 @@ async def responses(call: Call) -> object:
     ]
     choice = body.tool_choice
     form = required_call(choice == "required", choice.name if isinstance(choice, NamedChoice) else None, tools)
+    form_field = "text.format" if form is None else "tools"
     wanted = None if body.text is None else body.text.format
     if form is None and wanted is not None and wanted.type != "text":
         form = {"json_schema": wanted.schema_ or {"type": "object"}}
@@ -128,7 +131,7 @@ async def responses(call: Call) -> object:
     sampling = Sampling.model_construct(temperature=body.temperature, top_p=body.top_p, seed=body.seed)
     request = await request_text(
         call, served, prompt, sampling, most=body.max_output_tokens, form=form, chat=True,
-        fields=("input", "max_output_tokens"),
+        fields=("input", "max_output_tokens"), form_field=form_field,
     )  # fmt: skip
     answer = ResponseAnswer(body, served, request, [tool["function"]["name"] for tool in tools])
     return Stream(answer.events(), late=answer.late) if body.stream else await answer.whole()

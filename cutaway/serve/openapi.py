@@ -102,6 +102,10 @@ def _operation(route: Route, path: str, schemas: dict[str, Any]) -> dict[str, An
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
+    if route.query:
+        operation.setdefault("parameters", []).extend(
+            {"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query
+        )
     if route.read is not None:
         schema = route.read.model_json_schema(ref_template="#/components/schemas/{model}")
         for name, part in schema.pop("$defs", {}).items():

@@ -56,7 +56,11 @@ Handler = Callable[[Call], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Route:
-    """A place that is served. `read`: what the body must be; None for a route without one."""
+    """A place that is served.
+
+    `read`: what the body must be; None for a route without one. `query`: the names that may stand behind a `?`, each
+    once; None where whoever links to the route may add his own.
+    """
 
     method: str
     path: str
@@ -66,6 +70,7 @@ class Route:
     answer: object = None  # what a 200 holds, for the document
     form: Form | None = None
     is_open: bool = False  # served without the key: it holds nothing of anybody's
+    query: tuple[str, ...] | None = ()
 
     def asgi(self, service: Service) -> Endpoint:
         return Endpoint(self, service)
@@ -87,6 +92,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(seconds):
                 request = Request(scope, receive)
+                self._check_query(request)
                 body = await self._body(request, form)
                 if self.service.log_texts and body is not None:
                     said["body"] = (await request.body())[:2000].decode("utf-8", "replace")
@@ -101,7 +107,7 @@ class Endpoint:
         except ClientDisconnect:
             said["left"] = True
         except Exception as error:
-            problem = as_problem(error, seconds, said)
+            problem = as_problem(error, seconds, said, self.route.read)
             if not answer.begun:
                 await problem.response(form)(scope, receive, send)
             elif answer.stream is not None:
@@ -120,6 +126,19 @@ class Endpoint:
         if not isinstance(found, Response):
             found = Response(_json(found), media_type="application/json")
         await found(scope, receive, answer)
+
+    def _check_query(self, request: Request) -> None:
+        known = self.route.query
+        if known is None:
+            return
+        seen: set[str] = set()
+        for name, _ in request.query_params.multi_items():
+            if name not in known:
+                takes = f"it takes {', '.join(known)}" if known else "it takes none"
+                raise Problem(400, f"{name[:40]!r} is no parameter of this path's query; {takes}.", param=name[:40])
+            if name in seen:
+                raise Problem(400, f"{name} stands twice in the query; give it once.", param=name)
+            seen.add(name)
 
     async def _body(self, request: Request, form: Form) -> object:
         if self.route.read is None:
@@ -162,14 +181,18 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def as_problem(error: BaseException, seconds: float, said: dict[str, Any]) -> Problem:
-    """What is said of an error: our own in its words, any other as a fault of the server, in the log alone."""
+def as_problem(error: BaseException, seconds: float, said: dict[str, Any], read: type[Body] | None = None) -> Problem:
+    """What is said of an error: our own in its words, any other as a fault of the server, in the log alone.
+
+    read: the body that it may be about; the field is the one that the message begins with, else what is to be read.
+    """
     if isinstance(error, Problem):
         return error
     if isinstance(error, TimeoutError):
         return Problem(504, f"The answer took longer than the {seconds:g} seconds that a request may take.")
     if isinstance(error, CutawayError):
-        return Problem(400, str(error))
+        field = None if read is None else read.field_of(str(error))
+        return Problem(400, str(error) if field is None or field in str(error) else f"{field}: {error}", param=field)
     logger.error("a request failed", exc_info=error, extra={"said": said})
     return Problem(500, "The server failed on this request; its log says how.", code="internal")
 

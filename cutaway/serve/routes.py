@@ -17,9 +17,9 @@ from cutaway.serve import (
 from cutaway.serve.route import Route
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", server_routes.running, "That there is a server."),
-    Route("GET", "/health", server_routes.health, "Whether the server is ready."),
-    Route("GET", "/metrics", server_routes.metrics, "Counters for Prometheus."),
+    Route("GET", "/", server_routes.running, "That there is a server.", query=None),
+    Route("GET", "/health", server_routes.health, "Whether the server is ready.", query=None),
+    Route("GET", "/metrics", server_routes.metrics, "Counters for Prometheus.", query=None),
     Route("GET", "/info", server_routes.info, "The models and the bounds."),
     Route("GET", "/openapi.json", server_routes.document, "This document."),
     Route("GET", "/v1/models", server_routes.models, "The models."),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -64,6 +65,7 @@ class Service:
         self.jobs = Jobs(self.engine)
         self.engine.add(self.jobs)
         self.models: dict[str, ServedModel] = {}
+        self.writers = ThreadPoolExecutor(1, thread_name_prefix="cutaway-writers")  # of large answers, one at a time
         self.ready, self.error = threading.Event(), ""
         self.document: Callable[[], dict[str, Any]] = dict  # the OpenAPI document, which the app knows
         self.open_paths: frozenset[str] = frozenset()  # that ask for no key
@@ -103,8 +105,9 @@ class Service:
         return served
 
     def close(self) -> None:
-        """End the engine and the tokenizers' threads."""
+        """End the engine, the tokenizers' threads and those that write."""
         self.engine.close()
+        self.writers.shutdown(wait=False, cancel_futures=True)
         for served in self.models.values():
             served.close()
 
@@ -136,8 +139,13 @@ class Service:
         return found
 
     async def compute(self, work: Callable[Given, Result], *args: Given.args, **options: Given.kwargs) -> Result:
-        """What `work` gives, called by the engine when it is its turn."""
-        return await asyncio.wrap_future(self.jobs.submit(partial(work, *args, **options)))
+        """What `work` gives, called when it is its turn; it ends before its next pass where nobody waits any more."""
+        job = self.jobs.submit(partial(work, *args, **options))
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.left = True
+            raise
 
     def _gauges(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
         yield "cutaway_requests_in_flight", "Requests in the server.", {}, self.requests

@@ -20,6 +20,7 @@ class Limits:
         inputs: texts of one request.
         running: sequences that are written at the same time; further ones wait.
         new_tokens: tokens of one answer, at most.
+        default_tokens: tokens of an answer whose request does not say how many.
         batch_tokens: positions that go through an encoder in one pass, and tokens of prompts in one pass.
         piece_tokens: tokens of prompts in one pass while other answers are being written, at most; fewer where so many
             take longer than the other answers' next token.
@@ -38,6 +39,7 @@ class Limits:
     inputs: int = 1024
     running: int = 64
     new_tokens: int = 4096
+    default_tokens: int = 1024
     batch_tokens: int = 4096
     piece_tokens: int = 64
     explain_tokens: int = 256

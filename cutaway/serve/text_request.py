@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cutaway.errors import GenerationError
 from cutaway.serve.encoder_batches import CHARACTERS
 from cutaway.serve.problem import Problem
 from cutaway.serve.route import Call
@@ -14,6 +16,8 @@ from cutaway.serve.served_model import ServedModel
 from cutaway.serve.text_reader import TextReader
 from cutaway.serve.text_settings import Sampling, generate_settings
 from cutaway.serve.writing import End, Told, Writing, make_writing
+
+ALL = -1  # tokens: as many as the model and the server take
 
 
 class Piece(NamedTuple):
@@ -32,8 +36,17 @@ class TextRequest:
     usage: tokens of the prompt, of the answers so far, and of the prompt those that were held already.
     """
 
-    def __init__(self, call: Call, served: ServedModel, writing: Writing, n: int, stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        served: ServedModel,
+        writing: Writing,
+        n: int,
+        stops: Sequence[str],
+        names: Mapping[str, str],
+    ) -> None:
         self.call, self.served, self.writing, self.n, self.stops = call, served, writing, n, stops
+        self.names = names  # of the settings of `generate` in this request
         self.written = 0
 
     @property
@@ -53,6 +66,8 @@ class TextRequest:
                 self.written += again
                 for index in range(copy, self.n, self.writing.copies):
                     yield Piece(index, text, id, told, end)
+        except GenerationError as error:
+            raise refusal(error, self.names) from None
         finally:
             await tokens.aclose()  # type: ignore[attr-defined]
             self._note()
@@ -80,23 +95,27 @@ async def request_text(
     form: dict[str, Any] | None = None,
     chat: bool = False,
     fields: tuple[str, str] = ("prompt", "max_tokens"),
+    form_field: str = "response_format",
 ) -> TextRequest:
     """Checks a request for text and hands it to the generator.
 
     Args:
-        prompt: a text or token ids. given: how tokens are chosen. most: tokens of the answer; None for what there is
-            room for.
+        prompt: a text or token ids. given: how tokens are chosen. most: tokens of the answer; None for this server's
+            default, ALL for what there is room for.
         logprobs: how many of the likeliest tokens are told beside each. form: json_schema.
         chat: the prompt is a chat that was written out, its special tokens in it.
-        fields: what the prompt and `most` are called in this request.
+        fields: what the prompt and `most` are called in this request. form_field: where its `form` stands.
 
     Raises:
-        Problem: no room for the prompt or the answer. GenerationError: settings that the model cannot follow.
+        Problem: no room for the prompt or the answer, or settings that the model cannot follow.
     """
     generator = served.generator
     if generator is None:
         raise Problem(400, f"model={served.name!r} does not continue texts.", param="model")
     limits, loop = call.service.limits, asyncio.get_running_loop()
+    names = {"json_schema": form_field, "max_new_tokens": fields[1], "prompt": fields[0], **_NAMES}
+    if form is not None:  # which may stand where this request has a field of another name
+        names |= dict.fromkeys(form, form_field)
 
     def make() -> Writing:
         longest = served.longest
@@ -116,14 +135,40 @@ async def request_text(
             )  # fmt: skip
         heatless = given.temperature == 0
         settings = generate_settings(given, served.model, len(ids), 1 if heatless else n)
-        settings |= {"max_new_tokens": min(most or limits.new_tokens, room), "loop": loop, **(form or {})}
-        return make_writing(served.model, served.reader, ids, settings, logprobs, limits.seconds)
+        asked = limits.default_tokens if most is None else limits.new_tokens if most == ALL else most
+        new = min(asked, limits.new_tokens, room)
+        settings |= {"max_new_tokens": new, "loop": loop, **(form or {})}
+        try:
+            return make_writing(served.model, served.reader, ids, settings, logprobs, limits.seconds)
+        except GenerationError as error:
+            raise refusal(error, names) from None
 
     if most is not None and most > limits.new_tokens:
         raise Problem(400, f"{fields[1]}={most}: this server writes up to {limits.new_tokens} tokens.", param=fields[1])
     writing = await loop.run_in_executor(served.texts, make)
-    generator.submit(writing)
-    return TextRequest(call, served, writing, n, given.stops())
+    generator.submit(writing, fields[1])
+    return TextRequest(call, served, writing, n, given.stops(), names)
+
+
+# settings of `generate` that an error may name, and the fields of a request that they come from
+_NAMES = {
+    "regex": "regex",
+    "grammar": "grammar",
+    "stop_strings": "stop",
+    "sequence_bias": "logit_bias",
+    "num_return_sequences": "n",
+    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "repetition_penalty")},
+}
+
+
+def refusal(error: GenerationError, names: Mapping[str, str]) -> Problem:
+    """An error of `generate` as the request's: the field that its message names first, by `names`."""
+    at = {name: match.start() for name in names if (match := re.search(rf"\b{name}\b", str(error)))}
+    if not at:
+        return Problem(400, str(error))
+    field = names[min(at, key=at.__getitem__)]
+    told = str(error) if field in str(error) else f"{field}: {error}"
+    return Problem(400, told, param=field)
 
 
 def _ids(served: ServedModel, text: str, chat: bool) -> list[int]:

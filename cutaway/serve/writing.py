@@ -81,23 +81,33 @@ class Writing:
         self.copies: int = plan.copies
         self.most = plan.max_length
         self.eos = frozenset(plan.eos)
-        # greedy, and no rule looks at the text: then all such rows of a step are chosen at once
+        # no rule looks at the text: then all rows of a step that are chosen in the same way are chosen at once
         self.plain = (
-            not plan.do_sample
-            and plan.copies == 1
-            and not plan.stop_strings
+            plan.copies == 1
             and plan.rules == ProcessorSettings()
             and plan.min_length <= plan.prompt_columns
             and plan.forced_bos is None
             and not plan.forced_eos
         )
         self.left = plan.max_length - plan.prompt_columns  # tokens that may still come, of a plain one
+        # how they are chosen: None is the likeliest
+        self.way: tuple[float, ...] | None = None
+        if plan.do_sample:
+            self.way = (
+                plan.temperature, plan.top_k, plan.top_p, plan.min_p, plan.typical_p, plan.epsilon_cutoff,
+                plan.eta_cutoff,
+            )  # fmt: skip
 
     @property
     def running(self) -> list[int]:
         """The copies that are still being written, in the order of their rows."""
         rows = self.search.rows
         return list(range(self.copies)) if rows is None else rows.tolist()
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still come of each copy."""
+        return self.left if self.plain else self.most - self.search.width
 
     async def tokens(self) -> AsyncIterator[Token]:
         """The tokens as they come; leaving the loop early frees the request's place."""
@@ -131,9 +141,20 @@ class Writing:
     def take(self, token: int, logits: Tensor) -> Token:
         """As `choose`, of a plain request whose token [1, V] has been chosen."""
         self.left -= 1
-        end: End | None = "stop" if token in self.eos else "length" if not self.left else None
+        stops = self.search.stops
+        stopped = stops is not None and bool(stops.ended(torch.tensor([token])))
+        end: End | None = None
+        if token in self.eos or (stopped and self.left):
+            end = "stop"
+        elif not self.left:
+            end = "length"
         told = self.tell(logits, torch.tensor([token]))[0] if self.logprobs is not None else None
         return Token(0, token, told, end)
+
+    def random(self) -> Tensor:
+        """The random number of its next token, float64 [1]."""
+        assert self.search.rng is not None
+        return self.search.rng.uniform(1)
 
     def tell(self, logits: Tensor, tokens: Tensor) -> list[Told | None]:
         """How likely `tokens` [A] are by logits [A or 1, V]."""

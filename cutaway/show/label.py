@@ -8,6 +8,8 @@ bidirectional overrides, lone surrogates.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +56,17 @@ def token_label(tokenizer: TokenizerLike, token: str, id: int, special: bool) ->
     if not text or "\ufffd" in text:
         return printable(token) or "∅"
     return printable(text).replace(" ", SPACE)
+
+
+def numbered_masks(labels: Sequence[str], ids: Sequence[int], mask: int | None) -> list[str]:
+    """The labels of a text's tokens, where the text has several mask tokens with a number after each of them.
+
+    Masks are places to be filled: a report that speaks of one must say which. Other tokens that are equal stay so.
+    """
+    if mask is None or list(ids).count(mask) < 2:
+        return list(labels)
+    number = count(1)
+    return [f"{label} {next(number)}" if id == mask else label for label, id in zip(labels, ids, strict=True)]
 
 
 def clipped(text: str, width: int) -> str:

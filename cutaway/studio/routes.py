@@ -71,11 +71,17 @@ class Studio:
 
     def routes(self) -> tuple[Route, ...]:
         return (
-            Route("GET", "/studio", self.page, "The studio.", is_open=True),
+            Route("GET", "/studio", self.page, "The studio.", is_open=True, query=None),
             Route("GET", "/studio/start", self.start, "The models that may be opened, and the page's words."),
             Route("POST", "/studio/run", self.run, "One text, read by one model.", RunBody),
             Route("POST", "/studio/more", self.more, "Evidence of a run that is held.", MoreBody),
-            Route("GET", "/studio/tensors/{id}/{name}", self.tensor, "A tensor, or one of its matrices, as bytes."),
+            Route(
+                "GET",
+                "/studio/tensors/{id}/{name}",
+                self.tensor,
+                "A tensor, or one of its matrices, as bytes.",
+                query=Tile.QUERY,
+            ),
             Route("POST", "/studio/write", self.write, "A text that goes on, as events.", WriteBody),
             Route("POST", "/studio/lab", self.lab, "An answer before and after changes.", LabBody),
             Route("POST", "/studio/features", self.features, "Features beside the tokens.", FeaturesBody),

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class Tile:
     columns: slice
     every: int
     dtype: Literal["f32", "u8"]
+
+    QUERY: ClassVar = ("at", "rows", "columns", "every", "dtype")
 
     @classmethod
     def asked(cls, query: Mapping[str, str], shape: tuple[int, ...], is_long: bool) -> Tile:

@@ -95,6 +95,9 @@ def label_app(labelling: Labelling, title: str, *, model: bool = False) -> Starl
         return HTMLResponse(page, headers=HEADERS | policy_header)
 
     async def item(request: Request) -> Response:
+        asked = request.query_params.multi_items()
+        if asked and [name for name, _ in asked] != ["place"]:
+            return wrong(400, "The query takes place=, once, and nothing else.")
         given = request.query_params.get("place")
         if given is None:
             return state(labelling.next())

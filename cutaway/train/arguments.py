@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import multiprocessing
 import typing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -44,6 +45,7 @@ class BatchArguments:
     dataloader_num_workers: int = 0
     remove_unused_columns: bool = True
     label_names: list[str] | None = None
+    auto_find_batch_size: bool = False
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = "random"
     length_column_name: str = "length"
     per_device_train_batch_tokens: int | None = None
@@ -63,7 +65,7 @@ class OptimizationArguments:
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
-    optim: Optim = "adamw_torch"
+    optim: Optim = "adamw_torch_fused"
     optim_args: str | None = None
     lr_scheduler_type: SchedulerType = SchedulerType.LINEAR
     lr_scheduler_kwargs: dict[str, Any] | str | None = None
@@ -102,6 +104,8 @@ class EvaluationArguments:
     eval_on_start: bool = False
     prediction_loss_only: bool = False
     batch_eval_metrics: bool = False
+    fp16_full_eval: bool = False
+    bf16_full_eval: bool = False
     eval_do_concat_batches: bool = True
     include_for_metrics: list[Literal["inputs", "loss"]] = field(default_factory=list)
     load_best_model_at_end: bool = False
@@ -116,6 +120,7 @@ class SavingArguments:
     save_strategy: SaveStrategy = SaveStrategy.STEPS
     save_steps: int | float = 500
     save_total_limit: int | None = None
+    save_only_model: bool = False
     resume_from_checkpoint: str | bool | None = None
     restore_callback_states_from_checkpoint: bool = False
     enable_jit_checkpoint: bool = False
@@ -134,6 +139,7 @@ class ReportArguments:
     logging_steps: int | float = 500
     logging_first_step: bool = False
     logging_nan_inf_filter: bool = True
+    skip_memory_metrics: bool = True
     include_num_input_tokens_seen: bool | Literal["all", "non_padding", "no"] = "no"
     disable_tqdm: bool = False
     report_to: str | list[str] | None = None
@@ -173,6 +179,11 @@ class TrainingArguments(
     A loss that is no number is left out of what is logged, and said, unless `logging_nan_inf_filter=False`.
     `include_num_input_tokens_seen="all"` (or "non_padding") counts the tokens; `include_for_metrics=["inputs", "loss"]`
     gives compute_metrics more; `optim_args="momentum=0.9"` is for the optimizer.
+
+    `auto_find_batch_size=True` begins again with a tenth fewer rows in a batch while the memory does not suffice; a
+    resume goes on with the size that was found. `save_only_model=True` leaves out of a checkpoint what a resume needs,
+    so nothing can be resumed from it. `fp16_full_eval=True` and `bf16_full_eval=True` evaluate on weights of 16 bits,
+    except while the model is trained. `skip_memory_metrics=False` adds the memory of each stage to its metrics.
 
     `report_to="tensorboard"`, "mlflow", "wandb", "trackio" or a list of these also writes what is logged there; the run
     is `run_name` in `project`, and TensorBoard's files lie in `logging_dir`. By default nothing is reported.
@@ -243,6 +254,10 @@ class TrainingArguments(
             found[name] = value
         return found
 
+    # settings that a command line gives as JSON; a subclass of other libraries adds its own
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        "accelerator_config", "fsdp_config", "deepspeed", "gradient_checkpointing_kwargs", "lr_scheduler_kwargs",
+    ]  # fmt: skip
     takes_itself: ClassVar[tuple[str, ...]] = ()  # needless settings that a subclass has a use for
 
     def _check(self) -> None:
@@ -276,11 +291,26 @@ class TrainingArguments(
         for name in ("warmup_ratio", "label_smoothing_factor", "adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be from 0 to below 1.")
+        if self.fp16_full_eval and self.bf16_full_eval:
+            raise ConfigError("fp16_full_eval and bf16_full_eval are two precisions for one evaluation; leave one out.")
+        if self.auto_find_batch_size and self.per_device_train_batch_tokens is not None:
+            raise ConfigError(
+                "auto_find_batch_size finds rows, and per_device_train_batch_tokens says tokens; leave one out."
+            )
         if self.neftune_noise_alpha is not None and self.neftune_noise_alpha <= 0:
             raise ConfigError(f"neftune_noise_alpha is {self.neftune_noise_alpha!r}; it must be more than 0, or None.")
         every = self.torch_empty_cache_steps
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ConfigError(f"torch_empty_cache_steps is {every!r}; it must be a whole number from 1 up, or None.")
+        method = self.dataloader_multiprocessing_context
+        if method is not None and method not in multiprocessing.get_all_start_methods():
+            listed = ", ".join(repr(name) for name in multiprocessing.get_all_start_methods())
+            raise ConfigError(f"dataloader_multiprocessing_context is {method!r}; here it may be {listed}, or None.")
+        if method is not None and not self.dataloader_num_workers:
+            raise ConfigError(
+                f"dataloader_multiprocessing_context is {method!r}, but nobody works ahead; set "
+                "dataloader_num_workers, or leave it out."
+            )
         if self.dataloader_prefetch_factor is not None and not self.dataloader_num_workers:
             raise ConfigError(
                 f"dataloader_prefetch_factor is {self.dataloader_prefetch_factor!r}, but nobody works ahead; set "

@@ -56,6 +56,7 @@ class Batches:
         collate: a list of rows -> a batch.
         size: rows in a batch. seed: of the order and of everything drawn. shuffle: a new order in each epoch.
         drop_last: leave out a last, smaller batch. workers: processes that make batches ahead.
+        ahead: how many batches each of them makes ahead. start_method: how they are started ("fork", "spawn", ...).
         lengths: {row: its length} as a list, for batches of rows of like length; with `tokens`, for batches that hold
             up to so many tokens.
     """
@@ -70,11 +71,13 @@ class Batches:
         shuffle: bool = True,
         drop_last: bool = False,
         workers: int = 0,
+        ahead: int | None = None,
+        start_method: str | None = None,
         lengths: list[int] | None = None,
         tokens: int | None = None,
     ) -> None:
         self.source, self.collate, self.size, self.seed = source, collate, size, seed
-        self.drop_last, self.workers = drop_last, workers
+        self.drop_last, self.workers, self.ahead, self.start_method = drop_last, workers, ahead, start_method
         self.plan: Plan | None = None
         if isinstance(source, Rows):
             self.plan = Plan(
@@ -111,6 +114,8 @@ class Batches:
             batch_size=None,
             sampler=numbers,
             num_workers=self.workers,
+            prefetch_factor=self.ahead,
+            multiprocessing_context=self.start_method,
             generator=torch.Generator(),  # without one it would draw from the generator that dropout uses
         )
         yield from loader

@@ -97,6 +97,8 @@ class PlannedLoader(DataLoader[Any]):
                 collate_fn=batches.collate,
                 drop_last=batches.drop_last,
                 num_workers=batches.workers,
+                prefetch_factor=batches.ahead,
+                multiprocessing_context=batches.start_method,
             )
         else:
             stream = data if isinstance(data, IterableDataset) else _Endless(batches)
@@ -218,7 +220,8 @@ def loader_of(
     Raises:
         InputError: batches by length are asked for, and the rows have no length.
     """
-    workers = args.dataloader_num_workers
+    workers, ahead = args.dataloader_num_workers, args.dataloader_prefetch_factor
+    start_method = args.dataloader_multiprocessing_context
     if isinstance(source, Rows) and sampler is not None and not isinstance(sampler, PlannedSampler):
         return DataLoader(
             PlannedDataset(source),
@@ -227,9 +230,15 @@ def loader_of(
             collate_fn=collate,
             drop_last=args.dataloader_drop_last,
             num_workers=workers,
+            prefetch_factor=ahead,
+            multiprocessing_context=start_method,
+            persistent_workers=args.dataloader_persistent_workers and workers > 0,
+            in_order=args.dataloader_in_order,
         )
     if not training:
-        batches = Batches(source, collate, size, args.seed, shuffle=False, workers=workers)
+        batches = Batches(
+            source, collate, size, args.seed, shuffle=False, workers=workers, ahead=ahead, start_method=start_method
+        )
         return PlannedLoader(batches, data, sampler, training=False)
     seed = args.seed if args.data_seed is None else args.data_seed
     lengths: list[int] | None = None
@@ -245,6 +254,8 @@ def loader_of(
         shuffle=not isinstance(sampler, SequentialOrder),
         drop_last=args.dataloader_drop_last,
         workers=workers,
+        ahead=ahead,
+        start_method=start_method,
         lengths=lengths,
         tokens=args.per_device_train_batch_tokens,
     )

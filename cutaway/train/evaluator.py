@@ -23,6 +23,7 @@ from cutaway.train.evaluation import (
     predicted,
     run_pass,
 )
+from cutaway.train.half_precision import weights_in
 from cutaway.train.hooks import ItemCount, overridden, takes
 from cutaway.train.objective import LabelCounts, Objective, joined, total
 from cutaway.train.rng import capture, restore
@@ -148,6 +149,25 @@ class Evaluator:
         predicts: bool = False,
     ) -> EvalLoopOutput:
         """`Trainer.evaluation_loop`: one pass; `predicts`: what the model says is wanted, not a number."""
+        with weights_in(self.session.model, self._dtype()):
+            return self._pass(dataloader, only_loss, ignore, prefix, predicts=predicts)
+
+    def _dtype(self) -> torch.dtype | None:
+        """What the weights of an evaluation are in, if not in what they are; a training keeps them."""
+        if self.session.loop is not None:
+            return None
+        args = self.session.args
+        return torch.float16 if args.fp16_full_eval else torch.bfloat16 if args.bf16_full_eval else None
+
+    def _pass(
+        self,
+        dataloader: DataLoader[Any],
+        only_loss: bool | None,
+        ignore: list[str] | None,
+        prefix: str,
+        *,
+        predicts: bool,
+    ) -> EvalLoopOutput:
         session, hooks, args, ranks = self.session, self.hooks, self.session.args, self.session.ranks
         keep = not (args.prediction_loss_only if only_loss is None else only_loss)
         session.callbacks.eval_dataloader = dataloader

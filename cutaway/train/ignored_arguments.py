@@ -25,7 +25,7 @@ class IgnoredArgument:
         raise ConfigError(f"{name}={value!r} is not available; it may be {listed}: {self.instead}.")
 
 
-_OFF, _ON, _NOTHING = IgnoredArgument((False,)), IgnoredArgument((True,)), IgnoredArgument(())
+_OFF, _NOTHING = IgnoredArgument((False,)), IgnoredArgument(())
 _PROCESSES = "start several processes with torchrun; fsdp=True gives each a part of the weights"
 
 # why -> names whose value, whatever it is, changes no result here
@@ -35,10 +35,14 @@ _FORGOTTEN = {
     ),
     "an output folder is never overwritten": ("overwrite_output_dir",),
     "the library says only what is wrong": ("log_on_each_node",),
+    "how batches are made ahead, which changes none": (
+        "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context",
+        "dataloader_in_order",
+    ),
     "speed or memory of something that works in another way here": (
-        "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-        "eval_accumulation_steps", "torch_empty_cache_steps", "gradient_checkpointing_kwargs", "half_precision_backend",
-        "activation_checkpointing_kwargs", "use_cache", "ddp_bucket_cap_mb", "eval_use_gather_object",
+        "dataloader_pin_memory", "activation_checkpointing_kwargs", "use_cache", "eval_accumulation_steps",
+        "torch_empty_cache_steps", "gradient_checkpointing_kwargs", "half_precision_backend",
+        "ddp_bucket_cap_mb", "eval_use_gather_object",
     ),
     "the loss of an update is always the mean over the labelled places of all devices": (
         "average_tokens_across_devices",
@@ -50,8 +54,7 @@ NEEDLESS: dict[str, IgnoredArgument] = {
     **dict.fromkeys(
         (
             "torch_compile", "full_determinism", "save_on_each_node", "include_tokens_per_second",
-            "auto_find_batch_size", "save_only_model", "use_mps_device", "tf32", "use_ipex", "fp16_full_eval",
-            "bf16_full_eval", "jit_mode_eval", "predict_with_generate",
+            "use_mps_device", "tf32", "use_ipex", "jit_mode_eval", "predict_with_generate",
             "hub_always_push", "ignore_data_skip", "ddp_static_graph", "use_liger_kernel",
         ),
         _OFF,
@@ -60,11 +63,10 @@ NEEDLESS: dict[str, IgnoredArgument] = {
         (
             "torch_compile_backend", "torch_compile_mode", "liger_kernel_config", "optim_target_modules",
             "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "hub_revision", "debug",
-            "dataloader_multiprocessing_context", "ddp_broadcast_buffers",
+            "ddp_broadcast_buffers",
         ),
         _NOTHING,
     ),
-    **dict.fromkeys(("dataloader_in_order", "skip_memory_metrics"), _ON),
     **dict.fromkeys(
         ("parallelism_config", "fsdp_config", "deepspeed"), IgnoredArgument((), _PROCESSES)
     ),

@@ -68,7 +68,7 @@ class Loop:
         self.args, self.device, self.ranks = session.args, session.device, session.ranks
         self.model: nn.Module = session.model
         args, state = self.args, session.state
-        state.max_steps, state.train_batch_size = total, args.per_device_train_batch_size
+        state.max_steps, state.train_batch_size = total, batches.size
         state.logging_steps = args.steps("logging_steps", total)
         state.save_steps = args.steps("save_steps", total)
         state.eval_steps = args.steps("eval_steps", total) if args.eval_steps is not None else 0
@@ -358,10 +358,12 @@ class Loop:
 
     def _fill(self, folder: Path, rest: dict[str, Any]) -> None:
         self.hooks.save_model(str(folder), _internal_call=True)
-        tensors: dict[str, Tensor] = {}
-        _write(folder / _REST, pack(rest, tensors, "training"))
         _write(folder / _STATE, pack(self.session.state.to_dict(), {}, "state"))
         _write(folder / "training_args.json", self.args.to_dict())
+        if self.args.save_only_model:
+            return
+        tensors: dict[str, Tensor] = {}
+        _write(folder / _REST, pack(rest, tensors, "training"))
         write_tensors(folder / _TENSORS, tensors)
 
     def _plan(self) -> dict[str, Any]:
@@ -386,6 +388,11 @@ class Loop:
             CheckpointError: it is of another model, or its data was cut into other batches.
         """
         session = self.session
+        if not (folder / _REST).exists():
+            raise CheckpointError(
+                f"{folder} holds the model alone (save_only_model=True), so nothing can be resumed from it; load "
+                "it with from_pretrained and train anew."
+            )
         rest = unpack(_read(folder / _REST), read_tensors(folder / _TENSORS))
         if rest["format"] == 2:  # the callbacks' states apart, it is the format of today
             rest["callbacks"] = states_of_format_2(rest["callbacks"])

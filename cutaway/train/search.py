@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
 
@@ -15,7 +15,7 @@ from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import best_value, bigger_is_better
 from cutaway.train.distributed import refuse_several
 from cutaway.train.session import TrainingSession, Trial
-from cutaway.train.study import Attempt, Study
+from cutaway.train.study import Attempt, Study, Tried
 from cutaway.train.weights import load_weights
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ _SPEED = ("runtime", "per_second")
 
 
 class BestRun(NamedTuple):
-    """The best trial of a search: its number, its value, its settings, and where its model is."""
+    """The best trial of a search: its number, its value (or values), its settings, and where its model is."""
 
     run_id: str
-    objective: float
+    objective: float | list[float]
     hyperparameters: dict[str, Any]
     run_summary: str
 
@@ -76,9 +76,9 @@ def run(
     session: TrainingSession,
     trainer: Trains,
     hp_space: Callable[[Any], Mapping[str, Any]] | None,
-    compute_objective: Callable[[dict[str, float]], float] | None,
+    compute_objective: Callable[[dict[str, float]], float | Sequence[float]] | None,
     n_trials: int,
-    direction: str,
+    direction: str | list[str],
     backend: object,
     hp_name: Callable[[Any], str] | None = None,
     *,
@@ -87,7 +87,7 @@ def run(
     sampler: optuna.samplers.BaseSampler | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
     timeout: float | None = None,
-) -> BestRun:
+) -> BestRun | list[BestRun]:
     """`Trainer.hyperparameter_search`, which tells what the arguments are."""
     if str(getattr(backend, "value", backend)) != "optuna":
         raise ConfigError(f"backend is {backend!r}; searches are made with 'optuna'.")
@@ -96,27 +96,32 @@ def run(
         raise ConfigError("each trial needs a model of its own: give Trainer model_init= instead of model=.")
     args = session.args
     metric = args.metric_for_best_model
+    several = not isinstance(direction, str)
+    if several and compute_objective is None:
+        raise ConfigError("direction names several values: give compute_objective, which makes them of the metrics.")
     if compute_objective is None and metric and (direction == "maximize") != bigger_is_better(args):
         raise ConfigError(
             f"direction is {direction!r}, but metric_for_best_model is {metric!r}; see greater_is_better."
         )
+    objective: Callable[[dict[str, float]], float | Sequence[float]]
     objective = compute_objective or (lambda metrics: _objective(args, metrics))
     output = Path(args.output_dir)
     path = Path(str(storage).removeprefix("sqlite:///")) if storage is not None else output / "study.db"
     study = Study(path, output, direction, args.seed, {}, study_name, sampler, pruner)
     counts = session.callbacks.state_dict()
 
-    def attempt(trial: Attempt) -> tuple[float, dict[str, float]]:
+    def attempt(trial: Attempt) -> tuple[float | Sequence[float], dict[str, float]]:
         own = {"output_dir": str(trial.folder), "push_to_hub": False}
         session.args = type(args)(**{**args.to_dict(), **trial.settings, **own})
         session.callbacks.load_state_dict(counts)
-        trial.watch.objective = objective
         session.trial = trial.optuna
-        watched = not isinstance(trainer.eval_dataset, Mapping)  # several are evaluated one by one
+        watched = not several and not isinstance(trainer.eval_dataset, Mapping)  # several are evaluated one by one
         if watched:
+            trial.watch.objective = lambda metrics: _single(objective(metrics))
             session.callbacks.add(trial.watch)
         try:
-            trainer.train(resume_from_checkpoint=True if saving.numbered(trial.folder) else None)
+            resumable = not args.save_only_model and saving.numbered(trial.folder)
+            trainer.train(resume_from_checkpoint=True if resumable else None)
         finally:
             session.callbacks.take(trial.watch)
         metrics = trainer.evaluate()
@@ -129,14 +134,27 @@ def run(
             study.run(n_trials, hp_space or default_space, attempt, timeout=timeout)
         finally:
             session.args = args
-        best = study.best()
+        front = study.front()
         study.write(output)
+    if several:
+        return [_best_run(one) for one in front]
+    best = front[0]
     session.trial = best.optuna
     session.model = trainer.call_model_init(session.trial).to(session.device)
     load_weights(session.model, best.folder)
-    # model_init may choose, too
-    chosen = {**best.optuna.params, **best.settings}
-    return BestRun(str(best.number), float(best.optuna.value), chosen, str(best.folder))
+    return _best_run(best)
+
+
+def _best_run(best: Tried) -> BestRun:
+    chosen = {**best.optuna.params, **best.settings}  # model_init may choose, too
+    value = best.values[0] if len(best.values) == 1 else list(best.values)
+    return BestRun(str(best.number), value, chosen, str(best.folder))
+
+
+def _single(value: float | Sequence[float]) -> float:
+    if isinstance(value, Sequence):
+        raise ConfigError(f"compute_objective gives {len(value)} values for 1 direction; give direction a list.")
+    return float(value)
 
 
 def positional(function: Callable[..., Any]) -> int:

@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class Tried:
     Attributes:
         state: "finished", "pruned", "cut off" (tried again in a later one) or "failed".
         value: what the study compares; None where there is none. measures: further numbers of it.
-        optuna: optuna's own trial.
+        optuna: optuna's own trial. values: all that it compares.
     """
 
     number: int
@@ -70,6 +70,7 @@ class Tried:
     seconds: float
     folder: Path
     optuna: Any
+    values: tuple[float, ...] = ()
 
 
 @dataclass
@@ -78,14 +79,15 @@ class Study:
 
     Attributes:
         path: the file; it is made where it is not there. folder: for the folders of the trials.
-        direction: "minimize" or "maximize" the value. seed: of the choice of settings.
+        direction: "minimize" or "maximize" the value; a list of them where a trial gives several, and then no trial is
+            pruned, since none is ahead of another before its end. seed: of the choice of settings.
         about: what must be equal to go on with the study (plain values): the data, the model.
         sampler, pruner: of optuna; by default TPE and the median rule.
     """
 
     path: Path
     folder: Path
-    direction: str = "minimize"
+    direction: str | list[str] = "minimize"
     seed: int = 42
     about: Mapping[str, Any] = field(default_factory=dict)
     name: str = "cutaway"
@@ -98,7 +100,7 @@ class Study:
         self,
         trials: int,
         space: Callable[[Any], Mapping[str, Any]],
-        attempt: Callable[[Attempt], tuple[float, Mapping[str, float]]],
+        attempt: Callable[[Attempt], tuple[float | Sequence[float], Mapping[str, float]]],
         *,
         told: Callable[[Tried], None] = lambda tried: None,
         timeout: float | None = None,
@@ -127,23 +129,40 @@ class Study:
             return [self._tried(trial) for trial in study.trials if trial.state.is_finished()]
 
     def best(self) -> Tried:
-        """The finished trial with the best value.
+        """The finished trial with the best value; of several directions the first of `front`.
+
+        Raises:
+            InputError: none has finished.
+        """
+        return self.front()[0]
+
+    def front(self) -> list[Tried]:
+        """The finished trials that no other one beats in every direction, in order; of one direction the best alone.
 
         Raises:
             InputError: none has finished.
         """
         with self._opened() as study:
-            number = _best(study)
-            if number is None:
+            numbers = _best(study)
+            if not numbers:
                 raise InputError(f"no trial in {self.path} has finished with a value; make more of them.")
-            return self._tried(study.trials[number])
+            return [self._tried(study.trials[number]) for number in numbers]
 
     def write(self, folder: Path) -> None:
         """Write the best settings as JSON, and the table of all trials as CSV."""
         with self._opened():
-            best, tried = self.best(), self.tried()
-        said = {"trial": best.number, "value": best.value, "measures": best.measures, "settings": best.settings}
-        write_text(folder / BEST, json.dumps(said, indent=1) + "\n")
+            front, tried = self.front(), self.tried()
+        several = not isinstance(self.direction, str)
+        said = [
+            {
+                "trial": one.number,
+                "value": list(one.values) if several else one.value,
+                "measures": one.measures,
+                "settings": one.settings,
+            }
+            for one in front
+        ]
+        write_text(folder / BEST, json.dumps(said if several else said[0], indent=1) + "\n")
         names = list(dict.fromkeys(name for one in tried for name in one.settings))
         measures = list(dict.fromkeys(name for one in tried for name in one.measures))
         text = io.StringIO(newline="")
@@ -151,7 +170,8 @@ class Study:
         rows.writerow(["trial", "state", "value", *names, *measures, "seconds"])
         for one in tried:
             cells = [one.settings.get(name) for name in names] + [one.measures.get(name) for name in measures]
-            rows.writerow([one.number, one.state, one.value, *cells, round(one.seconds, 1)])
+            value = " ".join(map(str, one.values)) if several else one.value
+            rows.writerow([one.number, one.state, value, *cells, round(one.seconds, 1)])
         write_aside(folder / TABLE, lambda aside: aside.write_bytes(text.getvalue().encode()))
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -184,13 +204,20 @@ class Study:
             lock.release()
 
     def _checked(self, optuna: Any) -> object:
-        if self.direction not in ("minimize", "maximize"):
-            raise ConfigError(f"direction is {self.direction!r}; it must be 'minimize' or 'maximize'.")
+        several = not isinstance(self.direction, str)
+        ways = list(self.direction) if several else [self.direction]
+        if not ways or any(way not in ("minimize", "maximize") for way in ways):
+            raise ConfigError(
+                f"direction is {self.direction!r}; it must be 'minimize' or 'maximize', or a list of these."
+            )
+        if several and self.pruner is not None:
+            raise ConfigError("a pruner compares one value, and direction names several; leave one out.")
+        usual = optuna.pruners.NopPruner() if several else optuna.pruners.MedianPruner()
         study = optuna.create_study(
-            storage=self._storage, study_name=self.name, direction=self.direction, load_if_exists=True,
-            sampler=self.sampler, pruner=self.pruner or optuna.pruners.MedianPruner(),
+            storage=self._storage, study_name=self.name, directions=ways, load_if_exists=True,
+            sampler=self.sampler, pruner=self.pruner or usual,
         )  # fmt: skip
-        about = {**self.about, "direction": self.direction, "seed": self.seed}
+        about = {**self.about, "direction": ways if several else ways[0], "seed": self.seed}
         for name, value in about.items():
             before = study.user_attrs.get(name)
             if before is not None and before != value:
@@ -255,8 +282,15 @@ class Study:
             raise
         else:
             trial.set_user_attr("measures", {name: float(number) for name, number in measures.items()})
-            if math.isfinite(value):
-                study.tell(trial, value)
+            values = list(value) if isinstance(value, Sequence) else [value]
+            if len(values) != len(study.directions):
+                study.tell(trial, state=states.FAIL)
+                raise ConfigError(
+                    f"compute_objective gives {len(values)} values for {len(study.directions)} directions; give one "
+                    "for each."
+                )
+            if all(map(math.isfinite, values)):
+                study.tell(trial, values)
             else:  # it went apart: no value, and no reason to stop
                 study.tell(trial, state=states.FAIL)
         return int(trial.number)
@@ -265,15 +299,22 @@ class Study:
         own, states = trial.user_attrs, _optuna().trial.TrialState
         named = {states.COMPLETE: "finished", states.PRUNED: "pruned"}
         seconds = trial.duration.total_seconds() if trial.duration is not None else 0.0
+        state = "cut off" if "cut off" in own else named.get(trial.state, "failed")
         return Tried(
-            trial.number, "cut off" if "cut off" in own else named.get(trial.state, "failed"), trial.value,
-            own.get("settings", trial.params), own.get("measures", {}), seconds, self.folder / own.get("folder", ""),
+            trial.number,
+            state,
+            trial.value if isinstance(self.direction, str) else None,
+            own.get("settings", trial.params),
+            own.get("measures", {}),
+            seconds,
+            self.folder / own.get("folder", ""),
             trial,
-        )  # fmt: skip
+            tuple(trial.values or ()),
+        )
 
     def _tidy(self, study: optuna.Study) -> None:
         """Remove the folders of trials that are over, but for the best one's."""
-        kept = {_best(study)}
+        kept = set(_best(study))
         spared = {t.user_attrs.get("folder") for t in study.trials if t.number in kept or not t.state.is_finished()}
         for trial in study.trials:
             name = trial.user_attrs.get("folder")
@@ -318,11 +359,13 @@ class Watch(TrainerCallback):
             self.told += 1
 
 
-def _best(study: optuna.Study) -> int | None:
-    """The number of the finished trial with the best value."""
+def _best(study: optuna.Study) -> list[int]:
+    """The number of the finished trial with the best value, or of those that no other beats; none before one ends."""
+    if len(study.directions) > 1:
+        return sorted(trial.number for trial in study.best_trials)
     finished = study.get_trials(states=(_optuna().trial.TrialState.COMPLETE,))
     sign = 1 if study.direction.name == "MINIMIZE" else -1
-    return min(finished, key=lambda t: (sign * float(t.value or 0.0), t.number)).number if finished else None
+    return [min(finished, key=lambda t: (sign * float(t.value or 0.0), t.number)).number] if finished else []
 
 
 def _optuna() -> ModuleType:

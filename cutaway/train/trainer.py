@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
@@ -23,6 +23,7 @@ from cutaway.train import pushing, reporting, saving, search
 from cutaway.train.accelerator import Accelerator
 from cutaway.train.accelerator_config import AcceleratorConfig
 from cutaway.train.arguments import TrainingArguments
+from cutaway.train.batch_size import Beginning, train_that_fits
 from cutaway.train.batches import Batches, moved
 from cutaway.train.callback import DEFAULT_CALLBACKS, Callbacks, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
@@ -39,6 +40,7 @@ from cutaway.train.evaluation import EvalLoopOutput, PredictionOutput
 from cutaway.train.evaluator import Evaluator
 from cutaway.train.hooks import check_overrides, overridden, takes
 from cutaway.train.loop import Loop, measure, num_items
+from cutaway.train.memory_tracker import MemoryTracker
 from cutaway.train.neftune import noise
 from cutaway.train.objective import Objective, total
 from cutaway.train.optimizer import decaying_names, is_optimizer_factory, make_optimizer, make_schedule, optimizer_of
@@ -163,57 +165,69 @@ class Trainer:
         tokenizer: object = None,
     ) -> None:
         check_overrides(type(self))
-        if model_init is not None and (model is not None or any(optimizers)):
-            raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
-        if optimizer_cls_and_kwargs is not None and optimizers[0] is not None:
-            raise ConfigError("optimizer_cls_and_kwargs makes the optimizer, and optimizers gives one; leave one out.")
         self.args = args if args is not None else TrainingArguments()
-        set_seed(self.args.seed)
-        self.model_init = model_init
-        model = self.call_model_init() if model_init is not None else model
-        if not isinstance(model, torch.nn.Module):
-            raise ConfigError(f"Trainer needs a model, not {type(model).__name__}; load one with from_pretrained.")
-        if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
-            raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
-        cuda = torch.cuda.is_available() and not self.args.use_cpu
-        self.ranks = ProcessGroup.here(cuda, self.args.ddp_timeout)
-        self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
-        self.accelerator = Accelerator(self.session)
-        self.model = model
-        if self.args.place_model_on_device:
-            self._move_model_to_device(model, self.device)
-        self.model_wrapped = model
-        self.processing_class = processing_class if processing_class is not None else tokenizer
-        pads = hasattr(self.processing_class, "pad")
-        self.data_collator = data_collator or (
-            DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
-        )
-        self.train_dataset: Any = train_dataset
-        self.eval_dataset: Any = eval_dataset
-        self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
-        self.optimizer, self.lr_scheduler = optimizers
-        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
-        self.compute_loss_func = compute_loss_func
-        self._made: dict[str, Any] = {}
-        self.state, self.control = self._new_state(), TrainerControl()
-        self.is_in_train = False
-        self.model_accepts_loss_kwargs = takes(model.forward, "num_items_in_batch")
-        progress = [] if self.args.disable_tqdm else [ProgressCallback]
-        trackers = [BY_NAME[name] for name in self.args.report_to or ()]
-        pushes = [pushing.Pushes] if self.args.push_to_hub else []
-        told = [*trackers, *pushes, *progress] if self.ranks.first else []
-        self.callbacks = Callbacks([*DEFAULT_CALLBACKS, *(callbacks or []), *told])
-        forward = taken_columns(model) or set()
-        spans = {"start_positions", "end_positions"} <= forward
-        self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
-        self._signature_columns: list[str] | None = None
-        self._validate_args()
-        self.tell("on_init_end")
+        with self._memory("init"):
+            if model_init is not None and (model is not None or any(optimizers)):
+                raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
+            if optimizer_cls_and_kwargs is not None and optimizers[0] is not None:
+                raise ConfigError(
+                    "optimizer_cls_and_kwargs makes the optimizer, and optimizers gives one; leave one out."
+                )
+            set_seed(self.args.seed)
+            self.model_init = model_init
+            model = self.call_model_init() if model_init is not None else model
+            if not isinstance(model, torch.nn.Module):
+                raise ConfigError(f"Trainer needs a model, not {type(model).__name__}; load one with from_pretrained.")
+            if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
+                raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
+            cuda = torch.cuda.is_available() and not self.args.use_cpu
+            self.ranks = ProcessGroup.here(cuda, self.args.ddp_timeout)
+            self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
+            self.accelerator = Accelerator(self.session)
+            self.model = model
+            if self.args.place_model_on_device:
+                self._move_model_to_device(model, self.device)
+            self.model_wrapped = model
+            self.processing_class = processing_class if processing_class is not None else tokenizer
+            pads = hasattr(self.processing_class, "pad")
+            self.data_collator = data_collator or (
+                DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
+            )
+            self.train_dataset: Any = train_dataset
+            self.eval_dataset: Any = eval_dataset
+            self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
+            self.optimizer, self.lr_scheduler = optimizers
+            self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
+            self.compute_loss_func = compute_loss_func
+            self._made: dict[str, Any] = {}
+            self._train_batch_size = int(self.args.train_batch_size)
+            self.state, self.control = self._new_state(), TrainerControl()
+            self.is_in_train = False
+            self.model_accepts_loss_kwargs = takes(model.forward, "num_items_in_batch")
+            progress = [] if self.args.disable_tqdm else [ProgressCallback]
+            trackers = [BY_NAME[name] for name in self.args.report_to or ()]
+            pushes = [pushing.Pushes] if self.args.push_to_hub else []
+            told = [*trackers, *pushes, *progress] if self.ranks.first else []
+            self.callbacks = Callbacks([*DEFAULT_CALLBACKS, *(callbacks or []), *told])
+            forward = taken_columns(model) or set()
+            spans = {"start_positions", "end_positions"} <= forward
+            self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
+            self._signature_columns: list[str] | None = None
+            self._validate_args()
+            self.tell("on_init_end")
 
     @cached_property
     def session(self) -> TrainingSession:
         """What the training is while it runs; loop, evaluation, uploads and searches share it."""
         return TrainingSession()
+
+    @cached_property
+    def _memory_tracker(self) -> MemoryTracker:
+        return MemoryTracker()
+
+    def _memory(self, stage: str) -> AbstractContextManager[None]:
+        """Inside, the memory of a stage is followed, where the arguments ask for it."""
+        return nullcontext() if self.args.skip_memory_metrics else self._memory_tracker.stage(stage)
 
     @cached_property
     def _loss(self) -> UpdateLoss:
@@ -286,7 +300,7 @@ class Trainer:
         return self._get_dataloader(
             dataset=self.train_dataset,
             description="Training",
-            batch_size=self.args.train_batch_size,
+            batch_size=self._train_batch_size,
             sampler_fn=self._get_train_sampler,
             is_training=True,
         )
@@ -380,10 +394,34 @@ class Trainer:
             CheckpointError: there is no whole checkpoint where one is named.
             OutputError: another process or thread trains in output_dir.
         """
-        args, output, session = self.args, Path(self.args.output_dir), self.session
-        resume = args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        resume = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
         if trial is not None:
-            session.trial = trial
+            self.session.trial = trial
+        self._train_batch_size = int(self.args.train_batch_size)
+        with self._memory("train"):
+            if self.args.auto_find_batch_size:
+                return self._train_that_fits(resume, ignore_keys_for_eval)
+            return self._train(resume, ignore_keys_for_eval)
+
+    def _train_that_fits(self, resume: str | bool | None, ignore_keys: list[str] | None) -> TrainOutput:
+        """`_train` with smaller batches where the memory does not suffice; a resume goes on with those it had."""
+        if self.ranks.size > 1:
+            raise ConfigError("auto_find_batch_size is for one process: others would wait for the one whose memory "
+                              "does not suffice. Set per_device_train_batch_size instead.")  # fmt: skip
+        found = saving.choose(Path(self.args.output_dir), resume) if resume else None
+        if found is not None:
+            self._train_batch_size = TrainerState.load_from_json(str(found / "trainer_state.json")).train_batch_size
+        fresh = self.model_init is not None
+        beginning = Beginning(None if fresh else self.model, self.optimizer, self.lr_scheduler, self.callbacks)
+
+        def train(size: int) -> TrainOutput:
+            self._train_batch_size = size
+            return self._train(resume, ignore_keys)
+
+        return train_that_fits(train, self._train_batch_size, beginning, lambda: found is not None)
+
+    def _train(self, resume: str | bool | None, ignore_keys_for_eval: list[str] | None) -> TrainOutput:
+        args, output, session = self.args, Path(self.args.output_dir), self.session
         set_seed(args.seed)
         if self.model_init is not None:
             self.model = self.model_wrapped = self.call_model_init(session.trial).to(self.device)
@@ -432,7 +470,8 @@ class Trainer:
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
         """Rows of an update, over all processes."""
-        return int(args.train_batch_size * args.gradient_accumulation_steps * self.ranks.size)
+        size = self._train_batch_size if args is self.args else args.train_batch_size
+        return int(size * args.gradient_accumulation_steps * self.ranks.size)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -505,6 +544,7 @@ class Trainer:
                 "train_steps_per_second": steps / seconds,
                 "total_flos": self.state.total_flos,
                 "train_loss": lost / max(1, self.state.global_step),
+                **self._memory_tracker.metrics("train", "train"),
             }
         )
 
@@ -722,13 +762,20 @@ class Trainer:
         Args:
             ignore_keys: outputs of the model that predictions leave out.
         """
-        return self._evaluator.evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        with self._memory("eval"):
+            metrics = self._evaluator.evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+            metrics |= self._memory_tracker.metrics("eval", metric_key_prefix)
+        return metrics
 
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
         """What the model says about each row, its labels if there are any, and the metrics."""
-        return self._evaluator.predict(test_dataset, ignore_keys, metric_key_prefix)
+        with self._memory("test"):
+            output = self._evaluator.predict(test_dataset, ignore_keys, metric_key_prefix)
+            if output.metrics is not None:
+                output.metrics.update(self._memory_tracker.metrics("test", metric_key_prefix))
+        return output
 
     def evaluation_loop(
         self,
@@ -927,13 +974,13 @@ class Trainer:
     def hyperparameter_search(
         self,
         hp_space: Callable[[Any], Mapping[str, Any]] | None = None,
-        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        compute_objective: Callable[[dict[str, float]], float | Sequence[float]] | None = None,
         n_trials: int = 20,
-        direction: str = "minimize",
+        direction: str | list[str] = "minimize",
         backend: object = "optuna",
         hp_name: Callable[[Any], str] | None = None,
         **search_settings: Unpack[SearchSettings],
-    ) -> BestRun:
+    ) -> BestRun | list[BestRun]:
         """Train with different settings, and compare what `evaluate` says of the models.
 
         Each trial has a folder trial-N in output_dir; that of the best one stays, with its model, which is also left in
@@ -945,7 +992,8 @@ class Trainer:
             compute_objective: metrics of an evaluation -> the value to compare. By default metric_for_best_model; where
                 there is none, the sum of what compute_metrics gives, or else the loss.
             n_trials: how many trials the study is to hold, with those of an earlier call.
-            direction: "minimize" or "maximize" it.
+            direction: "minimize" or "maximize" it. A list of these where compute_objective gives several values: then
+                all trials that no other one beats in each of them are given, and `trainer.model` is that of the last.
             hp_name: trial -> the name of its folder, instead of trial-N.
             search_settings: storage, study_name, sampler, pruner, timeout.
             storage: the SQLite file of the study (also as sqlite:///file); output_dir/study.db by default.

@@ -36,8 +36,6 @@ class UpstreamArguments:
     half_precision_backend: str = "auto"
     fp16: bool = False
     tf32: bool | None = None
-    fp16_full_eval: bool = False
-    bf16_full_eval: bool = False
     torch_compile: bool = False
     torch_compile_backend: str | None = None
     torch_compile_mode: str | None = None
@@ -51,7 +49,6 @@ class UpstreamArguments:
     average_tokens_across_devices: bool = True
     optim_target_modules: str | None = None
     save_on_each_node: bool = False
-    save_only_model: bool = False
     save_safetensors: bool = True
     ignore_data_skip: bool = False
     hub_always_push: bool = False
@@ -61,8 +58,6 @@ class UpstreamArguments:
     trackio_static_space_id: str | None = None
     include_tokens_per_second: bool = False
     include_inputs_for_metrics: bool = False
-    skip_memory_metrics: bool = True
-    auto_find_batch_size: bool = False
     accelerator_config: AcceleratorConfig | dict[str, Any] | str | None = None
     parallelism_config: str | None = None
     deepspeed: dict[str, Any] | str | None = None

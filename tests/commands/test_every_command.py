@@ -518,6 +518,8 @@ MISTAKES = [
     ("dedupe LABELLED --exact -m BASE", "runs no model"),
     ("agree LABELLED LABELLED --level interval", "labels are numbers"),
     ("agree RATED RATED --label ann --label ben --label cy", "3 times for 2 tables"),
+    ("explain 'a film is' -m CHOICE --choice '' --choice ''", "choice 1 of 2 is empty: ''"),
+    ("explain 'a film is' -m CHOICE --choice bad --choice good --choice bad", "choices 1 and 3 are the same: 'bad'"),
     # a wrong model
     ("search LABELLED film -m nothing/there", "cannot be reached"),
     ("agree LABELLED nothing/there", "cannot be reached"),

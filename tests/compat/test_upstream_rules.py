@@ -395,3 +395,22 @@ def test_guesses_tensors_and_the_report_of_a_load(tmp_path: Path) -> None:
         for library in (cutaway, transformers)
     ]
     assert dict(reports[0]) == {name: reports[1][name] for name in reports[0].keys()}  # noqa: SIM118
+
+
+def test_small_names_that_other_libraries_import(tmp_path: Path) -> None:
+    from cutaway.utils import copy_func, http_user_agent
+    from cutaway.utils.peft_utils import find_adapter_config_file
+
+    def add(a: int, b: int = 2, *, c: int = 3) -> int:
+        """Their sum."""
+        return a + b + c
+
+    copied = copy_func(add)
+    copied.__doc__ = "Another."
+    assert copied(1) == 6 and copied is not add and add.__doc__ == "Their sum." and copied.__name__ == "add"
+    assert http_user_agent({"task": "x"}).endswith("; task/x") and "cutaway/" in http_user_agent()
+    assert find_adapter_config_file(tmp_path) is None
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert find_adapter_config_file(tmp_path) == str(tmp_path / "adapter_config.json")
+    theirs = transformers.TrainingArguments._VALID_DICT_FIELDS
+    assert set(cutaway.TrainingArguments._VALID_DICT_FIELDS) <= set(theirs)

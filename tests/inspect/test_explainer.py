@@ -172,8 +172,14 @@ def test_a_choice(tmp_path):
     assert [a.logit for a in ours.answers] == pytest.approx(want.tolist(), abs=1e-4)
     assert [a.probability for a in ours.answers] == pytest.approx(want.softmax(0).tolist(), abs=1e-5)
     assert ours.text == f"i believe {choices[int(want.argmax())]}"
-    for asked in ({}, {"choices": ["bad"]}):
-        with pytest.raises(InputError, match="two or more choices="):
+    for asked, said in (
+        ({}, "two or more choices="),
+        ({"choices": ["bad"]}, "two or more choices="),
+        ({"choices": ["bad", ""]}, "choice 2 of 2 is empty: ''"),
+        ({"choices": [" ", "bad"]}, "choice 1 of 2 is empty: ' '"),
+        ({"choices": ["bad", "good", "bad"]}, "choices 1 and 3 are the same: 'bad'"),
+    ):
+        with pytest.raises(InputError, match=said):
             explain("i believe", str(folder), **asked)
 
 
@@ -183,10 +189,61 @@ def test_a_context_or_choices_that_nothing_reads_are_an_error(classifier):
             explain(TEXT, str(classifier), **asked)
 
 
+def test_gaps_of_one_text_are_told_apart_wherever_tokens_are_named(tmp_path):
+    from cutaway.auto import AutoModelForMaskedLM, AutoTokenizer
+    from cutaway.commands.subject import Subject
+    from cutaway.inspect import logit_lens
+
+    folder = str(tiny.classifier(tmp_path, head="BertForMaskedLM"))
+    text, gaps = "a [MASK] film [MASK] good", ["[MASK] 1", "[MASK] 2"]
+    ours = explain(text, folder, evidence=True)
+    assert [ours.tokens[step.position].label for step in ours.steps] == gaps
+    assert ours.evidence.answer == f"{ours.steps[0].picked.label} at [MASK] 1"
+    table = ours.sheet().parts[-1]
+    assert table.title == "filled in" and [row[1] for row in table.rows] == gaps
+    assert explain(text, folder, token="[MASK] 2").token == ours.steps[1].position
+    subject = Subject.load(folder, {})
+    inputs = subject.inputs(text)
+    assert [label for label in subject.labels(inputs["input_ids"][0]) if "MASK" in label] == gaps
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    lens = logit_lens(model.eval(), inputs).named(tokenizer, inputs["input_ids"])
+    assert [label for label in lens.axis(inputs["input_ids"].shape[1], places=False) if "MASK" in label] == gaps
+    alone = explain("a [MASK] film", folder)  # one gap needs no number
+    assert [token.label for token in alone.tokens if "MASK" in token.label] == ["[MASK]"]
+
+
 def test_a_checkpoint_without_a_head(tmp_path):
     ours = explain(TEXT, str(tiny.classifier(tmp_path, head="BertModel")))
     assert ours.kind == "states"
     assert ours.answers == ours.steps == []
+
+
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForQuestionAnswering", "Model"])
+@pytest.mark.parametrize("family", ["Bart", "T5"])
+def test_what_reads_a_text_twice_is_refused_by_name(tmp_path, family, head):
+    import cutaway
+
+    tokenizer = tiny.wordpiece()
+    config = getattr(cutaway, f"{family}Config")(
+        vocab_size=len(tokenizer), d_model=16, num_labels=2, decoder_start_token_id=2, pad_token_id=0, eos_token_id=3,
+        **{"T5": {"d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+           "Bart": {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16,
+                    "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "max_position_embeddings": 32}}[family],
+    )  # fmt: skip
+    tiny.save(tmp_path, getattr(cutaway, f"{family}{head}")(config), tokenizer)
+    with pytest.raises(InputError, match=f"{family}{head} reads a text twice"):
+        explain(TEXT, str(tmp_path))
+
+
+def test_the_encoder_of_an_encoder_decoder_is_explained_alone(tmp_path):
+    import cutaway
+
+    tokenizer = tiny.wordpiece()
+    config = cutaway.T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    tiny.save(tmp_path, cutaway.T5EncoderModel(config), tokenizer)
+    ours = explain(TEXT, str(tmp_path), evidence=True)
+    assert ours.kind == "states" and ours.model.class_name == "T5EncoderModel"
+    assert ours.evidence.attributions
 
 
 def test_the_certificate(classifier, decoder, t5):

@@ -4,10 +4,12 @@ import io
 from dataclasses import replace
 
 import inspect_samples as samples
+import numpy as np
 import pytest
 from rich.console import Console
 
 from cutaway.inspect import terminal
+from cutaway.inspect.explanation import Evidence, Scores
 
 
 def shown(explanation, width=100, encoding="utf-8", measure="entropy", **console):
@@ -74,6 +76,25 @@ def test_a_long_text_shows_what_each_token_looks_at_most():
     text = shown(samples.encoder([f"word{i}" for i in range(64)], 12, 12))
     assert "looks most at" in text
     assert "word63" in text
+
+
+def test_a_model_without_a_head_says_what_made_its_vector():
+    scores = [0.1 * i for i in range(len(samples.encoder().tokens))]
+    made = [
+        Scores("integrated gradients", np.array(scores), 1.0, 0.0, 0.4, 64, ""),  # misses too much
+        Scores("occlusion", np.array(scores[::-1]), 1.0, 0.0, None, 0, "a note"),
+    ]
+    evidence = Evidence(attributions=made, number="cosine to the whole text's vector")
+    it = replace(samples.encoder(), kind="states", answers=[], evidence=evidence)
+    text = " ".join(shown(it).split())
+    first = it.tokens[0].label
+    assert (
+        f"occlusion of the cosine to the whole text's vector; no sum is promised; a note # token score 0 {first}"
+        in text
+    )
+    cut = replace(it, evidence=Evidence(missing={"attribution": "300 tokens; made for at most 256."}))
+    assert "is not shown: 300 tokens; made for at most 256." in " ".join(shown(cut).split())
+    assert "the text becomes a vector" in " ".join(shown(replace(it, evidence=None)).split())
 
 
 @pytest.mark.parametrize("kind", ["token-labels", "span", "choices"])

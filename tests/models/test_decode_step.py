@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from cutaway.generate import stream
 from cutaway.models.decode_step import DecodeStepper, freeze_for_decoding
-from cutaway.nn.linear import OPERATORS, FrozenLinear
+from cutaway.nn.frozen_linear import FrozenLinear
+from cutaway.nn.linear import OPERATORS
 
 pytestmark = pytest.mark.usefixtures("instructions")
 ENDINGS = {

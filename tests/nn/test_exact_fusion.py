@@ -7,8 +7,9 @@ import torch
 
 import cutaway
 from cutaway.nn import exact_fusion, linear
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.exact_fusion import is_bitwise_splittable
-from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.linear import Linear
 from cutaway.nn.residual import ResidualAdd
 
 

@@ -73,7 +73,7 @@ def answer(ours: Any, ids: Tensor, mask: Tensor, tape: bool = True, **more: Any)
     with pytest.MonkeyPatch.context() as patch:
         if not tape:
             patch.setattr(decode_step, "RECORDED", 0)
-            patch.setattr(KeptSteps, "pop", lambda self: None)
+            patch.setattr(KeptSteps, "acquire", lambda self: None)
         asked = {"max_new_tokens": 14, "output_logits": True, "return_dict_in_generate": True, "eos_token_id": []}
         return ours.generate(ids, mask, **(asked | more))
 

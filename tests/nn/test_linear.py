@@ -20,7 +20,9 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from cutaway import BertConfig, BertModel, native
 from cutaway.config.architecture import FeedForward
 from cutaway.nn import linear
-from cutaway.nn.linear import ACTIVATION, Linear, PackedCache, freeze_linear, linear_op
+from cutaway.nn.activation_functions import ACTIVATION
+from cutaway.nn.frozen_linear import freeze_linear
+from cutaway.nn.linear import Linear, PackedCache, linear_op
 from cutaway.nn.norm_mlp import MLP
 from cutaway.nn.residual import ResidualAdd
 

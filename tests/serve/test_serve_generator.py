@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from typing import Any
@@ -181,3 +182,205 @@ def test_the_cache_holds_each_text_through_joins_and_leaves() -> None:
             assert int(held.lengths[row]) == n
             found = held.buffer[:, row, :, : held.longest]
             assert torch.equal(found[:, :, held.longest - n :], wanted) and not found[:, :, : held.longest - n].any()
+
+
+WAYS: list[dict[str, Any]] = [
+    {"top_k": 0}, {"top_k": 5, "temperature": 0.7}, {"top_k": 0, "top_p": 0.8}, {"top_k": 0, "min_p": 0.1},
+    {"top_k": 3, "top_p": 0.9}, {"top_k": 0, "typical_p": 0.8}, {"top_k": 0, "epsilon_cutoff": 0.01},
+    {"top_k": 0, "eta_cutoff": 0.01},
+]  # fmt: skip
+
+
+def test_texts_of_one_way_are_drawn_together_and_each_is_that_of_its_seed() -> None:
+    model = model_of("llama")
+    requests = []
+    for i in range(16):
+        way = {**WAYS[i % len(WAYS)], "do_sample": True, "seed": i, "max_new_tokens": 14 + i % 5, "pad_token_id": 0}
+        requests.append(([5 + i, 9, 3 + i], way))
+    generator = Generator("x", model, Engine(), Limits(running=16, prefix_bytes=0), Metrics())
+    together: list[int] = []
+    chosen = generator._chosen_together
+
+    def watched(places: Any, logits: Any) -> Any:
+        found = chosen(places, logits)
+        together.append(len(found))
+        return found
+
+    generator._chosen_together = watched  # type: ignore[method-assign]
+    found = write(generator, requests)
+    for (ids, settings), tokens in zip(requests, found, strict=True):
+        alone = model.generate(torch.tensor([ids]), **settings)[:, len(ids) :].tolist()
+        assert [tokens[0]] == alone
+    assert max(together) > 8
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_row_is_drawn_among_others_to_the_bit_as_alone(way: dict[str, Any]) -> None:
+    model = model_of("llama")
+    loop = asyncio.new_event_loop()
+    settings = {**way, "do_sample": True, "max_new_tokens": 2, "pad_token_id": 0, "loop": loop}
+    search = make_writing(model, None, [5], settings, None, 60).search
+    torch.manual_seed(0)
+    scores, uniform = torch.randn(9, 3000) * 4, torch.rand(9, dtype=torch.float64)
+    scores[3] = scores[3].round()  # many as likely as the k-th
+    scores[5, 7] = float("nan")
+    tokens, _ = search.draw(scores, uniform, as_alone=True)
+    for row in range(len(scores)):
+        alone, _ = search.draw(scores[row : row + 1], uniform[row : row + 1])
+        assert tokens[row : row + 1].tolist() == alone.tolist()
+    assert tokens[5] == -1
+    loop.close()
+
+
+def test_a_stop_string_ends_a_text_that_is_chosen_with_others() -> None:
+    import tiny
+
+    model, tokenizer = model_of("llama"), tiny.byte_level()
+    ids, loop = [5, 9, 12], asyncio.new_event_loop()
+    settings = {"max_new_tokens": 12, "pad_token_id": 0}
+    alone = model.generate(torch.tensor([ids]), **settings)[0, 3:].tolist()
+    stop = tokenizer.decode(alone[4:5])
+    settings |= {"stop_strings": [stop]}
+    expected = model.generate(torch.tensor([ids]), tokenizer=tokenizer, **settings)[0, 3:].tolist()
+    generator = Generator("x", model, Engine(), Limits(prefix_bytes=0), Metrics())
+    writing = make_writing(model, tokenizer, ids, {**settings, "loop": loop}, None, 60)
+    assert writing.plain
+    generator.submit(writing)
+    while any(generator.count()):
+        generator.turn()
+
+    async def drain() -> list[Any]:
+        await asyncio.sleep(0)
+        return [writing.events.get_nowait() for _ in range(writing.events.qsize())]
+
+    events = loop.run_until_complete(drain())
+    assert [event.id for event in events] == expected and len(expected) <= 5 and events[-1].end == "stop"
+    loop.close()
+
+
+def test_short_requests_go_before_one_that_has_no_room_yet_and_do_not_keep_it_waiting() -> None:
+    model, loop = model_of("llama"), asyncio.new_event_loop()
+    generator = Generator("x", model, Engine(), Limits(running=4, prefix_bytes=0), Metrics())
+
+    def made(new: int, copies: int = 1) -> Writing:
+        settings = {"max_new_tokens": new, "pad_token_id": 0, "num_return_sequences": copies, "loop": loop}
+        writing = make_writing(model, None, [5, 6], {**settings, "do_sample": True, "seed": 1}, None, 60)
+        generator.submit(writing)
+        return writing
+
+    running = made(12)
+    generator.turn()
+    wide, long, short = made(3, copies=4), made(30), made(4)
+    while any(generator.count()):
+        generator.turn()
+    assert short.first is not None and wide.first is not None and long.first is not None
+    assert short.first < wide.first < long.first and len(running.written) == 12
+    loop.close()
+
+
+def test_a_crowd_that_comes_at_once_is_read_in_few_turns() -> None:
+    model, loop = model_of("llama"), asyncio.new_event_loop()
+    generator = Generator("x", model, Engine(), Limits(running=64, prefix_bytes=0, piece_tokens=16), Metrics())
+
+    def submit(n: int) -> None:
+        for i in range(n):
+            settings = {"max_new_tokens": 30, "pad_token_id": 0, "loop": loop}
+            generator.submit(make_writing(model, None, [5 + i % 90] * 8, settings, None, 60))
+
+    submit(2)
+    generator.turn()
+    submit(60)
+    generator.turn()
+    assert len(generator.rows) > 30  # of which a piece of 16 tokens is 2
+    submit(1)
+    while generator.waiting or generator.arriving:
+        generator.turn()
+    submit(2)  # most are written: a piece is a piece again
+    generator._drop_gone()
+    assert generator._room_of_a_turn() == 16
+    generator.fail(RuntimeError())
+    loop.close()
+
+
+def test_rows_and_columns_that_nobody_uses_take_no_memory() -> None:
+    """A long text beside short ones, in a block of many rows: what is touched is what is held."""
+    import mmap
+    from pathlib import Path
+
+    from cutaway.nn.kv_cache import Cache
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    if not Path("/proc/self/statm").exists():  # another system has no such file
+        return
+
+    def text(n: int) -> Cache:
+        cache = Cache()
+        cache.n_layers = 4
+        cache.buffer = torch.ones(8, 1, 2, n, 64)
+        cache._set_lengths([n], torch.device("cpu"))
+        return cache
+
+    held, short, long = BatchCache(64), text(8), text(4000)  # 64 rows of 4,000 columns: 1 GB
+    begun = resident()
+    held.join(short)
+    held.join(long)
+    for _ in range(20):
+        held.join(short)
+    held.select(torch.arange(10))
+    assert held.block is not None and held.block.numel() * 4 > 900 << 20
+    assert resident() - begun < 100 << 20
+
+
+def test_a_long_prompt_takes_a_share_of_the_time_of_steps(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Each piece takes as long as four steps: between two, as many steps pass as make up for it."""
+    from cutaway.serve import generator as module
+
+    model, loop, now = model_of("llama"), asyncio.new_event_loop(), [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    generator = Generator("x", model, Engine(), Limits(running=4, prefix_bytes=0, piece_tokens=2), Metrics())
+    order: list[str] = []
+
+    def timed(name: str, seconds: float) -> None:
+        function = getattr(generator, name)
+
+        def run(*given: Any) -> Any:
+            if name == "_write" and not generator.rows:
+                return None
+            order.append(name)
+            if name == "_go_on":
+                now[0] += seconds
+            return function(*given)
+
+        monkeypatch.setattr(generator, name, run)
+
+    class Model:
+        """The stepper, a second a step."""
+
+        def __init__(self, stepper: Any) -> None:
+            self.stepper = stepper
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stepper, name)
+
+        def __call__(self, *given: Any) -> Any:
+            now[0] += 1.0
+            return self.stepper(*given)
+
+    monkeypatch.setattr(module, "ALONE_PIECE", 4)
+    settings = {"pad_token_id": 0, "loop": loop}
+    short = make_writing(model, None, [5, 6], {**settings, "max_new_tokens": 36}, None, 60)
+    generator.submit(short)
+    generator.turn()
+    assert generator.stepper is not None
+    generator.stepper = Model(generator.stepper)  # type: ignore[assignment]
+    timed("_go_on", 4.0)
+    timed("_write", 0.0)
+    generator.submit(make_writing(model, None, [7] * 8, {**settings, "max_new_tokens": 2}, None, 60))
+    while short.first is not None and short in {writing for writing, _ in generator.rows}:
+        generator.turn()
+    pieces = [at for at, name in enumerate(order) if name == "_go_on"]
+    assert len(pieces) == 4
+    assert all(8 <= later - at - 1 <= 10 for at, later in itertools.pairwise(pieces))
+    loop.close()

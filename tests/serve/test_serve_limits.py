@@ -16,6 +16,7 @@ import pytest
 import serve_app
 
 from cutaway.errors import ConfigError
+from cutaway.serve.routes import ROUTES
 from cutaway.serve.service import Service
 from cutaway.serve.settings import Access, Limits
 from cutaway.serve.worker import TimedProtocol
@@ -163,6 +164,53 @@ def test_a_bad_value_is_named_at_once_and_costs_nobody_else_anything(http):
     assert http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1}).status_code == 200
 
 
+SCHEMA = {"name": "x", "schema": {"type": 3}}
+TOOL = {"name": "f", "parameters": {"type": 3}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/chat/completions", {**CHAT, "response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+         "response_format"),
+        ("/v1/chat/completions", {**CHAT, "tools": [{"function": TOOL}], "tool_choice": "required"}, "tools"),
+        ("/v1/chat/completions", {**CHAT, "regex": "("}, "regex"),
+        ("/v1/chat/completions", {**CHAT, "grammar": "start: ("}, "grammar"),
+        ("/v1/chat/completions", {"messages": [{"role": "tool"}]}, "messages.0"),
+        ("/v1/responses", {"input": "a", "text": {"format": {"type": "json_schema", **SCHEMA}}}, "text.format"),
+        ("/v1/responses", {"input": "a", "tools": [{"type": "function", **TOOL}], "tool_choice": "required"}, "tools"),
+        ("/v1/responses", {"input": ""}, "input"),
+        ("/v1/responses", {"input": [{"role": "user"}]}, "input"),
+        ("/v1/completions", {"prompt": "a", "best_of": True}, "best_of"),
+        ("/models/text", {"inputs": "a", "parameters": {"grammar": {"type": "json", "value": {"type": 3}}}},
+         "parameters.grammar"),
+        ("/v1/rerank", {"query": "a", "documents": ["good " * 100]}, "query"),
+        ("/embed_all", {"inputs": "good " * 100, "model": "vectors"}, "inputs"),
+    ],
+)  # fmt: skip
+def test_an_error_says_its_field_as_param(http, path, body, param):
+    answer = http.post(path, json=body)
+    told = answer.json()
+    assert 400 <= answer.status_code < 500, told
+    assert (told["error"] if path.startswith("/v1/") else told)["param"] == param, told
+
+
+def test_a_length_that_nobody_asks_for_is_the_server_s(folders):
+    service = Service({"text": folders["text"]}, Limits(default_tokens=7, new_tokens=20))
+    with serve_app.serving(service) as url, httpx.Client(base_url=url, timeout=60) as client:
+        bias = {"0": -100}  # no end token
+        for path, body in (
+            ("/v1/chat/completions", {**CHAT, "logit_bias": bias}),
+            ("/v1/completions", {"prompt": "a", "max_tokens": None, "logit_bias": bias}),
+        ):
+            told = client.post(path, json=body).json()
+            assert told["usage"]["completion_tokens"] == 7 and told["choices"][0]["finish_reason"] == "length"
+        whole = {"model": "text", "prompt": "a", "stream": False, "options": {"num_predict": -1, "seed": 3}}
+        assert 0 < client.post("/api/generate", json=whole).json()["eval_count"] <= 20
+        told = client.post("/api/generate", json={"model": "text"}).json()
+        assert told["done"] is True and told["done_reason"] == "load" and told["response"] == ""
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a":1}{"b":2}'])
 def test_what_is_no_json_object_is_said_to_be_none(http, data):
     answer = http.post("/v1/chat/completions", content=data, headers={"content-type": "application/json"})
@@ -188,6 +236,16 @@ def test_paths_methods_and_kinds_that_are_not_there(http):
     assert "error" in http.get("/v1/nope").json()
     form = http.post("/v1/chat/completions", content=b"a=b", headers={"content-type": "text/plain"})
     assert form.status_code == 415 and "content-type" in form.text
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_what_stands_in_a_query_is_used_or_refused(http, route):
+    path = route.path.replace("{name:path}", "m").replace("{task}", "text-generation")
+    answer = http.request(route.method, f"{path}?limt=3", json={})
+    if route.query is None:
+        assert answer.status_code == 200
+    else:
+        assert 400 <= answer.status_code < 500 and "'limt' is no parameter" in answer.text
 
 
 def test_an_answer_has_the_id_of_its_request_and_no_text_is_logged(http, caplog):

@@ -88,6 +88,9 @@ def test_no_part_of_a_long_text_is_larger_than_a_tile(studio, long, monkeypatch)
     assert asked("")[0] == 400
     for query in ("?at=9.0", "?at=0.0&every=0", "?at=0.0&every=x", "?at=0.0&dtype=f16", "?at=0.0&rows=3"):
         assert asked(query)[0] == 400
+    for query in ("?at=0.0&row=0:1", "?at=0.0&at=0.1"):  # a misspelled name, and one that stands twice
+        status, words = asked(query)
+        assert status == 400 and ("'row'" in words or "twice" in words)
     many = "9" * 5000  # more digits than Python turns into a number
     for query in (f"?at={many}.0", f"?at=0.0&every={many}", f"?at=0.0&rows=0:{many}", f"?at=0.0&columns={many}:"):
         status, words = asked(query)

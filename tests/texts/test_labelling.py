@@ -184,6 +184,8 @@ def test_the_server_keeps_answers_and_refuses_strangers(served):
         (ask(address, "/answer", b"{"), 400),
         (ask(address, "/answer", b" " * 70_000), 413),
         (ask(address, "/item?place=-1"), 400),
+        (ask(address, "/item?plce=1"), 400),
+        (ask(address, "/item?place=1&place=2"), 400),
         (ask(address, f"/item?place={'9' * 5000}"), 400),
         (ask(address, "/etc/passwd"), 404),
     ):

@@ -238,3 +238,15 @@ def test_random_numbers_are_lent_and_given_back() -> None:
     with rng.drawn_from(1, 2):
         assert draw() == inside
     assert draw() == after != first
+
+
+def test_a_checkpoint_of_the_model_alone(tmp_path: Path) -> None:
+    trainer = noisy_trainer(tmp_path, max_steps=2, save_only_model=True)
+    trainer.train()
+    names = {p.name for p in (tmp_path / "checkpoint-2").iterdir()}
+    assert {"model.safetensors", "config.json", "trainer_state.json", "manifest.json"} <= names
+    assert not {"training.json", "training.safetensors"} & names
+    kept = cutaway.BertForMaskedLM.from_pretrained(tmp_path / "checkpoint-2")
+    assert furthest(weights(kept), weights(trainer.model)) == 0.0
+    with pytest.raises(CheckpointError, match="save_only_model"):
+        noisy_trainer(tmp_path, max_steps=3).train(resume_from_checkpoint=True)

@@ -238,6 +238,44 @@ def test_the_tutorials_search(tmp_path):
     assert more.objective < 0
 
 
+def test_a_search_in_several_directions_gives_those_that_none_beats(tmp_path):
+    def fresh(trial):
+        return model(NAME)
+
+    def objective(metrics):
+        return metrics["eval_loss"], float(len(seen))
+
+    seen = []
+
+    class Counts(cutaway.TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            seen.append(args.learning_rate)
+
+    trainer = cutaway.Trainer(
+        model_init=fresh, args=arguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=1),
+        train_dataset=rows(NAME), eval_dataset=rows(NAME, 8), callbacks=[Counts],
+    )  # fmt: skip
+    rates = iter([3e-2, 1e-3, 1e-6])  # the longer it learns, the smaller the loss; the later, the more was seen
+
+    def hp_space(trial):
+        return {"learning_rate": next(rates)}
+
+    with pytest.raises(ConfigError, match="compute_objective"):
+        trainer.hyperparameter_search(hp_space=hp_space, direction=["minimize", "maximize"])
+    front = trainer.hyperparameter_search(hp_space, objective, 3, ["minimize", "minimize"])
+    values = {n: one["value"] for n, one in enumerate(table(tmp_path))}
+    pairs = {n: tuple(float(v) for v in text.split()) for n, text in values.items()}
+    beaten = {n for n, a in pairs.items() for b in pairs.values() if all(y <= x for x, y in zip(a, b)) and a != b}  # noqa: B905
+    assert [int(best.run_id) for best in front] == sorted(pairs.keys() - beaten)
+    for best in front:
+        assert tuple(best.objective) == pairs[int(best.run_id)]
+        cutaway.BertForSequenceClassification.from_pretrained(best.run_summary)
+    with pytest.raises(ConfigError, match="2 values for 1 direction"):
+        trainer.hyperparameter_search(lambda trial: {}, objective, 1, "minimize", storage=tmp_path / "other.db")
+    with pytest.raises(ConfigError, match="a list of these"):
+        trainer.hyperparameter_search(lambda trial: {}, objective, 1, ["up"], storage=tmp_path / "third.db")
+
+
 @dataclasses.dataclass
 class Named(cutaway.TrainingArguments):
     club: str = ""

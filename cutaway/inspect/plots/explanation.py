@@ -208,6 +208,8 @@ class _Sheet(Canvas):
 
     def _answers(self, x: float, y: float, width: float, bars: list[tuple[str, float, str]]) -> None:
         words = {"labels": "Answer", "mask": "At the mask"}
+        if self.it.kind == "mask" and len(self.it.steps) > 1:
+            words["mask"] = f"At {self.it.tokens[self.it.steps[0].position].label} of {len(self.it.steps)}"
         self.text(x, y, words.get(self.it.kind, "Next token"), BODY + 1, weight="bold")
         name_width = min(max(self.width_of(name, BODY) for name, _, _ in bars) + 10, width * 0.5)
         bar_width = width - name_width - 46

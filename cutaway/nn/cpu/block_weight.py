@@ -198,10 +198,16 @@ class BlockWeight(Tensor):
         return cast(BlockWeight, _as_parameter(copied)) if isinstance(self, nn.Parameter) else copied
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
-        """Pickled as its numbers: a plain tensor or parameter, which torch.load reads without trusting the file."""
-        values = self.dequantize()
-        whole = _as_parameter(values) if isinstance(self, nn.Parameter) else values
-        return whole.__reduce_ex__(protocol)  # type: ignore[no-any-return]
+        """A parameter, which is pickled with its model, is so as its blocks; a tensor of a state dict as its numbers,
+        which torch.load reads without trusting the file.
+        """
+        if isinstance(self, nn.Parameter):
+            return _parameter_of, (self.blocks,)
+        return self.dequantize().__reduce_ex__(protocol)  # type: ignore[no-any-return]
+
+
+def _parameter_of(blocks: Blocks) -> nn.Parameter:
+    return _as_parameter(BlockWeight(blocks))
 
 
 def _as_parameter(weight: Tensor) -> nn.Parameter:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import mmap
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's numbers of these settings
 # low for tensors of one size, so that each layer's results would be new pages, which the system must find and clear
 _MAPPED, _KEPT = 32 << 20, 64 << 20
 _HUGE, _CHUNK, _LARGE = 2 << 20, 64 << 20, 1 << 19
+_NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux, which Python names from 3.13 on
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -43,6 +45,21 @@ def keep_freed_memory() -> None:
     if setting is not None and not any(name in os.environ for name in _SETTINGS):
         setting(_MMAP_THRESHOLD, _MAPPED)
         setting(_TRIM_THRESHOLD, _KEPT)
+
+
+def untouched_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Zeros of a shape, in the dtype and on the device of `like`, whose pages take memory once they are written to.
+
+    `torch.zeros` writes them all: of a large block of which little is used, it takes seconds and all the memory.
+    """
+    size = math.prod(shape) * like.element_size()
+    if like.device.type != "cpu" or size < _LARGE:
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    if sys.platform.startswith("linux"):  # without a reservation: what is never used need not be there
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    else:
+        pages = mmap.mmap(-1, size)
+    return torch.frombuffer(pages, dtype=like.dtype).view(*shape)
 
 
 class _Chunk(mmap.mmap):

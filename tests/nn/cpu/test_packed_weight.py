@@ -13,8 +13,8 @@ from instructions import instructions as instructions
 
 from cutaway import native
 from cutaway.native import ACTIVATION_NUMBERS
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.cpu.packed_weight import PackedWeight, served
-from cutaway.nn.linear import ACTIVATION
 
 pytestmark = [
     pytest.mark.skipif(native.LIBRARY is None, reason="no kernels on this machine"),
