@@ -99,6 +99,7 @@ class Search:
         # the cache holds the prompt: the next step asks for a stepper, which the first token does not wait for
         self.asks_for_stepper = False
         self.logits_buffer: Tensor | None = None
+        self.has_own_logits = False  # whether nobody else has the logits of this step
         self.deadline = Deadline(plan.limits)
         self.adapters: tuple[str | None, ...] | None = None  # of each prompt; None: what acts, acts
 
@@ -115,6 +116,7 @@ class Search:
 
     def advance(self) -> Step:
         """`step`, with the adapters of the running sequences at work."""
+        self.has_own_logits = False
         with self.evaluating():
             outputs = self.run()
         first = self.width == self.plan.prompt_columns
@@ -123,7 +125,7 @@ class Search:
         if copies is not None:
             logits = logits[copies]
             self.spread_state(copies)
-        tokens, scores = self.choose(self.process(logits))
+        tokens, scores = self.choose(self.process(logits, in_place=self.has_own_logits))
         if self.recorder is not None:
             self.recorder.add(outputs, logits, scores, self.rows, self.total, copies)
         if self.rows is None:
@@ -153,6 +155,7 @@ class Search:
         if self.can_step():
             assert self.cache is not None and self.stepper is not None
             memory = None if self.encoded is None else self.encoded[0]
+            self.has_own_logits = self.recorder is None and self.stepper.is_unobserved
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
             )
@@ -295,9 +298,12 @@ class Search:
         if self.encoder_mask is not None:
             self.encoder_mask = self.encoder_mask[index]
 
-    def process(self, logits: Tensor) -> Tensor:
-        """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules."""
-        return self.rules.apply(logits, self.sequences[:, self.unnamed : self.width], self.rows)
+    def process(self, logits: Tensor, *, in_place: bool = False) -> Tensor:
+        """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules.
+
+        in_place: the logits may be written into.
+        """
+        return self.rules.apply(logits, self.sequences[:, self.unnamed : self.width], self.rows, in_place=in_place)
 
     def warp(self, scores: Tensor) -> Tensor:
         """The scores [A, V or fewer] with what sampling rules out at -inf."""

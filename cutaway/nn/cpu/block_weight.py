@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cutaway import native
@@ -22,6 +21,9 @@ from cutaway.nn.cpu.int8 import Int8Rows
 from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER, without_torch_function
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FIXED = (
     "this weight lies in blocks of few bits and cannot be changed or trained. Train an adapter on it (add_adapter), or "
