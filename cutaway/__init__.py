@@ -72,6 +72,10 @@ _MODULES = {
         "DebertaV2Config DebertaV2PreTrainedModel DebertaV2Model DebertaV2ForMaskedLM DebertaV2ForMultipleChoice "
         "DebertaV2ForQuestionAnswering DebertaV2ForSequenceClassification DebertaV2ForTokenClassification"
     ),
+    "cutaway.families.xlnet": (
+        "XLNetConfig XLNetPreTrainedModel XLNetModel XLNetForMultipleChoice XLNetForQuestionAnsweringSimple "
+        "XLNetForSequenceClassification XLNetForTokenClassification XLNetLMHeadModel"
+    ),
     "cutaway.families.gpt2": (
         "GPT2Config GPT2PreTrainedModel GPT2Model GPT2LMHeadModel GPT2DoubleHeadsModel GPT2ForQuestionAnswering "
         "GPT2ForSequenceClassification GPT2ForTokenClassification"
@@ -246,7 +250,7 @@ _MODULES = {
     "cutaway.tokenization.unigram": (
         "AlbertTokenizer AlbertTokenizerFast CamembertTokenizer CamembertTokenizerFast DebertaV2Tokenizer "
         "DebertaV2TokenizerFast PegasusTokenizer PegasusTokenizerFast T5Tokenizer T5TokenizerFast XLMRobertaTokenizer "
-        "XLMRobertaTokenizerFast"
+        "XLMRobertaTokenizerFast XLNetTokenizer XLNetTokenizerFast"
     ),
     "cutaway.tokenization.translation": "MarianTokenizer MBartTokenizer MBartTokenizerFast",
     "cutaway.nn.lora_config": "LoraConfig",

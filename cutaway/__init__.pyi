@@ -501,6 +501,16 @@ from cutaway.families.xlm_roberta import (
     XLMRobertaModel,
     XLMRobertaPreTrainedModel,
 )
+from cutaway.families.xlnet import (
+    XLNetConfig,
+    XLNetForMultipleChoice,
+    XLNetForQuestionAnsweringSimple,
+    XLNetForSequenceClassification,
+    XLNetForTokenClassification,
+    XLNetLMHeadModel,
+    XLNetModel,
+    XLNetPreTrainedModel,
+)
 from cutaway.generate import AsyncTextIteratorStreamer, GenerationConfig, TextIteratorStreamer, TextStreamer
 from cutaway.generate.guidance import UnbatchedClassifierFreeGuidanceLogitsProcessor
 from cutaway.generate.logits_process import (
@@ -616,6 +626,8 @@ from cutaway.tokenization.unigram import (
     T5TokenizerFast,
     XLMRobertaTokenizer,
     XLMRobertaTokenizerFast,
+    XLNetTokenizer,
+    XLNetTokenizerFast,
 )
 from cutaway.tokenization.wordpiece import (
     BertTokenizer,
@@ -1209,6 +1221,16 @@ __all__ = [
     "XLMRobertaPreTrainedModel",
     "XLMRobertaTokenizer",
     "XLMRobertaTokenizerFast",
+    "XLNetConfig",
+    "XLNetForMultipleChoice",
+    "XLNetForQuestionAnsweringSimple",
+    "XLNetForSequenceClassification",
+    "XLNetForTokenClassification",
+    "XLNetLMHeadModel",
+    "XLNetModel",
+    "XLNetPreTrainedModel",
+    "XLNetTokenizer",
+    "XLNetTokenizerFast",
     "ZeroShotClassificationPipeline",
     "add_end_docstrings",
     "add_start_docstrings",

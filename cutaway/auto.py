@@ -45,6 +45,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "nomic_bert": ("cutaway.families.nomic_bert", "NomicBert"),
     "gte": ("cutaway.families.gte", "Gte"),
     "jina_embeddings_v3": ("cutaway.families.jina_embeddings_v3", "JinaEmbeddingsV3"),
+    "xlnet": ("cutaway.families.xlnet", "XLNet"),
     "gpt2": ("cutaway.families.gpt2", "GPT2"),
     "llama": ("cutaway.families.llama", "Llama"),
     "mistral": ("cutaway.families.mistral", "Mistral"),
@@ -346,7 +347,7 @@ class AutoModelForPreTraining(_AutoModel["ReplacedTokens"]):
     ending = "ForPreTraining"
     others: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("distilbert", "roberta", "xlm-roberta", "mpnet"), "ForMaskedLM"),
-        "gpt2": "LMHeadModel",
+        **dict.fromkeys(("gpt2", "xlnet"), "LMHeadModel"),
         **dict.fromkeys(("t5", "bart"), "ForConditionalGeneration"),
     }
 
@@ -361,7 +362,7 @@ class AutoModelForCausalLM(_AutoModel["CausalLM"]):
     """Which token comes next."""
 
     ending = "ForCausalLM"
-    others: ClassVar[dict[str, str]] = {"gpt2": "LMHeadModel", "bert": "LMHeadModel"}
+    others: ClassVar[dict[str, str]] = dict.fromkeys(("gpt2", "bert", "xlnet"), "LMHeadModel")
 
 
 class AutoModelForSeq2SeqLM(_AutoModel["Seq2SeqLM"]):
@@ -387,6 +388,7 @@ class AutoModelForQuestionAnswering(_AutoModel["QuestionAnswering"]):
     """Where the answer stands in the text."""
 
     ending = "ForQuestionAnswering"
+    others: ClassVar[dict[str, str]] = {"xlnet": "ForQuestionAnsweringSimple"}
 
 
 class AutoModelForMultipleChoice(_AutoModel["MultipleChoice"]):

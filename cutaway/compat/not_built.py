@@ -44,7 +44,7 @@ NAMES: dict[str, str] = {
     ),
     "not built": (
         "CohereTokenizer ContinuousMixin Gemma3Config Gemma3ForConditionalGeneration Gemma3ForSequenceClassification "
-        "Gemma3Model GroupWeightRename TextDiffusionStreamer"
+        "Gemma3Model GroupWeightRename TextDiffusionStreamer XLNetForQuestionAnswering"
     ),
     "not built: the decoder of an encoder-decoder is not a model of its own here": (
         "BartForCausalLM MBartForCausalLM MarianForCausalLM PegasusForCausalLM"
@@ -605,11 +605,6 @@ NAMES: dict[str, str] = {
         "XLMRobertaXLConfig XLMRobertaXLForCausalLM XLMRobertaXLForMaskedLM XLMRobertaXLForMultipleChoice "
         "XLMRobertaXLForQuestionAnswering XLMRobertaXLForSequenceClassification XLMRobertaXLForTokenClassification "
         "XLMRobertaXLModel XLMRobertaXLPreTrainedModel"
-    ),
-    "the family xlnet is not built": (
-        "XLNetConfig XLNetForMultipleChoice XLNetForQuestionAnswering XLNetForQuestionAnsweringSimple "
-        "XLNetForSequenceClassification XLNetForTokenClassification XLNetLMHeadModel XLNetModel XLNetPreTrainedModel "
-        "XLNetTokenizer"
     ),
     "the family xlstm is not built": (
         "xLSTMConfig xLSTMForCausalLM xLSTMModel xLSTMPreTrainedModel"

@@ -146,6 +146,22 @@ class Distances:
 
 
 @dataclass(frozen=True)
+class DistanceWaves:
+    """Transformer-XL's scores of distances, as XLNet has them (Dai et al., 2019, section 3.3; Yang et al., 2019).
+
+    A distance is a vector of sines and cosines, which each layer makes keys of by a matrix of its own. Words, distances
+    and whether two words are of the same segment are each asked with a bias of their own on the query.
+
+    Attributes:
+        farthest: the distance that stands for all beyond it; 0 where each has its own waves.
+        dropout: of the waves, once for all layers.
+    """
+
+    farthest: int = 0
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
 class Convolution:
     """DeBERTa-v2's sum of neighbouring words: norm(block(x) + activation(convolution(x))), after the first block.
 
@@ -215,7 +231,12 @@ class Attention:
     norm: Norm | None = None
     norm_over: Literal["head", "own", "parts", "all"] = "head"
     softcap: float | None = None
-    distances: Distances | None = None
+    distances: Distances | DistanceWaves | None = None
+
+    @property
+    def compares_types(self) -> bool:
+        """Whether scores depend on which words are of the same type, whatever the types are."""
+        return isinstance(self.distances, DistanceWaves)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,7 @@ def t5_stacks(config: PretrainedConfig, *, scaled: bool, per_layer: bool = False
     encoder = Stack(
         n_layers=config.integer("num_layers", 1, 1000),
         hidden_size=hidden,
-        embedding=Embedding(
-            vocab_size=config.integer("vocab_size", 1, 10_000_000), pad_id=config.pad_token_id, dropout=dropout
-        ),
+        embedding=Embedding(vocab_size=config.integer("vocab_size", 1, 10_000_000), dropout=dropout),
         attention=Attention(
             n_heads, n_heads, config.integer("d_kv", 1, 4096), 1.0, bias=False, out_bias=False, dropout=dropout
         ),

@@ -247,6 +247,21 @@ def check_positions(positions: object, input_ids: object, attention_mask: object
         )
 
 
+def check_places(model: GenerativeModel, plan: Plan) -> None:
+    """GenerationError where a model that asks for a token at its place (XLNet) meets what reads texts in order."""
+    needs = {
+        "past_key_values": plan.past is not None, "output_logprobs": plan.logprobs is not None,
+        "prompt_lookup_num_tokens": plan.prompt_lookup is not None, "assistant_model": plan.assistant is not None,
+        "guidance_scale": plan.rules.guidance != 1.0,
+    }  # fmt: skip
+    for name, asked in needs.items():
+        if asked:
+            raise GenerationError(
+                f"{name} is for models that read a text from its first word to its last, and {type(model).__name__} "
+                f"reads it both ways: leave {name} out."
+            )
+
+
 def check_embedded(prompt: Prompt, plan: Plan, encoder_decoder: bool) -> None:
     """GenerationError where a prompt that is given as vectors meets what needs its ids."""
     if prompt.embeds is None or encoder_decoder:
@@ -302,6 +317,11 @@ def prepare(
     settings.pop("token_type_ids", None)  # tokenizers hand it to models that have no use for it
     decoder_inputs = {name: settings.pop(name, None) for name in INPUTS}
     adapters, positions = settings.pop("adapters", ()), settings.pop("position_ids", None)
+    asks_places = hasattr(model, "next_tokens")
+    if asks_places and settings.get("use_mems") is not None:
+        settings["use_cache"] = settings["use_mems"]  # what a cache is called there
+    if asks_places:
+        settings.pop("use_mems", None)
     call = Settings(model, generation_config, settings)
     prompt = read_prompt(model, call, input_ids, attention_mask, decoder_inputs)
     if positions is not None:
@@ -320,6 +340,8 @@ def prepare(
     plan = replace(
         plan, assistant=read_assistant(call, model, prompt.ids.shape[0], reads_ids=prompt.encoder_ids is not None)
     )
+    if asks_places:
+        check_places(model, plan)
     kind: type[Search] = Search if plan.prompt_lookup is None else LookupSearch
     if plan.assistant is not None:
         kind = AssistedSearch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -55,6 +55,10 @@ class Search:
         self, model: GenerativeModel, prompt: Prompt, plan: Plan, tokenizer: TokenizerLike | None = None
     ) -> None:
         self.model, self.prompt, self.plan = model, prompt, plan
+        # what gives the next token's logits: the model's call, but where a text is not continued by reading it (XLNet)
+        self.continuation: Callable[..., CausalLMOutputWithPast | Seq2SeqLMOutput] = getattr(
+            model, "next_tokens", model
+        )
         device, prompts = prompt.ids.device, prompt.ids.shape[0]
         self.total = prompts * plan.copies
         self.copies = None if plan.copies == 1 else torch.arange(prompts, device=device).repeat_interleave(plan.copies)
@@ -181,7 +185,7 @@ class Search:
                 inputs_embeds=self.prompt.embeds[:, n_seen:], attention_mask=None if n_seen else mask, **inputs
             )
         elif not self.model.is_encoder_decoder:
-            outputs = self.model(input_ids=ids, attention_mask=mask, **inputs)
+            outputs = self.continuation(input_ids=ids, attention_mask=mask, **inputs)
         else:
             if self.encoded is None and self.prompt.embeds is not None:
                 inputs["inputs_embeds"] = self.prompt.embeds

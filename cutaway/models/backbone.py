@@ -296,7 +296,7 @@ class Backbone(PreTrainedModel, Generic[Out]):
         ):
             use_cache = False  # several texts in a row are read, not continued
         cache = self.cache_for(past_key_values, use_cache, spec.causal)
-        if token_type_ids is not None and not spec.embedding.n_types:
+        if token_type_ids is not None and not (spec.embedding.n_types or spec.attention.compares_types):
             if not (spec.causal or spec.embedding.takes_types) and bool((torch.as_tensor(token_type_ids) != 0).any()):
                 raise InputError(
                     "token_type_ids is not 0 everywhere, but this model has no token types; leave them out."

@@ -111,7 +111,8 @@ def check_depth(cls: Any, config: PretrainedConfig, checkpoint: Checkpoint, unde
     for side, stack in (("encoder." if two else "", architecture.stack), ("decoder.", architecture.decoder)):
         if stack is None:
             continue
-        entry = table[f"{side}blocks.{{i}}.attn.q"]
+        block = f"{side}blocks.{{i}}"
+        entry = table.get(f"{block}.attn.q") or table[f"{block}.mlp.up"]
         name = f"{entry.name if isinstance(entry, WeightSource) else entry}.weight"
         if stored.find(WeightSource(numbered(name, stack.n_blocks - 1))) is not None:
             continue

@@ -112,7 +112,10 @@ def init_std(model: ConfiguredModel) -> float:
 
 
 def init_module(module: nn.Module, std: float) -> None:
-    """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs."""
+    """First weights of one layer: normal with standard deviation `std`, biases 0, norms 1, fixed positions theirs.
+
+    A module that holds other parameters names those that are drawn in `drawn`.
+    """
     part: PublishedPart | None = module.__dict__.get("part")
     if part is not None:
         for name, view in tensors_of_layer(module).items():
@@ -123,7 +126,8 @@ def init_module(module: nn.Module, std: float) -> None:
         return
     if isinstance(module, PublishedLayer):
         return  # its parts are drawn
-    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, RMSNorm, nn.LayerNorm)):
+    drawn: tuple[str, ...] = getattr(module, "drawn", ())
+    if drawn or isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, RMSNorm, nn.LayerNorm)):
         for name, p in module._parameters.items():
             if p is not None:
                 init_tensor(module, name, p, std)
@@ -132,7 +136,9 @@ def init_module(module: nn.Module, std: float) -> None:
 @torch.no_grad()
 def init_tensor(module: nn.Module, name: str, value: Tensor, std: float) -> None:
     """Fill `value`, the parameter or buffer `name` of a layer, with what it has before any training."""
-    if name != "weight":
+    if name in getattr(module, "drawn", ()):
+        value.normal_(0.0, std)
+    elif name != "weight":
         value.zero_()
     elif isinstance(module, Sinusoids):
         value.copy_(module.table())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cutaway.config.architecture import Architecture, Relative, Stack
+from cutaway.config.architecture import Architecture, Distances, DistanceWaves, Relative, Stack
 from cutaway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def _stack_count(stack: Stack) -> int:
     if isinstance(relative, Relative):
         buckets = relative.buckets * attention.n_heads * (stack.n_blocks if relative.per_layer else 1)
     distances = attention.distances
-    if distances is not None:
+    if isinstance(distances, DistanceWaves):
+        block += width * attention.head_size * attention.n_heads
+    elif isinstance(distances, Distances):
         rows_of_own = 0 if distances.shared else distances.to_keys + distances.to_queries
         block += rows_of_own * width * attention.head_size * attention.n_heads
         buckets += 2 * distances.span * width

@@ -46,12 +46,13 @@ class Context:
         windows: how far each layer sees, as in the architecture.
         rotaries: how each layer rotates queries and keys by their positions, as in the architecture.
         turns: cosines and sines for the rows, of each of these.
-        bias: additive scores [heads, length, length] of a text from its first token, or for cached steps
-            [batch, heads, n, longest + n], or None.
+        bias: additive scores [heads, length, length] of a text from its first token, those of each text where hidden
+            words are computed and not counted, or for cached steps [batch, heads, n, longest + n]; or None.
         bias_positions: the positions of queries and keys, where each layer makes a bias of its own of them.
         bias_by_step: whether a cached step takes its bias by how far a key is behind its query.
         step_bias: that bias as `RelativeBias.by_step` gives it; None where each layer has its own.
         distances: the vectors of distances, where scores depend on them and on what is asked and seen, or None.
+        types: the segment of each token of the rows, where scores depend on it, or None.
         by_count: whether the bias counts tokens, so that words that are hidden between them have no place.
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
@@ -68,6 +69,7 @@ class Context:
     bias_by_step: bool = False
     step_bias: Tensor | None = None
     distances: DistanceRows | None = None
+    types: Tensor | None = None
     by_count: bool = False
     cache: Cache | None = None
     prefill: bool = True
@@ -203,7 +205,14 @@ class Attention(Unhookable, NamedModule):
         return torch.cat(found, 1).flatten(0, 1)  # [n * length, heads, head_size]
 
     def _by_distance(
-        self, q: Tensor, k: Tensor, v: Tensor, scores_of: DistanceBias, places: Tensor | None, mask: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scores_of: DistanceBias,
+        places: Tensor | None,
+        types: Tensor | None,
+        mask: Tensor | None,
     ) -> list[Tensor]:
         """As _fast for some texts after others: what distances add to the scores is as large as all scores."""
         size = chunk_size(q.shape[1], q.shape[2])
@@ -211,8 +220,9 @@ class Attention(Unhookable, NamedModule):
         for start in range(0, q.shape[0], size):
             some = slice(start, start + size)
             there = None if places is None else places[some]
+            kinds = None if types is None else types[some]
             shown = mask if mask is None or mask.shape[0] == 1 else mask[some]
-            added = _with_bias(scores_of(q[some], k[some], there), shown, False)
+            added = _with_bias(scores_of(q[some], k[some], there, kinds), shown, False)
             outputs.append(self._fast(q[some], k[some], v[some], added, False))
         return outputs
 
@@ -237,20 +247,22 @@ class Attention(Unhookable, NamedModule):
         block_values: list[Tensor] = []
         # else group by group: texts of one length are one unpadded block for torch's kernel
         blocks = (self._blocks(x, context.rows) for x in (q, k, v))
-        by_distance = None if context.distances is None else self.distances(self.q, self.k, context.distances)
+        by_distance = None if context.distances is None else self._distance_bias(context.distances)
         for g, queries, keys, values in zip(context.rows.groups, *blocks, strict=True):
             mask, causal = own_mask, own_causal
             near = window is not None and g.length > window
             if by_distance is not None:
                 places = context.rows.group_positions(g) if context.rows.holes else None
+                types = None if context.types is None else context.types.flatten()[g.rows].view(g.n, g.length)
                 if not open_:
-                    outputs += self._by_distance(queries, keys, values, by_distance, places, mask)
+                    outputs += self._by_distance(queries, keys, values, by_distance, places, types, mask)
                     continue
-                mask = _with_bias(by_distance(queries, keys, places), mask, False)
+                mask = _with_bias(by_distance(queries, keys, places, types), mask, False)
             elif scattered:
                 mask, causal, near = _seen(context.rows.group_positions(g), context.bias, window, causal), False, False
             elif context.bias is not None:
-                mask = _with_bias(context.bias[None, :, : g.length, : g.length], mask, causal)
+                bias = context.bias if context.bias.dim() == 4 else context.bias[None]
+                mask = _with_bias(bias[..., : g.length, : g.length], mask, causal)
                 causal = False
             if fast is not None:
                 outputs.append(fast[g.rows])
@@ -312,6 +324,15 @@ class Attention(Unhookable, NamedModule):
             ]
         return z
 
+    def _distance_bias(self, rows: DistanceRows) -> DistanceBias:
+        """What distances add to this layer's scores."""
+        bias: DistanceBias = self.distances(self.q, self.k, rows)
+        return bias
+
+    def _mixer(self) -> Linear:
+        """The layer that makes the output of all heads' values."""
+        return self.o
+
     @property
     def _rate(self) -> float:
         return self.spec.dropout if self.training and not evaluating() else 0.0
@@ -321,13 +342,14 @@ class Attention(Unhookable, NamedModule):
         if tap is not None:
             z = tap.take_heads(f"{prefix}.z", z)
         mixed = z.reshape(*shape[:-1], -1)  # [..., heads * head_size]
+        o = self._mixer()
         if tap is not None:
-            out = self._shown(z, mixed, prefix, tap)
+            out = self._shown(z, mixed, prefix, tap, o)
             if out is not None:
                 return out if join is None else join(out)
-        return self.o(mixed) if join is None else linear_op(self.o).add_residual(mixed, join)
+        return o(mixed) if join is None else linear_op(o).add_residual(mixed, join)
 
-    def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap) -> Tensor | None:
+    def _shown(self, z: Tensor, mixed: Tensor, prefix: str, tap: Tap, o: Linear) -> Tensor | None:
         """Show each head's output and their sum; the sum, where the rest must be computed from what was shown."""
         size, heads = self.spec.head_size, tap.heads(prefix)
         parts = [f"{prefix}.head.{h}.out" for h in heads]
@@ -335,21 +357,21 @@ class Attention(Unhookable, NamedModule):
         if not tap.is_live(f"{prefix}.out", *parts):
             z_kept = tap.snapshot(z) if heads else z
             for h, part, own_inputs in zip(heads, parts, inputs, strict=True):
-                tap.record_lazily(part, head_output(self.o, z_kept, h, own_inputs, tap.rows))
+                tap.record_lazily(part, head_output(o, z_kept, h, own_inputs, tap.rows))
             if not tap.wants(f"{prefix}.out"):
                 return None
-            out = tap.expose(f"{prefix}.out", self.o(mixed))
-            return out if is_bitwise_splittable(self.o, mixed) else None
+            out = tap.expose(f"{prefix}.out", o(mixed))
+            return out if is_bitwise_splittable(o, mixed) else None
         shown = zip(heads, parts, inputs, strict=True)
-        outputs = {h: tap.expose(part, columns(self.o, z[:, h], at)) for h, part, at in shown}  # [rows, hidden] each
+        outputs = {h: tap.expose(part, columns(o, z[:, h], at)) for h, part, at in shown}  # [rows, hidden] each
         leading = [h for h, part in zip(heads, parts, strict=True) if tap.is_live(part)]
         if not leading:
-            return tap.expose(f"{prefix}.out", self.o(mixed))
+            return tap.expose(f"{prefix}.out", o(mixed))
         rest = z.index_fill(1, torch.tensor(leading, device=z.device), 0.0).reshape(mixed.shape)
         heads_sum = torch.stack([outputs[h] for h in leading]).sum(0)  # [rows, hidden]
-        out = self.o(rest) + heads_sum.view(*rest.shape[:-1], -1)  # [..., hidden]
+        out = o(rest) + heads_sum.view(*rest.shape[:-1], -1)  # [..., hidden]
         if not tap.edits(*parts):
-            out = value_grad_merge(self.o(mixed), out)
+            out = value_grad_merge(o(mixed), out)
         return tap.expose(f"{prefix}.out", out)
 
 

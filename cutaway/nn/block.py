@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cutaway.config.architecture import Relative, Stack
+from cutaway.config.architecture import DistanceWaves, Relative, Stack
 from cutaway.nn.activations.taps import Tap
 from cutaway.nn.attention import Attention, Context, CrossAttention
 from cutaway.nn.call_context import evaluating
@@ -17,6 +17,7 @@ from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import make_norm
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import RelativeBias
+from cutaway.nn.relative_attention import RelativeAttention
 from cutaway.nn.residual import ResidualAdd
 
 
@@ -35,11 +36,7 @@ class Block(PaddedHooks, NamedModule):
         self.pre, self.parallel = spec.norm_place != "post", spec.norm_place == "parallel"
         self.dropout, attn_out_dropout = spec.dropout, spec.attention.out_dropout
         self.attn_dropout = spec.dropout if attn_out_dropout is None else attn_out_dropout
-        relative = spec.positions if isinstance(spec.positions, Relative) and spec.positions.per_layer else None
-        own_bias = None if relative is None else RelativeBias(relative, spec.attention.n_heads, spec.causal)
-        self.attn = Attention(spec.attention_of(number), spec.hidden_size, spec.interleaved, own_bias)
-        normed = spec.first_norm or number > 0
-        self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
+        self._build_attention(spec, number)
         self.has_cross = spec.cross
         if spec.cross:
             self.cross = CrossAttention(spec.attention_of(number), spec.hidden_size)
@@ -49,6 +46,13 @@ class Block(PaddedHooks, NamedModule):
         self.has_conv = spec.convolution is not None and number == 0
         if self.has_conv and spec.convolution is not None:
             self.conv = NeighbourSum(spec.convolution, spec.norm, spec.hidden_size)
+
+    def _build_attention(self, spec: Stack, number: int) -> None:
+        relative = spec.positions if isinstance(spec.positions, Relative) and spec.positions.per_layer else None
+        own_bias = None if relative is None else RelativeBias(relative, spec.attention.n_heads, spec.causal)
+        self.attn = Attention(spec.attention_of(number), spec.hidden_size, spec.interleaved, own_bias)
+        normed = spec.first_norm or number > 0
+        self.attn_norm = make_norm(spec.norm, spec.hidden_size) if normed else nn.Identity()
 
     def forward(self, x: Tensor, context: Context, layer: int, tap: Tap | None = None) -> Tensor:
         entered = x
@@ -130,8 +134,30 @@ class ResultBlock(Block):
         return torch.add(x, drop(out, dropout, self.training and not evaluating()), alpha=self.scale)
 
 
+class WaveBlock(Block):
+    """A block whose attention goes by waves of distances; the norm after it stands in its module, as published."""
+
+    def _build_attention(self, spec: Stack, number: int) -> None:
+        self.attn = RelativeAttention(spec.attention_of(number), spec.hidden_size, spec.norm)
+
+    def _join(
+        self, part: NamedModule, inside: Tensor, x: Tensor, after: nn.Module | None, dropout: float, *args: object
+    ) -> Tensor:
+        """As Block._join; attention is always called with what follows it, which a hook on it sees upstream."""
+        if part is not self.attn:
+            return super()._join(part, inside, x, after, dropout, *args)
+        joined: Tensor = part(inside, *args, join=ResidualAdd(x, dropout, self.training and not evaluating(), after))
+        return joined
+
+    @property
+    def attn_norm(self) -> nn.Module:  # type: ignore[override]
+        return self.attn.layer_norm  # type: ignore[no-any-return]
+
+
 def make_block(spec: Stack, number: int) -> Block:
     """Block `number` of a stack."""
+    if isinstance(spec.attention.distances, DistanceWaves):
+        return WaveBlock(spec, number)
     if spec.norm_place == "shared":
         return SharedNormBlock(spec, number)
     on_result = spec.norm_place in ("both", "result") or spec.residual_scale != 1.0

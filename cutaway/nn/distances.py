@@ -6,14 +6,14 @@ pair of words gains query * key(distance) and key * query(distance).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.config.architecture import Attention as AttentionSpec
-from cutaway.config.architecture import Distances
+from cutaway.config.architecture import Distances, DistanceWaves
 from cutaway.errors import InputError
 from cutaway.nn.call_context import current, evaluating, of_no_row
 from cutaway.nn.dropout import dropout
@@ -21,9 +21,18 @@ from cutaway.nn.linear import Linear
 from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding
 
-# (queries [n, heads, length, head_size], keys of the same shape, places [n, length] of words that do not stand side by
-# side) -> what is added to the scores, [n, heads, length, length]
-DistanceBias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+class DistanceBias(Protocol):
+    """What distances add to the scores of one layer."""
+
+    def __call__(self, asking: Tensor, seen: Tensor, places: Tensor | None, types: Tensor | None = None) -> Tensor:
+        """[n, heads, length, length].
+
+        Args:
+            asking, seen: queries and keys, [n, heads, length, head_size]. places: [n, length], of words that do not
+                stand side by side. types: [n, length], the segment of each word, or None where they do not matter.
+        """
+
 
 # The numbers of one tensor of scores that are computed at once: with more, they leave the processor's cache.
 AT_ONCE = 1 << 20
@@ -85,12 +94,33 @@ class DistanceTable(Embedding):
         return DistanceRows(vectors, index - first)
 
 
+class WaveTable(nn.Module):
+    """Sines and cosines for each distance from a key to a query (Vaswani et al., 2017, section 3.5); no weights."""
+
+    def __init__(self, spec: DistanceWaves, hidden_size: int) -> None:
+        super().__init__()
+        self.spec, self.hidden_size = spec, hidden_size
+
+    def between(self, first: int, last: int, like: Tensor) -> DistanceRows:
+        """The vectors of all distances from `first` to `last`, which is -first; of the dtype and device of `like`."""
+        index = torch.arange(first, last + 1, device=like.device)
+        if self.spec.farthest:
+            index = index.clamp(-self.spec.farthest, self.spec.farthest)
+        low = int(index[0])
+        distances = torch.arange(low, int(index[-1]) + 1, device=like.device).float()
+        steps = torch.arange(0, self.hidden_size, 2, device=like.device).float()
+        angles = distances[:, None] / 10_000 ** (steps / self.hidden_size)  # [distances, hidden / 2]
+        vectors = torch.cat((angles.sin(), angles.cos()), -1).to(like.dtype)  # [distances, hidden]
+        vectors = dropout(vectors, self.spec.dropout, self.training and not evaluating())
+        return DistanceRows(vectors, index - low)
+
+
 class DistanceScores(NamedModule):
     """What distances add to the scores of one layer."""
 
     def __init__(self, spec: AttentionSpec, hidden_size: int) -> None:
         super().__init__()
-        assert spec.distances is not None
+        assert isinstance(spec.distances, Distances)
         self.spec, self.attention = spec.distances, spec
         size = spec.n_heads * spec.head_size
         if self.spec.to_keys and not self.spec.shared:
@@ -105,12 +135,12 @@ class DistanceScores(NamedModule):
         keys = self._made(key_layer, vectors) if self.spec.to_keys else None
         queries = self._made(query_layer, vectors) if self.spec.to_queries else None
 
-        def bias(asking: Tensor, seen: Tensor, places: Tensor | None) -> Tensor:
+        def bias(asking: Tensor, seen: Tensor, places: Tensor | None, types: Tensor | None = None) -> Tensor:
             added = asking.new_zeros(()) if keys is None and queries is None else None
             if keys is not None:
-                added = _compared(asking, keys, rows, places, flipped=True)
+                added = compared(asking, keys, rows, places, flipped=True)
             if queries is not None:
-                by_key = _compared(seen, queries, rows, places, flipped=False).transpose(-1, -2)
+                by_key = compared(seen, queries, rows, places, flipped=False).transpose(-1, -2)
                 added = by_key if added is None else added + by_key
             assert added is not None
             return added.expand(*asking.shape[:3], seen.shape[2])
@@ -133,7 +163,7 @@ class DistanceScores(NamedModule):
         return made.unflatten(-1, (self.attention.n_heads, -1)).transpose(0, 1)  # type: ignore[no-any-return]
 
 
-def _compared(words: Tensor, distances: Tensor, rows: DistanceRows, places: Tensor | None, *, flipped: bool) -> Tensor:
+def compared(words: Tensor, distances: Tensor, rows: DistanceRows, places: Tensor | None, *, flipped: bool) -> Tensor:
     """words [n, heads, length, head_size] times the vector of each one's distance to each other: [n, heads, l, l].
 
     Args:

@@ -516,8 +516,11 @@ def attach_published_names(owner: NamedModule, layers: Mapping[str, WeightSource
     weights: dict[str, set[str]] = {}  # a module -> the modules inside it that have weights
     for name, module in engine_modules(owner, remove_duplicate=False):
         if module._parameters and name:
-            for at in (i for i, letter in enumerate(name) if letter == "."):
-                weights.setdefault(name[:at], set()).add(name)
+            steps = [i for i, letter in enumerate(name) if letter == "."]
+            layer = next((name[:at] for at in steps if name[:at] in layers), name)  # a layer may hold others
+            for at in steps:
+                if at < len(layer):
+                    weights.setdefault(name[:at], set()).add(layer)
     tree = name_tree(layers)
     for entry in tree.names.values():
         _find_modules(owner, entry, weights)

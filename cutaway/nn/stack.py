@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cutaway.config.architecture import Alibi, Learned, Relative, Rotary
+from cutaway.config.architecture import Alibi, Distances, DistanceWaves, Learned, Relative, Rotary
 from cutaway.config.architecture import Embedding as EmbeddingSpec
 from cutaway.config.architecture import Stack as Spec
 from cutaway.errors import ConfigError, InputError
@@ -23,7 +23,7 @@ from cutaway.nn.block_graph import BlockGraphs
 from cutaway.nn.cache_checks import check_cache, check_seen
 from cutaway.nn.cached_inputs import CachedInputs
 from cutaway.nn.call_context import begin_pass, current, evaluating, scopes_of
-from cutaway.nn.distances import DistanceTable
+from cutaway.nn.distances import DistanceTable, WaveTable
 from cutaway.nn.dropout import dropout
 from cutaway.nn.kernel_graph import KeptSteps
 from cutaway.nn.kv_cache import Cache
@@ -175,7 +175,9 @@ def build_stack(owner: NamedModule, spec: Spec, tokens: nn.Embedding | None = No
         owner.project_out = Linear(spec.hidden_size, spec.width, bias=False)
     if isinstance(spec.positions, Relative) and not spec.positions.per_layer:
         owner.relative = RelativeBias(spec.positions, spec.attention.n_heads, spec.causal)
-    elif spec.attention.distances is not None:
+    elif isinstance(spec.attention.distances, DistanceWaves):
+        owner.waves = WaveTable(spec.attention.distances, spec.hidden_size)
+    elif isinstance(spec.attention.distances, Distances):
         owner.relative = DistanceTable(spec.attention.distances, spec.hidden_size)
         if spec.attention.distances.norm is not None:
             owner.relative_norm = make_norm(spec.attention.distances.norm, spec.hidden_size)
@@ -517,13 +519,19 @@ def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context
             context.bias_positions = queries, keys
         else:
             context.bias = stack.relative(queries, keys)
-    elif spec.attention.distances is not None:
+    elif isinstance(spec.attention.distances, DistanceWaves):
+        context.distances = stack.waves.between(1 - rows.reach, rows.reach - 1, x)
+        context.types = None if batch.token_type_ids is None else rows.pack(batch.token_type_ids)
+    elif isinstance(spec.attention.distances, Distances):
         norm = None if spec.attention.distances.norm is None else stack.relative_norm
         context.distances = stack.relative.reaching(rows.reach, norm)
     elif isinstance(spec.positions, Alibi):
         context.by_count = True
         steps = torch.arange(rows.length, device=x.device)
-        if prefill:
+        if prefill and rows.whole and rows.mask is not None:  # each word its column, so that columns are no counts
+            counts = rows.counts(x.device).clamp(min=0)  # [batch, length]
+            context.bias = stack.alibi(counts, counts, x.dtype)
+        elif prefill:
             context.bias = stack.alibi(steps, steps, x.dtype)
         elif cache is not None:
             keys = cache.counts()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cutaway.errors import ConfigError
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.factory import pipeline
 from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
@@ -54,6 +55,11 @@ class ServedModel:
         engine.add(self.batches)
         self.generator: Generator | None = None
         if self.task == "text-generation":
+            if hasattr(self.model, "next_tokens"):
+                raise ConfigError(
+                    f"{name} reads its whole text both ways for each token that it writes, and the server's batches go "
+                    "on from what was read: write with model.generate, or `cutaway generate`."
+                )
             self.generator = Generator(name, self.model, engine, limits, metrics)
             engine.add(self.generator)
         self.tasks = {pipe.task: pipe, **self._others(pipe)}

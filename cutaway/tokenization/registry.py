@@ -30,6 +30,7 @@ from cutaway.tokenization.unigram import (
     PegasusTokenizer,
     T5Tokenizer,
     XLMRobertaTokenizer,
+    XLNetTokenizer,
 )
 from cutaway.tokenization.wordpiece import BertTokenizer, DistilBertTokenizer, ElectraTokenizer, MPNetTokenizer
 
@@ -55,6 +56,7 @@ _CLASSES: dict[str, type[PreTrainedTokenizerFast]] = {
     "MBartTokenizer": MBartTokenizer,
     "DebertaV2Tokenizer": DebertaV2Tokenizer,
     "CamembertTokenizer": CamembertTokenizer,
+    "XLNetTokenizer": XLNetTokenizer,
     "M2M100Tokenizer": M2M100Tokenizer,
     "NllbTokenizer": NllbTokenizer,
     "ByT5Tokenizer": ByT5Tokenizer,
@@ -92,6 +94,7 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
     "pegasus": PegasusTokenizer,
     "deberta-v2": DebertaV2Tokenizer,
     "camembert": CamembertTokenizer,
+    "xlnet": XLNetTokenizer,
     "m2m_100": M2M100Tokenizer,
     "nomic_bert": BertTokenizer,
     "gte": XLMRobertaTokenizer,

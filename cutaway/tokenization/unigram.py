@@ -1,5 +1,5 @@
-"""The tokenizers of unigram pieces from a sentencepiece model: of T5, ALBERT, XLM-RoBERTa, CamemBERT, PEGASUS
-and DeBERTa.
+"""The tokenizers of unigram pieces from a sentencepiece model: of T5, ALBERT, XLM-RoBERTa, CamemBERT, PEGASUS,
+DeBERTa and XLNet.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ __all__ = [
     "T5TokenizerFast",
     "XLMRobertaTokenizer",
     "XLMRobertaTokenizerFast",
+    "XLNetTokenizer",
+    "XLNetTokenizerFast",
 ]
 
 
@@ -175,6 +177,42 @@ class DebertaV2Tokenizer(_BetweenClsAndSep):
         }
 
 
+class XLNetTokenizer(AlbertTokenizer):
+    """Unigram pieces before `<sep>` and `<cls>`, padding on the left. Settings: `do_lower_case`, `keep_accents`."""
+
+    padding_side = "left"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "sep_token": "<sep>",
+        "pad_token": "<pad>",
+        "cls_token": "<cls>",
+        "mask_token": "<mask>",
+    }
+
+    def _build(self, settings: dict[str, Any]) -> Tokenizer:
+        settings["do_lower_case"] = bool(settings.get("do_lower_case"))
+        backend = super()._build(settings)
+        if not settings.get("extra_special_tokens") and not settings.get("additional_special_tokens"):
+            settings["extra_special_tokens"] = ["<eop>", "<eod>"]
+        return backend
+
+    def _pieces(self, settings: dict[str, Any]) -> tuple[list[tuple[str, float]], int, bytes]:
+        if settings.get("vocab") is None and settings.get("vocab_file") is None:
+            return [(str(settings["unk_token"]), 0.0)], 0, b""
+        return super()._pieces(settings)
+
+    def _frame(self, complete: bool, settings: Mapping[str, Any]) -> None:
+        if not complete:
+            last, whole = str(self.sep_token), str(self.cls_token)
+            self._backend.post_processor = framed(
+                f"$A:0 {last}:0 {whole}:2",
+                f"$A:0 {last}:0 $B:1 {last}:1 {whole}:2",
+                [(last, self.sep_token_id), (whole, self.cls_token_id)],
+            )
+
+
 class XLMRobertaTokenizer(PreTrainedTokenizerFast):
     """Unigram pieces between `<s>` and `</s>`; four tokens of its own stand before the model's pieces."""
 
@@ -269,3 +307,4 @@ CamembertTokenizerFast = CamembertTokenizer
 DebertaV2TokenizerFast = DebertaV2Tokenizer
 XLMRobertaTokenizerFast = XLMRobertaTokenizer
 PegasusTokenizerFast = PegasusTokenizer
+XLNetTokenizerFast = XLNetTokenizer

@@ -64,6 +64,11 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         character_coverage=0.99, **common,
     )  # fmt: skip
     sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_prefix=str(folder / "xlnet"), model_type="unigram", unk_id=0, bos_id=1,
+        eos_id=2, pad_id=-1, control_symbols=["<cls>", "<sep>", "<pad>", "<mask>", "<eod>"],
+        user_defined_symbols=["<eop>", "(", ")"], character_coverage=0.99, **common,
+    )  # fmt: skip
+    sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text), model_prefix=str(folder / "xlm-roberta"), model_type="unigram",
         character_coverage=0.99, **common,
     )  # fmt: skip
@@ -76,6 +81,7 @@ PIECE_FILES = {
     "xlm-roberta": "sentencepiece.bpe.model",
     "deberta-v2": "spm.model",
     "camembert": "sentencepiece.bpe.model",
+    "xlnet": "spiece.model",
 }
 
 

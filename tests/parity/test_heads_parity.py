@@ -29,6 +29,7 @@ from cutaway.nn import packed_batch
 PAD = 0
 LENGTHS = (8, 5, 3)
 SEQ2SEQ = ("ForConditionalGeneration", "MTModel")
+SPANS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple")
 GRADIENT = 1e-4
 # what config.problem_type and num_labels a sequence classification is tried with
 PROBLEMS: dict[str, tuple[int, str | None]] = {
@@ -39,8 +40,7 @@ PROBLEMS: dict[str, tuple[int, str | None]] = {
 }
 # heads whose logits at padding mean nothing
 EACH_TOKEN = (
-    "ForTokenClassification", "ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForQuestionAnswering", "ForPreTraining",
-    "DoubleHeadsModel",
+    "ForTokenClassification", "ForMaskedLM", "LMHeadModel", "ForCausalLM", *SPANS, "ForPreTraining", "DoubleHeadsModel",
 )  # fmt: skip
 CASES = [
     (family, ending, problem)
@@ -65,7 +65,8 @@ def fields(family: str, ending: str, problem: str) -> dict[str, Any]:
 
 def batch(family: str, ending: str, problem: str, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Tensor]:
     """Inputs with labels; -100 and places out of range among them."""
-    given = inputs(family, lengths, pad=PAD)
+    # XLNet's tokenizer pads on the left, and upstream reads a text at its last column, whatever stands there
+    given = inputs(family, lengths, "left" if family == "xlnet" else "right", pad=PAD)
     mask = given.get("attention_mask", torch.ones_like(given["input_ids"]))
     n = len(lengths)
     torch.manual_seed(3)
@@ -89,7 +90,7 @@ def batch(family: str, ending: str, problem: str, lengths: tuple[int, ...] = LEN
     elif ending == "ForTokenClassification":
         given["labels"] = torch.randint(0, 4, mask.shape).masked_fill(mask == 0, -100)
         given["labels"][0, 1] = -100
-    elif ending == "ForQuestionAnswering":
+    elif ending in SPANS:
         given["start_positions"] = torch.tensor([1, 2, 500])
         given["end_positions"] = torch.tensor([3, mask.shape[1] + 7, 2])
     elif ending == "ForMultipleChoice":
@@ -116,7 +117,7 @@ def batch(family: str, ending: str, problem: str, lengths: tuple[int, ...] = LEN
 def test_logits_losses_and_gradients(family: str, ending: str, problem: str) -> None:
     theirs, ours = pair(family, ending, **fields(family, ending, problem))
     # upstream's loss for spans depends on the padding; see test_padding_takes_no_part_in_the_loss_of_a_span
-    given = batch(family, ending, problem, (8, 8, 8) if ending == "ForQuestionAnswering" else LENGTHS)
+    given = batch(family, ending, problem, (8, 8, 8) if ending in SPANS else LENGTHS)
     mine, yours = ours(**given), theirs(**given)
     where = {k: v for k, v in given.items() if k.endswith("mask")}
     pairs = ("seq_relationship_logits", "sop_logits", "mc_logits", "mc_loss")
@@ -337,7 +338,7 @@ def test_heads_of_tokens_drop_as_upstreams_in_training(family):
         )
         ours = getattr(cutaway, f"{first}ForTokenClassification")(getattr(cutaway, f"{first}Config")(**sizes, **more))
         dropout = getattr(theirs, "dropout", None) or getattr(theirs, "drop", None)  # ModernBERT's is called drop
-        assert (dropout is None) == (ours.head_spec.drops == "none") == (family == "eurobert")
+        assert (dropout is None) == (ours.head_spec.drops == "none") == (family in ("eurobert", "xlnet"))
         assert dropout is None or ours.rate == dropout.p
 
 

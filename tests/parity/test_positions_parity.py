@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, inputs, pair, real_values, texts
+from parity.pairs import FAMILIES, FINAL, LAYERS, TOLERANCE, gap, inputs, padded, pair, real_values, texts
 from parity.tiny_models import CLASSIFYING, ENCODER_DECODERS, EVERY_HEAD, VARIANTS, decoder_fields
 from torch import Tensor
 
@@ -114,7 +114,7 @@ def test_alone_right_padded_and_left_padded_with_hidden_words(family: str, endin
     [
         f
         for f in FAMILIES
-        if f not in (*ENCODER_DECODERS, "mpnet", "opt", "opt-narrow", "distilbert", "deberta-v2", "bloom")
+        if f not in (*ENCODER_DECODERS, "mpnet", "opt", "opt-narrow", "distilbert", "deberta-v2", "bloom", "xlnet")
     ],
 )
 def test_explicit_positions_reproduce_left_padding(family: str) -> None:
@@ -303,7 +303,7 @@ def test_heads_that_the_kernels_serve(family: str, dtype: torch.dtype) -> None:
     [
         ("gpt2", "LMHeadModel"), ("llama", "ForCausalLM"), ("mistral", "ForCausalLM"), ("opt", "ForCausalLM"),
         ("bert", "ForMaskedLM"), ("bert", "ForTokenClassification"), ("modernbert", "ForMaskedLM"),
-        ("mpnet", "ForMaskedLM"), ("roberta", "ForTokenClassification"),
+        ("mpnet", "ForMaskedLM"), ("roberta", "ForTokenClassification"), ("bloom", "ForCausalLM"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("n_texts", [1, 24])
@@ -326,6 +326,27 @@ def test_a_label_may_be_asked_of_a_hidden_word(family: str, ending: str, n_texts
     for name, weight in ours.named_parameters():
         if weight.grad is not None and float(wanted[name].grad.abs().max()) > 1e-6:
             assert gap(weight.grad, wanted[name].grad) < 1e-4, name  # the row of the padding too
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_vector_of_padding_is_trained_where_upstreams_is(family: str) -> None:
+    theirs, ours = pair(family, pad_token_id=PAD)
+    spec = ours.architecture
+    for stack in (spec.stack, spec.decoder or spec.stack):
+        assert stack.embedding.pad_id == getattr(theirs.get_input_embeddings(), "padding_idx", None)
+
+
+@pytest.mark.parametrize("family", ["t5", "umt5"])
+def test_t5_learns_from_its_padding(family: str) -> None:
+    theirs, ours = pair(family, "ForTokenClassification", pad_token_id=PAD, num_labels=99)
+    ids, mask = padded(texts((8, 5, 3)), "right", PAD)
+    with torch.enable_grad():
+        mine, yours = ours(ids, mask, labels=ids), theirs(ids, mask, labels=ids)
+        mine.loss.backward()
+        yours.loss.backward()
+    assert gap(mine.loss, yours.loss) < TOLERANCE
+    found, wanted = (model.get_input_embeddings().weight.grad[PAD] for model in (ours, theirs))
+    assert float(wanted.abs().max()) > 1e-4 and gap(found, wanted) < 1e-4
 
 
 def test_a_label_of_a_hidden_word_is_an_error_where_no_such_word_is_computed() -> None:

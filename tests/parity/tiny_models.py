@@ -73,6 +73,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_relative_positions": 5,
         },
     ),
+    "xlnet": ("XLNet", {"vocab_size": 99, "d_model": 32, "n_layer": 3, "n_head": 4, "d_inner": 48, "mem_len": None}),
     "eurobert": (
         "EuroBert",
         {**BERT, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3},
@@ -461,6 +462,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "modernbert": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2": (*LABELS, "ForMultipleChoice", "ForMaskedLM"),
     "deberta-v2-conv": ("ForSequenceClassification",),
+    "xlnet": (*TEXT_AND_TOKEN, "ForQuestionAnsweringSimple", "ForMultipleChoice", "LMHeadModel"),
     "eurobert": (*TEXT_AND_TOKEN, "ForMaskedLM"),
     "nomic_bert": (*TEXT_AND_TOKEN, "ForMaskedLM"),
     "gte": (*TEXT_AND_TOKEN, "ForMaskedLM"),

@@ -70,6 +70,7 @@ FEW = (
     "xlm-roberta",
     "deberta-v2",
     "camembert",
+    "xlnet",
 )  # close to others: tried on fewer strings
 KINDS = ("bert", "bert-cased", "gpt2", "roberta", "bart", "t5", "llama", "smollm2", *FEW)
 Pair = tuple[PreTrainedTokenizerFast, Any]
