@@ -59,6 +59,7 @@ class Worker:
             "TQDM_DISABLE": "1",
             "PYTHONWARNINGS": "ignore",
         }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a start that compiles sources anew is nobody's
         BUILD.mkdir(parents=True, exist_ok=True)
         self.entry = entry
         command = [sys.executable, str(HERE / "worker.py"), entry.where, str(folder), entry.precision, str(threads)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib
 import importlib.util
 import json
@@ -23,6 +24,7 @@ import inside
 import prompts
 import quantized
 import report
+import scripts
 import translate
 from process import LEFT_OUT
 
@@ -69,7 +71,10 @@ def kept(target: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suites", nargs="+", default=list(SUITES), choices=SUITES, help="what to measure")
+    parser.add_argument(
+        "--suites", nargs="+", default=list(SUITES), choices=(*SUITES, *scripts.SCRIPTS), help="what to measure"
+    )
+    parser.add_argument("--peer", help="of few_labels, tuning or topics: the python of its peer's environment")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of each library")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each job")
     parser.add_argument("--share", type=float, default=1.0, help="of the encoder's texts, for a shorter run")
@@ -100,6 +105,8 @@ def main() -> None:
         "prompts": lambda: prompts.suite(smollm2, asked.threads, asked.rounds, parts["prompts"]),
         "training": lambda: importlib.import_module("training").suite(asked.threads, asked.rounds),
     }
+    for name in scripts.SCRIPTS:
+        suites[name] = functools.partial(scripts.suite, name, asked.peer, asked.threads, asked.rounds)
     for name in asked.suites:
         record: dict[str, Any] = {
             "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -121,7 +128,8 @@ def main() -> None:
             record["left_out"] = {**earlier, **LEFT_OUT}
             print(f"{name}: {job}, {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
             target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(report.text(name, record))
+        if name not in scripts.SCRIPTS:  # those have said it all
+            print(report.text(name, record))
         print(f"all figures: {target.relative_to(HERE.parent)}\n")
 
 

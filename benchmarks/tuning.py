@@ -7,7 +7,8 @@
 vectors: MiniLM learns that the two halves of a film review belong together (MultipleNegativesRankingLoss); beside
 sentence-transformers' trainer on the same pairs. What both say before the training must agree.
 lora: SmolLM2 with an adapter on q and v, on chat rows; beside plain PEFT with the same adapter on the same batches. The
-losses of all steps must agree to 1e-4.
+losses of all steps must agree to 1e-4. Ours asks for the loss alone, as `cutaway.Trainer` does: logits of places
+without a label are not computed then.
 rerank: the command line trains a reranker on halves of reviews; the rankings of held-out rows, beside the cosines of
 the base model.
 search: `cutaway search` over 100,000 vectors, the query's own included, after loading.
@@ -145,8 +146,8 @@ def padded(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
     return {n: torch.tensor([row[n] + [fill[n]] * (longest - len(row[n])) for row in rows]) for n in fill}
 
 
-def trained(model: Any, task: dict[str, Any]) -> dict[str, Any]:
-    """The losses and processor seconds of a plain loop over the batches."""
+def trained(model: Any, task: dict[str, Any], **more: bool) -> dict[str, Any]:
+    """The losses and processor seconds of a plain loop over the batches; `more`: arguments of each call."""
     import torch
 
     model.train()
@@ -155,7 +156,7 @@ def trained(model: Any, task: dict[str, Any]) -> dict[str, Any]:
     losses, seconds = [], []
     for batch in task["batches"]:
         began = time.process_time()
-        loss = model(**padded(batch)).loss
+        loss = model(**padded(batch), **more).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -166,6 +167,7 @@ def trained(model: Any, task: dict[str, Any]) -> dict[str, Any]:
 
 def lora_ours(task: dict[str, Any]) -> dict[str, Any]:
     import cutaway
+    from cutaway.models.lm_heads import loss_only
 
     model = cutaway.AutoModelForCausalLM.from_pretrained(task["base"], dtype="float32")
     if not Path(task["adapter"]).exists():
@@ -175,7 +177,7 @@ def lora_ours(task: dict[str, Any]) -> dict[str, Any]:
         model.save_adapter(task["adapter"])
     else:
         model.load_adapter(task["adapter"], "start", is_trainable=True)
-    return trained(model, task)
+    return trained(model, task, **loss_only(model))  # as cutaway's Trainer asks for a loss
 
 
 def lora_theirs(task: dict[str, Any]) -> dict[str, Any]:

@@ -220,6 +220,7 @@ _MODULES = {
         "SuppressTokensLogitsProcessor"
     ),
     "cutaway.generate.guidance": "UnbatchedClassifierFreeGuidanceLogitsProcessor",
+    "cutaway.generate.synthid": "SynthIDTextWatermarkLogitsProcessor SynthIDTextWatermarkingConfig",
     "cutaway.generate.watermark": "WatermarkDetector WatermarkLogitsProcessor WatermarkingConfig",
     "cutaway.generate.logits_warpers": (
         "EpsilonLogitsWarper EtaLogitsWarper MinPLogitsWarper TemperatureLogitsWarper TopHLogitsWarper "
@@ -285,8 +286,7 @@ _MODULES["cutaway.compat.refused"] = (
     "DistributedConfig EetqConfig FPQuantConfig FbgemmFp8Config FineGrainedFP8Config FourOverSixConfig "
     "Fp8QuantizedLayer GPTQConfig GemmaQuantizationConfig GgufConfig GreedyLR HQQQuantizedLayer HiggsConfig HqqConfig "
     "KernelConfig MetalConfig Mxfp4Config NVFP4Config QuantizedCache QuantoConfig QuantoQuantizedLayer QuarkConfig "
-    "SinqConfig SpQRConfig SynthIDTextWatermarkDetector SynthIDTextWatermarkLogitsProcessor "
-    "SynthIDTextWatermarkingConfig TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig "
+    "SinqConfig SpQRConfig SynthIDTextWatermarkDetector TorchAoConfig TorchExportableModuleWithStaticCache VptqConfig "
     "convert_and_export_with_cache get_greedy_schedule"
 )
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -115,8 +115,6 @@ from cutaway.compat.refused import (
     SinqConfig,
     SpQRConfig,
     SynthIDTextWatermarkDetector,
-    SynthIDTextWatermarkingConfig,
-    SynthIDTextWatermarkLogitsProcessor,
     TorchAoConfig,
     TorchExportableModuleWithStaticCache,
     VptqConfig,
@@ -545,6 +543,7 @@ from cutaway.generate.stopping_criteria import (
     StoppingCriteriaList,
     StopStringCriteria,
 )
+from cutaway.generate.synthid import SynthIDTextWatermarkingConfig, SynthIDTextWatermarkLogitsProcessor
 from cutaway.generate.watermark import WatermarkDetector, WatermarkingConfig, WatermarkLogitsProcessor
 from cutaway.inspect import Explanation, explain
 from cutaway.models.generation_mixin import GenerationMixin

@@ -185,11 +185,18 @@ class AutoTokenizer:
     @also_called(pretrained_model_name_or_path="name")
     @collector_paused()
     def from_pretrained(name: str | Path, **kwargs: object) -> PreTrainedTokenizerFast:
-        """Load by hub name, folder or built-in name."""
+        """Load by hub name, folder or built-in name.
+
+        `tokenizer_type`, a model type such as "gpt2", says the kind of tokenizer where the files do not.
+        """
         from cutaway.tokenization.registry import load_tokenizer
 
         config = kwargs.pop("config", None)
-        if _TOKENIZERS and (own := _registered_tokenizer(name, config, kwargs)) is not None:
+        if (
+            _TOKENIZERS
+            and "tokenizer_type" not in kwargs
+            and (own := _registered_tokenizer(name, config, kwargs)) is not None
+        ):
             return own.from_pretrained(name, **kwargs)  # type: ignore[no-any-return]
         return load_tokenizer(name, **kwargs) if config is None else load_tokenizer(name, config=config, **kwargs)
 

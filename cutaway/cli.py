@@ -7,10 +7,12 @@ command runs, never for --help.
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -88,6 +90,23 @@ for spec in COMMANDS:
     app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))
 
 
+def named(arguments: Sequence[str]) -> typer.Typer:
+    """`app` with the command alone that the arguments begin with; all of it where they begin with something else.
+
+    Every command that typer is given is built before one of them runs, which takes as long as a short answer.
+    """
+    commands = [
+        info
+        for info in app.registered_commands
+        if arguments and info.callback is not None and arguments[0] == (info.name or info.callback.__name__)
+    ]
+    if len(commands) != 1 or any(name.endswith("_COMPLETE") for name in os.environ):
+        return app
+    one = copy.copy(app)
+    one.registered_commands = commands
+    return one
+
+
 def main() -> None:
     """The entry point. Errors that cutaway names become one line and exit code 1."""
     _open_streams()
@@ -95,7 +114,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a letter that the terminal lacks is no reason to stop
     try:
-        app()
+        named(sys.argv[1:])()
     except CutawayError as error:
         _fail(str(error))
     except MemoryError:

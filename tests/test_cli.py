@@ -373,3 +373,17 @@ def test_a_terminal_without_the_letters(models):
     code, out, err = python("-m", "cutaway", "explain", TEXT + " 日本", "--model", models["encoder"], env=environment)
     assert (code, err) == (0, "")
     assert "POSITIVE" in out
+
+
+def test_only_the_command_that_is_asked_for_is_built(run, monkeypatch):
+    import typer.main
+
+    built = []
+    make = typer.main.get_command_from_info
+    monkeypatch.setattr(typer.main, "get_command_from_info", lambda *a, **k: built.append(1) or make(*a, **k))
+    code, out, _ = run("tokenize", "--help")
+    assert code == 0 and "cutaway tokenize [OPTIONS]" in out and len(built) == 1
+    code, out, _ = run("--help")
+    assert code == 0 and "tokenize" in out and "classify" in out and len(built) > 30
+    code, _, err = run("tokenise", "x")
+    assert code == 2 and "tokenise" in err

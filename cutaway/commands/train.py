@@ -136,7 +136,7 @@ def train(
     }
     said: dict[str, Any] = {"data": data, "command": command_line(), "also": report}
     if classifies:
-        from cutaway.tuning.fine_tuning import FineTuning, drop_short_warmup
+        from cutaway.tuning.fine_tuning import FineTuning
         from cutaway.tuning.report import write
 
         kind: Kind | None = None if labels is None else labels.value
@@ -147,7 +147,6 @@ def train(
         if labelled.kind == "number":
             counts = f"from {min(training.labels):g} to {max(training.labels):g}"
         _say(f"{_sizes(training, aside)}; {KIND_NAMES[labelled.kind]}. {counts}")
-        drop_short_warmup(settings, len(training))
         tuning = FineTuning(model, training, aside, settings, patience, max_length, load)
         if few:
             from cutaway.tuning.few_labels import FewLabels
@@ -164,7 +163,6 @@ def train(
         measures = {name: value for name, value in outcome.metrics.items() if name.startswith("eval_")}
         measures = {name.removeprefix("eval_"): value for name, value in measures.items()}
     else:
-        from cutaway.tuning.fine_tuning import drop_short_warmup
         from cutaway.tuning.task_tuning import TaskTuning, write_task
         from cutaway.tuning.tasks import TaskOptions, check_options
 
@@ -172,7 +170,6 @@ def train(
         check_options(task.value, options)
         first, second = _task_rows(task.value, data, validation, columns, split, seed, how)
         _say(f"{_sizes(first, second)}; columns {', '.join(first.columns)}.")
-        drop_short_warmup(settings, len(first))
         trained = TaskTuning(model, first, second, settings, patience, max_length, load, (), task.value, options)
         trained.check()
         outcome, tried = _run(trained, output, search, study, resume)

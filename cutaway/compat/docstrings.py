@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any, TypeVar
 
 from cutaway.errors import MissingExtraError
@@ -40,6 +42,14 @@ def replace_return_docstrings(*args: object, **kwargs: object) -> Callable[[F], 
 
 
 add_code_sample_docstrings = replace_return_docstrings
+
+
+def copy_func(f: FunctionType) -> FunctionType:
+    """A function of its own that does the same, so that a docstring put on it is not put on `f`."""
+    copied = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    copied.__kwdefaults__ = f.__kwdefaults__
+    functools.update_wrapper(copied, f)
+    return copied
 
 
 def requires_backends(obj: object, backends: str | Iterable[str]) -> None:

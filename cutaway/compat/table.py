@@ -22,7 +22,7 @@ HOMES = {
     ),
     "cutaway.compat.decorators": "can_return_tuple filter_out_non_signature_kwargs",
     "cutaway.compat.docstrings": (
-        "add_code_sample_docstrings add_start_docstrings_to_model_forward replace_return_docstrings"
+        "add_code_sample_docstrings copy_func add_start_docstrings_to_model_forward replace_return_docstrings"
     ),
     "cutaway.compat.trainer_names": (
         "ALL_LAYERNORM_LAYERS BestRun EvalLoopOutput HubStrategy LabelSmoother PREFIX_CHECKPOINT_DIR atleast_1d "
@@ -56,7 +56,8 @@ HOMES = {
     ),
     "cutaway.compat.versions": ("check_min_version require_version require_version_core send_example_telemetry"),
     "cutaway.compat.tensors": (
-        "ContextManagers cached_file can_return_loss expand_dims find_labels flatten_dict id_tensor_storage "
+        "ContextManagers cached_file can_return_loss expand_dims find_adapter_config_file find_labels flatten_dict "
+        "http_user_agent id_tensor_storage "
         "is_numpy_array is_tensor is_torch_device is_torch_dtype is_torch_tensor load_state_dict reshape "
         "apply_rotary_pos_emb repeat_kv rotate_half "
         "shift_tokens_right squeeze strtobool tensor_size to_numpy to_py_obj torch_float torch_int transpose"
@@ -181,17 +182,19 @@ MODULES = {
     "training_args_seq2seq": "Seq2SeqTrainingArguments",
     "utils": (
         "CONFIG_NAME ModelOutput PaddingStrategy PushToHubMixin TensorType WEIGHTS_NAME check_min_version "
-        "get_json_schema send_example_telemetry can_return_tuple filter_out_non_signature_kwargs"
+        "get_json_schema send_example_telemetry can_return_tuple filter_out_non_signature_kwargs copy_func "
+        "find_adapter_config_file http_user_agent"
     ),
     "utils.chat_template_utils": "DocstringParsingException TypeHintParsingException get_json_schema",
     "utils.constants": "",
     "utils.dummy_pt_objects": "",
-    "utils.doc": "add_end_docstrings add_start_docstrings",
+    "utils.doc": "add_end_docstrings add_start_docstrings copy_func",
     "utils.generic": (
         "ContextManagers ExplicitEnum ModelOutput PaddingStrategy TensorType can_return_tuple to_numpy to_py_obj"
     ),
-    "utils.hub": "PushToHubMixin cached_file",
+    "utils.hub": "PushToHubMixin cached_file http_user_agent",
     "utils.import_utils": "is_torch_greater_or_equal requires_backends",
+    "utils.peft_utils": "find_adapter_config_file",
     "utils.logging": HOMES["cutaway.compat.verbosity"],
     "utils.quantization_config": "BitsAndBytesConfig QuantizationConfigMixin",
     "utils.versions": "require_version require_version_core",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import platform
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -166,6 +167,23 @@ def cached_file(path_or_repo_id: str | Path, filename: str, **kwargs: object) ->
             raise
         return None
     return str(found)
+
+
+def find_adapter_config_file(model_id: str | Path, **kwargs: object) -> str | None:
+    """The local path of the adapter_config.json of a folder or a repository on the hub; None where there is none."""
+    return cached_file(model_id, "adapter_config.json", **kwargs, _raise_exceptions_for_missing_entries=False)
+
+
+def http_user_agent(user_agent: Mapping[str, object] | str | None = None) -> str:
+    """What a request to the hub says of who asks: versions, and what is passed here."""
+    from importlib.metadata import version
+
+    said = [f"cutaway/{version('cutaway')}", f"python/{platform.python_version()}", f"torch/{version('torch')}"]
+    if isinstance(user_agent, str):
+        said.append(user_agent)
+    elif user_agent is not None:
+        said += [f"{name}/{value}" for name, value in user_agent.items()]
+    return "; ".join(said)
 
 
 def id_tensor_storage(tensor: Tensor) -> tuple[torch.device, int, int]:

@@ -454,7 +454,8 @@ class PreTrainedConfig(Bounds, DerivedFields, Publishing, KnownUpstream):
         needed = self._given | self._class_defaults().keys()
         quiet = {name: _COMMON[name] for name in _QUIET} | {"dtype": None, "torch_dtype": None, "model_type": ""}
         default = labels.default_labels(2)
-        quiet |= {"id2label": default, "label2id": labels.inverse(default)}
+        if self._class_defaults().get("num_labels", 2) == 2:  # BART's own default is 3: there, two labels are said
+            quiet |= {"id2label": default, "label2id": labels.inverse(default)}
         if not type(self).model_type:  # for a family, upstream's own default may differ, so the value is written
             quiet["tie_word_embeddings"] = True
         absent = object()

@@ -110,9 +110,11 @@ class BeamSearch(Search):
             best = best_tokens(logits, min(self.n_looked_at + len(self.plan.eos), logits.shape[1]))
             if best is not None:
                 return self.step_after(self.choose_of_best(*best))
-        scores = self.warped(self.process(logits.log_softmax(dim=-1)))
+        scores = self.warped(self.process(logits.log_softmax(dim=-1), in_place=True))
         if self.recorder is not None:
             self.recorder.add(outputs, logits, scores, self.running_places(), self.total, copies)
+        if self.needs_the_best:
+            return self.step_after(self.choose_of_best(*scores.topk(min(self.n_looked_at, scores.shape[1]), dim=-1)))
         return self.step_after(self.choose_beams(scores))
 
     def step_after(self, chosen: list[list[Candidate]]) -> Step:
@@ -138,9 +140,13 @@ class BeamSearch(Search):
     @property
     def takes_the_best(self) -> bool:
         """Whether the likeliest tokens of each beam are all that a step needs of its logits."""
-        plan, beams = self.plan, self.beams
-        chosen_by_likelihood = not plan.do_sample and not plan.rules.renormalize and self.rules.only_length
-        return chosen_by_likelihood and beams.groups == 1 and beams.required_words is None and self.recorder is None
+        chosen_by_likelihood = not self.plan.rules.renormalize and self.rules.only_length
+        return chosen_by_likelihood and self.needs_the_best and self.recorder is None
+
+    @property
+    def needs_the_best(self) -> bool:
+        """Whether the likeliest tokens of each beam, after all rules, are all that a step chooses from."""
+        return not self.plan.do_sample and self.beams.groups == 1 and self.beams.required_words is None
 
     def choose_of_best(self, scores: Tensor, ids: Tensor) -> list[list[Candidate]]:
         """As `choose_beams`, from the log-probabilities of each beam's likeliest tokens and their ids, [A, n] each."""

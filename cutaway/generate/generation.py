@@ -325,11 +325,6 @@ def prepare(
         kind = AssistedSearch
     if plan.beams is not None:
         kind = BeamSearch
-    if plan.past is not None and model.is_encoder_decoder:
-        raise GenerationError(
-            "past_key_values is a decoder's text that goes on; an encoder-decoder's answer belongs to its source. Pass "
-            "encoder_outputs to spare the encoder, and leave past_key_values out."
-        )
     check_hidden(prompt, plan.past, plan.logprobs)
     check_embedded(prompt, plan, model.is_encoder_decoder)
     search = kind(model, prompt, plan, tokenizer)

@@ -19,7 +19,7 @@ from cutaway.generate.prompt import Prompt
 from cutaway.generate.results import scatter_rows
 
 if TYPE_CHECKING:
-    from cutaway.generate.watermark import WatermarkLogitsProcessor
+    from cutaway.generate.logits_process import LogitsProcessor
     from cutaway.models.protocols import LanguageModel
     from cutaway.tokenization.protocols import TokenizerLike
 
@@ -63,7 +63,7 @@ class LogitsProcessors:
         if rules.form is not None:
             assert tokenizer is not None  # a form asks for one when it is read
             self.constraint = Constraint(rules.form, tokenizer, plan.eos, len(copies))
-        self.watermark: WatermarkLogitsProcessor | None = None
+        self.watermark: LogitsProcessor | None = None
         self.only_length = False  # whether no rule is on but that a text may not end before its least length
         self.steps = self.in_order(device)
 
@@ -84,19 +84,19 @@ class LogitsProcessors:
         guidance, constraint, decay = self.guidance, self.constraint, rules.decay
 
         def not_yet(scores: Tensor) -> Tensor:
-            return sampling.forbid(scores, eos) if self.too_short else scores
+            return sampling.forbid(scores, eos, in_place=True) if self.too_short else scores
 
         table: list[tuple[bool, Rule]] = [
             (guidance is not None, self.guided),
-            (bool(rules.phrases), lambda x: phrases.bias(x, self.text)),
+            (bool(rules.phrases), lambda x: phrases.bias(x, self.text, in_place=True)),
             (self.source is not None and rules.source_penalty != 1.0, self.favour_source),
             (rules.repetition_penalty != 1.0, self.penalize_repetition),
-            (rules.no_repeat_ngram > 0, lambda x: no_repeat_ngram(x, self.text, rules.no_repeat_ngram)),
+            (rules.no_repeat_ngram > 0, lambda x: no_repeat_ngram(x, self.text, rules.no_repeat_ngram, in_place=True)),
             (
                 self.source is not None and rules.source_no_repeat_ngram > 0,
-                lambda x: no_repeat_ngram(x, self.text, rules.source_no_repeat_ngram, self.source),
+                lambda x: no_repeat_ngram(x, self.text, rules.source_no_repeat_ngram, self.source, in_place=True),
             ),
-            (bool(rules.bad_words), lambda x: bad.bias(x, self.text)),
+            (bool(rules.bad_words), lambda x: bad.bias(x, self.text, in_place=True)),
             (bool(plan.eos), not_yet),
             (rules.allowed is not None, self.only_allowed),
             (plan.forced_bos is not None, lambda x: sampling.force(x, forced_bos) if self.width == 1 else x),
@@ -106,8 +106,11 @@ class LogitsProcessors:
             ),
             (rules.finite, sampling.finite),
             (decay is not None, lambda x: self.decayed(x, eos)),
-            (bool(rules.suppress), lambda x: sampling.forbid(x, suppress)),
-            (bool(rules.begin_suppress), lambda x: sampling.forbid(x, begin_suppress) if self.width == begin else x),
+            (bool(rules.suppress), lambda x: sampling.forbid(x, suppress, in_place=True)),
+            (
+                bool(rules.begin_suppress),
+                lambda x: sampling.forbid(x, begin_suppress, in_place=True) if self.width == begin else x,
+            ),
             (bool(rules.processors), self.processed),
             (constraint is not None, self.constrained),
         ]
@@ -126,15 +129,17 @@ class LogitsProcessors:
         assert self.texts is not None
         return self.texts[:, : self.width]
 
-    def apply(self, scores: Tensor, sequences: Tensor, rows: Tensor | None) -> Tensor:
-        """The scores [A, V] after every rule.
+    def apply(self, scores: Tensor, sequences: Tensor, rows: Tensor | None, *, in_place: bool = False) -> Tensor:
+        """The scores [A, V] after every rule. Those about a few tokens cost these, and not a pass over all.
 
         Args:
-            scores: [A, V] of the running sequences.
+            scores: [A, V] of the running sequences. in_place: nobody else has them, and they may be written into.
             sequences: [total, width] ids of all sequences so far.
             rows: [A] which of them run; None for all.
         """
         self.sequences, self.rows = sequences, rows
+        if self.steps and not in_place and (self.too_short or not self.only_length):
+            scores = scores.clone()
         for rule in self.steps:
             scores = rule(scores)
         return scores
@@ -180,20 +185,20 @@ class LogitsProcessors:
         if self.width == self.unnamed:  # nothing is said yet
             return scores
         seen = torch.where(self.text < 0, self.text[:, -1:], self.text)  # the newest token, said twice, for padding
-        return sampling.repetition_penalty(scores, seen, self.plan.rules.repetition_penalty)
+        return sampling.repetition_penalty(scores, seen, self.plan.rules.repetition_penalty, in_place=True)
 
     def favour_source(self, scores: Tensor) -> Tensor:
         assert self.source is not None
         real = self.source.amax(dim=1, keepdim=True)  # [A, 1] any token of the source, said twice, for padding
         return sampling.repetition_penalty(
-            scores, torch.where(self.source < 0, real, self.source), self.plan.rules.source_penalty
+            scores, torch.where(self.source < 0, real, self.source), self.plan.rules.source_penalty, in_place=True
         )
 
     def decayed(self, scores: Tensor, eos: Tensor) -> Tensor:
         assert self.plan.rules.decay is not None
         start, factor = self.plan.rules.decay
         steps = self.width - self.plan.prompt_columns - start
-        return sampling.exponential_decay(scores, eos, steps, factor) if steps > 0 else scores
+        return sampling.exponential_decay(scores, eos, steps, factor, in_place=True) if steps > 0 else scores
 
     def only_allowed(self, scores: Tensor) -> Tensor:
         """Rules out what `prefix_allowed_tokens_fn(prompt, ids)` does not name."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cutaway.errors import GenerationError
 from cutaway.generate.options import Settings
-from cutaway.generate.watermark import WatermarkingConfig, read_watermark
+from cutaway.generate.watermark import Watermark, read_watermark
 
 if TYPE_CHECKING:
     from cutaway.tokenization.protocols import TokenizerLike
@@ -51,7 +51,7 @@ class ProcessorSettings:
     finite: bool = False
     renormalize: bool = False
     form: Form | None = None
-    watermark: WatermarkingConfig | None = None
+    watermark: Watermark | None = None
 
     @property
     def reads_text(self) -> bool:

@@ -1,7 +1,8 @@
 """What turns the logits of one step into the next tokens: pure functions on logits [B, V] -> [B, V], and the draw.
 
-A token that a function rules out gets -inf. Nothing here keeps state, reads a model or changes its arguments, so each
-formula can be checked, reused and combined by itself.
+A token that a function rules out gets -inf. Nothing here keeps state or reads a model, and arguments stay as they are
+unless a call says `in_place`, so each formula can be checked, reused and combined by itself. What concerns a few tokens
+takes `in_place=True`: then it costs those, and not a copy of the vocabulary.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def at_least(narrowed: Tensor, logits: Tensor, n: int) -> Tensor:
     return torch.where(logits >= threshold, logits, narrowed)
 
 
-def exponential_decay(logits: Tensor, eos: Tensor, steps: int, factor: float) -> Tensor:
+def exponential_decay(logits: Tensor, eos: Tensor, steps: int, factor: float, *, in_place: bool = False) -> Tensor:
     """Makes the end likelier with every step: logit + |logit| * (factor ** steps - 1) for the tokens `eos`.
 
     Args:
@@ -142,10 +143,11 @@ def exponential_decay(logits: Tensor, eos: Tensor, steps: int, factor: float) ->
         eos: ids [N].
         steps: steps beyond the length at which it begins, at least 1.
         factor: above 1 to end sooner.
+        in_place: write into `logits`.
     """
     score = logits[:, eos]  # [B, N]
     more = (score.abs() * (factor**steps - 1)).masked_fill(~score.isfinite(), 0.0)
-    return logits.index_copy(1, eos, score + more)
+    return (logits if in_place else logits.clone()).index_copy_(1, eos, score + more)
 
 
 def guide(logits: Tensor, other: Tensor, scale: float) -> Tensor:
@@ -166,7 +168,7 @@ def finite(logits: Tensor) -> Tensor:
     return logits.nan_to_num(nan=0.0)
 
 
-def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float, *, in_place: bool = False) -> Tensor:
     """Makes the tokens of `seen` less likely: logit / penalty where it is positive, logit * penalty where it is
     negative (Keskar et al. 2019, arXiv:1909.05858, section 4.1).
 
@@ -174,14 +176,16 @@ def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
         logits: [B, V].
         seen: ids [B, L] of the text so far; an id that is there twice is penalized once.
         penalty: above 0; 1 changes nothing, below 1 favours repetition.
+        in_place: write into `logits`.
     """
     score = logits.gather(1, seen)  # [B, L]
-    return logits.scatter(1, seen, torch.where(score < 0, score * penalty, score / penalty))
+    changed = torch.where(score < 0, score * penalty, score / penalty)
+    return (logits if in_place else logits.clone()).scatter_(1, seen, changed)
 
 
-def forbid(logits: Tensor, ids: Tensor) -> Tensor:
-    """Rules out the tokens `ids` [N] in every row of logits [B, V]."""
-    return logits.index_fill(1, ids, MINUS_INF)
+def forbid(logits: Tensor, ids: Tensor, *, in_place: bool = False) -> Tensor:
+    """Rules out the tokens `ids` [N] in every row of logits [B, V]; `in_place`: writes into them."""
+    return (logits if in_place else logits.clone()).index_fill_(1, ids, MINUS_INF)
 
 
 def force(logits: Tensor, ids: Tensor) -> Tensor:

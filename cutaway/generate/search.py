@@ -99,6 +99,7 @@ class Search:
         # the cache holds the prompt: the next step asks for a stepper, which the first token does not wait for
         self.asks_for_stepper = False
         self.logits_buffer: Tensor | None = None
+        self.has_own_logits = False  # whether nobody else has the logits of this step
         self.deadline = Deadline(plan.limits)
         self.adapters: tuple[str | None, ...] | None = None  # of each prompt; None: what acts, acts
 
@@ -115,6 +116,7 @@ class Search:
 
     def advance(self) -> Step:
         """`step`, with the adapters of the running sequences at work."""
+        self.has_own_logits = False
         with self.evaluating():
             outputs = self.run()
         first = self.width == self.plan.prompt_columns
@@ -123,7 +125,7 @@ class Search:
         if copies is not None:
             logits = logits[copies]
             self.spread_state(copies)
-        tokens, scores = self.choose(self.process(logits))
+        tokens, scores = self.choose(self.process(logits, in_place=self.has_own_logits))
         if self.recorder is not None:
             self.recorder.add(outputs, logits, scores, self.rows, self.total, copies)
         if self.rows is None:
@@ -153,12 +155,13 @@ class Search:
         if self.can_step():
             assert self.cache is not None and self.stepper is not None
             memory = None if self.encoded is None else self.encoded[0]
+            self.has_own_logits = self.recorder is None and self.stepper.is_unobserved
             return CausalLMOutputWithPast(
                 logits=self.stepper(self.newest[:, None], self.cache, memory, self.encoder_mask)
             )
         runs_text = self.cache is None
         if runs_text and self.width == self.plan.prompt_columns:
-            rest = None if self.model.is_encoder_decoder else self.reuse_cache()
+            rest = self.continue_answer() if self.model.is_encoder_decoder else self.reuse_cache()
             ids, mask = (self.prompt.ids, self.prompt.mask) if rest is None else (rest, None)
         elif runs_text:
             ids = self.sequences[:, : self.width] if self.rows is None else self.sequences[self.rows, : self.width]
@@ -201,6 +204,26 @@ class Search:
         if self.asks_for_stepper:
             self.asks_for_stepper, self.stepper = False, self.model.decode_stepper()
         return self.stepper is not None and self.stepper.shows_all
+
+    def continue_answer(self) -> Tensor | None:
+        """What the call's cache of an encoder-decoder does not hold of the answers so far, [B, rest]; None without one.
+
+        Raises:
+            GenerationError: it is not one of the beginnings of these answers.
+        """
+        past, ids = self.plan.past, self.prompt.ids
+        if past is None or past.buffer is None:
+            self.cache = past
+            return None
+        shown = self.prompt.mask is None or bool(self.prompt.mask.all())
+        if (past.batch, self.plan.copies) != (len(ids), 1) or not 0 < past.seen < ids.shape[1] or not shown:
+            raise GenerationError(
+                f"past_key_values holds {past.seen} tokens of {past.batch} answers, and decoder_input_ids is "
+                f"{list(ids.shape)}: pass the answers so far, at least one token longer and without padding, one "
+                "search each; or leave past_key_values out, and pass encoder_outputs to spare the encoder."
+            )
+        self.cache = past
+        return ids[:, past.seen :]
 
     def reuse_cache(self) -> Tensor | None:
         """What of the prompts is left to run, [B, rest], after what the cache holds already; None for all of them.
@@ -275,9 +298,12 @@ class Search:
         if self.encoder_mask is not None:
             self.encoder_mask = self.encoder_mask[index]
 
-    def process(self, logits: Tensor) -> Tensor:
-        """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules."""
-        return self.rules.apply(logits, self.sequences[:, self.unnamed : self.width], self.rows)
+    def process(self, logits: Tensor, *, in_place: bool = False) -> Tensor:
+        """The scores [A, V] of the next token before any choice by chance, in upstream's order of rules.
+
+        in_place: the logits may be written into.
+        """
+        return self.rules.apply(logits, self.sequences[:, self.unnamed : self.width], self.rows, in_place=in_place)
 
     def warp(self, scores: Tensor) -> Tensor:
         """The scores [A, V or fewer] with what sampling rules out at -inf."""

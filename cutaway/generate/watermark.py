@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import GenerationError, InputError
 from cutaway.generate.logits_process import LogitsProcessor, above_zero, whole_number
+from cutaway.generate.synthid import SynthIDTextWatermarkingConfig
 from cutaway.outputs import ModelOutput
 
 SCHEMES = ("lefthash", "selfhash")
@@ -74,12 +75,17 @@ class WatermarkingConfig:
         return WatermarkLogitsProcessor(vocab_size, device, **self.to_dict())
 
 
-def read_watermark(value: object) -> WatermarkingConfig | None:
-    """The setting `watermarking_config`: one of them, a dict of its fields, or None."""
-    if value is None or isinstance(value, WatermarkingConfig):
+Watermark: TypeAlias = WatermarkingConfig | SynthIDTextWatermarkingConfig
+
+
+def read_watermark(value: object) -> Watermark | None:
+    """The setting `watermarking_config`: one of either kind, a dict of its fields, or None."""
+    if value is None or isinstance(value, WatermarkingConfig | SynthIDTextWatermarkingConfig):
         return value
     if not isinstance(value, Mapping):
         raise GenerationError(f"watermarking_config={value!r:.80}: pass a WatermarkingConfig, or a dict of its fields.")
+    if "ngram_len" in value or "keys" in value:
+        return SynthIDTextWatermarkingConfig.from_dict(value)
     return WatermarkingConfig.from_dict(value)
 
 
@@ -179,6 +185,9 @@ class WatermarkDetector:
         config = read_watermark(watermarking_config)
         if config is None:
             raise GenerationError("WatermarkDetector needs the watermarking_config that the texts were marked with.")
+        if not isinstance(config, WatermarkingConfig):
+            raise GenerationError("WatermarkDetector finds green lists; for SynthID's mark take the mean of "
+                                  "compute_g_values of its processor.")  # fmt: skip
         text_config = model_config.get_text_config(decoder=True)
         starts = text_config.decoder_start_token_id if model_config.is_encoder_decoder else text_config.bos_token_id
         self.bos_token_id: int | None = starts

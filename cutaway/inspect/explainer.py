@@ -81,6 +81,9 @@ KINDS: dict[str, Kind] = {
 }
 
 
+WRITES = ("next-token", "target")  # what is written is the answer
+
+
 Explanation.page = staticmethod(render)  # what a notebook shows of one
 
 
@@ -144,7 +147,14 @@ def observe(
         name = str(getattr(model, "name_or_path", "") or type(model).__name__)
         if tokenizer is None:
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
-    _check_asked(kind_of(loaded), asked)
+    kind = kind_of(loaded)
+    if kind not in WRITES and loaded.architecture.decoder is not None:
+        raise InputError(
+            f"{type(loaded).__name__} reads a text twice, by its encoder and by its decoder, and answers from the "
+            "decoder's states; explain knows such a model only as one that writes (ForConditionalGeneration). Take an "
+            "encoder with the same head; model.record shows this one's states and patterns."
+        )
+    _check_asked(kind, asked)
     with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
             run = Run(
@@ -196,6 +206,8 @@ def load_model(name: str, tokenizer: TokenizerLike | None = None, **load: object
         class_name = class_name or "ForCausalLM"  # a GGUF file holds a decoder
     end = ending_of(class_name)
     loader = end.auto if end is not None and end.task in KINDS else "AutoModel"
+    if class_name.endswith("EncoderModel"):  # of an encoder-decoder, that part alone (T5EncoderModel)
+        loader = "AutoModelForTextEncoding"
     model = getattr(auto, loader).from_pretrained(name, **load)
     return model, tokenizer or auto.AutoTokenizer.from_pretrained(name, **shared)
 

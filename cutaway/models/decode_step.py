@@ -129,10 +129,10 @@ class FrozenStack:
         self._states = [ModuleState(child) for child in self._children.values() if child is not None]
         modules = [module, *(inner for state in self._states for inner in state.modules)]
         self._parameters = [
-            (inner._parameters, name, p, p.data_ptr(), p.detach().clone() if p.numel() <= _SMALL else None)
+            (inner._parameters, name, p, *_address_and_numbers(p))
             for inner in modules
             for name, p in inner._parameters.items()
-            if p is not None and type(p) in _COMPARED and p.is_cpu
+            if p is not None
         ]
         self._buffers = [
             (inner._buffers, name, x, x.data_ptr())
@@ -181,11 +181,18 @@ class FrozenStack:
                 packed.forget()  # the next look would compare other numbers of it, and find nothing
                 return False
         for parameters, name, p, address, numbers in self._parameters:
-            if parameters.get(name) is not p or p.data_ptr() != address:
+            if parameters.get(name) is not p or (address is not None and p.data_ptr() != address):
                 return False
             if numbers is not None and not torch.equal(p.detach(), numbers):
                 return False
         return all(buffers.get(name) is x and x.data_ptr() == address for buffers, name, x, address in self._buffers)
+
+
+def _address_and_numbers(p: nn.Parameter) -> tuple[int | None, Tensor | None]:
+    """Where a parameter lies, and a copy of a small one; None for what is no plain parameter on the processor."""
+    if type(p) not in _COMPARED or not p.is_cpu:
+        return None, None
+    return p.data_ptr(), p.detach().clone() if p.numel() <= _SMALL else None
 
 
 def _attributes(module: nn.Module) -> dict[str, object]:

@@ -167,7 +167,8 @@ def _narrow(whole: Floats) -> Floats:
     from sklearn.decomposition import PCA
 
     width = min(WIDTH, *whole.shape)
-    found: Floats = PCA(width, svd_solver="randomized", random_state=SEED).fit_transform(whole).astype(np.float32)
+    # of many texts by their covariance (exact, one product), of few or wide ones as scikit-learn thinks best
+    found: Floats = PCA(width, svd_solver="auto", random_state=SEED).fit_transform(whole).astype(np.float32)
     return found
 
 

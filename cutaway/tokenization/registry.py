@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cutaway.errors import TokenizerError, nearest
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 from cutaway.tokenization.byte_level_bpe import (
     BartTokenizer,
@@ -98,17 +99,27 @@ _MODEL_TYPES: dict[str, type[PreTrainedTokenizerFast]] = {
 }
 
 
-def load_tokenizer(name: str | Path, *, config: object = None, **arguments: Any) -> PreTrainedTokenizerFast:
+def load_tokenizer(
+    name: str | Path, *, config: object = None, tokenizer_type: object = None, **arguments: Any
+) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint, as the class that its tokenizer_config.json or config.json names.
 
     Args:
         name: a folder, a built-in name or a name on the hub.
         config: the model's configuration, where it is already loaded.
+        tokenizer_type: a model type such as "gpt2", which says the class instead of the files.
         arguments: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`, `gguf_file`, and settings of the
             tokenizer such as `model_max_length=512`.
 
     Raises:
         HubError: the checkpoint cannot be found.
-        TokenizerError: it holds no tokenizer, or a damaged one.
+        TokenizerError: it holds no tokenizer, or a damaged one; or there is no such tokenizer_type.
     """
+    if tokenizer_type is not None:
+        if not isinstance(tokenizer_type, str) or tokenizer_type not in _MODEL_TYPES:
+            raise TokenizerError(
+                f"tokenizer_type is {tokenizer_type!r}; it may be {', '.join(sorted(_MODEL_TYPES))}."
+                f"{nearest(str(tokenizer_type), _MODEL_TYPES)}"
+            )
+        return _MODEL_TYPES[tokenizer_type].from_pretrained(name, **arguments)
     return load(name, PreTrainedTokenizerFast, _CLASSES, _MODEL_TYPES, config=config, **arguments)

@@ -65,7 +65,7 @@ class OptimizationArguments:
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
-    optim: Optim = "adamw_torch"
+    optim: Optim = "adamw_torch_fused"
     optim_args: str | None = None
     lr_scheduler_type: SchedulerType = SchedulerType.LINEAR
     lr_scheduler_kwargs: dict[str, Any] | str | None = None
@@ -254,6 +254,10 @@ class TrainingArguments(
             found[name] = value
         return found
 
+    # settings that a command line gives as JSON; a subclass of other libraries adds its own
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        "accelerator_config", "fsdp_config", "deepspeed", "gradient_checkpointing_kwargs", "lr_scheduler_kwargs",
+    ]  # fmt: skip
     takes_itself: ClassVar[tuple[str, ...]] = ()  # needless settings that a subclass has a use for
 
     def _check(self) -> None:

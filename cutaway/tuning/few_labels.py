@@ -12,7 +12,7 @@ from cutaway import auto
 from cutaway.errors import ConfigError, InputError
 from cutaway.train import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
 from cutaway.tuning.few_shot import LEAST, FewShotTrainer, check_classes, check_size, few_shot_settings
-from cutaway.tuning.fine_tuning import FineTuning, Outcome, drop_short_warmup
+from cutaway.tuning.fine_tuning import FineTuning, Outcome
 from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
 from cutaway.tuning.sentence_trainer import LABEL, TEXTS, TRAINED_POOLINGS
@@ -69,7 +69,6 @@ class FewLabels(FineTuning):
         own: dict[str, Any] = {**few_shot_settings(len(self.training)), **self.settings}
         if "num_train_epochs" in self.settings and "max_steps" not in self.settings:
             del own["max_steps"]
-        drop_short_warmup(own, len(self.training))
         # an epoch is a step or two: no checkpoint after each; a training that is stopped writes one all the same
         own |= {"eval_strategy": "no", "save_strategy": "no"}
         own |= {"load_best_model_at_end": False, "metric_for_best_model": None}

@@ -44,13 +44,32 @@ class Outcome:
     before: dict[str, float] = field(default_factory=dict)
 
 
-def drop_short_warmup(settings: dict[str, Any], rows: int) -> None:
-    """No warm-up where it is shorter than a step: it would be a first step at a rate of 0, which teaches nothing."""
-    steps = settings.get("max_steps", -1)
+# settings of TrainingArguments that a training goes on with as it began; the batches' own are in its checkpoints
+UNCHANGED = (
+    "num_train_epochs", "max_steps", "learning_rate", "learning_rates", "layer_lr_decay", "lr_scheduler_type",
+    "warmup_ratio", "warmup_steps", "optim", "weight_decay", "max_grad_norm", "freeze", "class_weights",
+    "label_smoothing_factor", "bf16", "fp16", "seed",
+)  # fmt: skip
+
+
+def without_short_warmup(args: TrainingArguments, rows: int) -> dict[str, float]:
+    """Settings that leave the warm-up out where it is a share shorter than a step; {} where it is not.
+
+    It would be a first step at a rate of 0, which teaches nothing. A number of steps that is asked for stays.
+    """
+    steps = float(args.max_steps)
     if steps <= 0:
-        steps = -(-rows // settings["per_device_train_batch_size"]) * settings.get("num_train_epochs", 3.0)
-    if settings["warmup_ratio"] * steps < 1:
-        settings["warmup_ratio"] = 0.0
+        rows_of_step = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        steps = -(-rows // rows_of_step) * args.num_train_epochs
+    share = args.warmup_steps or args.warmup_ratio
+    return {"warmup_ratio": 0.0, "warmup_steps": 0} if 0 < share < 1 and share * steps < 1 else {}
+
+
+def _unchanged(args: TrainingArguments, max_length: int | None) -> dict[str, object]:
+    """What of the settings may not change when a training goes on, as JSON holds it."""
+    found = {name: getattr(args, name) for name in UNCHANGED} | {"max_length": max_length}
+    plain: dict[str, object] = json.loads(json.dumps(found, default=str))
+    return plain
 
 
 class RowsToTrainOn(Protocol):
@@ -89,6 +108,8 @@ class Tuning(Generic[R]):
     def run(self, folder: Path, *, resume: bool = False, **settings: object) -> Outcome:
         """Train, evaluate after each epoch, and save the model with the lowest validation loss in `folder`.
 
+        A warm-up that is shorter than a step is left out.
+
         Several processes of torchrun train as one; one that torchrun has started again goes on where it was.
 
         Args:
@@ -96,7 +117,8 @@ class Tuning(Generic[R]):
             settings: TrainingArguments that go before those of this training.
 
         Raises:
-            InputError: the folder holds another training, or a model that would be overwritten.
+            InputError: the folder holds another training, or a model that would be overwritten; or it is to go on with
+                other settings than it began with.
             OutputError: another process trains there.
             KeyboardInterrupt: it was stopped; a checkpoint of the last step is in `folder`.
         """
@@ -111,6 +133,8 @@ class Tuning(Generic[R]):
             **settings,
         }
         args = TrainingArguments(folder, **given)
+        if changed := without_short_warmup(args, len(self.training)):
+            args = TrainingArguments(folder, **{**given, **changed})
         ranks = ProcessGroup.here(torch.cuda.is_available() and not args.use_cpu, args.ddp_timeout)
         claim = checkpoints.OutputClaim(folder)  # from here to the saved model
         ranks.on_first_rank(claim.take)
@@ -120,7 +144,7 @@ class Tuning(Generic[R]):
             claim.release()
 
     def _run(self, folder: Path, args: TrainingArguments, ranks: ProcessGroup, resume: bool) -> Outcome:
-        resume = ranks.on_first_rank(lambda: self._claim(folder, resume))
+        resume = ranks.on_first_rank(lambda: self._claim(folder, args, resume))
         tokenizer = AutoTokenizer.from_pretrained(self.model, **self.load)
         set_seed(args.seed)  # a fresh head is drawn
         model = self._model()
@@ -172,9 +196,9 @@ class Tuning(Generic[R]):
         """What must be equal for a training to go on: the data, and the model that it begins from."""
         return {"training": self.training.digest(), "validation": self.validation.digest(), "model": self.model}
 
-    def _claim(self, folder: Path, resume: bool) -> bool:
-        """Note in the folder which data is trained on; refuse where it holds something else. Whether to resume."""
-        record = self.record()
+    def _claim(self, folder: Path, args: TrainingArguments, resume: bool) -> bool:
+        """Note in the folder what is trained, and how; refuse where it holds something else. Whether to resume."""
+        record, settings = self.record(), _unchanged(args, self.max_length)
         path = folder / RECORD
         if resume or (restarted() and path.is_file()):
             if not path.is_file():
@@ -183,11 +207,18 @@ class Tuning(Generic[R]):
             changed = [name for name, value in record.items() if before.get(name) != value]
             if changed:
                 raise InputError(f"{folder} was trained on another {' and '.join(changed)}; --resume needs the same.")
+            began = before.get("settings", settings)  # folders of earlier versions hold none
+            for name, value in settings.items():
+                if isinstance(began, dict) and began.get(name, value) != value:
+                    raise InputError(
+                        f"{folder} was trained with {name} = {json.dumps(began[name])}, now it is {json.dumps(value)}: "
+                        "--resume goes on as it began. Set it back, or name another folder."
+                    )
             return True
         if checkpoints.numbered(folder) or (folder / "config.json").exists():
             raise InputError(f"{folder} holds a training already: go on with --resume, or name another folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(record, indent=1) + "\n")
+        write_text(path, json.dumps({**record, "settings": settings}, indent=1) + "\n")
         return False
 
 

@@ -395,3 +395,57 @@ def test_guesses_tensors_and_the_report_of_a_load(tmp_path: Path) -> None:
         for library in (cutaway, transformers)
     ]
     assert dict(reports[0]) == {name: reports[1][name] for name in reports[0].keys()}  # noqa: SIM118
+
+
+def test_small_names_that_other_libraries_import(tmp_path: Path) -> None:
+    from cutaway.utils import copy_func, http_user_agent
+    from cutaway.utils.peft_utils import find_adapter_config_file
+
+    def add(a: int, b: int = 2, *, c: int = 3) -> int:
+        """Their sum."""
+        return a + b + c
+
+    copied = copy_func(add)
+    copied.__doc__ = "Another."
+    assert copied(1) == 6 and copied is not add and add.__doc__ == "Their sum." and copied.__name__ == "add"
+    assert http_user_agent({"task": "x"}).endswith("; task/x") and "cutaway/" in http_user_agent()
+    assert find_adapter_config_file(tmp_path) is None
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert find_adapter_config_file(tmp_path) == str(tmp_path / "adapter_config.json")
+    theirs = transformers.TrainingArguments._VALID_DICT_FIELDS
+    assert set(cutaway.TrainingArguments._VALID_DICT_FIELDS) <= set(theirs)
+
+
+@pytest.mark.parametrize("name", ["Qwen2Config", "Qwen3Config", "Qwen3MoeConfig"])
+@pytest.mark.parametrize("window", [{}, {"sliding_window": 64}])
+@pytest.mark.parametrize("used", [{}, {"use_sliding_window": True}])
+def test_a_window_that_is_not_used_is_none(name: str, window: dict[str, Any], used: dict[str, Any]) -> None:
+    theirs, ours = (getattr(library, name)(**window, **used) for library in (transformers, cutaway))
+    assert ours.sliding_window == theirs.sliding_window == ours.to_dict()["sliding_window"]
+    assert type(ours).from_dict(ours.to_dict()).sliding_window == theirs.sliding_window
+
+
+def test_a_model_has_the_size_of_its_vocabulary() -> None:
+    for _, ours in (pair("bert", "ForMaskedLM"), pair("llama", "ForCausalLM"), pair("t5", SEQ2SEQ)):
+        assert ours.vocab_size == ours.base_model.vocab_size == ours.config.vocab_size
+        ours.resize_token_embeddings(ours.config.vocab_size + 3)
+        assert ours.vocab_size == ours.config.vocab_size
+
+    class Mine(cutaway.PreTrainedModel):
+        config_class = cutaway.BertConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.vocab_size = 7  # as many scripts do
+
+    assert Mine(cutaway.BertConfig()).vocab_size == 7
+    assert cutaway.BartForConditionalGeneration._keys_to_ignore_on_load_missing == ["final_logits_bias"]
+
+
+def test_labels_of_tokens_may_lie_end_to_end() -> None:
+    labels = torch.tensor([[0, 1, -100, 1, 0], [1, 1, 0, 0, -100]])
+    theirs, ours = pair("bert", "ForTokenClassification", num_labels=2)
+    losses = [model(input_ids=IDS, labels=labels.flatten()).loss for model in (theirs, ours)]
+    assert torch.allclose(*losses, atol=1e-5) and torch.equal(losses[1], ours(input_ids=IDS, labels=labels).loss)
+    with pytest.raises(InputError, match="must be"):
+        ours(input_ids=IDS, labels=labels.flatten()[:9])

@@ -300,3 +300,13 @@ def test_nan_is_not_written(tmp_path):
     with pytest.raises(ConfigError, match="eps is nan"):
         TinyConfig(eps=float("nan")).save_pretrained(tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_number_of_labels_comes_back_whatever_the_familys_own_is(tmp_path, count) -> None:
+    from cutaway import AutoConfig, BartConfig, BertConfig
+
+    for kind in (BartConfig, BertConfig):  # 3 and 2 by themselves
+        kind(num_labels=count).save_pretrained(tmp_path)
+        assert kind.from_pretrained(tmp_path).num_labels == count
+        assert AutoConfig.from_pretrained(tmp_path).id2label == {i: f"LABEL_{i}" for i in range(count)}

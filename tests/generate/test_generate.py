@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from fake_model import FakeModel
+from parity.pairs import pair, texts
+from parity.tiny_models import decoder_fields
 from torch import Tensor
 
 from cutaway.errors import GenerationError, MissingOutputError
@@ -395,3 +397,22 @@ def test_dropout_is_off_and_each_mode_comes_back() -> None:
         generate(model, PROMPT, do_sample=True)
     assert model.child.training
     assert not model.training
+
+
+@torch.no_grad()
+def test_what_is_recorded_of_a_step_is_not_what_rules_made_of_it() -> None:
+    ours = pair("gpt2", "LMHeadModel", **decoder_fields("gpt2", "LMHeadModel"))[1]
+    ids = torch.stack(texts((6, 6)))
+    rules: dict[str, Any] = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "suppress_tokens": [5, 6]}
+    more: dict[str, Any] = {"max_new_tokens": 8, "return_dict_in_generate": True, "output_logits": True}
+    plain = ours.generate(ids, **rules, max_new_tokens=8)
+    for _ in range(2):
+        found = ours.generate(ids, **rules, **more)
+        assert torch.equal(found.sequences, plain)
+        for step, logits in enumerate(found.logits):
+            wanted = ours(found.sequences[:, : ids.shape[1] + step]).logits[:, -1]
+            torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-5)
+    with ours.record("logits") as r:
+        assert torch.equal(ours.generate(ids, **rules, max_new_tokens=8), plain)
+    for run, logits in zip(r.runs, found.logits, strict=True):
+        torch.testing.assert_close(run["logits"][:, -1], logits, atol=1e-5, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers.generation import logits_process as upstream
 
 from cutaway.generate import sampling
+from cutaway.generate.phrases import Phrases, no_repeat_ngram
 from cutaway.generate.rng import BLOCK, SamplingRNG
 
 NUMBERS = st.floats(-20, 20, width=32).map(lambda x: round(x, 2))
@@ -92,6 +94,41 @@ def test_repetition_penalty_formula(x: Tensor, penalty: float, data: st.DataObje
                 wanted = value * penalty if value < 0 else value / penalty
             assert torch.isclose(y[b, token], torch.as_tensor(wanted), rtol=1e-6)
     assert torch.equal(x, before)
+
+
+TEXT = torch.tensor([[3, 7, 3, 7, 5, 3], [-1, -1, 2, 2, 2, 2]])
+PHRASES = Phrases([((7,), 1.5), ((3, 7), -2.0), ((2, 9), -math.inf), ((2, 2, 2), 0.25), ((9,), 0.1)], TEXT.device)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda x, **how: sampling.forbid(x, torch.tensor([2, 9, 2]), **how),
+        lambda x, **how: sampling.repetition_penalty(x, TEXT.clamp(min=0), 1.3, **how),
+        lambda x, **how: sampling.exponential_decay(x, torch.tensor([1, 4]), 3, 1.2, **how),
+        lambda x, **how: no_repeat_ngram(x, TEXT, 2, **how),
+        lambda x, **how: no_repeat_ngram(x, TEXT, 1, TEXT.flip(0), **how),
+        lambda x, **how: PHRASES.bias(x, TEXT, **how),
+    ],
+)
+def test_a_rule_about_a_few_tokens_writes_where_it_may(rule: Any) -> None:
+    x = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    before = x.clone()
+    wanted = rule(x)
+    assert torch.equal(x, before) and not torch.equal(wanted, before)
+    assert rule(x, in_place=True).data_ptr() == x.data_ptr()
+    assert torch.equal(x, wanted)
+
+
+def test_phrases_of_one_token_are_summed_before_they_are_added() -> None:
+    x = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    total = torch.zeros_like(x)
+    total[:, 7] += 1.5
+    total[:, 9] += 0.1
+    total[0, 7] += -2.0
+    total[1, 9] += -math.inf
+    total[1, 2] += 0.25
+    assert torch.equal(PHRASES.bias(x, TEXT), x + total)
 
 
 def test_forbid_and_force() -> None:

@@ -218,6 +218,34 @@ def test_a_checkpoint_without_a_head(tmp_path):
     assert ours.answers == ours.steps == []
 
 
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForQuestionAnswering", "Model"])
+@pytest.mark.parametrize("family", ["Bart", "T5"])
+def test_what_reads_a_text_twice_is_refused_by_name(tmp_path, family, head):
+    import cutaway
+
+    tokenizer = tiny.wordpiece()
+    config = getattr(cutaway, f"{family}Config")(
+        vocab_size=len(tokenizer), d_model=16, num_labels=2, decoder_start_token_id=2, pad_token_id=0, eos_token_id=3,
+        **{"T5": {"d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+           "Bart": {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16,
+                    "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "max_position_embeddings": 32}}[family],
+    )  # fmt: skip
+    tiny.save(tmp_path, getattr(cutaway, f"{family}{head}")(config), tokenizer)
+    with pytest.raises(InputError, match=f"{family}{head} reads a text twice"):
+        explain(TEXT, str(tmp_path))
+
+
+def test_the_encoder_of_an_encoder_decoder_is_explained_alone(tmp_path):
+    import cutaway
+
+    tokenizer = tiny.wordpiece()
+    config = cutaway.T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    tiny.save(tmp_path, cutaway.T5EncoderModel(config), tokenizer)
+    ours = explain(TEXT, str(tmp_path), evidence=True)
+    assert ours.kind == "states" and ours.model.class_name == "T5EncoderModel"
+    assert ours.evidence.attributions
+
+
 def test_the_certificate(classifier, decoder, t5):
     """A small number for a head of this model; a pattern that is not the one in use would have a large one."""
     for folder in (classifier, decoder, t5):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
+import transformers
 
 import cutaway
+from cutaway.errors import TokenizerError
 from cutaway.tokenization import registry
 from cutaway.tokenization.base import PreTrainedTokenizerFast
 
@@ -30,3 +33,13 @@ def test_the_registry_is_a_table_and_one_function() -> None:
     assert not [node for node in ast.parse(inspect.getsource(registry)).body if isinstance(node, ast.ClassDef)]
     assert registry.__all__ == ["load_tokenizer"]
     assert set(registry._MODEL_TYPES.values()) <= set(registry._CLASSES.values())
+
+
+def test_the_kind_of_tokenizer_may_be_said(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b"]))
+    found = cutaway.AutoTokenizer.from_pretrained(tmp_path, tokenizer_type="bert", use_fast=False, model_max_length=9)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, tokenizer_type="bert", model_max_length=9)
+    assert isinstance(found, cutaway.BertTokenizer) and found.model_max_length == 9
+    assert found("ab a")["input_ids"] == theirs("ab a")["input_ids"]
+    with pytest.raises(TokenizerError, match="tokenizer_type is 'brt'"):
+        cutaway.AutoTokenizer.from_pretrained(tmp_path, tokenizer_type="brt")

@@ -338,3 +338,25 @@ def test_what_is_not_a_training_is_refused(tmp_path: Path) -> None:
     bare = [{k: v for k, v in row.items() if k != "label"} for row in rows(NAME)]
     with pytest.raises(InputError, match="no loss"):
         cutaway.Trainer(model=model(NAME), args=arguments(tmp_path), train_dataset=bare).train()
+
+
+def test_how_batches_are_made_ahead_changes_none(tmp_path: Path) -> None:
+    def losses(**more: Any) -> list[float]:
+        args = arguments(tmp_path, max_steps=3, **more)
+        trainer = cutaway.Trainer(model=model(NAME), args=args, train_dataset=rows(NAME, 12))
+        loader = trainer.get_train_dataloader()
+        assert loader.prefetch_factor == more.get("dataloader_prefetch_factor", 2 if more else None)
+        assert loader.num_workers == len(more.keys() & {"dataloader_num_workers"})
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    ahead = {
+        "dataloader_multiprocessing_context": "fork",
+        "dataloader_prefetch_factor": 3,
+        "dataloader_in_order": False,
+    }
+    assert losses(dataloader_num_workers=1, **ahead) == losses()
+    with pytest.raises(ConfigError, match="'frok'"):
+        arguments(tmp_path, dataloader_multiprocessing_context="frok", dataloader_num_workers=1)
+    with pytest.raises(ConfigError, match="nobody works ahead"):
+        arguments(tmp_path, dataloader_multiprocessing_context="fork")

@@ -14,10 +14,11 @@ from interrupted_training import interrupted_after
 
 import cutaway
 from cutaway.errors import ConfigError, InputError
+from cutaway.train import TrainingArguments
 from cutaway.train.sentence_losses import CosineSimilarityLoss
 from cutaway.tuning import FewLabels, read
 from cutaway.tuning.few_shot import BalancedBatches, SameLabelLoss, check_classes, logistic_head
-from cutaway.tuning.fine_tuning import drop_short_warmup
+from cutaway.tuning.fine_tuning import without_short_warmup
 
 WORDS = ["the", "film", "story", "plot", "actor", "scene", "good", "fine", "warm", "bad", "dull", "poor"]
 
@@ -174,13 +175,16 @@ def test_what_cannot_be_learned_is_said_before_the_work(tmp_path, base, call):
 
 def test_no_warm_up_is_shorter_than_a_step() -> None:
     """Its one step would be at a rate of 0; by epochs as by steps."""
-    own = {"warmup_ratio": 0.1, "per_device_train_batch_size": 32}
-    for asked, kept in (
-        ({"max_steps": 5}, 0.0),
-        ({"max_steps": 20}, 0.1),
-        ({"num_train_epochs": 2}, 0.0),
-        ({"num_train_epochs": 9}, 0.1),
+    none = {"warmup_ratio": 0.0, "warmup_steps": 0}
+    for asked, said in (
+        ({"max_steps": 5, "warmup_ratio": 0.1}, none),
+        ({"max_steps": 5, "warmup_steps": 0.1}, none),  # a share, too
+        ({"max_steps": 5, "warmup_steps": 1}, {}),  # a number that is asked for stays
+        ({"max_steps": 20, "warmup_ratio": 0.1}, {}),
+        ({"num_train_epochs": 2, "warmup_ratio": 0.1}, none),
+        ({"num_train_epochs": 9, "warmup_ratio": 0.1}, {}),
+        ({"num_train_epochs": 9, "warmup_ratio": 0.1, "gradient_accumulation_steps": 2}, none),
+        ({"max_steps": 5}, {}),
     ):
-        settings = {**own, **asked}
-        drop_short_warmup(settings, 64)  # two steps an epoch
-        assert settings["warmup_ratio"] == kept, asked
+        args = TrainingArguments("out", per_device_train_batch_size=32, **asked)
+        assert without_short_warmup(args, 64) == said, asked  # two batches an epoch

@@ -132,6 +132,12 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, base, call, mo
         code, _, err = call(*given, str(tmp_path / "out"))
     assert code == 130 and "--resume goes on" in err
     assert (tmp_path / "out" / "checkpoint-3").is_dir()
+    other = {"--max-steps": ("9", "max_steps = 6, now it is 9"), "--warmup": ("0.5", "warmup_ratio"),
+             "--weight-decay": ("0.5", "weight_decay"), "--seed": ("1", "another training"),
+             "--max-length": ("9", "max_length = null, now it is 9")}  # fmt: skip
+    for option, (value, fault) in other.items():  # the last of an option counts
+        code, _, err = call(*given, str(tmp_path / "out"), "--resume", option, value)
+        assert code == 1 and fault in " ".join(err.split()), err
     assert call(*given, str(tmp_path / "out"), "--resume")[0] == 0
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
     assert files[0] == files[1]
@@ -139,6 +145,17 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, base, call, mo
         "train", base, table(tmp_path / "a.jsonl", reviews(50)), "-o", str(tmp_path / "out"), "--resume"
     )
     assert code == 1 and "another training and validation" in err
+
+
+def test_a_short_warm_up_is_left_out_in_python_too_and_a_resume_keeps_it_so(tmp_path, base):
+    data = Labelled("one", [f"the {WORDS[i % 12]}" for i in range(24)], None, ["a", "b"] * 12, ("a", "b"))
+    settings = {"max_steps": 3, "disable_tqdm": True, "warmup_ratio": 0.1}
+    trainer = FineTuning(base, data, data, settings).run(tmp_path / "out").trainer
+    assert trainer.args.warmup_ratio == 0.0
+    again = FineTuning(base, data, data, settings).run(tmp_path / "out", resume=True)
+    assert again.trainer.state.global_step == 3
+    with pytest.raises(InputError, match=r"learning_rate = 5e-05, now it is 0\.1: --resume"):
+        FineTuning(base, data, data, {**settings, "learning_rate": 0.1}).run(tmp_path / "out", resume=True)
 
 
 @pytest.mark.parametrize("kind", ["several", "number"])

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cutaway import native
@@ -22,6 +21,9 @@ from cutaway.nn.cpu.int8 import Int8Rows
 from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.torch_private import MAKE_WRAPPER, without_torch_function
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FIXED = (
     "this weight lies in blocks of few bits and cannot be changed or trained. Train an adapter on it (add_adapter), or "
@@ -196,10 +198,16 @@ class BlockWeight(Tensor):
         return cast(BlockWeight, _as_parameter(copied)) if isinstance(self, nn.Parameter) else copied
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
-        """Pickled as its numbers: a plain tensor or parameter, which torch.load reads without trusting the file."""
-        values = self.dequantize()
-        whole = _as_parameter(values) if isinstance(self, nn.Parameter) else values
-        return whole.__reduce_ex__(protocol)  # type: ignore[no-any-return]
+        """A parameter, which is pickled with its model, is so as its blocks; a tensor of a state dict as its numbers,
+        which torch.load reads without trusting the file.
+        """
+        if isinstance(self, nn.Parameter):
+            return _parameter_of, (self.blocks,)
+        return self.dequantize().__reduce_ex__(protocol)  # type: ignore[no-any-return]
+
+
+def _parameter_of(blocks: Blocks) -> nn.Parameter:
+    return _as_parameter(BlockWeight(blocks))
 
 
 def _as_parameter(weight: Tensor) -> nn.Parameter:

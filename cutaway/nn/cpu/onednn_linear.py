@@ -53,8 +53,9 @@ class _Learning(torch.autograd.Function):
             x_gradient = gradient @ weight if need[0] else None
             weight_gradient = rows.T @ seen if need[1] else None
         else:
-            x_gradient = _times(gradient.contiguous(), weight.T.contiguous()) if need[0] else None
-            weight_gradient = _times(rows.T.contiguous(), seen.T.contiguous()) if need[1] else None  # [out, in]
+            # oneDNN reads a transposed matrix where it lies: it lays it out in blocks anyway
+            x_gradient = _times(gradient.contiguous(), weight.contiguous().T) if need[0] else None
+            weight_gradient = _times(rows.contiguous().T, seen.contiguous().T) if need[1] else None  # [out, in]
         return x_gradient, weight_gradient, rows.sum(0) if ctx.has_bias and need[2] else None
 
 

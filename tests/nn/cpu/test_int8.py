@@ -11,6 +11,7 @@ import torch
 from instructions import RUNNABLE, use
 from torch import Tensor, nn
 
+import cutaway
 from cutaway import native
 from cutaway.nn import linear
 from cutaway.nn.activation_functions import ACTIVATION
@@ -164,3 +165,21 @@ def test_the_kernels_were_built() -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
     wanted = {name for name, flag in (("avx512", "avx512_vnni"), ("avx2", "avx2")) if flag in flags}
     assert RUNNABLE.keys() == wanted & native.INSTRUCTIONS.keys()
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_a_pickled_model_keeps_its_bytes(tmp_path, bits):
+    made = cutaway.LlamaForCausalLM(
+        cutaway.LlamaConfig(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, vocab_size=100
+        )
+    )
+    made.save_pretrained(tmp_path)
+    model = cutaway.LlamaForCausalLM.from_pretrained(tmp_path, dtype=bits)
+    twin = pickle.loads(pickle.dumps(model))
+    ids = torch.randint(0, 100, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(twin(ids).logits, model(ids).logits)
+    assert twin.get_memory_footprint() == model.get_memory_footprint() < made.get_memory_footprint() / 2
+    torch.save(model.state_dict(), tmp_path / "state.pt")  # what is saved for others holds numbers
+    assert all(type(value) is torch.Tensor for value in torch.load(tmp_path / "state.pt").values())

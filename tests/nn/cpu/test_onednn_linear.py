@@ -39,6 +39,26 @@ def test_gradients_are_torchs(shape: tuple[int, ...], bias: bool, monkeypatch: p
     assert layer(x).grad_fn is None or bias
 
 
+@pytest.mark.parametrize(
+    ("rows", "inner", "outer"), [(1, 2048, 2048), (2048, 2048, 1), (4096, 1, 1024), (33, 511, 257)]
+)
+@pytest.mark.parametrize("strides", ["plain", "turned", "repeated"])
+def test_gradients_through_any_strides(rows: int, inner: int, outer: int, strides: str) -> None:
+    """What is read where it lies may have rows or columns of one, lie across, or be one row again and again."""
+    torch.manual_seed(0)
+    draw = {"plain": torch.randn(rows, inner), "turned": torch.randn(inner, rows).T,
+            "repeated": torch.randn(1, inner).expand(rows, inner)}[strides]  # fmt: skip
+    weight = torch.randn(inner, outer).T if strides == "turned" else torch.randn(outer, inner)
+    found = []
+    for times in (lambda x, w: onednn_linear.product(x, w, None), lambda x, w: F.linear(x, w)):
+        x, w = draw.detach().requires_grad_(), weight.detach().requires_grad_()
+        out = times(x, w) if OPERATORS is not None else F.linear(x, w)
+        found.append([*torch.autograd.grad(out.sum(), [x, w], retain_graph=True),  # one number, expanded
+                      *torch.autograd.grad((out * out.detach()).sum(), [x, w])])  # fmt: skip
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
 def test_gradients_of_gradients_are_torchs() -> None:
     torch.manual_seed(0)
     layer, x = Linear(256, 320).train(), torch.randn(70, 256, requires_grad=True)
