@@ -40,6 +40,7 @@ LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
 ALONE_PIECE = 512  # of a prompt while nothing is written: whoever comes meanwhile waits for so many
 LONG_PIECE = 128  # of one that is longer than that
 SHARE = 0.5  # of the time of steps, that a long prompt is read for between them
+IN_CACHE = 1 << 19  # numbers that are drawn from at a time: more leave the processor's cache, and take twice as long
 AMONG = 64  # waiting requests that are looked at for a common pass
 
 
@@ -432,8 +433,11 @@ class Generator:
             if way is None:
                 tokens = sampling.greedy(scores)
             else:
+                search = writings[0].search
                 uniform = torch.cat([writing.random() for writing in writings])  # [plain]
-                tokens, _ = writings[0].search.draw(scores, uniform, as_alone=True)
+                some = len(writings) if search.plan.top_k else max(1, IN_CACHE // scores.shape[1])
+                parts = zip(scores.split(some), uniform.split(some), strict=True)
+                tokens = torch.cat([search.draw(*part, as_alone=True)[0] for part in parts])
             found |= zip(rows, tokens.tolist(), strict=True)
         return found
 
