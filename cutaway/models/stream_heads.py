@@ -11,15 +11,16 @@ from torch import Tensor
 from cutaway.config.architecture import ACTIVATIONS
 from cutaway.config.config import PretrainedConfig
 from cutaway.errors import GenerationError, InputError
-from cutaway.models.backbone import first_token
 from cutaway.models.generation_mixin import CanGenerate
 from cutaway.models.label_heads import LabelHead, SpanHead, config_dropout, mean_token
 from cutaway.models.lm_heads import OutputHead, answering, check_answered, last_tokens, register_at, shown
 from cutaway.models.output_request import LayerSelection
+from cutaway.models.pooler import first_token
 from cutaway.models.two_streams import Mems
 from cutaway.nn import losses
+from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.dropout import dropout
-from cutaway.nn.linear import ACTIVATION, Linear
+from cutaway.nn.linear import Linear
 from cutaway.outputs import ABSENT, CausalLMOutputWithPast, HiddenOutput, ModelOutput
 
 if TYPE_CHECKING:
