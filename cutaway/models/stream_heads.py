@@ -206,16 +206,12 @@ class StreamLM(OutputHead):
             return None
         batch = states.shape[1]
         here = torch.ones(batch, n, dtype=torch.bool, device=states.device) if mask is None else mask != 0
-        whole = here if before is None else torch.cat((before, here), 1)
-        return whole[:, -states.shape[0] :]
+        words = here if before is None else torch.cat((before, here), 1)
+        return words[:, -states.shape[0] :]
 
 
 class _StreamHead(LabelHead):
     """Labels from what the base model says of a text."""
-
-    def states(self, *given: object) -> Any:
-        """What the base model gives, an output of ours."""
-        return self.base(*given, return_dict=True)
 
     def labels_logits(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., labels]."""
@@ -270,9 +266,9 @@ class StreamSequenceClassification(_SummaryHead):
         return_dict: bool | None = None,
     ) -> XLNetForSequenceClassificationOutput:
         """logits [batch, labels]; labels [batch], or [batch, labels] for several at once."""
-        out = self.states(
+        out = self.base(
             input_ids, attention_mask, mems, perm_mask, target_mapping, token_type_ids, input_mask, inputs_embeds,
-            use_mems, output_attentions, output_hidden_states,
+            use_mems, output_attentions, output_hidden_states, True,
         )  # fmt: skip
         logits = self.shown(self.labels_logits(self.summary(out)), out)
         loss = None if labels is None else losses.classification(logits, labels, self.config)
@@ -319,9 +315,9 @@ class StreamMultipleChoice(_SummaryHead):
             None if x is None else x.flatten(0, 1)  # [batch * choices, length]
             for x in (input_ids, token_type_ids, input_mask, attention_mask, inputs_embeds)
         )
-        out = self.states(
+        out = self.base(
             flat_ids, flat_mask, mems, perm_mask, target_mapping, flat_types, flat_hidden, flat_embeds, use_mems,
-            output_attentions, output_hidden_states,
+            output_attentions, output_hidden_states, True,
         )  # fmt: skip
         logits = self.labels_logits(self.summary(out)).view(-1, choices)  # [batch, choices]
         logits = self.shown(logits, out)
@@ -356,9 +352,9 @@ class StreamTokenClassification(_StreamHead):
     ) -> XLNetForTokenClassificationOutput:
         """logits [batch, length, labels], labels [batch, length]."""
         with answering(labels, attention_mask):
-            out = self.states(
+            out = self.base(
                 input_ids, attention_mask, mems, perm_mask, target_mapping, token_type_ids, input_mask, inputs_embeds,
-                use_mems, output_attentions, output_hidden_states,
+                use_mems, output_attentions, output_hidden_states, True,
             )  # fmt: skip
         logits = self.shown(self.labels_logits(out.last_hidden_state), out)
         if labels is not None:
@@ -394,9 +390,9 @@ class StreamQuestionAnswering(_StreamHead, SpanHead):
         return_dict: bool | None = None,
     ) -> XLNetForQuestionAnsweringSimpleOutput:
         """start_logits and end_logits [batch, length]; positions [batch] give a loss."""
-        out = self.states(
+        out = self.base(
             input_ids, attention_mask, mems, perm_mask, target_mapping, token_type_ids, input_mask, inputs_embeds,
-            use_mems, output_attentions, output_hidden_states,
+            use_mems, output_attentions, output_hidden_states, True,
         )  # fmt: skip
         loss, starts, ends = self.span(out, start_positions, end_positions, out.rows.mask)
         result = XLNetForQuestionAnsweringSimpleOutput(

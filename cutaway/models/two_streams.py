@@ -18,6 +18,7 @@ from cutaway.config.config import PretrainedConfig
 from cutaway.errors import InputError
 from cutaway.models.backbone import Backbone, wants_dict
 from cutaway.models.output_request import LayerSelection, wanted_layers
+from cutaway.nn.block import WaveBlock
 from cutaway.nn.call_context import asked_of, current, evaluating
 from cutaway.nn.dropout import dropout
 from cutaway.nn.linear import hooked
@@ -124,10 +125,10 @@ class TwoStreams(Backbone[XLNetModelOutput]):
             config = self.config
             use_mems = config.flag("use_mems_train" if self.training and not evaluating() else "use_mems_eval")
         padded = isinstance(attention_mask, Tensor) and not bool((attention_mask != 0).all())
-        given = mems is not None and any(one is not None for one in mems)
-        if given or perm_mask is not None or target_mapping is not None or (padded and (asked or current().whole)):
+        goes_on = mems is not None and any(one is not None for one in mems)
+        if goes_on or perm_mask is not None or target_mapping is not None or (padded and (asked or current().whole)):
             out = self._dense(
-                input_ids, attention_mask, mems if given else None, perm_mask, target_mapping, token_type_ids,
+                input_ids, attention_mask, mems if goes_on else None, perm_mask, target_mapping, token_type_ids,
                 inputs_embeds, use_mems and (asked is not None or not padded), output_attentions, output_hidden_states,
             )  # fmt: skip
         else:
@@ -156,11 +157,11 @@ class TwoStreams(Backbone[XLNetModelOutput]):
         n = self.architecture.stack.n_layers
         states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         wanted = wanted_layers(states, n + 1, "output_hidden_states")
-        found: Any = super().forward(
+        base = super().forward(
             input_ids, attention_mask, token_type_ids, None, inputs_embeds, None, False, output_attentions,
             True if use_mems else states, True,
         )  # fmt: skip
-        shown = found.get("hidden_states")
+        shown = base.get("hidden_states")
         kept = None
         if use_mems:
             kept = [self._kept(state.transpose(0, 1), None) for state in shown[:n]]  # each [length, batch, hidden]
@@ -168,11 +169,11 @@ class TwoStreams(Backbone[XLNetModelOutput]):
             shown = every if states is True else None
             if wanted and states is not True:
                 shown = Layers({i: every[i] for i in wanted}, n + 1, "hidden_states")
-        last = dropout(found.last_hidden_state, self.architecture.stack.dropout, self.training and not evaluating())
+        last = dropout(base.last_hidden_state, self.architecture.stack.dropout, self.training and not evaluating())
         out = XLNetModelOutput(
-            last_hidden_state=last, mems=kept, hidden_states=shown, attentions=found.get("attentions")
+            last_hidden_state=last, mems=kept, hidden_states=shown, attentions=base.get("attentions")
         )
-        out.rows = found.rows
+        out.rows = base.rows
         return out
 
     def _kept(self, states: Tensor, before: Tensor | None) -> Tensor:
@@ -211,16 +212,16 @@ class TwoStreams(Backbone[XLNetModelOutput]):
         rows = PackedBatch(batch, length, mask, whole=True)
         check_texts(rows)
         set_call_rows(rows)
-        given = self._inputs(vectors, mask, mems, perm_mask, target_mapping, token_type_ids, mems_mask)
-        earlier = given.mems[0].shape[1] if given.mems else 0
+        inputs = self._inputs(vectors, mask, mems, perm_mask, target_mapping, token_type_ids, mems_mask)
+        earlier = inputs.mems[0].shape[1] if inputs.mems else 0
         distances = self.waves.between(1 - length - earlier, length + earlier - 1, vectors)
-        x, g = given.words, given.targets
+        x, g = inputs.words, inputs.targets
         target_rows = None if g is None else PackedBatch(batch, g.shape[1], None)
         kept: list[Tensor] = []
         found_states: dict[int, tuple[Tensor, ...]] = {}
         found_attended: dict[int, Tensor | tuple[Tensor, ...]] = {}
         for i, block in enumerate(self.blocks):
-            before = given.mems[i] if given.mems else None
+            before = inputs.mems[i] if inputs.mems else None
             if use_mems:
                 kept.append(self._kept(x.transpose(0, 1), None if before is None else before.transpose(0, 1)))
             if i in wanted_states:
@@ -230,10 +231,10 @@ class TwoStreams(Backbone[XLNetModelOutput]):
             if g is not None and target_rows is not None:
                 with call_rows(target_rows):
                     z, pattern_of_targets = block.attn.dense(
-                        g, seen, distances, given.hidden_targets, given.types, given.mapping
+                        g, seen, distances, inputs.hidden_targets, inputs.types, inputs.mapping
                     )
                     g = self._after(block, g, z)
-            z, pattern = block.attn.dense(x, seen, distances, given.hidden_words, given.types)
+            z, pattern = block.attn.dense(x, seen, distances, inputs.hidden_words, inputs.types)
             x = self._after(block, x, z)
             if i in wanted_attended:
                 found_attended[i] = pattern if pattern_of_targets is None else (pattern, pattern_of_targets)
@@ -301,10 +302,10 @@ class TwoStreams(Backbone[XLNetModelOutput]):
             if mems_mask is not None:
                 hidden[:, :, :n] += (mems_mask == 0)[:, None].to(hidden)
             hidden = (hidden > 0).to(vectors)[:, None]  # [batch, 1, length, earlier + length]
-        own = None
+        hidden_words = None
         if hidden is not None:  # a word sees itself, whatever else it sees
-            own = hidden.clone()
-            own.diagonal(n, -2, -1).zero_()
+            hidden_words = hidden.clone()
+            hidden_words.diagonal(n, -2, -1).zero_()
         types = None
         if token_type_ids is not None:
             if tuple(token_type_ids.shape) not in ((batch, length), (1, length)):
@@ -318,9 +319,9 @@ class TwoStreams(Backbone[XLNetModelOutput]):
             mapping = _square(target_mapping, "target_mapping", batch, None, length).to(vectors)
             targets = self.mask_emb.expand(batch, mapping.shape[1], -1)
             targets = dropout(targets, self.architecture.stack.dropout, self.training and not evaluating())
-        return StreamInputs(vectors, targets, earlier, mapping, own, hidden, types)
+        return StreamInputs(vectors, targets, earlier, mapping, hidden_words, hidden, types)
 
-    def _after(self, block: Any, x: Tensor, attended: Tensor) -> Tensor:
+    def _after(self, block: WaveBlock, x: Tensor, attended: Tensor) -> Tensor:
         """What a block makes of x and its attention's result, both [batch, length, hidden]."""
         trains = self.training and not evaluating()
         x = ResidualAdd(x, block.attn_dropout, trains, block.attn_norm)(attended)
