@@ -39,7 +39,7 @@ for name, (kind, config) in models.items():
     torch.manual_seed(0)
     model = kind(config).eval()
     for weights in model.parameters():  # larger than their first values, so that the past matters
-        torch.nn.init.normal_(weights, std=0.3)
+        torch.nn.init.normal_(weights, std=0.5)
     text = torch.randint(5, 60, (1, 7))
     # a text that does not repeat itself, of which a second reading changes nothing
     asked = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True, "repetition_penalty": 3.0}
@@ -56,8 +56,8 @@ for name, (kind, config) in models.items():
     print(f"  {name}: the cache holds {held}, of {begun.sequences.shape[1]} tokens {read} are read; "
           f"the logits of the next differ by {apart:.1g}")
     if config.is_encoder_decoder:
-        assert read == begun.sequences.shape[1] and apart > 1e-2, "the behaviour changed"
+        assert read == begun.sequences.shape[1] and apart > 1e-4, "the behaviour changed"
     else:
-        assert read == 1 and apart < 1e-4, "the behaviour changed"
+        assert read == 1 and apart < 1e-5, "the behaviour changed"
 PY
 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error "$folder/venv/bin/python" -W ignore "$folder/run.py"

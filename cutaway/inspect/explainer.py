@@ -138,15 +138,15 @@ def observe(
     if not text.strip():
         raise InputError("The text is empty: there is nothing to explain. Give at least one word.")
     if isinstance(model, str | Path):
-        path = Path(model)
-        # a picture or a page may be passed on, and needs no more of a path on this machine than its end
-        name = path.name if path.is_absolute() else str(model)
+        name = str(model)
         loaded, tokenizer = load_model(str(model), tokenizer, **load)
     else:
         loaded = model
         name = str(getattr(model, "name_or_path", "") or type(model).__name__)
         if tokenizer is None:
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
+    # a picture or a page may be passed on, and needs no more of a path on this machine than its end
+    name = Path(name).name if Path(name).is_absolute() else name
     kind = kind_of(loaded)
     if kind not in WRITES and loaded.architecture.decoder is not None:
         raise InputError(

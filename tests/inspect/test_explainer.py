@@ -189,6 +189,14 @@ def test_a_context_or_choices_that_nothing_reads_are_an_error(classifier):
             explain(TEXT, str(classifier), **asked)
 
 
+def test_what_is_passed_on_names_no_folder_of_this_machine(classifier):
+    model = cutaway.AutoModelForSequenceClassification.from_pretrained(str(classifier))
+    tokenizer = cutaway.AutoTokenizer.from_pretrained(str(classifier))
+    for shown in (explain(TEXT, str(classifier)), explain(TEXT, model, tokenizer)):
+        assert shown.model.name == classifier.name
+        assert str(classifier.parent) not in shown.to_json()
+
+
 def test_gaps_of_one_text_are_told_apart_wherever_tokens_are_named(tmp_path):
     from cutaway.auto import AutoModelForMaskedLM, AutoTokenizer
     from cutaway.commands.subject import Subject
