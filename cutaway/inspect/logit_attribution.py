@@ -95,7 +95,8 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
     """(the heads' addresses, the name of the output bias where there is one)."""
     heads = [tower.at(f"blocks.{layer}.{name}.head.{h}.out") for h in range(tower.spec.attention.n_heads)]
     module = getattr(tower.block(layer), name)
-    return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if module.o.bias is not None else []
+    has_bias = getattr(module.o, "bias", None) is not None  # XLNet's output matrix is a parameter of attention itself
+    return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if has_bias else []
 
 
 def _gather(tower: StackHandle, r: Mapping[str, Tensor], layers: list[int], start: str) -> tuple[list[str], Tensor]:
