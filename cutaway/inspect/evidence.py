@@ -199,7 +199,7 @@ def _value_norms(model: LanguageModel, inputs: Mapping[str, Any], name: str, lay
         model(**inputs)
         norms = []
         for i, place in enumerate(places[:layers]):
-            weight = getattr(tower.block(i), kind).o.weight
+            weight = getattr(tower.block(i), kind).output_layer().weight
             values = r[place]  # [1, Lk, kv heads, d]
             heads = weight.shape[1] // values.shape[-1]
             ones = values.new_ones(1, heads, 1, values.shape[1])

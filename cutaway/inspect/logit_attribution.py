@@ -95,8 +95,7 @@ def _attention(tower: StackHandle, layer: int, name: str) -> tuple[list[str], li
     """(the heads' addresses, the name of the output bias where there is one)."""
     heads = [tower.at(f"blocks.{layer}.{name}.head.{h}.out") for h in range(tower.spec.attention.n_heads)]
     module = getattr(tower.block(layer), name)
-    has_bias = getattr(module.o, "bias", None) is not None  # XLNet's output matrix is a parameter of attention itself
-    return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if has_bias else []
+    return heads, [tower.at(f"blocks.{layer}.{name}.bias")] if module.output_layer().bias is not None else []
 
 
 def _gather(tower: StackHandle, r: Mapping[str, Tensor], layers: list[int], start: str) -> tuple[list[str], Tensor]:
@@ -107,7 +106,7 @@ def _gather(tower: StackHandle, r: Mapping[str, Tensor], layers: list[int], star
             heads, bias = _attention(tower, i, name)
             parts = [r[a] for a in heads]
             if bias:
-                parts.append(getattr(tower.block(i), name).o.bias.expand_as(parts[0]))
+                parts.append(getattr(tower.block(i), name).output_layer().bias.expand_as(parts[0]))
             part_names, joined = _joining(tower, i, name, [*heads, *bias], torch.stack(parts))
             names, added = [*names, *part_names], [*added, joined]
         out = tower.at(f"blocks.{i}.mlp.out")
@@ -137,7 +136,7 @@ def _post_norm(
         heads, bias = _attention(tower, layer, name)
         added = [r[a] for a in heads]
         if bias:
-            added.append(getattr(block, name).o.bias.expand_as(added[0]))
+            added.append(getattr(block, name).output_layer().bias.expand_as(added[0]))
         names, parts = [*names, *heads, *bias], torch.cat((parts, torch.stack(added)))
         at = tower.at(f"blocks.{layer}.{name}_norm.bias")
         names, parts = _norm_parts(getattr(block, f"{name}_norm"), parts.sum(0), parts, names, at)

@@ -57,6 +57,6 @@ def value_norms(
     at = handle.at(f"blocks.{layer}.{name}")
     with model.record(f"{at}.pattern", f"{at}.v") as r:
         model(**inputs)
-    weight = getattr(handle.block(layer), name).o.weight
+    weight = getattr(handle.block(layer), name).output_layer().weight
     weighted = weighted_values(r[f"{at}.pattern"], r[f"{at}.v"], weight)
     return ValueNorms(f"{at}.pattern", weighted.norm(dim=-1), weighted.sum(1).norm(dim=-1))

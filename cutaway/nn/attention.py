@@ -329,7 +329,7 @@ class Attention(Unhookable, NamedModule):
         bias: DistanceBias = self.distances(self.q, self.k, rows)
         return bias
 
-    def _mixer(self) -> Linear:
+    def output_layer(self) -> Linear:
         """The layer that makes the output of all heads' values."""
         return self.o
 
@@ -342,7 +342,7 @@ class Attention(Unhookable, NamedModule):
         if tap is not None:
             z = tap.take_heads(f"{prefix}.z", z)
         mixed = z.reshape(*shape[:-1], -1)  # [..., heads * head_size]
-        o = self._mixer()
+        o = self.output_layer()
         if tap is not None:
             out = self._shown(z, mixed, prefix, tap, o)
             if out is not None:

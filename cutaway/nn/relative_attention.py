@@ -118,7 +118,7 @@ class RelativeAttention(Attention, PaddedHooks):
         differ = asking[:, None, :, None] != seen[:, None, None, :]  # [n, 1, queries, keys]
         return torch.where(differ, scores[..., 1:], scores[..., :1])
 
-    def _mixer(self) -> Linear:
+    def output_layer(self) -> Linear:
         return HeadsToHidden(self._output_matrix)  # type: ignore[return-value]
 
     def _output_matrix(self) -> Tensor:

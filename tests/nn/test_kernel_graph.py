@@ -44,6 +44,7 @@ def has_kernels(stack: Stack) -> bool:
         and stack.feed_forward.experts is None
         and stack.norm_place not in ("both", "result")
         and stack.residual_scale == 1.0
+        and stack.causal  # where words see what comes after them, each new one changes all: there is no step
     )
 
 

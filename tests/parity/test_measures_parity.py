@@ -51,7 +51,7 @@ def test_what_is_shown_adds_up(family: str, data: Any) -> None:
         mixed = torch.einsum("bhqk,bkhd->bqhd", pattern, shared)
         assert gap(mixed[here], r[f"{at}.z"][here]) < close
         out = sum((r[a] for a in model.addresses() if a.startswith(f"{at}.head.")), torch.zeros((), dtype=dtype))
-        bias: Tensor | None = own.block(layer).attn.o.bias
+        bias: Tensor | None = own.block(layer).attn.output_layer().bias
         assert gap((out if bias is None else out + bias)[here], r[f"{at}.out"][here]) < close
     found = last_state(model, text)
     assert gap(found.parts.sum(0)[here], found.state[here]) < close
@@ -69,6 +69,6 @@ def test_rollout_and_norms(family: str) -> None:
     patterns = torch.stack([r[own.at(f"blocks.{i}.attn.pattern")][0] for i in range(own.spec.n_layers)])
     rows = attention_rollout(patterns).shares.sum(-1)
     assert gap(rows, torch.ones_like(rows)) < 1e-9
-    at, out = own.at("blocks.1.attn"), own.block(1).attn.o
+    at, out = own.at("blocks.1.attn"), own.block(1).attn.output_layer()
     brought = weighted_values(r[f"{at}.pattern"], r[f"{at}.v"], out.weight).sum((1, 3))  # [batch, length, hidden]
     assert gap(brought if out.bias is None else brought + out.bias, r[f"{at}.out"]) < 1e-9

@@ -60,7 +60,7 @@ def test_values_add_up(family: str) -> None:
                 assert gap(sums, torch.ones_like(sums)) < EXACT
                 assert not pattern.transpose(2, 3).transpose(1, 2)[~seen].any()  # nobody looks at padding
                 heads = sum(r[f"{at}{name}.head.{h}.out"] for h in range(spec.attention.n_heads))
-                own_bias = getattr(layer.o, "bias", None)  # a bare parameter has none
+                own_bias = layer.output_layer().bias
                 bias = 0 if own_bias is None else own_bias
                 assert gap(heads[mask] + bias, out[mask]) < TOLERANCE
             before = r[f"{prefix}embed"] if i == 0 else r[f"{prefix}blocks.{i - 1}.resid"]
