@@ -36,9 +36,11 @@ FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bart": ("Bart", BART),
 }
 FAMILIES = tuple(FIELDS)
+# one whose heads are its own
+FIELDS["xlnet"] = ("XLNet", {"vocab_size": V, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24})
 LANGUAGE = {
     "bert": "ForMaskedLM", "gpt2": "LMHeadModel", "llama": "ForCausalLM", "t5": "ForConditionalGeneration",
-    "bart": "ForConditionalGeneration",
+    "bart": "ForConditionalGeneration", "xlnet": "LMHeadModel",
 }  # fmt: skip
 
 

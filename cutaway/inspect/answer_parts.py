@@ -19,6 +19,7 @@ from cutaway.inspect.target import ChoiceTarget, SpanTarget, Target, VectorTarge
 from cutaway.inspect.tower import Inputs, one_text, tower_of
 from cutaway.models.label_heads import LabelHead, TextHead
 from cutaway.models.lm_heads import OutputHead, output_head
+from cutaway.models.stream_heads import SummaryHead
 from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.show.sheet import Bars, Sheet, figure
 
@@ -126,11 +127,11 @@ def _reading(model: LanguageModel, inputs: Inputs, target: Target, length: int) 
         return eye[[target.start, target.end]]
     if target.position is not None:
         return eye[target.position][None]
-    if not isinstance(model, TextHead):
+    if not isinstance(model, TextHead | SummaryHead):
         raise InputError(f"the head of {type(model).__name__} is not one whose layers are known.")
-    if model.late:
+    if isinstance(model, TextHead) and model.late:
         return eye
-    if model.head_spec.pick == "pooler":
+    if isinstance(model, TextHead) and model.head_spec.pick == "pooler":
         return eye[:1]
     # the places picked are those that the head picks of a text whose states are their own numbers
     out = model.base_model(**inputs, return_dict=True)
@@ -173,7 +174,11 @@ def _label_layers(model: LabelHead, vectors: Tensor) -> Layer:
         pooler = model.base_model.pooler
         # [..., H] -> [..., 1, H]: a text of one token, whose first it is
         layers.append(lambda x: pooler(x.flatten(0, -2)[:, None]).view(x.shape))
-    if spec.dense:
+    if isinstance(model, SummaryHead):
+        layers.append(model.get_submodule(model.SUMMARY))
+        if model.summary_activation is not None:
+            layers.append(ACTIVATION[model.summary_activation])
+    elif spec.dense:
         dense, activation = model.get_submodule(spec.dense), ACTIVATION[model.activation]
         layers.append(lambda x: activation(dense(x)))
         if spec.norm:

@@ -15,6 +15,7 @@ from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, one_text, tower_of
 from cutaway.models.label_heads import LabelHead, MultipleChoice, SpanHead
 from cutaway.models.lm_heads import output_head
+from cutaway.models.stream_heads import SummaryHead
 from cutaway.nn.block import ResultBlock
 from cutaway.nn.norm_mlp import RMSNorm
 from cutaway.show.sheet import Bars, Sheet
@@ -213,7 +214,7 @@ def _projected(handle: StackHandle, names: list[str], parts: Tensor, state: Tens
 def _linear(model: LabelHead) -> bool:
     """Whether the head is one matrix on one token's state."""
     spec = model.head_spec
-    if model.vector is not None:
+    if model.vector is not None or isinstance(model, SummaryHead):
         return False
     return not (spec.dense or spec.norm or model.mean or model.late) and spec.pick in ("first", "last")
 

@@ -218,10 +218,10 @@ class _StreamHead(LabelHead):
         return self.get_submodule(self.head_spec.out)(x)  # type: ignore[no-any-return]
 
 
-class _SummaryHead(_StreamHead):
+class SummaryHead(_StreamHead):
     """Labels from one vector of a text: `summary_type` says which, and a layer and an activation follow."""
 
-    _SUMMARY = "sequence_summary.summary"
+    SUMMARY = "sequence_summary.summary"
 
     def _build(self, config: PretrainedConfig) -> None:
         size = self.architecture.stack.hidden_size
@@ -230,23 +230,27 @@ class _SummaryHead(_StreamHead):
         self.summary_activation = ACTIVATIONS[config.choice("summary_activation", ACTIVATIONS)] if named else None
         self.rate = config_dropout(config, ("summary_last_dropout",), 0.0)
         project = config.flag("summary_use_proj")
-        register_at(self, self._SUMMARY, Linear(size, size) if project else torch.nn.Identity())
+        register_at(self, self.SUMMARY, Linear(size, size) if project else torch.nn.Identity())
         register_at(self, self.head_spec.out, Linear(size, self._outputs(config)))
 
-    def summary(self, out: HiddenOutput) -> Tensor:
+    def picked(
+        self, out: HiddenOutput, input_ids: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
         """One vector of each text, [batch, hidden]: of its real tokens, wherever its padding is."""
         hidden = out.last_hidden_state
         if self.reads == "mean":
-            x = mean_token(hidden, out.rows)
-        else:
-            x = first_token(hidden, out.rows) if self.reads == "first" else last_tokens(out, 1)[:, 0]
-        x = self.get_submodule(self._SUMMARY)(x)
+            return mean_token(hidden, out.rows)
+        return first_token(hidden, out.rows) if self.reads == "first" else last_tokens(out, 1)[:, 0]
+
+    def summary(self, out: HiddenOutput) -> Tensor:
+        """What is made of the picked vector, [batch, hidden]."""
+        x = self.get_submodule(self.SUMMARY)(self.picked(out))
         if self.summary_activation is not None:
             x = ACTIVATION[self.summary_activation](x)
         return dropout(x, self.rate, self.training)
 
 
-class StreamSequenceClassification(_SummaryHead):
+class StreamSequenceClassification(SummaryHead):
     """A label for a text (or a number, or several labels at once)."""
 
     def forward(
@@ -281,7 +285,7 @@ class StreamSequenceClassification(_SummaryHead):
         def __call__(self) -> None: ...
 
 
-class StreamMultipleChoice(_SummaryHead):
+class StreamMultipleChoice(SummaryHead):
     """Which of several texts is the right one."""
 
     def _outputs(self, config: PretrainedConfig) -> int:

@@ -37,6 +37,10 @@ HEADS = [
     ("llama", "ForTokenClassification", Target(position=3)),
     ("t5", "ForConditionalGeneration", None),
     ("bart", "ForConditionalGeneration", None),
+    ("xlnet", "ForSequenceClassification", None),
+    ("xlnet", "ForMultipleChoice", ChoiceTarget()),
+    ("xlnet", "ForTokenClassification", Target(position=3)),
+    ("xlnet", "LMHeadModel", None),
 ]
 
 
