@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cutaway.errors import InputError, nearest
 from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.nn.call_context import Evaluation
+from cutaway.nn.forward_inputs import reads
 from cutaway.pipelines.custom import STEPS, take_steps, walked
 from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
 from cutaway.pipelines.plan import Row, batches
@@ -73,6 +74,8 @@ class Pipeline(KnownUpstream, ABC):
         if device is not None:
             self.model.to(_device(device))
         self._evaluation = Evaluation(cast(nn.Module, self.model))
+        # a tokenizer may number the texts of a pair for a model (BART, DistilBERT) that makes no difference of them
+        self._reads_types = reads(type(model), "token_type_ids")
 
     @property
     def device(self) -> torch.device:
@@ -255,6 +258,7 @@ class Pipeline(KnownUpstream, ABC):
     def batch(self, rows: list[Row]) -> dict[str, Tensor]:
         """Rows as padded tensors [rows, longest] on the model's device, with the mask."""
         lengths = [row.length for row in rows]
+        names = [name for name in rows[0].inputs if self._reads_types or name != "token_type_ids"]
         longest = max(1, *lengths)
         short = [longest - length for length in lengths]
         if any(short):
@@ -264,11 +268,11 @@ class Pipeline(KnownUpstream, ABC):
             }
             found = {
                 name: torch.tensor([row.inputs[name] + [fills[name]] * n for row, n in zip(rows, short, strict=True)])
-                for name in rows[0].inputs
+                for name in names
             }
             found["attention_mask"] = torch.tensor([[1] * (longest - n) + [0] * n for n in short])
         else:
-            found = {name: torch.tensor([row.inputs[name] for row in rows]) for name in rows[0].inputs}
+            found = {name: torch.tensor([row.inputs[name] for row in rows]) for name in names}
             found["attention_mask"] = torch.ones(len(rows), longest, dtype=torch.int64)
         device = self.device
         return found if device.type == "cpu" else {name: value.to(device) for name, value in found.items()}

@@ -123,7 +123,7 @@ def cluster(
     middles = np.stack([_unit(whole[topic == i].mean(axis=0)) for i in range(count)]) if count else whole[:0]
     nearness = np.zeros(len(texts), dtype=np.float32)
     inside = topic >= 0
-    nearness[inside] = (whole[inside] * middles[topic[inside]]).sum(axis=1)
+    nearness[inside] = (whole[inside] * middles[topic[inside]]).sum(axis=1).clip(-1, 1)
     counts = WordCounts(texts.texts)
     words = counts.of_topics(topic, count, n_words)
     made = []
@@ -153,8 +153,10 @@ def how_many(texts: int, method: str, n_topics: int | None) -> int:
     """The number of topics of so many texts. InputError where these are too few, before vectors are computed."""
     wanted = n_topics or max(2, min(MOST, texts // EACH))
     if texts < max(wanted if method == "kmeans" else 5, 4):
-        few = f"{counted(texts, 'text')} {'is' if texts == 1 else 'are'} too few for {counted(wanted, 'topic')}"
-        raise InputError(f"{few}; give more texts, or fewer topics.")
+        few = f"{counted(texts, 'text')} {'is' if texts == 1 else 'are'} too few"
+        if n_topics is None or texts < 4:
+            raise InputError(f"{few} to be grouped; give {'4' if method == 'kmeans' else '5'} or more.")
+        raise InputError(f"{few} for {counted(wanted, 'topic')}; give more texts, or fewer topics.")
     return wanted
 
 
@@ -167,6 +169,8 @@ def _narrow(whole: Floats) -> Floats:
     from sklearn.decomposition import PCA
 
     width = min(WIDTH, *whole.shape)
+    if np.ptp(whole, axis=0).max() < 1e-6:  # equal texts lie at one place, and differ in no direction
+        return np.zeros((len(whole), width), dtype=np.float32)
     # of many texts by their covariance (exact, one product), of few or wide ones as scikit-learn thinks best
     found: Floats = PCA(width, svd_solver="auto", random_state=SEED).fit_transform(whole).astype(np.float32)
     return found

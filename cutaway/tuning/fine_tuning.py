@@ -204,9 +204,6 @@ class Tuning(Generic[R]):
             if not path.is_file():
                 raise InputError(f"{folder} holds no training to go on with; leave out --resume.")
             before = read_json(path, InputError, max_bytes=MEGABYTE)
-            changed = [name for name, value in record.items() if before.get(name) != value]
-            if changed:
-                raise InputError(f"{folder} was trained on another {' and '.join(changed)}; --resume needs the same.")
             began = before.get("settings", settings)  # folders of earlier versions hold none
             for name, value in settings.items():
                 if isinstance(began, dict) and began.get(name, value) != value:
@@ -214,6 +211,9 @@ class Tuning(Generic[R]):
                         f"{folder} was trained with {name} = {json.dumps(began[name])}, now it is {json.dumps(value)}: "
                         "--resume goes on as it began. Set it back, or name another folder."
                     )
+            changed = [name for name, value in record.items() if before.get(name) != value]
+            if changed:
+                raise InputError(f"{folder} was trained on another {' and '.join(changed)}; --resume needs the same.")
             return True
         if checkpoints.numbered(folder) or (folder / "config.json").exists():
             raise InputError(f"{folder} holds a training already: go on with --resume, or name another folder.")

@@ -175,3 +175,28 @@ def test_what_is_no_text_is_an_error(pipe, bad):
 def test_top_k_out_of_bounds(pipe, top_k):
     with pytest.raises(InputError, match="top_k"):
         pipe("good", top_k=top_k)
+
+
+def test_numbers_of_texts_that_a_model_does_not_read_are_left_out(tmp_path):
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        str(tiny.classifier(tmp_path / "bert")), model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+    )
+    assert "token_type_ids" in tokenizer("good")
+    tokenizer.save_pretrained(tmp_path / "bart")
+    end = tokenizer.sep_token_id  # which each text has once
+    config = transformers.BartConfig(vocab_size=len(tokenizer), eos_token_id=end, **sizes, **heads)
+    theirs = transformers.BartForSequenceClassification(config).eval()
+    theirs.save_pretrained(tmp_path / "bart")
+    found = pipeline("text-classification", str(tmp_path / "bart"))(["a good film", "bad"], top_k=None)
+    encoded = tokenizer(["a good film", "bad"], return_tensors="pt", padding=True)
+    encoded.pop("token_type_ids")
+    with torch.inference_mode():
+        wanted = theirs(**encoded).logits.softmax(-1)
+    for row, scores in zip(found, wanted, strict=True):
+        by_label = {one["label"]: one["score"] for one in row}
+        assert [by_label[f"LABEL_{i}"] for i in range(3)] == pytest.approx(scores.tolist(), abs=1e-5)

@@ -100,7 +100,7 @@ def test_mistakes(texts):
         ({"method": "dbscan"}, "kmeans or hdbscan"),
         ({"map": "globe"}, "auto, pca, umap"),
         ({"n_topics": 1}, "2 or more"),
-        ({"n_topics": 100}, "too few"),
+        ({"n_topics": 100}, "too few for 100 topics"),
         ({"method": "hdbscan", "n_topics": 3}, "by itself"),
     ):
         with pytest.raises(InputError, match=said):
@@ -115,6 +115,15 @@ def test_equal_texts_leave_no_topic_empty():
     found = cluster(texts, vectors=vectors, n_topics=4)
     assert [topic.size for topic in found.topics] == [10, 10]
     assert [len(topic.typical) for topic in found.topics] == [1, 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_texts_that_are_all_equal_are_one_topic_and_three_are_too_few():
+    vectors = TextVectors(torch.full((4, 8), 8**-0.5), 0)
+    found = cluster(["same words here"] * 4, vectors=vectors, map="pca")
+    assert [topic.size for topic in found.topics] == [4] and found.nearness.max() <= 1
+    with pytest.raises(InputError, match="3 texts are too few to be grouped; give 4 or more"):
+        cluster(["a", "b", "c"], vectors=TextVectors(torch.eye(3), 0))
 
 
 def test_the_page_runs_and_loads_nothing_and_texts_are_data(texts, tmp_path):

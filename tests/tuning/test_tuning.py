@@ -133,7 +133,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, base, call, mo
     assert code == 130 and "--resume goes on" in err
     assert (tmp_path / "out" / "checkpoint-3").is_dir()
     other = {"--max-steps": ("9", "max_steps = 6, now it is 9"), "--warmup": ("0.5", "warmup_ratio"),
-             "--weight-decay": ("0.5", "weight_decay"), "--seed": ("1", "another training"),
+             "--weight-decay": ("0.5", "weight_decay"), "--seed": ("1", "seed"),
              "--max-length": ("9", "max_length = null, now it is 9")}  # fmt: skip
     for option, (value, fault) in other.items():  # the last of an option counts
         code, _, err = call(*given, str(tmp_path / "out"), "--resume", option, value)
