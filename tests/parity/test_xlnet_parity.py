@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import cutaway
 from cutaway.cli import app
 from cutaway.errors import GenerationError, InputError
-from cutaway.inspect import explain
+from cutaway.inspect import explain, written_attribution
 from cutaway.inspect.trace.trace import Trace
 from cutaway.serve.service import Service
 from cutaway.studio.asked import asked_of
@@ -209,6 +209,8 @@ def test_what_foresees_a_text_from_its_beginning_is_refused(read: Path) -> None:
     ):
         with pytest.raises(InputError, match=r"reads a text both ways.*generate\(output_scores=True"):
             asked()
+    with pytest.raises(InputError, match="reads a text both ways"):
+        written_attribution(ours, {"input_ids": IDS[:1]}, IDS[:1].repeat(1, 2))
     served = SimpleNamespace(name="lm", model=ours, explainer=tiny.wordpiece())
     with pytest.raises(InputError, match="reads a text both ways"):
         asked_of(served, "a good film")
