@@ -59,7 +59,7 @@ def written_attribution(
     if reads_both_ways(model):
         raise InputError(
             f"a written token's attribution is of the pass that foresaw it, and {type(model).__name__} reads a text "
-            "both ways: in one pass each token sees itself. Attribute a logit at a place: method(model, inputs, Target)."
+            "both ways: each token sees itself. Attribute a logit at a place: method(model, inputs, Target)."
         )
     prompt = one_text(inputs, row)
     if model.base_model.architecture.decoder is not None:
