@@ -339,6 +339,7 @@ class AutoModelForMaskedLM(_AutoModel["MaskedLM"]):
     """Which token belongs at each place."""
 
     ending = "ForMaskedLM"
+    others: ClassVar[dict[str, str]] = {"xlnet": "LMHeadModel"}
 
 
 class AutoModelForPreTraining(_AutoModel["ReplacedTokens"]):

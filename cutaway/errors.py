@@ -37,6 +37,10 @@ class InputError(CutawayError, ValueError):
     """An input to a model or pipeline has the wrong shape, size or value."""
 
 
+class ArgumentError(InputError, TypeError):
+    """A model was called with an argument that it does not take."""
+
+
 class OutputError(CutawayError, OSError):
     """An output cannot be written: another process is at work on it, or the disk is full."""
 

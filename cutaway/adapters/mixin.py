@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cutaway.adapters import peft_files
 from cutaway.adapters.targets import new_parts
 from cutaway.errors import ConfigError, InputError, nearest
-from cutaway.nn.forward_inputs import NEEDLESS, taken
+from cutaway.nn.forward_inputs import NEEDLESS, check_accepted, taken
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, adapter_call_of
@@ -45,6 +45,8 @@ class Adaptable(NamedModule):
             known = taken(type(self))  # type: ignore[arg-type]
             if "kwargs" not in known:
                 kwargs = {k: v for k, v in kwargs.items() if k in known or k not in NEEDLESS}
+        if kwargs and not taken(type(self)).issuperset(kwargs):  # type: ignore[arg-type]
+            self._check_arguments(kwargs)
         found = self._adapters
         if found is None and not self.can_generate():
             return super().__call__(*args, **kwargs)
@@ -62,6 +64,11 @@ class Adaptable(NamedModule):
         if isinstance(made, Cache):
             made.adapters = self.acting(made.batch)
         return out
+
+    def _check_arguments(self, given: Mapping[str, object]) -> None:
+        """ArgumentError for an argument that forward does not take; a hook, or a forward of the model's own, may."""
+        if not self._forward_pre_hooks and "forward" not in self.__dict__:
+            check_accepted(self, type(self).forward, given)
 
     def add_adapter(self, config: LoraConfig, adapter_name: str = DEFAULT) -> None:
         """Begin a new adapter, which changes nothing yet; it acts and trains from now on, and nothing else trains.

@@ -21,7 +21,7 @@ from cutaway.generate.plan import Plan, make_plan
 from cutaway.generate.prompt import Prompt, read_prompt
 from cutaway.generate.prompt_lookup import LookupSearch
 from cutaway.generate.results import GenerateOutput
-from cutaway.generate.search import Search
+from cutaway.generate.search import Search, reads_both_ways
 from cutaway.generate.settings import GenerationConfig
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def check_positions(positions: object, input_ids: object, attention_mask: object
         )
 
 
-def check_places(model: GenerativeModel, plan: Plan) -> None:
+def check_places(model: GenerativeModel, prompt: Prompt, plan: Plan) -> None:
     """GenerationError where a model that asks for a token at its place (XLNet) meets what reads texts in order."""
     needs = {
         "past_key_values": plan.past is not None, "output_logprobs": plan.logprobs is not None,
@@ -260,6 +260,11 @@ def check_places(model: GenerativeModel, plan: Plan) -> None:
                 f"{name} is for models that read a text from its first word to its last, and {type(model).__name__} "
                 f"reads it both ways: leave {name} out."
             )
+    if prompt.embeds is not None:
+        raise GenerationError(
+            f"inputs_embeds: {type(model).__name__} reads the ids of a text anew for each token that it writes. Pass "
+            "input_ids, and leave inputs_embeds out."
+        )
 
 
 def check_embedded(prompt: Prompt, plan: Plan, encoder_decoder: bool) -> None:
@@ -317,7 +322,7 @@ def prepare(
     settings.pop("token_type_ids", None)  # tokenizers hand it to models that have no use for it
     decoder_inputs = {name: settings.pop(name, None) for name in INPUTS}
     adapters, positions = settings.pop("adapters", ()), settings.pop("position_ids", None)
-    asks_places = hasattr(model, "next_tokens")
+    asks_places = reads_both_ways(model)
     if asks_places and settings.get("use_mems") is not None:
         settings["use_cache"] = settings["use_mems"]  # what a cache is called there
     if asks_places:
@@ -341,7 +346,7 @@ def prepare(
         plan, assistant=read_assistant(call, model, prompt.ids.shape[0], reads_ids=prompt.encoder_ids is not None)
     )
     if asks_places:
-        check_places(model, plan)
+        check_places(model, prompt, plan)
     kind: type[Search] = Search if plan.prompt_lookup is None else LookupSearch
     if plan.assistant is not None:
         kind = AssistedSearch

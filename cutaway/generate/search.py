@@ -44,6 +44,14 @@ class Step:
     ended: Tensor | None
 
 
+def reads_both_ways(model: object) -> bool:
+    """Whether a model writes, though in its pass over a text each word sees itself and those after it (XLNet).
+
+    The logits of such a pass say nothing of a next token: `next_tokens` asks for that at a place of its own.
+    """
+    return hasattr(model, "next_tokens")
+
+
 class Search:
     """One call of generate, a step at a time: `while not search.done: search.step()`.
 

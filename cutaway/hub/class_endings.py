@@ -21,6 +21,7 @@ CLASS_ENDINGS = {
     "ForSequenceClassification": Ending("text-classification", "AutoModelForSequenceClassification"),
     "ForTokenClassification": Ending("token-classification", "AutoModelForTokenClassification"),
     "ForQuestionAnswering": Ending("question-answering", "AutoModelForQuestionAnswering"),
+    "ForQuestionAnsweringSimple": Ending("question-answering", "AutoModelForQuestionAnswering"),
     "ForMultipleChoice": Ending("multiple-choice", "AutoModelForMultipleChoice"),
     "ForMaskedLM": Ending("fill-mask", "AutoModelForMaskedLM"),
     "ForCausalLM": Ending("text-generation", "AutoModelForCausalLM"),

@@ -154,6 +154,7 @@ def observe(
             "decoder's states; explain knows such a model only as one that writes (ForConditionalGeneration). Take an "
             "encoder with the same head; model.record shows this one's states and patterns."
         )
+    check_foresees(loaded)
     _check_asked(kind, asked)
     with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
@@ -166,6 +167,19 @@ def observe(
         elif asked.vector and run.kind == "states":
             explanation = replace(explanation, evidence=run.evidence(explanation, (QUICK,)))
         return explanation, run
+
+
+def check_foresees(model: LanguageModel) -> None:
+    """InputError for a model that writes and reads both ways: its pass over a text says nothing of the next token."""
+    from cutaway.generate.search import reads_both_ways  # it needs torch; pictures of a stored run do without
+
+    if reads_both_ways(model):
+        raise InputError(
+            f"explain shows what one pass over a text says of each next token, and {type(model).__name__} reads a text "
+            "both ways: there each word sees itself and those after it. generate(output_scores=True, "
+            "return_dict_in_generate=True) gives what it writes by; model.record shows states and patterns; with a "
+            "head for labels, the family is explained."
+        )
 
 
 def _check_asked(kind: Kind, asked: Asked) -> None:
@@ -238,6 +252,7 @@ class Run:
         import torch
 
         self.text, self.name, self.model, self.tokenizer = text, name, model, tokenizer
+        check_foresees(model)
         self.kind = kind_of(model)
         if self.kind == "span" and context is None:
             self.kind = "states"  # without a text to look in there is no answer

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.generate.search import reads_both_ways
 from cutaway.inspect.neurons import Excited
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
@@ -134,7 +135,8 @@ def reconstruction(model: LanguageModel, sae: AttachedSae, batches: Sequence[Inp
         raise InputError("reconstruction needs texts of at least two tokens.")
     spread = squares - total.square().sum() / n
     measured = (float(1 - missed / spread), on / n, float((~seen).double().mean()), n)
-    if not model.can_generate() or model.base_model.architecture.decoder is not None:
+    foresees = model.can_generate() and not reads_both_ways(model)
+    if not foresees or model.base_model.architecture.decoder is not None:
         return Reconstruction(*measured)
     plain = _loss(model, batches)
     with model.edit({sae.error: 0.0}):

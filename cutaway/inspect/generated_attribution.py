@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.generate.search import reads_both_ways
 from cutaway.inspect.attribution import Attribution
 from cutaway.inspect.gradients import integrated_gradients
 from cutaway.inspect.result import Result
@@ -51,7 +52,15 @@ def written_attribution(
         inputs: the prompt, as it was given to `generate`. ids: [B, length], what `generate` returned (with the prompt
             for a decoder; the decoder's text for an encoder-decoder, whose scores are over the encoder's tokens).
         method: `integrated_gradients`, `input_x_gradient`, `occlude` or `shapley_values`; options are passed on.
+
+    Raises:
+        InputError: nothing was written; a model that reads both ways, whose pass over it shows each token to itself.
     """
+    if reads_both_ways(model):
+        raise InputError(
+            f"a written token's attribution is of the pass that foresaw it, and {type(model).__name__} reads a text "
+            "both ways: each token sees itself. Attribute a logit at a place: method(model, inputs, Target)."
+        )
     prompt = one_text(inputs, row)
     if model.base_model.architecture.decoder is not None:
         first, base = 1, {**prompt, "decoder_input_ids": ids[row : row + 1, :-1]}

@@ -125,6 +125,11 @@ class TwoStreams(Backbone[XLNetModelOutput]):
             config = self.config
             use_mems = config.flag("use_mems_train" if self.training and not evaluating() else "use_mems_eval")
         padded = isinstance(attention_mask, Tensor) and not bool((attention_mask != 0).all())
+        if mems is not None and not _are_states(mems):
+            raise InputError(
+                f"mems={mems!r:.40} must be {self.architecture.stack.n_layers} tensors [earlier length, batch, "
+                f"{self.architecture.stack.hidden_size}], what an earlier call with as many texts gave."
+            )
         goes_on = mems is not None and any(one is not None for one in mems)
         if goes_on or perm_mask is not None or target_mapping is not None or (padded and (asked or current().whole)):
             out = self._dense(
@@ -343,6 +348,13 @@ class TwoStreams(Backbone[XLNetModelOutput]):
         if found and wanted is True:
             return tuple(one for i in range(total) for one in found[i])
         return self._package({i: of[-1] for i, of in found.items()}, wanted, total, "hidden_states")
+
+
+def _are_states(mems: object) -> bool:
+    """Whether these are tensors with three dimensions, or None, one for each layer."""
+    return isinstance(mems, Sequence | Tensor) and all(
+        one is None or (isinstance(one, Tensor) and one.dim() == 3) for one in mems
+    )
 
 
 def _shown_words(attention_mask: Tensor | None, input_mask: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cutaway.errors import InputError, nearest
 from cutaway.hub.upstream_types import KnownUpstream
 from cutaway.nn.call_context import Evaluation
-from cutaway.nn.forward_inputs import reads
+from cutaway.nn.forward_inputs import accepted
 from cutaway.pipelines.custom import STEPS, take_steps, walked
 from cutaway.pipelines.fit import Fit, check_long, fit, longest_input
 from cutaway.pipelines.plan import Row, batches
@@ -75,7 +75,8 @@ class Pipeline(KnownUpstream, ABC):
             self.model.to(_device(device))
         self._evaluation = Evaluation(cast(nn.Module, self.model))
         # a tokenizer may number the texts of a pair for a model (BART, DistilBERT) that makes no difference of them
-        self._reads_types = reads(type(model), "token_type_ids")
+        names = accepted(type(model).forward)
+        self._reads_types = names is None or "token_type_ids" in names
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ import torch
 
 from cutaway.errors import InputError
 from cutaway.generate.logprobs import token_logits
+from cutaway.generate.search import reads_both_ways
 from cutaway.pipelines.base import Pipeline, text_only
 from cutaway.pipelines.plan import Row
 
@@ -50,6 +51,13 @@ class PerplexityPipeline(Pipeline):
             raise InputError(
                 f"perplexity needs a causal language model, and {type(self.model).__name__} is none. Load one with "
                 "AutoModelForCausalLM."
+            )
+
+        if reads_both_ways(self.model):
+            raise InputError(
+                f"perplexity is of models that read a text from its first word to its last, and "
+                f"{type(self.model).__name__} reads it both ways: each token would be foreseen from itself. Load a "
+                "causal language model, for example gpt2 or llama."
             )
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:

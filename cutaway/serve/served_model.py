@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cutaway.errors import ConfigError
+from cutaway.generate.search import reads_both_ways
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.factory import pipeline
 from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
@@ -55,7 +56,7 @@ class ServedModel:
         engine.add(self.batches)
         self.generator: Generator | None = None
         if self.task == "text-generation":
-            if hasattr(self.model, "next_tokens"):
+            if reads_both_ways(self.model):
                 raise ConfigError(
                     f"{name} reads its whole text both ways for each token that it writes, and the server's batches go "
                     "on from what was read: write with model.generate, or `cutaway generate`."

@@ -283,3 +283,34 @@ def test_two_vocabularies_are_not_resized() -> None:
     assert model.lm_head.weight is model.get_decoder().embed.tokens.weight
     with pytest.raises(InputError, match="vocabularies of their own"):
         model.resize_token_embeddings(25)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "xlnet"])
+@torch.no_grad()
+def test_an_argument_that_a_model_does_not_take_is_named(family: str) -> None:
+    ours = load(make(family, "Model"), "Model")
+    given = inputs(family, (6, 4))
+    with pytest.raises(TypeError, match=r"^\w+ takes no argument head_mask. .* model.edit") as raised:
+        ours(**given, head_mask=torch.ones(3, 4))
+    assert isinstance(raised.value, InputError) and type(ours).__name__ in str(raised.value)
+    with pytest.raises(InputError, match=r"takes no argument atention_mask\. Did you mean 'attention_mask'"):
+        ours(**given, atention_mask=None)
+    if family == "xlnet":
+        with pytest.raises(InputError, match=r"XLNetModel takes no argument past_key_values\. It reads its whole text"):
+            ours(**given, past_key_values=[])
+    if family != "t5":  # the way out is one
+        with ours.edit({"blocks.0.attn.head.3.out": 0.0}):
+            assert not torch.equal(ours(**given)[0], load(make(family, "Model"), "Model")(**given)[0])
+
+
+def test_an_argument_may_be_for_a_hook_or_for_a_forward_of_the_models_own() -> None:
+    ours = load(make("bert", "Model"), "Model")
+    given = inputs("bert", (6, 4))
+    hook = ours.register_forward_pre_hook(
+        lambda module, args, named: (args, {name: named[name] for name in named if name != "extra"}), with_kwargs=True
+    )
+    wanted = ours(**given, extra=1).last_hidden_state
+    hook.remove()
+    before = ours.forward
+    ours.forward = lambda extra, **named: before(**named)
+    assert torch.equal(ours(**given, extra=1).last_hidden_state, wanted)

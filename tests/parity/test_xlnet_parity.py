@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+import tiny
 import torch
 import transformers
 from parity.pairs import TOLERANCE, gap, load, pair
 from safetensors.torch import load_file
+from serve_app import serving
 from torch import Tensor
+from typer.testing import CliRunner
 
 import cutaway
+from cutaway.cli import app
 from cutaway.errors import GenerationError, InputError
+from cutaway.inspect import explain, written_attribution
+from cutaway.inspect.trace.trace import Trace
+from cutaway.serve.service import Service
+from cutaway.studio.asked import asked_of
+from cutaway.studio.live_run import LiveRun
 
 ALL = {"output_attentions": True, "output_hidden_states": True}
 IDS = torch.randint(6, 99, (3, 9), generator=torch.Generator().manual_seed(4))
@@ -159,16 +170,90 @@ def test_what_reads_texts_in_order_is_refused() -> None:
     for settings in ({"prompt_lookup_num_tokens": 3}, {"output_logprobs": True, "return_dict_in_generate": True}):
         with pytest.raises(GenerationError, match="reads it both ways"):
             ours.generate(IDS[:1], **settings)
+    with pytest.raises(GenerationError, match="leave inputs_embeds out"):
+        ours.generate(inputs_embeds=torch.zeros(1, 3, 32), max_new_tokens=2)
     with pytest.raises(InputError, match="no address stands for"), ours.record("blocks.0.resid"):
         ours(IDS, **permuted())
     for wrong, message in (
         ({"perm_mask": torch.zeros(3, 9, 8)}, r"perm_mask has shape \[3, 9, 8\]; it must be \[3, 9, 9\]"),
         ({"target_mapping": torch.zeros(3, 2, 8)}, r"target_mapping has shape .* it must be \[3, targets, 9\]"),
         ({"mems": [torch.zeros(2, 3, 32)]}, "mems must be 3 tensors"),
+        ({"mems": "x"}, "mems='x' must be 3 tensors"),
+        ({"mems": 5}, "mems=5 must be 3 tensors"),
+        ({"mems": [1, 2, 3]}, r"mems=\[1, 2, 3\] must be 3 tensors"),
         ({"input_mask": torch.zeros(3, 9), "attention_mask": torch.ones(3, 9)}, "pass one of them"),
     ):
         with pytest.raises(InputError, match=message):
             ours(IDS, **wrong)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model and a model that answers questions, with a tokenizer each."""
+    folder = tmp_path_factory.mktemp("read")
+    tokenizer = tiny.wordpiece()
+    for name, ending in (("lm", "LMHeadModel"), ("qa", "ForQuestionAnsweringSimple")):
+        theirs, _ = pair("xlnet", ending, vocab_size=len(tokenizer), pad_token_id=0, initializer_range=0.5)
+        tiny.save(folder / name, theirs, tokenizer)
+    return folder
+
+
+def test_what_foresees_a_text_from_its_beginning_is_refused(read: Path) -> None:
+    ours = cutaway.AutoModelForCausalLM.from_pretrained(read / "lm")
+    with pytest.raises(InputError, match=r"perplexity .* reads it both ways"):
+        cutaway.pipeline("perplexity", model=str(read / "lm"))
+    for asked in (
+        lambda: explain("a good film", str(read / "lm")),
+        lambda: Trace.of(ours, tiny.wordpiece(), "a good film"),
+        lambda: LiveRun("a good film", "lm", ours, tiny.wordpiece(), 2, False),
+    ):
+        with pytest.raises(InputError, match=r"reads a text both ways.*generate\(output_scores=True"):
+            asked()
+    with pytest.raises(InputError, match="reads a text both ways"):
+        written_attribution(ours, {"input_ids": IDS[:1]}, IDS[:1].repeat(1, 2))
+    served = SimpleNamespace(name="lm", model=ours, explainer=tiny.wordpiece())
+    with pytest.raises(InputError, match="reads a text both ways"):
+        asked_of(served, "a good film")
+    shown = CliRunner().invoke(app, ["perplexity", "a good film", "--model", str(read / "lm")])
+    assert isinstance(shown.exception, InputError) and "reads it both ways" in str(shown.exception)
+
+
+def test_a_server_explains_no_model_that_reads_both_ways(read: Path) -> None:
+    pipe = cutaway.pipeline("fill-mask", model=str(read / "lm"))
+    with serving(Service(pipe)) as address:
+        answer = httpx.post(f"{address}/explain", json={"text": "a good film"})
+    assert answer.status_code == 400 and "reads a text both ways" in answer.text
+
+
+def test_it_fills_masks_as_upstream(read: Path) -> None:
+    text = "a good [MASK] film was [MASK] great"
+    mine = cutaway.pipeline("fill-mask", model=str(read / "lm"))(text)
+    yours = transformers.pipeline("fill-mask", model=str(read / "lm"))(text)
+    for ours, theirs in zip(flat_rows(mine), flat_rows(yours), strict=True):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=TOLERANCE)
+        assert {**ours, "score": 0} == {**theirs, "score": 0}
+    assert type(cutaway.AutoModelForMaskedLM.from_pretrained(read / "lm")) is cutaway.XLNetLMHeadModel
+
+
+def flat_rows(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for rows in found for row in rows]
+
+
+@torch.no_grad()
+def test_its_answer_to_a_question_is_explained(read: Path) -> None:
+    question, context = "what is it", "the film was not good and it was bad"
+    ours = cutaway.AutoModelForQuestionAnswering.from_pretrained(read / "qa")
+    shown = explain(question, ours, tiny.wordpiece(), context=context)
+    assert shown.kind == "span"
+    theirs = transformers.XLNetForQuestionAnsweringSimple.from_pretrained(read / "qa").eval()
+    given = tiny.wordpiece()(question, context, return_tensors="pt", return_offsets_mapping=True)
+    offsets, parts = given.pop("offset_mapping")[0].tolist(), given.sequence_ids(0)
+    out = theirs(**given)
+    inside = [i for i, part in enumerate(parts) if part == 1]
+    spans = {(i, j): float(out.start_logits[0, i] + out.end_logits[0, j]) for i in inside for j in inside if i <= j}
+    (first, last), best = max(spans.items(), key=lambda one: one[1])
+    assert shown.answers[0].label == context[offsets[first][0] : offsets[last][1]] == shown.generated
+    assert shown.answers[0].logit == pytest.approx(best, abs=TOLERANCE)
 
 
 def test_files_and_names_are_upstreams(tmp_path: Path) -> None:

@@ -204,6 +204,13 @@ def test_the_measures(gpt2: Any, tmp_path: Path) -> None:
         gpt2.detach_sae("m")
 
 
+def test_no_next_token_is_measured_of_a_model_that_reads_both_ways(tmp_path: Path) -> None:
+    model = load(make("xlnet", "LMHeadModel"), "LMHeadModel")
+    sae = model.attach_sae("blocks.1.resid", write_sae(tmp_path / "s", "topk", 32, 64), "m")
+    measured = reconstruction(model, sae, [inputs("xlnet", (7, 4))])
+    assert measured.tokens > 0 and measured.loss is None and measured.loss_recovered is None
+
+
 @pytest.mark.parametrize(
     ("address", "options", "why"),
     [
