@@ -157,8 +157,8 @@ def _best_run(best: Tried) -> BestRun:
 
 def _numbers(value: object) -> float | Sequence[float]:
     """What compute_objective gave, a number or several; ConfigError for anything else."""
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    given: Sequence[Any] = value if several else [value]
+    several = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    given: list[Any] = [value] if several is None else several
     try:
         if any(isinstance(one, str | bytes) for one in given):
             raise TypeError
@@ -167,7 +167,7 @@ def _numbers(value: object) -> float | Sequence[float]:
         raise ConfigError(
             f"compute_objective gives {value!r:.80}: give a number, or one for each of several directions."
         ) from None
-    return found if several else found[0]
+    return found[0] if several is None else found
 
 
 def _single(value: float | Sequence[float]) -> float:
