@@ -77,7 +77,7 @@ class Search:
         self.unfinished: list[int] = []  # places of the sequences that were cut before they had the form asked for
         self.newest = ids[:, -1]  # [A]
         self.cache: Cache | None = None
-        self.source_ids: list[list[int]] | None = None  # of each prompt, where this call fills the cache
+        self.source_ids: list[list[int]] | None = None  # of each prompt, until the cache that this call fills has them
         self.encoded = prompt.encoder_outputs
         self.encoder_mask = prompt.encoder_mask
         self.mask: Tensor | None = None  # [total, max_length], where the whole text is run in every step
@@ -204,6 +204,8 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
+            if self.source_ids is not None and isinstance(self.cache, Cache):  # from here on it moves them itself
+                self.cache.source_ids, self.source_ids = self.source_ids, None
             self.asks_for_stepper = runs_text and self.is_unobserved
         return outputs
 
@@ -298,8 +300,6 @@ class Search:
                     self.sequences[row, pads[row] : pads[row] + n].tolist()
                     for row, n in zip(rows, lengths, strict=True)
                 ]
-            if len(lengths) == len(rows) and self.source_ids is not None:
-                self.cache.source_ids = [self.source_ids[row // self.plan.copies] for row in rows]
 
     def release(self) -> None:
         """Leaves the steps that were captured to the model's next call."""

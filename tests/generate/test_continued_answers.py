@@ -105,3 +105,11 @@ def test_another_beginning_of_the_answer_is_computed_anew(family, changed):
     again = model.generate(**source, decoder_input_ids=rest.sequences, past_key_values=rest.past_key_values, **ASKED)
     whole = model.generate(**source, decoder_input_ids=rest.sequences, **ASKED)
     assert torch.allclose(torch.stack(again.logits), torch.stack(whole.logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("more", [{"num_beams": 2}, {"num_return_sequences": 2, "do_sample": True}])
+def test_several_answers_of_a_source_have_it_in_the_cache(more):
+    model, source, _ = begun("t5")
+    sources = source["input_ids"].masked_fill(source["attention_mask"] == 0, -1).tolist()
+    cache = model.generate(**source, **{**ASKED, **more}).past_key_values
+    assert cache.source_ids == [ids for ids in sources for _ in range(2)]
