@@ -97,6 +97,25 @@ def common_prefix_length(a: list[int], b: list[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
+def source_ids(prompt: Prompt) -> list[list[int]] | None:
+    """What an encoder reads of each prompt, -1 where its mask hides a token; None where it is not given as ids."""
+    if prompt.encoder_ids is None or prompt.embeds is not None:
+        return None
+    ids, mask = prompt.encoder_ids, prompt.encoder_mask
+    found: list[list[int]] = (ids if mask is None else ids.masked_fill(mask == 0, -1)).tolist()
+    return found
+
+
+def check_sources(held: list[list[int]], sources: list[list[int]]) -> None:
+    """GenerationError where a cache was filled from other sources [B, length] than those of the call."""
+    row = next((i for i, (a, b) in enumerate(zip(held, sources, strict=True)) if a != b), None)
+    if row is not None:
+        raise GenerationError(
+            f"past_key_values was filled from another source than row {row} of input_ids (with attention_mask): pass "
+            "the source that the answer was begun with, or leave past_key_values out."
+        )
+
+
 def cached_lengths(past: Cache, texts: list[list[int]]) -> list[int]:
     """How many tokens of each text `past` holds; a cache of one text serves any number.
 

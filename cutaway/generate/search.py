@@ -15,10 +15,13 @@ from cutaway.errors import GenerationError
 from cutaway.generate import sampling
 from cutaway.generate.cache_reuse import (
     cached_lengths,
+    check_sources,
+    common_prefix_length,
     continue_from,
     positions_are_fixed,
     real_ids,
     shared_prefix_length,
+    source_ids,
 )
 from cutaway.generate.logits_processors import LogitsProcessors
 from cutaway.generate.plan import Plan
@@ -82,6 +85,7 @@ class Search:
         self.unfinished: list[int] = []  # places of the sequences that were cut before they had the form asked for
         self.newest = ids[:, -1]  # [A]
         self.cache: Cache | None = None
+        self.source_ids: list[list[int]] | None = None  # of each prompt, until the cache that this call fills has them
         self.encoded = prompt.encoder_outputs
         self.encoder_mask = prompt.encoder_mask
         self.mask: Tensor | None = None  # [total, max_length], where the whole text is run in every step
@@ -208,6 +212,8 @@ class Search:
                 self.encoded = (outputs.encoder_last_hidden_state,)
         if self.plan.use_cache:
             self.cache = outputs.past_key_values
+            if self.source_ids is not None and isinstance(self.cache, Cache):  # from here on it moves them itself
+                self.cache.source_ids, self.source_ids = self.source_ids, None
             self.asks_for_stepper = runs_text and self.is_unobserved
         return outputs
 
@@ -218,22 +224,33 @@ class Search:
         return self.stepper is not None and self.stepper.shows_all
 
     def continue_answer(self) -> Tensor | None:
-        """What the call's cache of an encoder-decoder does not hold of the answers so far, [B, rest]; None without one.
+        """What the call's cache of an encoder-decoder does not hold of the answers so far, [B, rest]; None for all.
+
+        Where the cache knows its tokens, what they have in common with the answers is kept.
 
         Raises:
-            GenerationError: it is not one of the beginnings of these answers.
+            GenerationError: its texts are not shorter than these answers, or it was filled from other sources.
         """
         past, ids = self.plan.past, self.prompt.ids
+        sources = source_ids(self.prompt)
         if past is None or past.buffer is None:
-            self.cache = past
+            self.cache, self.source_ids = past, sources
             return None
-        shown = self.prompt.mask is None or bool(self.prompt.mask.all())
+        shown = all(mask is None or bool(mask.all()) for mask in (self.prompt.mask, past.columns))
         if (past.batch, self.plan.copies) != (len(ids), 1) or not 0 < past.seen < ids.shape[1] or not shown:
             raise GenerationError(
                 f"past_key_values holds {past.seen} tokens of {past.batch} answers, and decoder_input_ids is "
                 f"{list(ids.shape)}: pass the answers so far, at least one token longer and without padding, one "
                 "search each; or leave past_key_values out, and pass encoder_outputs to spare the encoder."
             )
+        if past.source_ids is not None and sources is not None:
+            check_sources(past.source_ids, sources)
+        if past.ids is not None:
+            kept = min(map(common_prefix_length, past.ids, ids.tolist()))
+            if kept == 0:
+                self.source_ids = sources
+                return None  # another first token: all of it is computed anew, into a cache of its own
+            past.crop(kept)
         self.cache = past
         return ids[:, past.seen :]
 
@@ -282,7 +299,7 @@ class Search:
         self.release()
         if self.prompt.embeds is not None and not self.model.is_encoder_decoder:
             return  # nobody knows the ids of what it holds
-        if isinstance(self.cache, Cache) and not self.model.is_encoder_decoder and self.cache.batch:
+        if isinstance(self.cache, Cache) and self.cache.batch:
             rows = range(self.total) if self.rows is None else self.rows.tolist()
             pads = [n for n in self.prompt.padding for _ in range(self.plan.copies)]
             lengths = self.cache.lengths.tolist()

@@ -19,6 +19,8 @@ from cutaway.generate.logits_process import LogitsProcessor, whole_number
 
 FACTOR = 6364136223846793005  # of the linear congruential generator that hashes, modulo 2^64
 LARGEST_TABLE = 2**24
+KEY_RANGE = (-(2**63), 2**63 - 1)  # int64, in which tokens are hashed
+SEED_RANGE = (-(2**63), 2**64 - 1)  # what torch.Generator takes
 
 
 @dataclass
@@ -57,7 +59,13 @@ class SynthIDTextWatermarkingConfig:
         keys = listed if isinstance(listed, list | tuple) else ()
         if not keys or any(isinstance(key, bool) or not isinstance(key, int) for key in keys):
             raise GenerationError(f"keys={self.keys!r:.80}: pass whole numbers, at least one.")
+        for key in keys:
+            _within("keys", key, KEY_RANGE)
         self.keys = list(keys)
+        _within("sampling_table_seed", self.sampling_table_seed, SEED_RANGE)
+        for name in ("skip_first_ngram_calls", "debug_mode"):
+            if not isinstance(getattr(self, name), bool):
+                raise GenerationError(f"{name}={getattr(self, name)!r:.80}: pass True or False.")
 
     @classmethod
     def from_dict(cls, config_dict: Mapping[str, Any], **changes: object) -> SynthIDTextWatermarkingConfig:
@@ -80,6 +88,12 @@ class SynthIDTextWatermarkingConfig:
         return SynthIDTextWatermarkLogitsProcessor(**self.to_dict(), device=device)
 
 
+def _within(name: str, value: object, limits: tuple[int, int]) -> None:
+    """GenerationError for what is no integer from the first limit to the last."""
+    if isinstance(value, bool) or not isinstance(value, int) or not limits[0] <= value <= limits[1]:
+        raise GenerationError(f"{name} has {value!r:.80}: pass integers from {limits[0]} to {limits[1]}.")
+
+
 class SynthIDTextWatermarkLogitsProcessor(LogitsProcessor):
     """Marks the scores of one generation: what the first call is shown is the prompt, whose tokens draw no bits.
 
@@ -98,7 +112,13 @@ class SynthIDTextWatermarkLogitsProcessor(LogitsProcessor):
         debug_mode: bool = False,
     ) -> None:
         checked = SynthIDTextWatermarkingConfig(
-            ngram_len, keys, context_history_size, sampling_table_seed, sampling_table_size
+            ngram_len,
+            keys,
+            context_history_size,
+            sampling_table_seed,
+            sampling_table_size,
+            skip_first_ngram_calls,
+            debug_mode,
         )
         self.ngram_len, self.context_history_size = ngram_len, context_history_size
         self.skip_first_ngram_calls, self.debug_mode = skip_first_ngram_calls, debug_mode

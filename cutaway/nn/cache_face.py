@@ -90,6 +90,8 @@ class CacheFace:
     buffer: Tensor | None
     cross: dict[int, tuple[Tensor, Tensor]]
     lengths: Tensor
+    ids: list[list[int]] | None
+    source_ids: list[list[int]] | None
     _before: int
 
     is_compileable = False
@@ -221,6 +223,7 @@ class CacheFace:
     def reset(self) -> None:
         """Forget all texts."""
         self.buffer, self.cross = None, {}
+        self.ids = self.source_ids = None
         self._set_lengths([], self.lengths.device)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:

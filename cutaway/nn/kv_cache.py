@@ -36,6 +36,7 @@ _GROW = 64
 _NEEDLESS = ("offload_only_non_sliding", "max_batch_size", "device", "dtype", "_distributed_cache_data")
 _FORMAT = "cutaway_cache"  # the metadata key of a saved cache: the tokens that it holds, or null
 _ADAPTERS = "cutaway_adapters"  # the same of `Cache.adapters`; files of earlier versions lack it
+_SOURCES = "cutaway_source_ids"  # the same of `Cache.source_ids`
 
 
 class Cache(CacheFace):
@@ -46,6 +47,8 @@ class Cache(CacheFace):
         columns: [batch, seen] bool or None: which columns of the padded input were real tokens (None: all).
         cross: {layer: keys and values of the encoder's text, [batch, n_kv_heads, source length, head_size] each}.
         ids: the tokens held, per text, where whoever filled the cache has noted them; None where nobody has.
+        source_ids: what `cross` was computed from, per text: the ids that the encoder read, -1 where its mask hid one;
+            None where nobody has noted them.
         adapters: the adapter under which each text was read (None: the base alone); None where nobody has noted it.
         inputs: what entered the first block, where a token's keys depend on how long its text is; else None.
     """
@@ -70,6 +73,7 @@ class Cache(CacheFace):
         self.lengths: Tensor = torch.zeros(0, dtype=torch.int64)
         self.columns: Tensor | None = None
         self.ids: list[list[int]] | None = None
+        self.source_ids: list[list[int]] | None = None
         self.adapters: tuple[str | None, ...] | None = None
         self.inputs: CachedInputs | None = None
         # [batch, longest]: the position in its text of what each column holds, -1 before the text; None where no text
@@ -447,6 +451,7 @@ class Cache(CacheFace):
             self._source_rows = index if self._source_rows is None else self._source_rows[index]
         self.columns = None if self.columns is None else self.columns[index]
         self.ids = None if self.ids is None else [self.ids[i] for i in wanted]
+        self.source_ids = None if self.source_ids is None else [self.source_ids[i] for i in wanted]
         self.adapters = None if self.adapters is None else tuple(self.adapters[i] for i in wanted)
         before = self.longest
         self._set_lengths(self.lengths[index].tolist(), self.lengths.device)
@@ -509,7 +514,8 @@ class Cache(CacheFace):
             tensors["places"] = self._positions.contiguous()
         if self.inputs is not None:
             tensors |= self.inputs.tensors(self.longest)
-        metadata = {_FORMAT: json.dumps(self.ids), _ADAPTERS: json.dumps(self.adapters)}
+        noted = {_FORMAT: self.ids, _ADAPTERS: self.adapters, _SOURCES: self.source_ids}
+        metadata = {name: json.dumps(value) for name, value in noted.items()}
         write_aside(path, lambda aside: save_file(tensors, aside, metadata))
 
     @classmethod
@@ -523,6 +529,7 @@ class Cache(CacheFace):
             with safe_open(path, "pt", device=str(device)) as file:
                 metadata = file.metadata() or {}
                 ids, adapters = json.loads(metadata[_FORMAT]), json.loads(metadata.get(_ADAPTERS, "null"))
+                sources = json.loads(metadata.get(_SOURCES, "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             buffer, lengths, columns = tensors["held"], tensors["lengths"], tensors.get("columns")
             cross = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("cross.")})
@@ -535,6 +542,11 @@ class Cache(CacheFace):
                 if len(adapters) != cache.batch or not all(name is None or isinstance(name, str) for name in adapters):
                     raise ValueError(f"adapters of {len(adapters)} texts, and it holds {cache.batch}")
                 cache.adapters = tuple(adapters)
+            if sources is not None:
+                lengths_read = {k.shape[2] for k, _ in cache.cross.values()}
+                if len(sources) != cache.batch or {len(text) for text in sources} != lengths_read:
+                    raise ValueError(f"the ids of {len(sources)} sources, and it holds {cache.batch} of {lengths_read}")
+                cache.source_ids = [[int(token) for token in text] for text in sources]
             counted = ids is None or [len(text) for text in ids] == lengths.tolist()
             if columns is not None:
                 counted = counted and columns.dtype == torch.bool and columns.sum(1).tolist() == lengths.tolist()

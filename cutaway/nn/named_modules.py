@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import groupby
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 from torch import Tensor, nn
 
-from cutaway.errors import ConfigError
+from cutaway.errors import CheckpointError, ConfigError
+from cutaway.nn.cpu.block_weight import FIXED, BlockWeight
 from cutaway.nn.cpu.torch_private import state_version
 from cutaway.nn.engine_modules import EngineTree, engine_modules
 from cutaway.nn.name_tree import Entry, NamedGroup, NamedLayer, name_tree
@@ -125,7 +126,13 @@ class NamedModule(nn.Module):
         return saved_state(self, destination, prefix, keep_vars)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's; the names may be the published ones or the engine's, also mixed."""
+        """As torch's; the names may be the published ones or the engine's, also mixed.
+
+        Raises:
+            CheckpointError: it has other numbers for a weight in blocks of few bits. Nothing is written.
+        """
+        if not assign:
+            check_fixed(self, state_dict)
         names = {ours: theirs for theirs, entries in published_tensors(self).items() for ours, _ in entries}
         try:
             report = super().load_state_dict(state_dict, strict=False, assign=assign)
@@ -376,6 +383,26 @@ def to_engine_names(root: nn.Module, state: dict[str, Any], prefix: str) -> None
         group.sort(key=lambda one: one[0])
         if len(group) == group[0][1].n_parts:
             state[prefix + fused_name] = group[0][1].to_published([value for _, _, value in group])
+
+
+def check_fixed(root: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """CheckpointError where a state dict has other numbers for weights in blocks, which cannot be changed."""
+    fixed = {
+        f"{path}.{leaf}" if path else leaf: weight
+        for path, module in engine_modules(root, remove_duplicate=False)
+        for leaf, weight in cast(dict[str, object], module._parameters).items()
+        if isinstance(weight, BlockWeight)
+    }
+    if not fixed:
+        return
+    state = dict(state_dict)
+    to_engine_names(root, state, "")
+    wrong = [name for name, weight in fixed.items() if name in state and not weight.same_numbers(state[name])]
+    if wrong:
+        published = {ours: theirs for theirs, entries in published_tensors(root).items() for ours, _ in entries}
+        listed = ", ".join(published.get(name, name) for name in wrong[:LISTED])
+        more = f" and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
+        raise CheckpointError(f"state_dict has other numbers for {listed}{more}: {FIXED}")
 
 
 def shown(module: nn.Module, children: Iterable[tuple[str, nn.Module]]) -> str:

@@ -112,7 +112,7 @@ class BatchCache(Cache):
             row = batch + place
             self._clean(row, end - own)
             self.block[:, row, :, end - own : end] = source[:, place, :, other.longest - own : other.longest]
-        self.columns = self.ids = self.adapters = None
+        self.columns = self.ids = self.source_ids = self.adapters = None
         self._set_lengths([*self.lengths.tolist(), *other.lengths.tolist()], other.lengths.device)
 
 

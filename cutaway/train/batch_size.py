@@ -76,14 +76,22 @@ def train_that_fits(train: Callable[[int], T], size: int, beginning: Beginning, 
         resumes: whether the training that failed went on from a checkpoint, whose batches cannot be others.
 
     Raises:
-        RuntimeError: not even batches of one row fit. It is the error of the last try.
+        torch.OutOfMemoryError: not even batches of one row fit (MemoryError where that was the error); the error of the
+            last try is its cause.
     """
     while True:
         try:
             return train(size)
         except Exception as error:
-            if not lacks_memory(error) or resumes() or smaller(size) < 1:
+            if not lacks_memory(error) or resumes():
                 raise
+            if smaller(size) < 1:
+                kind = MemoryError if isinstance(error, MemoryError) else torch.OutOfMemoryError
+                raise kind(
+                    "auto_find_batch_size tried batches down to 1 row, and not even those fit into the memory: shorten "
+                    "the texts (max_length of the tokenizer), set gradient_checkpointing=True, or train a LoRA adapter "
+                    "in place of all weights."
+                ) from error
         # outside of `except`, whose traceback holds the tensors of the step that failed
         size = smaller(size)
         beginning.restore()

@@ -91,6 +91,8 @@ def run(
     """`Trainer.hyperparameter_search`, which tells what the arguments are."""
     if str(getattr(backend, "value", backend)) != "optuna":
         raise ConfigError(f"backend is {backend!r}; searches are made with 'optuna'.")
+    if isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1:
+        raise ConfigError(f"n_trials is {n_trials!r:.80}: pass an integer of 1 or more.")
     refuse_several()
     if trainer.model_init is None:
         raise ConfigError("each trial needs a model of its own: give Trainer model_init= instead of model=.")
@@ -103,8 +105,10 @@ def run(
         raise ConfigError(
             f"direction is {direction!r}, but metric_for_best_model is {metric!r}; see greater_is_better."
         )
-    objective: Callable[[dict[str, float]], float | Sequence[float]]
-    objective = compute_objective or (lambda metrics: _objective(args, metrics))
+
+    def objective(metrics: dict[str, float]) -> float | Sequence[float]:
+        return _objective(args, metrics) if compute_objective is None else _numbers(compute_objective(metrics))
+
     output = Path(args.output_dir)
     path = Path(str(storage).removeprefix("sqlite:///")) if storage is not None else output / "study.db"
     study = Study(path, output, direction, args.seed, {}, study_name, sampler, pruner)
@@ -149,6 +153,21 @@ def _best_run(best: Tried) -> BestRun:
     chosen = {**best.optuna.params, **best.settings}  # model_init may choose, too
     value = best.values[0] if len(best.values) == 1 else list(best.values)
     return BestRun(str(best.number), value, chosen, str(best.folder))
+
+
+def _numbers(value: object) -> float | Sequence[float]:
+    """What compute_objective gave, a number or several; ConfigError for anything else."""
+    several = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    given: list[Any] = [value] if several is None else several
+    try:
+        if any(isinstance(one, str | bytes) for one in given):
+            raise TypeError
+        found = [float(one) for one in given]
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(
+            f"compute_objective gives {value!r:.80}: give a number, or one for each of several directions."
+        ) from None
+    return found[0] if several is None else found
 
 
 def _single(value: float | Sequence[float]) -> float:

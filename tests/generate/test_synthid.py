@@ -110,11 +110,19 @@ def test_marks_are_kept_in_files(tmp_path):
         ({"keys": "12"}, "keys"),
         ({"sampling_table_size": 2**25}, "16777216"),
         ({"context_history_size": 0}, "context_history_size"),
+        ({"keys": [5, 2**70]}, f"keys has {2**70}: .*{2**63 - 1}"),
+        ({"sampling_table_seed": "x"}, f"sampling_table_seed has 'x': .*{2**64 - 1}"),
+        ({"sampling_table_seed": 1.5}, "sampling_table_seed has 1.5"),
+        ({"sampling_table_seed": 2**70}, f"sampling_table_seed has {2**70}"),
+        ({"skip_first_ngram_calls": "no"}, "skip_first_ngram_calls='no': pass True or False"),
+        ({"debug_mode": None}, "debug_mode=None"),
     ],
 )
 def test_what_cannot_be_a_mark_is_refused(wrong, told):
     with pytest.raises(GenerationError, match=told):
         cutaway.SynthIDTextWatermarkingConfig(**{**MARKS[0], **wrong})
+    with pytest.raises(GenerationError, match="debug_mode='no'"):
+        cutaway.SynthIDTextWatermarkLogitsProcessor(5, KEYS, 2**16, 0, 1024, debug_mode="no")
     with pytest.raises(GenerationError, match="bias"):
         cutaway.GenerationConfig(watermarking_config={**MARKS[0], "bias": 2.0})
     with pytest.raises(GenerationError, match="keys"):

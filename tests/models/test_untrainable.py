@@ -7,7 +7,7 @@ import serve_app
 import torch
 
 from cutaway import AutoModelForCausalLM, AutoModelForSequenceClassification
-from cutaway.errors import ConfigError
+from cutaway.errors import CheckpointError, ConfigError
 
 IDS = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
 
@@ -47,3 +47,20 @@ def test_what_can_learn_on_such_weights_does():
 def test_a_float_model_that_is_frozen_is_left_to_torch(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").train().requires_grad_(False)
     assert not model(**IDS, labels=IDS["input_ids"]).loss.requires_grad
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_state_dict_that_does_not_fit_writes_nothing(folder, dtype):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    other = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").state_dict()
+    norm = "model.norm.weight"
+    other = {name: value + 1 for name, value in other.items()}
+    with pytest.raises(CheckpointError, match=r"for model\..*weight, .* and \d+ more: .*add_adapter"):
+        model.load_state_dict(other)
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+    changed = model.state_dict() | {norm: own[norm] + 1}  # its own weights, and a norm that is none of few bits
+    model.load_state_dict(changed)
+    assert torch.equal(model.state_dict()[norm], own[norm] + 1)
+    model.load_state_dict({norm: own[norm]}, strict=False)
+    assert torch.equal(model.state_dict()[norm], own[norm])

@@ -77,9 +77,10 @@ def test_a_resume_goes_on_with_the_size_that_was_found(tmp_path: Path) -> None:
 
 def test_what_no_smaller_batch_helps_is_raised(tmp_path: Path) -> None:
     scarce = Scarce(0)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError, match=r"down to 1 row.*gradient_checkpointing.*LoRA") as caught:
         trainer(tmp_path, 3, scarce).train()
     assert scarce.tried == [3, 2, 1]
+    assert str(caught.value.__cause__) == "CUDA out of memory."
 
     class Broken(cutaway.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -272,6 +273,14 @@ def test_a_search_in_several_directions_gives_those_that_none_beats(tmp_path):
         cutaway.BertForSequenceClassification.from_pretrained(best.run_summary)
     with pytest.raises(ConfigError, match="2 values for 1 direction"):
         trainer.hyperparameter_search(lambda trial: {}, objective, 1, "minimize", storage=tmp_path / "other.db")
+    for n, wrong in enumerate([("a", 1), "1", None, (1.0, torch.ones(2))]):
+        with pytest.raises(ConfigError, match=re.escape(f"compute_objective gives {wrong!r}")):
+            trainer.hyperparameter_search(
+                lambda trial: {}, lambda metrics, wrong=wrong: wrong, 1, ["minimize"] * 2, storage=tmp_path / f"w{n}.db"
+            )
+    for trials in (0, -1, 1.5, True):
+        with pytest.raises(ConfigError, match=f"n_trials is {trials!r}"):
+            trainer.hyperparameter_search(lambda trial: {}, objective, trials, "minimize")
     with pytest.raises(ConfigError, match="a list of these"):
         trainer.hyperparameter_search(lambda trial: {}, objective, 1, ["up"], storage=tmp_path / "third.db")
 

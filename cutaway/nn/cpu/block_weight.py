@@ -91,7 +91,7 @@ class BlockWeight(Tensor):
             return _as_it_is(func, args, kwargs)
         if name.startswith("new_") or name.endswith("_like"):
             return func(torch.zeros(()).expand(first.shape), *args[1:], **kwargs)
-        if name == "copy_" and isinstance(first, cls) and first._is(args[1]):  # as load_state_dict does
+        if name == "copy_" and isinstance(first, cls) and first.same_numbers(args[1]):  # as load_state_dict does
             return first
         if (_changes(name) and (_holds(first) or _holds(kwargs.get("tensor")))) or _holds(kwargs.get("out")):
             raise ConfigError(FIXED)
@@ -185,7 +185,7 @@ class BlockWeight(Tensor):
     def __repr__(self, **_: object) -> str:  # type: ignore[override]
         return f"{self.dequantize()!r}, in blocks of {self.blocks.name}"
 
-    def _is(self, other: object) -> bool:
+    def same_numbers(self, other: object) -> bool:
         """Whether `other` has the same numbers."""
         if isinstance(other, BlockWeight) and other.blocks is self.blocks:
             return True
