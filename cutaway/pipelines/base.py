@@ -75,7 +75,7 @@ class Pipeline(KnownUpstream, ABC):
             self.model.to(_device(device))
         self._evaluation = Evaluation(cast(nn.Module, self.model))
         # a tokenizer may number the texts of a pair for a model (BART, DistilBERT) that makes no difference of them
-        names = accepted(type(self.model).forward)
+        names = accepted(type(cast(nn.Module, model)).forward)
         self._reads_types = names is None or "token_type_ids" in names
 
     @property
