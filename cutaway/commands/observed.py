@@ -29,6 +29,7 @@ def observed(
     if kept:
         trace = Trace.of(model, None, given, **asked, **{**more, "evidence": True}, **load)
         return trace.explanation, trace
-    from cutaway.inspect.explainer import Asked, observe
+    from cutaway.inspect.asked import Asked
+    from cutaway.inspect.explainer import observe
 
     return observe(given, model, None, Asked(**asked, **more), load)[0], None

@@ -133,7 +133,8 @@ class Subject:
 
     @classmethod
     def load(cls, name: str, load: dict[str, Any]) -> Subject:
-        from cutaway.inspect.explainer import kind_of, load_model
+        from cutaway.inspect.asked import kind_of
+        from cutaway.inspect.explainer import load_model
 
         model, tokenizer = load_model(name, **load)
         model.eval()

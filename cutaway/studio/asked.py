@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cutaway.errors import InputError
-from cutaway.inspect.explainer import check_foresees, kind_of
+from cutaway.inspect.asked import check_foresees, kind_of
 from cutaway.studio.changes import batch_of
 from cutaway.studio.writing import label_of
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from cutaway.inspect.asked import kind_of
 from cutaway.inspect.comparison import compare
-from cutaway.inspect.explainer import kind_of
 from cutaway.serve.body import Body
 from cutaway.studio.changes import batch_of
 from cutaway.studio.writing import label_of

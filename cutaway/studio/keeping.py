@@ -88,7 +88,7 @@ def export(served: ServedModel, body: ExportBody) -> bytes:
 
 def as_code(served: ServedModel, source: str, body: CodeBody) -> dict[str, str]:
     """{python, command} that give the same picture. A command has no changes, and says so."""
-    from cutaway.inspect.explainer import kind_of
+    from cutaway.inspect.asked import kind_of
 
     attention = "" if body.attention == "self" else f", attention={body.attention!r}"
     choice = f"layer={body.layer}, head={body.head}{attention}, max_new_tokens=0"

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from cutaway.errors import InputError
-from cutaway.inspect.explainer import kind_of
+from cutaway.inspect.asked import kind_of
 from cutaway.nn.call_context import Evaluation
 from cutaway.serve.body import Body
 from cutaway.studio.changes import batch_of

@@ -10,7 +10,7 @@ import torch
 import cutaway
 from cutaway.errors import InputError
 from cutaway.inspect import explain
-from cutaway.inspect.explainer import kind_of
+from cutaway.inspect.asked import kind_of
 
 TEXT = "I believe that the EU is trustworthy."
 

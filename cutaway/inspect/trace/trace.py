@@ -90,7 +90,8 @@ class Trace(Shown):
         **options: Any,
     ) -> Trace:
         """Run `model` (a name, or loaded) on `text` and keep it all; options as those of `cutaway.inspect.explain`."""
-        from cutaway.inspect.explainer import Asked, observe
+        from cutaway.inspect.asked import Asked
+        from cutaway.inspect.explainer import observe
 
         asked = {name: options.pop(name) for name in list(options) if name in Asked.__dataclass_fields__}
         explanation, run = observe(text, model, tokenizer, Asked(**asked, evidence=evidence), options)
