@@ -204,16 +204,18 @@ class Tuning(Generic[R]):
             if not path.is_file():
                 raise InputError(f"{folder} holds no training to go on with; leave out --resume.")
             before = read_json(path, InputError, max_bytes=MEGABYTE)
-            began = before.get("settings", settings)  # folders of earlier versions hold none
-            for name, value in settings.items():
-                if isinstance(began, dict) and began.get(name, value) != value:
-                    raise InputError(
-                        f"{folder} was trained with {name} = {json.dumps(began[name])}, now it is {json.dumps(value)}: "
-                        "--resume goes on as it began. Set it back, or name another folder."
-                    )
+            held = before.get("settings")  # folders of earlier versions hold none
+            began = held if isinstance(held, dict) else {}
             changed = [name for name, value in record.items() if before.get(name) != value]
-            if changed:
+            others = [name for name, value in settings.items() if began.get(name, value) != value]
+            if changed and "seed" not in others:  # another seed parts the same table into other rows
                 raise InputError(f"{folder} was trained on another {' and '.join(changed)}; --resume needs the same.")
+            if others:
+                name = "seed" if "seed" in others else others[0]
+                raise InputError(
+                    f"{folder} was trained with {name} = {json.dumps(began[name])}, now it is "
+                    f"{json.dumps(settings[name])}: --resume goes on as it began. Set it back, or name another folder."
+                )
             return True
         if checkpoints.numbered(folder) or (folder / "config.json").exists():
             raise InputError(f"{folder} holds a training already: go on with --resume, or name another folder.")
