@@ -40,6 +40,15 @@ def shares(running: dict[Entry, Worker], call: str, inputs: Any, new: int) -> di
     return {entry: float((text == right).mean()) for entry, text in texts.items()}
 
 
+def writing(running: dict[Entry, Worker], exact: Entry, texts: int, rounds: int) -> list[dict[str, Any]]:
+    """So many sequences at once: the rates of all but `exact`, and how much of each text is its."""
+    asked = ("continued", prompts(texts, VOCABULARY), NEW)
+    right = shares(running, *asked)
+    timed = {entry: worker for entry, worker in running.items() if entry != exact}
+    took = turns(timed, dict.fromkeys(timed, asked), rounds, is_warm=True, at_most=JOB_SECONDS)
+    return [measured(e, seconds, texts * NEW, same_text=right[e]) for e, seconds in took.items()]
+
+
 def started(entry: Entry, file: Path, threads: int) -> dict[str, float]:
     """A process from its start: seconds to the first token, and MB above its imports after 16."""
     worker = Worker(entry, file, threads)
@@ -57,16 +66,8 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
     exact, ours = Entry("cutaway", OURS, "fp32"), Entry("cutaway", OURS, "blocks")
     theirs, batched = Entry("llama.cpp", LLAMA_CPP, form), Entry("llama.cpp", BATCHED, form)
     with workers([exact, ours, theirs], file, threads) as running:
-        right = shares(running, "continued", prompts(1, VOCABULARY), NEW)
+        yield f"{form}_1", writing(running, exact, 1, rounds)
         timed = {entry: worker for entry, worker in running.items() if entry != exact}
-        took = turns(
-            timed,
-            dict.fromkeys(timed, ("continued", prompts(1, VOCABULARY), NEW)),
-            rounds,
-            is_warm=True,
-            at_most=JOB_SECONDS,
-        )
-        yield f"{form}_1", [measured(e, seconds, NEW, same_text=right[e]) for e, seconds in took.items()]
         long = np.random.default_rng(1).integers(1000, VOCABULARY, PROMPT).tolist()
         logits = {entry: worker.result("prompt", long) for entry, worker in running.items()}
         took = turns(timed, dict.fromkeys(timed, ("prompt", long)), rounds, is_warm=True, at_most=JOB_SECONDS)
@@ -78,16 +79,7 @@ def format_figures(form: str, file: Path, threads: int, rounds: int) -> Iterator
             ],
         )
     with workers([exact, ours, batched], file, threads) as running:
-        right = shares(running, "continued", prompts(8, VOCABULARY), NEW)
-        timed = {entry: worker for entry, worker in running.items() if entry != exact}
-        took = turns(
-            timed,
-            dict.fromkeys(timed, ("continued", prompts(8, VOCABULARY), NEW)),
-            rounds,
-            is_warm=True,
-            at_most=JOB_SECONDS,
-        )
-        yield f"{form}_8", [measured(e, seconds, 8 * NEW, same_text=right[e]) for e, seconds in took.items()]
+        yield f"{form}_8", writing(running, exact, 8, rounds)
     starts: dict[Entry, list[dict[str, float]]] = {ours: [], theirs: []}
     for _ in range(STARTS):
         for entry, found in starts.items():

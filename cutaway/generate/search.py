@@ -376,13 +376,11 @@ class Search:
         if plan.temperature != 1.0:
             scores = sampling.temperature(scores, plan.temperature)
         few = sampling.shortlist(scores, plan.top_k) if plan.top_k and plan.rules.watermark is None else None
-        if few is not None and not plan.output_scores:
-            place = sampling.draw(self.warp(few[0]), uniform)
-            return torch.where(place < 0, -1, few[1].gather(1, place.clamp(min=0)[:, None])[:, 0]), scores
         if few is None and plan.top_k and as_alone and len(logits) > 1:  # one row has none; the others may
             each = [self.draw(logits[row : row + 1], uniform[row : row + 1]) for row in range(len(logits))]
             return torch.cat([tokens for tokens, _ in each]), torch.cat([left for _, left in each])
-        left = self.rules.marked(self.warp(scores))
+        # of all tokens only where all are drawn from, or somebody asked for their scores
+        left = self.rules.marked(self.warp(scores)) if few is None or plan.output_scores else scores
         if few is None:
             return sampling.draw(left, uniform), left
         place = sampling.draw(self.warp(few[0]), uniform)
