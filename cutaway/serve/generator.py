@@ -207,12 +207,15 @@ class Generator:
         return min(piece * max(1, places // len(self.rows)), max(piece, ALONE_PIECE), self.limits.batch_tokens)
 
     def _fits(self, writings: list[Writing], among: list[Writing] | None = None) -> bool:
-        """Whether these can run beside those that run (or beside `among`), by places and by memory."""
-        rows, running = (
-            (len(self.rows), [w for w, _ in self.rows])
-            if among is None
-            else (sum(len(w.running) for w in among), among)
-        )
+        """Whether these can run beside those that run (or beside `among`), by places and by memory.
+
+        A long prompt that is being read has its places from the beginning: it joins whenever it is read to its end.
+        """
+        running = [w for w, _ in self.rows] if among is None else among
+        rows = len(self.rows) if among is None else sum(len(w.running) for w in among)
+        if self.reading is not None:
+            running = [*running, self.reading.writing]
+            rows += self.reading.writing.copies
         rows += sum(w.copies for w in writings)
         longest = max(w.most for w in (*writings, *running))
         alone = not running and len(writings) == 1  # `submit` has seen that it fits

@@ -67,6 +67,36 @@ def write(generator: Generator, requests: list[tuple[list[int], dict[str, Any]]]
     return found
 
 
+def test_a_long_prompt_that_is_read_keeps_its_places() -> None:
+    """However long it is held back: who came later and is short does not take them."""
+    model = model_of("llama")
+    limits = Limits(running=2, piece_tokens=16, batch_tokens=24)
+    generator = Generator("x", model, Engine(), limits, Metrics())
+    loop = asyncio.new_event_loop()
+
+    def submitted(n: int) -> Writing:
+        settings = {"max_new_tokens": 12, "pad_token_id": 0, "loop": loop}
+        made = make_writing(model, None, list(range(5, 5 + n)), settings, None, 60)
+        generator.submit(made)
+        return made
+
+    with torch.no_grad():
+        submitted(4)
+        generator.turn()
+        long = submitted(20)
+        generator.turn()
+        assert generator.reading is not None and generator.reading.writing is long
+        submitted(5)
+        for _ in range(4):
+            generator.credit = -1e9  # its time is used up
+            generator.turn()
+        assert generator.reading is not None and generator.count() == (1, 1)
+        generator.credit = 0.0
+        while any(generator.count()) or generator.reading:
+            generator.turn()
+    loop.close()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_request_writes_what_it_writes_alone(family: str) -> None:
     model = model_of(family)
