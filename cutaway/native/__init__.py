@@ -131,8 +131,8 @@ class Attention(Op):
     _fields_ = (
         *_HEAD,
         *((name, _ADDRESS) for name in ("q", "k", "v", "out")),
-        *((name, _SIZE) for name in ("q_row", "k_row", "v_row", "out_row")),
-        *((name, _ADDRESS) for name in ("starts", "lengths")),
+        *((name, _SIZE) for name in ("q_row", "k_row", "v_row", "out_row", "k_head", "v_head")),
+        *((name, _ADDRESS) for name in ("starts", "lengths", "key_starts", "before")),
         *((name, _SIZE) for name in ("texts", "heads", "kv_heads", "size", "window")),
         ("scale", ctypes.c_float),
         ("causal", _NUMBER),

@@ -1,4 +1,5 @@
-/* Attention inside texts that lie one after another: softmax(q k^T scale) v for each text and head, with no padding.
+/* Attention inside texts that lie one after another: softmax(q k^T scale) v for each text and head, with no padding. Keys
+ * and values may also lie in a cache, behind those of earlier tokens.
  *
  * Scores stand keys down, queries across: 32 queries of a text are transposed once, keys are read where they lie,
  * and maximum, exponential and sum run down the columns, 16 queries to an instruction. All keys' scores of 32 queries are
@@ -16,23 +17,26 @@
 #define SMALL 200000 /* products below which other threads are not worth waking */
 
 /* Rows of q, k, v, out lie `row` numbers apart; the heads of a row stand side by side, `size` (a multiple of 32) numbers
- * each. heads is a multiple of kv_heads. Text t has `lengths[t]` rows from row `starts[t]`. */
+ * each; those of k are `k_head` numbers apart, of v `v_head`. heads is a multiple of kv_heads. Text t has `lengths[t]` rows
+ * from row `starts[t]`.
+ * In a cache, its keys and values begin at the number `key_starts[t]` (NULL: in its first row), and the first `before[t]` of
+ * them (NULL: none) belong to earlier tokens. */
 typedef struct {
     Op op;
     const void *q, *k, *v;
     void *out;
-    int64_t q_row, k_row, v_row, out_row;
-    const int64_t *starts, *lengths;
+    int64_t q_row, k_row, v_row, out_row, k_head, v_head;
+    const int64_t *starts, *lengths, *key_starts, *before;
     int64_t texts, heads, kv_heads, size, window; /* window: a query sees keys less than so many places away; 0: all */
     float scale;
     int causal, bf16;
 } Attention;
 
-/* 16 rows of 16 units of 4 bytes, `row` bytes apart -> the same by columns, at `to`, columns PANEL units apart. Rows from
+/* 16 rows of 16 units of 4 bytes, row i at from + rows[i] -> the same by columns, at `to`, columns PANEL units apart. Rows from
  * `count` on are zeros. */
-INLINE void transposed(const char *from, int64_t row, int64_t count, int32_t *to) {
+INLINE void transposed(const char *from, const int64_t *rows, int64_t count, int32_t *to) {
     __m512i a[16], b[16];
-    for (int i = 0; i < 16; i++) a[i] = i < count ? _mm512_loadu_si512(from + i * row) : _mm512_setzero_si512();
+    for (int i = 0; i < 16; i++) a[i] = i < count ? _mm512_loadu_si512(from + rows[i]) : _mm512_setzero_si512();
     for (int i = 0; i < 16; i += 2) {
         b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
         b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
@@ -55,34 +59,34 @@ INLINE void transposed(const char *from, int64_t row, int64_t count, int32_t *to
     }
 }
 
-/* Which of 16 queries, the first `ahead` places before the key, see it. */
-INLINE __mmask16 sees(const Attention *a, int64_t ahead) {
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i far = _mm512_sub_epi32(_mm512_set1_epi32((int)ahead), lane); /* the key's place minus the query's */
+/* Which of 16 queries see a key, `ahead` places behind the first of a panel; theirs are `places` behind it. */
+INLINE __mmask16 sees(const Attention *a, int64_t ahead, __m512i places) {
+    const __m512i far = _mm512_sub_epi32(_mm512_set1_epi32((int)ahead), places); /* the key's place minus the query's */
     __mmask16 m = a->causal ? _mm512_cmple_epi32_mask(far, _mm512_setzero_si512()) : 0xffff;
     if (a->window) m &= _mm512_cmplt_epi32_mask(_mm512_abs_epi32(far), _mm512_set1_epi32((int)a->window));
     return m;
 }
 
-/* The scores [keys][32] of queries from place `query` and keys from place `key` -> e^(scale (score - the largest)), in
- * place; of bfloat16, pairs of keys side by side. total [32] = what each query's numbers add up to. */
-INLINE void weights(const Attention *a, float *scores, int64_t keys, int64_t query, int64_t key, float *total, const int bf16) {
+/* The scores [keys][32] of queries, `places` [32] behind the first of them, and keys from `ahead` places behind it on ->
+ * e^(scale (score - the largest)), in place; of bfloat16, pairs of keys side by side. total [32] = what each query's numbers
+ * add up to. */
+INLINE void weights(const Attention *a, float *scores, int64_t keys, int64_t ahead, const int32_t *places, float *total, const int bf16) {
     const __m512 scale = _mm512_set1_ps(a->scale * 1.44269504088896341f); /* e^x is 2^(x / ln 2) */
     const __m512i half_up = _mm512_set1_epi32(0x8000);
     const int masked = a->causal || a->window;
     for (int half = 0; half < 2; half++) {
         float *column = scores + half * 16;
-        const int64_t start = key - query - half * 16;
+        const __m512i own = _mm512_loadu_si512(places + half * 16);
         __m512 largest = _mm512_set1_ps(-__builtin_inff()), sum = _mm512_setzero_ps();
         for (int64_t j = 0; j < keys; j++) {
             const __m512 x = _mm512_loadu_ps(column + j * PANEL);
-            largest = masked ? _mm512_mask_max_ps(largest, sees(a, start + j), largest, x) : _mm512_max_ps(largest, x);
+            largest = masked ? _mm512_mask_max_ps(largest, sees(a, ahead + j, own), largest, x) : _mm512_max_ps(largest, x);
         }
         const __m512 zero = _mm512_mul_ps(largest, scale);
         __m512i before = _mm512_setzero_si512();
         for (int64_t j = 0; j < keys; j++) {
             __m512 e = exp2_(_mm512_fmsub_ps(_mm512_loadu_ps(column + j * PANEL), scale, zero));
-            if (masked) e = _mm512_maskz_mov_ps(sees(a, start + j), e);
+            if (masked) e = _mm512_maskz_mov_ps(sees(a, ahead + j, own), e);
             sum = _mm512_add_ps(sum, e);
             if (!bf16) {
                 _mm512_storeu_ps(column + j * PANEL, e);
@@ -114,34 +118,54 @@ INLINE void paired(const uint16_t *v, int64_t row, int64_t n, int64_t size, int3
         }
 }
 
-/* One head of one text. workspace: the queries' panel, then the scores. pairs: the values of BF16, as `paired` left them. */
-INLINE void head_of(const Attention *a, int64_t text, int64_t head, char *workspace, const int32_t *pairs, const int bf16) {
+/* Of a text: the number at which its first key or value begins, and how many it has. */
+static inline int64_t first_key(const Attention *a, int64_t text, int64_t row) {
+    return a->key_starts ? a->key_starts[text] : a->starts[text] * row;
+}
+
+static inline int64_t keys_of(const Attention *a, int64_t text) {
+    return a->lengths[text] + (a->before ? a->before[text] : 0);
+}
+
+/* `fold` heads of one text from `head` on, which read the same keys: a row of a panel is a token's query of one of them.
+ * workspace: the queries' panel, then the scores. pairs: the values of BF16, as `paired` left them. */
+INLINE void rows_of(const Attention *a, int64_t text, int64_t head, int64_t fold, char *workspace, const int32_t *pairs, const int bf16) {
     const int64_t size = a->size, length = a->lengths[text], first_row = a->starts[text], bytes = bf16 ? 2 : 4;
     const int64_t q_row = a->q_row * bytes, k_row = a->k_row * bytes, v_row = a->v_row * bytes;
+    const int64_t keys = keys_of(a, text), before = keys - length;
     const int64_t kv_head = head / (a->heads / a->kv_heads), steps = size * bytes / 4;
     const char *q = (const char *)a->q + first_row * q_row + head * size * bytes;
-    const char *k = (const char *)a->k + first_row * k_row + kv_head * size * bytes;
-    const char *v = (const char *)a->v + first_row * v_row + kv_head * size * bytes;
+    const char *k = (const char *)a->k + (first_key(a, text, a->k_row) + kv_head * a->k_head) * bytes;
+    const char *v = (const char *)a->v + (first_key(a, text, a->v_row) + kv_head * a->v_head) * bytes;
     Tile *const *tiles = cw_tiles[bf16 ? BF16 : FP32];
     int32_t *panel = (int32_t *)workspace;
     float *scores = (float *)(workspace + steps * PANEL * 4), total[PANEL], sums[ROWS * PANEL];
-    for (int64_t i = 0; i < length; i += PANEL) {
-        const int64_t queries = length - i < PANEL ? length - i : PANEL;
-        int64_t from = 0, to = length;
-        if (a->window) {
-            from = i - a->window + 1 > 0 ? (i - a->window + 1) / 2 * 2 : 0; /* pairs of keys stay together */
-            if (i + queries - 1 + a->window < length) to = i + queries - 1 + a->window;
+    int64_t at[PANEL], out[PANEL]; /* where each row of a panel is read, in bytes, and goes, in numbers */
+    int32_t places[PANEL] = {0};
+    for (int64_t i = 0; i < length * fold; i += PANEL) {
+        const int64_t queries = length * fold - i < PANEL ? length * fold - i : PANEL, first = i / fold;
+        for (int64_t r = 0; r < queries; r++) {
+            const int64_t token = fold == 1 ? i + r : (i + r) / fold, h = i + r - token * fold;
+            at[r] = token * q_row + h * size * bytes;
+            out[r] = (first_row + token) * a->out_row + (head + h) * size;
+            places[r] = (int32_t)(token - first);
         }
-        if (a->causal) to = i + queries;
+        const int64_t place = before + first, last = place + places[queries - 1]; /* the own keys of first and last query */
+        int64_t from = 0, to = keys;
+        if (a->window) {
+            from = place - a->window + 1 > 0 ? (place - a->window + 1) / 2 * 2 : 0; /* pairs of keys stay together */
+            if (last + a->window < keys) to = last + a->window;
+        }
+        if (a->causal) to = last + 1;
         for (int64_t half = 0; half < 2; half++)
             for (int64_t u = 0; u < steps; u += 16)
-                transposed(q + (i + half * 16) * q_row + u * 4, q_row, queries - half * 16, panel + u * PANEL + half * 16);
+                transposed(q + u * 4, at + half * 16, queries - half * 16, panel + u * PANEL + half * 16);
         for (int64_t j = from; j < to; j += ROWS) {
             const int64_t count = to - j < ROWS ? to - j : ROWS;
             const Stride stride = {k_row, 4};
             tiles[count](k + j * k_row, stride, (const char *)panel, PANEL * 4, steps, scores + (j - from) * PANEL);
         }
-        weights(a, scores, to - from, i, from, total, bf16);
+        weights(a, scores, to - from, from - place, places, total, bf16);
         for (int64_t r = 0; r < queries; r += ROWS)
             for (int64_t c = 0; c < size; c += PANEL) {
                 const int64_t count = queries - r < ROWS ? queries - r : ROWS;
@@ -153,9 +177,8 @@ INLINE void head_of(const Attention *a, int64_t text, int64_t head, char *worksp
                     tiles[count](x, stride, v + from * v_row + c * 4, v_row, to - from, sums);
                 for (int64_t n = 0; n < count; n++) {
                     const __m512 share = _mm512_set1_ps(1.0f / total[r + n]);
-                    const int64_t at = (first_row + i + r + n) * a->out_row + head * size + c;
-                    store(a->out, at, bf16, 0xffff, _mm512_mul_ps(_mm512_loadu_ps(sums + n * PANEL), share));
-                    store(a->out, at + 16, bf16, 0xffff, _mm512_mul_ps(_mm512_loadu_ps(sums + n * PANEL + 16), share));
+                    store(a->out, out[r + n] + c, bf16, 0xffff, _mm512_mul_ps(_mm512_loadu_ps(sums + n * PANEL), share));
+                    store(a->out, out[r + n] + c + 16, bf16, 0xffff, _mm512_mul_ps(_mm512_loadu_ps(sums + n * PANEL + 16), share));
                 }
             }
     }
@@ -170,25 +193,26 @@ INLINE void fetch(const void *x, int64_t row, int64_t rows, int64_t from, int64_
 TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, char *workspace, int32_t *pairs) {
     const int64_t group = a->heads / a->kv_heads;
     if (a->bf16) {
-        const uint16_t *v = (const uint16_t *)a->v + a->starts[text] * a->v_row + kv_head * a->size;
-        paired(v, a->v_row, a->lengths[text], a->size, pairs);
+        const uint16_t *v = (const uint16_t *)a->v + first_key(a, text, a->v_row) + kv_head * a->v_head;
+        paired(v, a->v_row, keys_of(a, text), a->size, pairs);
     }
     if (kv_head + 1 < a->kv_heads) {
-        const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, start = a->starts[text] * bytes, n = a->lengths[text];
-        fetch(a->k, a->k_row * bytes, n, start * a->k_row + (kv_head + 1) * own, own);
-        fetch(a->v, a->v_row * bytes, n, start * a->v_row + (kv_head + 1) * own, own);
-        fetch(a->q, a->q_row * bytes, n, start * a->q_row + (kv_head + 1) * group * own, group * own);
+        const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, n = keys_of(a, text), next = kv_head + 1;
+        fetch(a->k, a->k_row * bytes, n, (first_key(a, text, a->k_row) + next * a->k_head) * bytes, own);
+        fetch(a->v, a->v_row * bytes, n, (first_key(a, text, a->v_row) + next * a->v_head) * bytes, own);
+        fetch(a->q, a->q_row * bytes, a->lengths[text], a->starts[text] * a->q_row * bytes + next * group * own, group * own);
     }
-    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        if (a->bf16) head_of(a, text, head, workspace, pairs, 1);
-        else head_of(a, text, head, workspace, pairs, 0);
+    const int64_t fold = a->lengths[text] < PANEL ? group : 1; /* a short text fills no panel by itself */
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head += fold) {
+        if (a->bf16) rows_of(a, text, head, fold, workspace, pairs, 1);
+        else rows_of(a, text, head, fold, workspace, pairs, 0);
     }
 }
 
 static int texts_large(const void *op) {
     const Attention *a = op;
     int64_t products = 0;
-    for (int64_t t = 0; t < a->texts; t++) products += a->lengths[t] * a->lengths[t] * a->heads * a->size;
+    for (int64_t t = 0; t < a->texts; t++) products += a->lengths[t] * keys_of(a, t) * a->heads * a->size;
     return products > SMALL;
 }
 
@@ -197,7 +221,7 @@ TARGET static int texts_run(const void *op, char *shared, Member *member) {
     const Attention *a = op;
     int64_t longest = 0;
     for (int64_t t = 0; t < a->texts; t++)
-        if (a->lengths[t] > longest) longest = a->lengths[t];
+        if (keys_of(a, t) > longest) longest = keys_of(a, t);
     const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4;
     const int64_t workspace = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
     char *own = malloc(workspace);

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
 ALONE_PIECE = 512  # of a prompt while nothing is written: whoever comes meanwhile waits for so many
 LONG_PIECE = 128  # of one that is longer than that
+RECENT = 1.0  # seconds after a text's last token in which its client is likely to ask again
 SHARE = 0.5  # of the time of steps, that a long prompt is read for between them
 IN_CACHE = 1 << 19  # numbers that are drawn from at a time: more leave the processor's cache, and take twice as long
 AMONG = 64  # waiting requests that are looked at for a common pass
@@ -73,6 +74,7 @@ class Generator:
         self.token_bytes = 2 * spec.n_layers * heads * size * model.dtype.itemsize
         self.outbox: list[tuple[Writing, Token | BaseException]] = []
         self.step_seconds = 0.0  # that a step takes of late
+        self.last_step = -RECENT  # when it ended
         self.piece = min(LEAST_PIECE, limits.piece_tokens)  # tokens of a long prompt between two steps
         self.credit = 0.0  # seconds that a long prompt may be read for
         self.overtaken = False  # whether short prompts had the last turn beside a long one
@@ -194,7 +196,9 @@ class Generator:
         if self.reading is None or (busy and self.credit < 0):
             return
         begun = time.perf_counter()
-        self._go_on(self.reading, self.piece if busy else LONG_PIECE)
+        # a client that was answered a moment ago soon asks again, and then waits for the piece that was begun
+        expected = busy or begun - self.last_step < RECENT
+        self._go_on(self.reading, self.piece if expected else LONG_PIECE)
         self.credit = self.credit - (time.perf_counter() - begun) if busy else 0.0
 
     def _room_of_a_turn(self) -> int:
@@ -389,7 +393,8 @@ class Generator:
         else:
             out = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True)
             logits = out.logits[:, -1]  # [A, V]
-        took = time.perf_counter() - begun
+        self.last_step = time.perf_counter()
+        took = self.last_step - begun
         self.step_seconds, self.credit = _mean(self.step_seconds, took), min(0.0, self.credit + SHARE * took)
         self.metrics.step(self.name, len(self.rows))
         places: dict[Writing, list[int]] = {}

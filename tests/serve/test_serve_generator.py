@@ -414,3 +414,30 @@ def test_a_long_prompt_takes_a_share_of_the_time_of_steps(monkeypatch) -> None: 
     assert len(pieces) == 4
     assert all(8 <= later - at - 1 <= 10 for at, later in itertools.pairwise(pieces))
     loop.close()
+
+
+def test_a_client_that_was_just_answered_does_not_come_back_to_a_long_piece(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """While nothing is written, a long prompt is read in short pieces at first, and later in long ones."""
+    from cutaway.serve import generator as module
+
+    monkeypatch.setattr(module, "ALONE_PIECE", 4)
+    monkeypatch.setattr(module, "LONG_PIECE", 10)
+    now = [100.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    model, loop = model_of("llama"), asyncio.new_event_loop()
+    generator = Generator("x", model, Engine(), Limits(running=4, prefix_bytes=0, piece_tokens=2), Metrics())
+    short = make_writing(model, None, [1, 2], {"max_new_tokens": 2, "loop": loop}, None, 60)
+    generator.submit(short)
+    while any(generator.count()):
+        generator.turn()
+    long = make_writing(model, None, [i % 50 + 1 for i in range(36)], {"max_new_tokens": 1, "loop": loop}, None, 60)
+    generator.submit(long)
+    read: list[int] = []
+    for _ in range(4):
+        now[0] += 0.4
+        before = 0 if generator.reading is None else generator.reading.done
+        generator.turn()
+        assert generator.reading is not None
+        read.append(generator.reading.done - before)
+    assert read == [2, 2, 10, 10]
+    loop.close()

@@ -19,6 +19,7 @@ from cutaway.nn.packed_batch import PackedBatch
 
 DTYPES = (torch.float32, torch.bfloat16)
 _TYPES = (Tensor, nn.Parameter)
+CHUNK = 32  # queries that read the same keys, from which they meet them together: fewer leave a tile's columns empty
 _RUN: Any = None if native.LIBRARY is None else native.LIBRARY.cw_run
 
 
@@ -227,8 +228,12 @@ def varlen_attention(
         k.stride(0),
         v.stride(0),
         heads * size,
+        size,
+        size,
         starts.data_ptr(),
         lengths.data_ptr(),
+        None,
+        None,
         len(starts),
         heads,
         kv_heads,
@@ -275,6 +280,9 @@ def decode_attention(
     if heads % kv_heads:
         raise RuntimeError(f"{heads} heads cannot share the keys of {kv_heads}")
     kv_shape = (batch, kv_heads, cache.n_columns, size)
+    by_tiles = not size % 32 and scale > 0 and (q.dtype != torch.bfloat16 or native.BF16)
+    if by_tiles and bias is None and n > 1 and n * heads // kv_heads >= CHUNK:
+        return _chunk(q, keys, values, kv_shape, scale, first_visible, window or 0)
     first = None if first_visible is None else at(first_visible, torch.int64, (batch,))
     return _step(q, keys, values, kv_shape, scale, cache.end_at, bias, first=first, bias=bias, window=window or 0)
 
@@ -307,6 +315,52 @@ def cross_attention(
     columns, memory_at = at(length, torch.int64, (1,)), None if memory is None else at(memory, torch.int64, (batch,))
     first_at, end_at = (at(x, torch.int64, (batch,)) for x in (first, end))
     return _step(q, keys, values, kv_shape, scale, columns, visible, first=first_at, end=end_at, memory=memory_at)
+
+
+def _chunk(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    kv_shape: tuple[int, ...],
+    scale: float,
+    first: Tensor | None,
+    window: int,
+) -> Tensor:
+    """As `_step` without a bias, for many new tokens of each text: a tile of them meets a key at a time.
+
+    first: int64 [batch], the first column of each text; None where all begin in the first.
+    """
+    batch, n, heads, size = q.shape
+    dtype, near = q.dtype, (batch, n, heads, size)
+    texts = torch.arange(batch)
+    first = torch.zeros_like(texts) if first is None else first
+    starts, lengths = texts * n, torch.full_like(texts, n)
+    key_starts, before = texts * keys.stride(0) + first * size, kv_shape[2] - n - first
+    out = torch.empty(batch * n, heads, size, dtype=dtype)
+    op = native.Attention(
+        batch * n,
+        at(q, dtype, near, 2),
+        at(keys, dtype, kv_shape, 2, True),
+        at(values, dtype, kv_shape, 2, True),
+        out.data_ptr(),
+        q.stride(1),
+        size,
+        size,
+        heads * size,
+        keys.stride(1),
+        values.stride(1),
+        *(at(x, torch.int64, (batch,)) for x in (starts, lengths, key_starts, before)),
+        batch,
+        heads,
+        kv_shape[1],
+        size,
+        window,
+        scale,
+        True,
+        dtype == torch.bfloat16,
+    )
+    run(op)
+    return out
 
 
 def _step(

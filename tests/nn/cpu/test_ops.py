@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from cutaway import native
 from cutaway.config.architecture import FeedForward
+from cutaway.nn.cpu import ops
 from cutaway.nn.cpu.ops import at, best_tokens, cross_attention, decode_attention, serves, varlen_attention
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
@@ -139,7 +140,7 @@ def test_a_product_that_ends_with_a_norm(dtype: torch.dtype, int8: bool, bias: b
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
-    n=st.integers(1, 3),
+    n=st.sampled_from([1, 2, 3, 7, 20, 33, 70]),
     heads=st.sampled_from([(1, 1), (4, 2), (6, 1)]),
     size=st.sampled_from([8, 20, 64, 80]),
     dtype=st.sampled_from(DTYPES),
@@ -174,6 +175,31 @@ def test_new_tokens(lengths, n, heads, size, dtype, window, steps, seed):  # typ
     few = 1e-5 if dtype == torch.float32 else 2e-2
     assert found is not None
     torch.testing.assert_close(found.double(), wanted, atol=few, rtol=few)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_piece_of_a_prompt_meets_the_cache_by_tiles(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_tiles: list[int] = []
+    chunk = ops._chunk
+    monkeypatch.setattr(ops, "_chunk", lambda q, *rest: by_tiles.append(q.shape[1]) or chunk(q, *rest))
+    held, new = torch.randn(2, 50, 3, 64).to(dtype), torch.randn(2, 1, 40, 3, 64).to(dtype)
+    q = torch.randn(1, 40, 9, 64).to(dtype)
+
+    def read(piece: int) -> Tensor:
+        cache, found = Cache(), []
+        with cache.appending(PackedBatch(1, 50, None), 1):
+            cache.store(0, *held, PackedBatch(1, 50, None))
+        for own in torch.arange(40).split(piece):
+            with cache.appending(PackedBatch(1, len(own), None), 1):
+                keys, values = cache.append(0, *new[:, :, own])
+                found.append(decode_attention(q[:, own], keys, values, cache, 0.125, None))
+        return torch.cat(found)
+
+    whole = read(40)
+    close(whole, read(1))
+    close(whole, read(20))
+    assert by_tiles == ([40, 20, 20] if dtype == torch.float32 or native.BF16 else [])
 
 
 @torch.no_grad()
