@@ -262,8 +262,9 @@ def pooled(weights: Tensor, every: int) -> Tensor:
     if rows or columns:
         weights = F.pad(weights, (0, columns, 0, rows), value=-torch.inf)
     # rows first: whole lines are compared, several times as fast as squares
-    weights = weights.unflatten(-2, (-1, every)).amax(-2)  # [..., rows / every, columns]
-    return weights.unflatten(-1, (-1, every)).amax(-1)
+    n, m = (size // every for size in weights.shape[-2:])
+    weights = weights.reshape(*weights.shape[:-2], n, every, -1).amax(-2)  # [..., rows / every, columns]
+    return weights.reshape(*weights.shape[:-1], m, every).amax(-1)  # [..., rows / every, columns / every]
 
 
 def _tower(model: LanguageModel, kind: Kind) -> StackHandle:
