@@ -347,16 +347,21 @@ class Run:
             return asked, VectorTarget(), "the text's vector"
         return asked, Target(), ""
 
+    def with_effects(self, explanation: Explanation) -> Explanation:
+        """With the measure "effect" of all heads, and the head shown that the answer owes most to, where it has one."""
+        if self.kind == "states":
+            return explanation
+        asked, target, _ = self.asked_of(explanation)
+        function = "" if self.kind == "choices" else explanation.function or "softmax"
+        try:
+            attention = effects(self.model, asked, target, function, explanation.attention)
+        except CutawayError:  # what has no number to lose keeps the head with the sharpest focus
+            return explanation
+        return replace(explanation, attention=attention)
+
     def with_evidence(self, explanation: Explanation) -> Explanation:
         """The explanation with all evidence, and the head shown that the answer owes most to."""
-        asked, target, _ = self.asked_of(explanation)
-        if self.kind != "states":
-            function = "" if self.kind == "choices" else explanation.function or "softmax"
-            try:
-                attention = effects(self.model, asked, target, function, explanation.attention)
-                explanation = replace(explanation, attention=attention)
-            except CutawayError:  # what has no number to lose keeps the head with the sharpest focus
-                pass
+        explanation = self.with_effects(explanation)
         return replace(explanation, evidence=self.evidence(explanation))
 
     def evidence(self, explanation: Explanation, want: Collection[str] = ALL) -> Evidence:

@@ -7,8 +7,9 @@ queries and keys 0.4 GB. A row of a pattern needs one query and all keys, so any
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["self", "encoder", "decoder", "cross"]
 AT_ONCE = 1 << 21  # weights that are computed at a time
+MOST_WHOLE = 1 << 22  # numbers of a head that was looked at from afar, which views from farther are made of
+LEAST_SQUARE = 4  # rows and columns of a square of those
+STRIPS = 3  # of rows with all their columns, which are kept: one looks at those that stand side by side
 SAMPLE = 128  # rows by which heads are summed up
 
 
@@ -63,6 +67,8 @@ class PatternRows:
     q: list[Tensor]
     k: list[Tensor]
     check: AttentionCheck = field(init=False)
+    # {(layer, head, first row, last row, every): [rows / every, Lk / every]}, what was computed last
+    _strips: OrderedDict[tuple[int, int, int, int, int], Tensor] = field(init=False, default_factory=OrderedDict)
 
     @classmethod
     def of(cls, model: LanguageModel, kind: Kind, recorded: Recorder) -> PatternRows:
@@ -90,12 +96,48 @@ class PatternRows:
         Returns:
             [rows / every, columns / every], both rounded up.
         """
-        parts = []
+        _, _, n_rows, n_columns = self.shape
+        square = LEAST_SQUARE
+        while _up(n_rows, square) * _up(n_columns, square) > MOST_WHOLE:
+            square *= 2
+        ends = (rows.stop, n_rows), (columns.stop, n_columns)
+        whole = all(start % every == 0 for start in (rows.start, columns.start)) and all(
+            stop in (size, stop // every * every) for stop, size in ends
+        )
+        if whole and every % square == 0:  # of the whole head, which the next view from afar needs too
+            strip = self._strip(layer, head, slice(0, n_rows), square)
+            near = (slice(part.start // square, _up(part.stop, square)) for part in (rows, columns))
+            return np.asarray(pooled(strip[tuple(near)], every // square).numpy())
+        if whole and _up(rows.stop - rows.start, every) * _up(n_columns, every) <= MOST_WHOLE:
+            strip = self._strip(layer, head, rows, every)
+            return np.asarray(strip[:, columns.start // every : _up(columns.stop, every)].numpy())
+        found = torch.zeros(_up(rows.stop - rows.start, every), _up(columns.stop - columns.start, every))
+        for first, weights in self._lots(layer, head, rows, every):
+            part = pooled(weights[:, columns], every)
+            found[first : first + len(part), : part.shape[1]] = part
+        return np.asarray(found.numpy())
+
+    def _strip(self, layer: int, head: int, rows: slice, every: int) -> Tensor:
+        """The largest of each square of these rows, [rows / every, Lk / every], both rounded up."""
+        key = layer, head, rows.start, rows.stop, every
+        kept = self._strips.pop(key, None)
+        if kept is None:
+            kept = torch.zeros(_up(rows.stop - rows.start, every), _up(self.shape[3], every))
+            for first, weights in self._lots(layer, head, rows, every):
+                part = pooled(weights, every)
+                kept[first : first + len(part), : part.shape[1]] = part
+        if rows.stop - rows.start > 1:  # a row alone costs as good as nothing
+            self._strips[key] = kept
+        while len(self._strips) > STRIPS:
+            self._strips.popitem(last=False)
+        return kept
+
+    def _lots(self, layer: int, head: int, rows: slice, every: int) -> Iterator[tuple[int, Tensor]]:
+        """The rows in parts of whole squares: the number of the first square of each, and its weights [n, keys]."""
         lot = max(AT_ONCE // self.shape[3] // every, 1) * every
         for start in range(rows.start, rows.stop, lot):
             places = torch.arange(start, min(start + lot, rows.stop))
-            parts.append(pooled(self._weights(layer, places, head)[0][:, columns], every))
-        return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros((0, 0), np.float32)
+            yield (start - rows.start) // every, self._weights(layer, places, head)[0]
 
     def summary(self, words: tuple[list[int], list[int]], pixels: int) -> HeadSummary:
         """All heads by some of their rows; `words`: the rows and the columns that are words of the text."""
@@ -110,7 +152,8 @@ class PatternRows:
         }
         pictures, finite = [], True
         for layer in range(len(self.q)):
-            p = self._weights(layer, places)  # [heads, rows, Lk]
+            q, k = self.q[layer][:, places], self.k[layer]
+            p = rows_of(self.tower, self.kind, layer, q, k, places)  # [heads, rows, Lk]
             finite = finite and bool(p.sum().isfinite())
             pictures.append(F.adaptive_max_pool2d(p, pixels))
             measured["entropy"].append(-torch.special.xlogy(p, p).sum(-1).mean(-1) / np.log(2.0))
@@ -122,9 +165,11 @@ class PatternRows:
         numbers = {name: np.asarray(torch.stack(by_layer).float().numpy()) for name, by_layer in measured.items()}
         return HeadSummary(numbers, len(places), np.asarray(torch.stack(pictures).numpy()), finite)
 
-    def _weights(self, layer: int, places: Tensor, head: int | None = None) -> Tensor:
-        """The rows `places` [n] of one head, or of all: [1 or heads, n, Lk]."""
-        return rows_of(self.tower, self.kind, layer, self.q[layer][:, places], self.k[layer], places, head)
+    def _weights(self, layer: int, places: Tensor, head: int) -> Tensor:
+        """The rows `places` [n], in order, of one head: [1, n, keys up to the last that any of them sees]."""
+        causal = self.kind != "cross" and self.tower.spec.causal
+        k = self.k[layer][:, : int(places[-1]) + 1] if causal else self.k[layer]
+        return rows_of(self.tower, self.kind, layer, self.q[layer][:, places], k, places, head)
 
     def _checked(self, layer: int, v: Tensor, z: Tensor) -> AttentionCheck:
         """v [kv heads, Lk, head_size], z [heads, Lq, head_size] of the layer."""
@@ -132,7 +177,9 @@ class PatternRows:
         head = random.Random(length).randrange(heads)
         places = torch.linspace(0, length - 1, min(length, SAMPLE)).round().long()
         of_keys = head * len(v) // heads
-        opened = weighted_values(self._weights(layer, places, head)[None].to(v), v[None, of_keys : of_keys + 1])
+        weights = self._weights(layer, places, head)  # [1, rows, keys]
+        own = v[None, of_keys : of_keys + 1, : weights.shape[-1]]
+        opened = weighted_values(weights[None].to(v), own)
         want = z[head, places]
         error = (opened[:, 0] - want).abs().max() / want.abs().max().clamp(min=1e-30)
         part = "cross" if self.kind == "cross" else "attn"
@@ -202,12 +249,22 @@ def _module(tower: StackHandle, kind: Kind, layer: int) -> AttentionModule:
     return module
 
 
+def _up(count: int, every: int) -> int:
+    """How many squares of `every` hold so many."""
+    return -(-max(count, 0) // every)
+
+
 def pooled(weights: Tensor, every: int) -> Tensor:
     """The largest of each square of `every` rows and columns: [..., rows, columns], both divided and rounded up."""
     if every == 1:
         return weights
-    pool = partial(F.max_pool2d, kernel_size=every, ceil_mode=True)
-    return pool(weights[None])[0] if weights.dim() == 2 else pool(weights)
+    rows, columns = (-size % every for size in weights.shape[-2:])
+    if rows or columns:
+        weights = F.pad(weights, (0, columns, 0, rows), value=-torch.inf)
+    # rows first: whole lines are compared, several times as fast as squares
+    n, m = (size // every for size in weights.shape[-2:])
+    weights = weights.reshape(*weights.shape[:-2], n, every, -1).amax(-2)  # [..., rows / every, columns]
+    return weights.reshape(*weights.shape[:-1], m, every).amax(-1)  # [..., rows / every, columns / every]
 
 
 def _tower(model: LanguageModel, kind: Kind) -> StackHandle:

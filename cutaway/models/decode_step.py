@@ -120,7 +120,8 @@ class FrozenStack:
     It is kept by the stack itself, so it must not hold it: a model that is let go of is gone at once.
 
     Attributes:
-        stack: what `freeze_for_decoding` made of it. graph: a step that was captured, None until one was.
+        stack: what `freeze_for_decoding` made of it. graph: a step that was captured, None until one was. taps: those
+            that it was captured with. shown: {(layer, part): where each step leaves it}, of those that peek.
     """
 
     def __init__(self, module: NamedModule) -> None:
@@ -146,6 +147,8 @@ class FrozenStack:
         self.stack = freeze_for_decoding(module, self._products)
         self.stack.__dict__.pop("kept_steps", None)
         self.graph: KernelGraph | None = None
+        self.taps: Taps = _NOTHING
+        self.shown: dict[tuple[int, str], Tensor] = {}
 
     def note_products(self) -> None:
         """Before a step is captured: which packed weights there are."""
@@ -225,13 +228,13 @@ class DecodeStepper:
         self.rows: PackedBatch | None = None
         self.memory_rows: PackedBatch | None = None
         self.memory_mask: Tensor | None = None
-        self.taps = _NOTHING
+        self.taps = self.frozen.taps
 
     def release(self) -> None:
         """Leave what was captured to the next call of the model; this stepper makes no more steps."""
         frozen = self.frozen
-        frozen.graph, self.graph = self.graph, None
-        if frozen.graph is None or frozen.graph.bytes > _MOST_BYTES or self.taps is not _NOTHING:
+        frozen.graph, frozen.taps, self.graph = self.graph, self.taps, None
+        if frozen.graph is None or frozen.graph.bytes > _MOST_BYTES:
             return
         if not frozen.can_stay:
             return
@@ -244,9 +247,15 @@ class DecodeStepper:
         Nothing is copied, so that steps take no longer: the values are the engine's own, and those of the last step.
         Asked for before the first step.
         """
-        self.taps = peeks = Peeks(places)
-        self.graph = None  # one of an earlier call shows nothing
-        return peeks.seen
+        self._leave(frozenset(places))
+        if not isinstance(self.taps, Peeks):
+            self.taps = Peeks(())
+        return self.taps.seen
+
+    def _leave(self, places: frozenset[tuple[int, str]]) -> None:
+        """See that each step leaves these; one of an earlier call that leaves more does."""
+        if places and not (isinstance(self.taps, Peeks) and places <= self.taps.peeked):
+            self.taps, self.graph, self.tries = Peeks(places), None, 0
 
     @property
     def is_unobserved(self) -> bool:
@@ -300,9 +309,8 @@ class DecodeStepper:
         batch, n = ids.shape
         scopes = scopes_of(self.base)
         if scopes:
-            places = {place for address in self._wanted(scopes) if (place := self._place(address)) is not None}
-            if not isinstance(self.taps, Peeks) or not places <= self.taps.peeked:
-                self.taps, self.graph, self.tries = Peeks(places), None, 0
+            wanted = map(self._place, self._wanted(scopes))
+            self._leave(frozenset(place for place in wanted if place is not None))
         if self.rows is None or (self.rows.batch, self.rows.length) != (batch, n):
             self.rows = PackedBatch(batch, n, None)
             self.memory_rows = None
@@ -324,6 +332,8 @@ class DecodeStepper:
             self.graph = None
         self.is_new_call = False
         if self.graph is not None and batch <= self.graph.batch:
+            if isinstance(taps, Peeks):
+                taps.seen.update(self.frozen.shown)  # another step may have gone through the blocks meanwhile
             return self.graph.replay(x, context.turns, cache, context.memory_rows)
         self.tries += 1
         if self.graph is None and self.tries != RECORDED:
@@ -337,6 +347,7 @@ class DecodeStepper:
 
         x, is_complete = graph.capture(blocks, cache)
         self.graph = graph if is_complete else None
+        self.frozen.shown = dict(taps.seen) if isinstance(taps, Peeks) else {}
         return x
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from cutaway.inspect.evidence import ATTRIBUTED_TOKENS
 from cutaway.inspect.page.page import run_data
 from cutaway.inspect.pattern_rows import PatternRows
 from cutaway.nn.call_context import Evaluation
@@ -103,6 +104,13 @@ class Analysis:
             self.tensors[f"{name}.rollout"] = rollout[:, None]  # [layers, 1, L, L]
         return found
 
+    def effects(self, view: str) -> Explanation:
+        """The run with the measure "effect" of its heads, where the view shows it; called by the engine."""
+        if view != "attention" or self.is_long or len(self.run.ids) > ATTRIBUTED_TOKENS:
+            return self.explanation
+        with evaluated(self.served, self.changes), threads_for(self.served, len(self.run.text)):
+            return self.run.with_effects(self.explanation)
+
     def data(self, views: Sequence[str]) -> dict[str, object]:
         """What the page reads: a run without matrices, and the evidence of these views."""
         evidence: list[Evidence] = [self.evidence(view) for view in views]
@@ -120,19 +128,20 @@ class Analysis:
     def more(self, view: str) -> dict[str, object]:
         """The evidence of one more view, and the tensors that come with it."""
         evidence = self.evidence(view)
-        norms = run_data(replace(self.explanation, evidence=evidence))
+        found = run_data(replace(self.effects(view), evidence=evidence))
         entries = {
             name: {
                 key: value
                 for key, value in (
-                    ("value_norms", norms["attention"][name].get("value_norms")),
+                    ("value_norms", found["attention"][name].get("value_norms")),
+                    ("measures", found["attention"][name]["measures"] if view == "attention" else None),
                     ("rollout", self._packed(f"{name}.rollout") if f"{name}.rollout" in self.tensors else None),
                 )
                 if value is not None
             }
             for name in self.explanation.attention
         }
-        return {"id": self.id, "evidence": norms["evidence"], "attention": entries}
+        return {"id": self.id, "evidence": found["evidence"], "attention": entries}
 
     def _packed(self, name: str) -> dict[str, object]:
         values = self.tensors[name]

@@ -40,8 +40,6 @@ LATE = 1.0  # seconds from one such pass to the next, at least
 LENS_STATES = 4  # states that the lens reads, the last among them
 TIMED = 8  # tokens by which the rates with and without watching are compared
 
-STRETCH = 64  # logits of which the largest is looked at first
-
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -126,38 +124,42 @@ class Writer:
             stepper = self.model.decode_stepper()
             if watcher is not None and stepper is not None:
                 watcher.peeked = stepper.peek(watcher.places)
-        yield
-        begun, writing = time.perf_counter(), 0.0
-        for number in range(most):
-            turn = time.perf_counter()
-            with self.quiet:
-                id = self._take(logits)
-                if id in self.ends or number == most - 1:
-                    writing += time.perf_counter() - turn
-                    break
-                if stepper is not None and stepper.is_unobserved:
-                    states = self.encoded["encoder_outputs"][0] if self.encoded else None
-                    out = stepper(torch.tensor([[id]]), cache, states, self.encoded.get("attention_mask"))
-                    logits = out[0, -1].float()  # [V]
-                    writing += time.perf_counter() - turn
-                    if watcher is not None:
-                        watcher.take()
-                else:
-                    reader = self if watcher is None else watcher
-                    logits = reader.read([id], cache)[0][-1].float()
-                    writing += time.perf_counter() - turn
+        try:
             yield
-            if watcher is not None and watcher.is_due:
+            begun, writing = time.perf_counter(), 0.0
+            for number in range(most):
+                turn = time.perf_counter()
+                with self.quiet:
+                    id = self._take(logits)
+                    if id in self.ends or number == most - 1:
+                        writing += time.perf_counter() - turn
+                        break
+                    if stepper is not None and stepper.is_unobserved:
+                        states = self.encoded["encoder_outputs"][0] if self.encoded else None
+                        out = stepper(torch.tensor([[id]]), cache, states, self.encoded.get("attention_mask"))
+                        logits = out[0, -1].float()  # [V]
+                        writing += time.perf_counter() - turn
+                        if watcher is not None:
+                            watcher.take()
+                    else:
+                        reader = self if watcher is None else watcher
+                        logits = reader.read([id], cache)[0][-1].float()
+                        writing += time.perf_counter() - turn
+                yield
+                if watcher is not None and watcher.is_due:
+                    with self.quiet:
+                        watcher.tell(cache)
+                    yield
+            if watcher is not None:
                 with self.quiet:
                     watcher.tell(cache)
-                yield
-        if watcher is not None:
-            with self.quiet:
-                watcher.tell(cache)
-        written = len(self.ids) - self.prompt - len(self.then)
-        spent = writing + (watcher.seconds if watcher is not None else 0.0)
-        rates = {"without": written / max(writing, 1e-9), "with": written / spent if watcher is not None else None}
-        self.feed.offer("rate", {**rates, "seconds": time.perf_counter() - begun, "tokens": written})
+            written = len(self.ids) - self.prompt - len(self.then)
+            spent = writing + (watcher.seconds if watcher is not None else 0.0)
+            rates = {"without": written / max(writing, 1e-9), "with": written / spent if watcher is not None else None}
+            self.feed.offer("rate", {**rates, "seconds": time.perf_counter() - begun, "tokens": written})
+        finally:
+            if stepper is not None:
+                stepper.release()  # the next text goes on with the step that was captured
 
     def read(self, ids: Sequence[int], cache: Cache | None = None, keep: int = 0) -> tuple[torch.Tensor, Cache]:
         """Logits [tokens, V] at tokens that follow the cache, which is given back. An encoder reads its text once.
@@ -187,28 +189,25 @@ class Writer:
             allowed = logits.clone()
             allowed[self.never] = float("-inf")
         forced = self.settings.first if self.source is not None and len(self.ids) == 1 else None
-        id = self._drawn(allowed) if forced is None else forced
-        self._tell(id, logits)
+        likely = Likely.of(logits, ALTERNATIVES)
+        if forced is not None:
+            id = forced
+        elif self.body.temperature == 0 and allowed is logits:
+            id = likely.ids[0]
+        else:
+            id = self._drawn(allowed)
+        self._tell(id, logits, likely)
         return id
 
-    def _tell(self, id: int, logits: torch.Tensor) -> None:
+    def _tell(self, id: int, logits: torch.Tensor, likely: Likely | None = None) -> None:
         """Put a token behind the text, and the event that tells of it: what else was likely there."""
-        import torch
-
-        best = most_of(logits, ALTERNATIVES)
-        below = logits - logits[best[0]]
-        p = below.exp()
-        total = float(p.sum())
-        entropy = math.log(total) - float(torch.dot(p, below)) / total  # nats
-        if not math.isfinite(entropy):  # 0 times what is impossible
-            entropy = math.log(total) - float(torch.dot(p, below.clamp(min=-1e30))) / total
-        ids = best.tolist()
-        likely = [(other, share / total) for other, share in zip(ids, p[best].tolist(), strict=True)]
-        self.likeliest[len(self.ids)] = likely[0]
+        likely = likely or Likely.of(logits, ALTERNATIVES)
+        self.likeliest[len(self.ids)] = likely.ids[0], likely.shares[0]
+        share = likely.shares[0] if id == likely.ids[0] else math.exp(float(logits[id]) - likely.log_total)
         self.feed.offer("token", {
             "position": len(self.ids), "id": id, "label": self.label(id), "end": id in self.ends,
-            "probability": likely[0][1] if id == ids[0] else float(p[id]) / total, "entropy": entropy,
-            "top": [[other, self.label(other), share] for other, share in likely],
+            "probability": share, "entropy": likely.entropy,
+            "top": [[other, self.label(other), share] for other, share in zip(likely.ids, likely.shares, strict=True)],
         })  # fmt: skip
         self.ids.append(id)
 
@@ -217,7 +216,7 @@ class Writer:
         import torch
 
         if self.body.temperature == 0:
-            return int(most_of(logits, 1)[0])
+            return int(most_of(logits, 1)[0][0])
         shares = (logits / self.body.temperature).softmax(-1)
         ordered = shares.sort(descending=True)
         kept = ordered.values.cumsum(-1) - ordered.values < self.body.top_p  # the first always
@@ -264,23 +263,47 @@ class Settings:
         )
 
 
-def most_of(logits: torch.Tensor, count: int) -> torch.Tensor:
-    """Where the largest of logits [V] stand, the largest first, and of equals the first first.
+@dataclass(frozen=True)
+class Likely:
+    """What a step finds likely.
 
-    Torch orders all of a vocabulary for that. The largest stand in the stretches whose own largest are largest, so no
-    other stretch is looked into.
+    Attributes:
+        ids: the likeliest tokens, the likeliest first. shares: their probabilities. entropy: of all tokens, in nats.
+        log_total: the logarithm of the sum of e to the logits.
     """
-    import torch
 
-    count, whole = min(count, len(logits)), len(logits) // STRETCH * STRETCH
-    stretches = logits[:whole].view(-1, STRETCH)  # [stretches, STRETCH]
-    if len(stretches) <= count:
-        return logits.sort(descending=True, stable=True).indices[:count]
-    tops = stretches.amax(-1)
-    near = (tops >= tops.topk(count).values[-1]).nonzero()  # [some, 1], in order
-    places = (near * STRETCH + torch.arange(STRETCH)).flatten()
-    places = torch.cat((places, torch.arange(whole, len(logits))))
-    return places[logits[places].sort(descending=True, stable=True).indices[:count]]
+    ids: list[int]
+    shares: list[float]
+    entropy: float
+    log_total: float
+
+    @classmethod
+    def of(cls, logits: torch.Tensor, count: int) -> Likely:
+        """The `count` likeliest of logits [V]."""
+        import torch
+
+        best, log_p = most_of(logits, count)
+        log_total = float(logits[best[0]] - log_p[0])
+        below = logits - log_total
+        p = below.exp()
+        entropy = -float(torch.dot(p, below))
+        if not math.isfinite(entropy):  # 0 times what is impossible
+            entropy = -float(torch.dot(p, below.clamp(min=-1e30)))
+        return cls(best.tolist(), log_p.exp().tolist(), entropy, log_total)
+
+
+def most_of(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the largest of logits [V] stand, the largest first, of equals the first first; their log-probabilities.
+
+    Torch orders all of a vocabulary for that; a kernel keeps the best as it passes.
+    """
+    from cutaway.nn.cpu.ops import best_tokens
+
+    found = best_tokens(logits[None], min(count, len(logits)))
+    if found is not None and bool(found[0].isfinite().all()):
+        return found[1][0], found[0][0]
+    ids = logits.sort(descending=True, stable=True).indices[:count]
+    return ids, logits.log_softmax(-1)[ids]
 
 
 def label_of(served: ServedModel, id: int) -> str:
@@ -343,8 +366,10 @@ class Watcher:
     def take(self) -> None:
         """Keep what the writer's last step left."""
         begun = time.perf_counter()
-        self._keep(len(self.writer.ids) - 1, {one: value.flatten(0, -3)[0] if one in self.queries else value.flatten()
-                                              for one, value in self.peeked.items()})  # fmt: skip
+        seen = self.peeked
+        values = {one: seen[one].flatten(0, -3)[0] if one in self.queries else seen[one].flatten()
+                  for one in self.places}  # fmt: skip
+        self._keep(len(self.writer.ids) - 1, values)
         self.seconds += time.perf_counter() - begun
 
     def _keep(self, place: int, values: Mapping[tuple[int, str], torch.Tensor]) -> None:
@@ -440,4 +465,4 @@ class Quiet:
 def last_distribution(writer: Writer) -> tuple[torch.Tensor, list[tuple[int, str]]]:
     """The logits [V] of the last step, and its likeliest tokens by name: temperature changes no order among them."""
     assert writer.last is not None
-    return writer.last, [(id, writer.label(id)) for id in most_of(writer.last, LAST).tolist()]
+    return writer.last, [(id, writer.label(id)) for id in most_of(writer.last, LAST)[0].tolist()]

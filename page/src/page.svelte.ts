@@ -39,6 +39,8 @@ class Page {
   kind = $state("");
   entry: Attention = $derived(run.attention[this.kind]);
   measure = $state("entropy");
+  /** the measure that is shown: some come later than the run */
+  shownMeasure = $derived(this.measure in this.entry.measures ? this.measure : "entropy");
   layer = $state(0);
   head = $state(0);
   weighted = $state(false);

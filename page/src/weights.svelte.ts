@@ -7,15 +7,17 @@ import { inflate } from "./inflate";
 type Ask = (packed: Packed, at: number, row?: number) => Promise<Float32Array>;
 
 const MOST_ROWS = 256; // of long texts, held at a time
+const [MOST_BYTES, MOST_READ] = [32e6, 512]; // of matrices that were read: the last looked at stay, others are read again
 
 const read = new WeakMap<Packed, Float32Array[]>();
+let looked: { held: Float32Array[]; at: number }[] = []; // the last looked at stands last
 const waiting = new WeakMap<Packed, Set<number>>();
 let arrived = $state(0); // how many matrices came from elsewhere: whoever draws one that is not there waits for it
 let asked: Ask | undefined;
 
-/** All heads of an attention in few pixels, each a share of its own largest weight. */
+/** All heads of an attention in few pixels, each a share of its own largest weight in 255 steps. */
 export interface Pictures {
-  values: Float32Array;
+  values: Uint8Array;
   rows: number;
   columns: number;
 }
@@ -52,6 +54,19 @@ function heldOf(packed: Packed): Float32Array[] {
   return held;
 }
 
+/** Notes that a matrix is looked at, and lets go of those that were not for longest. */
+function look(held: Float32Array[], at: number): void {
+  const last = looked.at(-1);
+  if (last?.held === held && last.at === at) return;
+  looked = [...looked.filter((other) => other.held !== held || other.at !== at), { held, at }];
+  let bytes = looked.reduce((sum, one) => sum + (one.held[one.at]?.byteLength ?? 0), 0);
+  while ((bytes > MOST_BYTES || looked.length > MOST_READ) && looked.length > 1) {
+    const [oldest] = looked.splice(0, 1);
+    bytes -= oldest.held[oldest.at]?.byteLength ?? 0;
+    delete oldest.held[oldest.at];
+  }
+}
+
 /** Matrix number `at` of a pack, [rows * columns]; NaN where the model gave no number. */
 export function matrixOf(packed: Packed, at: number): Float32Array {
   const held = heldOf(packed);
@@ -74,8 +89,8 @@ export function matrixOf(packed: Packed, at: number): Float32Array {
       values[i] = packed.broken && code === 65535 ? NaN : code * packed.steps[at];
     }
     held[at] = values;
-    packed.blocks[at] = "";
   }
+  look(held, at);
   return held[at];
 }
 
@@ -88,6 +103,7 @@ export async function fetched(packed: Packed, at: number): Promise<void> {
   under.add(at);
   try {
     held[at] = await asked(packed, at);
+    look(held, at);
     arrived++;
   } finally {
     under.delete(at);

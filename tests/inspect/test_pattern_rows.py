@@ -91,6 +91,43 @@ def test_a_square_is_its_largest_weight_whatever_is_computed_at_a_time(every, mo
     assert torch.equal(pooled(torch.eye(3)[None], 2), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))
 
 
+@pytest.mark.parametrize("most", [1, 12, 1 << 22])
+@pytest.mark.parametrize(("family", "kind"), [("llama", "self"), ("bert", "self"), ("bart", "cross")])
+def test_tiles_side_by_side_are_of_one_look_at_their_rows(family, kind, most, monkeypatch):
+    rows, want = read(made(family), kind)
+    monkeypatch.setattr("cutaway.inspect.pattern_rows.MOST_WHOLE", most)
+    computed = []
+    lots = PatternRows._lots
+
+    def noted(self, layer, head, some, every):
+        if some.stop - some.start > 1:  # a row alone is not kept
+            computed.append((head, some, every))
+        return lots(self, layer, head, some, every)
+
+    monkeypatch.setattr(PatternRows, "_lots", noted)
+    n_rows, n_columns = want.shape[2:]
+    for every in (1, 2, 3, 4, 8, 16):
+        for head in (0, 1):
+            pattern = torch.from_numpy(want[1, head])
+            squares = torch.nn.functional.max_pool2d(pattern[None], every, ceil_mode=True)[0].numpy()
+            computed.clear()
+            for first in range(0, n_rows, 2 * every):
+                for column in range(0, n_columns, 2 * every):
+                    some = (
+                        slice(first, min(first + 2 * every, n_rows)),
+                        slice(column, min(column + 2 * every, n_columns)),
+                    )
+                    found = rows.part(1, head, *some, every)
+                    near = squares[first // every :, column // every :][:2, :2]
+                    np.testing.assert_allclose(found, near, atol=1e-5)
+            if most > 1000:
+                assert len(computed) == len(set(map(str, computed)))  # nothing twice
+                if every in (4, 8, 16):
+                    assert len(computed) <= 1
+    odd = rows.part(1, 0, slice(1, 6), slice(2, 5), 2)  # squares that begin elsewhere
+    assert odd[0, 0] == pytest.approx(want[1, 0, 1:3, 2:4].max(), abs=1e-5) and odd.shape == (3, 2)
+
+
 @pytest.mark.parametrize(("family", "kind"), [("gpt2", "self"), ("bert", "self"), ("bart", "cross")])
 def test_the_summary_of_all_rows_is_the_measures(family, kind):
     rows, want = read(made(family), kind)

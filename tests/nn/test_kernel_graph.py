@@ -230,6 +230,59 @@ def test_what_changed_between_two_calls_is_seen(family: str, what: str) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("family", "ending"), [("llama", "ForCausalLM"), ("t5", "ForConditionalGeneration")])
+def test_a_later_recording_goes_on_with_the_step_of_an_earlier_one(
+    family: str, ending: str, played: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What shows more serves what asks for less, and a call that records nothing; more than it shows takes another."""
+    ours = model(family, ending)
+    front = "decoder." if ours.is_encoder_decoder else ""
+    one, two = f"{front}blocks.0.resid", f"{front}blocks.1.attn.q"
+    asked: list[tuple[tuple[str, ...], int]] = [
+        ((one,), 11),
+        ((one, two), 11),
+        ((two,), 13),
+        ((), 13),
+        ((one, two), 13),
+    ]
+    for i, (places, count) in enumerate(asked):
+        ids, mask = padded(texts((7, 3), seed=i), "left", 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(decode_step, "RECORDED", 0)
+            patch.setattr(decode_step.DecodeStepper, "shows_all", property(lambda self: False))
+            with ours.record(*(places or (one,))) as wanted:
+                answer(ours, ids, mask, tape=False, output_logits=False)
+        played.clear()
+        if places:
+            with ours.record(*places) as found:
+                answer(ours, ids, mask, output_logits=False)
+            assert len(found.runs) == len(wanted.runs)
+            for ours_run, their_run in zip(found.runs, wanted.runs, strict=True):
+                assert {*ours_run} == {*their_run} & {*places}
+                for place in ours_run:
+                    torch.testing.assert_close(ours_run[place], their_run[place], atol=1e-5, rtol=1e-5)
+        else:
+            answer(ours, ids, mask, output_logits=False)
+        assert len(played) == count, places
+
+
+@torch.no_grad()
+def test_a_step_shows_its_own_after_one_of_several_tokens(played: list[int]) -> None:
+    ours = model("llama", "ForCausalLM")
+    ids, new = torch.stack(texts((6,))), torch.stack(texts((8,), seed=5))
+    stepper, cache, other = ours.decode_stepper(), *(ours(ids, use_cache=True).past_key_values for _ in range(2))
+    seen, at = stepper.peek([(1, "resid")]), 0
+    for n in (1, 1, 1, 2, 1):
+        step = new[:, at : at + n]
+        stepper(step, cache)
+        with ours.record("blocks.1.resid") as recorded:
+            ours(step, past_key_values=other)
+        torch.testing.assert_close(seen[1, "resid"].flatten(), recorded["blocks.1.resid"].flatten())
+        at += n
+    assert len(played) == 2
+
+
+@torch.no_grad()
 def test_a_text_of_another_kind_is_not_played_by_an_earlier_step(played: list[int]) -> None:
     ours = model("t5", "ForConditionalGeneration")
     ids, mask = padded(texts((7, 7)), "left", 0)

@@ -78,7 +78,8 @@ def test_a_run_is_that_of_the_library(studio, loaded, name):
 @pytest.mark.parametrize("name", ["labels", "text", "t5"])
 def test_evidence_comes_view_by_view_and_is_that_of_the_library(studio, loaded, name):
     model, tokenizer = loaded[name]
-    want = explain(TEXT, model, tokenizer, max_new_tokens=0, evidence=True).evidence
+    explained = explain(TEXT, model, tokenizer, max_new_tokens=0, evidence=True)
+    want = explained.evidence
     id = studio.ask("run", model=name, text=TEXT)["id"]
     layers = studio.ask("more", id=id, view="layers")["evidence"]
     assert (layers["lens"] is None) == (want.lens is None)
@@ -100,6 +101,13 @@ def test_evidence_comes_view_by_view_and_is_that_of_the_library(studio, loaded, 
         if kind in want.rollout:
             assert tensor(studio.http, entry["rollout"]["tensor"]).shape[1] == 1
         np.testing.assert_allclose(entry["value_norms"], want.value_norms[kind], rtol=1e-3, atol=1e-5)
+        assert {*entry["measures"]} == {*explained.attention[kind].measures} >= {"entropy", "effect"}
+        effect = explained.attention[kind].measures["effect"]
+        np.testing.assert_allclose(entry["measures"]["effect"], effect, rtol=1e-3, atol=1e-5)
+    changes = [{"kind": "head", "layer": 0, "unit": 1, "tower": "encoder" if name == "t5" else ""}]
+    id = studio.ask("run", model=name, text=TEXT, changes=changes)["id"]
+    beside = studio.ask("more", id=id, view="attention")["attention"]
+    assert beside[next(iter(beside))]["measures"]["effect"][0][1] == 0  # what is off does nothing
 
 
 def test_what_is_written_is_what_the_model_writes(studio, loaded):

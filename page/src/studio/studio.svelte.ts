@@ -1,6 +1,6 @@
 // What the studio holds beside the page of a run: which model reads which text, and what was asked of it. The address
 // says all of it, so that going back, reloading and a copied link work.
-import type { Evidence, Packed, Run } from "../data";
+import type { Evidence, Run } from "../data";
 import { page, VIEWS } from "../page.svelte";
 import { held } from "../run.svelte";
 import { fetched, matricesFrom } from "../weights.svelte";
@@ -37,7 +37,7 @@ interface Read {
 interface More {
   id: string;
   evidence: Evidence;
-  attention: Record<string, { value_norms?: Run["attention"][string]["value_norms"]; rollout?: Packed }>;
+  attention: Record<string, Partial<Pick<Run["attention"][string], "value_norms" | "measures" | "rollout">>>;
 }
 
 const IDLE = 350; // ms without a key until what takes long is asked for
@@ -79,8 +79,8 @@ class Studio {
       const part = row === undefined ? "" : `&rows=${row}:${row + 1}`;
       return tensor(packed.tensor ?? "", `?at=${Math.floor(at / heads)}.${at % heads}${part}`);
     }, async (packed) => {
-      const { values, scale, shape } = await numbers(`${packed.tensor}.pictures`, "?dtype=u8");
-      return { values: Float32Array.from(values, (code) => code * scale), rows: shape[2], columns: shape[3] };
+      const { values, shape } = await numbers(`${packed.tensor}.pictures`, "?dtype=u8");
+      return { values: values as Uint8Array, rows: shape[2], columns: shape[3] };
     });
     page.views = [...VIEWS, ["write", "Write on"], ["lab", "Lab"], ["compare", "Compare"], ["texts", "Texts"], ["training", "Training"], ["keep", "Keep"]];
     try {

@@ -6,7 +6,7 @@ import { page } from "../page.svelte";
 import { numbers } from "./wire";
 
 export const SIDE = 256;
-const MOST_BYTES = 48e6; // of tiles and their pictures
+const MOST_BYTES = 20e6; // of tiles and their pictures: what a screen shows takes up to 8
 const AT_ONCE = 3; // requests
 
 export interface Tile {
@@ -43,6 +43,7 @@ class Tiles {
   #held = new Map<string, Tile>();
   #running = new Set<string>();
   #wished: Place[] = [];
+  #run = ""; // the text whose tiles are here
 
   /** Whether all that is looked at is here. */
   get idle(): boolean {
@@ -60,8 +61,13 @@ class Tiles {
     return tile;
   }
 
-  /** Says which tiles are looked at; those of earlier wishes that did not begin are forgotten. */
+  /** Says which tiles are looked at; those of earlier wishes that did not begin are forgotten, and those of other texts. */
   wish(places: Place[]): void {
+    const run = places[0]?.packed.tensor?.split("/")[0];
+    if (run !== undefined && run !== this.#run) {
+      this.#run = run;
+      for (const key of [...this.#held.keys()]) if (!key.startsWith(`${run}/`)) this.#drop(key);
+    }
     this.#wished = places.filter((place) => !this.#held.has(keyOf(place)) && !this.#running.has(keyOf(place)));
     this.#go();
   }
@@ -85,10 +91,9 @@ class Tiles {
       const [rows, columns] = shape;
       this.#held.set(key, { values, scale, rows, columns, most: most * scale });
       this.bytes += this.#size(rows * columns, values);
-      for (const [old, tile] of this.#held) {
+      for (const old of this.#held.keys()) {
         if (this.bytes <= MOST_BYTES) break;
-        this.#held.delete(old);
-        this.bytes -= this.#size(tile.rows * tile.columns, tile.values);
+        this.#drop(old);
       }
       this.error = "";
       this.arrived++;
@@ -99,6 +104,14 @@ class Tiles {
       this.#running.delete(key);
       this.#go();
     }
+  }
+
+  #drop(key: string): void {
+    const tile = this.#held.get(key);
+    if (!tile) return;
+    this.#held.delete(key);
+    this.bytes -= this.#size(tile.rows * tile.columns, tile.values);
+    if (tile.painted) tile.painted.width = 0; // its pixels are given back at once, not with the next collection
   }
 
   #size(cells: number, { byteLength }: Uint8Array | Float32Array): number {
