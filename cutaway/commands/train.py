@@ -163,23 +163,28 @@ def train(
         measures = {name: value for name, value in outcome.metrics.items() if name.startswith("eval_")}
         measures = {name.removeprefix("eval_"): value for name, value in measures.items()}
     else:
-        from cutaway.tuning.task_tuning import TaskTuning, write_task
+        from cutaway.tuning.task_tuning import TaskTuning, beaten_by_cosines, write_task
         from cutaway.tuning.tasks import TaskOptions, check_options
 
         options = TaskOptions(loss, pooling, pack, max_length, lora, load, seed)
         check_options(task.value, options)
         first, second = _task_rows(task.value, data, validation, columns, split, seed, how)
         _say(f"{_sizes(first, second)}; columns {', '.join(first.columns)}.")
+        if task is Task.rerank:  # its own defaults, by the number of queries
+            settings = {name: value for name, value in settings.items() if _given(context, name)}
         trained = TaskTuning(model, first, second, settings, patience, max_length, load, (), task.value, options)
         trained.check()
         outcome, tried = _run(trained, output, search, study, resume)
         found = write_task(trained, outcome, output, tried, **said)
         measures = {} if found is None else found.measures
+        if task is Task.rerank and (beaten := beaten_by_cosines(measures, outcome.before)):
+            _say(beaten)
     if not outcome.trainer.is_world_process_zero():
         return
     for name, measure in measures.items():
         if not name.endswith(("runtime", "per_second")):
-            earlier = f"  (before: {outcome.before[name]:.4f})" if name in outcome.before else ""
+            beside = "cosines of the base" if task is Task.rerank else "before"
+            earlier = f"  ({beside}: {outcome.before[name]:.4f})" if name in outcome.before else ""
             sys.stdout.write(f"{name} {measure:.4f}{earlier}\n")
     _say(f"{output}: the model, and report.html.{'' if report is None else f' The report is also {report}.'}")
 
@@ -190,7 +195,7 @@ _FEW = {
     "labels": "which learns one label of each text",
     "search": "since few rows cannot tell settings apart",
 }
-_OPTIONS = {  # setting of TrainingArguments -> the option that sets it, where few-labels has another default
+_OPTIONS = {  # setting of TrainingArguments -> the option that sets it, where few-labels or rerank has another default
     "num_train_epochs": "epochs",
     "max_steps": "max_steps",
     "per_device_train_batch_size": "batch_size",
@@ -200,7 +205,7 @@ _OPTIONS = {  # setting of TrainingArguments -> the option that sets it, where f
 
 
 def _given(context: typer.Context, setting: str) -> bool:
-    """Whether a setting is for few-labels: one that was given, or whose default is the same."""
+    """Whether a setting is for few-labels or rerank: one that was given, or whose default is the same."""
     if setting not in _OPTIONS:
         return setting != "class_weights"
     source = context.get_parameter_source(_OPTIONS[setting])

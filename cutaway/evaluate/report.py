@@ -51,7 +51,7 @@ class Report:
         baselines: what the model stands beside. mistakes: the most confident ones.
         predictions: the file name of the table beside the report; "" for none.
         counts: label -> rows of each part of the data; parts: what these parts are called.
-        before: measure -> what it was before the training.
+        before: measure -> what it was before the training. before_is: what that was, in words.
         series: charts of a training. tried: a table of settings that were tried, header first.
     """
 
@@ -67,6 +67,12 @@ class Report:
     series: Sequence[Series] = ()
     tried: Sequence[Sequence[str]] = ()
     before: Mapping[str, float] = field(default_factory=dict)
+    before_is: str = "before the training"
+
+    @property
+    def before_head(self) -> str:
+        """The head of the column: "before", or whose the figures are."""
+        return "before" if self.before_is.startswith("before") else self.before_is.removeprefix("by ")
 
     def lead(self) -> str:
         """The result in one sentence."""
@@ -75,7 +81,7 @@ class Report:
             return f"Nothing could be measured on {rows}."
         name, value = next(iter(measures.items()))
         if name != "accuracy":
-            earlier = f", {self.before[name]:.4f} before the training" if name in self.before else ""
+            earlier = f", {self.before[name]:.4f} {self.before_is}" if name in self.before else ""
             return f"{_named(name)} is {value:.4f} over {rows}{earlier}."
         said = f"{value:.1%} of {rows} get the right label"
         if (ends := self.evaluation.intervals.get(name)) is not None:
@@ -157,6 +163,7 @@ def html(report: Report) -> str:
         report=report,
         measures=_measures(evaluation),
         before={_named(name): value for name, value in report.before.items()},
+        before_head=report.before_head,
         reliability=_reliability(bins) if bins else "",
         matrix=_matrix(evaluation),
         charts=[(one.title, _series(one)) for one in report.series if any(points for _, points in one.lines)],
@@ -258,7 +265,7 @@ def markdown(report: Report, level: int = 1) -> str:
     if report.before:
         earlier = [f"{report.before[name]:.4f}" if name in report.before else "" for name in evaluation.measures]
         rows = [(*row[:3], before, row[3]) for row, before in zip(rows, earlier, strict=True)]
-    header = ("measure", "value", "95% interval", *(["before"] if report.before else []), "in words")
+    header = ("measure", "value", "95% interval", *([report.before_head] if report.before else []), "in words")
     lines += _md_table(header, rows, (1,))
     lines += [f"Note: {_md(note)}\n" for note in evaluation.notes]
     if report.baselines:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,22 +15,25 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from cutaway.errors import InputError, counted
+from cutaway.errors import CutawayError, InputError, counted
 from cutaway.evaluate.evaluation import Evaluation, evaluate, interval, prepare
 from cutaway.evaluate.report import Report, Series, facts_of, model_card, write_report
 from cutaway.jsonfile import write_text
 from cutaway.pipelines import pipeline
+from cutaway.pipelines.embedder import Embedder
 from cutaway.train import IntervalStrategy, Trainer, TrainerCallback, TrainingArguments
 from cutaway.train.study import Tried
 from cutaway.tuning import curves
 from cutaway.tuning.fine_tuning import Outcome, Tuning
 from cutaway.tuning.ranking_measures import correlations, cosines, of_groups, of_ranks, ranks
+from cutaway.tuning.ranking_trainer import RIGHT, RankingTrainer, ranking_settings
 from cutaway.tuning.report import tried_table
 from cutaway.tuning.sentence_trainer import SentenceTrainer
 from cutaway.tuning.task_rows import TaskRows
 from cutaway.tuning.tasks import (
     TASKS,
     TaskOptions,
+    by_query,
     check_head,
     check_options,
     load_model,
@@ -42,7 +46,9 @@ if TYPE_CHECKING:
     from cutaway.models.pretrained import PreTrainedModel
     from cutaway.tokenization.protocols import TokenizerLike
 
+log = logging.getLogger(__name__)
 ADAPTER = "adapter"  # the folder of what LoRA learned, beside the model that it is merged into
+COSINES = "by the base model's cosines"
 AT_ONCE = 64  # texts of one pass of an evaluation
 _BY_PIPELINE = ("token-classification", "question-answering", "summarization", "translation", "text2text-generation")
 
@@ -62,6 +68,14 @@ class TaskTuning(Tuning[TaskRows]):
         """As of every training; and the task, and how it is trained."""
         how = {name: value for name, value in dataclasses.asdict(self.options).items() if name != "load"}
         return super().record() | {"task": self.task, "options": json.dumps(how, sort_keys=True)}
+
+    def run(self, folder: Path, *, resume: bool = False, **settings: object) -> Outcome:
+        """As `Tuning.run`; of a reranker with `ranking_settings` where the settings say nothing."""
+        own: dict[str, Any] = {}
+        if self.task == "rerank":
+            own = ranking_settings(len(by_query(self.training)))
+            own = {name: value for name, value in own.items() if name not in self.settings}
+        return super().run(folder, resume=resume, **{**own, **settings})
 
     def check(self) -> None:
         """All that can be known before a model is loaded.
@@ -126,7 +140,30 @@ class TaskTuning(Tuning[TaskRows]):
             return _of_loss(metrics["eval_loss"])
         if self.task == "sentence-similarity":
             return self.measured(trainer, None).measures
+        if self.task == "rerank":
+            return self._of_cosines(trainer)
         return {}
+
+    def _of_cosines(self, trainer: Trainer) -> dict[str, float]:
+        """How well the base model ranks the rows without any training: by the cosines of its vectors."""
+        load = dict(self.load)
+        if "local_files_only" in load:
+            load["model_kwargs"] = {"local_files_only": load.pop("local_files_only")}
+        try:
+            embed = Embedder(self.model, **load)
+            texts = list(
+                dict.fromkeys(text for row in self.validation.rows for text in (row["query"], *row["documents"]))
+            )
+            vectors = dict(zip(texts, np.asarray(embed.encode(texts, normalize_embeddings=True)), strict=True))
+        except CutawayError as error:  # a model whose vectors cannot be had is trained all the same
+            log.warning("the report has no cosines of the base model: %s", error)
+            return {}
+        said, right = [], []
+        for query, documents, labels in by_query(self.validation):
+            said.append(np.array([float(vectors[query] @ vectors[one]) for one in documents]))
+            right.append(np.array(labels))
+        per_row = of_groups(said, right)
+        return {name: float(values.mean()) for name, values in per_row.items() if len(values)}
 
     def _save(self, trainer: Trainer, folder: Path) -> None:
         """The model, its adapter merged into it; of vectors with the files that sentence-transformers reads."""
@@ -155,7 +192,7 @@ class TaskTuning(Tuning[TaskRows]):
                 made = pipeline(self.task, model, tokenizer)
                 return evaluate(made, rows.rows, numbers=rows.numbers)
         if self.task == "rerank":
-            return self._of_ranking(trainer)
+            return self._of_ranking(cast("RankingTrainer", trainer))
         if self.task == "sentence-similarity":
             return self._of_vectors(cast("SentenceTrainer", trainer))
         loss = (metrics or {}).get("eval_loss", math.nan)
@@ -199,30 +236,32 @@ class TaskTuning(Tuning[TaskRows]):
         notes.append(f"Each query looks for its text among {counted(len(documents), 'text')} of the validation rows.")
         return _of_rows(self.task, len(rows), per_row, notes)
 
-    def _of_ranking(self, trainer: Trainer) -> Evaluation:
-        rows, encoded = self.validation, self._encoded(trainer)
-        scores: list[float] = []
+    def _of_ranking(self, trainer: RankingTrainer) -> Evaluation:
+        rows, encoded, few = self.validation, self._encoded(trainer), 16
+        said: list[np.ndarray] = []
         with torch.inference_mode():
-            for at in range(0, len(encoded), AT_ONCE):
-                batch = trainer._prepare_inputs(dict(trainer.data_collator(encoded[at : at + AT_ONCE])))
-                batch.pop("labels")
-                scores += trainer.model(**batch).logits[:, 0].float().tolist()
-        groups: dict[str, tuple[list[float], list[float]]] = {}
-        left = iter(scores)
-        for row in rows.rows:
-            said, right = groups.setdefault(row["query"], ([], []))
-            for label in row["labels"]:
-                said.append(next(left))
-                right.append(label)
-        per_row = of_groups(
-            [np.array(said) for said, _ in groups.values()], [np.array(right) for _, right in groups.values()]
-        )
-        labels = np.array([label for row in rows.rows for label in row["labels"]])
-        right = ((np.array(scores) > 0) == (labels > 0.5)).astype(np.float64)
+            for at in range(0, len(encoded), few):
+                batch = trainer._prepare_inputs(dict(trainer.data_collator(encoded[at : at + few])))
+                said += [own.double().cpu().numpy() for own in trainer.scores(trainer.model, batch)]
+        right = [np.array(row[RIGHT]) for row in encoded]
+        per_row = of_groups(said, right)
+        agreed = (np.concatenate(said) > 0) == (np.concatenate(right) > 0.5)
         found = _of_rows(self.task, len(rows), per_row if len(per_row["mrr_at_10"]) else {}, [])
         notes = [] if found.measures else ["No query has both an answer and a text that is none, so nothing is ranked."]
-        measures = {**found.measures, "pairs_right": float(right.mean())}
+        measures = {**found.measures, "pairs_right": float(agreed.mean())}
         return dataclasses.replace(found, measures=measures, notes=notes)
+
+
+def beaten_by_cosines(measures: Mapping[str, float], cosines: Mapping[str, float]) -> str:
+    """What there is to say where the base model's cosines rank better than what was trained; "" where they do not."""
+    first = "mrr_at_10"
+    if cosines.get(first, 0.0) <= measures.get(first, 1.0):
+        return ""
+    return (
+        f"The base model's cosines rank these rows better ({cosines[first]:.4f} against {measures[first]:.4f}), and "
+        "cost less. A reranker reads the query and a document together, by a head that begins anew: it needs more "
+        "queries (about a thousand), or more --epochs, than a model whose vectors were trained to be compared."
+    )
 
 
 def _of_loss(loss: float) -> dict[str, float]:
@@ -294,6 +333,8 @@ def write_task(
         history = outcome.trainer.state.log_history
         evaluation = tuning.measured(outcome.trainer, outcome.metrics)
         curves.save(history, "loss", folder / "curves.png")
+        if tuning.task == "rerank" and (said := beaten_by_cosines(evaluation.measures, outcome.before)):
+            evaluation.notes.append(said)
 
         def points(name: str) -> list[tuple[float, float]]:
             return [(float(entry["step"]), float(entry[name])) for entry in history if name in entry]
@@ -308,6 +349,7 @@ def write_task(
             ],
             tried=tried_table(tried),
             before=outcome.before,
+            before_is=COSINES if tuning.task == "rerank" else "before the training",
         )
         fields = {
             "library_name": "cutaway",

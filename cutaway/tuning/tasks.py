@@ -23,6 +23,7 @@ from cutaway.train import (
 from cutaway.train.collator import DataCollatorWithPadding
 from cutaway.train.sentence_losses import SENTENCE_LOSSES, sentence_loss
 from cutaway.tuning.chat_rows import encoded as as_conversation
+from cutaway.tuning.ranking_trainer import PAIRS, RIGHT, DataCollatorForRanking, RankingTrainer
 from cutaway.tuning.sentence_trainer import TRAINED_POOLINGS, DataCollatorForSentences, SentenceTrainer
 from cutaway.tuning.task_rows import TaskRows
 
@@ -178,7 +179,9 @@ _WITHOUT_FRESH = ("AutoModel", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM", 
 
 
 def trainer_class(task: str, name: str, options: TaskOptions, columns: Sequence[str]) -> Callable[..., Trainer]:
-    """What makes the trainer: of vectors one that compares them."""
+    """What makes the trainer: of vectors one that compares them, of rankings one that reads a query's documents."""
+    if task == "rerank":
+        return RankingTrainer
     if task != "sentence-similarity":
         return Trainer
 
@@ -329,13 +332,28 @@ def _encode_compared(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer,
     return made
 
 
+def by_query(rows: TaskRows) -> list[tuple[str, list[str], list[float]]]:
+    """(query, its documents, their labels): a query may stand in several rows, with some of its documents each."""
+    queries: dict[str, tuple[list[str], list[float]]] = {}
+    for row in rows.rows:
+        documents, right = queries.setdefault(row["query"], ([], []))
+        documents += row["documents"]
+        right += row["labels"]
+    return [(query, documents, right) for query, (documents, right) in queries.items()]
+
+
 def _encode_ranked(rows: TaskRows, model: LanguageModel, tokenizer: Tokenizer, options: TaskOptions) -> Encoded:
     most = longest_taken(model, tokenizer, options)
     cut: dict[str, Any] = {"truncation": most is not None, **({} if most is None else {"max_length": most})}
-    pairs = [(row["query"], document) for row in rows.rows for document in row["documents"]]
-    labels = [[label] for row in rows.rows for label in row["labels"]]
+    queries = by_query(rows)
+    pairs = [(query, document) for query, documents, _ in queries for document in documents]
     found = tokenizer([query for query, _ in pairs], [document for _, document in pairs], **cut)
-    return [{**{name: found[name][i] for name in found}, "labels": label} for i, label in enumerate(labels)]
+    made, at = [], 0
+    for _, _, right in queries:
+        own = range(at, at + len(right))
+        made.append({PAIRS: [{name: found[name][i] for name in found} for i in own], RIGHT: right})
+        at += len(right)
+    return made
 
 
 _WRITES = TrainedTask(
@@ -367,11 +385,11 @@ TASKS: dict[str, TrainedTask] = {
         lambda tokenizer, model, options: DataCollatorForSentences(tokenizer),
         options=("loss", "pooling"),
     ),
-    # one number, whose sigmoid is the probability of an answer: binary cross-entropy
+    # one number, whose sigmoid is the probability of an answer
     "rerank": TrainedTask(
         "AutoModelForSequenceClassification",
         _encode_ranked,
-        lambda tokenizer, model, options: DataCollatorWithPadding(tokenizer),
+        lambda tokenizer, model, options: DataCollatorForRanking(tokenizer),
         lambda rows: {"num_labels": 1, "problem_type": "multi_label_classification"},
     ),
 }

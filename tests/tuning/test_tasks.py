@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from cutaway import AutoModelForCausalLM, AutoTokenizer
+from cutaway import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
 from cutaway.errors import InputError
 from cutaway.nn.losses import IGNORED
 from cutaway.train import DataCollatorForLanguageModeling, DataCollatorWithFlattening
-from cutaway.tuning import READINGS, TaskOptions, TaskTuning, read_task
+from cutaway.tuning import READINGS, RankingTrainer, TaskOptions, TaskTuning, read_task
 from cutaway.tuning.chat_rows import encoded
 from cutaway.tuning.ranking_measures import correlations, of_groups, of_ranks, ranks
+from cutaway.tuning.ranking_trainer import ranking_settings
 from cutaway.tuning.task_rows import words_of_spans
-from cutaway.tuning.task_tuning import write_task
+from cutaway.tuning.task_tuning import beaten_by_cosines, write_task
+from cutaway.tuning.tasks import TASKS
 
 PAIRS = [("a good film", "great"), ("a bad film", "not very good"), ("the eu", "trust"), ("it was", "i believe")]
 
@@ -59,7 +62,7 @@ def test_vectors_learn_to_find_their_texts_and_sentence_transformers_reads_them(
 
 
 def test_a_loss_of_pairs_does_not_depend_on_how_the_batch_is_cut(tmp_path):
-    from cutaway import AutoModel, TrainingArguments
+    from cutaway import AutoModel
     from cutaway.train.sentence_losses import CosineSimilarityLoss
     from cutaway.tuning import SentenceTrainer
 
@@ -85,23 +88,84 @@ def test_a_loss_of_pairs_does_not_depend_on_how_the_batch_is_cut(tmp_path):
     assert first(4, 1) == pytest.approx(first(3, 2), rel=1e-5)
 
 
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
 @pytest.mark.slow
-def test_a_reranker_learns_by_binary_cross_entropy(tmp_path):
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    base = tiny.classifier(tmp_path / "base", head="BertModel", **still)
+def test_a_reranker_learns_the_order_of_a_querys_documents(tmp_path):
+    base = tiny.classifier(tmp_path / "base", head="BertModel", **STILL)
     rows = [{"query": a, "positive": b, "negatives": [PAIRS[i - 1][1]]} for i, (a, b) in enumerate(PAIRS)]
     _, outcome, found = trained(tmp_path, base, "rerank", lines(tmp_path / "a.jsonl", rows), 20, 1e-3)
     first = next(entry["loss"] for entry in outcome.trainer.state.log_history if "loss" in entry)
     assert outcome.metrics["eval_loss"] < first
     assert {"mrr_at_10", "ndcg_at_10", "pairs_right"} == set(found.measures)
-    # the loss is the binary cross-entropy of the scores
+    # a query's loss: the cross-entropy over its documents, and the mean binary cross-entropy of each
     trainer = outcome.trainer
     batch = trainer.data_collator(trainer.eval_dataset[:4])
-    labels = batch["labels"]
     with torch.no_grad():
         loss, outputs = trainer.compute_loss(trainer.model, dict(batch), return_outputs=True)
-    right = torch.nn.functional.binary_cross_entropy_with_logits(outputs["logits"][:, 0], labels[:, 0])
-    torch.testing.assert_close(loss, right, rtol=1e-5, atol=1e-5)
+    scores, right = outputs["logits"].view(4, 2), torch.tensor([[1.0, 0.0]] * 4)
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(scores, right) - scores.log_softmax(1)[:, 0].mean()
+    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-5)
+    # the base model's cosines stand beside it
+    from cutaway.pipelines.embedder import Embedder
+
+    embed = Embedder(str(base))
+    near = [
+        np.asarray(embed.encode([a], normalize_embeddings=True))
+        @ np.asarray(embed.encode([b, PAIRS[i - 1][1]], normalize_embeddings=True)).T
+        for i, (a, b) in enumerate(PAIRS)
+    ]
+    beside = np.mean([1.0 if one[0, 0] > one[0, 1] else 0.5 for one in near])
+    assert outcome.before["mrr_at_10"] == pytest.approx(beside)
+    assert "by the base model&#39;s cosines" in (tmp_path / "out" / "report.html").read_text()
+    assert "| the base model's cosines |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_reranker_that_its_cosines_beat_is_said_to_be():
+    assert beaten_by_cosines({"mrr_at_10": 0.5}, {"mrr_at_10": 0.5}) == ""
+    assert beaten_by_cosines({"mrr_at_10": 0.5}, {}) == ""
+    assert "0.6000 against 0.5000" in beaten_by_cosines({"mrr_at_10": 0.5}, {"mrr_at_10": 0.6})
+
+
+def test_documents_of_a_query_are_one_row_however_the_table_holds_them(tmp_path):
+    folder = tiny.classifier(tmp_path / "base", labels=1, **STILL)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    wide = [{"query": a, "positive": b, "negatives": [PAIRS[i - 1][1]]} for i, (a, b) in enumerate(PAIRS)]
+    long = [{"query": a, "document": b, "label": 1} for a, b in PAIRS]
+    long += [{"query": a, "document": PAIRS[i - 1][1], "label": 0} for i, (a, _) in enumerate(PAIRS)]
+    read = [read_task(lines(tmp_path / "a.jsonl", rows), READINGS["rerank"], {}) for rows in (wide, long)]
+    one, other = (TASKS["rerank"].encode(rows, model, tokenizer, TaskOptions()) for rows in read)
+    assert one == other and [len(row["pairs"]) for row in one] == [2] * 4
+
+
+def test_a_loss_of_rankings_does_not_depend_on_how_the_batch_is_cut(tmp_path):
+    folder = tiny.classifier(tmp_path / "base", labels=1, **STILL)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [
+        {"pairs": [{"input_ids": tokenizer(a, text)["input_ids"]} for text in (b, "not", "film")[: 1 + i % 3]],
+         "right": [1.0, 0.0, 0.5][: 1 + i % 3]}
+        for i, (a, b) in enumerate(PAIRS)
+    ]  # fmt: skip
+
+    def first(size, parts):
+        args = TrainingArguments(
+            tmp_path / f"{size}", per_device_train_batch_size=size, gradient_accumulation_steps=parts, max_steps=1,
+            logging_steps=1, save_strategy="no", disable_tqdm=True, use_cpu=True,
+        )  # fmt: skip
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        trainer = RankingTrainer(model, args, train_dataset=rows, processing_class=tokenizer)
+        trainer.train()
+        entry = trainer.state.log_history[0]
+        return [entry["loss"], entry["grad_norm"]]
+
+    assert first(4, 1) == pytest.approx(first(2, 2), rel=1e-5)
+    assert first(4, 1) == pytest.approx(first(3, 2), rel=1e-5)
+
+
+def test_few_queries_are_gone_through_more_often():
+    epochs = [ranking_settings(n)["num_train_epochs"] for n in (1, 100, 200, 1024, 100_000)]
+    assert epochs == sorted(epochs, reverse=True) and epochs[0] > epochs[-1] > 1
 
 
 def test_only_answers_are_learned_and_packing_changes_nothing(tmp_path):
