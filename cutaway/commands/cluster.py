@@ -108,8 +108,15 @@ def cluster(
     encoder = source.encoder()
     kept = source.kept(texts, encoder)
     with stopping("Vectors are kept"):
-        how = {"method": method.value, "map": map_.value, "loose": loose.value}
-        found = find(texts, vectors=kept, n_topics=topics, n_words=words, **how)
+        found = find(
+            texts,
+            vectors=kept,
+            n_topics=topics,
+            method=method.value,
+            n_words=words,
+            map=map_.value,
+            loose=loose.value,
+        )
     name = str(getattr(encoder.pipe.model, "name_or_path", "") or model or "a model")
     title = title or f"Topics of {table.name}"
     for path in output or []:
