@@ -7,7 +7,9 @@ The texts are the halves of film reviews, their vectors MiniLM's. Each run is a 
 turns, and has clustered a tenth of the texts before it is measured, so that nothing is compiled meanwhile. BERTopic has
 the settings that it has by itself, but for its list of function words (English, as ours) and the number of topics.
 Reported: processor time, by the clock, and the mean coherence of the topics' ten words (NPMI over all texts), which is
-measured here for both. BERTopic leaves texts without a topic out of its topics; how many is said.
+measured here for both. Diversity is the share of different words among those of all topics: coherence is easily had
+with a few common words. BERTopic leaves texts without a topic out of its topics; how many is said. `--whole` takes the
+reviews as they are.
 """
 
 from __future__ import annotations
@@ -28,9 +30,12 @@ import numpy as np
 WORDS = 10
 
 
-def halves(count: int) -> list[str]:
-    """Halves of film reviews, of three words or more."""
+def halves(count: int, whole: bool = False) -> list[str]:
+    """Halves of film reviews, of three words or more; with `whole`, the reviews."""
     import texts
+
+    if whole:
+        return [text for text in texts.snippets() if len(text.split()) >= 6][:count]
 
     found: list[str] = []
     for text in texts.snippets():
@@ -92,6 +97,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=20_000, help="texts")
     parser.add_argument("--topics", type=int, default=20, help="0: as many as BERTopic finds, for both")
     parser.add_argument("--method", choices=("kmeans", "hdbscan"), default="kmeans", help="of ours")
+    parser.add_argument("--whole", action="store_true", help="reviews, not halves of them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--worker", choices=("ours", "bertopic"), help=argparse.SUPPRESS)
@@ -102,7 +108,7 @@ def main() -> None:
     from cutaway.pipelines.embedder import Embedder
     from cutaway.texts.topic_words import WordCounts
 
-    texts = halves(given.size)
+    texts = halves(given.size, given.whole)
     counts = WordCounts(texts)
     pythons = {**({"bertopic": given.bertopic} if given.bertopic else {}), "ours": sys.executable}
     spent: dict[str, list[float]] = {name: [] for name in pythons}
@@ -120,9 +126,11 @@ def main() -> None:
                 each = [counts.coherence(words[:WORDS]) for words in found["words"]]
                 known = [one for one in each if math.isfinite(one)]
                 spent[name].append(found["cpu"])
+                named = [word for words in found["words"] for word in words[:WORDS]]
                 print(
-                    f"{name}: {len(each)} topics, coherence {statistics.mean(known):+.4f}, {found['left']:,} texts "
-                    f"without a topic, {found['cpu']:.1f} s of processor time, {found['wall']:.1f} s",
+                    f"{name}: {len(each)} topics, coherence {statistics.mean(known):+.4f}, diversity "
+                    f"{len(set(named)) / len(named):.2f}, {found['left']:,} texts without a topic, "
+                    f"{found['cpu']:.1f} s of processor time, {found['wall']:.1f} s",
                     flush=True,
                 )
     if len(pythons) > 1:

@@ -14,6 +14,7 @@ from cutaway.commands.display import as_line, console, plain, table_of, write
 from cutaway.commands.option import AsJson, Delimiter, Dtypes, Encoding, Offline, Revision, Threads, pipeline_arguments
 from cutaway.commands.text_vectors import check_table_output, write_table
 from cutaway.errors import counted
+from cutaway.pipelines.row_faults import is_blank
 from cutaway.show.label import clipped, printable
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ def _read(
         by_key = {source: {row.get(key): row for row in rows} for source, rows in read.items()}
     lines = [by_key[tables[0][0]][one] for one in told.keys]
     texts = [row.get(column) for row in lines]
-    if all(isinstance(text, str) for text in texts):
-        told.texts = [str(text) for text in texts]
+    if any(isinstance(text, str) and not is_blank(text) for text in texts):
+        told.texts = ["" if is_blank(text) else str(text) for text in texts]
     for source, name in zip(sources, labels, strict=True):
         table = by_key.get(source)
         told.given.append(None if table is None else [_label(table[one].get(name)) for one in told.keys])
@@ -174,7 +175,7 @@ def _say(line: str) -> None:
 
 def _label(value: object) -> str | None:
     """A cell as a label: 3, 3.0 and "3" are one, and an empty one is none."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         return None
     if isinstance(value, float) and math.isfinite(value) and value.is_integer():
         return str(int(value))
@@ -190,7 +191,7 @@ def _alike(names: list[str]) -> list[list[str]]:
 
 
 def _of_model(name: str, texts: list[str], load: dict[str, Any], column: str) -> list[str | None]:
-    """A classifier's label for each text."""
+    """A classifier's label for each text; None for a blank one, as for a cell without a label."""
     from cutaway.errors import InputError
     from cutaway.pipelines import pipeline
 
@@ -198,9 +199,13 @@ def _of_model(name: str, texts: list[str], load: dict[str, Any], column: str) ->
         raise InputError(
             f"{name} is taken for a model, and the table has no texts in {column!r}: name it with --column."
         )
-    sys.stderr.write(f"{name}: {counted(len(texts), 'row')}\n")
-    answers = pipeline("text-classification", name, truncation=True, **load)(texts)
-    return [_label(answer["label"]) for answer in answers]
+    there = [place for place, text in enumerate(texts) if text]
+    sys.stderr.write(f"{name}: {counted(len(there), 'row')}\n")
+    answers = pipeline("text-classification", name, truncation=True, **load)([texts[place] for place in there])
+    found: list[str | None] = [None] * len(texts)
+    for place, answer in zip(there, answers, strict=True):
+        found[place] = _label(answer["label"])
+    return found
 
 
 def _names(sources: list[str], labels: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from cutaway.commands.option import (
     Threads,
     pipeline_arguments,
 )
+from cutaway.pipelines.row_faults import is_blank
 
 
 def bench(
@@ -55,7 +56,7 @@ def bench(
             way = divided_by(reader.columns, column) or " Name the one with the texts with --column."
             raise InputError(f"{input} has no column {column!r}; it has {', '.join(map(repr, reader.columns))}.{way}")
         rows = itertools.islice(reader.rows(), texts)
-        inputs = [str(row.values[column]) for row in rows if row.values.get(column)]
+        inputs = [str(row.values[column]) for row in rows if not is_blank(row.values.get(column))]
     dtypes = dtype or ["float32", "bfloat16", "int8"]
     found = speed.measure(model, dtypes, inputs, rounds, **load)
     if as_json:

@@ -50,6 +50,13 @@ class Map(StrEnum):
     umap = "umap"
 
 
+class Loose(StrEnum):
+    """What becomes of texts that fit no topic well."""
+
+    keep = "keep"
+    leave = "leave"
+
+
 def cluster(
     table: Table,
     column: Column = "text",
@@ -59,6 +66,9 @@ def cluster(
         Method, typer.Option(help="kmeans: every text has a topic; hdbscan: finds how many, texts between have none.")
     ] = Method.kmeans,
     words: Annotated[int, typer.Option(min=1, help="Words of each topic.")] = 10,
+    loose: Annotated[
+        Loose, typer.Option(help="Texts that fit no topic well: keep them in the nearest, or leave them in none.")
+    ] = Loose.keep,
     map_: Annotated[Map, typer.Option("--map", help="pca, or umap where umap-learn is installed.")] = Map.auto,
     title: Annotated[
         str | None, typer.Option(help="Of the page and the picture; the table's name unless given.")
@@ -86,7 +96,7 @@ def cluster(
     from cutaway.texts.topics import cluster as find
 
     require_sklearn()
-    check_how(method.value, map_.value, topics)
+    check_how(method.value, map_.value, topics, loose.value)
     for path in output or []:
         _check_output(path, overwrite)
     source = Source(table, column, encoding, delimiter, model, vectors, half, revision, offline, threads, dtype)
@@ -98,7 +108,15 @@ def cluster(
     encoder = source.encoder()
     kept = source.kept(texts, encoder)
     with stopping("Vectors are kept"):
-        found = find(texts, vectors=kept, n_topics=topics, method=method.value, n_words=words, map=map_.value)
+        found = find(
+            texts,
+            vectors=kept,
+            n_topics=topics,
+            method=method.value,
+            n_words=words,
+            map=map_.value,
+            loose=loose.value,
+        )
     name = str(getattr(encoder.pipe.model, "name_or_path", "") or model or "a model")
     title = title or f"Topics of {table.name}"
     for path in output or []:
@@ -157,6 +175,7 @@ def _record(found: Topics) -> dict[str, object]:
         "method": found.method,
         "coherence": found.coherence,
         "none": int((found.of == 0).sum()),
+        "loose": int(found.loose.sum()),
         "topics": [
             {
                 **vars(topic),
@@ -171,14 +190,18 @@ def _record(found: Topics) -> dict[str, object]:
 
 
 def _show(found: Topics, texts: int) -> None:
-    shown = table_of("topic>", "texts>", "words and typical texts")
+    shown = table_of("topic>", "texts>", "coherence>", "nearness>", "words and typical texts")
     for topic in found.topics:
         words = ", ".join(printable(word) for word, _ in topic.words)
-        shown.add_row(str(topic.number), f"{topic.size:,}", plain(words or "no word is its own", "bold"))
+        coherent = f"{topic.coherence:.2f}" if math.isfinite(topic.coherence) else ""
+        figures = (str(topic.number), f"{topic.size:,}", coherent, f"{topic.nearness:.2f}")
+        shown.add_row(*figures, plain(words or "no word is its own", "bold"))
         for row, text in topic.typical:
-            shown.add_row("", "", plain(f"{printable(clipped(text, SHOWN))} (row {row})"))
+            shown.add_row("", "", "", "", plain(f"{printable(clipped(text, SHOWN))} (row {row})"))
     console().print(shown)
     without = int((found.of == 0).sum())
     said = f", {without:,} in none" if without else ""
     coherence = f"; mean coherence {found.coherence:.2f}" if math.isfinite(found.coherence) else ""
     write(f"{counted(texts, 'text')} in {counted(len(found.topics), 'topic')}{said}{coherence}.")
+    if said := found.loose_note():
+        write(said)

@@ -113,4 +113,6 @@ def dedupe(
         rows.append({**values, **dict(zip(OWN, own, strict=True))})
     write_table(output, rows, [*texts.columns, *(() if drop else OWN)], overwrite)
     if drop and texts.left_out:
-        sys.stderr.write(f"{len(texts.left_out):,} rows without a text stay in the table.\n")
+        one = len(texts.left_out) == 1
+        said = "row without a text stays" if one else "rows without a text stay"
+        sys.stderr.write(f"{len(texts.left_out):,} {said} in the table.\n")

@@ -90,7 +90,7 @@ def evaluate(
     from cutaway.pipelines import pipeline
 
     values, numbers = [row.values for row in rows], [row.number for row in rows]
-    scorer, table = prepare(task, values, columns, tokenizer, numbers)
+    scorer, table, blank = prepare(task, values, columns, tokenizer, numbers)
     names = [model, *([against] if against else [])]
     for name in names:  # every model's labels, before the first one is loaded
         config = _config(name, options)
@@ -100,7 +100,7 @@ def evaluate(
     pipes: list[Pipeline] = []
 
     def measured(name: str) -> Evaluation:
-        sys.stderr.write(f"{name}: {counted(len(rows), 'row')}\n")
+        sys.stderr.write(f"{name}: {counted(len(rows) - len(blank), 'row')}\n")
         pipes.append(pipeline(task, name, **options))
         return run(pipes[-1], values, columns=columns, tokenizer=tokenizer, numbers=numbers)
 
@@ -117,7 +117,7 @@ def evaluate(
             pictures.save(found[0][1], path)
         _say(f"{path}: {'all measures' if path.suffix.lower() == '.json' else 'a picture'}")
     if report:
-        _write_reports(report, found[0][1], pipes[0], table, numbers, model, data)
+        _write_reports(report, found[0][1], pipes[0], table, model, data)
     write(as_line(record)) if as_json else _show(found, record.get("comparison", []))
 
 
@@ -126,7 +126,6 @@ def _write_reports(
     evaluation: Evaluation,
     pipe: Pipeline,
     table: dict[str, list[Any]],
-    numbers: list[int],
     model: str,
     data: Path,
 ) -> None:
@@ -135,14 +134,15 @@ def _write_reports(
     from cutaway.evaluate.baselines import linear_probe, majority
     from cutaway.evaluate.mistakes import PAIR, Answer, confident_mistakes
     from cutaway.evaluate.report import Report, facts_of, predictions_beside, write_report
+    from cutaway.evaluate.scoring import row_number
     from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
 
     answers, mistakes, baselines = [], [], []
     if evaluation.answers:
         pairs = table.get("text_pair")
         texts = table["text"] if pairs is None else [a + PAIR + b for a, b in zip(table["text"], pairs, strict=True)]
-        lines = zip(numbers, texts, evaluation.answers, strict=True)
-        answers = [Answer(row, text, *answer) for row, text, answer in lines]
+        lines = enumerate(zip(texts, evaluation.answers, strict=True))
+        answers = [Answer(row_number(table["text"], place), text, *answer) for place, (text, answer) in lines]
         mistakes = confident_mistakes(pipe, answers, MISTAKES)
         right = [answer.right for answer in answers]
         own = FeatureExtractionPipeline(pipe.model.base_model, pipe.tokenizer, task="feature-extraction")

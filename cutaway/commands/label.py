@@ -13,6 +13,7 @@ import typer
 from cutaway.commands.display import write
 from cutaway.commands.option import Delimiter, Dtypes, Encoding, Offline, Revision, Threads, pipeline_arguments
 from cutaway.commands.text_vectors import Column, Table, check_table_output, write_table
+from cutaway.pipelines.row_faults import is_blank
 
 if TYPE_CHECKING:
     from cutaway.texts.labelling import Labelling
@@ -100,7 +101,7 @@ def _given(values: list[dict[str, object]], rows: list[int], column: str | None,
     if column not in columns:
         raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.")
     found = {row: one.get(column) for row, one in zip(rows, values, strict=True)}
-    return {row: str(value).strip() for row, value in found.items() if value is not None and str(value).strip()}
+    return {row: str(value).strip() for row, value in found.items() if not is_blank(value)}
 
 
 def _labels_of(model: str, load: dict[str, object]) -> list[str]:

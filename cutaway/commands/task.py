@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from cutaway.commands.default_model import default_decoder
 from cutaway.commands.display import as_line, console, plain, write
+from cutaway.commands.examples import epilog
 from cutaway.commands.job_progress import JobProgress
 from cutaway.commands.option import (
     SENTIMENT,
@@ -118,24 +119,24 @@ COMMANDS = (
     Task(
         "similar",
         "sentence-similarity",
-        "Compare texts with one: the cosine of their vectors.",
+        "Compare texts with one, --source-sentence: the cosine of their vectors.",
         {"pooling": option(str, "mean, cls, max, or model: what its folder says.", "model")},
-        constant=("source_sentence", "The text that the others are compared with."),
+        constant=("source_sentence", "The text that the others are compared with; or a column of a table."),
         together="sentences",
     ),
     Task(
         "rerank",
         "rerank",
-        "Order documents by how well they answer a query.",
+        "Order documents, the arguments, by how well they answer a query, --query.",
         {"top_k": TOP_K},
-        constant=("query", "The query."),
+        constant=("query", "The query; not needed where a table has a column of queries."),
         together="documents",
     ),
     Task(
         "choose",
         "multiple-choice",
-        "Choose how a prompt goes on.",
-        constant=("prompt", "The prompt."),
+        "Choose how a prompt, --prompt, goes on: with which of the choices, the arguments.",
+        constant=("prompt", "The prompt; not needed where a table has a column of prompts."),
         together="choices",
     ),
     Task("perplexity", "perplexity", "Measure how well a decoder foresees texts."),
@@ -241,6 +242,9 @@ class Call:
         chosen = {**own, "truncation": shared["truncation"] or None, "long": shared["long"]}
         self.settings = {name: value for name, value in chosen.items() if value is not None}
         self.renamed = self._renamed(shared["column"] or [])
+        for name, text in constant.items():
+            if not text.strip():
+                raise typer.BadParameter(f"--{name.replace('_', '-')} is empty; give at least a word.")
         if shared["output"] is not None and shared["input"] is None:
             raise typer.BadParameter("--output needs --input (a file, or - for the lines of stdin).")
         if shared["delimiter"] is not None and shared["input"] is None:
@@ -313,7 +317,18 @@ class Call:
         else:
             self._table()
 
+    def _check_constant(self) -> None:
+        """What all texts of the command line go with must be there: the question, the query, the prompt."""
+        if self.spec.constant and self.spec.constant[0] not in self.constant:
+            name = self.spec.constant[0]
+            what = self.spec.together or "texts"
+            raise typer.BadParameter(
+                f"the {name.replace('_', ' ')} is missing: {self.spec.name} takes the {what} as arguments and it as "
+                f"--{name.replace('_', '-')}. {epilog(self.spec.name)}"
+            )
+
     def _items(self) -> Iterator[dict[str, Any]]:
+        self._check_constant()
         texts = texts_or_stdin(self.shared["texts"], self.shared["encoding"], "Tables are read with --input {}.")
         if self.spec.together:
             return iter([{**self.constant, self.spec.together: list(texts)}])
@@ -364,11 +379,13 @@ class Call:
                 self.settings["top_k"] = None
         job = Job(None, self.answers, self.renamed, self.constant, self.shared["prefix"], self.settings)
         if reader.columns is not None:
-            job.check(reader.columns)
+            job.check(reader.columns, f"--{self.spec.constant[0].replace('_', '-')}" if self.spec.constant else "")
         if self.shared["output"] is None:
             job.pipe = self.pipe()
-            for row in job.rows(reader):
+            blank: list[int] = []
+            for row in job.rows(reader, blank):
                 write(row_line(row, ascii=True))
+            self._say_blank(blank)
             return
         with TableWriter(self.shared["output"], self._identity(reader), overwrite=self.shared["overwrite"]) as writer:
             if writer.done:
@@ -380,6 +397,13 @@ class Call:
                 summary = self._here(job, reader, writer)
         failed = f", {summary.failed:,} with an error (see the column {job.writes()[-1]!r})" if summary.failed else ""
         sys.stderr.write(f"{self.shared['output']}: {counted(summary.rows, 'row')}{failed}\n")
+        self._say_blank(summary.blank)
+
+    def _say_blank(self, numbers: Sequence[int]) -> None:
+        from cutaway.pipelines.row_faults import blank_rows
+
+        if said := blank_rows(numbers, "no answer"):
+            sys.stderr.write(said + "\n")
 
     def _here(self, job: Job, reader: TableReader, writer: TableWriter) -> Summary:
         """The job in this process; Ctrl-C says what is kept and how to go on."""

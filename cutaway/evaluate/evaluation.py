@@ -10,11 +10,13 @@ import numpy as np
 
 from cutaway.errors import InputError
 from cutaway.evaluate.scoring import SCORERS, TEXTS, Column, Scored, Scorer, Table, library, row_number
+from cutaway.pipelines.row_faults import blank_rows, is_blank
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
 
 RESAMPLES, SEED = 1000, 0
+INPUTS = ("text", "text_pair", "tokens", "question", "context")  # what a model reads; the others are right answers
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def evaluate(
             | translation, text2text-generation | text, target | bleu, chrf |
             | perplexity | text | perplexity, loss |
 
-        rows: the rows, all of them read.
+        rows: the rows, all of them read. Those whose text is blank are not measured; a note says which.
         columns: what the rows call these columns, where it is something else.
         tokenizer: how ROUGE ("rouge", "unicode", "char") or BLEU ("13a", "zh", "char", "intl", "ja-mecab", "ko-mecab",
             "none") cut texts into words; by the script of the right answers unless given.
@@ -88,13 +90,15 @@ def evaluate(
         InputError: before the pipeline runs: no row, a missing column, a label that the model does not have, a task
             that is not measured, a package that is missing.
     """
-    scorer, table = prepare(pipe.task, list(rows), columns or {}, tokenizer, numbers)
+    scorer, table, blank = prepare(pipe.task, list(rows), columns or {}, tokenizer, numbers)
     scorer.check(getattr(getattr(pipe, "model", None), "config", None), table)
     scored: Scored = scorer.score(pipe, table, tokenizer)
     intervals = {name: interval(values) for name, values in scored.per_row.items() if name in scored.measures}
     rows_scored = len(next(iter(table.values())))
+    left = blank_rows(blank, "are not measured" if len(blank) > 1 else "is not measured")
+    notes = [*([left] if left else []), *scored.notes]
     return Evaluation(
-        pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details, scored.notes, scored.answers
+        pipe.task, rows_scored, scored.measures, intervals, scored.per_row, scored.details, notes, scored.answers
     )
 
 
@@ -104,8 +108,10 @@ def prepare(
     columns: Mapping[str, str],
     tokenizer: str | None = None,
     numbers: Sequence[int] = (),
-) -> tuple[Scorer, Table]:
-    """How a task is scored, and the columns of the rows that it reads: all that can be known without a model.
+) -> tuple[Scorer, Table, list[int]]:
+    """How a task is scored, the columns of the rows that it reads, and the numbers of rows left out as blank.
+
+    That is all that can be known without a model.
 
     Raises:
         InputError: as in `evaluate`.
@@ -121,6 +127,13 @@ def prepare(
         raise InputError(f"tokenizer={tokenizer!r}: for {task} it {known}.")
     for library_name in scorer.libraries:
         library(library_name)
+    numbers = numbers or range(1, len(rows) + 1)
+    inputs = [name for name in scorer.reads if name in INPUTS]
+    places = [place for place, row in enumerate(rows) if not _is_blank(row, inputs, columns, scorer.optional)]
+    if rows and not places:
+        raise InputError(f"No row has a text: {columns.get(inputs[0], inputs[0])!r} is blank in all {len(rows):,}.")
+    blank = sorted(set(numbers) - {numbers[place] for place in places})
+    rows, numbers = [rows[place] for place in places], [numbers[place] for place in places]
     table: Table = {**_columns(rows, scorer.reads, scorer.optional, columns, numbers)}
     for name in TEXTS:
         for place, value in enumerate(texts := table.get(name, [])):
@@ -128,7 +141,18 @@ def prepare(
                 raise InputError(
                     f"Row {row_number(texts, place)}: {columns.get(name, name)!r} is {value!r:.60}, not a text."
                 )
-    return scorer, table
+            if name == "target" and is_blank(value):
+                row = row_number(texts, place)
+                raise InputError(f"Row {row}: {columns.get(name, name)!r} is blank: nothing can be compared with it.")
+    return scorer, table, blank
+
+
+def _is_blank(
+    row: Mapping[str, Any], inputs: Sequence[str], renamed: Mapping[str, str], optional: Sequence[str]
+) -> bool:
+    """Whether a column that the row has and a model reads is blank."""
+    needed = [renamed.get(name, name) for name in inputs if name not in optional or name in renamed]
+    return any(column in row and is_blank(row[column]) for column in needed)
 
 
 def _columns(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cutaway.errors import InputError
+from cutaway.pipelines.row_faults import is_blank
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,24 @@ class Answers:
     lists: tuple[str, ...] = ()
     at_once: int = 1024
 
+    def blank(self, values: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
+        """What the task reads of a row and finds blank, so that there is nothing to answer; "" where all is there.
+
+        A column that the row does not have is not blank: `item` says so.
+        """
+        for name in self.reads:
+            column = renamed.get(name, name)
+            needed = name not in self.optional or name in renamed
+            if needed and column in values and is_blank(values[column]):
+                return name
+        return ""
+
     def item(
         self, values: Mapping[str, Any], renamed: Mapping[str, str]
     ) -> str | list[str] | dict[str, str | list[str]]:
         """The pipeline's input for a row's values; `renamed`: what the table calls a column of `reads`.
+
+        A cell of `optional` that is blank counts as lacking, unless the column was named in `renamed`.
 
         Raises InputError: a column that is not there, or does not hold what it must.
         """
@@ -41,9 +56,9 @@ class Answers:
         for name in self.reads:
             column = renamed.get(name, name)
             value = values.get(column)
+            if name in self.optional and is_blank(value):
+                continue
             if value is None:
-                if name in self.optional:
-                    continue
                 known = ", ".join(map(repr, values)) or "none"
                 raise InputError(f"the row has no {column!r}; its columns: {known}")
             found[name] = _listed(column, value) if name in self.lists else _text(column, value)

@@ -18,11 +18,15 @@ ERROR = "error"
 
 @dataclass(frozen=True)
 class Summary:
-    """rows: of the whole file. before: of these, done by an earlier run. failed: rows of this run with an error."""
+    """rows: of the whole file. before: of these, done by an earlier run. failed: rows of this run with an error.
+
+    blank: the numbers of this run's rows whose text is blank: they have neither an answer nor an error.
+    """
 
     rows: int
     before: int
     failed: int
+    blank: tuple[int, ...] = ()
 
 
 @dataclass
@@ -53,9 +57,10 @@ class Job:
         Stopped at any moment, by Ctrl-C too, the next run of the same job goes on after the last rows on the disk.
         """
         before, failed = writer.done, 0
+        blank: list[int] = []
         columns = None if reader.columns is None else self.check(reader.columns)
         try:
-            for scored in self.stream(self._chunks(reader, before)):
+            for scored in self.stream(self._noting(self._chunks(reader, before), blank)):
                 failed += sum(bool(row[self.prefix + ERROR]) for row in scored)
                 writer.write(scored, columns or list(dict.fromkeys(name for row in scored for name in row)))
                 progress(writer.done, failed)
@@ -64,12 +69,21 @@ class Job:
             writer.finish()
         finally:
             writer.close()
-        return Summary(writer.done, before, failed)
+        return Summary(writer.done, before, failed, tuple(blank))
 
-    def rows(self, reader: TableReader) -> Iterator[dict[str, Any]]:
-        """Every row with its answer, one after the other."""
-        for scored in self.stream(self._chunks(reader, 0)):
+    def rows(self, reader: TableReader, blank: list[int] | None = None) -> Iterator[dict[str, Any]]:
+        """Every row with its answer, one after the other. blank: a list that gets the numbers of blank rows."""
+        for scored in self.stream(self._noting(self._chunks(reader, 0), [] if blank is None else blank)):
             yield from scored
+
+    def _noting(self, chunks: Iterator[list[Row]], blank: list[int]) -> Iterator[list[Row]]:
+        """The chunks as they are; `blank` gets the numbers of rows without a text."""
+        for chunk in chunks:
+            blank.extend(row.number for row in chunk if self._is_blank(row))
+            yield chunk
+
+    def _is_blank(self, row: Row) -> bool:
+        return not row.error and bool(self.answers.blank({**row.values, **self.constant}, self.renamed))
 
     def _chunks(self, reader: TableReader, start: int) -> Iterator[list[Row]]:
         rows = reader.rows(start)
@@ -80,8 +94,10 @@ class Job:
         """`scored` of each chunk, in order."""
         return map(self.scored, chunks)
 
-    def check(self, columns: Sequence[str]) -> list[str]:
+    def check(self, columns: Sequence[str], option: str = "") -> list[str]:
         """The columns of the output for those of the input.
+
+        option: the command's, which gives all rows the same of the first column that the task reads.
 
         Raises InputError: the table lacks a column that the task reads, or has one that the answer would write.
         """
@@ -89,8 +105,10 @@ class Job:
             column = self.renamed.get(name, name)
             needed = name not in self.answers.optional or name in self.renamed
             if needed and name not in self.constant and column not in columns:
+                listed = ' (a JSON list: ["a", "b"])' if name in self.answers.lists else ""
+                same = f", or give one for all rows: {option} TEXT" if option and name == self.answers.reads[0] else ""
                 way = divided_by(columns, column) or (
-                    f" Name the one that holds the {name.replace('_', ' ')} with --column {name}=NAME."
+                    f" Name the one that holds the {name.replace('_', ' ')}{listed} with --column {name}=NAME{same}."
                 )
                 raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.{way}")
         for name in self.writes():
@@ -103,12 +121,17 @@ class Job:
         return [self.prefix + name for name in (*self.answers.writes, ERROR)]
 
     def scored(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """Each row's values with its answer, or with None and its error. Raises InputError while `pipe` is None."""
+        """Each row's values with its answer, or with None and its error; a blank text has neither.
+
+        Raises InputError while `pipe` is None.
+        """
         if self.pipe is None:
             raise InputError("The job has no pipeline yet: set its pipe.")
         items: dict[int, Any] = {}
         errors: dict[int, str] = {}
         for place, row in enumerate(rows):
+            if self._is_blank(row):
+                continue
             try:
                 if row.error:
                     raise InputError(row.error)

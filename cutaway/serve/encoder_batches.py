@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from cutaway.errors import InputError
 from cutaway.pipelines.base import Pipeline
 from cutaway.pipelines.fit import longest_input
 from cutaway.pipelines.plan import Row
+from cutaway.pipelines.row_faults import is_blank
 from cutaway.serve.engine import Engine
 
 CHARACTERS = 256
@@ -148,6 +149,9 @@ def read(
         types = "token_type_ids" in pipe.tokenizer.model_input_names
         rows = [[Row({"input_ids": ids, **({"token_type_ids": [0] * len(ids)} if types else {})})] for ids in items]
         return merged, list(items), rows
+    blank = next((place for place, item in enumerate(items) if _is_blank(item)), None)
+    if blank is not None:
+        raise InputError(f"Text {blank} is blank: {items[blank]!r:.60}. Leave blank texts out.")
     longest, ways = longest_input(pipe.model, pipe.tokenizer), merged.get("long")
     if longest is not None and ways != "window":
         items = [bounded(item, longest, cut=ways == "truncate") for item in items]
@@ -157,6 +161,11 @@ def read(
     if empty is not None:
         raise InputError(f"Text {empty} has no tokens: {items[empty]!r:.60}. Leave empty texts out.")
     return merged, checked, found
+
+
+def _is_blank(item: object) -> bool:
+    """Whether an input has no text, or a pair no first one."""
+    return is_blank(item.get("text", item.get("query", "-")) if isinstance(item, Mapping) else item)
 
 
 def bounded(item: object, longest: int, *, cut: bool) -> object:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cutaway.errors import InputError, counted, nearest
 from cutaway.jobs.table_reader import TEXT, TableReader, divided_by
+from cutaway.pipelines.row_faults import faults, is_blank
 
 DIGEST = 16  # bytes: enough that two texts never share one
 
@@ -49,12 +50,9 @@ class TextTable:
 
     def left_out_note(self) -> str:
         """A sentence about the rows without a text; "" where there is none."""
-        if not self.left_out:
-            return ""
-        number, why = next(iter(self.left_out.items()))
         n = len(self.left_out)
         said = "has no text and is left out" if n == 1 else "have no text and are left out"
-        return f"{counted(n, 'row')} {said} (row {number}: {why})."
+        return f"{counted(n, 'row')} {said} ({faults(list(self.left_out.items()))})." if n else ""
 
 
 def read_texts(
@@ -88,7 +86,7 @@ def read_texts(
     for number, values, error in read:
         known |= dict.fromkeys(values)
         text = values.get(column)
-        if error or not isinstance(text, str) or not text.strip():
+        if error or not isinstance(text, str) or is_blank(text):
             left_out[number] = error or _without(column, values)
             continue
         texts.append(text)
@@ -105,11 +103,7 @@ def _without(column: str, values: Mapping[str, object]) -> str:
     if column not in values:
         return f"it has no {column!r}"
     value = values[column]
-    return (
-        f"{column!r} is empty"
-        if value is None or isinstance(value, str)
-        else f"{column!r} is {value!r:.40}, not a text"
-    )
+    return f"{column!r} is empty" if is_blank(value) else f"{column!r} is {value!r:.40}, not a text"
 
 
 def _no_column(column: str, columns: list[str]) -> InputError:

@@ -32,13 +32,15 @@ BODY = """<body>
 <figure>{{ map | safe }}
 <figcaption>{{ how }}{% if sampled %} {{ sampled }} of the texts are drawn.{% endif %}</figcaption></figure>
 <p class="muted">A topic's words are those that tell it from the others (class-based tf-idf). Coherence says how often
-they stand in one text, beyond chance: from -1 (never) to 1 (always). The typical texts lie nearest to the topic's
-middle.</p>
+they stand in one text, beyond chance: from -1 (never) to 1 (always). Nearness is the mean cosine of its texts and its
+middle: how close together they are. The typical texts lie nearest to the topic's middle.{% if loose %}
+{{ loose }}{% endif %}</p>
 {% for topic in topics %}
 <article id="topic-{{ topic.number }}">
 <h3>{{ topic.number }}. {{ topic.name | printable }}</h3>
 <p class="muted">{{ "{:,}".format(topic.size) }} texts, {{ (topic.size / total) | share }}; coherence
-{% if topic.coherence == topic.coherence %}{{ "%.2f" | format(topic.coherence) }}{% else %}not known{% endif %}</p>
+{% if topic.coherence == topic.coherence %}{{ "%.2f" | format(topic.coherence) }}{% else %}not known{% endif %};
+nearness {{ "%.2f" | format(topic.nearness) }}</p>
 <ul class="words">{% for word, weight in topic.words %}<li>{{ word | printable }}</li>{% endfor %}</ul>
 {% for row, text in topic.typical %}
 <p>{{ clip(text) | printable }} <span class="muted">row {{ row }}</span></p>
@@ -71,6 +73,7 @@ def write_page(path: Path, found: Topics, texts: TextTable, model: str, title: s
         map=scatter_map(places, groups, names, f"A map of {len(shown):,} texts, coloured by topic"),
         how=found.how,
         sampled=f"{len(shown):,}" if len(shown) < len(texts) else "",
+        loose=found.loose_note(),
         clip=lambda text: clipped(text, LONGEST),
     )
     write_text(path, page)

@@ -19,6 +19,7 @@ SPACELESS = re.compile(
 )
 MANY = 50  # of fewer texts a share says little
 OFTEN = 0.5  # words in more of the texts than this share name no topic
+RARE = 400  # words in fewer than one text of so many name no topic: of two rare words, chance says how often they meet
 SMOOTHING = 1e-12
 
 
@@ -61,7 +62,8 @@ class WordCounts:
     def of_topics(self, topics: NDArray[np.int64], n_topics: int, n_words: int) -> list[list[tuple[str, float]]]:
         """(word, weight) of each topic, largest first: tf x log(1 + A / f) (Grootendorst 2022, "BERTopic", section 3).
 
-        tf: the word's share of the topic's words; f: how often it stands in all; A: the mean words of a topic.
+        tf: the word's share of the topic's words; f: how often it stands in all; A: the mean words of a topic. Words in
+        fewer than one text of `RARE` have no weight.
 
         Args:
             topics: each text's topic [texts], -1 for none.
@@ -75,6 +77,7 @@ class WordCounts:
             return [[] for _ in range(n_topics)]
         sizes = joined.sum(axis=1, keepdims=True)
         weights = joined / np.maximum(sizes, 1) * np.log1p(sizes.mean() / np.maximum(joined.sum(axis=0), 1))
+        weights[:, np.diff(self.counts.tocsc().indptr) < len(topics) // RARE] = 0
         found = []
         for row in weights:
             best = np.argsort(-row, kind="stable")[:n_words]

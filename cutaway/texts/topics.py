@@ -17,6 +17,8 @@ from cutaway.texts.vectors import Floats, TextEncoder, TextVectors, text_vectors
 
 METHODS = ("kmeans", "hdbscan")
 MAPS = ("auto", "pca", "umap")
+LOOSE = ("keep", "leave")
+SAME = 1e-6  # of two cosines: rounding
 WIDTH = 50  # numbers of a vector that are grouped by, of largest variance
 SEED = 0
 EACH = 50  # texts to a topic, where nobody says how many topics
@@ -33,6 +35,7 @@ class Topic:
         words: (word, weight), the most telling first. coherence: how often its first ten words stand together, -1 to 1.
         typical: (row, text) of the texts nearest to its middle, no text twice.
         middle: where it lies on the map.
+        nearness: the mean cosine of its texts and its middle: how close together they are.
     """
 
     number: int
@@ -41,6 +44,7 @@ class Topic:
     coherence: float
     typical: list[tuple[int, str]]
     middle: tuple[float, float]
+    nearness: float
 
     @property
     def name(self) -> str:
@@ -58,6 +62,8 @@ class Topics:
         nearness: the cosine of each text and its topic's middle [texts]; 0 for texts of none.
         places: [texts, 2], the map. how: what the map is, in a sentence.
         method: "kmeans" or "hdbscan".
+        loose: whether a text fits no topic well [texts]: it lies nearer to the middle of all texts than to the nearest
+            topic's, so the topic says nothing about it. False for texts that density leaves in no topic.
     """
 
     topics: list[Topic]
@@ -66,12 +72,25 @@ class Topics:
     places: Floats
     how: str
     method: str
+    loose: NDArray[np.bool_]
 
     @property
     def coherence(self) -> float:
         """The mean coherence of the topics that have one."""
         found = [topic.coherence for topic in self.topics if math.isfinite(topic.coherence)]
         return sum(found) / len(found) if found else math.nan
+
+    def loose_note(self) -> str:
+        """A sentence about texts that fit no topic well; "" where all do."""
+        count = int(self.loose.sum())
+        if not count:
+            return ""
+        where = "in none" if not self.of[self.loose].any() else "in the nearest all the same"
+        fit, they, lie = ("fits", "it", "lies") if count == 1 else ("fit", "they", "lie")
+        return (
+            f"{counted(count, 'text')} {fit} no topic well ({they} {lie} nearer to the middle of all texts), and "
+            f"{'is' if count == 1 else 'are'} {where}."
+        )
 
 
 def cluster(
@@ -84,6 +103,7 @@ def cluster(
     method: str = "kmeans",
     n_words: int = 10,
     map: str = "auto",
+    loose: str = "keep",
 ) -> Topics:
     """Group the texts of a table by meaning.
 
@@ -96,12 +116,14 @@ def cluster(
         n_words: words of each topic.
         map: "pca" (the two directions of largest variance), "umap" (neighbours stay neighbours; needs umap-learn), or
             "auto": umap where it is installed.
+        loose: what becomes of texts that fit no topic well: "keep" them in the nearest, or "leave" them in none, so
+            that neither sizes nor words nor middles count them.
 
     Raises:
         InputError: fewer texts than topics, a method or a map that there is not, neither model nor vectors.
         MissingExtraError: scikit-learn, or for its map umap-learn, is not installed.
     """
-    check_how(method, map, n_topics)
+    check_how(method, map, n_topics, loose)
     require_sklearn()
     texts = table if isinstance(table, TextTable) else read_texts(table, column)
     wanted = how_many(len(texts), method, n_topics)
@@ -112,6 +134,11 @@ def cluster(
     whole = vectors.floats()  # [texts, width]
     narrow = _narrow(whole)
     raw = _kmeans(narrow, wanted) if method == "kmeans" else _hdbscan(narrow)
+    far = _loose(whole, raw)
+    if loose == "leave":
+        raw = np.where(far, -1, raw)
+        there = np.unique(raw[raw >= 0])
+        raw = np.where(raw >= 0, np.searchsorted(there, raw), -1)  # a topic of loose texts alone is none
     order = (
         np.argsort(-np.bincount(raw[raw >= 0], minlength=1), kind="stable") if (raw >= 0).any() else np.array([], int)
     )
@@ -132,14 +159,31 @@ def cluster(
         members = members[np.argsort(-nearness[members], kind="stable")]
         x, y = np.median(places[members], axis=0).tolist()
         coherence = counts.coherence([word for word, _ in words[i][:10]])
-        made.append(Topic(i + 1, len(members), words[i], coherence, _typical(texts, members), (x, y)))
-    return Topics(made, topic + 1, nearness, places, how, method)
+        typical, close = _typical(texts, members), float(nearness[members].mean())
+        made.append(Topic(i + 1, len(members), words[i], coherence, typical, (x, y), close))
+    return Topics(made, topic + 1, nearness, places, how, method, far)
 
 
-def check_how(method: str, map: str, n_topics: int | None) -> None:
+def _loose(whole: Floats, raw: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which texts lie nearer to the middle of all than to their topic's [texts]."""
+    inside = np.flatnonzero(raw >= 0)
+    found = np.zeros(len(raw), dtype=bool)
+    if len(inside):
+        count = int(raw.max()) + 1
+        sums = np.zeros((count, whole.shape[1]), dtype=np.float32)
+        np.add.at(sums, raw[inside], whole[inside])
+        middles = np.stack([_unit(row) for row in sums])
+        own = (whole[inside] * middles[raw[inside]]).sum(axis=1)
+        found[inside] = own < whole[inside] @ _unit(whole.mean(axis=0)) - SAME
+    return found
+
+
+def check_how(method: str, map: str, n_topics: int | None, loose: str = "keep") -> None:
     """InputError for a method or a map that there is not, before vectors are computed."""
     if method not in METHODS:
         raise InputError(f"method={method!r}: it can be {' or '.join(METHODS)}.")
+    if loose not in LOOSE:
+        raise InputError(f"loose={loose!r}: it can be {' or '.join(LOOSE)}.")
     if map not in MAPS:
         raise InputError(f"map={map!r}: it can be {', '.join(MAPS)}.")
     if n_topics is not None and (method == "hdbscan" or n_topics < 2):

@@ -7,18 +7,18 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat
 
-from cutaway.errors import InputError, counted, nearest
+from cutaway.errors import InputError, nearest
 from cutaway.jobs import TableReader
 from cutaway.jobs.table_reader import KINDS, divided_by
+from cutaway.pipelines.row_faults import faults, is_blank
 
 Kind = Literal["one", "several", "number"]
 KIND_NAMES = {"one": "one label each", "several": "several labels at once", "number": "a number each"}
-SHOWN = 5  # faults, and bad rows of each, that an error names
 MOST = 1000  # labels; a column with more is not one of labels
 
 
@@ -113,20 +113,6 @@ def read(
     return Labelled(kind, texts, pairs if pair else None, made, found)
 
 
-def faults(bad: Sequence[tuple[int, str]]) -> str:
-    """What is wrong with which rows: each fault once, with the rows that have it, up to `SHOWN` of both."""
-    rows: dict[str, list[int]] = {}
-    for number, error in bad:
-        rows.setdefault(error, []).append(number)
-    said = []
-    for error, numbers in list(rows.items())[:SHOWN]:
-        more = f" and {len(numbers) - SHOWN:,} more" if len(numbers) > SHOWN else ""
-        named = ", ".join(map(str, numbers[:SHOWN]))
-        said.append(f"{'row' if len(numbers) == 1 else 'rows'} {named}{more}: {error}")
-    left = sum(len(numbers) for numbers in list(rows.values())[SHOWN:])
-    return "; ".join(said) + (f"; and {counted(left, 'row')} with other faults" if left else "")
-
-
 def read_rows(
     data: str, split: str, label: str, encoding: str | None, delimiter: str | None
 ) -> tuple[Iterator[tuple[int, Mapping[str, Any], str]], list[str]]:
@@ -172,7 +158,7 @@ def _fault(values: Mapping[str, Any], text: str, label: str, pair: str | None) -
         if column and (not isinstance(values[column], str) or not values[column].strip()):
             return f"{column!r} holds {values[column]!r:.40}, no text"
     value = values[label]
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         return f"{label!r} is empty"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{label!r} is {value}"

@@ -16,7 +16,8 @@ from typing import Any
 
 from cutaway.errors import InputError, counted, nearest
 from cutaway.jobs.table_reader import divided_by
-from cutaway.tuning.labelled import faults, read_rows
+from cutaway.pipelines.row_faults import faults, is_blank
+from cutaway.tuning.labelled import read_rows
 
 CONLL = (".conll", ".bio", ".iob", ".iob2")
 Row = dict[str, Any]
@@ -110,7 +111,7 @@ def read_task(
             form = form or _form(data, reading, renamed, values)
             try:
                 found = {name: values.get(renamed.get(name, name)) for name in reading.names()}
-                lacking = next((name for name in form if found[name] is None), None)
+                lacking = next((name for name in form if is_blank(found[name])), None)
                 if lacking is not None:
                     raise InputError(f"{renamed.get(lacking, lacking)!r} is empty")
                 rows.append(reading.row(found))

@@ -107,7 +107,7 @@ RUNS = [
     "search SEMICOLONS - -m BASE --encoding cp1252 --delimiter ; < LINES",
     "cluster LABELLED -m BASE --topics 2 --words 3 --map pca --title T --dark -o OUT/a.html -o OUT/a.png -o OUT/a.csv",
     "cluster SEMICOLONS -m BASE --method hdbscan --encoding cp1252 --delimiter ; --vectors OUT/v --half --column text",
-    "cluster LABELLED -m BASE -o OUT/b.jsonl --overwrite",
+    "cluster LABELLED -m BASE -o OUT/b.jsonl --overwrite --loose leave",
     "label LABELLED --label-column label --journal OUT/j --by ann --column text --no-page -o OUT/a.csv --overwrite",
     "label SEMICOLONS --encoding cp1252 --delimiter ; --label a --label b --label-column label --no-page -o OUT/b.csv",
     "label LINES -m ENC --no-page -o OUT/c.jsonl",
@@ -354,6 +354,125 @@ def test_an_error_names_the_row_of_the_file_past_blank_lines(invoke, tmp_path):
     assert "row 4: 'text' holds ''" in invoke(f"train BASE {tmp_path}/bad.csv -o OUT/x")[2]
 
 
+BLANK_CELLS = {
+    "text": ["a good film", "", "  ", None, float("nan"), "a bad film", "not very good", "the film was bad"],
+    "rows": "rows 2, 3, 4, 5",
+}
+ON_BLANKS = [
+    *(f"{task} -i BLANKS -o OUT/a.jsonl" for task in (
+        "classify -m ENC", "sort -m NLI --label film --label bad", "entities -m TAGS", "embed -m BASE",
+        "answer -m QA --question film --column context=text", "perplexity -m DEC",
+        "summarize -m T5 --max-new-tokens 2", "translate -m T5 --max-new-tokens 2", "rewrite -m T5 --max-new-tokens 2",
+        "continue -m DEC --max-new-tokens 2", "similar -m BASE --source-sentence good --column sentences=listed",
+        "rerank -m RANK --query good --column documents=listed",
+        "choose -m CHOICE --prompt film --column choices=listed",
+        "fill-mask -m MASK --column masked",
+    )),
+    "classify -m ENC -i BLANKS", "embed -m BASE -i BLANKS",
+    "search BLANKS film -m BASE -o OUT/a.jsonl", "cluster BLANKS -m BASE --topics 2 -o OUT/a.jsonl",
+    "dedupe BLANKS --exact -o OUT/a.jsonl", "label BLANKS --label POSITIVE --label NEGATIVE --label-column label "
+    "--no-page -o OUT/a.jsonl",
+    "evaluate ENC BLANKS", "evaluate DEC BLANKS --task perplexity", "evaluate T5 BLANKS --task summarization",
+    "train BASE BLANKS -o OUT/x --max-steps 1", "train DEC BLANKS -o OUT/x --task text-generation --max-steps 1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ON_BLANKS)
+def test_a_blank_cell_is_no_text(invoke, tmp_path, monkeypatch, row):
+    """One rule: its row keeps its place and has no answer, and the command names it. Nothing is trained on it."""
+    from cutaway.pipelines.base import Pipeline
+
+    texts = BLANK_CELLS["text"]
+    there = [isinstance(text, str) and bool(text.strip()) for text in texts]
+    rows = [
+        {
+            "text": text, "label": "POSITIVE" if i % 2 else "NEGATIVE", "target": "good",
+            "listed": ["good", "bad"] if here else text, "masked": "a [MASK] film" if here else text,
+        }
+        for i, (text, here) in enumerate(zip(texts, there, strict=True))
+    ]  # fmt: skip
+    path = tmp_path / "blanks.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    check = Pipeline.check
+    monkeypatch.setattr(Pipeline, "check", lambda self, item: no_blank(check(self, item)))
+    code, out, err = invoke(row.replace("BLANKS", str(path)))
+    said = " ".join(f"{out} {err}".split())
+    assert "row 2" in said or BLANK_CELLS["rows"] in said, said
+    if row.startswith("train"):
+        assert (code, "cannot be trained on" in said) == (1, True)
+        return
+    assert code == 0, err
+    assert "4 rows have no text" in said
+    if not (tmp_path / "a.jsonl").exists():
+        if row.startswith(("classify", "embed")):
+            assert len(out.splitlines()) == len(texts)
+        return
+    written = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    if row.startswith("search"):
+        assert {one["row"] for one in written} <= {1, 6, 7, 8}
+        return
+    assert [one["text"] for one in written] == [None if text != text else text for text in texts]
+    own = set(written[0]) - set(rows[0]) - {"error", "keep"}
+    if own:
+        answered = [any(one[name] is not None and one[name] != "" for name in own) for one in written]
+        assert answered == there or row.startswith("dedupe")
+    assert not any(one.get("error") for one in written)
+
+
+def no_blank(item):
+    from cutaway.pipelines.row_faults import is_blank
+
+    texts = item.values() if isinstance(item, dict) else [item]
+    assert not any(is_blank(text) for text in texts if not isinstance(text, list))
+    return item
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "xlsx", "parquet", "txt"])
+def test_a_blank_cell_is_one_in_every_kind_of_table(invoke, tmp_path, ending):
+    path = tmp_path / f"blanks.{ending}"
+    if ending == "xlsx":
+        openpyxl = pytest.importorskip("openpyxl")
+        book = openpyxl.Workbook()
+        for line in (["text", "n"], ["good", 1], [None, 2], ["  ", 3], ["bad", 4]):
+            book.active.append(line)
+        book.save(path)
+    elif ending == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["good", None, "  ", "bad"]}), path)
+    else:
+        between = {"csv": ",", "tsv": "\t", "txt": ""}[ending]
+        lines = [f"{text}{between}{i if between else ''}\n" for i, text in enumerate(["good", "", "  ", "bad"])]
+        path.write_text((f"text{between}n\n" if between else "") + "".join(lines))
+    code, out, err = invoke(f"classify -m ENC -i {path}")
+    assert code == 0 and "2 rows have no text and no answer (rows 2, 3)." in err, err
+    assert [bool(json.loads(line)["label"]) for line in out.splitlines()] == [True, False, False, True]
+
+
+def test_blank_texts_of_the_command_line_and_blank_lines_of_stdin_are_said(invoke, places, monkeypatch):
+    code, _, err = invoke("classify good '  ' -m ENC")
+    assert code == 2 and "text 2 of 2 is empty" in " ".join(err.split())
+    code, _, err = invoke("answer -m QA -i LINES --question ' ' --column context=text")
+    assert code == 2 and "--question is empty" in " ".join(err.split())
+    lines = places["LINES"].with_name("gaps.txt")
+    lines.write_text("a good film\n\n  \na bad film\n")
+    monkeypatch.setitem(places, "LINEGAPS", lines)
+    code, out, err = invoke("classify - -m ENC < LINEGAPS")
+    assert code == 0 and len(out.splitlines()) == 2
+    assert "2 lines of stdin are left out: they are blank (lines 2, 3)." in err
+    lines.write_text("\n \n")
+    code, out, err = invoke("classify - -m ENC < LINEGAPS")
+    assert (code, out, "Only blank lines came" in err) == (1, "", True)
+
+
+def test_agree_with_a_model_takes_a_blank_text_for_a_row_without_a_label(invoke, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na good film,POSITIVE\n ,NEGATIVE\na bad film,NEGATIVE\nnot bad,POSITIVE\n")
+    code, _, err = invoke(f"agree {path} ENC -o OUT/b.csv")
+    assert code == 0 and ": 3 rows" in err, err
+
+
 def test_agree_says_where_labels_differ_in_case_or_spaces_only(invoke, tmp_path):
     (tmp_path / "a.csv").write_text("text,label\ngood,Good one\nbad,bad\n")
     (tmp_path / "b.csv").write_text("text,label\ngood,good  one\nbad,bad\n")
@@ -480,6 +599,13 @@ MISTAKES = [
     ("train BASE LABELLED -o OUT/x --column stars=label", "train reads text"),
     ("train BASE LABELLED -o OUT/x --label label --column label=text", "already"),
     ("bench ENC -i TABLE", "--column"),
+    # what all texts go with
+    ("choose good bad -m CHOICE", "the prompt is missing: choose takes the choices as arguments and it as --prompt"),
+    ("choose -m CHOICE -i TABLE", "give one for all rows: --prompt TEXT"),
+    ("choose -m CHOICE -i TABLE --prompt film", 'Name the one that holds the choices (a JSON list: ["a", "b"])'),
+    ("rerank good bad -m RANK", "the query is missing: rerank takes the documents as arguments and it as --query"),
+    ("similar good bad -m BASE", "the source sentence is missing"),
+    ("answer 'a good film' -m QA", "the question is missing: answer takes the texts as arguments and it as --question"),
     # a wrong label, language or setting
     ("evaluate SEVERAL LABELLED", "not a list"),
     ("evaluate NLI LABELLED", "the model's labels are contradiction"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import signal
 import subprocess
@@ -61,11 +62,12 @@ def test_every_kind_of_table_to_every_kind(tmp_path, ending, out):
     texts = [text.replace("\n", " ") for text in TEXTS] if ending == ".txt" else TEXTS
     source = write_table(tmp_path / f"in{ending}", [{"text": text} for text in texts])
     target = tmp_path / f"out{out}"
-    assert run(source, target) == Summary(len(texts), 0, 0)
+    assert run(source, target) == Summary(len(texts), 0, 0, blank=(TEXTS.index("") + 1,))
     rows = read_table(target)
     assert [row["text"] for row in rows] == texts
-    assert [row["label"] for row in rows] == [str(len(text)) for text in texts]
-    assert [float(row["score"]) for row in rows] == [0.5] * len(texts)
+    assert [row["label"] or "" for row in rows] == [str(len(text)) if text else "" for text in texts]
+    assert [float(row["score"]) for row in rows if row["text"]] == [0.5] * (len(texts) - 1)
+    assert not any(row["error"] for row in rows)
     assert {file.name for file in tmp_path.iterdir()} == {source.name, target.name}
 
 
@@ -78,6 +80,24 @@ def test_only_the_rows_at_fault_have_an_error(tmp_path):
     assert [i for i, row in enumerate(rows) if row["error"]] == [7, 31]
     assert rows[7] == {"text": "bad", "label": "", "score": "", "labels": "", "error": "a bad text"}
     assert all(row["label"] == "4" for row in rows if not row["error"])
+
+
+BLANK = ["", "   ", "\u00a0\t", None, math.nan]
+
+
+def test_a_row_with_a_blank_text_keeps_its_place_and_has_no_answer(tmp_path):
+    texts = ["a", *BLANK, "b"]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    found = run(path, tmp_path / "out.jsonl")
+    assert found == Summary(7, 0, 0, blank=(2, 3, 4, 5, 6))
+    rows = read_table(tmp_path / "out.jsonl")
+    assert [row["label"] for row in rows] == ["1", None, None, None, None, None, "1"]
+    assert {row["error"] for row in rows} == {""}
+    pairs = [{"text": "a", "text_pair": None}, {"text": "a", "text_pair": " "}, {"text": " ", "text_pair": "b"}]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    assert run(path, tmp_path / "p.jsonl").blank == (3,)  # a second text is optional,
+    assert run(path, tmp_path / "q.jsonl", renamed={"text_pair": "text_pair"}).blank == (1, 2, 3)  # but where named
 
 
 def test_lines_that_are_no_rows_keep_their_place(tmp_path):

@@ -102,6 +102,7 @@ def test_mistakes(texts):
         ({"n_topics": 1}, "2 or more"),
         ({"n_topics": 100}, "too few for 100 topics"),
         ({"method": "hdbscan", "n_topics": 3}, "by itself"),
+        ({"loose": "drop"}, "keep or leave"),
     ):
         with pytest.raises(InputError, match=said):
             cluster(texts, vectors=vectors, **how)
@@ -124,6 +125,35 @@ def test_texts_that_are_all_equal_are_one_topic_and_three_are_too_few():
     assert [topic.size for topic in found.topics] == [4] and found.nearness.max() <= 1
     with pytest.raises(InputError, match="3 texts are too few to be grouped; give 4 or more"):
         cluster(["a", "b", "c"], vectors=TextVectors(torch.eye(3), 0))
+
+
+def test_texts_that_fit_no_topic_well_are_said_and_can_be_left_in_none(texts):
+    made = grouped(texts).matrix
+    middle = torch.nn.functional.normalize(made, dim=-1).mean(dim=0)
+    vectors = TextVectors(torch.cat([made, middle[None].repeat(2, 1)]), 0)  # two texts between all topics
+    more = [*texts, "nothing of these", "none of those"]
+    kept, left = (cluster(more, vectors=vectors, n_topics=3, map="pca", loose=how) for how in ("keep", "leave"))
+    assert np.flatnonzero(kept.loose).tolist() == np.flatnonzero(left.loose).tolist() == [54, 55]
+    assert sum(topic.size for topic in kept.topics) == 56 and kept.of.min() == 1
+    assert [topic.size for topic in left.topics] == [18, 18, 18] and left.of[54:].tolist() == [0, 0]
+    assert "2 texts fit no topic well" in kept.loose_note() and "are in the nearest" in kept.loose_note()
+    assert "are in none" in left.loose_note()
+    whole = torch.nn.functional.normalize(vectors.matrix, dim=-1).numpy()
+    for topic in left.topics:
+        own = whole[left.of == topic.number]
+        middle = own.mean(axis=0) / np.linalg.norm(own.mean(axis=0))
+        assert topic.nearness == pytest.approx(float((own @ middle).mean()), abs=1e-5)
+    assert cluster(texts, vectors=grouped(texts), n_topics=3, map="pca").loose_note() == ""
+
+
+def test_words_of_few_texts_name_no_topic():
+    def words_of(whistles):
+        texts = ["cat sofa"] * 800 + ["train station"] * (800 - whistles) + ["train whistle"] * whistles
+        found = WordCounts(texts).of_topics(np.repeat([0, 1], 800), 2, 10)
+        return {word for word, _ in found[1]}
+
+    assert words_of(4) == {"train", "station", "whistle"}  # one text of 400
+    assert words_of(3) == {"train", "station"}
 
 
 def test_the_page_runs_and_loads_nothing_and_texts_are_data(texts, tmp_path):

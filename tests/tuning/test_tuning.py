@@ -11,8 +11,9 @@ from interrupted_training import interrupted_after
 
 import cutaway
 from cutaway.errors import InputError
+from cutaway.pipelines.row_faults import faults
 from cutaway.tuning import FineTuning, read
-from cutaway.tuning.labelled import Labelled, faults
+from cutaway.tuning.labelled import Labelled
 from cutaway.tuning.measures import measures_of
 from cutaway.tuning.report import write
 from cutaway.tuning.split import stratified
