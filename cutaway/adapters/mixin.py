@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cutaway.adapters import peft_files
 from cutaway.adapters.targets import new_parts
 from cutaway.errors import ConfigError, InputError, nearest
-from cutaway.nn.forward_inputs import NEEDLESS, check_accepted, taken
+from cutaway.nn.forward_inputs import NEEDLESS, accepted, check_accepted
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.lora import Adapter, AdapterCall, Adapters, AdapterSlot, adapter_call, adapter_call_of
@@ -41,12 +41,11 @@ class Adaptable(NamedModule):
             wanted = kwargs.pop("adapters")
             with self.use_adapter(wanted, _batch(args, kwargs)):
                 return self(*args, **kwargs)
-        if not NEEDLESS.isdisjoint(kwargs):
-            known = taken(type(self))  # type: ignore[arg-type]
-            if "kwargs" not in known:
+        if kwargs:
+            known = accepted(type(self).forward, innermost=True)
+            if known is not None and not known.issuperset(kwargs):
                 kwargs = {k: v for k, v in kwargs.items() if k in known or k not in NEEDLESS}
-        if kwargs and not taken(type(self)).issuperset(kwargs):  # type: ignore[arg-type]
-            self._check_arguments(kwargs)
+                self._check_arguments(kwargs)
         found = self._adapters
         if found is None and not self.can_generate():
             return super().__call__(*args, **kwargs)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutaway.errors import GenerationError, InputError
-from cutaway.nn.forward_inputs import NEEDLESS, taken
+from cutaway.nn.forward_inputs import NEEDLESS, accepted
 
 if TYPE_CHECKING:
     from cutaway.config.config import PretrainedConfig
@@ -164,7 +164,7 @@ class GenerationMixin:
         Our `generate` has its own steps and does not call this.
         """
         seen = 0 if past_key_values is None else past_key_values.seen
-        takes = taken(type(self))  # type: ignore[arg-type]
+        takes = accepted(type(cast(nn.Module, self)).forward, innermost=True) or frozenset()
         kwargs = {name: value for name, value in kwargs.items() if name not in NEEDLESS or name in takes}
         inputs: dict[str, Any] = {"past_key_values": past_key_values, "use_cache": kwargs.get("use_cache", True)}
         inputs["attention_mask"] = attention_mask

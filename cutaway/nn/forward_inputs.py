@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
 
 from cutaway.errors import ArgumentError, nearest
 
@@ -14,16 +13,10 @@ NEEDLESS = frozenset({"cache_position", "num_items_in_batch", "use_cache"})
 
 
 @cache
-def taken(kind: type[Any]) -> frozenset[str]:
-    """The names that a class's forward takes."""
-    return frozenset(inspect.signature(kind.forward).parameters)
-
-
-@cache
-def accepted(forward: Callable[..., object]) -> frozenset[str] | None:
-    """The names that a forward takes; None for one that takes any."""
-    found = inspect.signature(forward, follow_wrapped=False).parameters
-    return None if any(one.kind is one.VAR_KEYWORD for one in found.values()) else frozenset(found)
+def accepted(forward: Callable[..., object], *, innermost: bool = False) -> frozenset[str] | None:
+    """The names that a forward takes; None for one that takes any. `innermost`: the function that decorators wrap."""
+    parameters = inspect.signature(forward, follow_wrapped=innermost).parameters
+    return None if any(one.kind is one.VAR_KEYWORD for one in parameters.values()) else frozenset(parameters)
 
 
 # what is done here in the place of an argument of upstream's

@@ -33,7 +33,8 @@ from cutaway.train.schedule import (
 from cutaway.train.seq2seq import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy, SaveStrategy, SchedulerType
-from cutaway.train.trainer import Trainer, TrainOutput
+from cutaway.train.trainer import Trainer
+from cutaway.train.training_run import TrainOutput
 
 __all__ = [
     "Adafactor",

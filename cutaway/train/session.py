@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # what is tried: optuna's trial, settings by name, or None outside a search
 Trial: TypeAlias = "optuna.Trial | dict[str, Any] | None"
+T = TypeVar("T")
 
 
 class TrainingHooks(Protocol):
@@ -129,6 +130,7 @@ class TrainingSession:
             of its update.
         loop: the training that runs, None between two of them.
         flos: floating point operations that the state does not hold yet.
+        made: the optimizer and the schedule of the last training, as far as it made them itself.
     """
 
     args: TrainingArguments = field(init=False)
@@ -149,6 +151,20 @@ class TrainingSession:
     loop: RunningLoop | None = None
     trial: Trial = None
     flos: float = 0.0
+    made: dict[str, object] = field(default_factory=dict)
+
+    @contextmanager
+    def own_optimizer(self) -> Iterator[None]:
+        """Inside, one training, which makes its own optimizer and schedule where the user gave none."""
+        names = ("optimizer", "lr_scheduler")
+        for name in names:
+            if self.made.get(name) is not None and getattr(self, name) is self.made[name]:
+                setattr(self, name, None)
+        given = {name: getattr(self, name) for name in names}
+        try:
+            yield
+        finally:
+            self.made = {name: getattr(self, name) for name in names if given[name] is None}
 
     def precision(self) -> AbstractContextManager[Any]:
         """Inside, the model computes in the precision that the arguments name."""
@@ -171,6 +187,39 @@ class TrainingSession:
             **at_hand,
         )
         return self.control
+
+
+class HasSession(Protocol):
+    """What shows a session as its own."""
+
+    @property
+    def session(self) -> TrainingSession:
+        """The session."""
+
+
+class SessionAttribute(Generic[T]):
+    """An attribute of a trainer that lives in its session, under the same name."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, trainer: None, owner: type[object]) -> Self: ...
+
+    @overload
+    def __get__(self, trainer: HasSession, owner: type[object]) -> T: ...
+
+    def __get__(self, trainer: HasSession | None, owner: type[object]) -> T | Self:
+        if trainer is None:
+            return self
+        value: T = getattr(trainer.session, self._name)
+        return value
+
+    def __set__(self, trainer: HasSession, value: T) -> None:
+        setattr(trainer.session, self._name, value)
 
 
 class BatchIterator:

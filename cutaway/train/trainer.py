@@ -3,103 +3,51 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from cutaway.errors import ConfigError, InputError
+from cutaway.errors import ConfigError
 from cutaway.hub.folder_save import folder_save
 from cutaway.train import pushing, reporting, saving, search
 from cutaway.train.accelerator import Accelerator
 from cutaway.train.accelerator_config import AcceleratorConfig
 from cutaway.train.arguments import TrainingArguments
-from cutaway.train.batch_size import Beginning, train_that_fits
-from cutaway.train.batches import Batches, moved
 from cutaway.train.callback import DEFAULT_CALLBACKS, Callbacks, best_value
 from cutaway.train.collator import DataCollatorWithPadding, default_data_collator
-from cutaway.train.dataloader import (
-    EpochBatches,
-    SequentialOrder,
-    batches_of,
-    loader_of,
-    training_order,
-)
-from cutaway.train.dataset import Rows, open_rows, taken_columns
+from cutaway.train.dataset import taken_columns
+from cutaway.train.default_hooks import DefaultHooks
 from cutaway.train.distributed import ProcessGroup
 from cutaway.train.evaluation import EvalLoopOutput, PredictionOutput
 from cutaway.train.evaluator import Evaluator
 from cutaway.train.hooks import check_overrides, overridden, takes
-from cutaway.train.loop import Loop, measure, num_items
 from cutaway.train.memory_tracker import MemoryTracker
-from cutaway.train.neftune import noise
-from cutaway.train.objective import Objective, total
-from cutaway.train.optimizer import decaying_names, is_optimizer_factory, make_optimizer, make_schedule, optimizer_of
-from cutaway.train.parameter_groups import ParameterAddresses
 from cutaway.train.progress import ProgressCallback
 from cutaway.train.reporting import CardFields
 from cutaway.train.rng import set_seed
 from cutaway.train.search import BestRun, SearchSettings
-from cutaway.train.session import RunningLoop, TrainingSession, Trial
-from cutaway.train.sharding import entire
-from cutaway.train.signals import SignalStop
-from cutaway.train.special_tokens import align_special_tokens
+from cutaway.train.session import RunningLoop, Trial
 from cutaway.train.state import TrainerControl, TrainerState
 from cutaway.train.strategy import IntervalStrategy
 from cutaway.train.trackers import BY_NAME
-from cutaway.train.update_loss import UpdateLoss, training_objective
+from cutaway.train.training_run import TrainingRun, TrainOutput
 from cutaway.train.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 logger = logging.getLogger("cutaway")
-T = TypeVar("T")
 
 
-class TrainOutput(NamedTuple):
-    """What `Trainer.train` gives; training_loss is the mean over all updates."""
-
-    global_step: int
-    training_loss: float
-    metrics: dict[str, float]
-
-
-class _OfSession(Generic[T]):
-    """An attribute of the trainer that lives in its session, under the same name."""
-
-    def __init__(self, doc: str) -> None:
-        self.__doc__ = doc
-
-    def __set_name__(self, owner: type[object], name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, trainer: None, owner: type[object]) -> Self: ...
-
-    @overload
-    def __get__(self, trainer: Trainer, owner: type[object]) -> T: ...
-
-    def __get__(self, trainer: Trainer | None, owner: type[object]) -> T | Self:
-        if trainer is None:
-            return self
-        value: T = getattr(trainer.session, self._name)
-        return value
-
-    def __set__(self, trainer: Trainer, value: T) -> None:
-        setattr(trainer.session, self._name, value)
-
-
-class Trainer:
+class Trainer(DefaultHooks):
     """Trains a model on rows of token ids.
 
     Args:
@@ -132,20 +80,6 @@ class Trainer:
     The loss of an update is the mean over all labelled places of all its rows, however they are cut into batches.
     """
 
-    loss_is_scaled_for_ga: bool | None = None
-
-    args = _OfSession[TrainingArguments]("The TrainingArguments.")
-    model: Any = _OfSession("The model itself.")
-    optimizer = _OfSession[Optimizer | None]("The optimizer, once it is made.")
-    lr_scheduler = _OfSession[LRScheduler | None]("The schedule of the learning rate, once it is made.")
-    processing_class: Any = _OfSession("The tokenizer.")
-    state = _OfSession[TrainerState]("Where the training stands: a TrainerState.")
-    control = _OfSession[TrainerControl]("What callbacks ask for: a TrainerControl.")
-    callbacks = _OfSession[Callbacks]("All callbacks.")
-    ranks = _OfSession[ProcessGroup]("The processes that train together.")
-    device = _OfSession[torch.device]("The device of this process.")
-    objective = _OfSession[Objective | None]("What a training minimizes.")
-
     def __init__(
         self,
         model: nn.Module | None = None,
@@ -165,61 +99,58 @@ class Trainer:
         tokenizer: object = None,
     ) -> None:
         check_overrides(type(self))
+        if model_init is not None and (model is not None or any(optimizers)):
+            raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
+        if optimizer_cls_and_kwargs is not None and optimizers[0] is not None:
+            raise ConfigError("optimizer_cls_and_kwargs makes the optimizer, and optimizers gives one; leave one out.")
+        if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
+            raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
         self.args = args if args is not None else TrainingArguments()
+        self.model_init = model_init
+        self.processing_class = processing_class if processing_class is not None else tokenizer
+        pads = hasattr(self.processing_class, "pad")
+        self.data_collator = data_collator or (
+            DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
+        )
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
+        self.optimizer, self.lr_scheduler = optimizers
+        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
+        self.compute_loss_func = compute_loss_func
+        self._train_batch_size = int(self.args.train_batch_size)
+        self._signature_columns = None
+        self.is_in_train = False
         with self._memory("init"):
-            if model_init is not None and (model is not None or any(optimizers)):
-                raise ConfigError("model_init makes the model anew, so it goes with neither model= nor optimizers=.")
-            if optimizer_cls_and_kwargs is not None and optimizers[0] is not None:
-                raise ConfigError(
-                    "optimizer_cls_and_kwargs makes the optimizer, and optimizers gives one; leave one out."
-                )
             set_seed(self.args.seed)
-            self.model_init = model_init
-            model = self.call_model_init() if model_init is not None else model
-            if not isinstance(model, torch.nn.Module):
-                raise ConfigError(f"Trainer needs a model, not {type(model).__name__}; load one with from_pretrained.")
-            if tokenizer is not None and processing_class is not None and tokenizer is not processing_class:
-                raise ConfigError("tokenizer is another name of processing_class, and they differ; give one of them.")
-            cuda = torch.cuda.is_available() and not self.args.use_cpu
-            self.ranks = ProcessGroup.here(cuda, self.args.ddp_timeout)
-            self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
-            self.accelerator = Accelerator(self.session)
-            self.model = model
-            if self.args.place_model_on_device:
-                self._move_model_to_device(model, self.device)
-            self.model_wrapped = model
-            self.processing_class = processing_class if processing_class is not None else tokenizer
-            pads = hasattr(self.processing_class, "pad")
-            self.data_collator = data_collator or (
-                DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
-            )
-            self.train_dataset: Any = train_dataset
-            self.eval_dataset: Any = eval_dataset
-            self.compute_metrics, self.preprocess_logits_for_metrics = compute_metrics, preprocess_logits_for_metrics
-            self.optimizer, self.lr_scheduler = optimizers
-            self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
-            self.compute_loss_func = compute_loss_func
-            self._made: dict[str, Any] = {}
-            self._train_batch_size = int(self.args.train_batch_size)
+            self._take_model(self.call_model_init() if model_init is not None else model)
             self.state, self.control = self._new_state(), TrainerControl()
-            self.is_in_train = False
-            self.model_accepts_loss_kwargs = takes(model.forward, "num_items_in_batch")
-            progress = [] if self.args.disable_tqdm else [ProgressCallback]
-            trackers = [BY_NAME[name] for name in self.args.report_to or ()]
-            pushes = [pushing.Pushes] if self.args.push_to_hub else []
-            told = [*trackers, *pushes, *progress] if self.ranks.first else []
-            self.callbacks = Callbacks([*DEFAULT_CALLBACKS, *(callbacks or []), *told])
-            forward = taken_columns(model) or set()
-            spans = {"start_positions", "end_positions"} <= forward
-            self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
-            self._signature_columns: list[str] | None = None
+            self.callbacks = Callbacks([*DEFAULT_CALLBACKS, *(callbacks or []), *self._callbacks_of_arguments()])
             self._validate_args()
             self.tell("on_init_end")
 
-    @cached_property
-    def session(self) -> TrainingSession:
-        """What the training is while it runs; loop, evaluation, uploads and searches share it."""
-        return TrainingSession()
+    def _take_model(self, model: nn.Module | None) -> None:
+        """Put the model on the device of this process, and note what its forward takes."""
+        if not isinstance(model, torch.nn.Module):
+            raise ConfigError(f"Trainer needs a model, not {type(model).__name__}; load one with from_pretrained.")
+        cuda = torch.cuda.is_available() and not self.args.use_cpu
+        self.ranks = ProcessGroup.here(cuda, self.args.ddp_timeout)
+        self.device = torch.device("cuda", self.ranks.local) if cuda else torch.device("cpu")
+        self.accelerator = Accelerator(self.session)
+        self.model = model
+        if self.args.place_model_on_device:
+            self._move_model_to_device(model, self.device)
+        self.model_wrapped = model
+        self.model_accepts_loss_kwargs = takes(model.forward, "num_items_in_batch")
+        spans = {"start_positions", "end_positions"} <= (taken_columns(model) or set())
+        self.label_names = self.args.label_names or (["start_positions", "end_positions"] if spans else ["labels"])
+
+    def _callbacks_of_arguments(self) -> list[object]:
+        """The callbacks that the arguments ask for: the first process alone tells and uploads."""
+        if not self.ranks.first:
+            return []
+        trackers = [BY_NAME[name] for name in self.args.report_to or ()]
+        pushes = [pushing.Pushes] if self.args.push_to_hub else []
+        return [*trackers, *pushes, *([] if self.args.disable_tqdm else [ProgressCallback])]
 
     @cached_property
     def _memory_tracker(self) -> MemoryTracker:
@@ -228,10 +159,6 @@ class Trainer:
     def _memory(self, stage: str) -> AbstractContextManager[None]:
         """Inside, the memory of a stage is followed, where the arguments ask for it."""
         return nullcontext() if self.args.skip_memory_metrics else self._memory_tracker.stage(stage)
-
-    @cached_property
-    def _loss(self) -> UpdateLoss:
-        return UpdateLoss(self.session, self)
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -264,115 +191,6 @@ class Trainer:
             is_local_process_zero=self.is_local_process_zero(), is_world_process_zero=self.is_world_process_zero()
         )
 
-    # -- data ----------------------------------------------------------------------------------------------------------
-
-    def _set_signature_columns_if_needed(self) -> None:
-        """Note the columns that the model takes, and labels, in `_signature_columns`; None where it takes any."""
-        if self._signature_columns is None:
-            found = taken_columns(self.model, self.label_names)
-            self._signature_columns = None if found is None else sorted(found)
-
-    def _columns(self) -> set[str] | None:
-        if not self.args.remove_unused_columns:
-            return None
-        self._set_signature_columns_if_needed()
-        return None if self._signature_columns is None else set(self._signature_columns)
-
-    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        """The data set as it is read; columns that the model does not take are left out row by row."""
-        return dataset
-
-    def _get_collator_with_removed_columns(
-        self, data_collator: Callable[..., Any], description: str | None = None
-    ) -> Callable[..., Any]:
-        """The collator; its rows have only the columns that the model takes."""
-        return data_collator
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The batches to train on. One of your own may give them otherwise: each process computes its share of them.
-
-        Raises:
-            InputError: there is no train_dataset.
-        """
-        if self.train_dataset is None:
-            raise InputError("there is no data set; give Trainer train_dataset (to train) or eval_dataset "
-                             "(to evaluate).")  # fmt: skip
-        return self._get_dataloader(
-            dataset=self.train_dataset,
-            description="Training",
-            batch_size=self._train_batch_size,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
-        )
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """The batches of `eval_dataset`: rows, or the name of one of the trainer's; by default the trainer's own."""
-        if isinstance(eval_dataset, str) and isinstance(self.eval_dataset, Mapping):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        return self._get_dataloader(
-            dataset=self.eval_dataset if eval_dataset is None else eval_dataset,
-            description="Evaluation",
-            batch_size=self.args.per_device_eval_batch_size,
-            sampler_fn=self._get_eval_sampler,
-        )
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
-        """The batches of `test_dataset`."""
-        return self._get_dataloader(
-            dataset=test_dataset,
-            description="test",
-            batch_size=self.args.per_device_eval_batch_size,
-            sampler_fn=self._get_eval_sampler,
-        )
-
-    def _get_dataloader(
-        self,
-        dataset: Any,
-        description: str,
-        batch_size: int,
-        sampler_fn: Callable[[Any], Sampler[int] | None] | None = None,
-        is_training: bool = False,
-        dataloader_key: str | None = None,
-    ) -> DataLoader[Any]:
-        """A loader of `dataset` in batches, in the order of what `sampler_fn` gives."""
-        if hasattr(dataset, "remove_columns"):
-            dataset = self._remove_unused_columns(dataset, description=description)
-        collate = self._get_collator_with_removed_columns(self.data_collator, description=description)
-        source = open_rows(dataset, self._columns())
-        sampler = sampler_fn(dataset) if sampler_fn is not None and isinstance(source, Rows) else None
-        return loader_of(self.args, source, dataset, collate, batch_size, sampler, training=is_training)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        """The order of the training rows. One of your own (a torch Sampler) is drawn anew in each epoch."""
-        data = self.train_dataset if train_dataset is None else train_dataset
-        return training_order(self.args, data)
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int] | None:
-        """The order of the rows in an evaluation: theirs."""
-        return SequentialOrder(eval_dataset) if hasattr(eval_dataset, "__len__") else None
-
-    def num_examples(self, dataloader: DataLoader[Any]) -> int:
-        """How many rows a loader reads, or about how many where its data has no length."""
-        try:
-            return len(dataloader.dataset)  # type: ignore[arg-type]  # a TypeError is expected
-        except (NameError, AttributeError, TypeError):
-            return len(dataloader) * int(self.args.per_device_train_batch_size)
-
-    def _prepare_input(self, data: Any) -> Any:
-        """A batch, or a part of one, with its tensors on the trainer's device."""
-        return moved(data, self.device)
-
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """A batch as the model takes it.
-
-        Raises:
-            InputError: it is empty.
-        """
-        inputs = self._prepare_input(inputs)
-        if hasattr(inputs, "__len__") and len(inputs) == 0:
-            raise InputError("a batch is empty: none of its columns is one that the model takes.")
-        return inputs
-
     # -- training ------------------------------------------------------------------------------------------------------
 
     def train(
@@ -399,154 +217,12 @@ class Trainer:
             self.session.trial = trial
         self._train_batch_size = int(self.args.train_batch_size)
         with self._memory("train"):
-            if self.args.auto_find_batch_size:
-                return self._train_that_fits(resume, ignore_keys_for_eval)
-            return self._train(resume, ignore_keys_for_eval)
-
-    def _train_that_fits(self, resume: str | bool | None, ignore_keys: list[str] | None) -> TrainOutput:
-        """`_train` with smaller batches where the memory does not suffice; a resume goes on with those it had."""
-        if self.ranks.size > 1:
-            raise ConfigError("auto_find_batch_size is for one process: others would wait for the one whose memory "
-                              "does not suffice. Set per_device_train_batch_size instead.")  # fmt: skip
-        found = saving.choose(Path(self.args.output_dir), resume) if resume else None
-        if found is not None:
-            self._train_batch_size = TrainerState.load_from_json(str(found / "trainer_state.json")).train_batch_size
-        fresh = self.model_init is not None
-        beginning = Beginning(None if fresh else self.model, self.optimizer, self.lr_scheduler, self.callbacks)
-
-        def train(size: int) -> TrainOutput:
-            self._train_batch_size = size
-            return self._train(resume, ignore_keys)
-
-        return train_that_fits(train, self._train_batch_size, beginning, lambda: found is not None)
-
-    def _train(self, resume: str | bool | None, ignore_keys_for_eval: list[str] | None) -> TrainOutput:
-        args, output, session = self.args, Path(self.args.output_dir), self.session
-        set_seed(args.seed)
-        if self.model_init is not None:
-            self.model = self.model_wrapped = self.call_model_init(session.trial).to(self.device)
-            self._signature_columns = None
-        if not self.ranks.first:
-            set_seed(self.ranks.seed(args.seed))
-        align_special_tokens(self.model, self.processing_class)
-        loader = self.callbacks.train_dataloader = self.get_train_dataloader()
-        batches = batches_of(loader, args.seed if args.data_seed is None else args.data_seed, self.ranks.size)
-        self.objective = training_objective(session, batches.source if isinstance(batches, Batches) else None)
-        self._prepare()
-        self.state, self.control = self._new_state(), TrainerControl()
-        session.flos = 0.0
-        if args.match_upstream:
-            logger.warning("match_upstream: the losses of accumulated parts are added up as the upstream library does "
-                           "it, so the loss and the gradients depend on how a batch is cut.")  # fmt: skip
-        for name in ("optimizer", "lr_scheduler"):  # each training makes its own, unless the user gave one
-            if self._made.get(name) is not None and getattr(self, name) is self._made[name]:
-                setattr(self, name, None)
-        given = {name: getattr(self, name) for name in ("optimizer", "lr_scheduler")}
-        self.is_in_train = True
-        try:
-            loop = session.loop = Loop(session, self, batches, self._steps(batches), ignore_keys_for_eval)
-            claim = saving.OutputClaim(output)
-            self.ranks.on_first_rank(claim.take)
-            try:
-                found = self.ranks.on_first_rank(lambda: saving.begin(output, resume))
-                if found is not None:
-                    loop.load(found)
-                began, first = time.perf_counter(), self.state.global_step
-                with self._listening(), noise(self.model, args.neftune_noise_alpha):
-                    loop.run()
-                loop.leave()
-                self._finish(began, first, loop.lost_by_all())
-                self.tell("on_train_end")
-            finally:
-                claim.release()
-        finally:
-            self.is_in_train = False
-            session.loop = None
-            for callback in self.callbacks.all:
-                getattr(callback, "close", lambda: None)()
-            self._made = {name: None if one is not None else getattr(self, name) for name, one in given.items()}
-        metrics = {k: v for k, v in self.state.log_history[-1].items() if k != "step"}
-        return TrainOutput(self.state.global_step, metrics["train_loss"], metrics)
+            return TrainingRun(self.session, self, resume, ignore_keys_for_eval, self._memory_tracker).train()
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
         """Rows of an update, over all processes."""
         size = self._train_batch_size if args is self.args else args.train_batch_size
         return int(size * args.gradient_accumulation_steps * self.ranks.size)
-
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Inside, a signal to one of several processes (or the only one, if asked) makes all save and leave."""
-        alone = self.ranks.size == 1 and not self.args.enable_jit_checkpoint
-        if alone or any(isinstance(c, SignalStop) for c in self.callbacks.all):
-            yield
-            return
-        stopping = SignalStop(patient=self.ranks.size > 1)
-        self.add_callback(stopping)
-        try:
-            with stopping.listening():
-                yield
-        finally:
-            self.remove_callback(stopping)
-
-    def _prepare(self) -> None:
-        """Make the model what the arguments say: what is frozen, what is computed twice."""
-        args = self.args
-        if args.freeze:
-            ParameterAddresses(self.model).freeze(args.freeze)
-        if self.optimizer is not None and (args.learning_rates or args.layer_lr_decay != 1.0):
-            raise ConfigError("learning_rates and layer_lr_decay do not reach an optimizer of your own; leave one out.")
-        if args.gradient_checkpointing:
-            if not hasattr(self.model, "gradient_checkpointing_enable"):
-                raise ConfigError(
-                    f"gradient_checkpointing: {type(self.model).__name__} has no blocks to compute twice."
-                )
-            self.model.gradient_checkpointing_enable()
-        if args.fsdp and self.optimizer is not None:
-            raise ConfigError("fsdp splits the weights, so an optimizer made before holds others; override "
-                              "create_optimizer instead.")  # fmt: skip
-        if args.fsdp:
-            self.ranks.shard(self.model, self.device)
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """Inside, the model computes in the precision that the arguments name."""
-        return self.session.precision()
-
-    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
-        """Another name of `precision`."""
-        return self.session.precision()
-
-    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
-        """What a loss is computed inside: by default the precision that the arguments name."""
-        return self.autocast_smart_context_manager()
-
-    def _steps(self, batches: EpochBatches) -> int:
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        if batches.count is None:
-            raise InputError("rows without a known number need max_steps: nobody can tell how many steps an epoch has.")
-        per_update = self.args.gradient_accumulation_steps * self.ranks.size
-        epochs = float(self.args.num_train_epochs)
-        updates: int = math.ceil(batches.count / per_update)
-        return math.ceil(epochs * updates)
-
-    def _finish(self, began: float, first: int, lost: float) -> None:
-        seconds = max(time.perf_counter() - began, 1e-9)
-        steps = self.state.global_step - first
-        rows = steps * self.get_total_train_batch_size(self.args)
-        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-            self._load_best_model()
-        self.model.eval()
-        self.store_flos()
-        self.log(
-            {
-                "train_runtime": seconds,
-                "train_samples_per_second": rows / seconds,
-                "train_steps_per_second": steps / seconds,
-                "total_flos": self.state.total_flos,
-                "train_loss": lost / max(1, self.state.global_step),
-                **self._memory_tracker.metrics("train", "train"),
-            }
-        )
 
     def _load_best_model(self) -> None:
         """Load the weights of the best checkpoint, if it is whole."""
@@ -561,194 +237,6 @@ class Trainer:
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights of a checkpoint into the model."""
         load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
-
-    # -- the optimizer -------------------------------------------------------------------------------------------------
-
-    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
-        """Make both; override it, or one of the two below, for your own."""
-        self.create_optimizer()
-        self.create_scheduler(num_training_steps=num_training_steps, optimizer=self.optimizer)
-
-    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """The optimizer of the arguments; override it for one of your own."""
-        if self.optimizer is None:
-            model = self.model if model is None else model
-            kind, settings = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, model)
-            if is_optimizer_factory(kind):
-                made = cast("Callable[[], Callable[..., Optimizer]]", kind)()(model, **settings)
-                self.optimizer = made
-                return made
-            self.optimizer = make_optimizer(
-                model, self.args, self.get_decay_parameter_names(model), kind, dict(settings)
-            )
-        return self.optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
-        """The schedule of the arguments; override it for one of your own."""
-        if self.lr_scheduler is None:
-            self.lr_scheduler = make_schedule(
-                self._made_optimizer() if optimizer is None else optimizer, self.args, num_training_steps
-            )
-        return self.lr_scheduler
-
-    @staticmethod
-    def get_optimizer_cls_and_kwargs(
-        args: TrainingArguments, model: nn.Module | None = None
-    ) -> tuple[type[Optimizer], dict[str, Any]]:
-        """(the class of the optimizer that the arguments name, what it is given)."""
-        return optimizer_of(args)
-
-    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """The names of the weights that weight decay reaches: neither biases nor norms."""
-        return decaying_names(model)
-
-    def get_num_trainable_parameters(self) -> int:
-        """How many numbers train."""
-        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-
-    def get_learning_rates(self) -> list[float]:
-        """The rate of each group.
-
-        Raises:
-            ConfigError: there is no optimizer yet.
-        """
-        return [group["lr"] for group in self._made_optimizer().param_groups]
-
-    def get_optimizer_group(self, param: Tensor | None = None) -> dict[str, Any] | list[list[Tensor]] | None:
-        """The group that holds a weight, or all groups.
-
-        Raises:
-            ConfigError: there is no optimizer yet.
-        """
-        groups = self._made_optimizer().param_groups
-        if param is None:
-            return [group["params"] for group in groups]
-        return next((group for group in groups if any(p is param for p in group["params"])), None)
-
-    def _made_optimizer(self) -> Optimizer:
-        if self.optimizer is None:
-            raise ConfigError("Trainer optimizer is None: it is made by train(); call create_optimizer() before it.")
-        return self.optimizer
-
-    def _get_learning_rate(self) -> float:
-        """The rate of the first group."""
-        return float(self._made_optimizer().param_groups[0]["lr"])
-
-    # -- one update ----------------------------------------------------------------------------------------------------
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | int | None]:
-        """(the next `num_batches` batches or what is left of them, how many labelled places the update has)."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        return batches, self._get_num_items_in_batch(batches, device)
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
-        """How many labelled places these batches hold, with those of the other processes; None for no batch."""
-        if not batch_samples:
-            return None
-        session, pending = self.session, self.session.pending
-        if len(pending) == len(batch_samples):
-            group = [turn._replace(batch=batch) for turn, batch in zip(pending, batch_samples, strict=True)]
-            session.update = measure(session, group)
-            return num_items(total(session.update.whole))
-        objective = self._loss.objective()
-        return num_items(sum(total(objective.sizes(batch)) for batch in batch_samples))
-
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        """Compute one batch of an update, forward and backward.
-
-        Args:
-            model: the model as all processes compute it together.
-            inputs: a batch. num_items_in_batch: how many labelled places the whole update has.
-
-        Returns:
-            The batch's share of the update's loss, as a number without a graph.
-        """
-        if not model.training:
-            model.train()
-        inputs = self._prepare_inputs(inputs)
-        with self.compute_loss_context_manager():
-            loss = self._loss.loss_share(model, inputs, num_items_in_batch)
-        self.accelerator.backward(loss)
-        return loss.detach()
-
-    def first_loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """The loss of a first batch, whose graph tells which weights are used."""
-        with self.compute_loss_context_manager():
-            return self._loss.loss_share(model, batch, None)
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The loss over the labels of `inputs`; override it for a loss of your own.
-
-        It is the mean over what they label, or, with num_items_in_batch, their sum divided by it. The loss of an
-        override counts as a share of the update's where it was calculated with num_items_in_batch, and otherwise as a
-        mean, which is weighed by how many labels the batch holds.
-        """
-        return self._loss.compute(model, inputs, return_outputs, num_items_in_batch)
-
-    def _clip_grad_norm(self, model: nn.Module) -> Tensor | float | None:
-        """Clip the gradients at max_grad_norm; their norm before."""
-        return self._norm(float(self.args.max_grad_norm))
-
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
-        """The norm of the gradients, unless it is known already."""
-        return self._norm(math.inf) if grad_norm is None else grad_norm
-
-    def _norm(self, limit: float) -> Tensor:
-        weights = [p for g in self._made_optimizer().param_groups for p in g["params"] if p.grad is not None]
-        return entire(torch.nn.utils.clip_grad_norm_(weights, limit)) if weights else torch.zeros(())
-
-    def _wrap_model(
-        self, model: nn.Module, training: bool = True, dataloader: DataLoader[Any] | None = None
-    ) -> nn.Module:
-        """The model as it is called; several processes join what this gives."""
-        return model
-
-    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
-        """Put the model on the trainer's device."""
-        model.to(device)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Operations of a batch, forward and backward: 6 for each token and each weight that is no embedding.
-
-        Kaplan et al., 2020 (arXiv:2001.08361), section 2.1. 0 where the model cannot tell its weights.
-        """
-        name = getattr(self.model, "main_input_name", "input_ids")
-        if not isinstance(inputs, Mapping) or name not in inputs or not hasattr(self.model, "num_parameters"):
-            return 0
-        return int(6 * inputs[name].numel() * self._weights_that_multiply)
-
-    @property
-    def _weights_that_multiply(self) -> int:
-        held: tuple[Any, int] | None = vars(self).get("_counted_weights")
-        if held is None or held[0] is not self.model:
-            held = self._counted_weights = (self.model, self.model.num_parameters(exclude_embeddings=True))
-        return held[1]
-
-    def store_flos(self) -> None:
-        """Add the operations since the last time to state.total_flos."""
-        self.state.total_flos += self.ranks.sum([self.session.flos])[0]
-        self.session.flos = 0.0
-
-    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
-        """Count the tokens of a batch in state.num_input_tokens_seen, as include_num_input_tokens_seen asks."""
-        how = self.args.include_num_input_tokens_seen
-        if how in (False, "no"):
-            return
-        name, n = getattr(self.model, "main_input_name", "input_ids"), 0
-        if name in inputs:
-            mask = inputs.get("attention_mask") if how == "non_padding" else None
-            n = inputs[name].numel() if mask is None else int(mask.sum())
-        self.state.num_input_tokens_seen += int(self.ranks.sum([float(n)])[0])
 
     # -- evaluation: with several processes all of them must call it ---------------------------------------------------
 
