@@ -63,10 +63,10 @@ def tile_order(parts: Sequence[StoredBlocks | Int8Tiles]) -> list[TileOrder] | N
         return None
     with _lock:
         places = [(native.NAME, part.data.data_ptr(), *part.data.shape, part.kind, part.half) for part in blocks]
-        found = [_made.get(place) for place in places]
-        missing = sum(part.nbytes for part, one in zip(blocks, found, strict=True) if one is None)
+        known = [_made.get(place) for place in places]
+        missing = sum(part.nbytes for part, one in zip(blocks, known, strict=True) if one is None)
         if missing * SPARE > available_memory():
             return None
-        orders = [one or TileOrder(part, size) for one, part, size in zip(found, blocks, sizes, strict=True)]
+        orders = [one or TileOrder(part, size) for one, part, size in zip(known, blocks, sizes, strict=True)]
         _made.update(zip(places, orders, strict=True))
     return orders
