@@ -18,11 +18,17 @@ def kernels(name, *defined):
         f"cutaway.native.{name}",
         [
             f"cutaway/native/{file}.c"
-            for file in ("tile", "tiles8", "blocks", "linear", "attention", "step", "best", "norm", "play")
+            for file in (
+                *("tile", "tiles8", "blocks", "block_tiles", "linear"),
+                *("attention", "step", "best", "norm", "play"),
+            )
         ],
         depends=[
             "setup.py",
-            *(f"cutaway/native/{file}.h" for file in ("avx2", "blocks", "norm", "op", "team", "tile", "vector")),
+            *(
+                f"cutaway/native/{file}.h"
+                for file in ("avx2", "block_reader", "blocks", "norm", "op", "team", "tile", "vector")
+            ),
         ],
         define_macros=[(macro, "1") for macro in defined],
         # not linked to OpenMP: it is torch's that the kernels find, so that both share their threads

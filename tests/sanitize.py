@@ -20,6 +20,7 @@ INT8 = ("nn/cpu/test_int8.py", "nn/cpu/test_ops.py")
 FILES = (
     *INT8,
     "nn/cpu/test_int8_tiles.py",
+    "nn/cpu/test_tile_order.py",
     "nn/cpu/test_packed_weight.py",
     "nn/cpu/test_team.py",
     "nn/cpu/test_varlen_attention.py",

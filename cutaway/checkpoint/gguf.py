@@ -374,7 +374,7 @@ class GGUFTensors:
             return None
         heads, (n, k) = self._rotated.get(name, 0), entry.shape
         data = torch.from_numpy(self._bytes(entry)).view(n, -1)
-        return StoredBlocks(data, entry.kind, kind, k, n // heads // 2 if heads else 0)
+        return StoredBlocks(data, entry.kind, kind, k, n // heads // 2 if heads else 0, mapped=True)
 
     def dequantized_types(self) -> list[str]:
         """The types of matrices that `blocks` cannot give."""

@@ -42,6 +42,7 @@ class StoredBlocks:
         kind: ggml's number of the type. name: its name.
         k: numbers of a row.
         half: where heads lie as pairs (GGUF rotates neighbours), half the rows of a head; 0 where rows are in order.
+        mapped: whether `data` are pages of a file that were never written to, so that they can go and come back.
     """
 
     data: torch.Tensor
@@ -49,6 +50,7 @@ class StoredBlocks:
     name: str
     k: int
     half: int = 0
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         n, width = self.data.shape
@@ -75,6 +77,10 @@ class StoredBlocks:
         if start == 0 and count == self.n:
             return self
         return replace(self, data=self.data[start : start + count])
+
+    def __reduce__(self) -> tuple[type[StoredBlocks], tuple[torch.Tensor, int, str, int, int]]:
+        """Copied or pickled, the bytes are no longer the file's."""
+        return type(self), (self.data, self.kind, self.name, self.k, self.half)
 
     def file_rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Where rows [m] lie in the file."""

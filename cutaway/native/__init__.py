@@ -24,6 +24,7 @@ _ADDRESS, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # kinds of weights: FP32, BF16, INT8 and BLOCKS of tile.h
 FP32_WEIGHT, BF16_WEIGHT, INT8_WEIGHT, BLOCKS_WEIGHT = range(4)
 MOST_PARTS = 4
+LAID_OUT = 64  # added to a type of ggml's, of `Part`, where its blocks are in the order of the tiles
 INT8_TILES = 256  # of `Part`, where it is no type of ggml's: TILES_8 of blocks.h
 # activations (`Activation` of config/architecture.py) by their numbers in the enum of vector.h; one that is not here is
 # computed by torch
@@ -250,6 +251,8 @@ def load(path: Path, label: str = INSTRUCTIONS["avx512"].label) -> tuple[ctypes.
     library.cw_pack.argtypes = (_ADDRESS, _SIZE, _SIZE, _NUMBER, _ADDRESS, _ADDRESS)
     library.cw_pack.restype = None
     library.cw_block_rows.argtypes = (_ADDRESS, _ADDRESS, _SIZE, _SIZE, _ADDRESS, _NUMBER)
+    library.cw_laid_out_bytes.argtypes, library.cw_laid_out_bytes.restype = (_SIZE, _SIZE), _SIZE
+    library.cw_lay_out.argtypes, library.cw_lay_out.restype = (_ADDRESS, _SIZE, _ADDRESS, _NUMBER), None
     library.cw_run.argtypes = (_ADDRESS, _NUMBER)
     library.cw_replay.argtypes = (_ADDRESS, _SIZE, _NUMBER)
     return library, ""

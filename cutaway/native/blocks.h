@@ -14,13 +14,14 @@ enum {
     F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
     IQ4_NL = 20, IQ4_XS = 23, BF16_ROWS = 30, TYPES = 31
 };
+#define LAID_OUT 64 /* added to a type: a file's blocks in the order of the tiles (block_tiles.c) */
 #define TILES_8 256 /* no type of ggml's: numbers as Q8_0 has them, as tiles8.c says */
 
 /* Some rows of a matrix in the file. `half`: of heads whose rows lie as pairs, which GGUF rotates, half a head's rows (0: in
  * order): row i of a head is then row 2 (i mod half) + i / half there. */
 typedef struct {
     const uint8_t *data;
-    int64_t n, row, half; /* rows; bytes from one to the next, of TILES_8 from 16 to the next 16 */
+    int64_t n, row, half; /* rows; bytes from one to the next, of TILES_8 and LAID_OUT from 16 to the next 16 */
     int64_t type;
 } Part;
 
@@ -64,5 +65,10 @@ HIDDEN void cw_unit_tile(const Part *part, int64_t column, int64_t k, const char
 /* The numbers of these columns, as half a panel of floats [k][32]; one row's [k]. */
 HIDDEN void cw_unit_floats(const Part *part, int64_t column, int64_t k, float *panel);
 HIDDEN void cw_unit_row(const Part *part, int64_t row, int64_t k, float *out);
+
+/* Of parts that are LAID_OUT, the same two. halves: whether a part is of Q6_K, which asks rows for the sums of each 16. */
+HIDDEN int64_t cw_laid_out_rows_bytes(int64_t k, int64_t rows, int halves);
+HIDDEN void cw_laid_out_row(const float *x, int64_t k, int64_t r, int64_t rows, int halves, char *to);
+HIDDEN void cw_laid_out_tile(const Part *part, int64_t column, int64_t k, const char *x, int halves, int64_t tile, int64_t tiles, int64_t count, float *sums);
 
 #endif

@@ -220,11 +220,31 @@ typedef struct {
     int activation, bf16;
 } Product;
 
+/* How the rows of a product with blocks become bytes. */
+enum { FOR_BLOCKS, FOR_TILES_8, FOR_LAID_OUT, FOR_LAID_OUT_HALVES };
+static int row_form(const Blocks *blocks) {
+    if (blocks->part[0].type == TILES_8) return FOR_TILES_8;
+    if (blocks->part[0].type < LAID_OUT) return FOR_BLOCKS;
+    int halves = 0;
+    for (int64_t i = 0; i < blocks->parts; i++) halves = halves || blocks->part[i].type == LAID_OUT + Q6_K;
+    return halves ? FOR_LAID_OUT_HALVES : FOR_LAID_OUT;
+}
+
+/* Bytes of rows for tiles. */
+static int64_t tile_rows_bytes(int form, int64_t k, int64_t rows) {
+#ifndef CW_AVX2
+    if (form != FOR_TILES_8) return cw_laid_out_rows_bytes(k, rows, form == FOR_LAID_OUT_HALVES);
+#endif
+    (void)form;
+    return cw_unit_rows_bytes(k, rows);
+}
+
 static int64_t product_workspace(const void *op) {
     const Product *p = op;
     if (p->weight->kind == BLOCKS) {
         const Blocks *blocks = (const Blocks *)p->weight->packed;
-        if (blocks->part[0].type == TILES_8) return cw_unit_rows_bytes(p->weight->k, p->op.rows) + 63;
+        const int form = row_form(blocks);
+        if (form != FOR_BLOCKS) return tile_rows_bytes(form, p->weight->k, p->op.rows) + 63;
         return blocks->bytes ? p->op.rows * cw_block_row_bytes(p->weight->k) + 63 : 0;
     }
     return workspace_of(p->weight, p->op.rows);
@@ -298,12 +318,22 @@ TARGET static int blocks_run(const Product *p, char *workspace, Member *member) 
  * forget what it was about to ask memory for. */
 #define KEPT(tiles) ((tiles) == 1 ? 8 : (tiles) <= 4 ? 4 : 2)
 
-/* The product with blocks of TILES_8 as they lie. */
+/* The product with blocks of TILES_8 or LAID_OUT. */
 TARGET static int tiles_run(const Product *p, char *workspace, Member *member) {
+    const int form = row_form((const Blocks *)p->weight->packed);
     const int64_t rows = p->op.rows, k = p->weight->k, panels = (p->weight->n + PANEL - 1) / PANEL;
     const Job job = {p->weight, p->x, {0, 0}, NULL, p->residual, p->out, 0, p->activation, 0, 0};
 #pragma omp for schedule(static) nowait
-    for (int64_t r = 0; r < rows; r++) cw_unit_bytes((const float *)p->x + r * p->stride, k, r, rows, workspace);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = (const float *)p->x + r * p->stride;
+#ifndef CW_AVX2
+        if (form != FOR_TILES_8) {
+            cw_laid_out_row(x, k, r, rows, form == FOR_LAID_OUT_HALVES, workspace);
+            continue;
+        }
+#endif
+        cw_unit_bytes(x, k, r, rows, workspace);
+    }
     cw_wait(member);
     const int64_t block = block_rows(k), n_blocks = (rows + block - 1) / block, most = ((rows < block ? rows : block) + ROWS - 1) / ROWS;
     const int64_t kept = KEPT(most), size = ROWS * PANEL;
@@ -320,8 +350,15 @@ TARGET static int tiles_run(const Product *p, char *workspace, Member *member) {
                 for (int h = 0; h < 2; h++)
                     for (int64_t t = 0; halves.columns[h] && t < tiles; t++) {
                         const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
-                        const char *x = workspace + cw_unit_rows_bytes(k, first + r);
-                        cw_unit_tile(halves.part[h], halves.column[h], k, x, t, tiles, count, sums + ((n - from) * tiles + t) * size + h * UNIT);
+                        const char *x = workspace + tile_rows_bytes(form, k, first + r);
+                        float *to = sums + ((n - from) * tiles + t) * size + h * UNIT;
+#ifndef CW_AVX2
+                        if (form != FOR_TILES_8) {
+                            cw_laid_out_tile(halves.part[h], halves.column[h], k, x, form == FOR_LAID_OUT_HALVES, t, tiles, count, to);
+                            continue;
+                        }
+#endif
+                        cw_unit_tile(halves.part[h], halves.column[h], k, x, t, tiles, count, to);
                     }
             }
             for (int64_t t = 0; t < tiles; t++)
@@ -337,9 +374,9 @@ TARGET static int tiles_run(const Product *p, char *workspace, Member *member) {
 TARGET static int product_run(const void *op, char *workspace, Member *member) {
     const Product *p = op;
     if (p->weight->kind == BLOCKS) {
-        const Blocks *blocks = (const Blocks *)p->weight->packed;
+        const int form = row_form((const Blocks *)p->weight->packed);
         workspace += -(intptr_t)workspace & 63;
-        return blocks->part[0].type == TILES_8 && p->op.rows < AS_FLOATS_FROM ? tiles_run(p, workspace, member) : blocks_run(p, workspace, member);
+        return form != FOR_BLOCKS && p->op.rows < AS_FLOATS_FROM ? tiles_run(p, workspace, member) : blocks_run(p, workspace, member);
     }
     const int64_t rows = p->op.rows, panels = (p->weight->n + PANEL - 1) / PANEL;
     Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, workspace);

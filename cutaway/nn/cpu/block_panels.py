@@ -15,6 +15,7 @@ from cutaway.nn.cpu.int8 import Int8Rows, Int8Weight, joined_rows
 from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.ops import at
 from cutaway.nn.cpu.packed_weight import PackedWeight
+from cutaway.nn.cpu.tile_order import tile_order
 
 
 def side_by_side(parts: Sequence[Blocks], gated: bool = False) -> bool:
@@ -39,7 +40,10 @@ def laid_out(parts: Sequence[Blocks], bias: Tensor | None, gated: bool) -> Block
 
 
 class BlockPanels(PackedWeight):
-    """Parts [n_i, k] one after another, or a gate and what it lets through; nothing is copied.
+    """Parts [n_i, k] one after another, or a gate and what it lets through.
+
+    Those of a mapped file are brought into the order of the tiles where the kernels know one (`tile_order`); of others
+    nothing is copied.
 
     Rows are multiplied as bytes with a scale for each 32 numbers (max / 127). Against float32 rows, each product of
     32 numbers w and x is off by at most sum|w| max|x| / 254.
@@ -53,7 +57,9 @@ class BlockPanels(PackedWeight):
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.parts = parts
         of_bytes = any(isinstance(part, Int8Tiles) or part.kind not in FLOAT_TYPES for part in parts)
-        places = (native.Part * native.MOST_PARTS)(*(native_part(part) for part in parts))
+        self.tiles = tile_order(parts)
+        lie = [native_part(part) for part in parts] if self.tiles is None else [one.part for one in self.tiles]
+        places = (native.Part * native.MOST_PARTS)(*lie)
         self._blocks = native.Blocks(len(parts), of_bytes, places)
         bias_at = None if self.bias is None else at(self.bias, torch.float32, (total,), 0, True)
         blocks_at = ctypes.addressof(self._blocks)

@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,6 +105,31 @@ def weight_memory(size: int) -> Tensor:
         if size <= _CHUNK // 2:  # else little is left of it
             _current = weakref.ref(chunk)
         return weight
+
+
+def available_memory() -> int:
+    """Bytes that the system says programs can still have without swapping; without end where it does not say."""
+    try:
+        with Path("/proc/meminfo").open("rb") as lines:
+            for line in lines:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return sys.maxsize
+
+
+def unmap_pages(mapped: Tensor) -> None:
+    """Take the whole pages of a contiguous part of a mapped file, never written to, out of this process's memory.
+
+    They stay in the system's cache of the file, and come back when somebody reads them.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    start = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (mapped.data_ptr() + mapped.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 _PAGE_OUT = 21  # MADV_PAGEOUT (Linux 5.4): reclaim now; a page is read from the file again if somebody asks for it

@@ -1,5 +1,8 @@
 """Matrices of random blocks in every format that is read in place, without a file."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 from gguf.constants import GGMLQuantizationType
@@ -31,3 +34,10 @@ def random_blocks(kind: GGMLQuantizationType, n: int, k: int, half: int = 0, see
             blocks[..., place : place + 2] = scale[..., None].view(np.uint8)
         data = blocks
     return StoredBlocks(torch.from_numpy(np.ascontiguousarray(data).reshape(n, -1)), int(kind), kind.name, k, half)
+
+
+def mapped(blocks: StoredBlocks, path: Path) -> StoredBlocks:
+    """The same, mapped from a file that is written at `path`."""
+    path.write_bytes(bytes(100) + blocks.data.numpy().tobytes())  # not at the beginning of a page
+    data = np.memmap(path, np.uint8, mode="c")[100:].view(np.ndarray)
+    return replace(blocks, data=torch.from_numpy(data).view(blocks.data.shape), mapped=True)
