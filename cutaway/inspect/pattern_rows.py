@@ -101,21 +101,21 @@ class PatternRows:
         while _up(n_rows, square) * _up(n_columns, square) > MOST_WHOLE:
             square *= 2
         ends = (rows.stop, n_rows), (columns.stop, n_columns)
-        whole = all(start % every == 0 for start in (rows.start, columns.start)) and all(
+        aligned = all(start % every == 0 for start in (rows.start, columns.start)) and all(
             stop in (size, stop // every * every) for stop, size in ends
         )
-        if whole and every % square == 0:  # of the whole head, which the next view from afar needs too
+        if aligned and every % square == 0:  # of the whole head, which the next view from afar needs too
             strip = self._strip(layer, head, slice(0, n_rows), square)
             near = (slice(part.start // square, _up(part.stop, square)) for part in (rows, columns))
             return np.asarray(pooled(strip[tuple(near)], every // square).numpy())
-        if whole and _up(rows.stop - rows.start, every) * _up(n_columns, every) <= MOST_WHOLE:
+        if aligned and _up(rows.stop - rows.start, every) * _up(n_columns, every) <= MOST_WHOLE:
             strip = self._strip(layer, head, rows, every)
             return np.asarray(strip[:, columns.start // every : _up(columns.stop, every)].numpy())
-        found = torch.zeros(_up(rows.stop - rows.start, every), _up(columns.stop - columns.start, every))
+        squares = torch.zeros(_up(rows.stop - rows.start, every), _up(columns.stop - columns.start, every))
         for first, weights in self._lots(layer, head, rows, every):
             part = pooled(weights[:, columns], every)
-            found[first : first + len(part), : part.shape[1]] = part
-        return np.asarray(found.numpy())
+            squares[first : first + len(part), : part.shape[1]] = part
+        return np.asarray(squares.numpy())
 
     def _strip(self, layer: int, head: int, rows: slice, every: int) -> Tensor:
         """The largest of each square of these rows, [rows / every, Lk / every], both rounded up."""
@@ -178,8 +178,8 @@ class PatternRows:
         places = torch.linspace(0, length - 1, min(length, SAMPLE)).round().long()
         of_keys = head * len(v) // heads
         weights = self._weights(layer, places, head)  # [1, rows, keys]
-        own = v[None, of_keys : of_keys + 1, : weights.shape[-1]]
-        opened = weighted_values(weights[None].to(v), own)
+        of_head = v[None, of_keys : of_keys + 1, : weights.shape[-1]]  # [1, 1, keys, head_size]
+        opened = weighted_values(weights[None].to(v), of_head)
         want = z[head, places]
         error = (opened[:, 0] - want).abs().max() / want.abs().max().clamp(min=1e-30)
         part = "cross" if self.kind == "cross" else "attn"

@@ -174,7 +174,7 @@ class Best(Op):
     NUMBER = 7
     _fields_ = (
         *_HEAD,
-        *((name, _ADDRESS) for name in ("x", "values", "most", "sum", "ids")),
+        *((name, _ADDRESS) for name in ("x", "values", "most", "sum", "spread", "ids")),
         *((name, _SIZE) for name in ("columns", "n")),
     )
 

@@ -9,12 +9,12 @@
 #define AT_ONCE 64   /* numbers that are looked at for one above the least that is kept */
 
 /* x: [rows, columns]. Of each row: the n largest numbers, the largest first, of equals the first, into values [rows, n], and their
- * columns into ids; -infinity is none. The largest of all into most[row], and the sum of e^(x - most) into sum[row], which is
- * NaN where a number is. */
+ * columns into ids; -infinity is none. The largest of all into most[row], the sum of e^(x - most) into sum[row], which is
+ * NaN where a number is, and that of (x - most) e^(x - most) into spread[row]. */
 typedef struct {
     Op op;
     const float *x;
-    float *values, *most, *sum;
+    float *values, *most, *sum, *spread;
     int64_t *ids;
     int64_t columns, n;
 } Best;
@@ -48,16 +48,21 @@ INLINE void best_of_row(const Best *p, int64_t row) {
             if (x[i] > values[n - 1]) insert(values, ids, n, x[i], i);
     }
     const __m512 most = _mm512_set1_ps(values[0]);
-    __m512 sums[4];
-    for (int i = 0; i < 4; i++) sums[i] = _mm512_setzero_ps();
+    const __m512 least = _mm512_set1_ps(-1000.0f); /* below, e^x is 0, and so is its product with x, -infinity included */
+    __m512 sums[4], spreads[4];
+    for (int i = 0; i < 4; i++) sums[i] = spreads[i] = _mm512_setzero_ps();
     for (int64_t c = 0; c < columns; c += AT_ONCE)
         for (int i = 0; i < 4; i++) {
             const __mmask16 m = lane_mask(columns - c - 16 * i);
-            const __m512 e = exp_(_mm512_sub_ps(load(x, c + 16 * i, 0, m), most));
-            sums[i] = _mm512_add_ps(sums[i], _mm512_maskz_mov_ps(m, e));
+            const __m512 below = _mm512_sub_ps(load(x, c + 16 * i, 0, m), most);
+            const __m512 e = _mm512_maskz_mov_ps(m, exp_(below));
+            sums[i] = _mm512_add_ps(sums[i], e);
+            spreads[i] = _mm512_fmadd_ps(e, _mm512_max_ps(below, least), spreads[i]);
         }
     p->most[row] = values[0];
     p->sum[row] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+    p->spread[row] =
+        _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(spreads[0], spreads[1]), _mm512_add_ps(spreads[2], spreads[3])));
 }
 
 TARGET static int best_run(const void *op, char *workspace, Member *member) {

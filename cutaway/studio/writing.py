@@ -216,7 +216,7 @@ class Writer:
         import torch
 
         if self.body.temperature == 0:
-            return int(most_of(logits, 1)[0][0])
+            return most_of(logits, 1)[0][0]
         shares = (logits / self.body.temperature).softmax(-1)
         ordered = shares.sort(descending=True)
         kept = ordered.values.cumsum(-1) - ordered.values < self.body.top_p  # the first always
@@ -280,30 +280,28 @@ class Likely:
     @classmethod
     def of(cls, logits: torch.Tensor, count: int) -> Likely:
         """The `count` likeliest of logits [V]."""
-        import torch
-
-        best, log_p = most_of(logits, count)
-        log_total = float(logits[best[0]] - log_p[0])
-        below = logits - log_total
-        p = below.exp()
-        entropy = -float(torch.dot(p, below))
-        if not math.isfinite(entropy):  # 0 times what is impossible
-            entropy = -float(torch.dot(p, below.clamp(min=-1e30)))
-        return cls(best.tolist(), log_p.exp().tolist(), entropy, log_total)
+        ids, log_p, entropy = most_of(logits, count)
+        return cls(ids, [math.exp(one) for one in log_p], entropy, float(logits[ids[0]]) - log_p[0])
 
 
-def most_of(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def most_of(logits: torch.Tensor, count: int) -> tuple[list[int], list[float], float]:
     """Where the largest of logits [V] stand, the largest first, of equals the first first; their log-probabilities.
 
-    Torch orders all of a vocabulary for that; a kernel keeps the best as it passes.
+    And the entropy of all. Torch orders a vocabulary for that; a kernel keeps the best as it passes.
     """
-    from cutaway.nn.cpu.ops import best_tokens
+    import torch
 
-    found = best_tokens(logits[None], min(count, len(logits)))
-    if found is not None and bool(found[0].isfinite().all()):
-        return found[1][0], found[0][0]
+    from cutaway.nn.cpu.ops import best_and_entropy
+
+    found = best_and_entropy(logits[None], min(count, len(logits)))
+    if found is not None:
+        log_p: list[float] = found[0][0].tolist()
+        if all(map(math.isfinite, log_p)):
+            return found[1][0].tolist(), log_p, float(found[2])
     ids = logits.sort(descending=True, stable=True).indices[:count]
-    return ids, logits.log_softmax(-1)[ids]
+    of_all = logits.log_softmax(-1)
+    entropy = -float(torch.dot(of_all.exp(), of_all.clamp(min=-1e30)))  # 0 times what is impossible is 0
+    return ids.tolist(), of_all[ids].tolist(), entropy
 
 
 def label_of(served: ServedModel, id: int) -> str:
@@ -465,4 +463,4 @@ class Quiet:
 def last_distribution(writer: Writer) -> tuple[torch.Tensor, list[tuple[int, str]]]:
     """The logits [V] of the last step, and its likeliest tokens by name: temperature changes no order among them."""
     assert writer.last is not None
-    return writer.last, [(id, writer.label(id)) for id in most_of(writer.last, LAST)[0].tolist()]
+    return writer.last, [(id, writer.label(id)) for id in most_of(writer.last, LAST)[0]]

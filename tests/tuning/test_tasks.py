@@ -245,7 +245,7 @@ def test_rows_that_cannot_be_trained_on_are_named(tmp_path):
     pair = {"anchor": "a", "positive": "b"}
     both = [pair | {"negatives": ["c"]}, pair | {"negatives": ["c", "d"]}]
     assert "2 texts (row 1)" not in (text := said("sentence-similarity", both)) and "3 texts (row 1)" in text
-    assert "row 2: 'positive' holds ''" in said("sentence-similarity", [pair, pair | {"positive": ""}])
+    assert "row 2: 'positive' is empty" in said("sentence-similarity", [pair, pair | {"positive": ""}])
     assert "nothing to learn" in said("text-generation", [{"messages": [{"role": "user", "content": "a"}]}])
     assert "2 words and 1 tag" in said("token-classification", [{"tokens": ["a", "b"], "tags": ["O"]}])
     (tmp_path / "x.conll").write_text("good B-X\nfilm\n\n")

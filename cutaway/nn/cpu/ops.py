@@ -456,11 +456,19 @@ def best_tokens(logits: Tensor, n: int) -> tuple[Tensor, Tensor] | None:
     The likeliest come first, of equals the one with the lower id. Where a row's logits are no distribution (NaN, an
     infinity, or all -infinity), its log-probabilities are NaN. None where the kernel does not serve.
     """
+    found = best_and_entropy(logits, n)
+    return None if found is None else found[:2]
+
+
+def best_and_entropy(logits: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """As `best_tokens`, and the entropy of each row's distribution in nats, [rows, 1], made in the same pass."""
     rows, vocabulary = logits.shape
     if n > MOST_BEST or logits.dtype != torch.float32 or not logits.is_contiguous() or not serves(logits):
         return None
     values, ids = torch.empty(rows, n), torch.empty(rows, n, dtype=torch.int64)
-    most, total = torch.empty(rows, 1), torch.empty(rows, 1)
+    most, total, spread = torch.empty(3, rows, 1)
     x = at(logits, torch.float32, (rows, vocabulary))
-    run(native.Best(rows, x, *(out.data_ptr() for out in (values, most, total, ids)), vocabulary, n))
-    return values - most - total.log(), ids
+    run(native.Best(rows, x, *(out.data_ptr() for out in (values, most, total, spread, ids)), vocabulary, n))
+    log_total = total.log()
+    # H = -sum p log p, p = e^(x - most) / total
+    return values - most - log_total, ids, log_total - spread / total

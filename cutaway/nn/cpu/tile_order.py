@@ -20,6 +20,7 @@ from cutaway.checkpoint.gguf_blocks import StoredBlocks
 from cutaway.nn.cpu.block_weight import native_part
 from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.memory import available_memory, unmap_pages, weight_memory
+from cutaway.nn.cpu.ops import at
 
 UNIT = 16  # rows that lie together, as in native/block_tiles.c
 SPARE = 8  # so many times the weight must be free
@@ -37,9 +38,10 @@ class TileOrder:
         library: Any = native.LIBRARY
         self.blocks = blocks
         self.tiles = weight_memory(-(-blocks.n // UNIT) * size).view(-1, size).zero_()  # [units, bytes of 16 rows]
-        self.part = native.Part(self.tiles.data_ptr(), blocks.n, size, 0, native.LAID_OUT + blocks.kind)
+        tiles_at = at(self.tiles, self.tiles.dtype, self.tiles.shape)
+        self.part = native.Part(tiles_at, blocks.n, size, 0, native.LAID_OUT + blocks.kind)
         lies = native_part(blocks)
-        library.cw_lay_out(ctypes.addressof(lies), blocks.k, self.tiles.data_ptr(), torch.get_num_threads())
+        library.cw_lay_out(ctypes.addressof(lies), blocks.k, tiles_at, torch.get_num_threads())
         unmap_pages(blocks.data)
 
 

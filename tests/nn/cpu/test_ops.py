@@ -17,7 +17,15 @@ from torch.nn.utils import parametrize
 from cutaway import native
 from cutaway.config.architecture import FeedForward
 from cutaway.nn.cpu import ops
-from cutaway.nn.cpu.ops import at, best_tokens, cross_attention, decode_attention, serves, varlen_attention
+from cutaway.nn.cpu.ops import (
+    at,
+    best_and_entropy,
+    best_tokens,
+    cross_attention,
+    decode_attention,
+    serves,
+    varlen_attention,
+)
 from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear
 from cutaway.nn.norm_mlp import MLP, LayerNorm, RMSNorm
@@ -264,6 +272,10 @@ def test_best_tokens(rows: int, vocabulary: int, n: int, few: bool, seed: int) -
     torch.testing.assert_close(found[0].double(), wanted[:, :n] - total, atol=1e-5, rtol=1e-6)
     real = wanted[:, :n].isfinite()
     assert torch.equal(found[1][real], order[:, :n][real])
+    both = best_and_entropy(logits, n)
+    assert both is not None and torch.equal(both[0], found[0]) and torch.equal(both[1], found[1])
+    entropy = torch.special.entr((logits.double() - total).exp()).sum(-1, keepdim=True)
+    torch.testing.assert_close(both[2].double(), entropy, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
@@ -447,8 +459,9 @@ def test_every_address_goes_through_one_door() -> None:
         "nn/kernel_graph.py": {"to", "buffer", "first_visible"},  # its own, and the cache that it asks `at` for
         "nn/block_graph.py": {"out", "p"},  # the second is compared
         "nn/cpu/tracked_parameter.py": {"parameter"},
-        "nn/cpu/memory.py": {"weight"},
+        "nn/cpu/memory.py": {"weight", "mapped"},
         # compared, and never followed
+        "nn/cpu/tile_order.py": {"part.data"},
         "models/decode_step.py": {"x", "p"},
         "models/checkpoint_names.py": {"a", "b"},
         "checkpoint/torch_pickle.py": {"held"},
