@@ -36,7 +36,7 @@ class TileOrder:
     def __init__(self, blocks: StoredBlocks, size: int) -> None:
         library: Any = native.LIBRARY
         self.blocks = blocks
-        self.tiles = weight_memory(-(-blocks.n // UNIT) * size).view(-1, size).zero_()  # [units, bytes of 16 rows]
+        self.tiles = weight_memory(-(-blocks.n // UNIT) * size).view(-1, size)  # [units, bytes of 16 rows]
         self.part = native.Part(self.tiles.data_ptr(), blocks.n, size, 0, native.LAID_OUT + blocks.kind)
         lies = native_part(blocks)
         library.cw_lay_out(ctypes.addressof(lies), blocks.k, self.tiles.data_ptr(), torch.get_num_threads())
