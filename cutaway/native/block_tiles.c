@@ -133,7 +133,7 @@ typedef void LayOut(const Part *part, int64_t column, int64_t k, uint8_t *unit);
 #define NAMED_LAY_OUT(type) [type] = lay_out_##type,
 static LayOut *const LAY_OUT_OF[TYPES] = {ALL_LAID_OUT(NAMED_LAY_OUT)};
 
-/* A part's rows of k numbers -> units [n / 16, `cw_laid_out_bytes`], zeros before. */
+/* A part's rows of k numbers -> units [n / 16, `cw_laid_out_bytes`]. */
 void cw_lay_out(const Part *part, int64_t k, char *to, int threads) {
     const int64_t size = cw_laid_out_bytes(part->type, k), units = (part->n + UNIT - 1) / UNIT;
     const uint64_t start = __rdtsc();

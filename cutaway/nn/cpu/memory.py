@@ -107,16 +107,29 @@ def weight_memory(size: int) -> Tensor:
         return weight
 
 
+_CONTAINER = Path("/sys/fs/cgroup")
+
+
 def available_memory() -> int:
-    """Bytes that the system says programs can still have without swapping; without end where it does not say."""
+    """Bytes that the system, and a container's bound, let programs still have; without end where neither says so."""
+    free = _counts(Path("/proc/meminfo")).get("MemAvailable:", sys.maxsize >> 10) << 10
     try:
-        with Path("/proc/meminfo").open("rb") as lines:
-            for line in lines:
-                if line.startswith(b"MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+        bound, used = ((_CONTAINER / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
-        pass
-    return sys.maxsize
+        return free
+    if not bound.isdigit():  # "max"
+        return free
+    cached = _counts(_CONTAINER / "memory.stat").get("file", 0)  # counted as used, and given up when others ask
+    return min(free, int(bound) - int(used) + cached)
+
+
+def _counts(path: Path) -> dict[str, int]:
+    """A file of lines of a name and a number; empty where it is not there."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: int(number) for name, number, *_ in map(str.split, lines)}
 
 
 def unmap_pages(mapped: Tensor) -> None:

@@ -37,7 +37,7 @@ class TileOrder:
     def __init__(self, blocks: StoredBlocks, size: int) -> None:
         library: Any = native.LIBRARY
         self.blocks = blocks
-        self.tiles = weight_memory(-(-blocks.n // UNIT) * size).view(-1, size).zero_()  # [units, bytes of 16 rows]
+        self.tiles = weight_memory(-(-blocks.n // UNIT) * size).view(-1, size)  # [units, bytes of 16 rows]
         tiles_at = at(self.tiles, self.tiles.dtype, self.tiles.shape)
         self.part = native.Part(tiles_at, blocks.n, size, 0, native.LAID_OUT + blocks.kind)
         lies = native_part(blocks)

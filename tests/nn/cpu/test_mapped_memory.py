@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 
 from cutaway import BertConfig, BertModel
 from cutaway.nn import linear
-from cutaway.nn.cpu.memory import evict, mark_mapped
+from cutaway.nn.cpu import memory
+from cutaway.nn.cpu.memory import available_memory, evict, mark_mapped
 
 
 def resident(kind: str) -> int:
@@ -65,3 +67,16 @@ def test_own_memory_is_left_alone() -> None:
     mark_mapped(weight)
     evict(weight)
     assert torch.equal(weight, before)
+
+
+def test_what_a_container_leaves_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < available_memory() <= sys.maxsize
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    without = available_memory()
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    assert available_memory() == 500_000
+    (tmp_path / "memory.stat").write_text("anon 1500000\nfile 1000000\n")  # pages of files are given up when asked for
+    assert available_memory() == 1_500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory() > without / 2

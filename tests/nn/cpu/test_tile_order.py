@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import sys
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from cutaway.nn.cpu import tile_order
 from cutaway.nn.cpu.block_panels import BlockPanels
 from cutaway.nn.cpu.block_weight import BlockWeight
 from tests.nn.cpu.block_files import KINDS, mapped, random_blocks
+from tests.nn.cpu.test_mapped_memory import resident
 
 pytestmark = [
     pytest.mark.skipif(native.NAME != "avx512", reason="other kernels read the blocks as they lie"),
@@ -96,10 +98,14 @@ def test_a_row_depends_neither_on_the_others_nor_on_threads_and_shows_what_is_no
 
 def test_the_files_pages_go_and_its_numbers_stay(in_tiles):
     kind = LAID_OUT[0]
-    blocks = in_tiles(random_blocks(kind, 640, 1024))
-    weight, before = BlockWeight(blocks), BlockWeight(random_blocks(kind, 640, 1024)).dequantize()
+    blocks = in_tiles(random_blocks(kind, 6400, 1024))
+    weight, before = BlockWeight(blocks), BlockWeight(random_blocks(kind, 6400, 1024)).dequantize()
     x = torch.randn(3, 1024)
+    assert torch.equal(weight.dequantize(), before)
+    files = resident("RssFile")
     panels = BlockPanels([blocks], None)
+    if sys.platform == "linux":
+        assert files - resident("RssFile") > 0.9 * blocks.nbytes
     assert torch.equal(weight.dequantize(), before)
     again = BlockPanels([blocks], None)
     assert panels.tiles[0] is again.tiles[0]  # alone, or beside others: once
