@@ -66,7 +66,8 @@ class ConfiguredModel(KnownUpstream, GenerationMixin, Adaptable, EvaluationAware
 
     @property
     def device(self) -> torch.device:
-        return next((p.device for p in self.engine.parameters()), torch.device("cpu"))
+        first = self.engine.first_parameter()
+        return torch.device("cpu") if first is None else first.device
 
     @property
     def dtype(self) -> torch.dtype:

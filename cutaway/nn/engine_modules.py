@@ -68,6 +68,18 @@ class EngineTree:
                     seen.add(id(p))
                     yield p
 
+    def first_parameter(self) -> nn.Parameter | None:
+        """The first of `parameters`; without generators, since each short text asks for it."""
+        waiting: list[nn.Module | None] = [self.root]
+        while waiting:
+            module = waiting.pop()
+            if module is not None:
+                for p in module._parameters.values():
+                    if p is not None:
+                        return p
+                waiting.extend(reversed(module._modules.values()))
+        return None
+
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """(name, buffer), each once."""
         seen: set[int] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
@@ -262,19 +263,19 @@ class Pipeline(KnownUpstream, ABC):
         names = [name for name in rows[0].inputs if self._reads_types or name != "token_type_ids"]
         longest = max(1, *lengths)
         short = [longest - length for length in lengths]
+        fills = dict.fromkeys(names, 0)
         if any(short):
-            fills = {
-                "input_ids": self.tokenizer.pad_token_id or 0,
-                "token_type_ids": self.tokenizer.pad_token_type_id,
-            }
-            found = {
-                name: torch.tensor([row.inputs[name] + [fills[name]] * n for row, n in zip(rows, short, strict=True)])
-                for name in names
-            }
-            found["attention_mask"] = torch.tensor([[1] * (longest - n) + [0] * n for n in short])
-        else:
-            found = {name: torch.tensor([row.inputs[name] for row in rows]) for name in names}
-            found["attention_mask"] = torch.ones(len(rows), longest, dtype=torch.int64)
+            fills["input_ids"] = self.tokenizer.pad_token_id or 0
+            fills["token_type_ids"] = self.tokenizer.pad_token_type_id
+        numbers = array("q")  # of all tensors, so that torch makes one: for a short text each costs as much as a layer
+        for name in names:
+            for row, n in zip(rows, short, strict=True):
+                numbers.extend(row.inputs[name])
+                numbers.extend([fills[name]] * n)
+        for n in short:
+            numbers.extend([1] * (longest - n) + [0] * n)
+        tensors = torch.frombuffer(numbers, dtype=torch.int64).view(len(names) + 1, len(rows), longest).unbind(0)
+        found = dict(zip((*names, "attention_mask"), tensors, strict=True))
         device = self.device
         return found if device.type == "cpu" else {name: value.to(device) for name, value in found.items()}
 

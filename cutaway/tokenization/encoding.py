@@ -54,6 +54,8 @@ class TextEncoding(SpecialTokens):
             if backend.encode_special_tokens != plain:
                 backend.encode_special_tokens = plain
             try:
+                if len(inputs) == 1 and isinstance(inputs[0], str):  # a batch would wake another thread for it
+                    return [backend.encode(inputs[0], is_pretokenized=words, add_special_tokens=special)]
                 return backend.encode_batch(inputs, is_pretokenized=words, add_special_tokens=special)
             except TypeError:
                 raise TokenizerError(why_no_text(inputs, words)) from None

@@ -69,6 +69,29 @@ def test_lists_of_texts_of_any_kind(tokenizer: PreTrainedTokenizerFast, texts: A
     assert tokenizer(text=texts)["input_ids"] == [[2, 5, 6, 3], [2, 7, 3]]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        {},
+        {"add_special_tokens": False},
+        {"truncation": True, "max_length": 5},
+        {"truncation": True, "max_length": 5, "stride": 1, "return_overflowing_tokens": True},
+        {"padding": "max_length", "max_length": 11, "padding_side": "left"},
+        {"padding": True, "pad_to_multiple_of": 8},
+        {"split_special_tokens": True},
+    ],
+)
+def test_a_text_alone_is_read_as_among_others(tokenizer: PreTrainedTokenizerFast, call: dict[str, Any]) -> None:
+    texts = ["The EU is trustworthy, [SEP] the EU is", "", "caf\u00e9"]
+    asked = {"return_offsets_mapping": True, "return_special_tokens_mask": True, **call}
+    for text in texts:
+        one, several = tokenizer([text], **asked), tokenizer([text, text], **asked)
+        half = len(several["input_ids"]) // 2
+        assert {name: rows[:half] for name, rows in several.items()} == dict(one)
+        assert [row.tokens for row in several.encodings[:half]] == [row.tokens for row in one.encodings]
+        assert several.cut[:1] == one.cut
+
+
 def test_a_data_set_is_mapped(tokenizer: PreTrainedTokenizerFast) -> None:
     from datasets import Dataset
 
