@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
-from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -35,7 +34,8 @@ class TileOrder:
     """
 
     def __init__(self, blocks: StoredBlocks, size: int) -> None:
-        library: Any = native.LIBRARY
+        library = native.LIBRARY
+        assert library is not None
         self.blocks = blocks
         self.tiles = weight_memory(-(-blocks.n // UNIT) * size).view(-1, size)  # [units, bytes of 16 rows]
         tiles_at = at(self.tiles, self.tiles.dtype, self.tiles.shape)
@@ -56,7 +56,7 @@ def tile_order(parts: Sequence[StoredBlocks | Int8Tiles]) -> list[TileOrder] | N
     None where the kernels know none for one of them, where one is not a mapped file's, or where memory is short: then
     they stay as they lie.
     """
-    library: Any = native.LIBRARY
+    library = native.LIBRARY
     blocks = [part for part in parts if isinstance(part, StoredBlocks) and part.mapped]
     if library is None or len(blocks) < len(parts):
         return None
