@@ -54,6 +54,9 @@ VIEWS = {
       enter(one('#feature-texts'), TEXTS); await click('#feature-look');
       await until(() => one('#exciting'), 120000);"""),
     "studio-pair": ("pair", "i believe that the eu is great .", "write", WRITTEN),
+    "studio-cross": ("pair", "i believe that the eu is great .", "attention", """
+      cutaway.page.turnTo('cross'); await nap(300);
+      await until(() => cutaway.page.matrix.values.some((value) => value > 0), 60000); await nap(800);"""),
     "studio-training": ("decoder", SHORT, "training", "await until(() => one('#confusion, .curves svg'), 30000);"),
 }  # fmt: skip
 TAKE = """(async () => {{ {hands}

@@ -68,11 +68,13 @@ export function pen(
   height: number,
 ): [CanvasRenderingContext2D, (name: string) => string] {
   const scale = Math.min(devicePixelRatio || 1, Math.sqrt(MOST_PIXELS / (width * height)));
-  canvas.width = width * scale;
-  canvas.height = height * scale;
+  const found = canvas.getContext("2d") as CanvasRenderingContext2D;
+  const [wide, high] = [Math.floor(width * scale), Math.floor(height * scale)];
+  // a canvas that is given its size anew takes memory anew, which pointing at it would do at every move
+  if (canvas.width === wide && canvas.height === high && "reset" in found) found.reset();
+  else [canvas.width, canvas.height] = [wide, high];
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
-  const found = canvas.getContext("2d") as CanvasRenderingContext2D;
   found.setTransform(scale, 0, 0, scale, 0, 0);
   const style = getComputedStyle(document.documentElement);
   return [found, (name) => style.getPropertyValue(`--${name}`)];

@@ -563,3 +563,19 @@ def test_features_are_seen_followed_and_switched_off(opened, folders, loaded, tm
         assert found.value("document.querySelectorAll('#exciting b').length") == 0
         found.close()
         found.close = lambda: None
+
+
+def test_heads_are_coloured_by_their_effect_once_it_is_here(opened, loaded):
+    """Choosing it stays, while another text that has none yet shows the entropy."""
+    found = opened()
+    has = "until(() => 'effect' in cutaway.page.entry.measures)"
+    act(found, f"await view('labels', {TEXT!r}, 'attention'); await {has};"
+               "cutaway.page.measure = 'effect'; await nap(50)")  # fmt: skip
+    want = explain(TEXT, *loaded["labels"], evidence=True).attention["self"].measures["effect"]
+    shown = found.value("cutaway.page.entry.measures.effect")
+    np.testing.assert_allclose(shown, want, rtol=1e-3, atol=1e-5)
+    assert "effect" in found.value("document.querySelector('#heads button').title")
+    act(found, "await type('i believe that .')")
+    assert found.value("cutaway.page.shownMeasure") in ("entropy", "effect")
+    act(found, f"await {has}; await nap(50)")
+    assert "effect" in found.value("document.querySelector('#heads button').title")

@@ -44,6 +44,7 @@ class Tiles {
   #running = new Set<string>();
   #wished: Place[] = [];
   #run = ""; // the text whose tiles are here
+  #image: ImageData | undefined; // that the last tile was painted in
 
   /** Whether all that is looked at is here. */
   get idle(): boolean {
@@ -141,7 +142,9 @@ class Tiles {
     const made = `${page.dark} ${most}`;
     if (tile.painted && tile.paintedFor === made) return tile.painted;
     const { values, scale, rows, columns } = tile;
-    const image = new ImageData(columns, rows);
+    if (this.#image?.width !== columns || this.#image.height !== rows) this.#image = new ImageData(columns, rows);
+    const image = this.#image;
+    image.data.fill(0);
     const pixels = new Uint32Array(image.data.buffer); // alpha, blue, green, red: browsers' machines are little-endian
     const inks = Array.from({ length: 257 }, (_, i) => {
       const [r, g, b] = color("attention", i / 256);
