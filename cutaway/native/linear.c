@@ -17,9 +17,11 @@
 #define CACHED (160 << 10) /* bytes of rows that stay in the second cache while the weight passes through it */
 #define FEW 96             /* rows up to which a weight comes from memory slower than it is used */
 #ifdef CW_AVX2
+#define ASKED_FROM 5 /* rows from which on asking pays: with fewer, a weight is read so steadily that the chip asks better alone */
 #define OPENED 8 /* rows from which on it pays to read 32 columns of blocks beforehand */
 #define AS_FLOATS_FROM 8 /* those from which on blocks that lie as tiles from the start become floats */
 #else
+#define ASKED_FROM 7
 #define OPENED 2
 #define AS_FLOATS_FROM INT64_MAX
 #endif
@@ -165,7 +167,8 @@ TARGET static void panel_of(const Job *job, int64_t r, int64_t end, int64_t pane
     const int kind = job->weight->kind;
     const int64_t bytes = job->steps * PANEL * 4, tiles = (end - r + ROWS - 1) / ROWS;
     const char *w = job->weight->packed + panel * bytes;
-    const int asking = job->few && (panel + 1) * PANEL < job->weight->n; /* each tile for its part of the next panel */
+    /* each tile for its part of the next panel */
+    const int asking = job->few && end - r >= ASKED_FROM && (panel + 1) * PANEL < job->weight->n;
     for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t count = end - r < ROWS ? end - r : ROWS;
         const char *x = job->x + r * job->stride.row;
