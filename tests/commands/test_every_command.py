@@ -724,6 +724,8 @@ MISTAKES = [
     ("sort 'a film' -m BASE --label a --label b", "has no head that labels"),
     ("rerank 'a film' film -m BASE --query film", "has no head that labels"),
     ("choose good bad -m ENC --prompt film", "is for text-classification"),
+    ("search LABELLED film -m T5", "gives no vectors of what it reads"),
+    ("embed 'a film' -m T5", "gives no vectors of what it reads"),
     # no hub
     ("choose a b --prompt c", "no default model"),
     ("summarize 'a film'", "Pass model="),
