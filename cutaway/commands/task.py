@@ -388,12 +388,12 @@ class Call:
         if self.shared["output"] is None:
             job.pipe = self.pipe()
             blank: list[int] = []
-            failed, column = 0, job.writes()[-1]
+            faulty, column = 0, job.writes()[-1]
             for row in job.rows(reader, blank):
-                failed += bool(row[column])
+                faulty += bool(row[column])
                 write(row_line(row, ascii=True))
-            if failed:
-                sys.stderr.write(f"{counted(failed, 'row')} with an error (see the column {column!r}).\n")
+            if faulty:
+                sys.stderr.write(f"{counted(faulty, 'row')} with an error (see the column {column!r}).\n")
             self._say_blank(blank)
             return
         with TableWriter(self.shared["output"], self._identity(reader), overwrite=self.shared["overwrite"]) as writer:
