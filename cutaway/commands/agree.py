@@ -127,7 +127,7 @@ def _read(
 ) -> _Told:
     from cutaway.errors import InputError
     from cutaway.jobs import TableReader
-    from cutaway.jobs.table_reader import divided_by
+    from cutaway.jobs.table_reader import way_to_column
     from cutaway.texts.agreement import matched
 
     tables = [(source, name) for source, name in zip(sources, labels, strict=True) if _is_table(source)]
@@ -146,7 +146,7 @@ def _read(
         columns = list(dict.fromkeys(name for row in read[source] for name in row))
         for wanted, option in ((name, "--label"), *([(key, "--key")] if key else [])):
             if wanted not in columns:
-                way = divided_by(columns, wanted) or f" Name the right one with {option}."
+                way = way_to_column(columns, wanted, f" Name the right one with {option}.")
                 raise InputError(f"{source} has no column {wanted!r}; it has {', '.join(map(repr, columns))}.{way}")
     told = _Told()
     if key is None:

@@ -46,14 +46,14 @@ def bench(
     from cutaway.errors import InputError
     from cutaway.evaluate import speed
     from cutaway.jobs import TableReader
-    from cutaway.jobs.table_reader import divided_by
+    from cutaway.jobs.table_reader import way_to_column
 
     column = column.removeprefix("text=")
     inputs = speed.sentences(texts)
     if input is not None:
         reader = TableReader(input, encoding=encoding, delimiter=delimiter)
         if reader.columns is not None and column not in reader.columns:
-            way = divided_by(reader.columns, column) or " Name the one with the texts with --column."
+            way = way_to_column(reader.columns, column, " Name the one with the texts with --column.")
             raise InputError(f"{input} has no column {column!r}; it has {', '.join(map(repr, reader.columns))}.{way}")
         rows = itertools.islice(reader.rows(), texts)
         inputs = [str(row.values[column]) for row in rows if not is_blank(row.values.get(column))]

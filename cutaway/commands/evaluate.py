@@ -11,6 +11,7 @@ import typer
 
 from cutaway.commands.display import as_line, command_line, console, plain, table_of, write
 from cutaway.commands.file_names import check_folder, check_new
+from cutaway.commands.model_head import check_head, config_of
 from cutaway.commands.option import (
     AsJson,
     Delimiter,
@@ -93,8 +94,8 @@ def evaluate(
     scorer, table, blank = prepare(task, values, columns, tokenizer, numbers)
     names = [model, *([against] if against else [])]
     for name in names:  # every model's labels, before the first one is loaded
-        config = _config(name, options)
-        _check_head(name, config, task)
+        config = config_of(name, options)
+        check_head(name, config, task, f"measured on {task}")
         scorer.check(config, table)
 
     pipes: list[Pipeline] = []
@@ -188,48 +189,18 @@ def _renamed(columns: list[str], task: str) -> dict[str, str]:
     return found
 
 
-def _config(name: str, options: dict[str, Any]) -> object:
-    """The model's config, which says its labels."""
-    from cutaway.auto import AutoConfig
-    from cutaway.commands.option import gguf_arguments
-
-    load = {"revision": options["revision"]} if "revision" in options else {}
-    place, load = gguf_arguments(name, {**load, **options.get("model_kwargs", {})})
-    return AutoConfig.from_pretrained(place, **load)
-
-
-LABELLING = ("text-classification", "token-classification", "question-answering")
-
-
-def _check_head(name: str, config: object, task: str) -> None:
-    """Raises InputError where the checkpoint says that it has no head that gives labels or spans."""
-    from cutaway.errors import InputError
-    from cutaway.hub.class_endings import ending_of
-
-    class_name = next(iter(getattr(config, "architectures", None) or ()), "")
-    end = ending_of(class_name)
-    if task not in LABELLING or not class_name or (end is not None and end.task == task):
-        return
-    headless = end is None or end.task == "feature-extraction"
-    has = "has no head that labels" if headless else f"is for {getattr(end, 'task', '')}"
-    raise InputError(
-        f"{name} ({class_name}) {has}, so it cannot be measured on {task}. Give another model, or train this one: "
-        f"cutaway train {name} TABLE -o FOLDER."
-    )
-
-
 def _check_columns(columns: list[str] | None, task: str, renamed: dict[str, str]) -> None:
     """Raises InputError where the table's header lacks a column that the task reads."""
     from cutaway.errors import InputError
     from cutaway.evaluate.scoring import SCORERS
-    from cutaway.jobs.table_reader import divided_by
+    from cutaway.jobs.table_reader import way_to_column
 
     scorer = SCORERS.get(task.split("_")[0])
     for name in scorer.reads if columns is not None and scorer is not None else ():
         column = renamed.get(name, name)
         needed = name in renamed or (scorer is not None and name not in scorer.optional)
         if columns is not None and needed and column not in columns:
-            way = divided_by(columns, column) or f" Name the one that holds the {name} with --column {name}=NAME."
+            way = way_to_column(columns, column, f" Name the one that holds the {name} with --column {name}=NAME.")
             raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.{way}")
 
 

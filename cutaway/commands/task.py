@@ -15,6 +15,7 @@ from cutaway.commands.default_model import default_decoder
 from cutaway.commands.display import as_line, console, plain, write
 from cutaway.commands.examples import epilog
 from cutaway.commands.job_progress import JobProgress
+from cutaway.commands.model_head import NEEDED, check_head, config_of
 from cutaway.commands.option import (
     SENTIMENT,
     AsJson,
@@ -245,6 +246,8 @@ class Call:
         for name, text in constant.items():
             if not text.strip():
                 raise typer.BadParameter(f"--{name.replace('_', '-')} is empty; give at least a word.")
+        if shared["texts"] and shared["input"] is not None:
+            raise typer.BadParameter(f"{shared['texts'][0]!r:.60} is a text, and --input a table; give one of them.")
         if shared["output"] is not None and shared["input"] is None:
             raise typer.BadParameter("--output needs --input (a file, or - for the lines of stdin).")
         if shared["delimiter"] is not None and shared["input"] is None:
@@ -302,6 +305,8 @@ class Call:
         name = given["model"]
         if name is None and self.spec.task in DECODED:
             name = default_decoder({"revision": given["revision"]} if given["revision"] else {})
+        if name is not None and self.spec.task in NEEDED:
+            check_head(name, config_of(name, load), self.spec.task, f"used by cutaway {self.spec.name}")
         made = pipeline(self.spec.task, name, **load)
         made.each(
             [], **self.settings
@@ -383,8 +388,12 @@ class Call:
         if self.shared["output"] is None:
             job.pipe = self.pipe()
             blank: list[int] = []
+            faulty, column = 0, job.writes()[-1]
             for row in job.rows(reader, blank):
+                faulty += bool(row[column])
                 write(row_line(row, ascii=True))
+            if faulty:
+                sys.stderr.write(f"{counted(faulty, 'row')} with an error (see the column {column!r}).\n")
             self._say_blank(blank)
             return
         with TableWriter(self.shared["output"], self._identity(reader), overwrite=self.shared["overwrite"]) as writer:

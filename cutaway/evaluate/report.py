@@ -82,7 +82,11 @@ class Report:
         name, value = next(iter(measures.items()))
         if name != "accuracy":
             earlier = f", {self.before[name]:.4f} {self.before_is}" if name in self.before else ""
-            return f"{_named(name)} is {value:.4f} over {rows}{earlier}."
+            ends = self.evaluation.intervals.get(name)
+            spread = f" (95% interval {ends[0]:.4f} to {ends[1]:.4f})" if ends is not None else ""
+            named = _named(name)
+            said = f"{named[0].upper()}{named[1:]} is {value:.4f} over {rows}{spread}{earlier}. {sentence(name)}"
+            return said.rstrip()
         said = f"{value:.1%} of {rows} get the right label"
         if (ends := self.evaluation.intervals.get(name)) is not None:
             said += f" (95% interval {ends[0]:.1%} to {ends[1]:.1%})"
@@ -97,6 +101,18 @@ class Report:
             for name, one in found.items()
             if isinstance(one, dict) and name not in AVERAGES
         ]
+
+    def counted_what(self) -> str:
+        """What a label's figures count: "rows", or where words are labelled "entities" or "words"."""
+        return str(self.evaluation.details.get("counted", "rows"))
+
+    def of_labels(self) -> str:
+        """What precision and recall say, in a sentence."""
+        what = self.counted_what()
+        return (
+            f"Precision: of the {what} that got this label, the share that has it. Recall: of the {what} that have it, "
+            "the share that got it. F1 is high only where both are."
+        )
 
     def calibration(self) -> str:
         """What the reliability of the probabilities says, in a sentence; "" where there is none."""
@@ -178,13 +194,17 @@ SHARES = frozenset({"accuracy", "macro f1", "micro f1", "f1", "precision", "reca
 
 def _named(measure: str) -> str:
     own = {"ece": "calibration error", "macro_f1": "macro F1", "micro_f1": "micro F1", "f1": "F1", "rmse": "RMSE"}
-    own |= {"mrr_at_10": "MRR at 10", "ndcg_at_10": "NDCG at 10"}
+    own |= {"mrr_at_10": "MRR at 10", "ndcg_at_10": "NDCG at 10", "bleu": "BLEU", "chrf": "chrF"}
+    own |= {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
     return own.get(measure, measure.replace("_", " "))
 
 
 def _measures(evaluation: Evaluation) -> list[tuple[str, float, tuple[float, float] | None, str]]:
+    words = {name: sentence(name) for name in evaluation.measures}
+    if "counted" in evaluation.details and "accuracy" in words:
+        words["accuracy"] = "The share of words with the right tag."
     return [
-        (_named(name), value, evaluation.intervals.get(name), sentence(name))
+        (_named(name), value, evaluation.intervals.get(name), words[name])
         for name, value in evaluation.measures.items()
     ]
 
@@ -276,7 +296,7 @@ def markdown(report: Report, level: int = 1) -> str:
     if labels := report.labels():
         lines += [f"{sub} Each label", ""]
         shown = [(name, f"{p:.4f}", f"{r:.4f}", f"{f:.4f}", f"{n:,}") for name, p, r, f, n in labels]
-        lines += _md_table(("label", "precision", "recall", "F1", "rows"), shown, (1, 2, 3, 4))
+        lines += _md_table(("label", "precision", "recall", "F1", report.counted_what()), shown, (1, 2, 3, 4))
     if calibration := report.calibration():
         lines += [f"{sub} Can its probabilities be trusted?", "", _md(calibration), ""]
         each = [

@@ -398,6 +398,10 @@ def resolve(
         if inner and not (folder / inner).is_dir():
             raise HubError(f"The folder {text!r} has no subfolder {subfolder!r}.")
         return Files(text, folder / inner, inner, finish_pending(folder / inner))
+    if is_file and folder.suffix.lower() in (".txt", ".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"):
+        raise HubError(
+            f"{text!r} is a table or a text file, and a model was expected here: a name, a folder or a .gguf file."
+        )
     if is_file:
         raise HubError(
             f"{text!r} is a file. Give the folder that holds it; for a GGUF file, pass the folder and "

@@ -10,7 +10,7 @@ from typing import Any
 
 from cutaway.errors import InputError
 from cutaway.jobs.answers import Answers
-from cutaway.jobs.table_reader import Row, TableReader, divided_by
+from cutaway.jobs.table_reader import Row, TableReader, way_to_column
 from cutaway.jobs.table_writer import TableWriter
 
 ERROR = "error"
@@ -107,9 +107,9 @@ class Job:
             if needed and name not in self.constant and column not in columns:
                 listed = ' (a JSON list: ["a", "b"])' if name in self.answers.lists else ""
                 same = f", or give one for all rows: {option} TEXT" if option and name == self.answers.reads[0] else ""
-                way = divided_by(columns, column) or (
-                    f" Name the one that holds the {name.replace('_', ' ')}{listed} with --column {name}=NAME{same}."
-                )
+                what = name.replace("_", " ") + listed
+                named = f" Name the one that holds the {what} with --column {name}=NAME{same}."
+                way = way_to_column(columns, column, named)
                 raise InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns))}.{way}")
         for name in self.writes():
             if name in columns:

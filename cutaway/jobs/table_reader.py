@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cutaway.errors import InputError, counted
+from cutaway.errors import InputError, counted, nearest
 from cutaway.jobs.table_text import TableText
 
 if TYPE_CHECKING:
@@ -44,11 +44,33 @@ class Row:
     number: int = 0
 
 
+# What to do with a file that is no table, by its ending.
+OTHERS = {
+    ".gz": "Unpack it first: gunzip {}.",
+    ".bz2": "Unpack it first: bunzip2 {}.",
+    ".xz": "Unpack it first: unxz {}.",
+    ".zip": "Unpack it first: unzip {}.",
+    ".xls": "Save it as .xlsx or .csv.",
+    ".ods": "Save it as .xlsx or .csv.",
+    ".json": "JSON is read as lines, one object each, in a .jsonl file.",
+}
+# How files begin that are named as texts and are none.
+MARKS = {
+    b"\x1f\x8b": "is packed by gzip: unpack it first, for example with gzip -dc",
+    b"PK\x03\x04": "is a zip or Office file: unpack it, or name it .xlsx if it is one",
+    b"%PDF": "is a PDF: save its table as .csv",
+    b"PAR1": "is a parquet file: name it .parquet",
+    b"\xd0\xcf\x11\xe0": "is an old Excel file (.xls): save it as .xlsx or .csv",
+}
+
+
 def kind_of(path: Path) -> str:
     """The kind of table that a file name stands for. Raises InputError for any other ending."""
-    kind = KINDS.get(path.suffix.lower())
+    ending = path.suffix.lower()
+    kind = KINDS.get(ending)
     if kind is None:
-        raise InputError(f"{path.name}: the name must end in one of {', '.join(KINDS)}.")
+        way = " " + OTHERS[ending].format(path.name) if ending in OTHERS else ""
+        raise InputError(f"{path.name}: the name must end in one of {', '.join(KINDS)}.{way}")
     return kind
 
 
@@ -69,6 +91,8 @@ class TableReader:
 
     def __init__(self, path: Path | str, *, encoding: str | None = None, delimiter: str | None = None) -> None:
         self.path = None if str(path) == "-" else Path(path)
+        if self.path is not None and self.path.is_dir():
+            raise InputError(f"{self.path} is a folder, and a table was expected; give a file in it.")
         if self.path is not None and not self.path.is_file():
             raise InputError(f"{self.path}: there is no such file.")
         if self.path is None:
@@ -80,6 +104,7 @@ class TableReader:
             raise InputError(
                 f"--encoding {encoding}: {self.path} is no text file; its texts have an encoding of their own."
             )
+        self._check_beginning()
         self._check_letters()
         self.columns = self._columns()
 
@@ -92,6 +117,20 @@ class TableReader:
         if len(letter) != 1 or letter in '"\r\n':
             raise InputError(f"--delimiter {given!r}: give one letter that stands between columns, or tab.")
         return letter
+
+    def _check_beginning(self) -> None:
+        """Raises InputError where the file is of another kind than its name says."""
+        if self.path is None or self.kind in ("parquet", "excel"):
+            return
+        with self.path.open("rb") as file:
+            first = file.read(4096)
+        said = next((said for mark, said in MARKS.items() if first.startswith(mark)), None)
+        if said is not None:
+            raise InputError(f"{self.path} {said}.")
+        line = first.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")[0].strip()
+        if self.kind == "jsonl" and (line.startswith(b"[") or line == b"{"):
+            what = "a JSON list" if line.startswith(b"[") else "one JSON object over several lines"
+            raise InputError(f"{self.path} is {what}; write its rows as JSON lines: one object a line.")
 
     def _check_letters(self) -> None:
         """Raises InputError where the beginning of the file is in another encoding: before a model is loaded."""
@@ -172,8 +211,12 @@ class TableReader:
         return self._header(header)
 
     def _header(self, names: list[str] | None) -> list[str]:
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"{self.path}: the first line must name the columns, each once.")
+        if not names:
+            raise InputError(f"{self.path} is empty: the first line must name the columns.")
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            where = f"{twice!r:.60} stands there twice"
+            raise InputError(f"{self.path}: the first line must name the columns, each once; {where}.")
         return names
 
     @contextmanager
@@ -229,6 +272,8 @@ class TableReader:
                 yield Row(dict(zip(header, record, strict=True)), number=number)
             elif record and (len(record) > 1 or record[0].strip()):
                 error = f"the row has {counted(len(record), 'field')}, the header has {len(header)}"
+                if len(record) < len(header) and any("\n" in cell for cell in record):
+                    error += "; is a quotation mark not closed?"
                 yield Row(dict(zip(header, record, strict=False)), error, number)
             stream.rows += 1
 
@@ -241,6 +286,14 @@ class TableReader:
                 for place, values in enumerate(batch.to_pylist()[first:], start=number + first + 1):
                     yield Row(values, number=place)
             number += len(batch)
+
+
+def way_to_column(columns: Sequence[str], wanted: str, otherwise: str) -> str:
+    """What to do where a table lacks the column `wanted`: its columns are cut at another mark, one is alike, or else.
+
+    otherwise: a sentence with a space before it.
+    """
+    return divided_by(columns, wanted) or nearest(wanted, columns, few=0) + otherwise
 
 
 def divided_by(columns: Sequence[str], wanted: str) -> str:

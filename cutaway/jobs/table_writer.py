@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cutaway.errors import InputError, OutputError
-from cutaway.jobs.table_reader import DELIMITERS, kind_of, parquet
+from cutaway.jobs.table_reader import DELIMITERS, KINDS, kind_of, parquet
 from cutaway.jsonfile import MEGABYTE, read_json, require_folder, sync_file, sync_folder
 from cutaway.output_lock import OutputLock
 
@@ -44,6 +44,8 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, job: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        if path.suffix.lower() not in KINDS:
+            raise InputError(f"{path.name}: the name of a table to write must end in .csv, .tsv, .jsonl or .parquet.")
         self.path, self.kind, self.overwrite = path, kind_of(path), overwrite
         if self.kind == "excel":
             raise InputError(f"{path.name}: Excel files are read, not written. Give a .csv, which Excel opens.")
@@ -139,9 +141,12 @@ class TableWriter:
         except OutputError:
             raise
         except OSError as error:
+            kept = "Make room (or mend it), or give another name."
+            if self.done:
+                rows = f"The {self.done:,} rows that are done stay"
+                kept = f"{rows}; make room (or mend it), and the same job goes on after them."
             raise OutputError(
-                f"{error.filename or self.path} cannot be written: {error.strerror or error}. The {self.done:,} rows "
-                "that are done stay; make room (or mend it), and the same job goes on after them."
+                f"{error.filename or self.path} cannot be written: {error.strerror or error}. {kept}"
             ) from error
 
     def write(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

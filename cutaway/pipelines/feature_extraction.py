@@ -67,6 +67,11 @@ class FeatureExtractionPipeline(Pipeline):
     _modules: SentenceModules | None = None
 
     def ready(self, settings: dict[str, Any]) -> dict[str, Any]:
+        if hasattr(self.model, "reads_again") and not self.model.shifts_input:
+            raise InputError(
+                f"{type(self.model).__name__} reads with an encoder and writes with a decoder, and gives no vectors of "
+                "what it reads. Load its encoder alone (T5EncoderModel), or take a model that is made for vectors."
+            )
         pooling, tensors = settings["pooling"], settings["return_tensors"]
         known = (*POOLINGS, "model")
         if pooling is not None and pooling not in known:

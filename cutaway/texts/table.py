@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cutaway.errors import InputError, counted, nearest
-from cutaway.jobs.table_reader import TEXT, TableReader, divided_by
+from cutaway.errors import InputError, counted
+from cutaway.jobs.table_reader import TEXT, TableReader, way_to_column
 from cutaway.pipelines.row_faults import faults, is_blank
 
 DIGEST = 16  # bytes: enough that two texts never share one
@@ -95,7 +95,8 @@ def read_texts(
     if column not in known and left_out:
         raise _no_column(column, list(known))
     if not texts:
-        raise InputError(f"{path or 'The table'} has no text in the column {column!r}.")
+        why = f": {faults(list(left_out.items()))}" if left_out else ": it has no row"
+        raise InputError(f"{path or 'The table'} has no text in the column {column!r}{why}.")
     return TextTable(texts, rows, kept, column, list(known), left_out, path)
 
 
@@ -107,9 +108,5 @@ def _without(column: str, values: Mapping[str, object]) -> str:
 
 
 def _no_column(column: str, columns: list[str]) -> InputError:
-    way = (
-        divided_by(columns, column)
-        or nearest(column, columns, few=0)
-        or " Name the one that holds the texts with --column."
-    )
+    way = way_to_column(columns, column, " Name the one that holds the texts with --column.")
     return InputError(f"The table has no column {column!r}; it has {', '.join(map(repr, columns)) or 'none'}.{way}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,8 @@ def _write(
         outcome.trainer.model, outcome.trainer.processing_class, task="text-classification", truncation=True
     )
     evaluation = evaluate(pipe, _rows(tuning))
+    if kind == "number":
+        evaluation = dataclasses.replace(evaluation, notes=[*evaluation.notes, _beside_the_mean(tuning)])
     answers = _answers(tuning, evaluation)
     if kind == "one":
         from cutaway.evaluate import pictures
@@ -85,7 +88,7 @@ def _write(
         pictures.save(evaluation, folder / "validation.png")
     path = folder / "report.html"
     made = Report(
-        title=f"A classifier for {Path(data).name or 'a table'}" if kind != "number" else "A model of numbers",
+        title=f"A {'classifier for' if kind != 'number' else 'model of numbers, from'} {Path(data).name or 'a table'}",
         facts=_facts(tuning, outcome, data, command),
         evaluation=evaluation,
         answers=answers,
@@ -106,9 +109,14 @@ def _write(
     }
     write_text(folder / "README.md", model_card(made, fields))
     if also is not None:
-        import dataclasses
-
         write_report(dataclasses.replace(made, predictions=predictions_beside(also).name if answers else ""), also)
+
+
+def _beside_the_mean(tuning: FineTuning) -> str:
+    """How far off a number is that is always the same: what a model of numbers stands beside."""
+    mean = sum(tuning.training.labels) / len(tuning.training)
+    off = sum(abs(mean - label) for label in tuning.validation.labels) / len(tuning.validation)
+    return f"Always saying {mean:.4g}, the mean of the training rows, would be off by {off:.4f} on average."
 
 
 def _rows(tuning: FineTuning) -> list[dict[str, Any]]:

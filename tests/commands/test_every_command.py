@@ -6,6 +6,7 @@ A new option needs a row: `test_every_option_has_a_row`.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -230,6 +231,16 @@ def places(tmp_path_factory):
     lines("SIMILAR", [{"source_sentence": "good", "sentences": ["good film", "bad"]}])
     lines("RANKED", [{"query": "good", "documents": ["good film", "bad"]}])
     lines("CHOSEN", [{"prompt": "a film", "choices": ["good", "bad"]}])
+    odds = found["ODDS"] = root / "odds"
+    odds.mkdir()
+    for name, content in {
+        "t.csv.gz": b"", "t.zip": b"", "t.xls": b"", "t.json": b"{}", "gzip.csv": gzip.compress(b"text\na\n"),
+        "pdf.csv": b"%PDF-1.4\n", "zip.csv": b"PK\x03\x04", "list.jsonl": b'[{"text": "a", "label": "b"}]\n',
+        "pretty.jsonl": b'{\n "text": "a"\n}\n', "empty.csv": b"", "twice.csv": b"text,text\na,b\n",
+        "header.csv": b"text,label\n", "nested.jsonl": b'{"text": ["a"]}\n', "capital.csv": b"Text,Label\na,b\nb,c\n",
+        "quote.csv": b'text,n\n"a good film,1\na bad film,2\n',
+    }.items():  # fmt: skip
+        (odds / name).write_bytes(content)
     file("SCHEMA", ".json", '{"enum": ["a"]}')
     file("GRAMMAR", ".lark", 'start: "a"')
     found["TRACE"], found["DECTRACE"] = root / "enc.trace.safetensors", root / "dec.trace.safetensors"
@@ -251,7 +262,7 @@ def invoke(call, places, tmp_path, monkeypatch):
         stdin = places[source].read_bytes() if source else b""
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         words = [
-            str(places.get(word, word)).replace("OUT/", f"{tmp_path}/")
+            str(places.get(word, word)).replace("OUT/", f"{tmp_path}/").replace("ODDS/", f"{places['ODDS']}/")
             for word in shlex.split(line.replace(";", "';'"))
         ]
         return call(*words, *more)
@@ -467,6 +478,12 @@ def test_blank_texts_of_the_command_line_and_blank_lines_of_stdin_are_said(invok
     assert (code, out, "Only blank lines came" in err) == (1, "", True)
 
 
+def test_rows_that_have_an_error_are_said_without_an_output_too(invoke):
+    code, out, err = invoke("classify -m ENC -i ODDS/quote.csv --prefix m_")
+    assert code == 0 and "the row has 1 field, the header has 2; is a quotation mark not closed?" in out
+    assert "1 row with an error (see the column 'm_error')." in err
+
+
 def test_agree_with_a_model_takes_a_blank_text_for_a_row_without_a_label(invoke, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\na good film,POSITIVE\n ,NEGATIVE\na bad film,NEGATIVE\nnot bad,POSITIVE\n")
@@ -571,7 +588,33 @@ MISTAKES = [
     ("dedupe LABELLED --exact --drop", "give --output"),
     ("agree LABELLED nothing.csv", "there is no such file"),
     ("agree LABELLED", "two tables or more"),
+    ("classify -m ENC -i MODELS", "is a folder, and a table was expected"),
+    ("evaluate LABELLED ENC", "is a folder, and a table was expected"),
+    ("train LABELLED BASE -o OUT/x", "is a table or a text file, and a model was expected"),
+    ("classify good -m LABELLED", "is a table or a text file, and a model was expected"),
+    ("search ODDS/t.csv.gz film -m BASE", "Unpack it first: gunzip t.csv.gz."),
+    ("cluster ODDS/t.zip -m BASE", "Unpack it first"),
+    ("dedupe ODDS/t.xls --exact", "Save it as .xlsx"),
+    ("classify -m ENC -i ODDS/t.json", "JSON is read as lines"),
+    ("evaluate ENC ODDS/gzip.csv", "is packed by gzip: unpack it first"),
+    ("classify -m ENC -i ODDS/pdf.csv", "is a PDF"),
+    ("train BASE ODDS/zip.csv -o OUT/x", "is a zip or Office file"),
+    *((f"{command} ODDS/{name}.jsonl {more}", "one object a line") for name in ("list", "pretty") for command, more in (
+        ("classify -m ENC -i", ""), ("search", "film -m BASE"), ("cluster", "-m BASE"), ("dedupe", "--exact"),
+        ("evaluate ENC", ""), ("train BASE", "-o OUT/x"), ("label", "--label a --label b"), ("agree LABELLED", ""),
+    )),
+    ("classify -m ENC -i ODDS/empty.csv", "is empty: the first line must name the columns"),
+    ("classify -m ENC -i ODDS/twice.csv", "'text' stands there twice"),
+    ("cluster ODDS/header.csv -m BASE", "has no text in the column 'text': it has no row"),
+    ("dedupe ODDS/nested.jsonl --exact", "row 1: 'text' is ['a'], not a text"),
+    ("classify good -m ENC -i LINES", "'good' is a text, and --input a table; give one of them"),
+    ("classify -m ENC -i LINES -o OUT/x.json", "must end in .csv, .tsv, .jsonl or .parquet"),
     # a wrong column
+    *((f"{command} ODDS/capital.csv {more}", "Did you mean 'Text'?") for command, more in (
+        ("classify -m ENC -i", ""), ("search", "film -m BASE"), ("cluster", "-m BASE"), ("dedupe", "--exact"),
+        ("evaluate ENC", ""), ("train BASE", "-o OUT/x"), ("label", "--label a --label b"), ("bench ENC -i", ""),
+    )),
+    ("agree LABELLED ODDS/capital.csv", "Did you mean 'Label'?"),
     ("search TABLE film -m BASE", "no column 'text'"),
     ("search SEMICOLONS film -m BASE --encoding cp1252", "--delimiter"),
     ("cluster TABLE", "no column 'text'"),
@@ -673,6 +716,17 @@ MISTAKES = [
     ("models remove ENC", "Remove it yourself"),
     ("models remove cutaway/sentiment", "stays"),
     ("models get", "name the model"),
+    # a model without the head that the task needs
+    ("classify 'a film' -m TAGS", "is for token-classification, so it cannot be used by cutaway classify"),
+    ("classify 'a film' -m DEC", "cannot be used by cutaway classify"),
+    ("classify -m BASE -i LINES", "has no head that labels"),
+    ("entities 'a film' -m ENC", "is for text-classification"),
+    ("answer 'a film' -m ENC --question film", "is for text-classification"),
+    ("sort 'a film' -m BASE --label a --label b", "has no head that labels"),
+    ("rerank 'a film' film -m BASE --query film", "has no head that labels"),
+    ("choose good bad -m ENC --prompt film", "is for text-classification"),
+    ("search LABELLED film -m T5", "gives no vectors of what it reads"),
+    ("embed 'a film' -m T5", "gives no vectors of what it reads"),
     # no hub
     ("choose a b --prompt c", "no default model"),
     ("summarize 'a film'", "Pass model="),

@@ -58,6 +58,26 @@ def test_the_page_says_everything_and_runs_nothing(made):
     assert page.count("<svg") == 2  # reliability and loss
 
 
+def test_the_first_sentence_says_what_the_first_measure_is(made):
+    def of(task, measures, intervals, details):
+        found = Evaluation(task, 20, measures, intervals, {}, details, [], [])
+        return report.Report("title", {}, found)
+
+    written = of("summarization", {"rouge1": 0.25}, {"rouge1": (0.2, 0.3)}, {})
+    said = "ROUGE-1 is 0.2500 over 20 rows (95% interval 0.2000 to 0.3000). Words that the answer shares with the right"
+    assert said in report.html(written) and said in report.markdown(written)
+    number = of("text-classification", {"mean_absolute_error": 2.0}, {}, {})
+    page = report.html(number)
+    assert "Mean absolute error is 2.0000 over 20 rows. How far the number said" in page
+    assert "95% interval" not in page  # where no measure has one there is no empty column
+    one = {"precision": 1.0, "recall": 0.5, "f1-score": 0.67, "support": 4.0}
+    tags = of("token-classification", {"f1": 0.5, "accuracy": 0.4}, {}, {"counted": "entities", "report": {"PER": one}})
+    for page in (report.html(tags), report.markdown(tags)):
+        assert "share of words with the right tag" in page and SENTENCES["accuracy"] not in page
+        assert "entities" in page
+    assert "Precision: of the entities that got this label" in report.html(tags)
+
+
 def test_markdown_shows_texts_as_they_are(made):
     text = report.markdown(made)
     title = text.splitlines()[0]

@@ -102,6 +102,7 @@ BAD = [
         ("input", {}), ("input", {"input": "", "model": "text"}), ("input", {"input": 3}), ("input", {"input": []}),
         ("input", {"input": ["a"] * 9}),
         ("input", {"input": [10**6]}), ("input", {"input": [[1], []]}),
+        ("input", {"input": ["good", " "], "model": "vectors"}), ("input", {"input": ["good", ""], "model": "vectors"}),
         ("input", {"input": "a", "model": "vectors", "x": 1}),
         ("model", {"input": "a", "model": "labels"}),
         ("dimensions", {"input": "a", "dimensions": 0, "model": "vectors"}),
@@ -112,7 +113,7 @@ BAD = [
         ("inputs", {}), ("inputs", {"inputs": None}), ("inputs", {"inputs": []}), ("inputs", {"inputs": ["a"] * 9}),
         ("normalize", {"inputs": "a", "normalize": "x"}),
         ("prompt_name", {"inputs": "a", "prompt_name": "nope", "model": "vectors"}),
-        ("inputs", {"inputs": "good " * 100, "model": "vectors"}),
+        ("inputs", {"inputs": "good " * 100, "model": "vectors"}), ("inputs", {"inputs": ["good", " "]}),
     ]),
     *(("/predict", field, body) for field, body in [
         ("inputs", {}), ("inputs", {"inputs": []}), ("inputs", {"inputs": [[]]}),
