@@ -80,7 +80,7 @@ def _positions(config: Gemma3TextConfig, size: int) -> tuple[Rotary, Rotary]:
     """The positions of layers that see everything, and of layers with a window."""
     if config.stated("rope_parameters"):
         far = rotary(config, size, "full_attention", 1_000_000.0)
-        return far, rotary(config, size, "sliding_attention", 10_000.0)
+        return far, rotary(config, size, "sliding_attention", 10_000.0, unscaled=True)
     given = getattr(config, "rope_local_base_freq", None) is not None
     far = rotary(config, size, base=1_000_000.0)
     theta = config.number("rope_local_base_freq", 1.0, 1e12) if given else 10_000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cutaway.config.architecture import ACTIVATIONS, Architecture, Attention, Embedding, FeedForward, Norm, Stack
 from cutaway.config.config import PretrainedConfig
 from cutaway.families.rope import rotary
-from cutaway.families.rope_table import derived_rope
+from cutaway.families.rope_table import derived_rope, rope_table, share_of, theta_of
 from cutaway.models import label_heads, lm_heads
 from cutaway.models.backbone import Backbone
 from cutaway.models.family import Family
@@ -17,19 +17,23 @@ from cutaway.outputs import BaseModelOutputWithPast
 
 
 class GPTNeoXConfig(PretrainedConfig):
-    """Published fields: see `defaults`."""
+    """Published fields: see `defaults`; also `rope_parameters`, or `rotary_emb_base`, `rotary_pct`, `rope_scaling`."""
 
     model_type = "gpt_neox"
     attribute_map = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
     defaults = {
         "vocab_size": 50432, "hidden_size": 6144, "num_hidden_layers": 44, "num_attention_heads": 64,
-        "intermediate_size": 24576, "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": 10000.0,
-        "attention_dropout": 0.0, "hidden_dropout": 0.0, "classifier_dropout": 0.1, "max_position_embeddings": 2048,
-        "initializer_range": 0.02, "layer_norm_eps": 1e-5, "use_cache": True, "bos_token_id": 0, "eos_token_id": 2,
-        "tie_word_embeddings": False, "use_parallel_residual": True, "attention_bias": True,
+        "intermediate_size": 24576, "hidden_act": "gelu", "attention_dropout": 0.0, "hidden_dropout": 0.0,
+        "classifier_dropout": 0.1, "max_position_embeddings": 2048, "initializer_range": 0.02, "layer_norm_eps": 1e-5,
+        "use_cache": True, "bos_token_id": 0, "eos_token_id": 2, "tie_word_embeddings": False,
+        "use_parallel_residual": True, "attention_bias": True,
     }  # fmt: skip
-    derived = derived_rope()
-    used = ("rope_scaling", "rope_parameters", "original_max_position_embeddings")
+    derived = {
+        **derived_rope(share=0.25),
+        "rotary_emb_base": lambda config: theta_of(config, rope_table(config, ""), 10_000.0),
+        "rotary_pct": lambda config: share_of(config, rope_table(config, ""), 0.25),
+    }
+    used = ("rotary_emb_base", "rotary_pct", "rope_scaling", "rope_parameters", "original_max_position_embeddings")
 
 
 def to_architecture(config: GPTNeoXConfig) -> Architecture:

@@ -35,18 +35,25 @@ class _Fields(Bounds):
         self._fields.setdefault(name, value)
 
 
-def rotary(config: PretrainedConfig, head_size: int, kind_of_layer: str = "", base: float = 10_000.0) -> Rotary:
+def rotary(
+    config: PretrainedConfig,
+    head_size: int,
+    kind_of_layer: str = "",
+    base: float = 10_000.0,
+    *,
+    unscaled: bool = False,
+) -> Rotary:
     """The rotary positions that a config asks for.
 
     Args:
         kind_of_layer: the entry of `rope_parameters` that is read, where each kind of layer has its own.
-        base: the theta of a config that gives none.
+        base: the theta of a config that gives none. unscaled: `rope_scaling` says nothing of this kind of layer.
 
     Raises:
         ConfigError: an unknown kind of scaling, or a number out of bounds.
     """
     longest = config.integer("max_position_embeddings", 1, 100_000_000)
-    raw = rope_table(config, kind_of_layer)
+    raw = rope_table(config, kind_of_layer, unscaled=unscaled)
     for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
         check_beside(config, name, raw.get(name))
     theta = theta_of(config, raw, base)

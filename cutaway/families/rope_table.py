@@ -17,13 +17,14 @@ def _kind(table: dict[str, Any]) -> Any:
     return table.get("rope_type", table.get("type")) or "default"
 
 
-def rope_table(config: PretrainedConfig, kind_of_layer: str) -> dict[str, Any]:
+def rope_table(config: PretrainedConfig, kind_of_layer: str, *, unscaled: bool = False) -> dict[str, Any]:
     """The table of rotary parameters, from both of its published names.
 
     `rope_scaling` may stand beside a `rope_parameters` that says nothing of scaling (set on a config that was read from
-    a file, for one), or say the same. A contradiction is an error: neither is ignored.
+    a file, for one), or say the same. A contradiction is an error: neither is ignored. `unscaled`: it says nothing of
+    this kind of layer.
     """
-    new, old = config.stated("rope_parameters") or {}, config.stated("rope_scaling") or {}
+    new, old = config.stated("rope_parameters") or {}, {} if unscaled else config.stated("rope_scaling") or {}
     for name, value in (("rope_parameters", new), ("rope_scaling", old)):
         if not isinstance(value, dict):
             raise ConfigError(f"{name} is {shown_value(value)}; it must be a table such as {{'rope_type': 'default'}}.")
@@ -57,6 +58,12 @@ def theta_of(config: PretrainedConfig, table: dict[str, Any], base: float) -> ob
     inner = table.get("rope_theta")
     theta = config.stated("rope_theta") if inner is None else inner
     return base if theta is None else theta
+
+
+def share_of(config: PretrainedConfig, table: dict[str, Any], share: float | None) -> object:
+    """The part of a head that is turned: the table's, the config's own, or the family's `share`."""
+    inner = table.get("partial_rotary_factor")
+    return config.stated("partial_rotary_factor", share) if inner is None else inner
 
 
 def derived_rope(base: float = 10_000.0, share: float | None = None) -> dict[str, Callable[[PretrainedConfig], object]]:

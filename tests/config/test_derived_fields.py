@@ -199,3 +199,14 @@ def test_a_shallow_copy_keeps_its_own_changes(read_before):
     third = copy.copy(config)
     third.heads = 2
     assert (third.kinds, config.kinds, kinds or config.kinds) == (["full"] * 2, ["full"] * 3, ["full"] * 3)
+
+
+def test_the_older_fields_of_gpt_neox_read_as_its_table_says():
+    config = cutaway.GPTNeoXConfig(rope_parameters={"rope_theta": 500.0, "partial_rotary_factor": 0.5})
+    assert config.rope_theta == config.rotary_emb_base == 500.0
+    assert config.partial_rotary_factor == config.rotary_pct == 0.5
+    assert not {"rotary_emb_base", "rotary_pct"} & config.to_dict().keys()
+    plain = cutaway.GPTNeoXConfig()
+    assert (plain.rope_theta, plain.rotary_pct) == (10_000.0, 0.25)
+    plain.rotary_pct = 0.5
+    assert plain.to_dict()["rotary_pct"] == plain.rope_parameters["partial_rotary_factor"] == 0.5

@@ -11,7 +11,7 @@ import torch
 from parity.pairs import TOLERANCE, gap, gaps, inputs, pair
 from parity.tiny_models import make
 
-from cutaway import LlamaForCausalLM
+from cutaway import AutoModelForCausalLM, LlamaForCausalLM
 
 ALL = {"output_attentions": True, "output_hidden_states": True}
 SCALINGS: dict[str, dict[str, Any]] = {
@@ -144,3 +144,27 @@ def test_variants_of_other_families(family: str, fields: dict[str, Any]) -> None
     with torch.no_grad():
         found = gaps(ours(**given, **ALL), theirs(**given, **ALL), given)
     assert max(found.values()) < TOLERANCE, found
+
+
+def test_a_scaling_beside_two_tables_is_that_of_the_layers_without_a_window(tmp_path: Path) -> None:
+    """Gemma 3: under `type`, the older key, upstream passes it over (findings/), so both keys are compared here."""
+    plan = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2}
+    theirs = make("gemma3_text", "ForCausalLM", **plan)
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    ids = inputs("gemma3_text", (30, 30))["input_ids"]
+    tables = {"full_attention": {"rope_theta": 5000.0}, "sliding_attention": {"rope_theta": 100.0}}
+    spellings: list[dict[str, Any]] = [
+        {"rope_parameters": tables},
+        {"rope_parameters": None, "rope_theta": 5000.0, "rope_local_base_freq": 100.0},
+    ]
+    logits = []
+    for spelling in spellings:
+        for key in ("rope_type", "type"):
+            path.write_text(json.dumps({**fields, **spelling, "rope_scaling": {key: "linear", "factor": 2.0}}))
+            with torch.no_grad():
+                logits.append(AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits)
+                if key == "rope_type":
+                    assert gap(logits[-1], type(theirs).from_pretrained(tmp_path)(ids).logits) < TOLERANCE
+    assert all(torch.equal(one, logits[0]) for one in logits)
