@@ -1,16 +1,17 @@
 """Fine-tuning beside its peers: vectors, an adapter of a decoder, a reranker; and a search in many vectors.
 
     python -m venv build/peers && build/peers/bin/pip install "sentence-transformers[train]" peft datasets
-    python benchmarks/tuning.py vectors lora --peers build/peers/bin/python
-    python benchmarks/tuning.py rerank search
+    python benchmarks/tuning.py vectors lora rerank --peers build/peers/bin/python
+    python benchmarks/tuning.py search
 
 vectors: MiniLM learns that the two halves of a film review belong together (MultipleNegativesRankingLoss); beside
 sentence-transformers' trainer on the same pairs. What both say before the training must agree.
 lora: SmolLM2 with an adapter on q and v, on chat rows; beside plain PEFT with the same adapter on the same batches. The
 losses of all steps must agree to 1e-4. Ours asks for the loss alone, as `cutaway.Trainer` does: logits of places
 without a label are not computed then.
-rerank: the command line trains a reranker on halves of reviews; the rankings of held-out rows, beside the cosines of
-the base model.
+rerank: a reranker is trained on halves of reviews, with four wrong ones to each right one; the rankings of held-out
+rows, beside the cosines of the base model, and sentence-transformers' trainer on the same rows for as many epochs, at
+the same rate, with as many pairs a step.
 search: `cutaway search` over 100,000 vectors, the query's own included, after loading.
 
 Times are processor times of a step (batch, forward, backward, optimizer), the first left out. Ours and theirs run in
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 
 NEAR = 1e-4
+TESTS = 300  # held-out queries of rerank
 
 
 def halves(count: int) -> list[tuple[str, str]]:
@@ -188,9 +190,6 @@ def lora_theirs(task: dict[str, Any]) -> dict[str, Any]:
     return trained(PeftModel.from_pretrained(model, task["adapter"], is_trainable=True), task)
 
 
-WORKERS = {"vectors": (vectors_ours, vectors_theirs), "lora": (lora_ours, lora_theirs)}
-
-
 def run(python: str, job: str, who: int, task: dict[str, Any]) -> dict[str, Any]:
     """A worker's answer."""
     command = [python, __file__, job, "--worker", str(who)]
@@ -258,40 +257,93 @@ def lora(given: argparse.Namespace, pythons: list[str]) -> None:
     said("lora", found)
 
 
-def rerank(given: argparse.Namespace, pythons: list[str]) -> None:
-    from cutaway.pipelines.embedder import Embedder
+def reciprocal(scores: np.ndarray) -> float:
+    """The mean of 1 / place of the first of each row's documents, scores [queries, documents]."""
+    return float((1 / (scores >= scores[:, :1]).sum(1)).mean())
 
-    pairs = halves(given.size + 100)
+
+def rerank_ours(task: dict[str, Any]) -> dict[str, Any]:
+    import cutaway
+    from cutaway.pipelines import pipeline
+    from cutaway.tuning import READINGS, TaskTuning, read_task
+
+    rows = {name: read_task(task["files"][name], READINGS["rerank"], {}) for name in ("train", "tests")}
+    watch = clock(cutaway.TrainerCallback)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"seed": task["seed"], "disable_tqdm": True}
+        tuning = TaskTuning(task["base"], rows["train"], rows["tests"], settings, callbacks=[watch], task="rerank")
+        tuning.check()
+        outcome = tuning.run(Path(folder) / "out")
+        rank = pipeline("rerank", str(Path(folder) / "out"))
+        said = []
+        for row in rows["tests"].rows:
+            scores = {one["index"]: one["score"] for one in rank(row["query"], row["documents"])}
+            said.append([scores[i] for i in range(len(scores))])
+        after = reciprocal(np.array(said))
+        return {"before": outcome.before["mrr_at_10"], "after": after, "steps": watch.steps}
+
+
+def rerank_theirs(task: dict[str, Any]) -> dict[str, Any]:
+    import datasets
+    import torch
+    import transformers
+    from sentence_transformers.cross_encoder import (
+        CrossEncoder,
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+        losses,
+    )
+
+    rows = {
+        name: [json.loads(line) for line in Path(path).read_text().splitlines()] for name, path in task["files"].items()
+    }
+    transformers.set_seed(task["seed"])
+    model = CrossEncoder(task["base"], num_labels=1, device="cpu")
+    pairs = [
+        (row["query"], text, float(i == 0))
+        for row in rows["train"]
+        for i, text in enumerate([row["positive"], *row["negatives"]])
+    ]
+    data = datasets.Dataset.from_dict(
+        {name: [pair[i] for pair in pairs] for i, name in enumerate(("query", "document", "label"))}
+    )
+    loss = losses.BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(4.0))  # as its examples weigh four negatives
+    watch = clock(transformers.TrainerCallback)
+    with tempfile.TemporaryDirectory() as folder:
+        how = {**SETTINGS, "num_train_epochs": task["epochs"], "per_device_train_batch_size": 40, "warmup_steps": 0.1}
+        args = CrossEncoderTrainingArguments(folder, seed=task["seed"], **{**how, "learning_rate": 1e-4})
+        CrossEncoderTrainer(model=model, args=args, train_dataset=data, loss=loss, callbacks=[watch]).train()
+    said = [
+        model.predict([(row["query"], text) for text in [row["positive"], *row["negatives"]]], show_progress_bar=False)
+        for row in rows["tests"]
+    ]
+    return {"before": 0.0, "after": reciprocal(np.array(said)), "steps": watch.steps}
+
+
+def rerank(given: argparse.Namespace, pythons: list[str]) -> None:
+    from cutaway.tuning.ranking_trainer import ranking_settings
+
+    pairs = halves(given.size + TESTS)
     chance = random.Random(0)
 
     def row(place: int, among: range) -> dict[str, Any]:
         others = chance.sample([i for i in among if i != place], 4)
         return {"query": pairs[place][0], "positive": pairs[place][1], "negatives": [pairs[i][1] for i in others]}
 
-    tests = [row(i, range(100)) for i in range(100)]
-    train = [row(i, range(100, len(pairs))) for i in range(100, len(pairs))]
-    embed = Embedder("cutaway/minilm")
-    places = []
-    for one in tests:
-        documents = np.asarray(embed.encode([one["positive"], *one["negatives"]], normalize_embeddings=True))
-        scores = documents @ np.asarray(embed.encode(one["query"], normalize_embeddings=True))
-        places.append(int((scores >= scores[0]).sum()))
-    print(f"rerank: MRR {np.mean([1 / p for p in places]):.4f} by cosines, {np.mean([1 / p for p in range(1, 6)]):.4f} "
-          "by chance", flush=True)  # fmt: skip
+    rows = {"tests": [row(i, range(TESTS)) for i in range(TESTS)]}
+    rows["train"] = [row(i, range(TESTS, len(pairs))) for i in range(TESTS, len(pairs))]
+    epochs = ranking_settings(len(rows["train"]))["num_train_epochs"]
     with tempfile.TemporaryDirectory() as folder:
-        names = {}
-        for name, rows in (("train", train), ("tests", tests)):
-            names[name] = str(Path(folder) / f"{name}.jsonl")
-            Path(names[name]).write_text("".join(json.dumps(one) + "\n" for one in rows))
-        command = [
-            sys.executable, "-m", "cutaway", "train", "cutaway/minilm", names["train"], "-o", f"{folder}/out", "--task",
-            "rerank", "--validation", names["tests"], "--epochs", "2", "--learning-rate", "1e-4", "--threads",
-            str(given.threads),
-        ]  # fmt: skip
-        done = subprocess.run(command, text=True, capture_output=True, check=False)
-        print(
-            f"rerank, trained on {len(train)} rows: {' '.join(done.stdout.split()) or done.stderr[-2000:]}", flush=True
-        )
+        files = {name: str(Path(folder) / f"{name}.jsonl") for name in rows}
+        for name, path in files.items():
+            Path(path).write_text("".join(json.dumps(one) + "\n" for one in rows[name]))
+        task = {"files": files, "threads": given.threads, "base": folder_of("cutaway/minilm"), "epochs": epochs}
+        found = in_turns("rerank", task, pythons, given.rounds)
+    print(f"rerank: MRR {found[0][0]['before']:.4f} by cosines, {np.mean([1 / p for p in range(1, 6)]):.4f} by chance")
+    for name, each in zip(("ours", "theirs"), found, strict=False):
+        after = [round(one["after"], 4) for one in each]
+        print(f"rerank, {name}: {after} after {epochs:g} epochs of {len(rows['train'])} rows", flush=True)
+    said("rerank", found)
 
 
 def search(given: argparse.Namespace, pythons: list[str]) -> None:
@@ -322,6 +374,11 @@ def search(given: argparse.Namespace, pythons: list[str]) -> None:
           f"{1e3 * statistics.median(clocked[5:]):.1f} on the clock, over {count:,} vectors", flush=True)  # fmt: skip
 
 
+WORKERS = {
+    "vectors": (vectors_ours, vectors_theirs),
+    "lora": (lora_ours, lora_theirs),
+    "rerank": (rerank_ours, rerank_theirs),
+}
 JOBS = {"vectors": vectors, "lora": lora, "rerank": rerank, "search": search}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cutaway.nn.cpu.memory import keep_freed_memory
 from cutaway.nn.cpu.torch_private import ONEDNN, SavingContext
 
 # Below so many multiplications what surrounds a product costs more than the product.
@@ -61,4 +62,5 @@ class _Learning(torch.autograd.Function):
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As F.linear, where it `learns`: [..., in] -> [..., out]."""
+    keep_freed_memory()  # what a step frees is what the next one needs
     return _Learning.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
