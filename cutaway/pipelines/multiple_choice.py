@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from cutaway.errors import InputError
 from cutaway.pipelines.base import Pipeline
+from cutaway.pipelines.one_and_several import one_and_several
 from cutaway.pipelines.plan import Row
 
 
@@ -48,15 +48,7 @@ class MultipleChoicePipeline(Pipeline):
 
     def check(self, item: object) -> tuple[str, list[str]]:
         """The prompt and the choices."""
-        if isinstance(item, Mapping) and set(item) == {"prompt", "choices"}:
-            prompt, choices = item["prompt"], item["choices"]
-            listed = isinstance(choices, list | tuple) and all(isinstance(choice, str) for choice in choices)
-            if isinstance(prompt, str) and listed and choices:
-                return prompt, list(choices)
-        raise InputError(
-            f"multiple-choice got {item!r:.80}. Call pipe('a prompt', ['a choice', ...]), or pass {{'prompt': ..., "
-            "'choices': [...]}."
-        )
+        return one_and_several(item, "multiple-choice", "prompt", "choices", "choice")
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
         pairs = [(prompt, choice) for prompt, choices in items for choice in choices]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cutaway.errors import InputError, nearest
 from cutaway.pipelines.base import Pipeline
+from cutaway.pipelines.one_and_several import one_and_several
 from cutaway.pipelines.plan import Row
 from cutaway.pipelines.sentence_modules import cross_encoder
 
@@ -85,15 +86,7 @@ class RerankPipeline(Pipeline):
 
     def check(self, item: object) -> tuple[str, list[str]]:
         """The query and the documents."""
-        if isinstance(item, Mapping) and set(item) == {"query", "documents"}:
-            query, documents = item["query"], item["documents"]
-            listed = isinstance(documents, list | tuple) and all(isinstance(document, str) for document in documents)
-            if isinstance(query, str) and listed and documents:
-                return query, list(documents)
-        raise InputError(
-            f"rerank got {item!r:.80}. Call pipe('a query', ['a document', ...]), or pass {{'query': ..., "
-            "'documents': [...]}."
-        )
+        return one_and_several(item, "rerank", "query", "documents", "document")
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
         prompt = settings["prompt"]

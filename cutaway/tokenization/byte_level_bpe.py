@@ -28,6 +28,15 @@ __all__ = [
 ]
 
 
+def _byte_pairs(settings: dict[str, Any]) -> tuple[Any, Any]:
+    """The vocabulary and the merges of a tokenizer's settings, which give them, name their files, or say nothing."""
+    vocab, merges = settings.pop("vocab", None) or {}, settings.pop("merges", None) or []
+    path, merges_path = settings.pop("vocab_file", None), settings.pop("merges_file", None)
+    if path is not None:
+        vocab, merges = read_byte_pairs(Path(path), None if merges_path is None else Path(merges_path))
+    return vocab, merges
+
+
 class GPT2Tokenizer(PreTrainedTokenizerFast):
     """Byte-level byte pairs, from vocab.json and merges.txt. Setting: `add_prefix_space`."""
 
@@ -42,10 +51,7 @@ class GPT2Tokenizer(PreTrainedTokenizerFast):
     }
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
-        vocab, merges = settings.pop("vocab", None) or {}, settings.pop("merges", None) or []
-        path, merges_path = settings.pop("vocab_file", None), settings.pop("merges_file", None)
-        if path is not None:
-            vocab, merges = read_byte_pairs(Path(path), None if merges_path is None else Path(merges_path))
+        vocab, merges = _byte_pairs(settings)
         return byte_level_backend(vocab, merges, add_prefix_space=bool(settings.get("add_prefix_space")))
 
     def _adapt(self, settings: dict[str, Any]) -> None:
@@ -105,10 +111,7 @@ class _ComposedByteLevel(PreTrainedTokenizerFast):
     }
 
     def _build(self, settings: dict[str, Any]) -> Tokenizer:
-        vocab, merges = settings.pop("vocab", None) or {}, settings.pop("merges", None) or []
-        path, merges_path = settings.pop("vocab_file", None), settings.pop("merges_file", None)
-        if path is not None:
-            vocab, merges = read_byte_pairs(Path(path), None if merges_path is None else Path(merges_path))
+        vocab, merges = _byte_pairs(settings)
         backend = byte_level_backend(
             vocab, merges, add_prefix_space=bool(settings.get("add_prefix_space")), split=self.split
         )

@@ -10,10 +10,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 
 from cutaway.errors import TokenizerError
-from cutaway.hub.folder_save import folder_save
 from cutaway.tokenization.backend import guarded, read_byte_pairs, read_bytes
 from cutaway.tokenization.sentencepiece_model import SentencePieceModel, merges_from, read_sentencepiece
-from cutaway.tokenization.settings_files import TOKENIZER_FILE
 from cutaway.tokenization.special_tokens import ROBERTA_TOKENS
 from cutaway.tokenization.translation import CodedTokenizer
 
@@ -180,13 +178,7 @@ class M2M100Tokenizer(CodedTokenizer):
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write vocab.json and sentencepiece.bpe.model, as they are published, and the settings."""
-        with folder_save(save_directory) as save:
-            written = super().save_pretrained(save_directory)
-            (save.aside / TOKENIZER_FILE).unlink()
-            save.remove(TOKENIZER_FILE)
-            for name, content in self._files.items():
-                (save.aside / name).write_bytes(content)
-        return (*written[1:], *(str(Path(save_directory) / name) for name in self._files))
+        return self._save_published(save_directory)
 
 
 NllbTokenizerFast = NllbTokenizer

@@ -57,8 +57,20 @@ _NEVER = -1e4  # the score of a piece of the other language: taken only where a 
 class LanguageTokenizer(PreTrainedTokenizerFast):
     """Gives `text_target` to the tokenizer of the written language."""
 
+    _files: dict[str, bytes]
+
     def _written(self) -> PreTrainedTokenizerFast:
         raise NotImplementedError
+
+    def _save_published(self, save_directory: str | Path) -> tuple[str, ...]:
+        """Write the settings, and the files that the tokenizer was read from in the place of a tokenizer.json."""
+        with folder_save(save_directory) as save:
+            written = super().save_pretrained(save_directory)
+            (save.aside / TOKENIZER_FILE).unlink()
+            save.remove(TOKENIZER_FILE)
+            for name, content in self._files.items():
+                (save.aside / name).write_bytes(content)
+        return (*written[1:], *(str(Path(save_directory) / name) for name in self._files))
 
     def __call__(  # type: ignore[override]
         self,
@@ -148,13 +160,7 @@ class MarianTokenizer(LanguageTokenizer):
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write vocab.json, source.spm and target.spm, which one tokenizer.json cannot hold, and the settings."""
-        with folder_save(save_directory) as save:
-            written = super().save_pretrained(save_directory)
-            (save.aside / TOKENIZER_FILE).unlink()
-            save.remove(TOKENIZER_FILE)
-            for name, content in self._files.items():
-                (save.aside / name).write_bytes(content)
-        return (*written[1:], *(str(Path(save_directory) / name) for name in self._files))
+        return self._save_published(save_directory)
 
 
 def _vocabulary(path: Path) -> dict[str, int]:
