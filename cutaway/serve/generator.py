@@ -40,7 +40,7 @@ LEAST_PIECE = 16  # tokens of a prompt in one pass: fewer would cost as much
 ALONE_PIECE = 512  # of a prompt while nothing is written: whoever comes meanwhile waits for so many
 LONG_PIECE = 128  # of one that is longer than that
 RECENT = 1.0  # seconds after a text's last token in which its client is likely to ask again
-SHARE = 0.5  # of the time of steps, that a long prompt is read for between them
+SHARE = 0.35  # of the time of steps, that a long prompt is read for between them
 IN_CACHE = 1 << 19  # numbers that are drawn from at a time: more leave the processor's cache, and take twice as long
 AMONG = 64  # waiting requests that are looked at for a common pass
 

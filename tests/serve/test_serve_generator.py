@@ -367,6 +367,9 @@ def test_a_long_prompt_takes_a_share_of_the_time_of_steps(monkeypatch) -> None: 
     """Each piece takes as long as four steps: between two, as many steps pass as make up for it."""
     from cutaway.serve import generator as module
 
+    assert module.SHARE <= 0.5  # beside a long prompt, a text that is written takes at most that much longer
+    monkeypatch.setattr(module, "SHARE", 0.5)
+
     model, loop, now = model_of("llama"), asyncio.new_event_loop(), [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     generator = Generator("x", model, Engine(), Limits(running=4, prefix_bytes=0, piece_tokens=2), Metrics())
