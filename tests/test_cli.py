@@ -104,6 +104,8 @@ def test_version_says_why_there_are_no_kernels(tmp_path, monkeypatch, run):
             cw_vnni_used=lambda: 0,
             cw_block_rows=SimpleNamespace(),
             cw_pack=SimpleNamespace(),
+            cw_laid_out_bytes=SimpleNamespace(),
+            cw_lay_out=SimpleNamespace(),
             cw_run=SimpleNamespace(),
             cw_replay=SimpleNamespace(),
         ),

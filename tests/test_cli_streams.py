@@ -81,7 +81,7 @@ def test_a_full_disk_is_one_sentence(call, tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     code, out, err = call("classify", "-i", str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.csv"))
     assert (code, out) == (1, "")
-    assert "rows that are done stay; make room" in err
+    assert "No space left on device. Make room (or mend it), or give another name." in err  # no row is done
     code, _, err = call("attend", "Good.", "-o", str(tmp_path / "a.json"))
     assert code == 1
     assert "No space left on device" in err
