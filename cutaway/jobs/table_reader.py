@@ -124,7 +124,11 @@ class TableReader:
             return
         with self.path.open("rb") as file:
             first = file.read(4096)
+            file.seek(max(0, file.seek(0, 2) - 4))
+            last = file.read()
         said = next((said for mark, said in MARKS.items() if first.startswith(mark)), None)
+        if first.startswith(b"PAR1") and last != b"PAR1":  # parquet has it at both ends; a column may be called so
+            said = None
         if said is not None:
             raise InputError(f"{self.path} {said}.")
         line = first.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")[0].strip()

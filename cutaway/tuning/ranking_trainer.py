@@ -20,14 +20,15 @@ from cutaway.train.trainer import Trainer
 PAIRS = "pairs"  # of a row: the token ids, and what goes with them, of the query with each of its documents
 RIGHT = "right"  # of a row: how good an answer each document is, from 0 to 1
 MANY_UPDATES = 200
+PAIRS_AT_ONCE = 64  # of a pass, about: queries with many documents are taken fewer at a time
 
 
-def ranking_settings(queries: int) -> dict[str, Any]:
-    """The TrainingArguments for so many queries, where nothing else is asked for.
+def ranking_settings(queries: int, documents: int) -> dict[str, Any]:
+    """The TrainingArguments for so many queries with so many documents in all, where nothing else is asked for.
 
     A head that begins anew needs about 75 updates before it ranks anything, so few queries are gone through more often.
     """
-    size = 8
+    size = max(1, min(8, PAIRS_AT_ONCE * queries // max(documents, 1)))
     return {
         "num_train_epochs": float(min(8, max(2, round(MANY_UPDATES * size / max(queries, 1))))),
         "per_device_train_batch_size": size,

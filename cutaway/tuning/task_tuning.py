@@ -73,7 +73,8 @@ class TaskTuning(Tuning[TaskRows]):
         """As `Tuning.run`; of a reranker with `ranking_settings` where the settings say nothing."""
         own: dict[str, Any] = {}
         if self.task == "rerank":
-            own = ranking_settings(len(by_query(self.training)))
+            queries = by_query(self.training)
+            own = ranking_settings(len(queries), sum(len(documents) for _, documents, _ in queries))
             own = {name: value for name, value in own.items() if name not in self.settings}
         return super().run(folder, resume=resume, **{**own, **settings})
 
@@ -237,7 +238,8 @@ class TaskTuning(Tuning[TaskRows]):
         return _of_rows(self.task, len(rows), per_row, notes)
 
     def _of_ranking(self, trainer: RankingTrainer) -> Evaluation:
-        rows, encoded, few = self.validation, self._encoded(trainer), 16
+        rows, encoded = self.validation, self._encoded(trainer)
+        few = max(1, AT_ONCE // max((len(row[RIGHT]) for row in encoded), default=1))
         said: list[np.ndarray] = []
         with torch.inference_mode():
             for at in range(0, len(encoded), few):

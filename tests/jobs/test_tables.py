@@ -377,3 +377,12 @@ def test_excel_without_openpyxl(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError, match=r"cutaway\[excel\]"):
         TableReader(tmp_path / "a.xlsx")
+
+
+def test_a_column_may_be_called_as_a_parquet_file_begins(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("PAR1,text\n3,great\n")
+    assert [row.values for row in TableReader(path).rows()] == [{"PAR1": "3", "text": "great"}]
+    path.write_bytes(b"PAR1\x15\x04\x15\x00PAR1")
+    with pytest.raises(InputError, match="is a parquet file"):
+        TableReader(path)

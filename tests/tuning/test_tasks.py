@@ -164,8 +164,13 @@ def test_a_loss_of_rankings_does_not_depend_on_how_the_batch_is_cut(tmp_path):
 
 
 def test_few_queries_are_gone_through_more_often():
-    epochs = [ranking_settings(n)["num_train_epochs"] for n in (1, 100, 200, 1024, 100_000)]
+    epochs = [ranking_settings(n, 5 * n)["num_train_epochs"] for n in (1, 100, 200, 1024, 100_000)]
     assert epochs == sorted(epochs, reverse=True) and epochs[0] > epochs[-1] > 1
+
+
+def test_queries_with_many_documents_are_taken_fewer_at_a_time():
+    sizes = [ranking_settings(50, 50 * n)["per_device_train_batch_size"] for n in (1, 5, 8, 16, 60, 100)]
+    assert sizes == [8, 8, 8, 4, 1, 1]
 
 
 def test_only_answers_are_learned_and_packing_changes_nothing(tmp_path):
