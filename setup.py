@@ -27,7 +27,7 @@ def kernels(name, *defined):
             "setup.py",
             *(
                 f"cutaway/native/{file}.h"
-                for file in ("avx2", "block_reader", "blocks", "norm", "op", "team", "tile", "vector")
+                for file in ("avx2", "block_reader", "blocks", "norm", "op", "row_group", "team", "tile", "vector")
             ),
         ],
         define_macros=[(macro, "1") for macro in defined],

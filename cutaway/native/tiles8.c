@@ -13,6 +13,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include "blocks.h"
+#include "row_group.h"
 #include "team.h"
 #include "tile.h"
 #include "vector.h"
@@ -27,8 +28,6 @@
 /* What a tile asks memory for: nothing, since the chip does so in time; what it will read itself, NEAR bytes ahead; with others that
  * read the same unit, a part of the next. */
 enum { NOTHING, ITSELF, NEXT, ASKS };
-#define ASKING 6 /* rows of one tile from which on it is too late */
-#define NEAR 2048
 
 /* In a unit: where the numbers of group g lie, and its scales. */
 #define NUMBERS_AT(g) ((g) / 2 * PAIR + 64 + (g) % 2 * (STEPS * STEP))
@@ -53,34 +52,12 @@ TARGET void cw_unit_bytes(const float *x, int64_t k, int64_t r, int64_t rows, ch
     const int64_t first = r / ROWS * ROWS, count = rows - first < ROWS ? rows - first : ROWS;
     to += cw_unit_rows_bytes(k, first);
     for (int64_t g = 0; g < k / GROUP; g++, x += GROUP, to += ROW_GROUP * count) {
-        __m256 v[4], most = _mm256_setzero_ps();
-        const __m256 sign = _mm256_set1_ps(-0.0f);
-        EACH for (int i = 0; i < 4; i++) {
-            v[i] = _mm256_loadu_ps(x + 8 * i);
-            /* as whole numbers, infinity and NaN are the largest */
-            most = _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(_mm256_andnot_ps(sign, v[i])), _mm256_castps_si256(most)));
-        }
-        __m128i four = _mm_max_epi32(_mm_castps_si128(_mm256_castps256_ps128(most)), _mm_castps_si128(_mm256_extractf128_ps(most, 1)));
-        four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-        four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1));
-        const float largest = _mm_cvtss_f32(_mm_castsi128_ps(four));
-        const int finite = _mm_cvtsi128_si32(four) < 0x7f800000;
-        /* NaN or infinity in a group makes its scale, and so every product with the row, NaN */
-        const float scale = finite ? largest / 127.0f : __builtin_nanf("");
-        const __m256 inverse = _mm256_set1_ps(finite && largest > 1e-36f ? 127.0f / largest : 0.0f);
-        __m256i q[4];
-        EACH for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
-        const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-        __m128i all = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-        all = _mm_add_epi32(all, _mm_shuffle_epi32(all, 0x4e));
-        all = _mm_add_epi32(all, _mm_shuffle_epi32(all, 0xb1));
+        const RowGroup own = row_group(x);
         /* in unsigned numbers, which may wrap: of a row that is not finite the sum means nothing, and its scale is NaN */
-        const uint32_t start = 0u - 128u * (uint32_t)_mm_cvtsi128_si32(all);
-        memcpy(to + (r - first) * 4, &scale, 4);
+        const uint32_t start = 0u - 128u * (own.sum[0] + own.sum[1]);
+        memcpy(to + (r - first) * 4, &own.scale, 4);
         memcpy(to + (count + r - first) * 4, &start, 4);
-        const __m256i words = _mm256_packs_epi32(q[0], q[1]), more = _mm256_packs_epi32(q[2], q[3]);
-        const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words, more), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        _mm256_storeu_si256((__m256i *)(to + count * 8 + (r - first) * GROUP), bytes);
+        _mm256_storeu_si256((__m256i *)(to + count * 8 + (r - first) * GROUP), own.bytes);
     }
 }
 
