@@ -10,7 +10,7 @@ import numpy as np
 
 from cutaway.errors import InputError
 from cutaway.evaluate.scoring import SCORERS, TEXTS, Column, Scored, Scorer, Table, library, row_number
-from cutaway.pipelines.row_faults import blank_rows, is_blank
+from cutaway.pipelines.row_faults import blank_rows, has_blank, is_blank
 
 if TYPE_CHECKING:
     from cutaway.pipelines.base import Pipeline
@@ -129,7 +129,7 @@ def prepare(
         library(library_name)
     numbers = numbers or range(1, len(rows) + 1)
     inputs = [name for name in scorer.reads if name in INPUTS]
-    places = [place for place, row in enumerate(rows) if not _is_blank(row, inputs, columns, scorer.optional)]
+    places = [place for place, row in enumerate(rows) if not has_blank(row, inputs, scorer.optional, columns)]
     if rows and not places:
         raise InputError(f"No row has a text: {columns.get(inputs[0], inputs[0])!r} is blank in all {len(rows):,}.")
     blank = sorted(set(numbers) - {numbers[place] for place in places})
@@ -145,14 +145,6 @@ def prepare(
                 row = row_number(texts, place)
                 raise InputError(f"Row {row}: {columns.get(name, name)!r} is blank: nothing can be compared with it.")
     return scorer, table, blank
-
-
-def _is_blank(
-    row: Mapping[str, Any], inputs: Sequence[str], renamed: Mapping[str, str], optional: Sequence[str]
-) -> bool:
-    """Whether a column that the row has and a model reads is blank."""
-    needed = [renamed.get(name, name) for name in inputs if name not in optional or name in renamed]
-    return any(column in row and is_blank(row[column]) for column in needed)
 
 
 def _columns(

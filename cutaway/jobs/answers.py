@@ -31,18 +31,6 @@ class Answers:
     lists: tuple[str, ...] = ()
     at_once: int = 1024
 
-    def blank(self, values: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
-        """What the task reads of a row and finds blank, so that there is nothing to answer; "" where all is there.
-
-        A column that the row does not have is not blank: `item` says so.
-        """
-        for name in self.reads:
-            column = renamed.get(name, name)
-            needed = name not in self.optional or name in renamed
-            if needed and column in values and is_blank(values[column]):
-                return name
-        return ""
-
     def item(
         self, values: Mapping[str, Any], renamed: Mapping[str, str]
     ) -> str | list[str] | dict[str, str | list[str]]:

@@ -12,6 +12,7 @@ from cutaway.errors import InputError
 from cutaway.jobs.answers import Answers
 from cutaway.jobs.table_reader import Row, TableReader, way_to_column
 from cutaway.jobs.table_writer import TableWriter
+from cutaway.pipelines.row_faults import has_blank
 
 ERROR = "error"
 
@@ -83,7 +84,9 @@ class Job:
             yield chunk
 
     def _is_blank(self, row: Row) -> bool:
-        return not row.error and bool(self.answers.blank({**row.values, **self.constant}, self.renamed))
+        """Whether a column that the task reads is there and blank; one that is not there is an error of the row."""
+        values = {**row.values, **self.constant}
+        return not row.error and has_blank(values, self.answers.reads, self.answers.optional, self.renamed)
 
     def _chunks(self, reader: TableReader, start: int) -> Iterator[list[Row]]:
         rows = reader.rows(start)

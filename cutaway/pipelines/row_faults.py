@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from cutaway.errors import counted
 
@@ -14,6 +14,17 @@ def is_blank(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and value != value)
+
+
+def has_blank(
+    row: Mapping[str, object], names: Iterable[str], optional: Container[str], renamed: Mapping[str, str]
+) -> bool:
+    """Whether a column of `names` that a task reads of the row is there and blank, so that there is nothing to answer.
+
+    optional: names that may lack, unless `renamed` ({name: the row's column}) says that the row has them.
+    """
+    needed = (renamed.get(name, name) for name in names if name not in optional or name in renamed)
+    return any(column in row and is_blank(row[column]) for column in needed)
 
 
 def named_rows(numbers: Sequence[int], what: str = "row") -> str:
