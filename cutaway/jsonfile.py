@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cutaway.errors import CutawayError, InputError
-from cutaway.output_lock import WAIT, OutputLock
+from cutaway.locks.output_lock import WAIT, OutputLock
 
 MEGABYTE = 1 << 20
 MAX_DEPTH = 64

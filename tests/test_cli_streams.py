@@ -13,7 +13,7 @@ import pytest
 from cutaway.commands.text_input import lines
 from cutaway.errors import InputError
 from cutaway.jobs import TableReader
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 
 # What each case does with the shell's redirections, and whether the command fails of it.
 STREAMS = {

@@ -7,11 +7,13 @@ all objects that live, of which torch's import alone leaves 170,000: a tenth of 
 from __future__ import annotations
 
 import gc
-import threading
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_lock = threading.Lock()
+from cutaway.locks.fork_lock import ForkLock
+
+_lock = ForkLock()
 _pauses = 0
 _was_on = False
 
@@ -35,3 +37,15 @@ def collector_paused() -> Iterator[None]:
             _pauses -= 1
             if _pauses == 0 and _was_on:
                 gc.enable()
+
+
+def _forked() -> None:
+    """In a child made by fork no pause goes on: the threads that would end them are the parent's."""
+    global _pauses
+    if _pauses and _was_on:
+        gc.enable()
+    _pauses = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

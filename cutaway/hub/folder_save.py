@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cutaway.errors import CheckpointError, OutputError
 from cutaway.jsonfile import disk_errors, read_json, sync_file, sync_folder, usual_rights
-from cutaway.output_lock import WAIT, OutputLock
+from cutaway.locks.output_lock import WAIT, OutputLock
 
 PENDING = ".cutaway-save"  # a save that has happened, and whose files are on their way
 ASIDE = ".cutaway-saving-"  # begins the name of one that has not

@@ -23,7 +23,7 @@ from typing import Any, Self
 from cutaway.errors import InputError, OutputError
 from cutaway.jobs.table_reader import DELIMITERS, KINDS, kind_of, parquet
 from cutaway.jsonfile import MEGABYTE, read_json, require_folder, sync_file, sync_folder
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 
 
 class TableWriter:

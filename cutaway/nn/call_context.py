@@ -7,7 +7,6 @@ begins with a copy of what its maker has; a thread begins with nothing, unless i
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.locks.fork_lock import ForkLock
 from cutaway.nn.engine_modules import engine_modules
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class EvaluationAware(nn.Module):
         self.__dict__["training"] = mode
 
 
-_LOCK = threading.Lock()
+_LOCK = ForkLock()
 _HELD: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # module -> calls that evaluate it now
 
 

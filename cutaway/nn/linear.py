@@ -12,7 +12,6 @@ any other module that somebody puts in a layer's place.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from cutaway import native
 from cutaway.config.architecture import Activation
 from cutaway.errors import ConfigError
+from cutaway.locks.fork_lock import ForkLock
 from cutaway.nn.activation_functions import ACTIVATION
 from cutaway.nn.call_context import evaluating
 from cutaway.nn.cpu.block_panels import BlockPanels, laid_out, side_by_side
@@ -56,7 +56,7 @@ _FUSED: dict[Activation, tuple[str, str]] = {
 
 OPERATORS = ONEDNN
 DTYPES = (torch.float32, torch.bfloat16) if OPERATORS is not None and OPERATORS.bf16 else (torch.float32,)
-_PACKING = threading.RLock()
+_PACKING = ForkLock()
 MANY = 64  # rows from which on a thread takes a few rows through all that follows, instead of a part of the weight
 CACHED = 8 << 20  # bytes of a weight up to which it comes fast enough for that, once for every few rows
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from cutaway.errors import InputError, OutputError, nearest
 from cutaway.jsonfile import require_folder, sync_folder
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 from cutaway.texts.table import TextTable
 
 ENDING = ".labels.jsonl"

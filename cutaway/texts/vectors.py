@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cutaway.checkpoint.safetensors import SafetensorsFile, read_header
 from cutaway.errors import CheckpointError, InputError
 from cutaway.jsonfile import sync_folder, write_aside
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 from cutaway.texts.table import DIGEST, TextTable
 
 ENDING = ".vectors"

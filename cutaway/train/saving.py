@@ -19,7 +19,7 @@ from pathlib import Path
 from cutaway.errors import CheckpointError
 from cutaway.hub.folder_save import saved_directly
 from cutaway.jsonfile import MEGABYTE, disk_errors, read_json, sync_file, sync_folder, usual_rights
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 
 log = logging.getLogger("cutaway")
 

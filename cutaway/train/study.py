@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import ConfigError, InputError, MissingExtraError, OutputError
 from cutaway.jsonfile import write_aside, write_text
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 from cutaway.train.arguments import TrainingArguments
 from cutaway.train.callback import TrainerCallback
 from cutaway.train.state import TrainerControl, TrainerState

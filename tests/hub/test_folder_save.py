@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_written_is_read_through(tmp_path: Path, monkeyp
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cutaway.output_lock.os.open", read_only)
+        patch.setattr("cutaway.locks.output_lock.os.open", read_only)
         loaded = cutaway.BertForSequenceClassification.from_pretrained(tmp_path)
         names = resolve(tmp_path).names()
     assert torch.equal(loaded.classifier.weight, tiny(2).classifier.weight)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutaway.errors import InputError, OutputError
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 from cutaway.texts import TextSearch, TextTable, TextVectors, read_texts, search, text_vectors, vectors
 from cutaway.texts.text_search import inner_products, nearest_places
 

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from cutaway.errors import AddressError, CheckpointError, InputError, nearest
 from cutaway.jsonfile import MEGABYTE, read_json, sync_file, write_aside, write_text
+from cutaway.locks.fork_lock import ForkLock
+from cutaway.locks.output_lock import OutputLock
 from cutaway.nn.activations.foreign_names import LIBRARIES, ForeignNames, Library
 from cutaway.nn.activations.lazy_values import ActivationStore
-from cutaway.output_lock import OutputLock
 from cutaway.show.sheet import Part, Sheet, Table
 from cutaway.show.shown import Shown
 
 INDEX = "recording.json"
-_NUMBERING = threading.Lock()
+_NUMBERING = ForkLock()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import math
 import mmap
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from cutaway.locks.fork_lock import ForkLock
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's numbers of these settings
 # glibc raises both by itself, up to these, when it sees large blocks come and go; but a step too late and a little too
@@ -77,7 +78,7 @@ class _Chunk(mmap.mmap):
         return None if self.used > len(self) else torch.frombuffer(self, dtype=torch.uint8, count=size, offset=start)
 
 
-_lock = threading.Lock()
+_lock = ForkLock()
 _current: Callable[[], _Chunk | None] = lambda: None  # noqa: E731  a weak reference: only weights keep a chunk
 
 
@@ -108,19 +109,26 @@ def weight_memory(size: int) -> Tensor:
 
 
 _CONTAINER = Path("/sys/fs/cgroup")
+# a container's bound, what it uses, and what of that are files, by the second and the first version of control groups
+_CONTAINER_FILES = (
+    ("", ("memory.max", "memory.current"), "file"),
+    ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_cache"),
+)
 
 
 def available_memory() -> int:
     """Bytes that the system, and a container's bound, let programs still have; without end where neither says so."""
     free = _counts(Path("/proc/meminfo")).get("MemAvailable:", sys.maxsize >> 10) << 10
-    try:
-        bound, used = ((_CONTAINER / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return free
-    if not bound.isdigit():  # "max"
-        return free
-    cached = _counts(_CONTAINER / "memory.stat").get("file", 0)  # counted as used, and given up when others ask
-    return min(free, int(bound) - int(used) + cached)
+    for folder, names, file in _CONTAINER_FILES:
+        try:
+            bound, used = ((_CONTAINER / folder / name).read_text().strip() for name in names)
+        except OSError:
+            continue
+        if bound.isdigit():  # or it is "max"
+            # files are counted as used, and given up when others ask
+            cached = _counts(_CONTAINER / folder / "memory.stat").get(file, 0)
+            free = min(free, int(bound) - int(used) + cached)
+    return free
 
 
 def _counts(path: Path) -> dict[str, int]:

@@ -8,7 +8,6 @@ values, or a table's rows, has them mapped again.
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
@@ -16,6 +15,7 @@ import torch
 
 from cutaway import native
 from cutaway.checkpoint.gguf_blocks import StoredBlocks
+from cutaway.locks.fork_lock import ForkLock
 from cutaway.nn.cpu.block_weight import native_part
 from cutaway.nn.cpu.int8_tiles import Int8Tiles
 from cutaway.nn.cpu.memory import available_memory, unmap_pages, weight_memory
@@ -45,7 +45,7 @@ class TileOrder:
         unmap_pages(blocks.data)
 
 
-_lock = threading.Lock()
+_lock = ForkLock()
 # a layer alone and beside others; by the library, and where the blocks lie
 _made: WeakValueDictionary[tuple[object, ...], TileOrder] = WeakValueDictionary()
 

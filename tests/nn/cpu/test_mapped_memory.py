@@ -80,3 +80,14 @@ def test_what_a_container_leaves_is_available(tmp_path: Path, monkeypatch: pytes
     assert available_memory() == 1_500_000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory() > without / 2
+
+
+def test_an_older_container_has_its_bound_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    without = available_memory()
+    (tmp_path / "memory").mkdir()
+    for name, content in (("limit_in_bytes", "3000000"), ("usage_in_bytes", "2500000"), ("stat", "total_cache 400000")):
+        (tmp_path / "memory" / f"memory.{name}").write_text(content + "\n")
+    assert available_memory() == 900_000
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")  # as it says that there is none
+    assert available_memory() > without / 2

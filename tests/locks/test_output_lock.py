@@ -18,13 +18,13 @@ from training_samples import model
 import cutaway
 from cutaway.errors import OutputError
 from cutaway.jobs import TableReader, TableWriter
+from cutaway.locks.output_lock import OutputLock
 from cutaway.nn.activations.recorder import Recorder
-from cutaway.output_lock import OutputLock
 from cutaway.train import saving
 
 HOLDER = """
 import sys, time
-from cutaway.output_lock import OutputLock
+from cutaway.locks.output_lock import OutputLock
 lock = OutputLock(sys.argv[1]).acquire()
 print("held", flush=True)
 sys.stdin.read()
