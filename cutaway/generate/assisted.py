@@ -104,6 +104,11 @@ def read_assistant(s: Settings, model: GenerativeModel, rows: int, *, reads_ids:
         )
     if s["watermarking_config"] is not None:
         raise GenerationError("watermarking_config and assistant_model exclude each other: leave one of them out.")
+    if s.call.get("prompt_lookup_num_tokens") is not None:  # of the model's files it is a wish, and gives way
+        raise GenerationError(
+            f"prompt_lookup_num_tokens={s['prompt_lookup_num_tokens']} and assistant_model both say what to guess "
+            "from: leave one of them out."
+        )
     sizes = [one.get_input_embeddings().num_embeddings for one in (model, small)]
     if sizes[0] != sizes[1]:
         raise GenerationError(

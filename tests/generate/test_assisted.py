@@ -211,6 +211,7 @@ def test_what_does_not_fit_is_refused(large):
         ({"use_cache": False}, "use_cache"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens"),
         ({"assistant_confidence_threshold": 2}, "assistant_confidence_threshold"),
+        ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens=3 and assistant_model"),
     ]
     for settings, word in wrong:
         with pytest.raises(GenerationError, match=word):
@@ -223,3 +224,13 @@ def test_what_does_not_fit_is_refused(large):
     for pair in itertools.permutations((large, seq2seq)):
         with pytest.raises(GenerationError, match="assistant_model"):
             pair[0].generate(ids, assistant_model=pair[1], max_new_tokens=2)
+
+
+def test_a_lookup_that_the_models_files_wish_gives_way(large):
+    small, ids = like(large, 0.1), torch.randint(1, 40, (1, 6))
+    plain = large.generate(ids, max_new_tokens=5, do_sample=False)
+    large.generation_config.prompt_lookup_num_tokens = 3
+    try:
+        assert torch.equal(large.generate(ids, max_new_tokens=5, do_sample=False, assistant_model=small), plain)
+    finally:
+        large.generation_config.prompt_lookup_num_tokens = None
