@@ -35,6 +35,7 @@ from cutaway.commands.generate import generate
 from cutaway.commands.label import label
 from cutaway.commands.lens import lens
 from cutaway.commands.models import models
+from cutaway.commands.option import FiniteCommand
 from cutaway.commands.patch import patch
 from cutaway.commands.search import search
 from cutaway.commands.serve import serve
@@ -85,9 +86,9 @@ def common(
 INSIDE = (explain, attend, lens, attribute, patch, compare)
 TEXTS = (search, cluster, dedupe, agree, label)
 for command in (*INSIDE, tokenize, generate, models, evaluate, bench, train, serve, chat, convert, studio, *TEXTS):
-    app.command(epilog=epilog(command.__name__))(command)
+    app.command(epilog=epilog(command.__name__), cls=FiniteCommand)(command)
 for spec in COMMANDS:
-    app.command(spec.name, epilog=epilog(spec.name))(task_command(spec))
+    app.command(spec.name, epilog=epilog(spec.name), cls=FiniteCommand)(task_command(spec))
 
 
 def named(arguments: Sequence[str]) -> typer.Typer:

@@ -61,7 +61,9 @@ def cluster(
     table: Table,
     column: Column = "text",
     model: VectorModel = None,
-    topics: Annotated[int | None, typer.Option(help="How many; one for 50 texts, at most 20, unless given.")] = None,
+    topics: Annotated[
+        int | None, typer.Option(min=2, help="How many; one for 50 texts, at most 20, unless given.")
+    ] = None,
     method: Annotated[
         Method, typer.Option(help="kmeans: every text has a topic; hdbscan: finds how many, texts between have none.")
     ] = Method.kmeans,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
+import typer.core
 
 from cutaway.errors import nearest
 
@@ -41,6 +43,18 @@ def choice(kind: type[Choice]) -> Callable[[str], Choice]:
             raise typer.BadParameter(f"{value!r} is none of them.{near}") from None
 
     return read
+
+
+class FiniteCommand(typer.core.TyperCommand):
+    """A command none of whose numbers is NaN or infinite, which read as numbers and are no sensible value of any."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer has a context of its own
+        """Refuse such numbers, and run the command."""
+        for option in self.params:
+            value = ctx.params.get(option.name or "")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise typer.BadParameter(f"{value} is no finite number.", ctx, param_hint=f"'{option.opts[0]}'")
+        return super().invoke(ctx)
 
 
 Texts = Annotated[list[str] | None, typer.Argument(help="Texts; without any, or with -, one per line from stdin.")]

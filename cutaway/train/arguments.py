@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import multiprocessing
 import typing
 from dataclasses import dataclass, field
@@ -266,6 +267,9 @@ class TrainingArguments(
             self.gradient_accumulation_steps = self.accelerator_config.parts(self.gradient_accumulation_steps)
         if isinstance(self.lr_scheduler_kwargs, str):
             self.lr_scheduler_kwargs = from_text("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
+        for name, value in vars(self).items():
+            if isinstance(value, float) and math.isinf(value) and name != "max_grad_norm":  # which then clips nothing
+                raise ConfigError(f"{name} is {value!r}; it must be finite.")
         positive = (
             "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
             "per_device_train_batch_tokens", "layer_lr_decay", "ddp_timeout",

@@ -47,9 +47,11 @@ def fitting(name: str, value: object, kind: object) -> Any:
                 part = typing.get_args(choice)[1]
                 return value if part is Any else {k: fitting(f"{name}[{k!r}]", v, part) for k, v in value.items()}
             said.append("a dict of numbers by name")
-        elif choice is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif choice is float and isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
             return float(value)
-        elif isinstance(choice, type) and isinstance(value, choice) and (choice is bool or not isinstance(value, bool)):
+        elif choice is not float and (
+            isinstance(choice, type) and isinstance(value, choice) and (choice is bool or not isinstance(value, bool))
+        ):
             return value
         else:
             said.append({str: "text", int: "a whole number", float: "a number", bool: "True or False"}[choice])

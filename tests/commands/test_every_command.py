@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -677,7 +678,7 @@ MISTAKES = [
     ("summarize -m T5 -i LINES --long window", "not a way that this task has"),
     ("classify -m ENC -i LINES --columns --top-k 1", "give one"),
     ("embed -m BASE -i LINES --columns", "no scores"),
-    ("cluster LABELLED -m BASE --topics 1", "2 or more"),
+    ("cluster LABELLED -m BASE --topics 1", "--topics"),
     ("cluster LABELLED -m BASE --topics 99", "too few"),
     ("cluster LABELLED -m BASE --topics 3 --method hdbscan", "by itself"),
     ("label LINES", "which labels there are"),
@@ -858,3 +859,32 @@ def test_models_lists_folders_and_gguf_files(invoke, places, tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"GGUF" + b"\3\0\0\0" + bytes(16))
     assert "a.gguf" in invoke("models")[1]
     assert (tmp_path / "a.gguf").exists()
+
+
+def numbers() -> list[tuple[str, str]]:
+    """Each option of a command that is a float."""
+    from cutaway.cli import app
+
+    callbacks = {info.name or info.callback.__name__: info.callback for info in app.registered_commands}
+    found = []
+    for name, command in commands().items():
+        kinds = typing.get_type_hints(callbacks[name])
+        found += [
+            (name, option.opts[0])
+            for option in command.params
+            if option.name in kinds and float in (kinds[option.name], *typing.get_args(kinds[option.name]))
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("command", "option"), numbers())
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_no_number_of_a_command_is_nan_or_infinite(call, command, option, number):
+    # texts, tables, models, of which none is looked at before
+    required = [p for p in commands()[command].params if p.required]
+    needed = [f"{p.opts[0]}=it" if p.param_type_name == "option" else "it" for p in required]
+    code, out, err = call(command, *needed, f"{option}={number}")
+    assert code == 2, err
+    assert out == ""
+    assert option in err
+    assert "Traceback" not in err

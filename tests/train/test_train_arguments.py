@@ -253,3 +253,11 @@ def test_what_is_best_follows_from_the_metric() -> None:
     assert Arguments(**settings, metric_for_best_model="eval_loss").greater_is_better is False
     assert Arguments(**settings, metric_for_best_model="accuracy").greater_is_better is True
     assert "learning_rate=0.1" in repr(Arguments(learning_rate=0.1))
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "weight_decay", "num_train_epochs", "adam_epsilon", "save_steps"])
+def test_no_number_is_nan_or_infinite(field: str) -> None:
+    for number in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ConfigError, match=f"{field} is {number}"):
+            Arguments(**{field: number})  # type: ignore[arg-type]
+    assert Arguments(max_grad_norm=float("inf")).max_grad_norm == float("inf")  # clips nothing
