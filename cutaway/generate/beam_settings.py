@@ -73,7 +73,9 @@ def read_beam_settings(s: Settings, new_tokens: int, vocab_size: int | None) -> 
         number=number,
         groups=groups,
         diversity=diversity,
-        length_penalty=s.number("length_penalty", -math.inf, math.inf, "pass a number; above 0 favours long answers"),
+        length_penalty=s.number(
+            "length_penalty", -50.0, 50.0, "pass a number from -50 to 50; above 0 favours long answers"
+        ),
         early_stopping=read_early_stopping(s),
         returned=returned,
         required_words=required_words,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cutaway.errors import GenerationError
+from cutaway.errors import GenerationError, counted
 from cutaway.generate.beam_settings import BeamSettings, read_beam_settings
 from cutaway.generate.cache_reuse import read_past, read_prompt_lookup
 from cutaway.generate.options import Settings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cutaway.generate.assistant import Assistant
     from cutaway.tokenization.protocols import TokenizerLike
 
+MOST_ROWS = 1 << 16  # texts that are written at once; before it the memory of any machine ends
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
     "top_k": (0, 50),
@@ -210,6 +211,13 @@ def make_plan(
     heat = s.above_zero("temperature", rule) if do_sample else s.number("temperature", 0.0, math.inf, rule)
     top_k = s.integer("top_k", 0)
     beams = read_beam_settings(s, longest - columns, vocab_size)
+    copies = beams.number if beams is not None else s.integer("num_return_sequences", 1) or 1
+    if rows * copies > MOST_ROWS:
+        name = "num_return_sequences" if beams is None else "num_beams"
+        raise GenerationError(
+            f"{name}={copies}: with {counted(rows, 'prompt')} these are {rows * copies:,} texts at once, and at most "
+            f"{MOST_ROWS:,} can be. Lower it."
+        )
     return Plan(
         prompt_columns=columns,
         max_length=longest,
@@ -230,7 +238,7 @@ def make_plan(
         rules=read_processor_settings(s, eos, vocab_size, tokenizer),
         beams=beams,
         seed=read_seed(s, rows) if do_sample else None,
-        copies=beams.number if beams is not None else s.integer("num_return_sequences", 1) or 1,
+        copies=copies,
         use_cache=s.flag("use_cache"),
         return_dict=s.flag("return_dict_in_generate"),
         output_scores=s.flag("output_scores"),
