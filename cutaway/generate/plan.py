@@ -170,7 +170,8 @@ def read_seed(s: Settings, rows: int) -> tuple[int, ...] | None:
 
 def read_stop_strings(s: Settings, tokenizer: TokenizerLike | None) -> tuple[str, ...]:
     value = s["stop_strings"]
-    strings = (value,) if isinstance(value, str) else tuple(value or ())
+    listed = value is None or isinstance(value, list | tuple | set | frozenset)
+    strings = tuple(value or ()) if listed else (value,)
     if not all(isinstance(text, str) and text for text in strings):
         raise GenerationError(f"stop_strings={value!r}: pass a text or a list of texts, none of them empty.")
     if strings and tokenizer is None:

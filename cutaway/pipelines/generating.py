@@ -108,6 +108,15 @@ class GeneratingPipeline(Pipeline):
     def known_settings(self) -> tuple[str, ...]:
         return (*super().known_settings(), "generation_config", *(KNOWN - _OWN))
 
+    def own_prefix(self, settings: Mapping[str, Any]) -> str:
+        """What stands before each text: the call's, or that of the model's files."""
+        prefix = settings["prefix"]
+        if prefix is None:
+            return self.prefix
+        if not isinstance(prefix, str):
+            raise InputError(f"prefix={prefix!r:.60} must be a text.")
+        return prefix
+
     def generation(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What `forward` reads: the settings of `generate`, and whether the usual length is among them.
 

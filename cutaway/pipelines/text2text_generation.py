@@ -53,7 +53,7 @@ class Text2TextGenerationPipeline(GeneratingPipeline):
         return text_only(self.task, item)
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
-        prefix = self.prefix if settings["prefix"] is None else settings["prefix"]
+        prefix = self.own_prefix(settings)
         return self.fitted([prefix + item for item in items], settings)
 
     def whole(self, item: str, answer: str, settings: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ class TextGenerationPipeline(GeneratingPipeline):
 
     def encode(self, items: list[Any], settings: Mapping[str, Any]) -> list[list[Row]]:
         texts = [item for item in items if isinstance(item, str)]
-        prefix = self.prefix if settings["prefix"] is None else settings["prefix"]
+        prefix = self.own_prefix(settings)
         more = settings["tokenizer_encode_kwargs"] or {}
         plain = iter(self._prompts([prefix + text for text in texts], settings, more))
         chats = iter(self._prompts([self._rendered(item, settings) for item in items if not isinstance(item, str)],

@@ -45,8 +45,7 @@ class TranslationPipeline(Text2TextGenerationPipeline):
             if settings.get(where := self._place()) is None:
                 settings = {**settings, where: self.tokenizer.convert_tokens_to_ids(self._token(code))}
         else:  # Marian reads the target's code in front of the text
-            prefix = self.prefix if settings["prefix"] is None else settings["prefix"]
-            settings = {**settings, "prefix": f"{code} {prefix}"}
+            settings = {**settings, "prefix": f"{code} {self.own_prefix(settings)}"}
         return super().ready(settings)
 
     def _has_codes(self) -> bool:

@@ -44,6 +44,8 @@ class Decoding(SpecialTokens):
             clean_up_tokenization_spaces: remove the spaces before punctuation that WordPiece puts there.
         """
         if isinstance(token_ids, Mapping):
+            if "input_ids" not in token_ids:
+                raise TokenizerError(f"An encoding to decode has input_ids; this one has {list(token_ids)!r:.80}.")
             token_ids = token_ids["input_ids"]
         ids = to_python(token_ids)
         if isinstance(ids, list) and ids and isinstance(ids[0], list):

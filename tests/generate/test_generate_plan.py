@@ -74,6 +74,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("Did you mean 'max_new_tokens'", {"max_new_token": 5}),
     ("needs the tokenizer", {"stop_strings": "."}),
     ("none of them empty", {"stop_strings": [""], "tokenizer": object()}),
+    ("stop_strings=2.5: pass a text", {"stop_strings": 2.5, "tokenizer": object()}),
     ("return_dict_in_generate=True as well", {"output_scores": True}),
     ("not a token id", {"eos_token_id": 99}),
     ("one token id", {"pad_token_id": [1, 2]}),

@@ -107,6 +107,8 @@ def test_beams_of_the_files_and_of_the_call(tmp_path, caplog):
         ("a", {"max_new_token": 3}, "max_new_tokens"),
         ("a", {"return_tensors": True, "return_full_text": True}, "return_tensors"),
         ("a", {"seed": [1, 2]}, "one number"),
+        ("a", {"prefix": 2.5}, "prefix=2.5 must be a text"),
+        ("a", {"stop_sequence": 2.5}, "stop_strings=2.5: pass a text"),
         ([{"role": "user", "content": "Hi"}], {}, "chat template"),
     ],
 )

@@ -88,3 +88,8 @@ def test_it_can_be_copied_and_pickled(encoding: BatchEncoding) -> None:
         assert dict(other) == dict(encoding)
         assert other.tokens(1) == encoding.tokens(1)
         assert other.cut == encoding.cut and other.n_sequences == 2
+
+
+def test_an_encoding_without_ids_has_no_text() -> None:
+    with pytest.raises(TokenizerError, match="has input_ids; this one has"):
+        BertTokenizer(vocab=VOCAB).decode({"attention_mask": [1]})
