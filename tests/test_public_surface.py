@@ -10,6 +10,7 @@ import importlib
 import json
 import re
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -116,6 +117,20 @@ def test_every_listed_name_is_there(stored: dict[str, Any]) -> None:
     for room, had in stored["names"].items():
         module = importlib.import_module("cutaway" if room == "cutaway" else f"cutaway.{room}")
         assert [name for name in had if not hasattr(module, name)] == []
+
+
+def test_what_a_package_offers_is_what_it_lists() -> None:
+    """In notebooks names are completed by `dir`, also those that are imported when they are asked for."""
+    import cutaway
+
+    packages = [
+        cutaway,
+        *(importlib.import_module(f"cutaway.{p.name}") for p in iter_modules(cutaway.__path__) if p.ispkg),
+    ]
+    offering = [package for package in packages if hasattr(package, "__all__")]
+    assert cutaway.inspect in offering and len(offering) > 8
+    for package in offering:
+        assert [name for name in package.__all__ if name not in dir(package)] == [], package.__name__
 
 
 def test_addresses_stay(stored: dict[str, Any]) -> None:

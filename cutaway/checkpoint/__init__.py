@@ -19,3 +19,7 @@ def __getattr__(name: str) -> Any:
     from cutaway.checkpoint import checkpoint
 
     return getattr(checkpoint, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
