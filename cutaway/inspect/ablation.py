@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, logits_of, one_text
@@ -30,6 +31,7 @@ class Ablation(Result):
 
 
 @torch.no_grad()
+@measure
 def ablate(
     model: LanguageModel,
     inputs: Inputs,

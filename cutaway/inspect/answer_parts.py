@@ -14,6 +14,7 @@ from cutaway.errors import InputError
 from cutaway.inspect.attribution import residual_of
 from cutaway.inspect.gradients import GOOD
 from cutaway.inspect.logit_attribution import last_state
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import ChoiceTarget, SpanTarget, Target, VectorTarget
 from cutaway.inspect.tower import Inputs, one_text, tower_of
@@ -60,6 +61,7 @@ class HeadAttribution(Result):
         return Sheet("what each part adds to the answer, through the head", note, [bars])
 
 
+@measure
 def head_attribution(
     model: LanguageModel, inputs: Inputs, target: Target | None = None, *, steps: int = 16
 ) -> HeadAttribution:

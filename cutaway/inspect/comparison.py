@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import AddressError, InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, one_text
 from cutaway.show.sheet import Grid, Part, Sheet, Table, figure
@@ -86,6 +87,7 @@ def align_characters(first: Spans, second: Spans) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
+@measure
 def compare(
     model: LanguageModel,
     inputs: Inputs,

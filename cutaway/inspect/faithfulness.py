@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cutaway.inspect.measure import measure
 from cutaway.inspect.perturbation import Baseline, Masking, check_scores
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
@@ -38,6 +39,7 @@ class Faithfulness(Result):
     sufficiency: float
 
 
+@measure
 def measure_faithfulness(
     model: LanguageModel,
     inputs: Inputs,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cutaway.errors import InputError
 from cutaway.generate.search import reads_both_ways
+from cutaway.inspect.measure import measure
 from cutaway.inspect.neurons import Excited
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
@@ -65,6 +66,7 @@ def _tower(model: LanguageModel, sae: AttachedSae) -> StackHandle:
 
 
 @torch.no_grad()
+@measure
 def strong_features(model: LanguageModel, sae: AttachedSae, inputs: Inputs, *, top: int = 5) -> StrongFeatures:
     """The strongest features at each token of one text."""
     with model.record(sae.features) as r:
@@ -75,6 +77,7 @@ def strong_features(model: LanguageModel, sae: AttachedSae, inputs: Inputs, *, t
 
 
 @torch.no_grad()
+@measure
 def top_texts(
     model: LanguageModel, sae: AttachedSae, feature: int, batches: Sequence[Inputs], *, top: int = 10
 ) -> Excited:
@@ -104,6 +107,7 @@ def top_texts(
 
 
 @torch.no_grad()
+@measure
 def reconstruction(model: LanguageModel, sae: AttachedSae, batches: Sequence[Inputs]) -> Reconstruction:
     """What is lost where the reconstruction stands in place of the vectors: variance, and loss of the next token.
 

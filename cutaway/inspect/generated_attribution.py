@@ -13,6 +13,7 @@ from cutaway.errors import InputError
 from cutaway.generate.search import reads_both_ways
 from cutaway.inspect.attribution import Attribution
 from cutaway.inspect.gradients import integrated_gradients
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, one_text
@@ -37,6 +38,7 @@ class WrittenAttribution(Result):
     residuals: list[float | None]
 
 
+@measure
 def written_attribution(
     model: LanguageModel,
     inputs: Inputs,

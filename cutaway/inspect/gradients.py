@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.inspect.attribution import Attribution, residual_of
+from cutaway.inspect.measure import measure
 from cutaway.inspect.perturbation import BATCH, Baseline, Masking
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs
@@ -28,6 +29,7 @@ def _slopes(game: Masking, vectors: Tensor) -> tuple[Tensor, Tensor]:
     return found.detach(), slope
 
 
+@measure
 def integrated_gradients(
     model: LanguageModel,
     inputs: Inputs,
@@ -70,6 +72,7 @@ def integrated_gradients(
         steps *= 2
 
 
+@measure
 def input_x_gradient(
     model: LanguageModel, inputs: Inputs, target: Target | None = None, *, row: int = 0, tower: str | None = None
 ) -> Attribution:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
 from cutaway.show.sheet import Scale
@@ -28,6 +29,7 @@ class HeadImportance(Result):
     importance: Tensor
 
 
+@measure
 def gate_slopes(
     model: LanguageModel,
     inputs: Inputs,
@@ -57,6 +59,7 @@ def gate_slopes(
     return HeadImportance(slope, slope.abs())
 
 
+@measure
 def most_effective(
     model: LanguageModel,
     inputs: Inputs,

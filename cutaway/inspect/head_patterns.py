@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import tower_of
 from cutaway.show.sheet import Scale
@@ -67,6 +68,7 @@ def _share(patterns: Tensor, where: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@measure
 def find_heads(
     model: LanguageModel, *, length: int = 25, texts: int = 4, seed: int = 0, first: int | None = None
 ) -> HeadScores:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
 from cutaway.models.lm_heads import output_head
@@ -83,6 +84,7 @@ def _lens(model: GenerativeModel, inputs: Inputs, translate: Callable[[int, Tens
 
 
 @torch.no_grad()
+@measure
 def logit_lens(model: GenerativeModel, inputs: Inputs, *, top: int = 5) -> Lens:
     """Each state of the stream through the model's own last norm and output matrix (nostalgebraist, 2020).
 
@@ -114,10 +116,12 @@ class TunedLens(nn.Module):
         return state + state @ self.turn[number].T + self.shift[number]
 
     @torch.no_grad()
+    @measure
     def read(self, model: GenerativeModel, inputs: Inputs, *, top: int = 5) -> Lens:
         """As `logit_lens`."""
         return _lens(model, inputs, self.translate, top)
 
+    @measure
     def fit(self, model: GenerativeModel, batches: Sequence[Inputs], *, steps: int = 100, rate: float = 1e-3) -> Tensor:
         """Train on the batches' real tokens; mean KL per layer on them, before and after: [2, layers].
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, one_text, tower_of
@@ -151,6 +152,7 @@ def _post_norm(
 
 
 @torch.no_grad()
+@measure
 def last_state(
     model: LanguageModel,
     inputs: Inputs,
@@ -258,6 +260,7 @@ def _bounded_share(model: LanguageModel, logit: Tensor) -> Tensor | float:
 
 
 @torch.no_grad()
+@measure
 def direct_logit_attribution(model: LanguageModel, inputs: Inputs, target: Target | None = None) -> Contributions:
     """What each part of the model adds to a logit, directly; the parts sum to the logit (Elhage et al., 2021).
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
 from cutaway.models.lm_heads import output_head
@@ -49,6 +50,7 @@ class Excited(Result):
 
 
 @torch.no_grad()
+@measure
 def top_neurons(model: LanguageModel, inputs: Inputs, *, top: int = 10, tower: str | None = None) -> TopNeurons:
     """The neurons of each layer that are largest, in absolute value, anywhere in one text."""
     handle = tower_of(model, tower)
@@ -65,6 +67,7 @@ def top_neurons(model: LanguageModel, inputs: Inputs, *, top: int = 10, tower: s
 
 
 @torch.no_grad()
+@measure
 def promoted_tokens(
     model: LanguageModel, layer: int, neuron: int, *, top: int = 10, tower: str | None = None
 ) -> Promoted:
@@ -89,6 +92,7 @@ def promoted_tokens(
 
 
 @torch.no_grad()
+@measure
 def exciting_texts(
     model: LanguageModel, batches: Sequence[Inputs], layer: int, neuron: int, *, top: int = 10, tower: str | None = None
 ) -> Excited:

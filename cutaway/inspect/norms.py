@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
 
@@ -45,6 +46,7 @@ def weighted_values(pattern: Tensor, values: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@measure
 def value_norms(
     model: LanguageModel, inputs: Inputs, layer: int, *, tower: str | None = None, cross: bool = False
 ) -> ValueNorms:

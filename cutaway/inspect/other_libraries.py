@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from cutaway.errors import MissingExtraError
+from cutaway.inspect.measure import measure
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import LanguageModel
@@ -21,6 +22,7 @@ class NamedActivations(Protocol):
     def __getitem__(self, key: str | tuple[str, int], /) -> Tensor: ...
 
 
+@measure
 def to_transformer_lens(recording: Recorder, model: LanguageModel | object) -> NamedActivations:
     """The latest values of a recording as TransformerLens' `ActivationCache`.
 
@@ -49,6 +51,7 @@ def to_transformer_lens(recording: Recorder, model: LanguageModel | object) -> N
     return cache
 
 
+@measure
 def to_interp_engine(recording: Recorder) -> NamedActivations:
     """The latest values of a recording as interp-engine's `Cache`: [B, L, width], heads side by side in the last axis.
 

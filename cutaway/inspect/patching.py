@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.perturbation import BATCH
 from cutaway.inspect.result import Result
 from cutaway.inspect.target import Target
@@ -38,6 +39,7 @@ class Patching(Result):
     target: Target
 
 
+@measure
 def activation_patching(
     model: LanguageModel,
     clean: Inputs,
@@ -117,6 +119,7 @@ class PathPatching(Result):
     effect: float
 
 
+@measure
 def path_patching(
     model: LanguageModel,
     clean: Inputs,
@@ -169,6 +172,7 @@ class CausalTrace(Result):
     target: Target
 
 
+@measure
 def causal_trace(
     model: LanguageModel,
     inputs: Inputs,

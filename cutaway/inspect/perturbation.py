@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cutaway.errors import InputError
 from cutaway.inspect.attribution import Attribution, residual_of
+from cutaway.inspect.measure import measure
 from cutaway.inspect.target import Target
 from cutaway.inspect.tower import Inputs, StackHandle, one_text, repeated, tower_of
 
@@ -100,6 +101,7 @@ def check_scores(scores: Sequence[float] | Tensor, length: int) -> Tensor:
     return found
 
 
+@measure
 def occlude(
     model: LanguageModel,
     inputs: Inputs,
@@ -130,6 +132,7 @@ def occlude(
     return Attribution("occlusion", scores, game.target, value, base, None, windows)
 
 
+@measure
 def shapley_values(
     model: LanguageModel,
     inputs: Inputs,

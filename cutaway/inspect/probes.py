@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, tower_of
 
@@ -57,6 +58,7 @@ def linear_probe(
     return lambda y: (y - mean) / spread @ weight.detach().T + bias.detach()
 
 
+@measure
 def probe_layers(
     model: LanguageModel,
     inputs: Inputs,

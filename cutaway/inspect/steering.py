@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.inspect.tower import Inputs, StackHandle, tower_of
 
@@ -32,6 +33,7 @@ class SteeringVector(Result):
 
 
 @torch.no_grad()
+@measure
 def steering_vector(
     model: LanguageModel, positive: Inputs, negative: Inputs, layer: int, *, tower: str | None = None, last: bool = True
 ) -> SteeringVector:

@@ -1,0 +1,86 @@
+"""What every measure asks of its arguments before it runs: a model, what a tokenizer returns, a recording."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
+
+from torch import Tensor
+
+from cutaway.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_IDS = ("input_ids", "decoder_input_ids", "inputs_embeds", "decoder_inputs_embeds")
+_WAY = 'pass what the tokenizer returns: tokenizer(text, return_tensors="pt").'
+
+
+def measure(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which raises InputError for an argument that is not what its annotation says.
+
+    Looked at are a model, inputs and a sequence of them, a recording, and an attached autoencoder.
+    """
+    signature = inspect.signature(function)
+    checks = {
+        name: _CHECKS[kind]
+        for name, parameter in signature.parameters.items()
+        if (kind := str(parameter.annotation).removesuffix(" | None")) in _CHECKS
+    }
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        for name, check in checks.items():
+            if given.get(name, signature.parameters[name].default) is not signature.parameters[name].default:
+                check(name, given[name])
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _model(name: str, value: object) -> None:
+    if not hasattr(getattr(value, "base_model", None), "architecture"):
+        raise InputError(f"{name} is a {type(value).__name__}: pass a model that cutaway loaded (AutoModel, ...).")
+
+
+def _inputs(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} is {_said(value)}: {_WAY}")
+    ids = next((value[key] for key in _IDS if value.get(key) is not None), None)
+    if not isinstance(ids, Tensor):
+        what = f"holds {', '.join(map(repr, value)) or 'nothing'}" if ids is None else f"holds {_said(ids)} as ids"
+        raise InputError(f"{name} {what}, and no tensor of ids: {_WAY}")
+
+
+def _several(name: str, value: object) -> None:
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+        raise InputError(
+            f"{name} is {_said(value)}: pass a list, and in it for each batch {_WAY.removeprefix('pass ')}"
+        )
+    for place, inputs in enumerate(value):
+        _inputs(f"{name}[{place}]", inputs)
+
+
+def _having(attribute: str, way: str) -> Callable[[str, object], None]:
+    def check(name: str, value: object) -> None:
+        if not hasattr(value, attribute):
+            raise InputError(f"{name} is {_said(value)}: {way}")
+
+    return check
+
+
+def _said(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__} ({value!r:.40})"
+
+
+_CHECKS: dict[str, Callable[[str, object], None]] = {
+    "LanguageModel": _model,
+    "GenerativeModel": _model,
+    "Inputs": _inputs,
+    "Sequence[Inputs]": _several,
+    "Recorder": _having("named", "pass a recording, which model.record gives."),
+    "AttachedSae": _having("features", "pass what model.attach_sae gives."),
+}

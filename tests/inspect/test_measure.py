@@ -1,0 +1,83 @@
+"""Arguments of measures that are none end in one sentence, whatever the measure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from inspect_models import tiny
+
+import cutaway
+from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
+
+IDS = torch.tensor([[3, 4, 5]])
+GOOD: dict[str, Any] = {
+    "LanguageModel": tiny("gpt2"),
+    "GenerativeModel": tiny("gpt2"),
+    "Inputs": {"input_ids": IDS},
+    "Sequence[Inputs]": [{"input_ids": IDS}],
+    "Recorder": SimpleNamespace(named=None),
+    "AttachedSae": SimpleNamespace(features=None),
+}
+WRONG: dict[str, list[tuple[object, str]]] = {
+    "LanguageModel": [(2.5, "is a float"), ("gpt2", "is a str"), (torch.nn.Linear(1, 1), "is a Linear")],
+    "Inputs": [
+        ("a good film", "is a str .'a good film'.: pass what the tokenizer returns"),
+        (IDS, "is a Tensor"),
+        ({}, "holds nothing"),
+        ({"input_ids": [3, 4]}, "a list .* as ids"),
+        ({"attention_mask": IDS}, "holds 'attention_mask', and no tensor of ids"),
+    ],
+    "Sequence[Inputs]": [
+        ({"input_ids": IDS}, "pass a list"),
+        (["a film"], r"\[0\] is a str"),
+        ("a film", "pass a list"),
+    ],
+    "Recorder": [({}, "model.record gives")],
+    "AttachedSae": [("sae", "model.attach_sae gives")],
+}
+WRONG["GenerativeModel"] = WRONG["LanguageModel"]
+
+
+def arguments() -> Iterator[tuple[str, str, str]]:
+    """Each measure, with each argument of such a kind."""
+    for name in cutaway.inspect.__all__:
+        function = getattr(cutaway.inspect, name)
+        if inspect.isfunction(function):
+            for argument, parameter in inspect.signature(function).parameters.items():
+                kind = str(parameter.annotation).removesuffix(" | None")
+                if kind in WRONG:
+                    yield name, argument, kind
+
+
+@pytest.mark.parametrize(("name", "argument", "kind"), [*arguments()])
+def test_what_is_no_such_thing_is_said_at_once(name: str, argument: str, kind: str) -> None:
+    function = getattr(cutaway.inspect, name)
+    needed = {
+        other: GOOD.get(str(parameter.annotation), 0)
+        for other, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    for value, said in WRONG[kind]:
+        with pytest.raises(InputError, match=f"{argument}.*{said}"):
+            function(**{**needed, argument: value})
+
+
+def test_the_rule_holds_for_many_measures() -> None:
+    assert len({name for name, _, _ in arguments()}) > 20
+
+
+def test_what_fits_goes_through_and_the_signature_stays() -> None:
+    @measure
+    def both(model: LanguageModel, inputs: Inputs, others: Inputs | None = None) -> int:  # type: ignore[name-defined]  # noqa: F821
+        """Two."""
+        return 2
+
+    model = GOOD["LanguageModel"]
+    assert both(model, {"decoder_input_ids": IDS}) == both(model, {"inputs_embeds": IDS}, None) == 2
+    assert both.__doc__ == "Two." and [*inspect.signature(both).parameters] == ["model", "inputs", "others"]
