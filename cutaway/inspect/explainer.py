@@ -34,6 +34,7 @@ from cutaway.inspect.explanation import (
     Token,
     find_token,
 )
+from cutaway.inspect.measure import measure
 from cutaway.inspect.page.page import render
 from cutaway.inspect.plots.trajectory import principal_plane
 from cutaway.show.label import numbered_masks, token_label
@@ -53,6 +54,7 @@ LONGEST_ANSWER = 30  # tokens of an answer to a question
 Explanation.page = staticmethod(render)  # what a notebook shows of one
 
 
+@measure
 def explain(
     text: str,
     model: LanguageModel | str | Path = "cutaway/sentiment",

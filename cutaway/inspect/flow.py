@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 from cutaway.inspect.result import Result
 from cutaway.show.sheet import Scale
 
@@ -41,6 +42,7 @@ def _mixed(patterns: Tensor, residual: float) -> Tensor:
     return residual * own + (1.0 - residual) * patterns.mean(1)
 
 
+@measure
 def attention_rollout(patterns: Tensor, residual: float = 0.5) -> Rollout:
     """A_l R_{l-1}, with A_l = residual I + (1 - residual) mean over heads of the pattern, and R_0 = I.
 
@@ -58,6 +60,7 @@ def attention_rollout(patterns: Tensor, residual: float = 0.5) -> Rollout:
     return Rollout(torch.stack(rollout))
 
 
+@measure
 def attention_flow(patterns: Tensor, residual: float = 0.5) -> Flow:
     """Maximum flow through the layers, edges as wide as the weights of `attention_rollout`.
 

@@ -39,6 +39,7 @@ class HeadScores(Result):
         return divmod(int(scores.argmax()), scores.shape[1])
 
 
+@measure
 def head_scores(patterns: Tensor, ids: Tensor) -> HeadScores:
     """Mean share of attention at the places that a kind of head looks at, over the queries that have such a place.
 
@@ -99,6 +100,7 @@ class HeadClusters(Result):
     distance: Tensor
 
 
+@measure
 def head_clusters(patterns: Tensor, groups: int) -> HeadClusters:
     """Heads that look alike: average linkage over the Jensen-Shannon distance of their rows (Clark et al., 2019, 6).
 

@@ -1,9 +1,11 @@
-"""What every measure asks of its arguments before it runs: a model, what a tokenizer returns, a recording."""
+"""What every measure asks of its arguments before it runs: a model, what a tokenizer returns, numbers."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -15,13 +17,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _IDS = ("input_ids", "decoder_input_ids", "inputs_embeds", "decoder_inputs_embeds")
+_COUNTS = {"classes", "draws", "groups", "samples", "steps", "texts", "top", "tried", "width", "window"}
 _WAY = 'pass what the tokenizer returns: tokenizer(text, return_tensors="pt").'
 
 
 def measure(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which raises InputError for an argument that is not what its annotation says.
 
-    Looked at are a model, inputs and a sequence of them, a recording, and an attached autoencoder.
+    Looked at are models, inputs, tensors, numbers, targets, recordings and attached autoencoders.
     """
     signature = inspect.signature(function)
     checks = {
@@ -64,6 +67,28 @@ def _several(name: str, value: object) -> None:
         _inputs(f"{name}[{place}]", inputs)
 
 
+def _whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InputError(f"{name} is {_said(value)}: pass a whole number.")
+    if name in _COUNTS and int(value) < 1:
+        raise InputError(f"{name}={value}: pass a whole number from 1 up.")
+
+
+def _real(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InputError(f"{name} is {_said(value)}: pass a number.")
+
+
+def _tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} is {_said(value)}: pass a tensor.")
+
+
+def _callable(name: str, value: object) -> None:
+    if not callable(value):
+        raise InputError(f"{name} is {_said(value)}: pass a function.")
+
+
 def _having(attribute: str, way: str) -> Callable[[str, object], None]:
     def check(name: str, value: object) -> None:
         if not hasattr(value, attribute):
@@ -81,6 +106,12 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "GenerativeModel": _model,
     "Inputs": _inputs,
     "Sequence[Inputs]": _several,
+    "Target": _having("fixed", "pass a Target, such as Target(index=1), or None for the answer that the model gives."),
+    "Tensor": _tensor,
+    "int": _whole,
+    "float": _real,
+    "Callable[[Any], Tensor]": _callable,
+    "Trace": _having("explanation", "pass a trace, which Trace.open reads."),
     "Recorder": _having("named", "pass a recording, which model.record gives."),
     "AttachedSae": _having("features", "pass what model.attach_sae gives."),
 }

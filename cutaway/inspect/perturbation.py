@@ -56,7 +56,9 @@ class Masking:
             if baseline.shape[-1] != table.shape[1]:
                 raise InputError(f"baseline has width {baseline.shape[-1]}, but token vectors have {table.shape[1]}.")
             return baseline.to(table)
-        if isinstance(baseline, int):
+        if isinstance(baseline, int) and not isinstance(baseline, bool):
+            if not 0 <= baseline < len(table):
+                raise InputError(f"baseline={baseline} is no id of a token: they end at {len(table) - 1}.")
             return self.tower.vectors(torch.tensor(baseline, device=table.device))
         if baseline == "zero":
             return torch.zeros_like(table[0])

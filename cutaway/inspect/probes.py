@@ -37,6 +37,7 @@ class Probes(Result):
     majority: float
 
 
+@measure
 def linear_probe(
     states: Tensor, labels: Tensor, classes: int, *, decay: float = 1e-3, steps: int = 50
 ) -> Callable[[Tensor], Tensor]:

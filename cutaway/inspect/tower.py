@@ -41,7 +41,10 @@ class StackHandle:
         return [f"{self.prefix}blocks.{i}.{part}" for i in range(self.spec.n_layers)]
 
     def block(self, layer: int) -> Any:
-        """The module of a block (several layers may share one)."""
+        """The module of a block (several layers may share one); InputError where it has no such layer."""
+        n_layers = len(self.spec.order)
+        if not -n_layers <= layer < n_layers:
+            raise InputError(f"layer={layer}: the model has layers 0 to {n_layers - 1}.")
         return self.stack.blocks[self.spec.order[layer]]
 
     def real(self, inputs: Inputs) -> Tensor:
@@ -113,7 +116,16 @@ def logits_of(model: LanguageModel, inputs: Inputs) -> Tensor:
 
 
 def one_text(inputs: Inputs, row: int) -> dict[str, Tensor]:
-    """Text `row` alone, its padding left out; words that the mask hides in the middle stay, and stay hidden."""
+    """Text `row` alone, its padding left out; words that the mask hides in the middle stay, and stay hidden.
+
+    Raises:
+        InputError: there is no such row, or there are no ids.
+    """
+    rows = next((len(inputs[ids]) for ids in ("input_ids", "decoder_input_ids") if inputs.get(ids) is not None), 0)
+    if not rows:
+        raise InputError("inputs hold no ids of tokens: pass input_ids.")
+    if not -rows <= row < rows:
+        raise InputError(f"row={row}: there {'is 1 text' if rows == 1 else f'are {rows} texts'}, counted from 0.")
     row_inputs: dict[str, Tensor] = {}
     for ids, mask, follow in (
         ("input_ids", "attention_mask", ("token_type_ids", "position_ids")),

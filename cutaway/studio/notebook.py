@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cutaway.errors import InputError
+from cutaway.inspect.measure import measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +68,7 @@ class NotebookStudio:
         self._thread.start()
 
 
+@measure
 def studio(
     model: LanguageModel | str = "cutaway/sentiment", tokenizer: TokenizerLike | None = None, *, height: int = 900
 ) -> NotebookStudio:

@@ -21,6 +21,9 @@ GOOD: dict[str, Any] = {
     "GenerativeModel": tiny("gpt2"),
     "Inputs": {"input_ids": IDS},
     "Sequence[Inputs]": [{"input_ids": IDS}],
+    "Tensor": torch.rand(2, 4, 3, 3),
+    "Callable[[Any], Tensor]": torch.sum,
+    "Trace": SimpleNamespace(explanation=None),
     "Recorder": SimpleNamespace(named=None),
     "AttachedSae": SimpleNamespace(features=None),
 }
@@ -38,6 +41,12 @@ WRONG: dict[str, list[tuple[object, str]]] = {
         (["a film"], r"\[0\] is a str"),
         ("a film", "pass a list"),
     ],
+    "Target": [(3, "pass a Target")],
+    "Tensor": [([1.0], "pass a tensor")],
+    "int": [(2.5, "a whole number"), (True, "a whole number"), ("two", "a whole number")],
+    "float": [(float("nan"), "pass a number"), ("half", "pass a number"), (None, "pass a number")],
+    "Callable[[Any], Tensor]": [(3, "pass a function")],
+    "Trace": [("run.safetensors", "pass a trace")],
     "Recorder": [({}, "model.record gives")],
     "AttachedSae": [("sae", "model.attach_sae gives")],
 }
@@ -59,13 +68,29 @@ def arguments() -> Iterator[tuple[str, str, str]]:
 def test_what_is_no_such_thing_is_said_at_once(name: str, argument: str, kind: str) -> None:
     function = getattr(cutaway.inspect, name)
     needed = {
-        other: GOOD.get(str(parameter.annotation), 0)
+        other: GOOD.get(str(parameter.annotation), 1)
         for other, parameter in inspect.signature(function).parameters.items()
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
     }
     for value, said in WRONG[kind]:
         with pytest.raises(InputError, match=f"{argument}.*{said}"):
             function(**{**needed, argument: value})
+
+
+def test_numbers_out_of_range_name_the_range() -> None:
+    inspect_ = cutaway.inspect
+    model, inputs = GOOD["LanguageModel"], GOOD["Inputs"]
+    wrong = [
+        (lambda: inspect_.occlude(model, inputs, row=1), "row=1: there is 1 text"),
+        (lambda: inspect_.occlude(model, inputs, baseline=61), "baseline=61 is no id"),
+        (lambda: inspect_.occlude(model, inputs, width=0), "width=0: pass a whole number from 1 up"),
+        (lambda: inspect_.promoted_tokens(model, 3, 0), "layer=3: the model has layers 0 to 2"),
+        (lambda: inspect_.logit_lens(model, inputs, top=0), "top=0: pass a whole number from 1 up"),
+        (lambda: inspect_.linear_probe(torch.rand(3, 2), torch.tensor([0, 1, 0]), 0), "classes=0"),
+    ]
+    for call, said in wrong:
+        with pytest.raises(InputError, match=said):
+            call()
 
 
 def test_the_rule_holds_for_many_measures() -> None:

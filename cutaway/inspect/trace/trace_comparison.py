@@ -9,9 +9,11 @@ import torch
 
 from cutaway.errors import InputError
 from cutaway.inspect.comparison import TOP, Comparison, Pairs, align_tokens, distances, kept_answers
+from cutaway.inspect.measure import measure
 from cutaway.inspect.trace.trace import Trace
 
 
+@measure
 def compare_traces(first: Trace, second: Trace, *, tolerance: float = 1e-4) -> Comparison:
     """As `compare`, from what two traces hold: the states of all blocks, and the likeliest answers.
 
