@@ -35,10 +35,10 @@ def measure(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs).arguments
+        arguments = signature.bind(*args, **kwargs).arguments
         for name, check in checks.items():
-            if given.get(name, signature.parameters[name].default) is not signature.parameters[name].default:
-                check(name, given[name])
+            if arguments.get(name, signature.parameters[name].default) is not signature.parameters[name].default:
+                check(name, arguments[name])
         return function(*args, **kwargs)
 
     return checked
