@@ -41,7 +41,7 @@ class WordCounts:
     `MANY` texts on, do words of more than half of them.
 
     Attributes:
-        words: the words. counts: [texts, words], sparse.
+        words: the words. places: the column of each. counts: [texts, words], sparse.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -60,6 +60,7 @@ class WordCounts:
             from scipy.sparse import csr_matrix as matrix
 
             self.counts, self.words = matrix((len(texts), 0), dtype=np.int64), []
+        self.places = {word: i for i, word in enumerate(self.words)}
 
     def of_topics(self, topics: NDArray[np.int64], n_topics: int, n_words: int) -> list[list[tuple[str, float]]]:
         """(word, weight) of each topic, largest first: tf x log(1 + A / f) (Grootendorst 2022, "BERTopic", section 3).
@@ -117,8 +118,7 @@ class WordCounts:
 
         From -1 (never together) to 1 (always together); probabilities are shares of texts. NaN below two words.
         """
-        place = {word: i for i, word in enumerate(self.words)}
-        columns = [place[word] for word in words if word in place]
+        columns = [self.places[word] for word in words if word in self.places]
         if len(columns) < 2:
             return float("nan")
         return float(self._mutual(columns)[np.triu_indices(len(columns), 1)].mean())
