@@ -90,7 +90,8 @@ class WordCounts:
         for every, row in zip(weights, own, strict=True):
             chosen = self._together(_heaviest(row, POOL * n_words), n_words)
             others = [i for i in _heaviest(every, n_words + len(chosen)) if i not in set(chosen)]
-            chosen = sorted([*chosen, *others[: n_words - len(chosen)]], key=lambda i, row=every: (-row[i], i))
+            both = np.sort([*chosen, *others[: n_words - len(chosen)]]).astype(np.int64)
+            chosen = both[np.argsort(-every[both], kind="stable")].tolist()
             found.append([(self.words[i], float(every[i])) for i in chosen])
         return found
 
