@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -82,7 +83,9 @@ def worker(who: str, task: dict[str, Any]) -> dict[str, Any]:
 
 def run(python: str, who: str, task: dict[str, Any]) -> dict[str, Any]:
     command = [python, __file__, "--worker", who]
-    done = subprocess.run(command, input=json.dumps(task), text=True, capture_output=True, check=False)
+    # scikit-learn takes OpenMP's own number, and a thread that waits counts as work on a processor's clock
+    threads = {**os.environ, "OMP_NUM_THREADS": str(task["threads"])}
+    done = subprocess.run(command, input=json.dumps(task), text=True, capture_output=True, check=False, env=threads)
     line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT ")), None)
     if line is None:
         raise SystemExit(f"{who}: {done.stderr[-3000:]}")

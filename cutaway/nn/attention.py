@@ -29,7 +29,7 @@ from cutaway.nn.kv_cache import Cache
 from cutaway.nn.linear import Linear, PackedCache, columns, linear_op
 from cutaway.nn.lora import call_rows
 from cutaway.nn.named_modules import NamedModule, Unhookable
-from cutaway.nn.packed_batch import PackedBatch
+from cutaway.nn.packed_batch import PackedBatch, SharedRows
 from cutaway.nn.positions import RelativeBias, bias_of_steps, rotate, rotate_pairs
 from cutaway.nn.residual import ResidualAdd
 from cutaway.nn.sliding_window import band, stretches
@@ -57,6 +57,7 @@ class Context:
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
         memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
+        shared: which of the rows are computed, where texts share some; blocks are given those alone.
     """
 
     rows: PackedBatch
@@ -76,6 +77,7 @@ class Context:
     memory: Tensor | None = None
     memory_rows: PackedBatch | None = None
     stored: PackedBatch | None = None
+    shared: SharedRows | None = None
 
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
@@ -151,7 +153,12 @@ class Attention(Unhookable, NamedModule):
                     cache.store(layer, k, v, context.rows)
                 else:
                     cache.store(layer, context.stored.pack_rows(k), context.stored.pack_rows(v), context.stored)
+            shared = context.shared
+            if shared is not None:
+                q, k, v = (shared.given(y) for y in (q, k, v))
             z = self._groups(q, k, v, context, context.window(layer), tap)
+            if shared is not None:
+                z = shared.taken(z)
         return self._out(z, x.shape, "attn", tap, join)
 
     def _split(self, x: Tensor) -> Tensor:

@@ -50,6 +50,32 @@ class LengthGroup:
         return slice(self.start, self.start + self.n * self.length)
 
 
+@dataclass(frozen=True)
+class SharedRows:
+    """Rows of a batch that are computed once for several.
+
+    Attributes:
+        computed: [n], the rows that are computed. of: [rows], the place among these of each row.
+    """
+
+    computed: Tensor
+    of: Tensor
+
+    def taken(self, x: Tensor) -> Tensor:
+        """[rows, ...] -> [n, ...]."""
+        return x.index_select(0, self.computed)
+
+    def given(self, x: Tensor) -> Tensor:
+        """[n, ...] -> [rows, ...]."""
+        return x.index_select(0, self.of)
+
+
+def filled_up(index: Tensor) -> Tensor:
+    """Rows [n], the last one repeated up to a multiple of `STEP` where there are many."""
+    n_filler = -len(index) % STEP if len(index) > MANY else 0
+    return torch.cat((index, index[-1:].expand(n_filler))) if n_filler else index
+
+
 class PackedBatch:
     """The layout of one batch.
 
@@ -129,8 +155,8 @@ class PackedBatch:
 
     def _pack(self, index: Tensor, order: Tensor) -> None:
         """Lay the texts out in `order`; index [rows]: the flat padded position of each of their tokens."""
-        self.n_filler = -len(index) % STEP if len(index) > MANY else 0
-        self.index = torch.cat((index, index[-1:].expand(self.n_filler))) if self.n_filler else index
+        self.index = filled_up(index)
+        self.n_filler = len(self.index) - len(index)
         self.used = len(index)
         by_length = [self.lengths[i] for i in order.tolist()]
         self.groups = []

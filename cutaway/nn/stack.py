@@ -33,6 +33,7 @@ from cutaway.nn.named_modules import NamedModule, Unhookable
 from cutaway.nn.norm_mlp import Embedding, Sinusoids, Waves, make_norm, times_rounded
 from cutaway.nn.packed_batch import (
     PackedBatch,
+    SharedRows,
     TextLengths,
     check_mask,
     check_seen_keys,
@@ -41,6 +42,7 @@ from cutaway.nn.packed_batch import (
 )
 from cutaway.nn.padded_hooks import PaddedHooks
 from cutaway.nn.positions import AlibiTable, RelativeBias, RotaryTable
+from cutaway.nn.shared_prefix import shared_rows
 from cutaway.outputs import BaseModelOutput, BaseModelOutputWithPast
 
 
@@ -483,7 +485,12 @@ def run_stack(
         _add_positions(stack, batch, x, context, taps)
         taps.start = 0 if prefill or cache is None else cache.seen
         x = _offer(stack, taps, "embed", x, rows)
-        x = stack.graphs.run(stack, x, context, taps, run_blocks) if blocks is None else blocks(stack, x, context, taps)
+        if blocks is not None:
+            x = blocks(stack, x, context, taps)
+        elif (shared := _shared_rows(stack, batch, context, taps)) is not None:
+            x = _run_shared(stack, x, context, taps, shared)
+        else:
+            x = stack.graphs.run(stack, x, context, taps, run_blocks)
         if spec.final_norm:
             rate = spec.dropout if isinstance(spec.positions, Relative) else 0.0
             x = dropout(stack.final_norm(x), rate, stack.training and not evaluating())
@@ -491,6 +498,28 @@ def run_stack(
         if spec.projects_out:
             x = _offer(stack, taps, "project_out", stack.project_out(x), rows)
     return x
+
+
+def _shared_rows(stack: NamedModule, batch: Batch, context: Context, taps: Taps) -> SharedRows | None:
+    """The rows that texts of this batch share, where each is to be computed once."""
+    if batch.input_ids is None or context.cache is not None or context.memory is not None or not taps.is_idle:
+        return None
+    return (
+        None
+        if batch.token_type_ids is not None
+        else shared_rows(stack, batch.rows, batch.input_ids, batch.position_ids)
+    )
+
+
+def _run_shared(stack: NamedModule, x: Tensor, context: Context, taps: Taps, shared: SharedRows) -> Tensor:
+    """As `run_blocks`, with the rows alone that are computed; the result has them all again, in the layout of x."""
+    shape, last = x.shape, x.dim() - 1
+    turns = {
+        rotary: (shared.taken(cos.flatten(0, last - 1)), shared.taken(sin.flatten(0, last - 1)))  # [n, 1, size]
+        for rotary, (cos, sin) in context.turns.items()
+    }
+    few = replace(context, turns=turns, shared=shared)
+    return shared.given(run_blocks(stack, shared.taken(x.flatten(0, last - 1)), few, taps)).view(shape)
 
 
 def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:

@@ -19,7 +19,9 @@ SPACELESS = re.compile(
 )
 MANY = 50  # of fewer texts a share says little
 OFTEN = 0.5  # words in more of the texts than this share name no topic
-RARE = 400  # words in fewer than one text of so many name no topic: of two rare words, chance says how often they meet
+RARE = 100  # words in fewer texts than the root of texts / RARE name no topic: of two, chance says how often they meet
+NEAR = 0.95  # of its largest weight: a word names the topics where it has so much, and no others
+POOL = 2  # times as many words as are shown: of these, the ones that stand together are
 SMOOTHING = 1e-12
 
 
@@ -39,7 +41,7 @@ class WordCounts:
     `MANY` texts on, do words of more than half of them.
 
     Attributes:
-        words: the words. counts: [texts, words], sparse.
+        words: the words. places: the column of each. counts: [texts, words], sparse.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -58,12 +60,17 @@ class WordCounts:
             from scipy.sparse import csr_matrix as matrix
 
             self.counts, self.words = matrix((len(texts), 0), dtype=np.int64), []
+        self.places = {word: i for i, word in enumerate(self.words)}
 
     def of_topics(self, topics: NDArray[np.int64], n_topics: int, n_words: int) -> list[list[tuple[str, float]]]:
         """(word, weight) of each topic, largest first: tf x log(1 + A / f) (Grootendorst 2022, "BERTopic", section 3).
 
         tf: the word's share of the topic's words; f: how often it stands in all; A: the mean words of a topic. Words in
-        fewer than one text of `RARE` have no weight.
+        fewer texts than the root of texts / `RARE` have no weight.
+
+        A word names the topic where it weighs most, and others where it weighs nearly as much. Of the heaviest `POOL` *
+        n_words of a topic, those are left out, one after another, that stand with the rest least often (`coherence`);
+        where too few are left, the heaviest words of other topics are taken too.
 
         Args:
             topics: each text's topic [texts], -1 for none.
@@ -77,11 +84,34 @@ class WordCounts:
             return [[] for _ in range(n_topics)]
         sizes = joined.sum(axis=1, keepdims=True)
         weights = joined / np.maximum(sizes, 1) * np.log1p(sizes.mean() / np.maximum(joined.sum(axis=0), 1))
-        weights[:, np.diff(self.counts.tocsc().indptr) < len(topics) // RARE] = 0
+        weights[:, np.diff(self.counts.tocsc().indptr) < int((len(topics) / RARE) ** 0.5)] = 0
+        own = np.where(weights >= NEAR * weights.max(axis=0), weights, 0)
         found = []
-        for row in weights:
-            best = np.argsort(-row, kind="stable")[:n_words]
-            found.append([(self.words[i], float(row[i])) for i in best if row[i] > 0])
+        for every, row in zip(weights, own, strict=True):
+            chosen = self._together(_heaviest(row, POOL * n_words), n_words)
+            others = [i for i in _heaviest(every, n_words + len(chosen)) if i not in set(chosen)]
+            both = np.sort([*chosen, *others[: n_words - len(chosen)]]).astype(np.int64)
+            chosen = both[np.argsort(-every[both], kind="stable")].tolist()
+            found.append([(self.words[i], float(every[i])) for i in chosen])
+        return found
+
+    def _together(self, columns: list[int], n: int) -> list[int]:
+        """The n of these words that stand together most, in the same order."""
+        if len(columns) <= n:
+            return columns
+        mutual = self._mutual(columns)
+        np.fill_diagonal(mutual, 0)
+        kept = list(range(len(columns)))
+        while len(kept) > n:
+            kept.pop(int(mutual[np.ix_(kept, kept)].sum(axis=1).argmin()))
+        return [columns[i] for i in kept]
+
+    def _mutual(self, columns: list[int]) -> NDArray[np.float64]:
+        """How often each two of these words stand in one text, beyond chance: their NPMI [words, words]."""
+        there = (self.counts[:, columns] > 0).astype(np.float64)
+        both = np.asarray((there.T @ there).todense()) / self.counts.shape[0]  # [words, words]
+        own = np.diag(both)
+        found: NDArray[np.float64] = np.log((both + SMOOTHING) / np.outer(own, own)) / -np.log(both + SMOOTHING)
         return found
 
     def coherence(self, words: Sequence[str]) -> float:
@@ -89,14 +119,12 @@ class WordCounts:
 
         From -1 (never together) to 1 (always together); probabilities are shares of texts. NaN below two words.
         """
-        place = {word: i for i, word in enumerate(self.words)}
-        columns = [place[word] for word in words if word in place]
+        columns = [self.places[word] for word in words if word in self.places]
         if len(columns) < 2:
             return float("nan")
-        there = (self.counts[:, columns] > 0).astype(np.float64)
-        both = np.asarray((there.T @ there).todense()) / self.counts.shape[0]  # [words, words]
-        own = np.diag(both)
-        first, second = np.triu_indices(len(columns), 1)
-        together = both[first, second]
-        mutual = np.log((together + SMOOTHING) / (own[first] * own[second]))
-        return float((mutual / -np.log(together + SMOOTHING)).mean())
+        return float(self._mutual(columns)[np.triu_indices(len(columns), 1)].mean())
+
+
+def _heaviest(weights: NDArray[np.float64], n: int) -> list[int]:
+    """The places of the n largest weights above 0, the largest first."""
+    return [i for i in np.argsort(-weights, kind="stable")[:n].tolist() if weights[i] > 0]

@@ -170,9 +170,7 @@ def _loose(whole: Floats, raw: NDArray[np.int64]) -> NDArray[np.bool_]:
     found = np.zeros(len(raw), dtype=bool)
     if len(inside):
         count = int(raw.max()) + 1
-        sums = np.zeros((count, whole.shape[1]), dtype=np.float32)
-        np.add.at(sums, raw[inside], whole[inside])
-        middles = np.stack([_unit(row) for row in sums])
+        middles = np.stack([_unit(whole[raw == topic].sum(axis=0)) for topic in range(count)])
         own = (whole[inside] * middles[raw[inside]]).sum(axis=1)
         found[inside] = own < whole[inside] @ _unit(whole.mean(axis=0)) - SAME
     return found

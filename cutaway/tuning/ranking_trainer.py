@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from cutaway.errors import InputError
 from cutaway.tokenization.protocols import PaddingTokenizer
 from cutaway.train.arguments import TrainingArguments
+from cutaway.train.evaluation import EvalPrediction
 from cutaway.train.trainer import Trainer
+from cutaway.tuning.ranking_measures import of_groups
 
 PAIRS = "pairs"  # of a row: the token ids, and what goes with them, of the query with each of its documents
 RIGHT = "right"  # of a row: how good an answer each document is, from 0 to 1
@@ -34,7 +37,18 @@ def ranking_settings(queries: int, documents: int) -> dict[str, Any]:
         "per_device_train_batch_size": size,
         "learning_rate": 1e-4,
         "warmup_ratio": 0.1,
+        # the loss rises while scores grow surer and the order still gets better
+        "metric_for_best_model": "mrr_at_10",
     }
+
+
+def ranking_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """MRR@10 and NDCG@10 of what a `RankingTrainer` predicted; nothing where no query has a right and a wrong one."""
+    sizes, right = prediction.label_ids  # [queries], [pairs]
+    scores = np.asarray(prediction.predictions, dtype=np.float64)  # [pairs]
+    ends = np.cumsum(sizes.astype(np.int64))[:-1]
+    measured = of_groups(np.split(scores, ends), np.split(right.astype(np.float64), ends))
+    return {name: float(values.mean()) for name, values in measured.items() if len(values)}
 
 
 def ranking_loss(scores: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
@@ -81,7 +95,8 @@ class RankingTrainer(Trainer):
     """`Trainer` for models that give one score of a query with a document (`num_labels` is 1); `ranking_loss`.
 
     Rows hold "pairs", a list with the token ids (and masks, types) of the query with each document, and "right", as
-    many numbers from 0 to 1.
+    many numbers from 0 to 1. An evaluation gives the loss, MRR@10 and NDCG@10; `compute_metrics` is given the scores
+    [pairs] as predictions, and as label_ids how many pairs each query has [queries] and their labels [pairs].
     """
 
     def __init__(
@@ -93,6 +108,7 @@ class RankingTrainer(Trainer):
         eval_dataset: object = None,
         processing_class: PaddingTokenizer | None = None,
         *,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = ranking_metrics,
         callbacks: Sequence[object] | None = None,
         optimizers: tuple[Optimizer | None, LRScheduler | None] = (None, None),
     ) -> None:
@@ -100,8 +116,9 @@ class RankingTrainer(Trainer):
             data_collator = DataCollatorForRanking(processing_class)
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class,
-            callbacks=callbacks, optimizers=optimizers,
+            compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
         )  # fmt: skip
+        self.label_names = ["labels", RIGHT]
 
     def _set_signature_columns_if_needed(self) -> None:
         """The rows' columns are not the model's."""

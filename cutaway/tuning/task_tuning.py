@@ -70,11 +70,13 @@ class TaskTuning(Tuning[TaskRows]):
         return super().record() | {"task": self.task, "options": json.dumps(how, sort_keys=True)}
 
     def run(self, folder: Path, *, resume: bool = False, **settings: object) -> Outcome:
-        """As `Tuning.run`; of a reranker with `ranking_settings` where the settings say nothing."""
+        """As `Tuning.run`; of a reranker with `ranking_settings` where the settings say nothing: the best MRR stays."""
         own: dict[str, Any] = {}
         if self.task == "rerank":
             queries = by_query(self.training)
             own = ranking_settings(len(queries), sum(len(documents) for _, documents, _ in queries))
+            if not any(max(right) > 0 and min(right) < 1 for _, _, right in by_query(self.validation)):
+                del own["metric_for_best_model"]  # nothing is ranked
             own = {name: value for name, value in own.items() if name not in self.settings}
         return super().run(folder, resume=resume, **{**own, **settings})
 
@@ -110,7 +112,7 @@ class TaskTuning(Tuning[TaskRows]):
         callbacks: Sequence[TrainerCallback],
     ) -> Trainer:
         options, spec = self._options(), TASKS[self.task]
-        args.prediction_loss_only = True
+        args.prediction_loss_only = self.task != "rerank"
         return trainer_class(self.task, self.model, options, self.training.columns)(
             model,
             args,

@@ -152,7 +152,7 @@ def test_words_of_few_texts_name_no_topic():
         found = WordCounts(texts).of_topics(np.repeat([0, 1], 800), 2, 10)
         return {word for word, _ in found[1]}
 
-    assert words_of(4) == {"train", "station", "whistle"}  # one text of 400
+    assert words_of(4) == {"train", "station", "whistle"}  # the root of 16
     assert words_of(3) == {"train", "station"}
 
 
@@ -183,3 +183,30 @@ def test_the_command_writes_everything(call, tmp_path, texts, monkeypatch):
     assert Counter(row["topic"] for row in rows) == {**{str(t["number"]): t["size"] for t in found["topics"]}, "": 1}
     assert (tmp_path / "t.svg").stat().st_size > 5000
     assert "row 55" in err
+
+
+def test_a_word_names_the_topic_where_it_weighs_most():
+    texts = ["cat sofa film"] * 30 + ["train station film"] * 20 + ["train film film"] * 10
+    first, second = WordCounts(texts).of_topics(np.repeat([0, 1], 30), 2, 2)
+    assert {word for word, _ in first} == {"cat", "sofa"}
+    assert {word for word, _ in second} == {"train", "station"}
+
+
+def test_a_word_names_two_topics_where_it_weighs_the_same():
+    texts = ["cat sofa"] * 30 + ["cat station"] * 30 + ["rain"] * 90
+    first, second, _ = WordCounts(texts).of_topics(np.array([0] * 30 + [1] * 30 + [2] * 90), 3, 2)
+    assert {word for word, _ in first} == {"cat", "sofa"} and {word for word, _ in second} == {"cat", "station"}
+
+
+def test_a_topic_with_too_few_words_of_its_own_takes_others():
+    texts = ["cat sofa"] * 30 + ["cat cat sofa sofa train"] * 20 + ["rain"] * 60
+    first, second, _ = WordCounts(texts).of_topics(np.array([0] * 30 + [1] * 20 + [2] * 60), 3, 3)
+    assert [{word for word, _ in topic} for topic in (first, second)] == [{"cat", "sofa"}, {"cat", "sofa", "train"}]
+
+
+def test_words_of_a_topic_stand_together():
+    """Of four words that weigh about the same, the two that stand in the same texts name it."""
+    texts = ["cat sofa"] * 29 + ["dog"] * 30 + ["bird"] * 31 + ["train station"] * 90
+    found, _ = WordCounts(texts).of_topics(np.repeat([0, 1], 90), 2, 2)
+    assert {word for word, _ in found} == {"cat", "sofa"}
+    assert WordCounts(texts).coherence([word for word, _ in found]) > 0.9

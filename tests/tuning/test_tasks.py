@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from itertools import chain, repeat
 
 import numpy as np
 import pytest
@@ -161,6 +162,47 @@ def test_a_loss_of_rankings_does_not_depend_on_how_the_batch_is_cut(tmp_path):
 
     assert first(4, 1) == pytest.approx(first(2, 2), rel=1e-5)
     assert first(4, 1) == pytest.approx(first(3, 2), rel=1e-5)
+
+
+def test_an_evaluation_of_rankings_says_how_good_the_order_is(tmp_path):
+    folder = tiny.classifier(tmp_path / "base", labels=1, **STILL)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    texts = ["great scenes", "not", "film", "a dull film"]
+    rows = [
+        {"pairs": [{"input_ids": tokenizer(a, text)["input_ids"]} for text in texts[: 2 + i % 3]],
+         "right": [0.0, 1.0, 0.0, 0.0][: 2 + i % 3]}
+        for i, (a, _) in enumerate(PAIRS)
+    ]  # fmt: skip
+    args = TrainingArguments(tmp_path / "o", per_device_eval_batch_size=3, disable_tqdm=True, use_cpu=True)
+    trainer = RankingTrainer(model, args, eval_dataset=rows, processing_class=tokenizer)
+    found = trainer.evaluate()
+    places = []
+    for row in rows:
+        with torch.inference_mode():
+            scores = [float(model(input_ids=torch.tensor([pair["input_ids"]])).logits) for pair in row["pairs"]]
+        places.append(1 + sum(score > scores[1] for score in scores))
+    assert found["eval_mrr_at_10"] == pytest.approx(sum(1 / place for place in places) / len(places))
+    assert 0 < found["eval_ndcg_at_10"] <= 1 and found["eval_loss"] > 0
+    alike = [{**row, "right": [1.0] * len(row["right"])} for row in rows]
+    assert "eval_mrr_at_10" not in trainer.evaluate(alike)
+
+
+@pytest.mark.parametrize("ranked", [True, False])
+def test_the_reranker_that_ranks_best_is_kept(tmp_path, monkeypatch, ranked):
+    """By the MRR of the validation; by its loss where that ranks nothing."""
+    base = tiny.classifier(tmp_path / "base", labels=1, **STILL)
+    rows = [{"query": a, "positive": b, "negatives": [PAIRS[i - 1][1]]} for i, (a, b) in enumerate(PAIRS)]
+    alike = [{"query": a, "document": b, "label": 1} for a, b in PAIRS]
+    training = read_task(lines(tmp_path / "a.jsonl", rows), READINGS["rerank"], {})
+    validation = read_task(lines(tmp_path / "b.jsonl", rows if ranked else alike), READINGS["rerank"], {})
+    said = chain([0.5, 0.9, 0.7], repeat(0.9))
+    monkeypatch.setattr("cutaway.tuning.ranking_trainer.of_groups", lambda *_: {"mrr_at_10": np.array([next(said)])})
+    settings = {"num_train_epochs": 3, "disable_tqdm": True, "use_cpu": True, "report_to": "none"}
+    tuning = TaskTuning(str(base), training, validation, settings, task="rerank")
+    trainer = tuning.run(tmp_path / "out").trainer
+    assert trainer.args.metric_for_best_model == ("mrr_at_10" if ranked else "loss")
+    if ranked:
+        assert trainer.state.best_metric == 0.9 and trainer.state.best_global_step == trainer.state.max_steps // 3 * 2
 
 
 def test_few_queries_are_gone_through_more_often():
