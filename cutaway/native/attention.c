@@ -13,8 +13,10 @@
 #include "vector.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define SMALL 200000 /* products below which other threads are not worth waking */
+#define APART 256    /* keys of a text from which on it pays to gather those of a head */
 #define PIECE 64     /* rows of panels of a long text that are one job: a prompt has few heads that keys are read by, and its end most to see */
 
 /* Rows of q, k, v, out lie `row` numbers apart; the heads of a row stand side by side, `size` (a multiple of 32) numbers
@@ -128,18 +130,45 @@ static inline int64_t keys_of(const Attention *a, int64_t text) {
     return a->lengths[text] + (a->before ? a->before[text] : 0);
 }
 
+/* What a thread holds of a text's keys and values of one head, `of` (text * kv_heads + head; -1: of none): where many panels meet them,
+ * keys and float32 values one after another, since rows of all heads lie on as many pages; the values of BF16 in pairs. */
+typedef struct {
+    int64_t of;
+    const char *k, *v;   /* the first key and value, */
+    int64_t k_row, v_row; /* and bytes from one to the next */
+    int32_t *pairs;
+    char *keys, *values; /* memory for them, or NULL */
+} Held;
+
+/* Bytes of rows that lie one after another. */
+INLINE void gathered(const char *from, int64_t row, int64_t rows, int64_t bytes, char *to) {
+    for (int64_t r = 0; r < rows; r++) memcpy(to + r * bytes, from + r * row, bytes);
+}
+
+TARGET static void hold(const Attention *a, int64_t text, int64_t kv_head, Held *held) {
+    if (held->of == text * a->kv_heads + kv_head) return;
+    const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, n = keys_of(a, text);
+    held->of = text * a->kv_heads + kv_head;
+    held->k_row = a->k_row * bytes, held->v_row = a->v_row * bytes;
+    held->k = (const char *)a->k + (first_key(a, text, a->k_row) + kv_head * a->k_head) * bytes;
+    held->v = (const char *)a->v + (first_key(a, text, a->v_row) + kv_head * a->v_head) * bytes;
+    if (a->bf16) paired((const uint16_t *)held->v, a->v_row, n, a->size, held->pairs);
+    if (!held->keys || n < APART) return;
+    if (held->k_row != own) gathered(held->k, held->k_row, n, own, held->keys), held->k = held->keys, held->k_row = own;
+    if (held->v_row != own && !a->bf16) gathered(held->v, held->v_row, n, own, held->values), held->v = held->values, held->v_row = own;
+}
+
 /* `fold` heads of one text from `head` on, which read the same keys: a row of a panel is a token's query of one of them. Of their
  * rows those from `begin` on, a multiple of 32, before `end`.
- * workspace: the queries' panel, then the scores. pairs: the values of BF16, as `paired` left them. */
+ * workspace: the queries' panel, then the scores. held: their keys and values. */
 INLINE void rows_of(const Attention *a, int64_t text, int64_t head, int64_t fold, int64_t begin, int64_t end, char *workspace,
-                    const int32_t *pairs, const int bf16) {
+                    const Held *held, const int bf16) {
     const int64_t size = a->size, length = a->lengths[text], first_row = a->starts[text], bytes = bf16 ? 2 : 4;
-    const int64_t q_row = a->q_row * bytes, k_row = a->k_row * bytes, v_row = a->v_row * bytes;
+    const int64_t q_row = a->q_row * bytes, k_row = held->k_row, v_row = held->v_row;
     const int64_t keys = keys_of(a, text), before = keys - length;
-    const int64_t kv_head = head / (a->heads / a->kv_heads), steps = size * bytes / 4;
+    const int64_t steps = size * bytes / 4;
     const char *q = (const char *)a->q + first_row * q_row + head * size * bytes;
-    const char *k = (const char *)a->k + (first_key(a, text, a->k_row) + kv_head * a->k_head) * bytes;
-    const char *v = (const char *)a->v + (first_key(a, text, a->v_row) + kv_head * a->v_head) * bytes;
+    const char *k = held->k, *v = held->v;
     Tile *const *tiles = cw_tiles[bf16 ? BF16 : FP32];
     int32_t *panel = (int32_t *)workspace;
     float *scores = (float *)(workspace + steps * PANEL * 4), total[PANEL], sums[ROWS * PANEL];
@@ -175,7 +204,7 @@ INLINE void rows_of(const Attention *a, int64_t text, int64_t head, int64_t fold
                 const Stride stride = {4, PANEL * 4};
                 const char *x = (const char *)(scores + r);
                 if (bf16)
-                    tiles[count](x, stride, (const char *)(pairs + from / 2 * size + c), size * 4, (to - from + 1) / 2, sums);
+                    tiles[count](x, stride, (const char *)(held->pairs + from / 2 * size + c), size * 4, (to - from + 1) / 2, sums);
                 else
                     tiles[count](x, stride, v + from * v_row + c * 4, v_row, to - from, sums);
                 for (int64_t n = 0; n < count; n++) {
@@ -196,16 +225,12 @@ INLINE void fetch(const void *x, int64_t row, int64_t rows, int64_t from, int64_
 /* How many heads share a panel: a short text fills none by itself. */
 static inline int64_t fold_of(const Attention *a, int64_t text) { return a->lengths[text] < PANEL ? a->heads / a->kv_heads : 1; }
 
-/* The heads of a text that read the keys of one, piece number `piece` of their rows; `paired_for`: whose values `pairs` holds. */
-TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, int64_t piece, char *workspace, int32_t *pairs, int64_t *paired_for) {
+/* The heads of a text that read the keys of one, piece number `piece` of their rows. */
+TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, int64_t piece, char *workspace, Held *held) {
     const int64_t group = a->heads / a->kv_heads, length = a->lengths[text];
     const int64_t fold = fold_of(a, text);
     const int64_t begin = piece * PIECE, whole = length * fold, end = whole - begin < PIECE ? whole : begin + PIECE;
-    if (a->bf16 && *paired_for != text * a->kv_heads + kv_head) {
-        const uint16_t *v = (const uint16_t *)a->v + first_key(a, text, a->v_row) + kv_head * a->v_head;
-        paired(v, a->v_row, keys_of(a, text), a->size, pairs);
-        *paired_for = text * a->kv_heads + kv_head;
-    }
+    hold(a, text, kv_head, held);
     if (kv_head + 1 < a->kv_heads && piece == 0) {
         const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, n = keys_of(a, text), next = kv_head + 1;
         fetch(a->k, a->k_row * bytes, n, (first_key(a, text, a->k_row) + next * a->k_head) * bytes, own);
@@ -213,8 +238,8 @@ TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, i
         fetch(a->q, a->q_row * bytes, length, a->starts[text] * a->q_row * bytes + next * group * own, group * own);
     }
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head += fold) {
-        if (a->bf16) rows_of(a, text, head, fold, begin, end, workspace, pairs, 1);
-        else rows_of(a, text, head, fold, begin, end, workspace, pairs, 0);
+        if (a->bf16) rows_of(a, text, head, fold, begin, end, workspace, held, 1);
+        else rows_of(a, text, head, fold, begin, end, workspace, held, 0);
     }
 }
 
@@ -235,15 +260,16 @@ TARGET static int texts_run(const void *op, char *shared, Member *member) {
     }
     const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4, heads = a->texts * a->kv_heads;
     const int64_t pieces = (rows + PIECE - 1) / PIECE;
-    const int64_t workspace = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0);
-    char *own = malloc(workspace);
-    int64_t paired_for = -1;
+    const int64_t numbers = longest * a->size, pairs = a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0;
+    const int64_t keys = longest < APART ? 0 : numbers * (a->bf16 ? 2 : 4), values = a->bf16 ? 0 : keys;
+    char *own = malloc(panel + scores + pairs + keys + values), *more = own + panel + scores;
+    Held held = {.of = -1, .pairs = (int32_t *)more, .keys = keys ? more + pairs : NULL, .values = more + pairs + keys};
     /* the last rows of a text first, which see most, so that what is left for the end is short */
 #pragma omp for schedule(dynamic, pieces > 1 ? 1 : 4) nowait
     for (int64_t job = 0; job < heads * pieces; job++) {
         const int64_t head = job / pieces, text = head / a->kv_heads, piece = pieces - 1 - job % pieces;
         if (own && piece * PIECE < a->lengths[text] * fold_of(a, text))
-            heads_of(a, text, head % a->kv_heads, piece, own, (int32_t *)(own + panel + scores), &paired_for);
+            heads_of(a, text, head % a->kv_heads, piece, own, &held);
     }
     free(own);
     return !own;
