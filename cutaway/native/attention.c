@@ -247,7 +247,7 @@ static int texts_large(const void *op) {
     const Attention *a = op;
     int64_t products = 0;
     for (int64_t t = 0; t < a->texts; t++) products += a->lengths[t] * keys_of(a, t) * a->heads * a->size;
-    return products > SMALL;
+    return products > LONG_FROM ? LONG : products > SMALL ? SHORT : ALONE;
 }
 
 TARGET static int texts_run(const void *op, char *shared, Member *member) {

@@ -256,7 +256,8 @@ static int64_t product_workspace(const void *op) {
 
 static int product_large(const void *op) {
     const Product *p = op;
-    return p->op.rows * p->weight->n * p->weight->k > SMALL;
+    const int64_t products = p->op.rows * p->weight->n * p->weight->k;
+    return products > LONG_FROM ? LONG : products > SMALL ? SHORT : ALONE;
 }
 
 /* The two halves of a panel: where their columns begin. */
@@ -452,8 +453,8 @@ TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_
 }
 
 static int chain_large(const void *op) {
-    (void)op;
-    return 1;
+    const Product *p = op;
+    return p->op.rows * p->weight->n * p->weight->k > LONG_FROM ? LONG : SHORT;
 }
 
 /* The product with `weight` and its activation, then with `down` and the residual: to the last bit what two products give,
