@@ -13,8 +13,11 @@
 #include "vector.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define SMALL 200000 /* products below which other threads are not worth waking */
+#define APART 256    /* keys of a text from which on it pays to gather those of a head */
+#define PIECE 64     /* rows of panels of a long text that are one job: a prompt has few heads that keys are read by, and its end most to see */
 
 /* Rows of q, k, v, out lie `row` numbers apart; the heads of a row stand side by side, `size` (a multiple of 32) numbers
  * each; those of k are `k_head` numbers apart, of v `v_head`. heads is a multiple of kv_heads. Text t has `lengths[t]` rows
@@ -127,23 +130,52 @@ static inline int64_t keys_of(const Attention *a, int64_t text) {
     return a->lengths[text] + (a->before ? a->before[text] : 0);
 }
 
-/* `fold` heads of one text from `head` on, which read the same keys: a row of a panel is a token's query of one of them.
- * workspace: the queries' panel, then the scores. pairs: the values of BF16, as `paired` left them. */
-INLINE void rows_of(const Attention *a, int64_t text, int64_t head, int64_t fold, char *workspace, const int32_t *pairs, const int bf16) {
+/* What a thread holds of a text's keys and values of one head, `of` (text * kv_heads + head; -1: of none): where many panels meet them,
+ * keys and float32 values one after another, since rows of all heads lie on as many pages; the values of BF16 in pairs. */
+typedef struct {
+    int64_t of;
+    const char *k, *v;   /* the first key and value, */
+    int64_t k_row, v_row; /* and bytes from one to the next */
+    int32_t *pairs;
+    char *keys, *values; /* memory for them, or NULL */
+} Held;
+
+/* Bytes of rows that lie one after another. */
+INLINE void gathered(const char *from, int64_t row, int64_t rows, int64_t bytes, char *to) {
+    for (int64_t r = 0; r < rows; r++) memcpy(to + r * bytes, from + r * row, bytes);
+}
+
+TARGET static void hold(const Attention *a, int64_t text, int64_t kv_head, Held *held) {
+    if (held->of == text * a->kv_heads + kv_head) return;
+    const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, n = keys_of(a, text);
+    held->of = text * a->kv_heads + kv_head;
+    held->k_row = a->k_row * bytes, held->v_row = a->v_row * bytes;
+    held->k = (const char *)a->k + (first_key(a, text, a->k_row) + kv_head * a->k_head) * bytes;
+    held->v = (const char *)a->v + (first_key(a, text, a->v_row) + kv_head * a->v_head) * bytes;
+    if (a->bf16) paired((const uint16_t *)held->v, a->v_row, n, a->size, held->pairs);
+    if (!held->keys || n < APART) return;
+    if (held->k_row != own) gathered(held->k, held->k_row, n, own, held->keys), held->k = held->keys, held->k_row = own;
+    if (held->v_row != own && !a->bf16) gathered(held->v, held->v_row, n, own, held->values), held->v = held->values, held->v_row = own;
+}
+
+/* `fold` heads of one text from `head` on, which read the same keys: a row of a panel is a token's query of one of them. Of their
+ * rows those from `begin` on, a multiple of 32, before `end`.
+ * workspace: the queries' panel, then the scores. held: their keys and values. */
+INLINE void rows_of(const Attention *a, int64_t text, int64_t head, int64_t fold, int64_t begin, int64_t end, char *workspace,
+                    const Held *held, const int bf16) {
     const int64_t size = a->size, length = a->lengths[text], first_row = a->starts[text], bytes = bf16 ? 2 : 4;
-    const int64_t q_row = a->q_row * bytes, k_row = a->k_row * bytes, v_row = a->v_row * bytes;
+    const int64_t q_row = a->q_row * bytes, k_row = held->k_row, v_row = held->v_row;
     const int64_t keys = keys_of(a, text), before = keys - length;
-    const int64_t kv_head = head / (a->heads / a->kv_heads), steps = size * bytes / 4;
+    const int64_t steps = size * bytes / 4;
     const char *q = (const char *)a->q + first_row * q_row + head * size * bytes;
-    const char *k = (const char *)a->k + (first_key(a, text, a->k_row) + kv_head * a->k_head) * bytes;
-    const char *v = (const char *)a->v + (first_key(a, text, a->v_row) + kv_head * a->v_head) * bytes;
+    const char *k = held->k, *v = held->v;
     Tile *const *tiles = cw_tiles[bf16 ? BF16 : FP32];
     int32_t *panel = (int32_t *)workspace;
     float *scores = (float *)(workspace + steps * PANEL * 4), total[PANEL], sums[ROWS * PANEL];
     int64_t at[PANEL], out[PANEL]; /* where each row of a panel is read, in bytes, and goes, in numbers */
     int32_t places[PANEL] = {0};
-    for (int64_t i = 0; i < length * fold; i += PANEL) {
-        const int64_t queries = length * fold - i < PANEL ? length * fold - i : PANEL, first = i / fold;
+    for (int64_t i = begin; i < end; i += PANEL) {
+        const int64_t queries = end - i < PANEL ? end - i : PANEL, first = i / fold;
         for (int64_t r = 0; r < queries; r++) {
             const int64_t token = fold == 1 ? i + r : (i + r) / fold, h = i + r - token * fold;
             at[r] = token * q_row + h * size * bytes;
@@ -172,7 +204,7 @@ INLINE void rows_of(const Attention *a, int64_t text, int64_t head, int64_t fold
                 const Stride stride = {4, PANEL * 4};
                 const char *x = (const char *)(scores + r);
                 if (bf16)
-                    tiles[count](x, stride, (const char *)(pairs + from / 2 * size + c), size * 4, (to - from + 1) / 2, sums);
+                    tiles[count](x, stride, (const char *)(held->pairs + from / 2 * size + c), size * 4, (to - from + 1) / 2, sums);
                 else
                     tiles[count](x, stride, v + from * v_row + c * 4, v_row, to - from, sums);
                 for (int64_t n = 0; n < count; n++) {
@@ -190,22 +222,24 @@ INLINE void fetch(const void *x, int64_t row, int64_t rows, int64_t from, int64_
         for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch((const char *)x + r * row + from + b, _MM_HINT_T1);
 }
 
-TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, char *workspace, int32_t *pairs) {
-    const int64_t group = a->heads / a->kv_heads;
-    if (a->bf16) {
-        const uint16_t *v = (const uint16_t *)a->v + first_key(a, text, a->v_row) + kv_head * a->v_head;
-        paired(v, a->v_row, keys_of(a, text), a->size, pairs);
-    }
-    if (kv_head + 1 < a->kv_heads) {
+/* How many heads share a panel: a short text fills none by itself. */
+static inline int64_t fold_of(const Attention *a, int64_t text) { return a->lengths[text] < PANEL ? a->heads / a->kv_heads : 1; }
+
+/* The heads of a text that read the keys of one, piece number `piece` of their rows. */
+TARGET static void heads_of(const Attention *a, int64_t text, int64_t kv_head, int64_t piece, char *workspace, Held *held) {
+    const int64_t group = a->heads / a->kv_heads, length = a->lengths[text];
+    const int64_t fold = fold_of(a, text);
+    const int64_t begin = piece * PIECE, whole = length * fold, end = whole - begin < PIECE ? whole : begin + PIECE;
+    hold(a, text, kv_head, held);
+    if (kv_head + 1 < a->kv_heads && piece == 0) {
         const int64_t bytes = a->bf16 ? 2 : 4, own = a->size * bytes, n = keys_of(a, text), next = kv_head + 1;
         fetch(a->k, a->k_row * bytes, n, (first_key(a, text, a->k_row) + next * a->k_head) * bytes, own);
         fetch(a->v, a->v_row * bytes, n, (first_key(a, text, a->v_row) + next * a->v_head) * bytes, own);
-        fetch(a->q, a->q_row * bytes, a->lengths[text], a->starts[text] * a->q_row * bytes + next * group * own, group * own);
+        fetch(a->q, a->q_row * bytes, length, a->starts[text] * a->q_row * bytes + next * group * own, group * own);
     }
-    const int64_t fold = a->lengths[text] < PANEL ? group : 1; /* a short text fills no panel by itself */
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head += fold) {
-        if (a->bf16) rows_of(a, text, head, fold, workspace, pairs, 1);
-        else rows_of(a, text, head, fold, workspace, pairs, 0);
+        if (a->bf16) rows_of(a, text, head, fold, begin, end, workspace, held, 1);
+        else rows_of(a, text, head, fold, begin, end, workspace, held, 0);
     }
 }
 
@@ -213,21 +247,30 @@ static int texts_large(const void *op) {
     const Attention *a = op;
     int64_t products = 0;
     for (int64_t t = 0; t < a->texts; t++) products += a->lengths[t] * keys_of(a, t) * a->heads * a->size;
-    return products > SMALL;
+    return products > LONG_FROM ? LONG : products > SMALL ? SHORT : ALONE;
 }
 
 TARGET static int texts_run(const void *op, char *shared, Member *member) {
     (void)shared, (void)member;
     const Attention *a = op;
-    int64_t longest = 0;
-    for (int64_t t = 0; t < a->texts; t++)
+    int64_t longest = 0, rows = 0;
+    for (int64_t t = 0; t < a->texts; t++) {
         if (keys_of(a, t) > longest) longest = keys_of(a, t);
-    const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4;
-    const int64_t workspace = panel + scores + (a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0), jobs = a->texts * a->kv_heads;
-    char *own = malloc(workspace);
-#pragma omp for schedule(dynamic, 4) nowait
-    for (int64_t job = 0; job < jobs; job++)
-        if (own) heads_of(a, job / a->kv_heads, job % a->kv_heads, own, (int32_t *)(own + panel + scores));
+        if (a->lengths[t] * fold_of(a, t) > rows) rows = a->lengths[t] * fold_of(a, t);
+    }
+    const int64_t panel = a->size * PANEL * 4, scores = longest * PANEL * 4, heads = a->texts * a->kv_heads;
+    const int64_t pieces = (rows + PIECE - 1) / PIECE;
+    const int64_t numbers = longest * a->size, pairs = a->bf16 ? (longest + 1) / 2 * a->size * 4 : 0;
+    const int64_t keys = longest < APART ? 0 : numbers * (a->bf16 ? 2 : 4), values = a->bf16 ? 0 : keys;
+    char *own = malloc(panel + scores + pairs + keys + values), *more = own + panel + scores;
+    Held held = {.of = -1, .pairs = (int32_t *)more, .keys = keys ? more + pairs : NULL, .values = more + pairs + keys};
+    /* the last rows of a text first, which see most, so that what is left for the end is short */
+#pragma omp for schedule(dynamic, pieces > 1 ? 1 : 4) nowait
+    for (int64_t job = 0; job < heads * pieces; job++) {
+        const int64_t head = job / pieces, text = head / a->kv_heads, piece = pieces - 1 - job % pieces;
+        if (own && piece * PIECE < a->lengths[text] * fold_of(a, text))
+            heads_of(a, text, head % a->kv_heads, piece, own, &held);
+    }
     free(own);
     return !own;
 }

@@ -137,7 +137,7 @@ void cw_lay_out(const Part *part, int64_t k, char *to, int threads) {
     const int64_t size = cw_laid_out_bytes(part->type, k), units = (part->n + UNIT - 1) / UNIT;
     const uint64_t start = __rdtsc();
     Team team __attribute__((aligned(64))) = {0};
-    threads = threads > 1 && part->n * k > 500000 ? cw_members(threads, start) : 1;
+    threads = threads > 1 && part->n * k > 500000 ? cw_members(threads, SHORT, start) : 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Member member = cw_join(&team);
@@ -145,7 +145,7 @@ void cw_lay_out(const Part *part, int64_t k, char *to, int threads) {
         for (int64_t i = 0; i < units; i++) LAY_OUT_OF[part->type](part, i * UNIT, k, (uint8_t *)to + i * size);
         cw_leave(&member);
     }
-    if (threads > 1) cw_judge(&team, threads, start);
+    if (threads > 1) cw_judge(&team, threads, SHORT, start);
 }
 
 /* --- rows of bytes ------------------------------------------------------------------------------------------------------------ */

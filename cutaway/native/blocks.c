@@ -288,7 +288,7 @@ int cw_block_rows(const Part *part, const int64_t *rows, int64_t count, int64_t 
         if (rows[i] < 0 || rows[i] >= part->n) return 1;
     const uint64_t start = __rdtsc();
     Team team __attribute__((aligned(64))) = {0};
-    threads = threads > 1 && count * k > 500000 ? cw_members(threads, start) : 1;
+    threads = threads > 1 && count * k > 500000 ? cw_members(threads, SHORT, start) : 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         Member member = cw_join(&team);
@@ -308,7 +308,7 @@ int cw_block_rows(const Part *part, const int64_t *rows, int64_t count, int64_t 
         }
         cw_leave(&member);
     }
-    if (threads > 1) cw_judge(&team, threads, start);
+    if (threads > 1) cw_judge(&team, threads, SHORT, start);
     return 0;
 }
 

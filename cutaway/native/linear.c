@@ -25,6 +25,7 @@
 #define OPENED 2
 #define AS_FLOATS_FROM INT64_MAX
 #endif
+#define MANY 64 /* rows from which on threads take parts of a product as they come for them */
 #define CHAINED (160 << 10) /* bytes of rows between two products that stay there */
 #ifdef CW_AVX2
 #define CHAIN_ASKS 1 /* a tile takes half a panel after the other, which the chip does not guess */
@@ -255,7 +256,8 @@ static int64_t product_workspace(const void *op) {
 
 static int product_large(const void *op) {
     const Product *p = op;
-    return p->op.rows * p->weight->n * p->weight->k > SMALL;
+    const int64_t products = p->op.rows * p->weight->n * p->weight->k;
+    return products > LONG_FROM ? LONG : products > SMALL ? SHORT : ALONE;
 }
 
 /* The two halves of a panel: where their columns begin. */
@@ -279,6 +281,12 @@ static Halves halves_of(const Weight *weight, int64_t panel) {
 static int64_t block_rows(int64_t k) {
     const int64_t block = CACHED / (ROWS * k) * ROWS;
     return block < 4 * ROWS ? 4 * ROWS : block;
+}
+
+/* The rows of each block where they are cut evenly in as few blocks as that: threads that take one each are done together. */
+static int64_t even_block(int64_t rows, int64_t most) {
+    const int64_t blocks = (rows + most - 1) / most;
+    return blocks > 1 ? (rows + blocks * ROWS - 1) / (blocks * ROWS) * ROWS : most;
 }
 
 /* The product with blocks as they lie in a file, or, of AVX2, with many rows and our own. */
@@ -321,6 +329,44 @@ TARGET static int blocks_run(const Product *p, char *workspace, Member *member) 
  * forget what it was about to ask memory for. */
 #define KEPT(tiles) ((tiles) == 1 ? 8 : (tiles) <= 4 ? 4 : 2)
 
+/* What all threads know of a product with blocks of TILES_8 or LAID_OUT; sums: a thread's own. */
+typedef struct {
+    const Job *job;
+    const char *workspace;
+    int form;
+    int64_t rows, block, kept;
+    float *sums;
+} TileJob;
+
+/* The panels from `from` on that are kept together, times block number b of the rows. */
+TARGET static void tiles_of(const TileJob *own, int64_t b, int64_t from) {
+    const Weight *weight = own->job->weight;
+    const int64_t k = weight->k, panels = (weight->n + PANEL - 1) / PANEL, size = ROWS * PANEL;
+    const int64_t first = b * own->block, left = own->rows - first < own->block ? own->rows - first : own->block, tiles = (left + ROWS - 1) / ROWS;
+    const int64_t end = panels - from < own->kept ? panels : from + own->kept;
+    for (int64_t n = from; n < end; n++) {
+        const Halves halves = halves_of(weight, n);
+        for (int h = 0; h < 2; h++)
+            for (int64_t t = 0; halves.columns[h] && t < tiles; t++) {
+                const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
+                const char *x = own->workspace + tile_rows_bytes(own->form, k, first + r);
+                float *to = own->sums + ((n - from) * tiles + t) * size + h * UNIT;
+#ifndef CW_AVX2
+                if (own->form != FOR_TILES_8) {
+                    cw_laid_out_tile(halves.part[h], halves.column[h], k, x, own->form == FOR_LAID_OUT_HALVES, t, tiles, count, to);
+                    continue;
+                }
+#endif
+                cw_unit_tile(halves.part[h], halves.column[h], k, x, t, tiles, count, to);
+            }
+    }
+    for (int64_t t = 0; t < tiles; t++)
+        for (int64_t n = from; n < end; n++) {
+            const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
+            end_of(own->job, own->sums + ((n - from) * tiles + t) * size, first + r, n, count, 0, 0);
+        }
+}
+
 /* The product with blocks of TILES_8 or LAID_OUT. */
 TARGET static int tiles_run(const Product *p, char *workspace, Member *member) {
     const int form = row_form((const Blocks *)p->weight->packed);
@@ -338,38 +384,21 @@ TARGET static int tiles_run(const Product *p, char *workspace, Member *member) {
         cw_unit_bytes(x, k, r, rows, workspace);
     }
     cw_wait(member);
-    const int64_t block = block_rows(k), n_blocks = (rows + block - 1) / block, most = ((rows < block ? rows : block) + ROWS - 1) / ROWS;
-    const int64_t kept = KEPT(most), size = ROWS * PANEL;
+    const int64_t block = even_block(rows, block_rows(k)), n_blocks = (rows + block - 1) / block, most = ((rows < block ? rows : block) + ROWS - 1) / ROWS;
+    const int64_t kept = KEPT(most), size = ROWS * PANEL, groups = (panels + kept - 1) / kept;
     char *memory = malloc(kept * most * size * sizeof(float) + 63);
     float *sums = (float *)(memory + (-(intptr_t)memory & 63)); /* [panels][tiles][12][32] */
-#pragma omp for collapse(2) schedule(static) nowait
-    for (int64_t b = 0; b < n_blocks; b++)
-        for (int64_t from = 0; from < panels; from += kept) {
-            if (!memory) continue;
-            const int64_t first = b * block, left = rows - first < block ? rows - first : block, tiles = (left + ROWS - 1) / ROWS;
-            const int64_t end = panels - from < kept ? panels : from + kept;
-            for (int64_t n = from; n < end; n++) {
-                const Halves halves = halves_of(p->weight, n);
-                for (int h = 0; h < 2; h++)
-                    for (int64_t t = 0; halves.columns[h] && t < tiles; t++) {
-                        const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
-                        const char *x = workspace + tile_rows_bytes(form, k, first + r);
-                        float *to = sums + ((n - from) * tiles + t) * size + h * UNIT;
-#ifndef CW_AVX2
-                        if (form != FOR_TILES_8) {
-                            cw_laid_out_tile(halves.part[h], halves.column[h], k, x, form == FOR_LAID_OUT_HALVES, t, tiles, count, to);
-                            continue;
-                        }
-#endif
-                        cw_unit_tile(halves.part[h], halves.column[h], k, x, t, tiles, count, to);
-                    }
-            }
-            for (int64_t t = 0; t < tiles; t++)
-                for (int64_t n = from; n < end; n++) {
-                    const int64_t r = t * ROWS, count = left - r < ROWS ? left - r : ROWS;
-                    end_of(&job, sums + ((n - from) * tiles + t) * size, first + r, n, count, 0, 0);
-                }
-        }
+    const TileJob own = {&job, workspace, form, rows, block, kept, sums};
+    /* few rows: each thread has the same part of a weight in every call; many: who comes late, or waits for memory, does less */
+    if (rows < MANY) {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < n_blocks * groups; i++)
+            if (memory) tiles_of(&own, i / groups, i % groups * kept);
+    } else {
+#pragma omp for schedule(dynamic) nowait
+        for (int64_t i = 0; i < n_blocks * groups; i++)
+            if (memory) tiles_of(&own, i / groups, i % groups * kept);
+    }
     free(memory);
     return !memory;
 }
@@ -385,7 +414,7 @@ TARGET static int product_run(const void *op, char *workspace, Member *member) {
     Job job = job_of(p->weight, p->x, rows, p->stride, p->activation, p->residual, p->out, p->bf16, workspace);
     job.few = rows <= FEW;
     int64_t block = CACHED / (ROWS * job.steps * 4) * ROWS;
-    if (block < ROWS) block = ROWS;
+    block = even_block(rows, block < ROWS ? ROWS : block);
     const int64_t blocks = (rows + block - 1) / block;
     if (job.rows) {
 #pragma omp for schedule(static) nowait
@@ -402,10 +431,15 @@ TARGET static int product_run(const void *op, char *workspace, Member *member) {
         return 0;
     }
     /* blocks outside: the rows of a block stay in the cache, and the weight passes through it */
+    if (rows < MANY) {
 #pragma omp for collapse(2) schedule(static) nowait
-    for (int64_t b = 0; b < blocks; b++)
-        for (int64_t n = 0; n < panels; n++)
-            panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, n);
+        for (int64_t b = 0; b < blocks; b++)
+            for (int64_t n = 0; n < panels; n++) panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, n);
+    } else {
+#pragma omp for collapse(2) schedule(dynamic, 4) nowait
+        for (int64_t b = 0; b < blocks; b++)
+            for (int64_t n = 0; n < panels; n++) panel_of(&job, b * block, rows - b * block < block ? rows : (b + 1) * block, n);
+    }
     return 0;
 }
 
@@ -419,8 +453,8 @@ TARGET static void rows_of(const Job *job, const void *x, int64_t stride, int64_
 }
 
 static int chain_large(const void *op) {
-    (void)op;
-    return 1;
+    const Product *p = op;
+    return p->op.rows * p->weight->n * p->weight->k > LONG_FROM ? LONG : SHORT;
 }
 
 /* The product with `weight` and its activation, then with `down` and the residual: to the last bit what two products give,
@@ -430,11 +464,11 @@ TARGET static int chain_run(const void *op, char *shared, Member *member) {
     const Product *p = op;
     const int64_t size = p->bf16 ? 2 : 4, width = p->down->k, n = p->down->n, rows = p->op.rows;
     int64_t block = CHAINED / (ROWS * width * size) * ROWS;
-    if (block < ROWS) block = ROWS;
+    block = even_block(rows, block < ROWS ? ROWS : block);
     const int64_t blocks = (rows + block - 1) / block;
     const int64_t between = block * width * size, first_workspace = workspace_of(p->weight, block), second_workspace = workspace_of(p->down, block);
     char *workspace = malloc(between + first_workspace + second_workspace), *other = workspace + between;
-#pragma omp for schedule(static) nowait
+#pragma omp for schedule(dynamic) nowait
     for (int64_t b = 0; b < blocks; b++) {
         if (!workspace) continue;
         const int64_t from = b * block, count = rows - from < block ? rows - from : block;

@@ -8,6 +8,8 @@
 
 enum { PRODUCT, CHAIN, NORM, ROPE, TEXTS, PUT, STEP, BEST };
 
+#define LONG_FROM 30000000 /* products of numbers, a part of a millisecond: from there on work is LONG */
+
 /* How every kind's own structure begins. */
 typedef struct {
     int64_t kind, rows;
@@ -17,7 +19,7 @@ typedef struct {
 typedef struct {
     int (*run)(const void *op, char *workspace, Member *member); /* 0, or 1 where memory is short */
     int64_t (*workspace)(const void *op);         /* bytes that the team shares, or NULL for none */
-    int (*large)(const void *op);            /* whether other threads are worth waking */
+    int (*large)(const void *op);            /* ALONE, SHORT or LONG: whether other threads are worth waking, and the work worth waiting for */
     int64_t size;                            /* bytes of its structure, as __init__.py has to lay it out */
 } Kind;
 

@@ -22,41 +22,42 @@ int64_t cw_sizes(int64_t *sizes, int64_t n) {
 
 #define DOUBLED 5 /* times at most */
 
-/* What the calling thread knows of those that help it. */
+/* What the calling thread knows of those that help it, in each kind of region. */
 static __thread struct {
     uint64_t alone_until;
     int late; /* how often they were, of late */
-} past;
+} known[KINDS_OF_REGIONS];
 
-int cw_members(int threads, uint64_t now) { return now < past.alone_until ? 1 : threads; }
+int cw_members(int threads, int kind, uint64_t now) { return now < known[kind].alone_until ? 1 : threads; }
 
 /* Alone, the first thread would have worked for all. Where waiting took longer than that, it goes on alone for as long as the
  * others have cost it, and twice as long each time they do so again: a busy machine costs little, and a hiccup is soon forgotten. */
-void cw_judge(const Team *team, int threads, uint64_t start) {
+void cw_judge(const Team *team, int threads, int kind, uint64_t start) {
     const uint64_t now = __rdtsc(), alone = team->worked * threads;
     if (now - start <= alone) {
-        past.late -= past.late > 0;
+        known[kind].late -= known[kind].late > 0;
         return;
     }
-    past.alone_until = now + ((now - start - alone) << past.late);
-    past.late += past.late < DOUBLED;
+    known[kind].alone_until = now + ((now - start - alone) << known[kind].late);
+    known[kind].late += known[kind].late < DOUBLED;
 }
 
 /* Runs n ops in order; each finds what those before it have written. Returns 0, or 1 where memory is short. */
 int cw_replay(const Op *const *ops, int64_t n, int threads) {
     int64_t bytes = 0;
-    int large = 0, failed = 0;
+    int large = ALONE, failed = 0;
     for (int64_t i = 0; i < n; i++) {
         const Kind *kind = KINDS[ops[i]->kind];
         const int64_t own = kind->workspace ? kind->workspace(ops[i]) : 0;
         if (own > bytes) bytes = own;
-        large = large || kind->large(ops[i]);
+        const int needs = kind->large(ops[i]);
+        if (needs > large) large = needs;
     }
     char *workspace = bytes ? malloc(bytes) : NULL;
     if (bytes && !workspace) return 1;
     const uint64_t start = __rdtsc();
     Team team __attribute__((aligned(64))) = {0};
-    threads = threads > 1 && large ? cw_members(threads, start) : 1;
+    threads = threads > 1 && large ? cw_members(threads, large, start) : 1;
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
     {
         Member member = cw_join(&team);
@@ -66,7 +67,7 @@ int cw_replay(const Op *const *ops, int64_t n, int threads) {
         }
         cw_leave(&member);
     }
-    if (threads > 1) cw_judge(&team, threads, start);
+    if (threads > 1) cw_judge(&team, threads, large, start);
     free(workspace);
     return failed;
 }

@@ -93,9 +93,13 @@ static inline void cw_leave(Member *member) {
     team->worked = member->worked;
 }
 
+/* Kinds of regions: without other threads, and two that are judged apart. Where others hold a core for some milliseconds, many a
+ * short region comes late that alone would have been done by then, and a long one is still nearly twice as fast with help. */
+enum { ALONE, SHORT, LONG, KINDS_OF_REGIONS };
+
 /* How many of `threads` a region that begins now should have: all, or one as long as the others are known to be late. */
-int cw_members(int threads, uint64_t now) __attribute__((visibility("hidden")));
+int cw_members(int threads, int kind, uint64_t now) __attribute__((visibility("hidden")));
 /* What such a region has shown, which began at `start`. */
-void cw_judge(const Team *team, int threads, uint64_t start) __attribute__((visibility("hidden")));
+void cw_judge(const Team *team, int threads, int kind, uint64_t start) __attribute__((visibility("hidden")));
 
 #endif

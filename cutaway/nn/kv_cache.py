@@ -234,6 +234,13 @@ class Cache(CacheFace):
         """Put in the prompt's keys and values of one layer, k and v [rows, n_kv_heads, head_size]."""
         longest = max(rows.lengths)
         buffer = self._grow(k, rows.batch, longest)
+        if rows.groups[0].n == rows.batch and rows.groups[0].texts is None:  # all as long, in their order
+            self._end.value = longest
+            same, near = rows.groups[0].rows, (rows.batch, longest, *k.shape[1:])
+            new_k, new_v = k[same].view(near), v[same].view(near)  # [batch, n, n_kv_heads, head_size]
+            keys, values = buffer[2 * layer, :, :, :longest], buffer[2 * layer + 1, :, :, :longest]
+            if append_kv(new_k, new_v, keys, values, self):
+                return
         for g in rows.groups:
             where = slice(None) if g.texts is None else g.texts
             for columns, x in ((buffer[2 * layer], k), (buffer[2 * layer + 1], v)):

@@ -63,6 +63,31 @@ def test_each_text_alone(lengths, heads, size, dtype, causal, window, seed):  # 
     assert not rows.n_filler or not found[-rows.n_filler :].any()
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_long_texts_are_shared_by_threads(dtype: torch.dtype, causal: bool, threads: int) -> None:
+    """Texts of several pieces, whose keys are gathered, beside one whose heads share a panel."""
+    lengths, size = [300, 31, 130, 513], 32
+    rows = laid_out(lengths)
+    qkv = torch.randn(sum(lengths) + rows.n_filler, (6 + 2 * 2) * size).to(dtype)
+    q, k, v = (x.view(len(x), -1, size) for x in qkv.split([6 * size, 2 * size, 2 * size], -1))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = varlen_attention(q, k, v, rows, size**-0.5, causal, None)
+    finally:
+        torch.set_num_threads(before)
+    assert found is not None
+    tolerance = 2e-6 if dtype == torch.float32 else 2e-2
+    for start, length in torch.stack(rows.spans(), 1).tolist():
+        own = slice(start, start + length)
+        wanted = plain(q[own], k[own], v[own], size**-0.5, causal, None)
+        torch.testing.assert_close(found[own].double(), wanted, atol=tolerance, rtol=tolerance)
+        alone = varlen_attention(q[own], k[own], v[own], laid_out([length]), size**-0.5, causal, None)
+        assert alone is not None and torch.equal(alone[:length], found[own])
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_what_is_not_seen_has_no_weight(dtype: torch.dtype) -> None:
     q, k, v = torch.randn(3, 50, 2, 32).to(dtype)
