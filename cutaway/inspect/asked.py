@@ -48,10 +48,20 @@ KINDS: dict[str, Kind] = {
 WRITES = ("next-token", "target")  # what is written is the answer
 
 
-def check_foresees(model: LanguageModel) -> None:
-    """InputError for a model that writes and reads both ways: its pass over a text says nothing of the next token."""
+def check_explained(model: LanguageModel) -> None:
+    """InputError for a model of which a pass over a text does not show what its answer is made of.
+
+    One that reads a text twice and answers from its decoder; one that writes and reads both ways: there the pass says
+    nothing of the next token.
+    """
     from cutaway.generate.search import reads_both_ways  # it needs torch; pictures of a stored run do without
 
+    if kind_of(model) not in WRITES and model.architecture.decoder is not None:
+        raise InputError(
+            f"{type(model).__name__} reads a text twice, by its encoder and by its decoder, and answers from the "
+            "decoder's states; explain knows such a model only as one that writes (ForConditionalGeneration). Take an "
+            "encoder with the same head; model.record shows this one's states and patterns."
+        )
     if reads_both_ways(model):
         raise InputError(
             f"explain shows what one pass over a text says of each next token, and {type(model).__name__} reads a text "

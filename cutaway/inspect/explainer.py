@@ -17,7 +17,7 @@ from cutaway import __version__
 from cutaway.errors import CutawayError, InputError
 from cutaway.hub.class_endings import ending_of
 from cutaway.inspect import measures
-from cutaway.inspect.asked import KINDS, WRITES, Asked, check_asked, check_foresees, kind_of
+from cutaway.inspect.asked import KINDS, Asked, check_asked, check_explained, kind_of
 from cutaway.inspect.attention import attention_of, chosen
 from cutaway.inspect.branches import branches
 from cutaway.inspect.evidence import ALL, QUICK, effects, gather
@@ -115,15 +115,8 @@ def observe(
             raise InputError("explain(model=<a loaded model>) needs the tokenizer too: pass tokenizer=.")
     # a picture or a page may be passed on, and needs no more of a path on this machine than its end
     name = Path(name).name if Path(name).is_absolute() else name
-    kind = kind_of(loaded)
-    if kind not in WRITES and loaded.architecture.decoder is not None:
-        raise InputError(
-            f"{type(loaded).__name__} reads a text twice, by its encoder and by its decoder, and answers from the "
-            "decoder's states; explain knows such a model only as one that writes (ForConditionalGeneration). Take an "
-            "encoder with the same head; model.record shows this one's states and patterns."
-        )
-    check_foresees(loaded)
-    check_asked(kind, asked)
+    check_explained(loaded)
+    check_asked(kind_of(loaded), asked)
     with Evaluation(cast("torch.nn.Module", loaded))():
         with torch.inference_mode():
             run = Run(
@@ -174,7 +167,7 @@ class Run:
         import torch
 
         self.text, self.name, self.model, self.tokenizer = text, name, model, tokenizer
-        check_foresees(model)
+        check_explained(model)
         self.kind = kind_of(model)
         if self.kind == "span" and context is None:
             self.kind = "states"  # without a text to look in there is no answer
@@ -220,12 +213,20 @@ class Run:
 
     def _read(self) -> None:
         """The pass over all of it."""
-        with self.model.record("*.pattern") as recorder:
+        with self.model.record("*.pattern", *self._before_projection()) as recorder:
             self.output = self.model(
                 **self._passed(), output_attentions=True, output_hidden_states=True, return_dict=True
             )
+        self._unprojected = [recorder[place] for place in self._before_projection()]
         worst = max(recorder.certificates, key=lambda c: c.error)  # an encoder-decoder has one for each
         self.certificate = AttentionCheck(worst.address, worst.head, worst.error)
+
+    def _before_projection(self) -> tuple[str, ...]:
+        """Where the last state stands, if the model gives it projected to another width (OPT 350m)."""
+        stack = self.model.architecture.stack
+        if not stack.projects_out:
+            return ()
+        return ("final_norm" if stack.final_norm else f"blocks.{stack.n_layers - 1}.resid",)
 
     def _passed(self) -> dict[str, torch.Tensor]:
         """What the model is called with, each [1, L], or [1, 1, L] where it chooses."""
@@ -460,7 +461,10 @@ class Run:
         names = {"self": "hidden_states"}
         if self.kind == "target":
             names = {"encoder": "encoder_hidden_states", "decoder": "decoder_hidden_states"}
-        return {name: np.stack([_numpy(state[0]) for state in self.output[key]]) for name, key in names.items()}
+        states = {name: list(self.output[key]) for name, key in names.items()}
+        if self._unprojected:
+            states["self"][-1:] = self._unprojected
+        return {name: np.stack([_numpy(state[0]) for state in those]) for name, those in states.items()}
 
     def _states(self) -> dict[str, States]:
         return {name: self._track(name, stacked) for name, stacked in self.hidden.items()}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from cutaway.errors import ConfigError, HubError, InputError, nearest
 from cutaway.hub.class_endings import ending_of
+from cutaway.hub.files import hub_options
 
 if TYPE_CHECKING:
     import torch
@@ -267,17 +268,29 @@ def task_of(name: str) -> tuple[str, Task]:
     )
 
 
+class NoTaskError(InputError):
+    """A model whose class says no task. class_name: that class, or "" where config.json names none."""
+
+    def __init__(self, class_name: str) -> None:
+        known = ", ".join(repr(task) for task in TASKS)
+        super().__init__(
+            f"The model ({class_name or 'no class named'}) does not say its task. Pass task=, one of {known}."
+        )
+        self.class_name = class_name
+
+
+def class_of(name: str, load: dict[str, Any]) -> str:
+    """The class that a checkpoint's config.json names, or ""."""
+    config = _auto("AutoConfig").from_pretrained(name, **load)
+    return str((getattr(config, "architectures", None) or [""])[0])
+
+
 def _task_of_model(model: ModelSource, load: dict[str, Any]) -> str:
     """The task of a model without one: by its class, or by the class that its config.json names."""
-    if isinstance(model, str | Path):
-        config = _auto("AutoConfig").from_pretrained(str(model), **load)
-        name = str((getattr(config, "architectures", None) or [""])[0])
-    else:
-        name = type(model).__name__
+    name = class_of(str(model), load) if isinstance(model, str | Path) else type(model).__name__
     if (end := ending_of(name)) is not None:
         return end.task
-    known = ", ".join(repr(task) for task in TASKS)
-    raise InputError(f"The model ({name or 'no class named'}) does not say its task. Pass task=, one of {known}.")
+    raise NoTaskError(name)
 
 
 # fmt: off
@@ -484,6 +497,11 @@ def pipeline(
 
             if inner := transformer_folder(source):
                 load["subfolder"] = model_load["subfolder"] = inner
+            # of an encoder-decoder, that part alone
+            if "config" not in model_load and class_of(source, {**load, **hub_options(model_load)}).endswith(
+                "EncoderModel"
+            ):
+                entry = replace(entry, auto="AutoModelForTextEncoding")
         model = _load(entry, source, model_load)
     else:
         source = str(getattr(model, "name_or_path", "") or getattr(model.config, "_name_or_path", "") or "")

@@ -33,6 +33,8 @@ class ExplainBody(Body):
     token: str | int | None = None
     max_new_tokens: Annotated[int, Field(ge=0, le=256)] = 10
     truncation: bool = False
+    context: str | None = None
+    choices: Annotated[tuple[str, ...], Field(max_length=256)] = ()
     patterns: bool = True  # all heads' weights, not only those of the head that is shown
 
 
@@ -40,7 +42,8 @@ async def explain(call: Call) -> object:
     """One run of the model, open at every joint."""
     body: ExplainBody = call.body
     served = call.service.model(body.model)
-    tokens = await call.in_order(served, lambda: len(served.tokenizer(body.text)["input_ids"]))
+    second = body.context or max(body.choices, key=len, default=None)
+    tokens = await call.in_order(served, lambda: len(served.tokenizer(body.text, second)["input_ids"]))
     check_explained(call, tokens + (body.max_new_tokens if served.generator is not None else 0), "text")
     call.said |= {"model": served.name, "prompt_tokens": tokens}
     try:
@@ -65,7 +68,7 @@ def _run(served: ServedModel, body: ExplainBody) -> Explanation | Trace:
     from cutaway.inspect.explainer import explain as run
     from cutaway.inspect.trace.trace import Trace
 
-    names = ("layer", "head", "attention", "token", "max_new_tokens", "truncation")
+    names = ("layer", "head", "attention", "token", "max_new_tokens", "truncation", "context", "choices")
     asked = {name: getattr(body, name) for name in names}
     if body.format == "trace":
         return Trace.of(served.model, served.explainer, body.text, **asked)
@@ -89,5 +92,5 @@ def _write(found: Explanation | Trace, body: ExplainBody) -> tuple[str | bytes, 
 
 def _field(message: str) -> str:
     """The field that an error of `explain` begins with, or the text."""
-    names = ("layer", "head", "attention", "token", "max_new_tokens")
+    names = ("layer", "head", "attention", "token", "max_new_tokens", "context", "choices")
     return next((name for name in names if message.lower().startswith(name)), "text")

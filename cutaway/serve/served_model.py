@@ -12,7 +12,7 @@ import torch
 from cutaway.errors import ConfigError
 from cutaway.generate.search import reads_both_ways
 from cutaway.pipelines.base import Pipeline
-from cutaway.pipelines.factory import pipeline
+from cutaway.pipelines.factory import NoTaskError, pipeline
 from cutaway.pipelines.feature_extraction import FeatureExtractionPipeline
 from cutaway.pipelines.sentence_modules import sentence_modules
 from cutaway.serve.encoder_batches import EncoderBatches
@@ -23,14 +23,34 @@ from cutaway.serve.settings import Limits
 
 EMBEDDING = ("feature-extraction", "sentence-similarity")
 WRITTEN = ("text2text-generation", "summarization", "translation")
+# what a model is first asked, so that its weights are laid out; a task that is not here is told tokens alone
+WARM: dict[str, object] = {
+    "feature-extraction": "warm",
+    "multiple-choice": {"prompt": "warm", "choices": ["one", "two"]},
+    "question-answering": {"question": "warm", "context": "one two"},
+    "text-classification": "warm",
+    "token-classification": "warm",
+}
 
 
 def load_pipeline(source: object, options: dict[str, Any]) -> Pipeline:
-    """The pipeline of a name, a folder or a .gguf file; one that is loaded stays as it is."""
+    """The pipeline of a name, a folder or a .gguf file; one that is loaded stays as it is.
+
+    Raises:
+        ConfigError: a checkpoint of a class that says no task (BertForPreTraining).
+    """
     if isinstance(source, Pipeline):
         return source
-    task = "text-generation" if str(source).lower().endswith(".gguf") else None
-    return pipeline(task, str(source), **options)
+    name = str(source)
+    task = "text-generation" if name.lower().endswith(".gguf") else None
+    try:
+        return pipeline(task, name, **options)
+    except NoTaskError as error:
+        raise ConfigError(
+            f"it is stored as {error.class_name or 'no class that is named'}, which says no task. Load it with the "
+            "head that it has or shall have, AutoModelForMaskedLM.from_pretrained for one, call save_pretrained, and "
+            "give that folder."
+        ) from None
 
 
 class ServedModel:
@@ -97,9 +117,12 @@ class ServedModel:
 
     def warm(self) -> None:
         """Lay the weights out by using them once, as requests will; called by the engine."""
+        if self.task in WARM:
+            self.tasks[self.task](WARM[self.task])
+            return
         ids = torch.tensor([self.tokenizer("warm")["input_ids"][:8] or [0]], device=self.model.device)
         with torch.no_grad():
-            if self.model.is_encoder_decoder:
+            if self.task in WRITTEN:
                 self.model.generate(ids, max_new_tokens=3, do_sample=False)
             elif self.generator is not None:
                 self.model.generate(ids.repeat(2, 1), max_new_tokens=4, do_sample=False)

@@ -97,10 +97,18 @@ class Service:
             then()
 
     def add(self, name: str, source: object) -> ServedModel:
-        """Load one more model, and serve it under its name; it takes the seconds that loading takes."""
-        pipe = load_pipeline(source, self.options)
-        served = ServedModel(name, pipe, self.engine, self.jobs, self.limits, self.metrics)
-        self.jobs.submit(served.warm).result()
+        """Load one more model, and serve it under its name; it takes the seconds that loading takes.
+
+        Raises:
+            CutawayError: it cannot be loaded, or answers nothing here; the message begins with its name.
+        """
+        try:
+            pipe = load_pipeline(source, self.options)
+            served = ServedModel(name, pipe, self.engine, self.jobs, self.limits, self.metrics)
+            self.jobs.submit(served.warm).result()
+        except CutawayError as error:
+            error.args = (f"{name} cannot be served: {error}",)
+            raise
         self.models[name] = served
         return served
 

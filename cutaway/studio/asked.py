@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cutaway.errors import InputError
-from cutaway.inspect.asked import check_foresees, kind_of
+from cutaway.inspect.asked import check_explained, kind_of
 from cutaway.studio.changes import batch_of
 from cutaway.studio.writing import label_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def asked_of(served: ServedModel, text: str) -> tuple[dict[str, torch.Tensor], int | None, Callable[[int], str]]:
     """(inputs [1, L], the answer's position or None, the name of an answer). InputError for a model without answers."""
-    check_foresees(served.model)
+    check_explained(served.model)
     kind = kind_of(served.model)
     if kind == "states":
         raise InputError(f"{served.name} gives vectors and no answer; take a model with a head.")

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cutaway.hub.class_endings import ending_of
 from cutaway.jsonfile import write_text
 from cutaway.serve.body import Body
 from cutaway.serve.problem import Problem
@@ -24,8 +25,6 @@ KINDS = {
     "png": "image/png", "svg": "image/svg+xml", "html": "text/html", "json": "application/json",
     "safetensors": "application/octet-stream",
 }  # fmt: skip
-AUTO = {"labels": "AutoModelForSequenceClassification", "next-token": "AutoModelForCausalLM",
-        "target": "AutoModelForSeq2SeqLM", "mask": "AutoModelForMaskedLM", "states": "AutoModel"}  # fmt: skip
 Layer = Annotated[int, Field(ge=0)]
 
 
@@ -88,8 +87,6 @@ def export(served: ServedModel, body: ExportBody) -> bytes:
 
 def as_code(served: ServedModel, source: str, body: CodeBody) -> dict[str, str]:
     """{python, command} that give the same picture. A command has no changes, and says so."""
-    from cutaway.inspect.asked import kind_of
-
     attention = "" if body.attention == "self" else f", attention={body.attention!r}"
     choice = f"layer={body.layer}, head={body.head}{attention}, max_new_tokens=0"
     call = f"cutaway.inspect.explain({body.text!r}, model, tokenizer, {choice})"
@@ -105,7 +102,7 @@ def as_code(served: ServedModel, source: str, body: CodeBody) -> dict[str, str]:
         "from cutaway.inspect.plots.explanation import draw",
         "",
         f"tokenizer = cutaway.AutoTokenizer.from_pretrained({folder!r}{options})",
-        f"model = cutaway.{AUTO[kind_of(served.model)]}.from_pretrained({folder!r}{options}).eval()",
+        f"model = cutaway.{_loader(served)}.from_pretrained({folder!r}{options}).eval()",
     ]
     edits = as_python(body.changes)
     if any(change.kind == "steer" for change in body.changes) and served.explainer.pad_token is None:
@@ -128,6 +125,15 @@ def as_code(served: ServedModel, source: str, body: CodeBody) -> dict[str, str]:
         words = [*words[:2], *words[3:], "--", body.text]
     note = "# the command runs the model as it is; the changes of the lab are in the Python above\n" if edits else ""
     return {"python": "\n".join(lines) + "\n", "command": note + shlex.join(words)}
+
+
+def _loader(served: ServedModel) -> str:
+    """The class that loads the model with its head."""
+    name = type(served.model).__name__
+    if name.endswith("EncoderModel"):
+        return "AutoModelForTextEncoding"
+    end = ending_of(name)
+    return "AutoModel" if end is None else end.auto
 
 
 class KeptRuns:

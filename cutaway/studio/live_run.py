@@ -40,9 +40,10 @@ class LiveRun(Run):
         if self.kind == "next-token":  # those of the text's own places are many, and nobody asks for them
             self._first_logits = self.prompt - 1
             options = {"logits_to_keep": len(self.ids) - self._first_logits, "use_cache": False}
-        with self.model.record(*places) as recorder:
+        with self.model.record(*places, *self._before_projection()) as recorder:
             self.output = self.model(**self._passed(), output_hidden_states=True, return_dict=True, **options)
             self.rows = {kind: PatternRows.of(self.model, kind, recorder) for kind in kinds}
+        self._unprojected = [recorder[place] for place in self._before_projection()]
         self.certificate = max((rows.check for rows in self.rows.values()), key=lambda check: check.error)
 
     def _pattern_bytes(self) -> int:

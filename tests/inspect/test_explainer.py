@@ -243,6 +243,26 @@ def test_what_reads_a_text_twice_is_refused_by_name(tmp_path, family, head):
         explain(TEXT, str(tmp_path))
 
 
+def test_a_last_state_that_is_projected_to_another_width_is_shown_before_it(tmp_path):
+    """OPT's smallest but one: narrow embeddings, and a narrow last state."""
+    from parity.tiny_models import make
+
+    tokenizer = tiny.wordpiece()
+    theirs = make("opt-narrow", "ForCausalLM", vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=3)
+    folder = tiny.save(tmp_path, theirs, tokenizer)
+    found = explain(TEXT, str(folder), max_new_tokens=0, evidence=True)
+    with torch.no_grad():
+        states = theirs(**tokenizer(TEXT, return_tensors="pt", return_token_type_ids=False),
+                        output_hidden_states=True).hidden_states  # fmt: skip
+    model = cutaway.AutoModelForCausalLM.from_pretrained(folder).eval()
+    with torch.no_grad(), model.record("blocks.2.resid") as seen:
+        model(**tokenizer(TEXT, return_tensors="pt", return_token_type_ids=False))
+    want = torch.cat([*states[:-1], seen["blocks.2.resid"]]).numpy()  # [states, L, H]
+    assert want.shape[-1] != states[-1].shape[-1]
+    np.testing.assert_allclose(found.states["self"].first, want[:, :, :8], atol=1e-4)
+    np.testing.assert_allclose(found.states["self"].norm, np.linalg.norm(want, axis=-1), rtol=1e-4)
+
+
 def test_the_encoder_of_an_encoder_decoder_is_explained_alone(tmp_path):
     import cutaway
 
