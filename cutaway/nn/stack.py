@@ -518,7 +518,7 @@ def _run_shared(stack: NamedModule, x: Tensor, context: Context, taps: Taps, sha
         rotary: (shared.taken(cos.flatten(0, last - 1)), shared.taken(sin.flatten(0, last - 1)))  # [n, 1, size]
         for rotary, (cos, sin) in context.turns.items()
     }
-    few = replace(context, turns=turns, shared=shared)
+    few = replace(context, turns=turns, shared_rows=shared)
     return shared.given(run_blocks(stack, shared.taken(x.flatten(0, last - 1)), few, taps)).view(shape)
 
 

@@ -14,10 +14,7 @@ import cutaway
 from cutaway.checkpoint.collector_pause import collector_paused
 from cutaway.locks.fork_lock import ForkLock
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 
 
 def in_child(run: Callable[[], bool]) -> bool:
