@@ -57,7 +57,7 @@ class Context:
         cache: keys and values of earlier tokens, or None.
         prefill: whether the cache was empty before this pass.
         memory, memory_rows: what cross-attention looks at, [rows, hidden], and its layout.
-        shared: which of the rows are computed, where texts share some; blocks are given those alone.
+        shared_rows: which of the rows are computed, where texts share some; blocks are given those alone.
     """
 
     rows: PackedBatch
@@ -77,7 +77,7 @@ class Context:
     memory: Tensor | None = None
     memory_rows: PackedBatch | None = None
     stored: PackedBatch | None = None
-    shared: SharedRows | None = None
+    shared_rows: SharedRows | None = None
 
     def window(self, layer: int) -> int | None:
         return self.windows[layer] if self.windows else None
@@ -153,12 +153,12 @@ class Attention(Unhookable, NamedModule):
                     cache.store(layer, k, v, context.rows)
                 else:
                     cache.store(layer, context.stored.pack_rows(k), context.stored.pack_rows(v), context.stored)
-            shared = context.shared
-            if shared is not None:
-                q, k, v = (shared.given(y) for y in (q, k, v))
+            once = context.shared_rows
+            if once is not None:
+                q, k, v = (once.spread(y) for y in (q, k, v))
             z = self._groups(q, k, v, context, context.window(layer), tap)
-            if shared is not None:
-                z = shared.taken(z)
+            if once is not None:
+                z = once.select(z)
         return self._out(z, x.shape, "attn", tap, join)
 
     def _split(self, x: Tensor) -> Tensor:
