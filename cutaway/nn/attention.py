@@ -153,12 +153,12 @@ class Attention(Unhookable, NamedModule):
                     cache.store(layer, k, v, context.rows)
                 else:
                     cache.store(layer, context.stored.pack_rows(k), context.stored.pack_rows(v), context.stored)
-            shared_rows = context.shared_rows
-            if shared_rows is not None:
-                q, k, v = (shared_rows.given(y) for y in (q, k, v))
+            once = context.shared_rows
+            if once is not None:
+                q, k, v = (once.spread(y) for y in (q, k, v))
             z = self._groups(q, k, v, context, context.window(layer), tap)
-            if shared_rows is not None:
-                z = shared_rows.taken(z)
+            if once is not None:
+                z = once.select(z)
         return self._out(z, x.shape, "attn", tap, join)
 
     def _split(self, x: Tensor) -> Tensor:

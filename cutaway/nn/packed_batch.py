@@ -61,11 +61,11 @@ class SharedRows:
     computed: Tensor
     of: Tensor
 
-    def taken(self, x: Tensor) -> Tensor:
+    def select(self, x: Tensor) -> Tensor:
         """[rows, ...] -> [n, ...]."""
         return x.index_select(0, self.computed)
 
-    def given(self, x: Tensor) -> Tensor:
+    def spread(self, x: Tensor) -> Tensor:
         """[n, ...] -> [rows, ...]."""
         return x.index_select(0, self.of)
 

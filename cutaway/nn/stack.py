@@ -515,11 +515,11 @@ def _run_shared(stack: NamedModule, x: Tensor, context: Context, taps: Taps, sha
     """As `run_blocks`, with the rows alone that are computed; the result has them all again, in the layout of x."""
     shape, last = x.shape, x.dim() - 1
     turns = {
-        rotary: (shared.taken(cos.flatten(0, last - 1)), shared.taken(sin.flatten(0, last - 1)))  # [n, 1, size]
+        rotary: (shared.select(cos.flatten(0, last - 1)), shared.select(sin.flatten(0, last - 1)))  # [n, 1, size]
         for rotary, (cos, sin) in context.turns.items()
     }
     few = replace(context, turns=turns, shared_rows=shared)
-    return shared.given(run_blocks(stack, shared.taken(x.flatten(0, last - 1)), few, taps)).view(shape)
+    return shared.spread(run_blocks(stack, shared.select(x.flatten(0, last - 1)), few, taps)).view(shape)
 
 
 def _add_positions(stack: NamedModule, batch: Batch, x: Tensor, context: Context, taps: Taps) -> None:

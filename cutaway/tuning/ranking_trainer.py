@@ -23,6 +23,7 @@ from cutaway.tuning.ranking_measures import of_groups
 PAIRS = "pairs"  # of a row: the token ids, and what goes with them, of the query with each of its documents
 RIGHT = "right"  # of a row: how good an answer each document is, from 0 to 1
 MANY_UPDATES = 200
+SURENESS = 0.2  # what binary cross-entropy counts beside the order: enough to keep a score of 0 the border, no more
 PAIRS_AT_ONCE = 64  # of a pass, about: queries with many documents are taken fewer at a time
 
 
@@ -55,12 +56,12 @@ def ranking_loss(scores: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """The mean loss of queries, from the scores and the labels [documents] of each.
 
     A query's loss is the cross-entropy of the softmax over its documents, which learns their order (ListNet: Cao et
-    al., 2007), and the mean binary cross-entropy of each, by which a score's sigmoid is a probability. A query whose
-    documents are all equally good has no order, and only the second.
+    al., 2007), and `SURENESS` times the mean binary cross-entropy of each, by which a score above 0 is an answer. A
+    query whose documents are all equally good has no order, and only the second.
     """
     losses = []
     for own, labels in zip(scores, right, strict=True):
-        loss = F.binary_cross_entropy_with_logits(own, labels)
+        loss = SURENESS * F.binary_cross_entropy_with_logits(own, labels)
         if bool(labels.max() > labels.min()):
             loss = loss + F.cross_entropy(own, labels / labels.sum())
         losses.append(loss)

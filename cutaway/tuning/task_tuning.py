@@ -264,7 +264,7 @@ def beaten_by_cosines(measures: Mapping[str, float], cosines: Mapping[str, float
     return (
         f"The base model's cosines rank these rows better ({cosines[first]:.4f} against {measures[first]:.4f}), and "
         "cost less. A reranker reads the query and a document together, by a head that begins anew: it needs more "
-        "queries (about a thousand), or more --epochs, than a model whose vectors were trained to be compared."
+        "queries (well over a thousand), or more --epochs, than a model whose vectors were trained to be compared."
     )
 
 
