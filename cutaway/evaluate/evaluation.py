@@ -90,6 +90,8 @@ def evaluate(
         InputError: before the pipeline runs: no row, a missing column, a label that the model does not have, a task
             that is not measured, a package that is missing.
     """
+    if not hasattr(pipe, "task"):
+        raise InputError(f"{pipe!r:.60} is no pipeline; make one with pipeline(task, model).")
     scorer, table, blank = prepare(pipe.task, list(rows), columns or {}, tokenizer, numbers)
     scorer.check(getattr(getattr(pipe, "model", None), "config", None), table)
     scored: Scored = scorer.score(pipe, table, tokenizer)
@@ -128,6 +130,10 @@ def prepare(
     for library_name in scorer.libraries:
         library(library_name)
     numbers = numbers or range(1, len(rows) + 1)
+    stray = next((place for place, row in enumerate(rows) if not isinstance(row, Mapping)), None)
+    if stray is not None:
+        what = f"a {type(rows[stray]).__name__} ({rows[stray]!r:.40})"
+        raise InputError(f"Row {numbers[stray]} is {what}: a row is a dict of its columns.")
     inputs = [name for name in scorer.reads if name in INPUTS]
     places = [place for place, row in enumerate(rows) if not has_blank(row, inputs, scorer.optional, columns)]
     if rows and not places:

@@ -118,11 +118,16 @@ class Embedder:
                 known = (*_HINTS, *_MUST_BE, "normalize_embeddings", "truncate_dim")
                 raise InputError(f"encode({name}={value!r}) is not built.{nearest(name, known)}")
         if prompt is None and prompt_name is not None:
-            if prompt_name not in self.modules.prompts:
+            if not isinstance(prompt_name, str) or prompt_name not in self.modules.prompts:
                 raise InputError(f"prompt_name={prompt_name!r} is none of {sorted(self.modules.prompts)}.")
             prompt = self.modules.prompts[prompt_name]
         if prompt is None:
             prompt = self._prompt_of(task_name or getattr(task_metadata, "name", None), prompt_type)
+        if prompt is not None and not isinstance(prompt, str):
+            raise InputError(f"prompt={prompt!r:.60} must be a text.")
+        whole = isinstance(truncate_dim, int) and not isinstance(truncate_dim, bool) and truncate_dim > 0
+        if truncate_dim is not None and not whole:
+            raise InputError(f"truncate_dim={truncate_dim!r}: pass a whole number from 1 up, or None for all.")
         texts = sentences if isinstance(sentences, str) else _texts(sentences)
         call = {"pooling": "model", "prompt": prompt, "return_tensors": "pt", "long": "truncate"}
         found = self.pipe(texts, batch_size=batch_size, **call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +79,15 @@ def read_texts(
         read = ((row.number, row.values, row.error) for row in reader.rows())
         path, columns = reader.path, list(reader.columns or [])
     else:
-        made = [{column: entry} if isinstance(entry, str) else dict(entry) for entry in table]
+        if not isinstance(table, Iterable):
+            raise InputError(f"The table is a {type(table).__name__}: pass a file's name, texts, or rows.")
+        entries: list[str | Mapping[str, object]] = list(table)
+        for number, entry in enumerate(entries, start=1):
+            if not isinstance(entry, str | Mapping):
+                raise InputError(
+                    f"Row {number} is a {type(entry).__name__} ({entry!r:.40}): a row is a text or a dict."
+                )
+        made = [{column: entry} if isinstance(entry, str) else dict(entry) for entry in entries]
         read, path, columns = ((number, values, "") for number, values in enumerate(made, start=1)), None, []
     texts, rows, kept, left_out = [], [], [], {}
     known = dict.fromkeys(columns)

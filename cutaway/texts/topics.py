@@ -124,6 +124,8 @@ def cluster(
         MissingExtraError: scikit-learn, or for its map umap-learn, is not installed.
     """
     check_how(method, map, n_topics, loose)
+    if isinstance(n_words, bool) or not isinstance(n_words, int) or n_words < 1:
+        raise InputError(f"n_words={n_words!r}: give a whole number from 1 up.")
     require_sklearn()
     texts = table if isinstance(table, TextTable) else read_texts(table, column)
     wanted = how_many(len(texts), method, n_topics)
@@ -184,6 +186,8 @@ def check_how(method: str, map: str, n_topics: int | None, loose: str = "keep") 
         raise InputError(f"loose={loose!r}: it can be {' or '.join(LOOSE)}.")
     if map not in MAPS:
         raise InputError(f"map={map!r}: it can be {', '.join(MAPS)}.")
+    if n_topics is not None and (isinstance(n_topics, bool) or not isinstance(n_topics, int)):
+        raise InputError(f"n_topics={n_topics!r}: give a whole number.")
     if n_topics is not None and (method == "hdbscan" or n_topics < 2):
         why = "hdbscan finds the number by itself" if method == "hdbscan" else "give 2 or more"
         raise InputError(f"n_topics={n_topics}: {why}.")

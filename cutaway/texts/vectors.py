@@ -167,6 +167,11 @@ def _computed(texts: Sequence[str], encoder: TextEncoder, cosine: bool, progress
 
 
 def _encoded(encoder: TextEncoder, texts: Sequence[str], cosine: bool) -> Floats:
+    if not hasattr(encoder, "encode_document"):
+        raise InputError(
+            f"model is a {type(encoder).__name__} ({encoder!r:.60}): pass what computes vectors, such as "
+            'cutaway.Embedder("cutaway/minilm").'
+        )
     return as_floats(encoder.encode_document(list(texts)), cosine)
 
 

@@ -292,3 +292,11 @@ def test_classifiers_of_every_kind_are_measured(problem):
         assert evaluate(pipe, rows).measures["exact"] == 1
         with pytest.raises(InputError, match="Row 1 has the label 'Z'"):
             evaluate(pipe, [{"text": "a", "label": ["Z"]}])
+
+
+def test_rows_and_pipelines_that_are_none_are_said_at_once():
+    pipe = SimpleNamespace(task="text-classification")
+    with pytest.raises(InputError, match=r"Row 1 is a str .*a row is a dict"):
+        evaluate(pipe, ["a film"])
+    with pytest.raises(InputError, match="is no pipeline"):
+        evaluate("cutaway/sentiment", [{"text": "a film", "label": "a"}])

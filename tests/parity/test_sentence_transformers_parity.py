@@ -155,7 +155,15 @@ def test_the_encode_interface(bert: Path, tmp_path: Path) -> None:
     same(pipeline("feature-extraction", folder, return_tensors="np")(TEXTS, pooling="model"), theirs.encode(TEXTS))
     assert ours.encode([]).shape == (0,)
     assert ours.get_sentence_embedding_dimension() == 32
-    for wrong in ({"precision": "int8"}, {"prompt_name": "none"}, {"normalise_embeddings": True}):
+    for wrong in (
+        {"precision": "int8"},
+        {"prompt_name": "none"},
+        {"normalise_embeddings": True},
+        {"prompt_name": ["Sts"]},
+        {"prompt": 2},
+        {"truncate_dim": 2.5},
+        {"truncate_dim": -1},
+    ):
         with pytest.raises(InputError, match=next(iter(wrong))):
             ours.encode(TEXTS, **wrong)
 

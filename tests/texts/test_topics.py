@@ -210,3 +210,15 @@ def test_words_of_a_topic_stand_together():
     found, _ = WordCounts(texts).of_topics(np.repeat([0, 1], 90), 2, 2)
     assert {word for word, _ in found} == {"cat", "sofa"}
     assert WordCounts(texts).coherence([word for word, _ in found]) > 0.9
+
+
+def test_what_is_no_table_model_or_number_is_said_at_once(texts):
+    for call, message in (
+        ({"table": 2.5}, "The table is a float"),
+        ({"table": ["a", 3]}, "Row 2 is a int"),
+        ({"model": "cutaway/minilm"}, "model is a str .*cutaway.Embedder"),
+        ({"n_words": 0}, "n_words=0"),
+        ({"n_topics": 2.5}, "n_topics=2.5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            cluster(**{"table": texts, **call})
