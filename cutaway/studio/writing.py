@@ -391,11 +391,8 @@ class Watcher:
         self.rows: list[Row] = []  # what was read and is not told yet
         self.seconds, self.last = 0.0, time.perf_counter()
         self.peeked: Mapping[tuple[int, str], torch.Tensor] = {}
-
-    @property
-    def places(self) -> list[tuple[int, str]]:
-        """What is taken of each step; the last state's answer is the model's own, and is known."""
-        return [*((i, "resid") for i in self.some[:-1]), *self.queries]
+        # what is taken of each step; the last state's answer is the model's own, and is known
+        self.places = [*((i, "resid") for i in self.some[:-1]), *self.queries]
 
     @property
     def is_due(self) -> bool:
@@ -410,25 +407,32 @@ class Watcher:
         with self.model.record(*names.values()) as seen:
             logits, cache = self.writer.read(ids, cache, keep)
         for at in range(max(self.writer.prompt - 1 - first, 0), len(ids)):
-            self._keep(first + at, {one: seen[name][0, at] for one, name in names.items()})
+            self._keep(first + at, [seen[name][0, at] for name in names.values()])
         return logits, cache
 
     def take(self) -> None:
         """Keep what the writer's last step left."""
         begun = time.perf_counter()
-        seen = self.peeked
-        values = {one: seen[one].flatten(0, -3)[0] if one in self.queries else seen[one].flatten()
-                  for one in self.places}  # fmt: skip
-        self._keep(len(self.writer.ids) - 1, values)
+        # states [texts, 1, H] and queries [texts, heads, head_size], of which a captured step may have more than one
+        self._keep(len(self.writer.ids) - 1, [self.peeked[one][0] for one in self.places])
         self.seconds += time.perf_counter() - begun
 
-    def _keep(self, place: int, values: Mapping[tuple[int, str], torch.Tensor]) -> None:
-        """values: states [H], queries [heads, head_size]; the engine writes over them."""
+    def _keep(self, place: int, values: Sequence[torch.Tensor]) -> None:
+        """values: states [H], then queries [heads, head_size]; the engine writes over them."""
         import torch
 
-        states = [values[i, "resid"] for i in self.some[:-1]]
-        queries = {part: values[one].clone() for part, one in zip(self.kinds, self.queries, strict=True)}
-        self.rows.append(Row(place + 1, queries, torch.stack(states) if states else None))
+        self.rows.append(Row(place + 1, torch.cat([value.reshape(-1) for value in values])))
+
+    def _apart(self, rows: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """States [tokens, states, H] and {part: queries [heads, tokens, head_size]} of these rows."""
+        import torch
+
+        attention, width = self.tower.spec.attention, self.tower.spec.hidden_size
+        values, n = torch.stack([row.values for row in rows]), (len(self.some) - 1) * width
+        parts = (len(self.kinds), attention.n_heads, attention.head_size)
+        queries = values[:, n:].unflatten(1, parts).permute(1, 2, 0, 3)  # [parts, heads, tokens, head_size]
+        states = values[:, :n].unflatten(1, (-1, width)) if n else values[:, :0, None]  # [tokens, states, H]
+        return states, dict(zip(self.kinds, queries, strict=True))
 
     def tell(self, cache: Cache) -> None:
         """Tell of the tokens that were written since."""
@@ -442,18 +446,16 @@ class Watcher:
         told = [row for row in self.rows if row.position in writer.likeliest]
         self.rows = [row for row in self.rows if row.position not in writer.likeliest]
         lens: list[list[tuple[int, float]]] = [[] for _ in told]
-        if told and told[0].states is not None:
-            states = torch.stack([row.states for row in told if row.states is not None])  # [tokens, states, H]
-            logits = read_state(self.model, states, self.tower).float()  # [tokens, states, V]
-            lens = likeliest_of(logits)
         patterns: dict[str, np.ndarray] = {}
         if told:
+            states, queries = self._apart(told)
+            if states.shape[1]:
+                lens = likeliest_of(read_state(self.model, states, self.tower).float())
             at = torch.tensor([row.position - 1 for row in told])
             for part, kind in self.kinds.items():
                 keys = cache.cross[self.layer][0] if part == "cross" else cache.layers[self.layer].keys
                 assert keys is not None
-                q = torch.stack([row.queries[part] for row in told], 1)  # [heads, tokens, head_size]
-                pattern = rows_of(self.tower, kind, self.layer, q, keys[0], at)  # [heads, tokens, keys]
+                pattern = rows_of(self.tower, kind, self.layer, queries[part], keys[0], at)  # [heads, tokens, keys]
                 patterns[part] = (pattern.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         for i, (row, answers) in enumerate(zip(told, lens, strict=True)):
             answers.append(writer.likeliest[row.position])
@@ -476,12 +478,11 @@ class Row:
     """What was there when the token at `position` was taken.
 
     Attributes:
-        queries: {"attn" or "cross": [heads, head_size]} of the layer that is watched. states: [states, H].
+        values: the states that the lens reads, and the queries of the layer that is watched, one behind the other.
     """
 
     position: int
-    queries: dict[str, torch.Tensor]
-    states: torch.Tensor | None
+    values: torch.Tensor
 
 
 def _shares(place: str, codes: np.ndarray) -> dict[str, object]:
