@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from cutaway.errors import CutawayError
 
 logger = logging.getLogger("cutaway.serve")
-MOST_WAITING = 64  # events that a page has not taken yet
+MOST_WAITING = 256  # events that a page has not taken yet; tokens and what was watched come many at once
 
 
 class Feed:
