@@ -6,14 +6,14 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 
 from pydantic_core import to_json
 
 from cutaway.errors import CutawayError
 
 logger = logging.getLogger("cutaway.serve")
-MOST_WAITING = 64  # events that a page has not taken yet
+MOST_WAITING = 256  # events that a page has not taken yet; tokens and what was watched come many at once
 
 
 class Feed:
@@ -34,7 +34,14 @@ class Feed:
             if optional and len(self._waiting) >= MOST_WAITING:
                 self.dropped += 1
                 return
-            self._waiting.append(f"event: {name}\ndata: {to_json(data, inf_nan_mode='null').decode()}\n\n")
+            self._waiting.append(_written(name, data))
+        self._wake()
+
+    def offer_all(self, name: str, events: Iterable[Mapping[str, object]]) -> None:
+        """Events of one name, of which none may be left out, with one word to the page's own thread for all."""
+        written = [_written(name, data) for data in events]
+        with self._lock:
+            self._waiting.extend(written)
         self._wake()
 
     def end(self, error: str = "") -> None:
@@ -63,6 +70,10 @@ class Feed:
                 await self._news.wait()
         finally:
             self.closed = True
+
+
+def _written(name: str, data: Mapping[str, object]) -> str:
+    return f"event: {name}\ndata: {to_json(data, inf_nan_mode='null').decode()}\n\n"
 
 
 class Steps:

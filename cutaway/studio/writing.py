@@ -3,7 +3,8 @@
 A decoder goes on with the text; an encoder-decoder reads the text, and writes one of its own.
 
 The tokens come at the model's full rate. A step leaves its queries and states where they were computed; what was looked
-at is made of them afterwards, several tokens at once, so that watching costs a fraction of writing.
+at is made of them afterwards, several tokens at once, so that watching costs a fraction of writing. Tokens are told of
+together, too, twenty times a second: after each step the processor's caches hold weights, and whatever else runs waits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -23,6 +24,7 @@ from cutaway.nn.call_context import Evaluation
 from cutaway.serve.body import Body
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from cutaway.inspect.pattern_rows import Kind
@@ -38,6 +40,7 @@ TOGETHER = 16  # tokens that are watched in one pass, at least
 MOST_TOGETHER = 64  # and at most: a writer of many tokens a second is not stopped more often than it is looked at
 LATE = 1.0  # seconds from one such pass to the next, at least
 LENS_STATES = 4  # states that the lens reads, the last among them
+SEEN = 0.05  # seconds from one word of new tokens to the next, at most
 TIMED = 8  # tokens by which the rates with and without watching are compared
 
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -96,6 +99,8 @@ class Writer:
         self.quiet = Quiet(self.model)
         self._labels: dict[int, str] = {}
         self.likeliest: dict[int, tuple[int, float]] = {}  # {position: what the model would have said there, its share}
+        self._untold: list[Taken] = []
+        self._told = 0.0  # when tokens were last told of
         self.encoded: dict[str, torch.Tensor | tuple[torch.Tensor]] = {}  # what the decoder looks at, once it was read
         given = self.prompt + len(self.then)
         self.longest = writer.longest if is_pair else served.longest
@@ -120,7 +125,7 @@ class Writer:
             read, cache = self.read(ids, keep=keep) if watcher is None else watcher.read(ids, keep=keep)
             logits = read[-1].float()  # [V]
             for at, id in enumerate(self.then):
-                self._tell(id, read[at].float())
+                self._keep(id, read[at].float(), Likely.of(read[at].float(), ALTERNATIVES))
             stepper = self.model.decode_stepper()
             if watcher is not None and stepper is not None:
                 watcher.peeked = stepper.peek(watcher.places)
@@ -145,11 +150,16 @@ class Writer:
                         reader = self if watcher is None else watcher
                         logits = reader.read([id], cache)[0][-1].float()
                         writing += time.perf_counter() - turn
+                    if time.perf_counter() - self._told > SEEN:
+                        turn = time.perf_counter()
+                        self.tell()
+                        writing += time.perf_counter() - turn
                 yield
                 if watcher is not None and watcher.is_due:
                     with self.quiet:
                         watcher.tell(cache)
                     yield
+            self.tell()
             if watcher is not None:
                 with self.quiet:
                     watcher.tell(cache)
@@ -158,6 +168,7 @@ class Writer:
             rates = {"without": written / max(writing, 1e-9), "with": written / spent if watcher is not None else None}
             self.feed.offer("rate", {**rates, "seconds": time.perf_counter() - begun, "tokens": written})
         finally:
+            self.tell()
             if stepper is not None:
                 stepper.release()  # the next text goes on with the step that was captured
 
@@ -193,23 +204,33 @@ class Writer:
         if forced is not None:
             id = forced
         elif self.body.temperature == 0 and allowed is logits:
-            id = likely.ids[0]
+            id = likely.first
         else:
             id = self._drawn(allowed)
-        self._tell(id, logits, likely)
+        self._keep(id, logits, likely)
         return id
 
-    def _tell(self, id: int, logits: torch.Tensor, likely: Likely | None = None) -> None:
-        """Put a token behind the text, and the event that tells of it: what else was likely there."""
-        likely = likely or Likely.of(logits, ALTERNATIVES)
-        self.likeliest[len(self.ids)] = likely.ids[0], likely.shares[0]
-        share = likely.shares[0] if id == likely.ids[0] else math.exp(float(logits[id]) - likely.log_total)
-        self.feed.offer("token", {
-            "position": len(self.ids), "id": id, "label": self.label(id), "end": id in self.ends,
-            "probability": share, "entropy": likely.entropy,
-            "top": [[other, self.label(other), share] for other, share in zip(likely.ids, likely.shares, strict=True)],
-        })  # fmt: skip
+    def _keep(self, id: int, logits: torch.Tensor, likely: Likely) -> None:
+        """Put a token behind the text; it is told of with others."""
+        apart = 0.0 if id == likely.first else float(logits[id]) - float(logits[likely.first])
+        self._untold.append(Taken(len(self.ids), id, apart, likely))
         self.ids.append(id)
+
+    def tell(self) -> None:
+        """The events of the tokens that were taken since: what else was likely there."""
+        taken, self._untold, self._told = self._untold, [], time.perf_counter()
+        if taken:
+            self.feed.offer_all("token", map(self._event, taken))
+
+    def _event(self, taken: Taken) -> dict[str, object]:
+        ids, log_p, entropy = taken.likely.numbers()
+        shares = [math.exp(one) for one in log_p]
+        self.likeliest[taken.position] = ids[0], shares[0]
+        return {
+            "position": taken.position, "id": taken.id, "label": self.label(taken.id), "end": taken.id in self.ends,
+            "probability": math.exp(log_p[0] + taken.apart), "entropy": entropy,
+            "top": [[other, self.label(other), share] for other, share in zip(ids, shares, strict=True)],
+        }  # fmt: skip
 
     def _drawn(self, logits: torch.Tensor) -> int:
         """softmax(logits / temperature), the fewest tokens that hold `top_p` of it (Holtzman et al., 2020)."""
@@ -265,43 +286,74 @@ class Settings:
 
 @dataclass(frozen=True)
 class Likely:
-    """What a step finds likely.
+    """What a step finds likely, as tensors; `numbers` gives it.
 
     Attributes:
-        ids: the likeliest tokens, the likeliest first. shares: their probabilities. entropy: of all tokens, in nats.
-        log_total: the logarithm of the sum of e to the logits.
+        first: the likeliest token. ids: the likeliest ones, [n], of equals the first first. log_p: the logarithms of
+            their probabilities, [n]. entropy: of all tokens, in nats, one number.
     """
 
-    ids: list[int]
-    shares: list[float]
-    entropy: float
-    log_total: float
+    first: int
+    ids: torch.Tensor
+    log_p: torch.Tensor
+    entropy: torch.Tensor
 
     @classmethod
     def of(cls, logits: torch.Tensor, count: int) -> Likely:
-        """The `count` likeliest of logits [V]."""
-        ids, log_p, entropy = most_of(logits, count)
-        return cls(ids, [math.exp(one) for one in log_p], entropy, float(logits[ids[0]]) - log_p[0])
+        """The `count` likeliest of logits [V]. Torch orders a vocabulary for it; a kernel keeps the best in passing."""
+        import torch
+
+        from cutaway.nn.cpu.ops import best_and_entropy
+
+        found = best_and_entropy(logits[None], min(count, len(logits)))
+        if found is not None:
+            log_p, ids, entropy = found[0][0], found[1][0], found[2]
+            if math.isfinite(float(log_p[-1])):  # the smallest; where a logit is no number, none is
+                return cls(int(ids[0]), ids, log_p, entropy)
+        ids = logits.sort(descending=True, stable=True).indices[:count]
+        of_all = logits.log_softmax(-1)
+        entropy = -torch.dot(of_all.exp(), of_all.clamp(min=-1e30))  # 0 times what is impossible is 0
+        return cls(int(ids[0]), ids, of_all[ids], entropy)
+
+    def numbers(self) -> tuple[list[int], list[float], float]:
+        """(ids, log_p, entropy)"""
+        return self.ids.tolist(), self.log_p.tolist(), float(self.entropy)
+
+
+class Taken(NamedTuple):
+    """A token that was taken.
+
+    Attributes:
+        position: its place in the text. apart: its logit less that of the likeliest. likely: what was, there.
+    """
+
+    position: int
+    id: int
+    apart: float
+    likely: Likely
 
 
 def most_of(logits: torch.Tensor, count: int) -> tuple[list[int], list[float], float]:
     """Where the largest of logits [V] stand, the largest first, of equals the first first; their log-probabilities.
 
-    And the entropy of all. Torch orders a vocabulary for that; a kernel keeps the best as it passes.
+    And the entropy of all.
     """
-    import torch
+    return Likely.of(logits, count).numbers()
 
+
+def likeliest_of(logits: torch.Tensor) -> list[list[tuple[int, float]]]:
+    """[tokens][states] of (the likeliest token, its probability), of logits [tokens, states, V]."""
     from cutaway.nn.cpu.ops import best_and_entropy
 
-    found = best_and_entropy(logits[None], min(count, len(logits)))
-    if found is not None:
-        log_p: list[float] = found[0][0].tolist()
-        if all(map(math.isfinite, log_p)):
-            return found[1][0].tolist(), log_p, float(found[2])
-    ids = logits.sort(descending=True, stable=True).indices[:count]
-    of_all = logits.log_softmax(-1)
-    entropy = -float(torch.dot(of_all.exp(), of_all.clamp(min=-1e30)))  # 0 times what is impossible is 0
-    return ids.tolist(), of_all[ids].tolist(), entropy
+    rows = logits.flatten(0, 1)  # [tokens * states, V]
+    found = best_and_entropy(rows, 1)
+    if found is None or not bool(found[0].isfinite().all()):  # where a logit is no number, none is a probability
+        log_p, ids = rows.log_softmax(-1).max(-1)
+    else:
+        log_p, ids = found[0][:, 0], found[1][:, 0]
+    shape = logits.shape[:2]
+    pairs = zip(ids.view(shape).tolist(), log_p.exp().view(shape).tolist(), strict=True)
+    return [list(zip(*pair, strict=True)) for pair in pairs]
 
 
 def label_of(served: ServedModel, id: int) -> str:
@@ -339,11 +391,8 @@ class Watcher:
         self.rows: list[Row] = []  # what was read and is not told yet
         self.seconds, self.last = 0.0, time.perf_counter()
         self.peeked: Mapping[tuple[int, str], torch.Tensor] = {}
-
-    @property
-    def places(self) -> list[tuple[int, str]]:
-        """What is taken of each step; the last state's answer is the model's own, and is known."""
-        return [*((i, "resid") for i in self.some[:-1]), *self.queries]
+        # what is taken of each step; the last state's answer is the model's own, and is known
+        self.places = [*((i, "resid") for i in self.some[:-1]), *self.queries]
 
     @property
     def is_due(self) -> bool:
@@ -358,25 +407,32 @@ class Watcher:
         with self.model.record(*names.values()) as seen:
             logits, cache = self.writer.read(ids, cache, keep)
         for at in range(max(self.writer.prompt - 1 - first, 0), len(ids)):
-            self._keep(first + at, {one: seen[name][0, at] for one, name in names.items()})
+            self._keep(first + at, [seen[name][0, at] for name in names.values()])
         return logits, cache
 
     def take(self) -> None:
         """Keep what the writer's last step left."""
         begun = time.perf_counter()
-        seen = self.peeked
-        values = {one: seen[one].flatten(0, -3)[0] if one in self.queries else seen[one].flatten()
-                  for one in self.places}  # fmt: skip
-        self._keep(len(self.writer.ids) - 1, values)
+        # states [texts, 1, H] and queries [texts, heads, head_size], of which a captured step may have more than one
+        self._keep(len(self.writer.ids) - 1, [self.peeked[one][0] for one in self.places])
         self.seconds += time.perf_counter() - begun
 
-    def _keep(self, place: int, values: Mapping[tuple[int, str], torch.Tensor]) -> None:
-        """values: states [H], queries [heads, head_size]; the engine writes over them."""
+    def _keep(self, place: int, values: Sequence[torch.Tensor]) -> None:
+        """values: states [H], then queries [heads, head_size]; the engine writes over them."""
         import torch
 
-        states = [values[i, "resid"] for i in self.some[:-1]]
-        queries = {part: values[one].clone() for part, one in zip(self.kinds, self.queries, strict=True)}
-        self.rows.append(Row(place + 1, queries, torch.stack(states) if states else None))
+        self.rows.append(Row(place + 1, torch.cat([value.reshape(-1) for value in values])))
+
+    def _apart(self, rows: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """States [tokens, states, H] and {part: queries [heads, tokens, head_size]} of these rows."""
+        import torch
+
+        attention, width = self.tower.spec.attention, self.tower.spec.hidden_size
+        values, n = torch.stack([row.values for row in rows]), (len(self.some) - 1) * width
+        parts = (len(self.kinds), attention.n_heads, attention.head_size)
+        queries = values[:, n:].unflatten(1, parts).permute(1, 2, 0, 3)  # [parts, heads, tokens, head_size]
+        states = values[:, :n].unflatten(1, (-1, width)) if n else values[:, :0, None]  # [tokens, states, H]
+        return states, dict(zip(self.kinds, queries, strict=True))
 
     def tell(self, cache: Cache) -> None:
         """Tell of the tokens that were written since."""
@@ -385,25 +441,22 @@ class Watcher:
         from cutaway.inspect.lens import read_state
         from cutaway.inspect.pattern_rows import rows_of
 
+        self.writer.tell()
         begun, writer = time.perf_counter(), self.writer
         told = [row for row in self.rows if row.position in writer.likeliest]
         self.rows = [row for row in self.rows if row.position not in writer.likeliest]
         lens: list[list[tuple[int, float]]] = [[] for _ in told]
-        if told and told[0].states is not None:
-            states = torch.stack([row.states for row in told if row.states is not None])  # [tokens, states, H]
-            logits = read_state(self.model, states, self.tower).float()  # [tokens, states, V]
-            for answers, of_token in zip(lens, logits, strict=True):
-                for of_state in of_token:
-                    best, at = of_state.max(-1)
-                    answers.append((int(at), 1 / float((of_state - best).exp_().sum())))
-        patterns: dict[str, torch.Tensor] = {}
+        patterns: dict[str, np.ndarray] = {}
         if told:
+            states, queries = self._apart(told)
+            if states.shape[1]:
+                lens = likeliest_of(read_state(self.model, states, self.tower).float())
             at = torch.tensor([row.position - 1 for row in told])
             for part, kind in self.kinds.items():
                 keys = cache.cross[self.layer][0] if part == "cross" else cache.layers[self.layer].keys
                 assert keys is not None
-                q = torch.stack([row.queries[part] for row in told], 1)  # [heads, tokens, head_size]
-                patterns[part] = rows_of(self.tower, kind, self.layer, q, keys[0], at)  # [heads, tokens, keys]
+                pattern = rows_of(self.tower, kind, self.layer, queries[part], keys[0], at)  # [heads, tokens, keys]
+                patterns[part] = (pattern.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
         for i, (row, answers) in enumerate(zip(told, lens, strict=True)):
             answers.append(writer.likeliest[row.position])
             parts = {
@@ -425,20 +478,16 @@ class Row:
     """What was there when the token at `position` was taken.
 
     Attributes:
-        queries: {"attn" or "cross": [heads, head_size]} of the layer that is watched. states: [states, H].
+        values: the states that the lens reads, and the queries of the layer that is watched, one behind the other.
     """
 
     position: int
-    queries: dict[str, torch.Tensor]
-    states: torch.Tensor | None
+    values: torch.Tensor
 
 
-def _shares(place: str, pattern: torch.Tensor) -> dict[str, object]:
-    """What one token gave to others, [heads, keys], in bytes."""
-    import torch
-
-    codes = (pattern.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()
-    content = base64.b64encode(codes.numpy().tobytes()).decode()
+def _shares(place: str, codes: np.ndarray) -> dict[str, object]:
+    """What one token gave to others, [heads, keys], a byte each."""
+    content = base64.b64encode(codes.tobytes()).decode()
     return {"place": place, "shape": list(codes.shape), "dtype": "u8", "scale": 1 / 255, "attention": content}
 
 

@@ -22,6 +22,7 @@ import cutaway
 from cutaway.inspect import Target, ablate, logit_lens, steering_vector
 from cutaway.inspect.explainer import explain, load_model
 from cutaway.nn.activations.edits import Edit
+from cutaway.studio import writing
 from cutaway.studio.feed import MOST_WAITING, Feed, Steps
 
 TEXT = "i believe that the eu is great ."
@@ -149,6 +150,23 @@ def test_what_is_written_is_what_the_model_writes(studio, loaded):
         logits = model(input_ids=torch.tensor([ids[:-1]])).logits[0, -1]
     np.testing.assert_allclose(tensor(studio.http, last["tensor"]), logits.numpy(), atol=1e-4)
     assert last["ids"] == logits.topk(50).indices.tolist()
+
+
+def test_tokens_that_are_told_of_together_are_those_told_of_one_by_one(studio, monkeypatch):
+    body = {"model": "text", "text": TEXT, "tokens": 9, "layer": 1, "temperature": 1.0, "seed": 2}
+    told = []
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr(writing, "SEEN", seconds)
+        words = []
+        monkeypatch.setattr(Feed, "_wake", lambda feed, words=words, wake=Feed._wake: (words.append(feed), wake(feed)))
+        found = events(studio.http, "write", **body)
+        told.append(([data for kind, data in found if kind == "token"], len(words)))
+        kinds = [kind for kind, _ in found]
+        assert kinds.index("watched") > max(at for at, kind in enumerate(kinds) if kind == "token")
+        monkeypatch.undo()
+    (each, several), (together, few) = told
+    assert each == together and len(each) > 4
+    assert few <= several - len(each) + 2  # the first alone, the others in one word
 
 
 @pytest.fixture(scope="module")
