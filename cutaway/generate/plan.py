@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cutaway.generate.assistant import Assistant
     from cutaway.tokenization.protocols import TokenizerLike
 
-MOST_ROWS = 1 << 16  # texts that are written at once; before it the memory of any machine ends
+MOST_ROWS = 1 << 24  # texts that are written at once; long before it the memory of any machine ends
 SAMPLING_ONLY: dict[str, tuple[Any, ...]] = {  # the values beside each rule nothing out, so they contradict nothing
     "temperature": (1.0,),
     "top_k": (0, 50),

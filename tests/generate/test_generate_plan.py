@@ -24,7 +24,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("num_beams above 1", {"force_words_ids": [[3]]}),
     ("more than num_beams", {"num_beams": 2, "num_return_sequences": 3}),
     ("num_beams=1000000000000: with 1 prompt", {"num_beams": 10**12}),
-    ("num_return_sequences=65537", {"do_sample": True, "num_return_sequences": 65_537}),
+    ("num_return_sequences=16777217", {"do_sample": True, "num_return_sequences": 2**24 + 1}),
     ("length_penalty=1000000000000", {"num_beams": 2, "length_penalty": 10**12}),
     ("shared out", {"num_beams": 3, "num_beam_groups": 2, "diversity_penalty": 1.0}),
     ("go together", {"num_beams": 4, "num_beam_groups": 2}),
