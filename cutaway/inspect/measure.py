@@ -6,7 +6,8 @@ import functools
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from torch import Tensor
@@ -59,23 +60,32 @@ def _inputs(name: str, value: object) -> None:
 
 
 def _several(name: str, value: object) -> None:
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise InputError(
             f"{name} is {_said(value)}: pass a list, and in it for each batch {_WAY.removeprefix('pass ')}"
         )
-    for place, inputs in enumerate(value):
+    for place, inputs in enumerate(value if isinstance(value, Sequence) else ()):  # a data loader says it when it runs
         _inputs(f"{name}[{place}]", inputs)
 
 
 def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral | Tensor) or not _is_whole(value):
         raise InputError(f"{name} is {_said(value)}: pass a whole number.")
     if name in _COUNTS and int(value) < 1:
         raise InputError(f"{name}={value}: pass a whole number from 1 up.")
 
 
+def _is_whole(value: object) -> bool:
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _real(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    real = isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)
+    if isinstance(value, bool) or not real or not math.isfinite(value):  # type: ignore[arg-type]
         raise InputError(f"{name} is {_said(value)}: pass a number.")
 
 

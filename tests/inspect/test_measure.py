@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from inspect_models import tiny
@@ -91,6 +92,16 @@ def test_numbers_out_of_range_name_the_range() -> None:
     for call, said in wrong:
         with pytest.raises(InputError, match=said):
             call()
+
+
+def test_numbers_of_other_libraries_and_loaders_are_taken() -> None:
+    model, inputs = GOOD["LanguageModel"], GOOD["Inputs"]
+    plain = cutaway.inspect.occlude(model, inputs, row=0, width=1)
+    for zero, one in ((np.int64(0), np.int32(1)), (torch.tensor(0), torch.tensor(1))):
+        assert torch.equal(cutaway.inspect.occlude(model, inputs, row=zero, width=one).scores, plain.scores)
+    loader = torch.utils.data.DataLoader([IDS[0]], collate_fn=lambda rows: {"input_ids": torch.stack(rows)})
+    found = cutaway.inspect.exciting_texts(model, loader, 0, 0, top=1)
+    assert torch.equal(found.values, cutaway.inspect.exciting_texts(model, [inputs], 0, 0, top=1).values)
 
 
 def test_the_rule_holds_for_many_measures() -> None:
