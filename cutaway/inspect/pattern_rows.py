@@ -226,11 +226,10 @@ def _mask(tower: StackHandle, layer: int, places: Tensor, k: Tensor, heads: slic
     """What each row sees, or what is added to its scores: [1 or heads, n, Lk]; None where all sees all."""
     spec, stack = tower.spec, tower.stack
     keys = torch.arange(k.shape[1])
-    ahead = keys - places[:, None]  # [n, Lk]
     window = spec.windows[layer] if spec.windows else None
-    seen = ahead <= 0 if spec.causal else None
+    seen = keys <= places[:, None] if spec.causal else None  # [n, Lk]
     if window is not None:
-        near = ahead.abs() < window
+        near = (keys - places[:, None]).abs() < window
         seen = near if seen is None else seen & near
     bias: Tensor | None = None
     if isinstance(spec.positions, Relative):

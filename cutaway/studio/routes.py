@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -131,14 +130,14 @@ class Studio:
     async def tensor(self, call: Call) -> object:
         """All of it, or with ?at=LAYER.HEAD one matrix, and of that with &rows=A:B&columns=A:B&every=N a tile.
 
-        A tile of a long text is computed when it is first asked for, beside what the model does.
+        A tile of a long text is computed when it is first asked for, beside what the model does; not if whoever
+        asked leaves before its turn comes.
         """
         parts, query = call.request.path_params, call.request.query_params
         values = self.bench.tensor(parts["id"], parts["name"])
         asked = Tile.asked(query, values.shape, isinstance(values, PatternRows))
         if isinstance(values, PatternRows):
-            work = partial(self.bench.tiles.of, f"{parts['id']}/{parts['name']}", values, asked)
-            content, scale, shape = await asyncio.get_running_loop().run_in_executor(None, work)
+            content, scale, shape = await self.bench.tiles.of(f"{parts['id']}/{parts['name']}", values, asked)
         else:
             content, scale, shape = asked.cut(values)
         headers = {

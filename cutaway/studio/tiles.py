@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -88,23 +90,26 @@ class Tiles:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str], Bytes] = OrderedDict()
         self._bytes = 0
-        self._lock, self._work = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "tiles")  # one is computed at a time, since each takes all cores
 
     @property
     def nbytes(self) -> int:
         return self._bytes
 
-    def of(self, name: str, rows: PatternRows, tile: Tile) -> Bytes:
-        """A tile of the tensor called `name`; one is computed at a time, since each takes all cores."""
+    async def of(self, name: str, rows: PatternRows, tile: Tile) -> Bytes:
+        """A tile of the tensor called `name`; it is not computed if nobody waits any more when its turn comes."""
         key = name, repr(tile)
         found = self._look(key)
         if found is not None:
             return found
-        with self._work:
-            found = self._look(key)  # whoever waited may find it made
-            if found is None:
-                found = tile.coded(rows.part(tile.at[0], tile.at[1], tile.rows, tile.columns, tile.every))
-                self._keep(key, found)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._made, key, rows, tile)
+
+    def _made(self, key: tuple[str, str], rows: PatternRows, tile: Tile) -> Bytes:
+        found = self._look(key)  # whoever waited may find it made
+        if found is None:
+            found = tile.coded(rows.part(tile.at[0], tile.at[1], tile.rows, tile.columns, tile.every))
+            self._keep(key, found)
         return found
 
     def _look(self, key: tuple[str, str]) -> Bytes | None:

@@ -24,6 +24,7 @@ export interface Pictures {
 type AskPictures = (packed: Packed) => Promise<Pictures>;
 let askedPictures: AskPictures | undefined;
 const pictures = new WeakMap<Packed, Pictures | "coming">();
+let pictured = $state(0); // how many sets of them came: they are not painted anew with every row or matrix
 
 /** Says where matrices, their rows and small pictures come from that a run does not hold itself. */
 export function matricesFrom(ask: Ask, askPictures: AskPictures): void {
@@ -32,14 +33,14 @@ export function matricesFrom(ask: Ask, askPictures: AskPictures): void {
 
 /** The small picture of a head; undefined until it is here. */
 export function pictureOf(packed: Packed, at: number): Pictures | undefined {
-  void arrived;
+  void pictured;
   const found = pictures.get(packed);
   if (found === undefined && askedPictures) {
     pictures.set(packed, "coming");
     void askedPictures(packed)
       .then((all) => {
         pictures.set(packed, all);
-        arrived++;
+        pictured++;
       })
       .catch(() => pictures.delete(packed)); // it is asked for again
   }

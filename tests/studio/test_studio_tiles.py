@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +123,34 @@ def test_tiles_are_computed_once_and_kept_within_a_bound(studio, long, monkeypat
     assert held.nbytes <= 200
     tensor(studio.http, name, "?at=0.0&rows=0:1&columns=0:4")  # it had to go
     assert len(made) == 13
+
+
+def test_a_tile_that_nobody_waits_for_is_not_computed():
+    begun, go = threading.Event(), threading.Event()
+    made = []
+
+    class Rows:
+        def part(self, layer, head, rows, columns, every):
+            made.append(head)
+            begun.set()
+            assert go.wait(30)
+            return np.full((1, 1), head, np.float32)
+
+    async def looking():
+        held, rows = tiles.Tiles(), Rows()
+        askers = []
+        for head in range(3):  # the first is computed, two wait
+            tile = tiles.Tile((0, head), slice(0, 1), slice(0, 1), 1, "f32")
+            askers.append(asyncio.create_task(held.of("it", rows, tile)))
+        await asyncio.to_thread(begun.wait, 30)
+        askers[1].cancel()
+        await asyncio.sleep(0)
+        go.set()
+        return await asyncio.gather(*askers, return_exceptions=True)
+
+    first, second, third = asyncio.run(looking())
+    assert made == [0, 2] and isinstance(second, asyncio.CancelledError)
+    assert [np.frombuffer(found[0], "<f4").tolist() for found in (first, third)] == [[0.0], [2.0]]
 
 
 def test_weights_of_a_long_text_are_not_patched(studio, long):

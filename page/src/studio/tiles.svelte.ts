@@ -41,7 +41,7 @@ class Tiles {
   error = $state("");
   bytes = 0;
   #held = new Map<string, Tile>();
-  #running = new Set<string>();
+  #running = new Map<string, AbortController>();
   #wished: Place[] = [];
   #run = ""; // the text whose tiles are here
   #image: ImageData | undefined; // that the last tile was painted in
@@ -62,12 +62,18 @@ class Tiles {
     return tile;
   }
 
-  /** Says which tiles are looked at; those of earlier wishes that did not begin are forgotten, and those of other texts. */
+  /** Says which tiles are looked at; earlier wishes are forgotten, also those on their way, and tiles of other texts. */
   wish(places: Place[]): void {
     const run = places[0]?.packed.tensor?.split("/")[0];
     if (run !== undefined && run !== this.#run) {
       this.#run = run;
       for (const key of [...this.#held.keys()]) if (!key.startsWith(`${run}/`)) this.#drop(key);
+    }
+    const keys = new Set(places.map(keyOf));
+    for (const [key, running] of [...this.#running]) {
+      if (keys.has(key)) continue;
+      this.#running.delete(key);
+      running.abort();
     }
     this.#wished = places.filter((place) => !this.#held.has(keyOf(place)) && !this.#running.has(keyOf(place)));
     this.#go();
@@ -83,10 +89,12 @@ class Tiles {
     const every = 2 ** level;
     const part = (at: number): string => `${at * SIDE * every}:${(at + 1) * SIDE * every}`;
     const exact = level === 0;
-    this.#running.add(key);
+    const stop = new AbortController();
+    this.#running.set(key, stop);
     try {
       const query = `?at=${layer}.${head}&rows=${part(i)}&columns=${part(j)}${exact ? "" : `&every=${every}&dtype=u8`}`;
-      const { values, scale, shape } = await numbers(packed.tensor ?? "", query);
+      const { values, scale, shape } = await numbers(packed.tensor ?? "", query, stop.signal);
+      if (stop.signal.aborted) return;
       let most = 0;
       for (const value of values) if (value > most) most = value;
       const [rows, columns] = shape;
@@ -99,10 +107,11 @@ class Tiles {
       this.error = "";
       this.arrived++;
     } catch (error) {
+      if (stop.signal.aborted) return;
       this.error = error instanceof Error ? error.message : String(error);
       this.#wished = []; // the next drawing wishes again
     } finally {
-      this.#running.delete(key);
+      if (this.#running.get(key) === stop) this.#running.delete(key);
       this.#go();
     }
   }
