@@ -23,6 +23,7 @@ from cutaway.models.pooler import Pooler
 from cutaway.models.pretrained import PreTrainedModel
 from cutaway.nn.activations.sparse_features import AttachedSae
 from cutaway.nn.activations.taps import Taps, model_addresses
+from cutaway.nn.block_order import follow_blocks
 from cutaway.nn.call_context import asked_of, prefix_of, whole_of
 from cutaway.nn.cpu.torch_private import REGISTER_PYTREE
 from cutaway.nn.decoder_inputs import begin_with_text, decoder_start, shift_right, wrap_right
@@ -31,7 +32,8 @@ from cutaway.nn.linear import hooked
 from cutaway.nn.named_modules import NamedModule, attach_published_names
 from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts, packed_sequence_lengths
 from cutaway.nn.published_layer import join_published, layer_paths
-from cutaway.nn.stack import Batch, Stack, build_stack, follow_blocks, run_stack
+from cutaway.nn.stack import Stack, build_stack, run_stack
+from cutaway.nn.stack_inputs import Batch
 from cutaway.nn.weight_map import WeightSource, expand
 from cutaway.outputs import (
     BaseModelOutput,

@@ -34,7 +34,8 @@ from cutaway.nn.named_modules import NamedModule
 from cutaway.nn.norm_mlp import Embedding, LayerNorm, RMSNorm, Sinusoids
 from cutaway.nn.packed_batch import PackedBatch
 from cutaway.nn.positions import RelativeBias
-from cutaway.nn.stack import Batch, run_blocks, run_stack
+from cutaway.nn.stack import run_blocks, run_stack
+from cutaway.nn.stack_inputs import Batch
 
 if TYPE_CHECKING:
     from cutaway.models.protocols import GenerativeModel

@@ -25,7 +25,7 @@ from cutaway.nn.linear import hooked
 from cutaway.nn.lora import call_rows, set_call_rows
 from cutaway.nn.packed_batch import PackedBatch, check_mask, check_texts
 from cutaway.nn.residual import ResidualAdd
-from cutaway.nn.stack import check_ids
+from cutaway.nn.stack_inputs import check_ids
 from cutaway.outputs import ABSENT, Layers, ModelOutput
 
 if TYPE_CHECKING:
