@@ -8,6 +8,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from torch import Tensor
@@ -36,10 +37,9 @@ def measure(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        arguments = signature.bind(*args, **kwargs).arguments
-        for name, check in checks.items():
-            if arguments.get(name, signature.parameters[name].default) is not signature.parameters[name].default:
-                check(name, arguments[name])
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in checks and value is not signature.parameters[name].default:
+                checks[name](name, value)
         return function(*args, **kwargs)
 
     return checked
@@ -69,18 +69,14 @@ def _several(name: str, value: object) -> None:
 
 
 def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral | Tensor) or not _is_whole(value):
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError, ValueError):
+            number = operator.index(value)  # type: ignore[arg-type]
+    if number is None:
         raise InputError(f"{name} is {_said(value)}: pass a whole number.")
-    if name in _COUNTS and int(value) < 1:
-        raise InputError(f"{name}={value}: pass a whole number from 1 up.")
-
-
-def _is_whole(value: object) -> bool:
-    try:
-        operator.index(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return True
+    if name in _COUNTS and number < 1:
+        raise InputError(f"{name}={number}: pass a whole number from 1 up.")
 
 
 def _real(name: str, value: object) -> None:

@@ -294,13 +294,10 @@ def run_stack(
 
 def _shared_rows(stack: NamedModule, batch: Batch, context: Context, taps: Taps) -> SharedRows | None:
     """The rows that texts of this batch share, where each is to be computed once."""
-    if batch.input_ids is None or context.cache is not None or context.memory is not None or not taps.is_idle:
+    beside = (batch.token_type_ids, context.cache, context.memory)
+    if batch.input_ids is None or any(one is not None for one in beside) or not taps.is_idle:
         return None
-    return (
-        None
-        if batch.token_type_ids is not None
-        else shared_rows(stack, batch.rows, batch.input_ids, batch.position_ids)
-    )
+    return shared_rows(stack, batch.rows, batch.input_ids, batch.position_ids)
 
 
 def _run_shared(stack: NamedModule, x: Tensor, context: Context, taps: Taps, shared: SharedRows) -> Tensor:

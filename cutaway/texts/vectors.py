@@ -90,11 +90,16 @@ def text_vectors(
         progress: told how many texts have their vectors.
 
     Raises:
-        InputError: the model gives vectors that are not finite, or compares them by distances.
+        InputError: the model gives no vectors, some that are not finite, or compares them by distances.
         OutputError: another process is computing them.
     """
     if store not in (None, *FORMATS):
         raise InputError(f"store={store!r}: vectors are kept as {' or '.join(FORMATS)}.")
+    if not hasattr(encoder, "encode_document"):
+        raise InputError(
+            f"model is a {type(encoder).__name__} ({encoder!r:.60}): pass what computes vectors, such as "
+            'cutaway.Embedder("cutaway/minilm").'
+        )
     kind = str(getattr(encoder, "similarity_fn_name", None) or "cosine")
     if kind not in ("cosine", "dot"):
         raise InputError(
@@ -167,11 +172,6 @@ def _computed(texts: Sequence[str], encoder: TextEncoder, cosine: bool, progress
 
 
 def _encoded(encoder: TextEncoder, texts: Sequence[str], cosine: bool) -> Floats:
-    if not hasattr(encoder, "encode_document"):
-        raise InputError(
-            f"model is a {type(encoder).__name__} ({encoder!r:.60}): pass what computes vectors, such as "
-            'cutaway.Embedder("cutaway/minilm").'
-        )
     return as_floats(encoder.encode_document(list(texts)), cosine)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from held_elsewhere import held_elsewhere
 
 import cutaway
 from cutaway.checkpoint.collector_pause import collector_paused
@@ -37,27 +38,15 @@ def in_child(run: Callable[[], bool]) -> bool:
 
 
 def test_a_child_finds_it_free_and_the_parent_does_not() -> None:
-    lock, taken, done = ForkLock(), threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            taken.set()
-            done.wait(60)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    taken.wait(60)
+    lock = ForkLock()
 
     def enter() -> bool:
         with lock, lock:
             return True
 
-    try:
+    with held_elsewhere(lock):
         assert in_child(enter)
         assert not lock._lock.acquire(blocking=False)
-    finally:
-        done.set()
-        holder.join()
     with lock:
         pass
 
@@ -80,22 +69,9 @@ def test_no_module_has_a_lock_that_outlives_a_fork() -> None:
 def test_the_collector_runs_in_a_child_of_a_load() -> None:
     """The thread that would switch it on again is not in the child."""
     assert gc.isenabled()
-    taken, done = threading.Event(), threading.Event()
-
-    def load() -> None:
-        with collector_paused():
-            taken.set()
-            done.wait(60)
-
-    loader = threading.Thread(target=load)
-    loader.start()
-    taken.wait(60)
-    try:
+    with held_elsewhere(collector_paused()):
         assert not gc.isenabled()
         assert in_child(gc.isenabled)
-    finally:
-        done.set()
-        loader.join()
     assert gc.isenabled()
 
     def nested() -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from held_elsewhere import held_elsewhere
 from noisy_training import noisy_trainer
 from training_samples import model
 
@@ -112,22 +113,12 @@ def test_every_long_output_has_one_writer(tmp_path: Path) -> None:
     }
     (tmp_path / "training").mkdir()
     for name, work in tries.items():
-        held, ready, done = holders[name], threading.Event(), threading.Event()
-
-        def hold(held: OutputLock = held, ready: threading.Event = ready, done: threading.Event = done) -> None:
-            with held:
-                ready.set()
-                done.wait(60)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        ready.wait(60)
-        try:
-            with pytest.raises(OutputError, match=f"{held.output.name} is being written by this process"):
-                work()
-        finally:
-            done.set()
-            thread.join()
+        held = holders[name]
+        with (
+            held_elsewhere(held),
+            pytest.raises(OutputError, match=f"{held.output.name} is being written by this process"),
+        ):
+            work()
     assert not list((tmp_path / "training").iterdir())
     with made.record("logits", to=tmp_path / "recording"):
         pass

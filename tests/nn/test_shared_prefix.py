@@ -64,6 +64,18 @@ def gradients(model: nn.Module, **given: object) -> tuple[Tensor, dict[str, Tens
     return loss.detach(), {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
 
 
+def assert_as_apart(monkeypatch: pytest.MonkeyPatch, model: nn.Module, **given: object) -> None:
+    """Rows are shared, and loss and gradients are those of a pass that shares none."""
+    with rows_seen(monkeypatch) as seen:
+        loss, found = gradients(model, **given)
+    assert seen[0] is not None
+    monkeypatch.setattr(stacks, "shared_rows", lambda *_: None)
+    apart, expected = gradients(model, **given)
+    torch.testing.assert_close(loss, apart, atol=1e-5, rtol=1e-5)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_gradients_are_upstreams(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = decoder()
@@ -99,14 +111,7 @@ def test_every_kind_of_position(config: cutaway.PretrainedConfig, monkeypatch: p
     torch.manual_seed(0)
     model = cutaway.AutoModelForCausalLM.from_config(config).train()
     ids, mask, labels = batch()
-    with rows_seen(monkeypatch) as seen:
-        loss, found = gradients(model, input_ids=ids, attention_mask=mask, labels=labels)
-    assert seen[0] is not None
-    monkeypatch.setattr(stacks, "shared_rows", lambda *_: None)
-    apart, expected = gradients(model, input_ids=ids, attention_mask=mask, labels=labels)
-    torch.testing.assert_close(loss, apart, atol=1e-5, rtol=1e-5)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
+    assert_as_apart(monkeypatch, model, input_ids=ids, attention_mask=mask, labels=labels)
 
 
 def test_texts_packed_in_one_row_share_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +120,7 @@ def test_texts_packed_in_one_row_share_too(monkeypatch: pytest.MonkeyPatch) -> N
     real = mask.bool()
     packed, places = ids[real][None], (mask.cumsum(1) - 1)[real][None]
     labels = packed.masked_fill(places == 0, -100)
-    with rows_seen(monkeypatch) as seen:
-        loss, found = gradients(model, input_ids=packed, position_ids=places, labels=labels)
-    assert seen[0] is not None
-    monkeypatch.setattr(stacks, "shared_rows", lambda *_: None)
-    apart, expected = gradients(model, input_ids=packed, position_ids=places, labels=labels)
-    torch.testing.assert_close(loss, apart, atol=1e-5, rtol=1e-5)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
+    assert_as_apart(monkeypatch, model, input_ids=packed, position_ids=places, labels=labels)
 
 
 def test_equal_tokens_at_other_positions_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
